@@ -1,0 +1,64 @@
+# Two commands are enough on a fresh machine: `make study` and `make test`.
+#
+# The virtual environment is made by the first Python of this list that is new enough; another one is
+# named with `make install PYTHON=/path/to/python`.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Files whose change makes the installed set stale.
+PINS := pyproject.toml constraints.txt
+# Processes that run tests; each keeps to one thread (tests/conftest.py).
+JOBS ?= logical
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install study test test-all lint format types contracts check bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python of at least 3.11 was found; name one: make PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp an extra: a second call returns at once.
+$(VENV)/.stamp-%: $(PINS) | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+install: $(VENV)/.stamp-movielens  ## make .venv with painvrl and what the MovieLens study reads
+
+study: install  ## map the front of studies/movielens.yaml (goes on where it stopped)
+	$(BIN)/painvrl study run studies/movielens.yaml
+
+test: $(VENV)/.stamp-test  ## every test that is not marked slow
+	$(PYTEST) -m 'not slow'
+
+test-all: $(VENV)/.stamp-test  ## every test
+	$(PYTEST)
+
+lint: $(VENV)/.stamp-lint  ## ruff: rules and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.stamp-lint  ## let ruff mend rules and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.stamp-lint  ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.stamp-lint  ## the directions of imports
+	$(BIN)/lint-imports --no-cache
+
+check: lint types contracts test  ## all of the above but the slow tests
+
+bench: $(VENV)/.stamp-test  ## what the speed claims are measured with
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:  ## remove .venv and caches, never the workspace
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,103 @@
+"""The root command, its exit codes, and where every error becomes one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import time
+import traceback
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import painvrl
+from painvrl.cli import doctor, recommend, study, train, ui
+from painvrl.errors import NothingFeasible, UserError
+
+INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
+
+EPILOG = (
+    "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
+    "option; 3 the study has no finished trial; 130 interrupted, the same command goes on."
+)
+
+
+class Guarded(TyperGroup):
+    """Turns exceptions of every command into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (Typer's signature)
+        """Run the command; see :data:`EPILOG` for the exit codes."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except UserError as error:
+            _complain(str(error))
+            raise typer.Exit(USAGE) from None
+        except NothingFeasible as error:
+            _complain(str(error))
+            raise typer.Exit(NOTHING_FEASIBLE) from None
+        except KeyboardInterrupt:
+            _complain("interrupted; the same command goes on", kind="\npainvrl")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:  # noqa: BLE001 (the last stop: a user gets a line, the log gets the rest)
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of our output has gone; Typer ends quietly
+            _complain(f"{type(error).__name__}: {error}".splitlines()[0])
+            _complain(f"this is a bug of painvrl; the details are in {_log(error)}", kind="note")
+            raise typer.Exit(INTERNAL_ERROR) from None
+
+
+app = typer.Typer(
+    cls=Guarded,
+    help="Map the trade-off between in- and out-of-distribution recommendation quality, and train from it.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: no import of rich, and the same text in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(study.app, name="study")
+app.command(name="train")(train.train)
+app.command(name="recommend")(recommend.recommend)
+app.command(name="ui")(ui.ui)
+app.command(name="doctor")(doctor.doctor)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
+) -> None:
+    """Map the trade-off between in- and out-of-distribution recommendation quality, and train from it."""
+    if version:
+        typer.echo(f"painvrl {painvrl.__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """The entry point of the ``painvrl`` script."""
+    try:
+        app(prog_name="painvrl")
+    except KeyboardInterrupt:  # between the commands' own guard and the interpreter's end
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _complain(text: str, kind: str = "error") -> None:
+    typer.echo(f"{kind}: {text}", err=True)
+
+
+def _log(error: BaseException) -> str:
+    """Write the traceback to a new file in the temporary folder and give its path."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    descriptor, path = tempfile.mkstemp(prefix=f"painvrl-{stamp}-", suffix=".log")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"painvrl {painvrl.__version__}, {' '.join(sys.argv)}\n")
+        traceback.print_exception(error, file=file)
+    return path

@@ -1,0 +1,26 @@
+"""``painvrl doctor``: is everything there?"""
+
+from __future__ import annotations
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+
+
+def doctor(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Check packages, device, workspace and disk; exit with 1 if something essential is broken."""
+    from painvrl.cli import render
+    from painvrl.doctor import diagnose
+    from painvrl.workspace import Workspace
+
+    diagnosis = diagnose(Workspace(workspace), device=device)
+    if json:
+        render.json(diagnosis.as_dict())
+    else:
+        render.diagnosis(diagnosis)
+    if not diagnosis.healthy:
+        raise typer.Exit(1)

@@ -1,0 +1,42 @@
+"""``painvrl recommend``: what a trained model would show a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+
+
+def recommend(
+    user: Annotated[str, typer.Option(help="The user's raw id.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint's folder; the default is the latest of the workspace.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Print the items with the best scores that the user has not taken yet."""
+    from painvrl.checkpoint import latest_checkpoint, load_checkpoint
+    from painvrl.cli import render
+    from painvrl.workspace import Workspace
+
+    folder = checkpoint or latest_checkpoint(Workspace(workspace).checkpoints)
+    loaded = load_checkpoint(folder)
+    items = loaded.recommend(user, k)
+    if json:
+        render.json(
+            {
+                "user": user,
+                "checkpoint": str(loaded.path),
+                "items": [
+                    {"rank": one.rank, "item": one.item, "title": one.title, "score": one.score}
+                    for one in items
+                ],
+            }
+        )
+    else:
+        render.recommendations(items)

@@ -1,0 +1,120 @@
+"""``painvrl study``: run a study, look at its front and at how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, QuietOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from painvrl.study.storage import StoredStudy
+
+app = typer.Typer(help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None)
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]", help="A study's name or file; not needed while the workspace holds only one."
+    ),
+]
+
+
+@app.command()
+def run(
+    spec: SpecArgument,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Finished trials wanted in all, in place of the file's study.trials."),
+    ] = None,
+    quiet: QuietOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file, print it with every default, and stop.")
+    ] = False,
+) -> None:
+    """Search the space that SPEC.yaml describes; called again, it goes on where it stopped.
+
+    Prints the split's card, a line a trial, the front, and as the last line a link to exactly the front in
+    the MLflow UI (open it with `painvrl ui`).
+    """
+    from painvrl.cli import render
+    from painvrl.study.spec import load_spec
+
+    loaded = load_spec(spec)
+    if dry_run:
+        from painvrl.yamlfile import dump_yaml
+
+        typer.echo(dump_yaml(loaded), nl=False)
+        return
+
+    from painvrl.device import select_device
+    from painvrl.study.runner import run_study
+    from painvrl.workspace import Workspace
+
+    with render.study_progress(quiet=quiet) as progress:
+        summary = run_study(
+            loaded, Workspace(workspace), select_device(device), trials=trials, progress=progress
+        )
+    render.front(summary.front)
+    if summary.link:
+        typer.echo(summary.link)
+
+
+@app.command()
+def front(
+    study: StudyArgument = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Print the trials that no other trial beats on every objective."""
+    from painvrl.cli import render
+    from painvrl.study.report import front_table
+
+    table = front_table(_open(study, workspace))
+    if json:
+        render.json(table.as_dict())
+    elif table.rows:
+        render.front(table)
+    if not table.rows:
+        raise _nothing_feasible(table.study)
+
+
+@app.command()
+def status(
+    study: StudyArgument = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Print how far a study is, its best values, and why trials failed."""
+    from painvrl.cli import render
+    from painvrl.study.report import status as status_of
+
+    now = status_of(_open(study, workspace))
+    if json:
+        render.json(now.as_dict())
+    else:
+        render.status(now)
+    if not now.front_size:
+        raise _nothing_feasible(now.study)
+
+
+def _open(study: str | None, workspace: Path) -> StoredStudy:
+    from painvrl.study.storage import open_study
+    from painvrl.workspace import Workspace
+
+    if study is not None and Path(study).suffix in {".yaml", ".yml"}:
+        from painvrl.study.spec import load_spec
+
+        return open_study(load_spec(Path(study)), Workspace(workspace))
+    return open_study(study, Workspace(workspace))
+
+
+def _nothing_feasible(study: str) -> Exception:
+    from painvrl.errors import NothingFeasible
+
+    return NothingFeasible(f"the study {study!r} has no finished trial")

@@ -1,0 +1,97 @@
+"""``painvrl train``: train one configuration, from a file or from a study's front."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, WorkspaceOption
+from painvrl.errors import ConfigError
+
+
+class Prefer(StrEnum):
+    """Rules that pick from a front; the same words as ``painvrl.study.selection.PREFERENCES``."""
+
+    KNEE = "knee"
+    IID = "iid"
+    OOD = "ood"
+    BALANCED = "balanced"
+
+
+class Refit(StrEnum):
+    """Parts that the kept model may be trained on instead of the train part alone."""
+
+    TRAIN_VALID = "train+valid"
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A configuration; or give --best.")
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="Train a trial of a study's front.")] = False,
+    study: Annotated[
+        str | None, typer.Option(help="With --best: the study; not needed while there is only one.")
+    ] = None,
+    prefer: Annotated[
+        Prefer | None,
+        typer.Option(help="With --best: the rule that picks (default knee); a run tagged selected=true wins."),
+    ] = None,
+    trial: Annotated[int | None, typer.Option(min=0, help="With --best: this trial.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="With --best: the trial of this MLflow run.")] = None,
+    refit: Annotated[
+        Refit | None, typer.Option(help="Keep a model trained on the valid parts, too, for as many epochs.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Another seed: another split and another initialisation.")
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Read the sealed test parts (--best always does).")
+    ] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a configuration, save a checkpoint, and register the model in MLflow.
+
+    With --best the configuration is a trial of a study: the one tagged selected=true in the MLflow UI, or the
+    one that --prefer picks from the front. It is trained anew, its valid metrics are checked against the
+    trial's, and the sealed test parts are read: each read is counted in the workspace, printed and logged.
+    """
+    _check(config=config, best=best, study=study, prefer=prefer, trial=trial, run=run)
+
+    from painvrl.cli import render
+    from painvrl.device import select_device
+    from painvrl.retrain import Choice, TrainOptions, train_best, train_config
+    from painvrl.workspace import Workspace
+
+    place = Workspace(workspace)
+    options = TrainOptions(
+        device=select_device(device), seed=seed, refit=refit is not None, test=test or config is None
+    )
+    with render.run_progress() as observer:
+        if config is None:
+            choice = Choice(study=study, prefer=prefer or Prefer.KNEE, trial=trial, run_id=run)
+            report = train_best(choice, place, options, observer=observer)
+        else:
+            from painvrl.config import TrainConfig
+            from painvrl.yamlfile import load_settings
+
+            settings = load_settings(config, TrainConfig)
+            report = train_config(settings, config.stem, place, options, observer=observer)
+    render.train_report(report)
+
+
+def _check(*, config: Path | None, best: bool, **only_with_best: object) -> None:
+    """Options that contradict each other."""
+    if config is None and not best:
+        raise ConfigError("needs a configuration file, or --best to train a trial of a study", key="train")
+    if config is not None and best:
+        raise ConfigError("give either a configuration file or --best", key="train")
+    for name, value in only_with_best.items():
+        if config is not None and value is not None:
+            raise ConfigError("only works with --best", key=f"--{name}")
+    choosers = [name for name in ("prefer", "trial", "run") if only_with_best.get(name) is not None]
+    if len(choosers) > 1:
+        raise ConfigError(f"give only one of {' and '.join(f'--{name}' for name in choosers)}", key="train")

@@ -1,0 +1,119 @@
+"""``painvrl ui``: the MLflow UI on the workspace's runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from painvrl.errors import ConfigError, PainvrlError
+
+if TYPE_CHECKING:
+    from painvrl.workspace import Workspace
+
+HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
+START_SECONDS = 60.0
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Open the MLflow UI on the workspace's runs and print a link to each study's front; Ctrl-C ends it."""
+    from painvrl.study.tracking import resolve_tracking_uri
+    from painvrl.workspace import Workspace
+
+    place = Workspace(workspace)
+    uri = resolve_tracking_uri(place)
+    if uri.startswith(("http://", "https://")):
+        typer.echo(f"the runs are on the server {uri}")
+        _print_fronts(place, uri)
+        return
+    if uri == place.tracking_uri and not place.mlflow_db.exists():
+        raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
+    _need_free(port)
+    base = f"http://{HOST}:{port}"
+    with _server(uri, place, port) as server:
+        _wait_until_up(server, port)
+        typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
+        _print_fronts(place, base)
+        sys.stdout.flush()
+        # Ctrl-C is how this command ends, not an interruption of work.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait()
+
+
+def _print_fronts(workspace: Workspace, base: str) -> None:
+    from painvrl.study.mlflow_tracker import front_link
+    from painvrl.study.storage import list_studies, open_study
+
+    for name in list_studies(workspace):
+        study = open_study(name, workspace)
+        link = front_link(name, workspace, objective=study.objectives[0], base_url=base)
+        if link:
+            typer.echo(f"front of {name}: {link}")
+
+
+def _need_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be used ({error.strerror}); name another one", key="--port", value=port
+            ) from None
+
+
+@contextlib.contextmanager
+def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server in a process group of its own, and end the whole group however we leave."""
+    command = [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--artifacts-destination", str(workspace.artifacts)),
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+    ]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+    def terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    # The working directory keeps a folder mlflow/ beside the user out of the server's import path.
+    server = subprocess.Popen(
+        command, cwd=workspace.root, env=environment, stdout=sys.stderr.fileno(), start_new_session=True
+    )
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise PainvrlError(f"the MLflow server ended with exit code {server.returncode}; its log is above")
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise PainvrlError(f"the MLflow server did not answer within {START_SECONDS:.0f} s")

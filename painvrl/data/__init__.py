@@ -1,0 +1,1 @@
+"""Interactions, features, splits and the readers that make them."""

@@ -1,0 +1,80 @@
+"""Arrays on disk under content keys: written atomically, and recomputed when unreadable."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from painvrl.errors import DataError
+
+
+@dataclass(frozen=True)
+class ArrayCache:
+    """A folder of ``.npz`` files, one a key.
+
+    A key is a digest of everything that decides the content, so entries never go stale, and two
+    processes that compute the same entry write the same file; the last one wins.
+
+    Attributes:
+        folder: made at the first write.
+    """
+
+    folder: Path
+
+    def load(self, key: str) -> dict[str, np.ndarray] | None:
+        """The arrays under ``key``, or None if there are none or the file is damaged.
+
+        The archive's checksums are verified, so that a damaged file cannot pass for data.
+        """
+        try:
+            # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
+            with self._path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def store(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write ``arrays`` under ``key``; a reader sees all of it or nothing.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    np.savez(stream, allow_pickle=False, **arrays)
+                Path(temporary).replace(self._path(key))
+            except BaseException:
+                Path(temporary).unlink()
+                raise
+        except OSError as error:
+            raise DataError(
+                f"the cache folder cannot be written ({error.strerror})", file=self.folder
+            ) from error
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.npz"
+
+
+def pack_text(value: object) -> np.ndarray:
+    """A JSON-ready value as ``[bytes]`` uint8, for a place among arrays."""
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+
+def unpack_text(array: np.ndarray) -> object:
+    """The inverse of :func:`pack_text`.
+
+    Raises:
+        ValueError: the bytes are not JSON.
+    """
+    return json.loads(array.tobytes())

@@ -1,0 +1,136 @@
+"""The card of a split: what a reader must know of its parts before believing a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import torch
+
+from painvrl.data.interactions import Interactions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCard:
+    """Counts of one part.
+
+    Attributes:
+        name: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid`` or ``ood_test``.
+        interactions: rows.
+        users: users with a row.
+        items: items with a row.
+        mean_popularity: mean over the rows of the item's interactions in the whole data set.
+        items_in_train: share of the part's items that have a train interaction, in [0, 1].
+        overlap_with_train: (user, item) pairs that are in train, too; 0 for every part but train.
+    """
+
+    name: str
+    interactions: int
+    users: int
+    items: int
+    mean_popularity: float
+    items_in_train: float
+    overlap_with_train: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitCard:
+    """The five parts, and what the split left out.
+
+    Attributes:
+        protocol: the split's name.
+        seed: of the split.
+        users: users of the data set with an interaction.
+        items: items of the data set with an interaction.
+        interactions: of the data set.
+        dropped_users: users without a train interaction; they have no row in any part.
+        dropped_interactions: their rows.
+        parts: in the order train, iid_valid, iid_test, ood_valid, ood_test.
+    """
+
+    protocol: str
+    seed: int
+    users: int
+    items: int
+    interactions: int
+    dropped_users: int
+    dropped_interactions: int
+    parts: tuple[PartCard, ...]
+
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "part",
+        "interactions",
+        "users",
+        "items",
+        "mean popularity",
+        "items in train",
+        "overlap with train",
+    )
+
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """One row of text a part, in the columns :attr:`COLUMNS`."""
+        return tuple(
+            (
+                part.name,
+                f"{part.interactions:,}",
+                f"{part.users:,}",
+                f"{part.items:,}",
+                f"{part.mean_popularity:.1f}",
+                f"{part.items_in_train:.1%}",
+                "-" if part.name == "train" else f"{part.overlap_with_train:,}",
+            )
+            for part in self.parts
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The card as JSON-ready values."""
+        return asdict(self)
+
+
+def make_card(
+    *,
+    protocol: str,
+    seed: int,
+    data: Interactions,
+    parts: Mapping[str, Interactions],
+    dropped_users: int,
+) -> SplitCard:
+    """Count the parts of a split.
+
+    Args:
+        protocol: the split's name.
+        seed: of the split.
+        data: the whole data set.
+        parts: the five parts by name, ``train`` among them.
+        dropped_users: users without a train interaction.
+    """
+    popularity = data.item_degree().double()
+    train = parts["train"]
+    train_items = train.item_degree() > 0
+    train_pairs = train.user * train.n_items + train.item
+    cards = []
+    for name, part in parts.items():
+        items = part.item_degree() > 0
+        pairs = part.user * part.n_items + part.item
+        cards.append(
+            PartCard(
+                name=name,
+                interactions=len(part),
+                users=int((part.user_degree() > 0).sum()),
+                items=int(items.sum()),
+                mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
+                items_in_train=float(train_items[items].double().mean()) if len(part) else 0.0,
+                overlap_with_train=int(torch.isin(pairs, train_pairs).sum()),
+            )
+        )
+    return SplitCard(
+        protocol=protocol,
+        seed=seed,
+        users=int((data.user_degree() > 0).sum()),
+        items=int((data.item_degree() > 0).sum()),
+        interactions=len(data),
+        dropped_users=dropped_users,
+        dropped_interactions=len(data) - sum(len(part) for part in parts.values()),
+        parts=tuple(cards),
+    )

@@ -1,0 +1,68 @@
+"""A data set as the readers in ``sources/`` deliver it, before any split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from painvrl.data.interactions import Interactions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """Raw features of the items, in the order of ``Dataset.item_ids``.
+
+    Attributes:
+        values: ``[I, F_a]`` float32, finite; rows of absent items are zeros.
+        present: ``[I]`` bool: the item has this modality.
+    """
+
+    values: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedTruth:
+    """What only planted data knows.
+
+    Attributes:
+        environment: ``[N]`` int64, the environment that drew each interaction; -1 for OOD rows.
+        part: ``[N]`` int64, 0 for interactions like the training data, 1 for OOD ones.
+        mask: ``[F]`` float32, 1 on invariant features.
+        kind: ``[F]`` names of the features' kinds: ``invariant``, ``spurious``, ``noise``.
+        bayes_accuracy: share of labels that the best possible classifier gets right.
+    """
+
+    environment: Tensor
+    part: Tensor
+    mask: Tensor
+    kind: tuple[str, ...]
+    bayes_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Interactions with raw ids, titles and modalities.
+
+    Attributes:
+        name: a short name for tables.
+        interactions: all of them, on the CPU, without duplicates.
+        user_ids: ``[U]`` raw ids; ``user_ids[u]`` belongs to index ``u``.
+        item_ids: ``[I]`` raw ids.
+        titles: ``I`` titles, for people (the raw id where none is known).
+        modalities: by name, in the order in which they are concatenated.
+        truth: only for planted data.
+        fingerprint: hex digest of everything above that training can see.
+    """
+
+    name: str
+    interactions: Interactions
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    titles: tuple[str, ...]
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
+    truth: PlantedTruth | None = None
+    fingerprint: str

@@ -1,0 +1,66 @@
+"""Content digests: equal content has an equal digest, on every machine and in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from painvrl.data.dataset import Modality
+from painvrl.data.interactions import Interactions
+
+_DIGEST_BYTES = 16
+_CHUNK = 1 << 20
+
+
+def digest_of(*parts: object) -> str:
+    """A hex digest of ``parts``: arrays by dtype, shape and bytes, all else by its JSON text.
+
+    String arrays are digested as text, so that their width (``<U3``, ``<U7``) does not matter.
+    """
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        if isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
+            array = np.ascontiguousarray(part)
+            state.update(f"array {array.dtype.str} {array.shape} ".encode())
+            state.update(array.data)
+        else:
+            content = part.tolist() if isinstance(part, np.ndarray) else part
+            text = json.dumps(content, sort_keys=True).encode()
+            state.update(f"json {len(text)} ".encode())
+            state.update(text)
+    return state.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """A hex digest of the bytes of ``path``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def digest_of_interactions(interactions: Interactions, user_ids: np.ndarray, item_ids: np.ndarray) -> str:
+    """A hex digest of who took what, in raw ids; the features do not enter."""
+    return digest_of(user_ids, item_ids, interactions.user.cpu().numpy(), interactions.item.cpu().numpy())
+
+
+def dataset_fingerprint(
+    interactions: Interactions,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
+    modalities: Mapping[str, Modality],
+) -> str:
+    """A hex digest of all that training can see: interactions, raw ids, and modalities in order."""
+    parts: list[object] = [digest_of_interactions(interactions, user_ids, item_ids)]
+    for name, modality in modalities.items():
+        parts += [name, modality.values.cpu().numpy(), modality.present.cpu().numpy()]
+    return digest_of(*parts)

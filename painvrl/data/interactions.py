@@ -1,0 +1,61 @@
+"""Interactions: which user took which item, as two columns of dense indices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """``N`` implicit-feedback interactions between ``U`` users and ``I`` items.
+
+    Attributes:
+        user: ``[N]`` int64, each in ``[0, n_users)``.
+        item: ``[N]`` int64, each in ``[0, n_items)``.
+        n_users: ``U``. Users without an interaction are allowed.
+        n_items: ``I``. Items without an interaction are allowed (cold items).
+    """
+
+    user: Tensor
+    item: Tensor
+    n_users: int
+    n_items: int
+
+    def __len__(self) -> int:
+        return self.user.shape[0]
+
+    def to(self, device: torch.device) -> Interactions:
+        """The same interactions on ``device``."""
+        return Interactions(
+            user=self.user.to(device),
+            item=self.item.to(device),
+            n_users=self.n_users,
+            n_items=self.n_items,
+        )
+
+    def select(self, rows: Tensor) -> Interactions:
+        """The interactions in the given rows (``[n]`` int64 or ``[N]`` bool); ids do not change."""
+        return Interactions(
+            user=self.user[rows],
+            item=self.item[rows],
+            n_users=self.n_users,
+            n_items=self.n_items,
+        )
+
+    def user_degree(self) -> Tensor:
+        """``[U]`` float32: interactions of each user."""
+        return torch.bincount(self.user, minlength=self.n_users).float()
+
+    def item_degree(self) -> Tensor:
+        """``[I]`` float32: interactions of each item."""
+        return torch.bincount(self.item, minlength=self.n_items).float()
+
+    def by_user(self) -> tuple[Tensor, Tensor]:
+        """CSR: offsets ``[U + 1]`` and the items ``[N]``, sorted by user and then by item."""
+        order = torch.argsort(self.user * self.n_items + self.item)
+        counts = torch.bincount(self.user, minlength=self.n_users)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return offsets, self.item[order]

@@ -1,0 +1,119 @@
+"""The seal on the test parts: nobody sees their rows without leaving a line in a ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from painvrl.data.parts import Part, TestParts
+from painvrl.errors import DataError
+
+
+@dataclass(frozen=True)
+class SealLedger:
+    """The record of every read of a test part: one JSON line a read, only ever appended to.
+
+    Attributes:
+        path: the ledger's file; it and its folder are made at the first read.
+    """
+
+    path: Path
+
+    def record(self, fingerprint: str, *, reader: str) -> int:
+        """Append one read and make it durable.
+
+        Args:
+            fingerprint: names the split whose test parts are about to be read.
+            reader: who reads, for people (a trial, a command).
+
+        Returns:
+            How often this split has been read, this read included. Processes that append at the
+            same time get different numbers.
+
+        Raises:
+            DataError: the ledger cannot be written; then nothing may be read.
+        """
+        line = json.dumps({"time": datetime.now(UTC).isoformat(), "reader": reader, "split": fingerprint})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One write on an O_APPEND descriptor is atomic, and afterwards the position is the end
+            # of this very line, which gives each of several writers its own place in the order.
+            # The leading newline closes a line that a crashed writer left open.
+            descriptor = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                os.write(descriptor, f"{'' if _is_closed(descriptor) else chr(10)}{line}\n".encode())
+                end = os.lseek(descriptor, 0, os.SEEK_CUR)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            written = self.path.read_bytes()[:end]
+        except OSError as error:
+            raise DataError(
+                f"the ledger of test reads cannot be written ({error.strerror}), "
+                "so the test parts stay sealed",
+                file=self.path,
+            ) from error
+        return _count(written, fingerprint)
+
+    def reads(self, fingerprint: str) -> int:
+        """How often the test parts of this split have been read so far (looking is not a read)."""
+        try:
+            return _count(self.path.read_bytes(), fingerprint)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise DataError(
+                f"the ledger of test reads cannot be read ({error.strerror})", file=self.path
+            ) from error
+
+
+class SealedParts:
+    """The test parts of a split; :meth:`open` is the only way to their rows.
+
+    Attributes:
+        fingerprint: digest of the interactions, the split's configuration and its seed. Features
+            do not enter: another modality does not make test rows unread.
+    """
+
+    __slots__ = ("__iid_test", "__ood_test", "fingerprint")
+
+    def __init__(self, *, iid_test: Part, ood_test: Part, fingerprint: str) -> None:
+        self.__iid_test = iid_test
+        self.__ood_test = ood_test
+        self.fingerprint = fingerprint
+
+    def open(self, ledger: SealLedger, reader: str) -> TestParts:
+        """Record the read in ``ledger``, then hand the test parts out.
+
+        Raises:
+            DataError: the ledger cannot be written.
+        """
+        reads = ledger.record(self.fingerprint, reader=reader)
+        return TestParts(iid_test=self.__iid_test, ood_test=self.__ood_test, reads=reads)
+
+    def __repr__(self) -> str:
+        return f"SealedParts(fingerprint={self.fingerprint!r})"
+
+
+def _is_closed(descriptor: int) -> bool:
+    """Whether the file is empty or ends with a newline."""
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _count(ledger: bytes, fingerprint: str) -> int:
+    """Lines of ``ledger`` about this split.
+
+    A torn line does not count: rows are handed out only after the whole line is on disk.
+    """
+    reads = 0
+    for line in ledger.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        reads += isinstance(entry, dict) and entry.get("split") == fingerprint
+    return reads

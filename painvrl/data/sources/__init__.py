@@ -1,0 +1,77 @@
+"""Readers of data sets: MovieLens, the user's own table, planted data.
+
+The only code that opens data files. Prepared data (after all filters, before any split) are
+cached under a digest of the configuration, the packages and the content of every named file.
+Relative paths in a configuration are taken from the current directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+import painvrl
+from painvrl.data.cache import ArrayCache
+from painvrl.data.dataset import Dataset
+from painvrl.data.digest import digest_of, digest_of_file
+from painvrl.data.sources.modality_file import ModalityFile as ModalityFile
+from painvrl.data.sources.movielens import MovieLensConfig as MovieLensConfig
+from painvrl.data.sources.movielens import movielens_version, read_movielens
+from painvrl.data.sources.planted import PlantedConfig as PlantedConfig
+from painvrl.data.sources.planted import read_planted
+from painvrl.data.sources.prepared import load_dataset, store_dataset
+from painvrl.data.sources.table import ItemTable as ItemTable
+from painvrl.data.sources.table import TableConfig as TableConfig
+from painvrl.data.sources.table import read_table_source
+from painvrl.data.sources.text import encoder_id
+
+DataConfig = Annotated[MovieLensConfig | TableConfig | PlantedConfig, Field(discriminator="kind")]
+
+
+def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
+    """Read the data set that ``config`` names, from the cache where it was prepared before.
+
+    Args:
+        config: relative paths in it are taken from the current directory.
+        cache_dir: holds ``prepared/`` and ``encodings/``; made when something is written.
+        seed: only planted data depend on it.
+
+    Raises:
+        DataError: a package, a file, a column or a value is not as it must be.
+    """
+    if isinstance(config, PlantedConfig):
+        return read_planted(config, seed)
+    prepared = ArrayCache(cache_dir / "prepared")
+    key = _key(config)
+    dataset = load_dataset(prepared, key)
+    if dataset is None:
+        encodings = ArrayCache(cache_dir / "encodings")
+        if isinstance(config, MovieLensConfig):
+            dataset = read_movielens(config, encodings)
+        else:
+            dataset = read_table_source(config, encodings)
+        store_dataset(prepared, key, dataset)
+    return dataset
+
+
+def _key(config: MovieLensConfig | TableConfig) -> str:
+    """Digest of everything that decides the prepared data set.
+
+    A file that cannot be read has no digest; its reader then says what is wrong with it.
+    """
+    packages = [f"painvrl=={painvrl.__version__}"]
+    if isinstance(config, MovieLensConfig):
+        packages.append(movielens_version())
+    if config.uses_text:
+        packages.append(encoder_id())
+    files = [_digest_or_none(path) for path in config.named_files()]
+    return digest_of("prepared", config.model_dump(mode="json"), packages, files)
+
+
+def _digest_or_none(path: Path) -> str | None:
+    try:
+        return digest_of_file(path)
+    except OSError:
+        return None

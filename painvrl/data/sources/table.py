@@ -1,0 +1,134 @@
+"""The user's own interactions: a CSV or Parquet table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import model_validator
+
+from painvrl.data.cache import ArrayCache
+from painvrl.data.dataset import Dataset
+from painvrl.data.sources.assemble import SourceConfig, assemble
+from painvrl.data.sources.items import ItemDescriptions, split_names
+from painvrl.data.sources.rows import RawInteractions, without_duplicates
+from painvrl.data.sources.tabular import column, id_column, number_column, read_table, time_column
+from painvrl.errors import DataError
+from painvrl.settings import Settings
+
+
+class ItemTable(Settings):
+    """A table that describes items: CSV or Parquet, one row an item.
+
+    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: columns that
+    are joined and encoded as the modality ``text``. ``categories``: column of names divided by
+    ``separator``, which become the multi-hot modality ``categories``.
+    """
+
+    path: Path
+    key: str
+    title: str | None = None
+    text: tuple[str, ...] = ()
+    categories: str | None = None
+    separator: str = "|"
+
+
+class TableConfig(SourceConfig):
+    """Interactions in a table: CSV or Parquet, one row an interaction.
+
+    ``path`` is relative to the current directory. ``user``, ``item``, ``rating``, ``time`` name
+    its columns; the last two are optional. ``duplicates``: what to do with a (user, item) pair
+    that occurs again: ``error``, or ``drop`` all but its latest row (by ``time``, where that is
+    named; else all but its best-rated one). ``item_table``: titles and built-in modalities.
+    """
+
+    kind: Literal["table"] = "table"
+    path: Path
+    user: str = "user"
+    item: str = "item"
+    rating: str | None = None
+    time: str | None = None
+    duplicates: Literal["error", "drop"] = "error"
+    item_table: ItemTable | None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.min_rating is not None and self.rating is None:
+            raise ValueError("min_rating needs the key rating, the column with the ratings")
+        described = self.item_table is not None and (self.item_table.text or self.item_table.categories)
+        if not self.files and not described:
+            raise ValueError(
+                "the items need a modality: name one in files, or text or categories of item_table"
+            )
+        return self
+
+    def named_files(self) -> tuple[Path, ...]:
+        """Every file whose content decides the data set."""
+        described = () if self.item_table is None else (self.item_table.path.expanduser(),)
+        return (self.path.expanduser(), *described, *super().named_files())
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether item texts are encoded."""
+        return self.item_table is not None and bool(self.item_table.text)
+
+
+def read_table_source(config: TableConfig, cache: ArrayCache) -> Dataset:
+    """Read the user's table.
+
+    Raises:
+        DataError: a file, a column or a value is not as it must be.
+    """
+    frame = read_table(config.path, key="data.path")
+    rating = time = None
+    if config.rating is not None:
+        rating = number_column(frame, config.rating, file=config.path, key="data.rating")
+    if config.time is not None:
+        time = time_column(frame, config.time, file=config.path, key="data.time")
+    raw = RawInteractions(
+        user=id_column(frame, config.user, file=config.path, key="data.user"),
+        item=id_column(frame, config.item, file=config.path, key="data.item"),
+        rating=rating,
+        file=config.path,
+    )
+    raw = without_duplicates(raw, time, duplicates=config.duplicates)
+    return assemble(config.path.stem, raw, _describe(config.item_table), config, cache)
+
+
+def _describe(table: ItemTable | None) -> ItemDescriptions:
+    if table is None:
+        return ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
+    where = "data.item_table"
+    frame = read_table(table.path, key=f"{where}.path")
+    ids = id_column(frame, table.key, file=table.path, key=f"{where}.key")
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) < len(ids):
+        raise DataError(
+            f"{int((counts > 1).sum())} items have several rows; the first is {distinct[counts > 1][0]}",
+            file=table.path,
+            key=f"{where}.key",
+            value=table.key,
+        )
+
+    def texts_of(name: str, key: str) -> list[str]:
+        series = column(frame, name, file=table.path, key=f"{where}.{key}")
+        return [
+            "" if missing else str(value).strip()
+            for value, missing in zip(series, series.isna(), strict=True)
+        ]
+
+    titles = [""] * len(ids) if table.title is None else texts_of(table.title, "title")
+    fields = [texts_of(name, "text") for name in table.text]
+    texts = tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True))
+    categories = None
+    if table.categories is not None:
+        categories = tuple(
+            split_names(names, table.separator) for names in texts_of(table.categories, "categories")
+        )
+    return ItemDescriptions(
+        ids=ids,
+        titles=tuple(titles),
+        texts=texts if table.text else None,
+        categories=categories,
+    )

@@ -1,0 +1,28 @@
+"""Which device a run computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from painvrl.errors import ConfigError
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; ``auto`` takes the best one here: cuda, then mps, then cpu.
+
+    Raises:
+        ConfigError: an unknown name, or a device that this machine does not have.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    kind = name.partition(":")[0]
+    if kind not in available:
+        raise ConfigError("must be auto, cuda, mps or cpu", key="--device", value=name)
+    if not available[kind]:
+        raise ConfigError("this machine has no such device", key="--device", value=name)
+    return torch.device(name)

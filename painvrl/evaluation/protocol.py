@@ -1,0 +1,25 @@
+"""What is measured: the cut-offs, and the metric that early stopping watches."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from painvrl.settings import Settings
+
+
+class EvaluationConfig(Settings):
+    """``ks``: cut-offs of the metrics, all from one ranking. ``user_block``: users ranked at once."""
+
+    ks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (5, 10, 20, 50)
+    user_block: int = Field(default=1024, ge=1)
+
+    @field_validator("ks")
+    @classmethod
+    def _sorted_and_distinct(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+        if not ks:
+            raise ValueError("must name at least one cut-off")
+        if len(set(ks)) != len(ks):
+            raise ValueError("must not name a cut-off twice")
+        return tuple(sorted(ks))

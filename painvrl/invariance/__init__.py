@@ -1,0 +1,1 @@
+"""The three modules of the method: environments, mask, and the Pareto balance between risks."""

@@ -1,0 +1,89 @@
+"""The pretrained backbone as a calibrated probability over items, shared by all environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from painvrl.model.ultragcn import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedModel:
+    """``p_0(i | u) = softmax_i( temperature * s(u, i) + popularity * log(1 + d_i) )`` over warm items.
+
+    Attributes:
+        users, items: ``[U, D]``, ``[I, D]`` the backbone's score vectors.
+        log_degree: ``[I]`` ``log(1 + d_i)``; minus infinity for cold items.
+        temperature, popularity: 0-dim, fitted by :func:`calibrate`.
+    """
+
+    users: Tensor
+    items: Tensor
+    log_degree: Tensor
+    temperature: Tensor
+    popularity: Tensor
+
+    def probabilities(self, users: Tensor) -> Tensor:
+        """``[B, I]``: the probability of every item for the given users ``[B]``."""
+        scores = self.users[users] @ self.items.T
+        return torch.softmax(_logits(scores, self.log_degree, self.temperature, self.popularity), dim=1)
+
+
+def _logits(scores: Tensor, log_degree: Tensor, temperature: Tensor, popularity: Tensor) -> Tensor:
+    cold = log_degree == -torch.inf
+    known = torch.where(cold, 0.0, log_degree)
+    return (temperature * scores + popularity * known).masked_fill(cold, -torch.inf)
+
+
+def calibrate(
+    users: Tensor,
+    items: Tensor,
+    data: TrainingData,
+    generator: torch.Generator,
+    *,
+    steps: int = 40,
+    cells: int = 4_000_000,
+) -> SharedModel:
+    """Fit temperature and popularity weight by maximum likelihood of the training pairs.
+
+    Scores trained by a squared loss order items but are no log-probabilities; without this step
+    the tilts of the mixture would first of all repair the shared model.
+
+    Args:
+        users, items: the backbone's vectors, ``[U, D]`` and ``[I, D]``.
+        data: the training part.
+        generator: a CPU generator; draws the users of the fit where ``U * I`` exceeds ``cells``.
+    """
+    n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
+    device = users.device
+    log_degree = torch.where(data.warm > 0, (1 + data.item_degree).log(), -torch.inf)
+    budget = max(1, min(n_users, cells // n_items))
+    chosen = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(device)
+    row = torch.full((n_users,), -1, device=device)
+    row[chosen] = torch.arange(budget, device=device)
+    inside = row[data.pairs.user] >= 0
+    rows, columns = row[data.pairs.user[inside]], data.pairs.item[inside]
+    scores = users[chosen] @ items.T
+    # The log-likelihood needs the pairs only through two sums and the users' counts.
+    degree = torch.bincount(rows, minlength=budget).float()
+    score_sum, degree_sum = scores[rows, columns].sum(), log_degree[columns].sum()
+    log_temperature = torch.ones((), device=device).requires_grad_()
+    popularity = torch.zeros((), device=device).requires_grad_()
+    optimizer = torch.optim.Adam([log_temperature, popularity], lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        temperature = log_temperature.exp()
+        normaliser = torch.logsumexp(_logits(scores, log_degree, temperature, popularity), dim=1)
+        fit = temperature * score_sum + popularity * degree_sum - (degree * normaliser).sum()
+        (-fit / degree.sum()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return SharedModel(
+        users=users,
+        items=items,
+        log_degree=log_degree,
+        temperature=log_temperature.detach().exp(),
+        popularity=popularity.detach(),
+    )

@@ -1,0 +1,1 @@
+"""The recommender: its backbone and the fusion of invariant and variant parts."""

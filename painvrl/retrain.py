@@ -1,0 +1,237 @@
+"""The last step: train a chosen configuration, check it, read the sealed test parts, keep the model.
+
+    train_best    a trial of a study, picked by hand (a tag in MLflow, a number, a run) or by rule
+    train_config  a configuration file
+
+Both end in a checkpoint and a registered MLflow model. The test parts are read once, after
+everything else is fixed, and every read leaves a line in the workspace's ledger.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from painvrl.checkpoint import TrainedOn, save_checkpoint
+from painvrl.config import TrainConfig
+from painvrl.data.seal import SealLedger
+from painvrl.errors import ConfigError, TrialFailure
+from painvrl.pipeline import RunResult, TestEvaluation, evaluate_test, refit, run
+from painvrl.prepare import Prepared, prepare
+from painvrl.progress import NullObserver, Observer
+from painvrl.study.mlflow_tracker import tagged_runs
+from painvrl.study.registry import RegisteredModel, register_model
+from painvrl.study.selection import Selection, select
+from painvrl.study.storage import open_study
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which trial of a study to train. ``trial`` and ``run_id`` win over a tag, a tag over ``prefer``."""
+
+    study: str | None = None
+    prefer: str = "knee"
+    trial: int | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """How well the retrained model's valid metrics repeat the trial's.
+
+    Attributes:
+        compared: how many metrics both have.
+        largest_difference: over them; 0.0 means equal to the last digit.
+        worst: the metric with that difference.
+    """
+
+    compared: int
+    largest_difference: float
+    worst: str | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every metric is equal to the last digit."""
+        return self.compared > 0 and self.largest_difference == 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport:
+    """What came of a training.
+
+    Attributes:
+        config: what was trained, overrides included.
+        pick: the trial that was chosen; ``None`` for a configuration file.
+        repetition: against the trial's valid metrics; ``None`` without a trial or with another seed.
+        metrics: of the valid parts, of the model trained on the train part.
+        test: of the sealed parts; ``None`` if they stayed sealed.
+        trained_on: what the kept model was trained on.
+        checkpoint: its folder.
+        model: its entry in MLflow's registry.
+        seconds: wall time by stage.
+    """
+
+    config: TrainConfig
+    pick: Selection | None
+    repetition: Repetition | None
+    metrics: Mapping[str, float]
+    test: TestEvaluation | None
+    trained_on: TrainedOn
+    checkpoint: Path
+    model: RegisteredModel
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """``seed`` replaces the configuration's. ``refit``: train the kept model on train and valid parts."""
+
+    device: torch.device
+    seed: int | None = None
+    refit: bool = False
+    test: bool = False
+
+
+def train_best(
+    choice: Choice, workspace: Workspace, options: TrainOptions, *, observer: Observer | None = None
+) -> TrainReport:
+    """Train the chosen trial of a study anew.
+
+    Raises:
+        UserError: no such study or trial, two tagged runs, or data that are no longer there.
+        NothingFeasible: the study has no finished trial.
+    """
+    study = open_study(choice.study, workspace)
+    tagged: tuple[str, ...] = ()
+    if choice.trial is None and choice.run_id is None:
+        tagged = tagged_runs(study.name, workspace)
+    pick = select(study, prefer=choice.prefer, trial=choice.trial, run_id=choice.run_id, tagged=tagged)
+    return _train(
+        pick.config,
+        workspace,
+        options,
+        observer or NullObserver(),
+        label=study.name,
+        study=study.name,
+        pick=pick,
+    )
+
+
+def train_config(
+    config: TrainConfig,
+    label: str,
+    workspace: Workspace,
+    options: TrainOptions,
+    *,
+    observer: Observer | None = None,
+) -> TrainReport:
+    """Train a configuration; ``label`` names its checkpoint and its model in MLflow.
+
+    Raises:
+        UserError: the data are missing or break a rule, or the configuration cannot be trained.
+    """
+    return _train(config, workspace, options, observer or NullObserver(), label=label, study=None, pick=None)
+
+
+def compare(trial: Mapping[str, float], retrained: Mapping[str, float]) -> Repetition:
+    """Compare two sets of metrics by name; a NaN on one side only is an infinite difference."""
+    worst, largest = None, 0.0
+    names = sorted(set(trial) & set(retrained))
+    for name in names:
+        one, other = trial[name], retrained[name]
+        if one == other or (math.isnan(one) and math.isnan(other)):
+            continue
+        difference = math.inf if math.isnan(one - other) else abs(one - other)
+        if difference > largest:
+            worst, largest = name, difference
+    return Repetition(compared=len(names), largest_difference=largest, worst=worst)
+
+
+def _train(
+    config: TrainConfig,
+    workspace: Workspace,
+    options: TrainOptions,
+    observer: Observer,
+    *,
+    label: str,
+    study: str | None,
+    pick: Selection | None,
+) -> TrainReport:
+    workspace.create()
+    same_seed = options.seed is None or options.seed == config.seed
+    if options.seed is not None:
+        config = config.model_copy(update={"seed": options.seed})
+    observer.stage("prepare")
+    prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    try:
+        result = run(config, prepared, observer=observer)
+        kept = refit(config, prepared, steps_of=result, observer=observer) if options.refit else result
+    except TrialFailure as failure:
+        raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
+    trained_on: TrainedOn = "train+valid" if options.refit else "train"
+
+    folder = workspace.checkpoints / _folder_name(label, pick, config, trained_on)
+    # Saved before the test parts are read: a failure further on must not cost the model.
+    checkpoint = save_checkpoint(folder, kept, prepared, trained_on=trained_on)
+    test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None
+    repetition = compare(pick.metrics, result.metrics) if pick and same_seed else None
+    observer.stage("register")
+    model = register_model(
+        checkpoint,
+        name=label,
+        workspace=workspace,
+        study=study,
+        source_run_id=pick.run_id if pick else None,
+        config_yaml=dump_yaml(config),
+        metrics={
+            **result.metrics,
+            **(test.metrics if test else {}),
+            **({"test_reads": float(test.reads)} if test else {}),
+        },
+        tags=_tags(pick, repetition, trained_on),
+    )
+    return TrainReport(
+        config=config,
+        pick=pick,
+        repetition=repetition,
+        metrics=result.metrics,
+        test=test,
+        trained_on=trained_on,
+        checkpoint=checkpoint,
+        model=model,
+        seconds=result.seconds,
+    )
+
+
+def _read_test(
+    result: RunResult, prepared: Prepared, workspace: Workspace, reader: str, observer: Observer
+) -> TestEvaluation:
+    observer.stage("test")
+    return evaluate_test(result, prepared, ledger=SealLedger(workspace.test_reads), reader=reader)
+
+
+def _tags(pick: Selection | None, repetition: Repetition | None, trained_on: TrainedOn) -> dict[str, str]:
+    tags = {"trained_on": trained_on}
+    if pick is not None:
+        tags |= {"trial": str(pick.trial), "picked": pick.reason}
+    if repetition is not None:
+        tags["repeats_trial"] = str(repetition.exact).lower()
+    return tags
+
+
+def _folder_name(label: str, pick: Selection | None, config: TrainConfig, trained_on: TrainedOn) -> str:
+    """Equal for equal requests, so that asking twice replaces the checkpoint instead of adding one."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", label).lstrip(".")  # a leading dot would hide the folder
+    pieces = [plain, config.fingerprint()[:8]]
+    if pick is not None:
+        pieces.insert(1, f"trial-{pick.trial}")
+    if trained_on == "train+valid":
+        pieces.append("refit")
+    return "-".join(pieces)

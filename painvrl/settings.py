@@ -1,0 +1,16 @@
+"""The base of every configuration class: frozen, keyword-only, and strict about unknown keys."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; lives beside the code that it configures.
+
+    ``allow_inf_nan=False`` keeps a YAML ``.nan`` from passing every comparison.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )

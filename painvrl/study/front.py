@@ -1,0 +1,74 @@
+"""The Pareto front of points whose coordinates are all maximised; NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which points no other point dominates.
+
+    A point dominates another if it is at least as good everywhere and better somewhere; so of
+    equal points all stay. A point with a coordinate that is not finite is never on the front, and
+    dominates nothing.
+
+    Args:
+        values: ``[T, M]``, larger is better.
+
+    Returns:
+        ``[T]`` bool.
+    """
+    points = _points(values)
+    finite = np.isfinite(points).all(axis=1)
+    front = finite.copy()
+    candidates = points[finite]
+    # One [T, M] comparison a point: T is the number of trials, at most thousands.
+    front[finite] = [
+        not ((candidates >= point).all(axis=1) & (candidates > point).any(axis=1)).any()
+        for point in candidates
+    ]
+    return front
+
+
+def hypervolume(values: ArrayLike, reference: ArrayLike | None = None) -> float:
+    """The volume between a reference point and the points, exactly (by slicing).
+
+    Args:
+        values: ``[T, M]``, larger is better. Points that are not finite or not better than the
+            reference everywhere add nothing.
+        reference: ``[M]``; zeros, the worst value of every metric, by default.
+    """
+    points = _points(values)
+    shifted = points - (0.0 if reference is None else np.asarray(reference, dtype=float))
+    inside = np.isfinite(shifted).all(axis=1) & (shifted > 0).all(axis=1)
+    return _volume(shifted[inside])
+
+
+def _points(values: ArrayLike) -> NDArray[np.float64]:
+    points = np.asarray(values, dtype=float)
+    if points.size == 0:
+        return points.reshape(0, points.shape[1] if points.ndim == 2 else 1)
+    if points.ndim != 2:
+        raise ValueError(f"values must be [T, M]; found {points.ndim} dimensions")
+    return points
+
+
+def _volume(points: NDArray[np.float64]) -> float:
+    """Volume of the union of the boxes from 0 to each point."""
+    if len(points) == 0:
+        return 0.0
+    if points.shape[1] == 1:
+        return float(points.max())
+    if points.shape[1] == 2:
+        by_first = points[np.argsort(-points[:, 0], kind="stable")]
+        heights = np.maximum.accumulate(by_first[:, 1])
+        gains = np.diff(heights, prepend=0.0)
+        return float((by_first[:, 0] * gains).sum())
+    points = np.unique(points[non_dominated(points)], axis=0)
+    by_last = points[np.argsort(-points[:, -1], kind="stable")]
+    # Slabs along the last axis: each is as thick as the step down to the next point.
+    thickness = -np.diff(by_last[:, -1], append=0.0)
+    return sum(
+        float(thick) * _volume(by_last[: row + 1, :-1]) for row, thick in enumerate(thickness) if thick > 0
+    )

@@ -1,0 +1,209 @@
+"""One trial: a configuration is trained, and its valid metrics or its failure come back.
+
+This module knows no Optuna and no MLflow; it is what an executor runs, wherever it runs it.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.errors import TrialFailure, UserError
+from painvrl.pipeline import RoundReport, run
+from painvrl.prepare import Prepared, prepare
+from painvrl.study.space import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything."""
+
+    number: int
+    point: Point
+    config: TrainConfig
+
+    @property
+    def seed(self) -> int:
+        """The seed of split and initialisation: the study's own, so that all trials share the split."""
+        return self.config.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Metrics of one training at one epoch."""
+
+    curve: str
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A trained configuration.
+
+    Attributes:
+        metrics: of the valid parts, all finite.
+        rounds: for each round the sizes of its environments and the state of the mask.
+        curves: loss and metrics by epoch.
+        seconds: wall time by stage.
+        epochs: the epoch that early stopping chose, by training.
+    """
+
+    metrics: Mapping[str, float]
+    rounds: tuple[Mapping[str, float], ...] = ()
+    curves: tuple[CurvePoint, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A configuration that could not be trained.
+
+    Attributes:
+        reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
+            ``not_finite``, ``out_of_memory`` or ``unexpected``.
+        message: one sentence for people.
+        log: the traceback, for the trial's log.
+    """
+
+    reason: str
+    message: str
+    log: str | None = None
+
+
+Outcome: TypeAlias = Completed | Failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What a study's trials are trained on.
+
+    Attributes:
+        fingerprint: of the data set's content and of the split, test parts included.
+        columns, rows: the split's card as a table.
+        card: the split's card as JSON-ready values.
+    """
+
+    fingerprint: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    card: Mapping[str, object] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """Computes trials on the data that it names."""
+
+    @property
+    def data(self) -> DataSummary:
+        """The data behind every trial."""
+        ...
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+        """Train one configuration. Only ``KeyboardInterrupt`` and its kin come out as exceptions."""
+        ...
+
+
+class TrainingObjective:
+    """The real objective: :func:`painvrl.pipeline.run` on data that were prepared once.
+
+    Args:
+        config: any of the study's configurations; its data and split are everybody's.
+        cache_dir: for prepared data.
+        device: where to train.
+
+    Raises:
+        UserError: the data are missing or break a rule.
+    """
+
+    def __init__(self, config: TrainConfig, *, cache_dir: Path, device: torch.device) -> None:
+        self._cache_dir = cache_dir
+        self._device = device
+        self._prepared: dict[str, Prepared] = {}
+        prepared = self._prepare(config)
+        split = prepared.split
+        self.data = DataSummary(
+            fingerprint=f"{prepared.dataset.fingerprint}-{split.sealed.fingerprint}",
+            columns=split.card.COLUMNS,
+            rows=split.card.rows(),
+            card=split.card.as_dict(),
+        )
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+        """Train one configuration."""
+        observer = _Recorder(on_stage)
+        try:
+            result = run(job.config, self._prepare(job.config), observer=observer)
+        except TrialFailure as failure:
+            return Failed(reason=failure.reason, message=_one_line(failure))
+        except UserError as error:
+            return Failed(reason="refused", message=_one_line(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return Failed(reason="out_of_memory", message=_one_line(error), log=traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
+            return Failed(reason="unexpected", message=_one_line(error), log=traceback.format_exc())
+        return completed(
+            Completed(
+                metrics=dict(result.metrics),
+                rounds=tuple(_round_metrics(report) for report in result.rounds),
+                curves=tuple(observer.points),
+                seconds=dict(result.seconds),
+                epochs=dict(result.epochs),
+            )
+        )
+
+    def _prepare(self, config: TrainConfig) -> Prepared:
+        # Of what `prepare` reads only the features may differ between trials of one study.
+        key = config.features.model_dump_json()
+        if key not in self._prepared:
+            self._prepared[key] = prepare(config, cache_dir=self._cache_dir, device=self._device)
+        return self._prepared[key]
+
+
+def completed(outcome: Completed) -> Outcome:
+    """``outcome``, or its failure if a metric is not finite (Optuna would take ``inf`` for the best)."""
+    bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
+    if not bad:
+        return outcome
+    others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return Failed(reason="not_finite", message=f"{bad[0]} is {outcome.metrics[bad[0]]}{others}")
+
+
+class _Recorder:
+    """Passes stages on and keeps the curves: they are logged in one batch when the trial ends."""
+
+    def __init__(self, on_stage: Callable[[str], None]) -> None:
+        self.points: list[CurvePoint] = []
+        self._on_stage = on_stage
+
+    def stage(self, name: str) -> None:
+        self._on_stage(name)
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self.points.append(CurvePoint(curve=name, step=step, values=dict(values)))
+
+
+def _round_metrics(report: RoundReport) -> dict[str, float]:
+    sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(report.environment_sizes)}
+    return {name: float(value) for name, value in sizes.items()} | {
+        "environments/moved_share": report.moved_share,
+        "environments/converged": float(report.converged),
+        "mask/density": report.mask_density,
+        "mask/sparsity": report.achieved_sparsity,
+        "mask/risk": report.risk,
+        "mask/penalty": report.penalty,
+        "mask/epsilon": report.epsilon,
+        "mask/cosine": report.cosine,
+    }
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if not isinstance(error, TrialFailure) else text[:500]

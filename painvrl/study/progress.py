@@ -1,0 +1,90 @@
+"""How a study tells what it is doing; the command line listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from painvrl.study.objective import DataSummary, Outcome
+from painvrl.study.space import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStarted:
+    """A study begins or goes on.
+
+    Attributes:
+        wanted: finished trials wanted in all. finished: those there already.
+        reaped: numbers of trials that a dead process had left behind.
+        data: what the trials are trained on, with the split's card.
+    """
+
+    study: str
+    objectives: tuple[str, ...]
+    wanted: int
+    finished: int
+    resumed: bool
+    reaped: tuple[int, ...]
+    data: DataSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStarted:
+    """A trial begins; ``finished`` and ``wanted`` count the study's trials."""
+
+    number: int
+    point: Point
+    finished: int
+    wanted: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFinished:
+    """A trial completed or failed.
+
+    Attributes:
+        values: of the objectives by name; ``None`` for a failed trial.
+        on_front: whether it is on the front now. front_size: trials on the front now.
+    """
+
+    number: int
+    outcome: Outcome
+    values: Mapping[str, float] | None
+    seconds: float
+    finished: int
+    wanted: int
+    on_front: bool
+    front_size: int
+
+
+class Progress(Protocol):
+    """Receives a study's events, in order, in the process that runs the study."""
+
+    def study_started(self, event: StudyStarted) -> None:
+        """Before the first trial."""
+
+    def trial_started(self, event: TrialStarted) -> None:
+        """Before a trial."""
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        """A trial enters a stage: ``pretrain``, ``round 1: mask``, ..."""
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """After a trial, when its results are stored."""
+
+
+class NullProgress:
+    """Nobody listens."""
+
+    def study_started(self, event: StudyStarted) -> None:
+        """Ignore it."""
+
+    def trial_started(self, event: TrialStarted) -> None:
+        """Ignore it."""
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        """Ignore it."""
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """Ignore it."""

@@ -1,0 +1,69 @@
+"""What a study remembers of its trials, in painvrl's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from painvrl.study.objective import Failed, Outcome
+from painvrl.study.space import Point
+
+
+class TrialState(StrEnum):
+    """``INTERRUPTED`` trials were stopped or killed; their points are tried again."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    WAITING = "waiting"
+
+
+FINISHED = (TrialState.COMPLETE, TrialState.FAILED)
+"""States that count towards the number of trials that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: from 0, in the order in which trials were started.
+        state: see :class:`TrialState`.
+        point: values of the knobs (of a waiting or killed trial perhaps not all).
+        values: of the objectives, in the study's order; only of complete trials.
+        outcome: what the trial came to; ``None`` unless finished. Its curves are not kept.
+        run_id: its MLflow run.
+        seconds: wall time, tracking included.
+        deaths: how many processes died over this point before.
+    """
+
+    number: int
+    state: TrialState
+    point: Point
+    values: tuple[float, ...] | None
+    outcome: Outcome | None
+    run_id: str | None
+    seconds: float | None
+    deaths: int
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """All metrics of the valid parts; empty unless complete."""
+        return {} if self.outcome is None or isinstance(self.outcome, Failed) else self.outcome.metrics
+
+    @property
+    def epochs(self) -> Mapping[str, int]:
+        """The epoch that early stopping chose, by training; empty unless complete."""
+        return {} if self.outcome is None or isinstance(self.outcome, Failed) else self.outcome.epochs
+
+    @property
+    def reason(self) -> str | None:
+        """Why the trial failed, in a word."""
+        return self.outcome.reason if isinstance(self.outcome, Failed) else None
+
+    @property
+    def message(self) -> str | None:
+        """Why the trial failed, in a sentence."""
+        return self.outcome.message if isinstance(self.outcome, Failed) else None

@@ -1,0 +1,114 @@
+"""A study as its YAML file describes it: what to search, in which space, for which objectives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError
+from painvrl.settings import Settings
+from painvrl.study.space import FIXED_SECTIONS, Space, apply, knobs
+from painvrl.yamlfile import config_error, load_settings, near_matches
+
+_METRIC = re.compile(r"(iid|ood)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
+
+
+def _valid_part_metric(name: str) -> str:
+    if re.match(r"(iid|ood)_test/", name):
+        raise ValueError(
+            f"is sealed: a study must not look at the test parts; use {name.replace('_test/', '/', 1)}"
+        )
+    if not _METRIC.fullmatch(name):
+        raise ValueError(
+            "is not a metric; one reads PART/METRIC_at_K with PART iid or ood and METRIC recall, ndcg, "
+            "precision, hit_rate or ndcg_legacy"
+        )
+    return name
+
+
+ObjectiveName = Annotated[str, AfterValidator(_valid_part_metric)]
+
+
+class StudySettings(Settings):
+    """How a study searches.
+
+    ``name``: what it is resumed by. ``seed``: of the sampler; split and initialisation follow
+    ``config.seed``. ``trials``: finished trials wanted in all, resumed ones included. ``startup_trials``:
+    random points before ``tpe`` and ``gp`` model anything; the population of ``nsga2``. ``storage``: an
+    SQLAlchemy URL instead of the workspace's own database.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0)
+    trials: int = Field(default=40, ge=1)
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
+    startup_trials: int = Field(default=10, ge=2)
+    storage: str | None = None
+
+
+class StudySpec(Settings):
+    """A study's file. All objectives are maximised."""
+
+    study: StudySettings
+    objectives: tuple[ObjectiveName, ...] = Field(min_length=1, max_length=6)
+    config: TrainConfig
+    space: Space
+
+
+def load_spec(path: Path) -> StudySpec:
+    """Read and check a study's file.
+
+    Raises:
+        ConfigError: a rule is broken; the message names file, key, rule and value.
+    """
+    spec = load_settings(path, StudySpec)
+    check_spec(spec, file=path)
+    return spec
+
+
+def check_spec(spec: StudySpec, *, file: object = None) -> None:
+    """The rules that join several keys.
+
+    Raises:
+        ConfigError: see :func:`load_spec`.
+    """
+    _check_objectives(spec, file)
+    for path in spec.space.root:
+        _check_knob(spec, path, file)
+
+
+def _check_objectives(spec: StudySpec, file: object) -> None:
+    for position, name in enumerate(spec.objectives):
+        key = f"objectives.{position}"
+        if name in spec.objectives[:position]:
+            raise ConfigError("must not stand twice", file=file, key=key, value=name)
+        match = _METRIC.fullmatch(name)
+        cutoffs = spec.config.evaluation.ks
+        if match and int(match[3]) not in cutoffs:
+            raise ConfigError(
+                f"its K must be one of config.evaluation.ks, {list(cutoffs)}", file=file, key=key, value=name
+            )
+
+
+def _check_knob(spec: StudySpec, path: str, file: object) -> None:
+    key = f"space.{path}"
+    if path.split(".")[0] in FIXED_SECTIONS:
+        rule = "cannot be searched: all trials of a study share their data, split, evaluation and seed"
+        raise ConfigError(rule, file=file, key=key)
+    known = knobs(spec.config)
+    below = [knob for knob in known if knob.startswith(f"{path}.")]
+    if below:
+        raise ConfigError(f"is a section; name one of its knobs: {', '.join(below)}", file=file, key=key)
+    if path not in known:
+        raise ConfigError("is not a knob of the config" + near_matches(path, known), file=file, key=key)
+    for end, value in spec.space.root[path].probes():
+        try:
+            apply(spec.config, {path: value})
+        except ValidationError as error:
+            cause = config_error(error, TrainConfig, {})
+            rule = f"the config refuses it: {cause.rule}"
+            raise ConfigError(rule, file=file, key=f"{key}.{end}", value=value) from None

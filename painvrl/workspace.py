@@ -1,0 +1,77 @@
+"""The folder that holds everything painvrl writes: caches, studies, runs, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from painvrl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where things lie. ``root`` is made absolute; nothing is created before :meth:`create`."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
+
+    def create(self) -> Workspace:
+        """Make the folder.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the workspace cannot be made: {error.strerror}", file=self.root) from None
+        return self
+
+    @property
+    def cache(self) -> Path:
+        """Prepared data and encodings."""
+        return self.root / "cache"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Trained models, a folder each."""
+        return self.root / "checkpoints"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifact root."""
+        return self.root / "mlartifacts"
+
+    @property
+    def optuna_db(self) -> Path:
+        """The studies."""
+        return self.root / "optuna.db"
+
+    @property
+    def mlflow_db(self) -> Path:
+        """MLflow's runs."""
+        return self.root / "mlflow.db"
+
+    @property
+    def test_reads(self) -> Path:
+        """The ledger of reads of sealed test parts."""
+        return self.root / "test_reads.jsonl"
+
+    @property
+    def storage_url(self) -> str:
+        """The studies' database, as SQLAlchemy names it."""
+        return f"sqlite:///{self.optuna_db}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database, as SQLAlchemy names it."""
+        return f"sqlite:///{self.mlflow_db}"
+
+    def lock_path(self, study: str) -> Path:
+        """The file that is locked while a process runs the study."""
+        digest = hashlib.blake2b(study.encode(), digest_size=4).hexdigest()
+        return self.root / "locks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', study)[:60]}-{digest}.lock"

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.errors import DataError
+
+ARRAYS = {
+    "values.0": np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32),
+    "present": np.array([True, False, True]),
+    "ids": np.arange(9),
+    "empty": np.zeros((0, 3)),
+}
+
+
+def same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert one[name].dtype == two[name].dtype
+        assert one[name].shape == two[name].shape
+        assert one[name].tobytes() == two[name].tobytes()
+
+
+def test_what_is_stored_comes_back_bitwise(tmp_path):
+    cache = ArrayCache(tmp_path / "made" / "here")
+    cache.store("k", ARRAYS)
+    same(cache.load("k"), ARRAYS)
+
+
+def test_a_key_that_was_never_stored_is_a_miss(tmp_path):
+    assert ArrayCache(tmp_path / "absent").load("k") is None
+    ArrayCache(tmp_path).store("k", ARRAYS)
+    assert ArrayCache(tmp_path).load("l") is None
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _flipped(content: bytes) -> bytes:
+    middle = content.index(ARRAYS["values.0"].tobytes()) + 100
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _truncated,
+        _flipped,
+        lambda _: b"",
+        lambda _: b"garbage" * 40,
+        lambda content: content[:-1],
+        lambda content: b"PK\x03\x04" + content[:30],
+    ],
+    ids=["truncated", "one bit", "empty", "garbage", "one byte short", "header only"],
+)
+def test_a_damaged_file_is_a_miss_and_can_be_stored_again(tmp_path, damage):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+    path = tmp_path / "k.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.load("k") is None
+    cache.store("k", ARRAYS)
+    same(cache.load("k"), ARRAYS)
+
+
+def test_pickled_content_is_never_loaded(tmp_path):
+    np.savez(tmp_path / "k.npz", objects=np.array([{"a": 1}], dtype=object))
+    assert ArrayCache(tmp_path).load("k") is None
+
+
+def test_a_writer_that_dies_leaves_the_old_entry_and_no_debris(tmp_path, monkeypatch):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+
+    def dies(stream, **_):
+        stream.write(b"half a fi")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", dies)
+    with pytest.raises(KeyboardInterrupt):
+        cache.store("k", {"other": np.zeros(1)})
+    monkeypatch.undo()
+    same(cache.load("k"), ARRAYS)
+    assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"file/cache.*cannot be written"):
+        ArrayCache(tmp_path / "file" / "cache").store("k", ARRAYS)
+
+
+@given(st.lists(st.text()))
+def test_texts_survive_packing(texts):
+    assert unpack_text(pack_text(texts)) == texts
+
+
+def test_unpacking_what_is_no_text_is_a_value_error():
+    with pytest.raises(ValueError, match=r"JSON|Expecting|decode"):
+        unpack_text(np.array([255, 254, 0], dtype=np.uint8))

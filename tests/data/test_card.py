@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from painvrl.data.card import SplitCard, make_card
+from painvrl.data.interactions import Interactions
+from painvrl.data.splits import ColdItemSplit, make_split
+
+
+def interactions(*pairs: tuple[int, int]) -> Interactions:
+    columns = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+    return Interactions(user=columns[:, 0], item=columns[:, 1], n_users=5, n_items=6)
+
+
+@pytest.fixture
+def card() -> SplitCard:
+    """Item 0 is taken three times, item 1 twice, items 2, 3 once; user 3 is dropped, user 4 has no row."""
+    data = interactions((0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (0, 2), (3, 3))
+    return make_card(
+        protocol="cold_item",
+        seed=4,
+        data=data,
+        parts={
+            "train": interactions((0, 0), (1, 0), (2, 0)),
+            "iid_valid": interactions((0, 1)),
+            "iid_test": interactions((1, 1), (0, 0)),
+            "ood_valid": interactions((0, 2)),
+            "ood_test": interactions(),
+        },
+        dropped_users=1,
+    )
+
+
+def test_counts_by_hand(card):
+    train, iid_valid, iid_test, ood_valid, ood_test = card.parts
+    assert (train.interactions, train.users, train.items, train.mean_popularity) == (3, 3, 1, 3.0)
+    assert (iid_valid.interactions, iid_valid.users, iid_valid.items) == (1, 1, 1)
+    assert (iid_test.users, iid_test.items, iid_test.mean_popularity) == (2, 2, 2.5)
+    assert (ood_valid.mean_popularity, ood_valid.items_in_train) == (1.0, 0.0)
+    assert (ood_test.interactions, ood_test.mean_popularity, ood_test.items_in_train) == (0, 0.0, 0.0)
+    assert (card.users, card.items, card.interactions) == (4, 4, 7)
+
+
+def test_overlap_with_train_counts_pairs_not_items(card):
+    assert [part.overlap_with_train for part in card.parts] == [3, 0, 1, 0, 0]
+    assert card.parts[2].items_in_train == 0.5
+
+
+def test_rows_are_texts_in_the_columns(card):
+    rows = card.rows()
+    assert [row[0] for row in rows] == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
+    assert all(len(row) == len(card.COLUMNS) for row in rows)
+    assert rows[0] == ("train", "3", "3", "1", "3.0", "100.0%", "-")
+    assert rows[2] == ("iid_test", "2", "2", "2", "2.5", "50.0%", "1")
+
+
+def test_the_dict_survives_json(card):
+    read = json.loads(json.dumps(card.as_dict()))
+    assert read["protocol"] == "cold_item"
+    assert read["seed"] == 4
+    assert read["parts"][2]["mean_popularity"] == 2.5
+    assert read["dropped_users"] == 1
+
+
+def test_a_splits_card_adds_up(make_dataset):
+    dataset = make_dataset()
+    card = make_split(dataset, ColdItemSplit(), seed=0).card
+    assert sum(part.interactions for part in card.parts) + card.dropped_interactions == 1500
+    assert card.parts[0].mean_popularity > 0
+    assert [part.overlap_with_train for part in card.parts[1:]] == [0, 0, 0, 0]
+    assert [part.items_in_train for part in card.parts] == [1.0, 1.0, 1.0, 0.0, 0.0]

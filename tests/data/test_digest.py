@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from painvrl.data.dataset import Modality
+from painvrl.data.digest import dataset_fingerprint, digest_of, digest_of_file
+
+
+def test_equal_content_has_an_equal_digest():
+    assert digest_of(np.arange(3), ["a"], {"x": 1, "y": 2}) == digest_of(
+        np.array([0, 1, 2]), ["a"], {"y": 2, "x": 1}
+    )
+
+
+def test_dtype_shape_bytes_order_and_borders_of_parts_all_count():
+    digests = [
+        digest_of(np.zeros(4, dtype=np.int64)),
+        digest_of(np.zeros(4, dtype=np.float64)),
+        digest_of(np.zeros((2, 2), dtype=np.int64)),
+        digest_of(np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)),
+        digest_of("ab", "c"),
+        digest_of("a", "bc"),
+        digest_of("bc", "a"),
+        digest_of("1"),
+        digest_of(1),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_width_of_a_string_array_does_not_count():
+    assert digest_of(np.array(["a", "b"], dtype="<U9")) == digest_of(np.array(["a", "b"]))
+
+
+def test_memory_layout_does_not_count():
+    matrix = np.arange(6).reshape(2, 3)
+    assert digest_of(matrix) == digest_of(np.asfortranarray(matrix))
+
+
+def test_a_file_is_digested_by_content(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"x" * 3_000_000)
+    two.write_bytes(b"x" * 3_000_000)
+    assert digest_of_file(one) == digest_of_file(two)
+    two.write_bytes(b"x" * 2_999_999 + b"y")
+    assert digest_of_file(one) != digest_of_file(two)
+
+
+def test_a_data_sets_fingerprint_sees_everything_that_training_sees(make_dataset):
+    data = make_dataset()
+
+    def fingerprint(interactions=data.interactions, items=data.item_ids, modalities=data.modalities):
+        return dataset_fingerprint(interactions, data.user_ids, items, modalities)
+
+    modality = data.modalities["m"]
+    values = modality.values.clone()
+    values[0, 0] = torch.nextafter(values[0, 0], torch.tensor(9.0))
+    one_less = data.interactions.select(torch.arange(len(data.interactions) - 1))
+    absent = modality.present.clone()
+    absent[4] = False
+    others = [
+        fingerprint(interactions=one_less),
+        fingerprint(interactions=dataclasses.replace(data.interactions, item=data.interactions.item.flip(0))),
+        fingerprint(items=data.item_ids[::-1]),
+        fingerprint(modalities={}),
+        fingerprint(modalities={"n": modality}),
+        fingerprint(modalities={"m": Modality(values=values, present=modality.present)}),
+        fingerprint(modalities={"m": Modality(values=modality.values, present=absent)}),
+    ]
+    assert fingerprint() == fingerprint()
+    assert len({fingerprint(), *others}) == len(others) + 1

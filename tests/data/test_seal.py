@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+import torch
+
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.data.seal import SealedParts, SealLedger
+from painvrl.errors import DataError
+
+
+def part(name: str) -> Part:
+    return Part(
+        name=name,
+        interactions=Interactions(user=torch.tensor([0, 1]), item=torch.tensor([1, 0]), n_users=2, n_items=2),
+        candidates=torch.tensor([True, True]),
+    )
+
+
+@pytest.fixture
+def sealed() -> SealedParts:
+    return SealedParts(iid_test=part("iid_test"), ood_test=part("ood_test"), fingerprint="abc")
+
+
+@pytest.fixture
+def ledger(tmp_path) -> SealLedger:
+    return SealLedger(tmp_path / "workspace" / "test_reads.jsonl")
+
+
+def test_no_public_attribute_gives_test_rows(sealed):
+    public = {name: getattr(sealed, name) for name in dir(sealed) if not name.startswith("_")}
+    assert set(public) == {"fingerprint", "open"}
+    assert public["fingerprint"] == "abc"
+    assert not hasattr(sealed, "__dict__")
+    assert repr(sealed) == "SealedParts(fingerprint='abc')"
+
+
+def test_opening_hands_out_both_parts_and_counts(sealed, ledger):
+    assert ledger.reads("abc") == 0
+    for expected in (1, 2, 3):
+        parts = sealed.open(ledger, "trial 7")
+        assert (parts.iid_test.name, parts.ood_test.name) == ("iid_test", "ood_test")
+        assert parts.iid_test.interactions.user.tolist() == [0, 1]
+        assert parts.reads == expected
+    assert ledger.reads("abc") == 3
+
+
+def test_a_line_names_time_reader_and_split(sealed, ledger):
+    before = datetime.now(UTC)
+    sealed.open(ledger, "train --best\nsecond line")
+    lines = ledger.path.read_text().splitlines()
+    assert len(lines) == 1
+    entry = json.loads(lines[0])
+    assert (entry["reader"], entry["split"]) == ("train --best\nsecond line", "abc")
+    assert before <= datetime.fromisoformat(entry["time"]) <= datetime.now(UTC)
+
+
+def test_splits_are_counted_apart(ledger):
+    assert ledger.record("abc", reader="a") == 1
+    assert ledger.record("xyz", reader="a") == 1
+    assert ledger.record("abc", reader="b") == 2
+
+
+def test_looking_at_the_count_leaves_no_line(ledger):
+    ledger.record("abc", reader="a")
+    content = ledger.path.read_bytes()
+    assert ledger.reads("abc") == 1
+    assert ledger.path.read_bytes() == content
+
+
+def test_a_torn_line_is_no_read_and_spoils_none(ledger):
+    ledger.record("abc", reader="a")
+    with ledger.path.open("ab") as stream:
+        stream.write(b'{"time": "2026-01-01", "split": "ab')
+    assert ledger.record("abc", reader="b") == 2
+    assert len(ledger.path.read_bytes().splitlines()) == 3
+    assert ledger.reads("abc") == 2
+
+
+def test_without_a_ledger_line_the_parts_stay_sealed(sealed, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"file/reads\.jsonl.*stay sealed"):
+        sealed.open(SealLedger(tmp_path / "file" / "reads.jsonl"), "reader")
+
+
+def test_a_failed_sync_keeps_the_seal(sealed, ledger, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"test_reads\.jsonl.*No space left"):
+        sealed.open(ledger, "reader")
+
+
+def test_readers_at_the_same_time_get_different_numbers(ledger):
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda index: ledger.record("abc", reader=str(index)), range(200)))
+    assert sorted(numbers) == list(range(1, 201))
+    assert {json.loads(line)["reader"] for line in ledger.path.read_text().splitlines()} == {
+        str(index) for index in range(200)
+    }
+
+
+def test_sealed_parts_travel_between_processes(sealed, ledger):
+    copied = pickle.loads(pickle.dumps(sealed))
+    assert copied.open(ledger, "reader").ood_test.interactions.item.tolist() == [1, 0]
+
+
+def test_opened_parts_move_to_a_device(sealed, ledger):
+    moved = sealed.open(ledger, "reader").to(torch.device("meta"))
+    assert moved.ood_test.interactions.user.device.type == "meta"
+    assert moved.iid_test.candidates.device.type == "meta"
+    assert moved.reads == 1
