@@ -206,7 +206,7 @@ def _invariance(this: _Run, pretrained: Backbone | None) -> Invariance:
         return Invariance(mask=_fixed_mask(this), environments=None, rounds=())
     features = prepared.features.matrix
     loss = config.backbone.loss
-    with this.stage("calibrate"), torch.no_grad():
+    with this.stage("calibrate"):
         frozen = freeze(
             prepared.training,
             pretrained.user_id,
@@ -214,11 +214,12 @@ def _invariance(this: _Run, pretrained: Backbone | None) -> Invariance:
             pretrained.user_content,
             loss.all_pairs_weight if isinstance(loss, GramianLoss) else GramianLoss().all_pairs_weight,
         )
-        users, items = pretrained.user_vectors(), pretrained.item_vectors()
-    shared = calibrate(
-        users, items, prepared.training, generator(config.seed, "calibrate"),
-        cells=config.environments.fit_cells,
-    )
+        shared = calibrate(
+            pretrained.user_vectors().detach(),
+            pretrained.item_vectors().detach(),
+            prepared.training,
+            generator(config.seed, "calibrate"),
+        )
     start = (
         torch.zeros(features.shape[1], device=prepared.device),
         pretrained.weight.detach(),

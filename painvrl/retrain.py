@@ -111,7 +111,7 @@ def train_best(
     study = open_study(choice.study, workspace)
     tagged: tuple[str, ...] = ()
     if choice.trial is None and choice.run_id is None:
-        tagged = tagged_runs(study.name, workspace)
+        tagged = tagged_runs(study, workspace)
     pick = select(study, prefer=choice.prefer, trial=choice.trial, run_id=choice.run_id, tagged=tagged)
     return _train(
         pick.config,
@@ -218,7 +218,7 @@ def _read_test(
 
 
 def _tags(pick: Selection | None, repetition: Repetition | None, trained_on: TrainedOn) -> dict[str, str]:
-    tags = {"trained_on": trained_on}
+    tags: dict[str, str] = {"trained_on": trained_on}
     if pick is not None:
         tags |= {"trial": str(pick.trial), "picked": pick.reason}
     if repetition is not None:

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import painvrl
 from painvrl.cli import doctor, recommend, study, train, ui
-from painvrl.errors import NothingFeasible, UserError
+from painvrl.errors import NothingFeasible, PainvrlError, UserError
 
 INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -28,7 +28,7 @@ EPILOG = (
 class Guarded(TyperGroup):
     """Turns exceptions of every command into one line on stderr and an exit code."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (Typer's signature)
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; see :data:`EPILOG` for the exit codes."""
         try:
             return super().invoke(ctx)
@@ -40,10 +40,13 @@ class Guarded(TyperGroup):
         except NothingFeasible as error:
             _complain(str(error))
             raise typer.Exit(NOTHING_FEASIBLE) from None
+        except PainvrlError as error:
+            _complain(str(error))
+            raise typer.Exit(INTERNAL_ERROR) from None
         except KeyboardInterrupt:
             _complain("interrupted; the same command goes on", kind="\npainvrl")
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:  # noqa: BLE001 (the last stop: a user gets a line, the log gets the rest)
+        except Exception as error:  # the last stop: a user gets a line, the log gets the rest
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has gone; Typer ends quietly
             _complain(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -12,7 +12,10 @@ def doctor(
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Check packages, device, workspace and disk; exit with 1 if something essential is broken."""
+    """Check the installation, the device and the workspace.
+
+    Exits with 1 if something essential is broken.
+    """
     from painvrl.cli import render
     from painvrl.doctor import diagnose
     from painvrl.workspace import Workspace

@@ -12,12 +12,13 @@ WorkspaceOption = Annotated[
     typer.Option(
         "--workspace",
         envvar="PAINVRL_WORKSPACE",
+        metavar="DIR",
         help="Folder of studies, runs, caches and checkpoints.",
-        show_envvar=True,
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or mps; auto takes the best one here.")
+    str,
+    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps; auto takes the best one here."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]

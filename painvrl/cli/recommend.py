@@ -11,15 +11,21 @@ from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 
 def recommend(
-    user: Annotated[str, typer.Option(help="The user's raw id.")],
+    user: Annotated[str, typer.Option(metavar="RAW_ID", help="The user's raw id.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint's folder; the default is the latest of the workspace.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A checkpoint's folder; the default is the latest of the workspace."
+        ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many items.")] = 10,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print the items with the best scores that the user has not taken yet."""
+    """Print the best items for a user.
+
+    Items that the user has taken already, in whatever part of the data, are left out.
+    """
     from painvrl.checkpoint import latest_checkpoint, load_checkpoint
     from painvrl.cli import render
     from painvrl.workspace import Workspace

@@ -18,7 +18,7 @@ SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The stu
 StudyArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]", help="A study's name or file; not needed while the workspace holds only one."
+        metavar="STUDY", help="A study's name or file; not needed while the workspace holds only one."
     ),
 ]
 
@@ -30,17 +30,19 @@ def run(
     device: DeviceOption = "auto",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Finished trials wanted in all, in place of the file's study.trials."),
+        typer.Option(
+            min=1, metavar="N", help="Finished trials wanted in all, in place of the file's study.trials."
+        ),
     ] = None,
     quiet: QuietOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, print it with every default, and stop.")
     ] = False,
 ) -> None:
-    """Search the space that SPEC.yaml describes; called again, it goes on where it stopped.
+    """Run a study; called again, it goes on.
 
-    Prints the split's card, a line a trial, the front, and as the last line a link to exactly the front in
-    the MLflow UI (open it with `painvrl ui`).
+    Searches the space that SPEC.yaml describes. Prints the split's card, a line a trial, the front, and as
+    the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`).
     """
     from painvrl.cli import render
     from painvrl.study.spec import load_spec
@@ -71,7 +73,7 @@ def front(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print the trials that no other trial beats on every objective."""
+    """Print the front: trials that no other beats."""
     from painvrl.cli import render
     from painvrl.study.report import front_table
 
@@ -90,7 +92,7 @@ def status(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print how far a study is, its best values, and why trials failed."""
+    """Print how far a study is, and why trials failed."""
     from painvrl.cli import render
     from painvrl.study.report import status as status_of
 

@@ -29,23 +29,29 @@ class Refit(StrEnum):
 
 def train(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="A configuration; or give --best.")
+        Path | None, typer.Argument(metavar="CONFIG.yaml", help="A configuration; or give --best.")
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="Train a trial of a study's front.")] = False,
     study: Annotated[
-        str | None, typer.Option(help="With --best: the study; not needed while there is only one.")
+        str | None,
+        typer.Option(metavar="NAME", help="With --best: the study; not needed while there is only one."),
     ] = None,
     prefer: Annotated[
         Prefer | None,
-        typer.Option(help="With --best: the rule that picks (default knee); a run tagged selected=true wins."),
+        typer.Option(
+            help="With --best: the rule that picks (default knee); a run tagged selected=true wins."
+        ),
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=0, help="With --best: this trial.")] = None,
-    run: Annotated[str | None, typer.Option("--run", help="With --best: the trial of this MLflow run.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --best: this trial.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN_ID", help="With --best: the trial of this MLflow run.")
+    ] = None,
     refit: Annotated[
         Refit | None, typer.Option(help="Keep a model trained on the valid parts, too, for as many epochs.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Another seed: another split and another initialisation.")
+        int | None,
+        typer.Option(min=0, metavar="S", help="Another seed: another split and another initialisation."),
     ] = None,
     test: Annotated[
         bool, typer.Option("--test", help="Read the sealed test parts (--best always does).")
@@ -53,11 +59,12 @@ def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a configuration, save a checkpoint, and register the model in MLflow.
+    """Train a configuration and keep the model.
 
-    With --best the configuration is a trial of a study: the one tagged selected=true in the MLflow UI, or the
-    one that --prefer picks from the front. It is trained anew, its valid metrics are checked against the
-    trial's, and the sealed test parts are read: each read is counted in the workspace, printed and logged.
+    The model is saved as a checkpoint and registered in MLflow. With --best the configuration is a trial of
+    a study: the one tagged selected=true in the MLflow UI, or the one that --prefer picks from the front. It
+    is trained anew, its valid metrics are checked against the trial's, and the sealed test parts are read:
+    each read is counted in the workspace, printed and logged.
     """
     _check(config=config, best=best, study=study, prefer=prefer, trial=trial, run=run)
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +29,10 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Open the MLflow UI on the workspace's runs and print a link to each study's front; Ctrl-C ends it."""
+    """Open the MLflow UI on the workspace's runs.
+
+    Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
+    """
     from painvrl.study.tracking import resolve_tracking_uri
     from painvrl.workspace import Workspace
 
@@ -59,8 +61,7 @@ def _print_fronts(workspace: Workspace, base: str) -> None:
     from painvrl.study.storage import list_studies, open_study
 
     for name in list_studies(workspace):
-        study = open_study(name, workspace)
-        link = front_link(name, workspace, objective=study.objectives[0], base_url=base)
+        link = front_link(open_study(name, workspace), workspace, base_url=base)
         if link:
             typer.echo(f"front of {name}: {link}")
 
@@ -112,7 +113,9 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise PainvrlError(f"the MLflow server ended with exit code {server.returncode}; its log is above")
+            raise PainvrlError(
+                f"the MLflow server ended with exit code {server.returncode}; its log is above"
+            )
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.1)

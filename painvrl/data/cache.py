@@ -38,7 +38,7 @@ class ArrayCache:
             # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
             with self._path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
 
     def store(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -6,8 +6,9 @@ ones too; a mixture likelihood does not. One shared, calibrated model is tilted 
 
     p_e(i | u) = softmax_i( tau s(u, i) + beta log(1 + d_i) + w_e . v_i ),   v = (1 - m) f,
 
-and ``-mean log sum_e pi_e p_e(i | u)`` is minimised in the tilts ``w_e`` and the shares ``pi_e``. The
-shared part is frozen, so ``log Z_e(u) = log( sum_i A_ui exp(w_e . v_i) )`` is one matrix product for
+and ``-mean log sum_e p_e(i | u) / E`` is minimised in the tilts ``w_e``. The shares are equal: with
+learned ones, one environment swallows the rest wherever the features say little. The shared part
+is frozen, so ``log Z_e(u) = log( sum_i A_ui exp(w_e . v_i) )`` is one matrix product for
 all environments and restarts together. The tilts carry no item ID embeddings, or they would
 cluster by popularity.
 
@@ -17,6 +18,7 @@ Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,11 +45,11 @@ class EnvironmentConfig(Settings):
     assignment: Literal["soft_mixture", "random", "given"] = "soft_mixture"
     count: int = Field(default=2, ge=2, le=50)
     restarts: int = Field(default=3, ge=1, le=20)
-    steps: int = Field(default=120, ge=1)
-    learning_rate: float = Field(default=0.1, gt=0)
+    steps: int = Field(default=60, ge=1)
+    learning_rate: float = Field(default=0.2, gt=0)
     ridge: float = Field(default=1e-4, ge=0)
     min_share: float = Field(default=0.02, ge=0, lt=0.5)
-    fit_cells: int = Field(default=8_000_000, ge=1)
+    fit_cells: int = Field(default=1_500_000, ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,6 @@ class Environments:
     Attributes:
         label: ``[N]`` int64 in ``[0, E)``, in the canonical order of the training pairs.
         tilts: ``[E, F]`` on the variant features, or ``None`` where labels were not fitted.
-        log_share: ``[E]`` log of the mixture's shares, or ``None``.
         sizes: interactions of each environment.
         moved_share: share of the interactions whose label changed since the round before (1 in
             the first).
@@ -67,25 +68,24 @@ class Environments:
 
     label: Tensor
     tilts: Tensor | None
-    log_share: Tensor | None
     sizes: tuple[int, ...]
     moved_share: float
     reseeded: int
     log_likelihood: float
 
 
-def mixture_loss(tilts: Tensor, log_share: Tensor, variant: Tensor, sample: FitSample, ridge: float) -> Tensor:
+def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float) -> Tensor:
     """``[R]``: each restart's negative mean log-likelihood plus its ridge.
 
     Args:
-        tilts: ``[R, E, F]``. log_share: ``[R, E]``, unnormalised.
+        tilts: ``[R, E, F]``.
         variant: ``[I, F]``. sample: the users and pairs of the fit.
     """
     restarts, n_environments, width = tilts.shape
     tilt = variant @ tilts.reshape(-1, width).T  # [I, R E]
-    log_joint = _log_tilted(tilt, sample).view(-1, restarts, n_environments)
-    log_joint = log_joint + torch.log_softmax(log_share, dim=1)
-    return -torch.logsumexp(log_joint, dim=2).mean(dim=0) + ridge * tilts.square().sum(dim=(1, 2))
+    log_tilted = _log_tilted(tilt, sample).view(-1, restarts, n_environments)
+    log_mixture = torch.logsumexp(log_tilted, dim=2) - math.log(n_environments)
+    return -log_mixture.mean(dim=0) + ridge * tilts.square().sum(dim=(1, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +138,15 @@ def identify(
         )
     if config.assignment == "given":
         assert given is not None
-        return _summary(given, None, None, last, config.count, 0, float("nan"))
+        return _summary(given, None, last, config.count, 0, float("nan"))
     if config.assignment == "random":
         label = torch.randint(config.count, (data.n_pairs,), generator=generator)
         label = label.to(variant.device) if last is None else last.label
-        return _summary(label, None, None, last, config.count, 0, float("nan"))
-    tilts, log_share, likelihood = _fit(variant, shared, data, config, generator, last)
-    log_posterior = posterior(variant, shared, data, tilts, log_share)
+        return _summary(label, None, last, config.count, 0, float("nan"))
+    tilts, likelihood = _fit(variant, shared, data, config, generator, last)
+    log_posterior = posterior(variant, shared, data, tilts)
     label, reseeded = _with_least_size(log_posterior.argmax(dim=1), log_posterior, needed)
-    return _summary(label, tilts, log_share, last, config.count, reseeded, likelihood)
+    return _summary(label, tilts, last, config.count, reseeded, likelihood)
 
 
 def _fit(
@@ -156,27 +156,24 @@ def _fit(
     config: EnvironmentConfig,
     generator: torch.Generator,
     last: Environments | None,
-) -> tuple[Tensor, Tensor, float]:
-    """Fit all restarts at once and keep the likeliest: tilts ``[E, F]``, log shares ``[E]``."""
+) -> tuple[Tensor, float]:
+    """Fit all restarts at once and keep the likeliest: tilts ``[E, F]`` and its log-likelihood."""
     sample = _fit_sample(shared, data, config, generator)
     shape = (config.restarts, config.count, variant.shape[1])
-    start = 0.1 * torch.randn(shape, generator=generator)
-    start = start.to(variant.device)
-    log_share = torch.zeros(shape[:2], device=variant.device)
-    if last is not None and last.tilts is not None and last.log_share is not None:
-        start, log_share = last.tilts[None].clone(), last.log_share[None].clone()
-    tilts = start.requires_grad_()
-    log_share.requires_grad_()
-    optimizer = torch.optim.Adam([tilts, log_share], lr=config.learning_rate)
+    if last is not None and last.tilts is not None:
+        start = last.tilts[None].clone()
+    else:
+        start = 0.1 * torch.randn(shape, generator=generator)
+    tilts = start.to(variant.device).requires_grad_()
+    optimizer = torch.optim.Adam([tilts], lr=config.learning_rate)
     for _ in range(config.steps):
         optimizer.zero_grad(set_to_none=True)
-        mixture_loss(tilts, log_share, variant, sample, config.ridge).sum().backward()  # type: ignore[no-untyped-call]
+        mixture_loss(tilts, variant, sample, config.ridge).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        losses = mixture_loss(tilts, log_share, variant, sample, 0.0)
+        losses = mixture_loss(tilts, variant, sample, 0.0)
         best = int(losses.argmin())
-    shares = torch.log_softmax(log_share.detach()[best], dim=0)
-    return tilts.detach()[best], shares, -float(losses[best])
+    return tilts.detach()[best], -float(losses[best])
 
 
 def _fit_sample(
@@ -200,9 +197,9 @@ def _fit_sample(
 
 @torch.no_grad()
 def posterior(
-    variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor, log_share: Tensor
+    variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor
 ) -> Tensor:
-    """``[N, E]`` log of ``pi_e p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
+    """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
 
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
     """
@@ -214,7 +211,7 @@ def posterior(
         [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(1024)]
     )
     pairs = data.pairs
-    return log_share + tilt[pairs.item] - top - normaliser[pairs.user]
+    return tilt[pairs.item] - top - normaliser[pairs.user]
 
 
 def _with_least_size(label: Tensor, log_posterior: Tensor, needed: int) -> tuple[Tensor, int]:
@@ -240,7 +237,6 @@ def _with_least_size(label: Tensor, log_posterior: Tensor, needed: int) -> tuple
 def _summary(
     label: Tensor,
     tilts: Tensor | None,
-    log_share: Tensor | None,
     last: Environments | None,
     count: int,
     reseeded: int,
@@ -253,7 +249,6 @@ def _summary(
     return Environments(
         label=label,
         tilts=tilts,
-        log_share=log_share,
         sizes=tuple(sizes.tolist()),
         moved_share=moved,
         reseeded=reseeded,

@@ -16,26 +16,22 @@ class SharedModel:
 
     Attributes:
         users, items: ``[U, D]``, ``[I, D]`` the backbone's score vectors.
-        log_degree: ``[I]`` ``log(1 + d_i)``; minus infinity for cold items.
+        log_degree: ``[I]`` ``log(1 + d_i)``. warm: ``[I]`` bool; cold items have probability 0.
         temperature, popularity: 0-dim, fitted by :func:`calibrate`.
     """
 
     users: Tensor
     items: Tensor
     log_degree: Tensor
+    warm: Tensor
     temperature: Tensor
     popularity: Tensor
 
     def probabilities(self, users: Tensor) -> Tensor:
         """``[B, I]``: the probability of every item for the given users ``[B]``."""
         scores = self.users[users] @ self.items.T
-        return torch.softmax(_logits(scores, self.log_degree, self.temperature, self.popularity), dim=1)
-
-
-def _logits(scores: Tensor, log_degree: Tensor, temperature: Tensor, popularity: Tensor) -> Tensor:
-    cold = log_degree == -torch.inf
-    known = torch.where(cold, 0.0, log_degree)
-    return (temperature * scores + popularity * known).masked_fill(cold, -torch.inf)
+        offset = torch.where(self.warm, self.popularity * self.log_degree, -torch.inf)
+        return torch.softmax(self.temperature * scores + offset, dim=1)
 
 
 def calibrate(
@@ -44,8 +40,8 @@ def calibrate(
     data: TrainingData,
     generator: torch.Generator,
     *,
-    steps: int = 40,
-    cells: int = 4_000_000,
+    steps: int = 30,
+    cells: int = 1_000_000,
 ) -> SharedModel:
     """Fit temperature and popularity weight by maximum likelihood of the training pairs.
 
@@ -59,7 +55,7 @@ def calibrate(
     """
     n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
     device = users.device
-    log_degree = torch.where(data.warm > 0, (1 + data.item_degree).log(), -torch.inf)
+    log_degree = (1 + data.item_degree).log()
     budget = max(1, min(n_users, cells // n_items))
     chosen = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(device)
     row = torch.full((n_users,), -1, device=device)
@@ -70,13 +66,15 @@ def calibrate(
     # The log-likelihood needs the pairs only through two sums and the users' counts.
     degree = torch.bincount(rows, minlength=budget).float()
     score_sum, degree_sum = scores[rows, columns].sum(), log_degree[columns].sum()
+    warm = data.warm > 0
+    warm_scores, warm_degree = scores[:, warm], log_degree[warm]
     log_temperature = torch.ones((), device=device).requires_grad_()
     popularity = torch.zeros((), device=device).requires_grad_()
     optimizer = torch.optim.Adam([log_temperature, popularity], lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
         temperature = log_temperature.exp()
-        normaliser = torch.logsumexp(_logits(scores, log_degree, temperature, popularity), dim=1)
+        normaliser = torch.logsumexp(temperature * warm_scores + popularity * warm_degree, dim=1)
         fit = temperature * score_sum + popularity * degree_sum - (degree * normaliser).sum()
         (-fit / degree.sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -84,6 +82,7 @@ def calibrate(
         users=users,
         items=items,
         log_degree=log_degree,
+        warm=warm,
         temperature=log_temperature.detach().exp(),
         popularity=popularity.detach(),
     )

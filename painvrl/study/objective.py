@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 import torch
 
 from painvrl.config import TrainConfig
-from painvrl.errors import TrialFailure, UserError
+from painvrl.errors import PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RoundReport, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.study.space import Point
@@ -206,4 +206,4 @@ def _round_metrics(report: RoundReport) -> dict[str, float]:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500] if not isinstance(error, TrialFailure) else text[:500]
+    return (text if isinstance(error, PainvrlError) else f"{type(error).__name__}: {text}")[:500]

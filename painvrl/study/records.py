@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from painvrl.study.front import non_dominated
 from painvrl.study.objective import Failed, Outcome
 from painvrl.study.space import Point
 
@@ -67,3 +68,15 @@ class TrialRecord:
     def message(self) -> str | None:
         """Why the trial failed, in a sentence."""
         return self.outcome.message if isinstance(self.outcome, Failed) else None
+
+
+def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records with values."""
+    return [record for record in records if record.values is not None]
+
+
+def front_of(records: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """The complete records that no other dominates, by number."""
+    candidates = complete(records)
+    member = non_dominated([list(record.values or ()) for record in candidates])
+    return tuple(record for record, on_front in zip(candidates, member, strict=True) if on_front)

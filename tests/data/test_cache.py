@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +74,12 @@ def test_pickled_content_is_never_loaded(tmp_path):
     assert ArrayCache(tmp_path).load("k") is None
 
 
+def test_an_array_where_an_archive_should_be_is_a_miss(tmp_path):
+    with (tmp_path / "k.npz").open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    assert ArrayCache(tmp_path).load("k") is None
+
+
 def test_a_writer_that_dies_leaves_the_old_entry_and_no_debris(tmp_path, monkeypatch):
     cache = ArrayCache(tmp_path)
     cache.store("k", ARRAYS)
@@ -85,6 +93,19 @@ def test_a_writer_that_dies_leaves_the_old_entry_and_no_debris(tmp_path, monkeyp
         cache.store("k", {"other": np.zeros(1)})
     monkeypatch.undo()
     same(cache.load("k"), ARRAYS)
+    assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
+
+
+def test_readers_beside_writers_see_all_of_an_entry_or_none(tmp_path):
+    cache = ArrayCache(tmp_path)
+    versions = [{"a": np.full(20_000, index), "b": np.full(3, index)} for index in range(4)]
+    cache.store("k", versions[0])
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(cache.store, "k", versions[index % 4]) for index in range(60)]
+        while not all(writer.done() for writer in writers):
+            arrays = cache.load("k")
+            assert arrays is not None
+            assert set(arrays["a"].tolist()) == {arrays["b"][0]}
     assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
 
 

@@ -95,7 +95,7 @@ def _read_npz(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]
                         value=name,
                     )
                 arrays.append(archive[name])
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(_unreadable(error), file=source.path, key=f"{where}.path") from error
     return arrays[0], arrays[1]
 
@@ -132,7 +132,7 @@ def _load_npy(path: Path, *, key: str) -> np.ndarray:
     try:
         with path.open("rb") as stream:
             array = np.load(stream, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(_unreadable(error), file=path, key=key) from error
     if not isinstance(array, np.ndarray):
         raise DataError("must hold one array", file=path, key=key)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
@@ -21,17 +21,21 @@ from painvrl.settings import Settings
 class ItemTable(Settings):
     """A table that describes items: CSV or Parquet, one row an item.
 
-    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: columns that
-    are joined and encoded as the modality ``text``. ``categories``: column of names divided by
-    ``separator``, which become the multi-hot modality ``categories``.
+    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
+    columns that are joined, encoded as the modality ``text``. ``categories``: column of names
+    divided by ``separator``, which become the multi-hot modality ``categories``.
     """
 
     path: Path
     key: str
     title: str | None = None
-    text: tuple[str, ...] = ()
+    text: str | tuple[str, ...] = ()
     categories: str | None = None
-    separator: str = "|"
+    separator: str = Field(default="|", min_length=1)
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of the modality ``text``."""
+        return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class TableConfig(SourceConfig):
@@ -56,8 +60,8 @@ class TableConfig(SourceConfig):
     def _is_complete(self) -> Self:
         if self.min_rating is not None and self.rating is None:
             raise ValueError("min_rating needs the key rating, the column with the ratings")
-        described = self.item_table is not None and (self.item_table.text or self.item_table.categories)
-        if not self.files and not described:
+        table = self.item_table
+        if not self.files and (table is None or not (table.text or table.categories)):
             raise ValueError(
                 "the items need a modality: name one in files, or text or categories of item_table"
             )
@@ -119,7 +123,7 @@ def _describe(table: ItemTable | None) -> ItemDescriptions:
         ]
 
     titles = [""] * len(ids) if table.title is None else texts_of(table.title, "title")
-    fields = [texts_of(name, "text") for name in table.text]
+    fields = [texts_of(name, "text") for name in table.text_columns()]
     texts = tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True))
     categories = None
     if table.categories is not None:

@@ -123,7 +123,7 @@ def number_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np
 
 
 def time_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.ndarray:
-    """A column of times, ``[rows]`` float64: numbers as they are, dates in seconds since 1970.
+    """A column of times, ``[rows]`` float64: numbers as they are, ISO 8601 dates in seconds since 1970.
 
     Raises:
         DataError: there is no such column, or a value is missing or no time.
@@ -134,10 +134,10 @@ def time_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.n
     if pd.api.types.is_numeric_dtype(series):
         return number_column(frame, name, file=file, key=key)
     try:
-        dates = pd.to_datetime(series, utc=True)
+        dates = pd.to_datetime(series, utc=True, format="ISO8601")
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the column must hold numbers or dates: {_first_line(error)}",
+            f"the column must hold numbers or ISO 8601 dates: {_first_line(error)}",
             file=file,
             key=key,
             value=name,

@@ -1,0 +1,246 @@
+"""What commands print: results on stdout, progress on stderr and only on a terminal."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.status import Status as Spinner
+
+    from painvrl.checkpoint import Recommendation
+    from painvrl.doctor import Diagnosis
+    from painvrl.retrain import TrainReport
+    from painvrl.study.progress import Progress, StudyStarted, TrialFinished, TrialStarted
+    from painvrl.study.report import FrontTable, StudyStatus
+
+PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
+
+
+def json(value: Mapping[str, object]) -> None:
+    """Print JSON; a NaN is an error, since JSON has none."""
+    typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def number(value: object) -> str:
+    """A value as a table shows it: four decimals for metrics, three digits for anything small or large."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+class StudyLines:
+    """A study's progress: its card, then a line a trial; on a terminal the current stage under them."""
+
+    def __init__(self, spinner: Spinner | None, *, quiet: bool) -> None:
+        self._spinner = spinner
+        self._quiet = quiet
+        self._title = ""
+
+    def study_started(self, event: StudyStarted) -> None:
+        """Print the split's card and where the study stands."""
+        if self._quiet:
+            return
+        _print(_table(event.data.columns, event.data.rows, title="split"))
+        for trial in event.reaped:
+            typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
+        verb = "goes on" if event.resumed else "starts"
+        typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")
+
+    def trial_started(self, event: TrialStarted) -> None:
+        """Show the trial on a terminal."""
+        self._title = f"trial {event.number} ({event.finished + 1} of {event.wanted})"
+        self._show(self._title)
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        """Show the stage on a terminal."""
+        self._show(f"{self._title}: {stage}")
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """Print the trial's line."""
+        if self._quiet:
+            return
+        if event.values is None:
+            from painvrl.study.objective import Failed
+
+            failed = event.outcome
+            text = f"failed ({failed.reason}): {failed.message}" if isinstance(failed, Failed) else "failed"
+        else:
+            text = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
+            text += f"  {'on the front' if event.on_front else ''}"
+        done = f"[{event.finished}/{event.wanted}]"
+        typer.echo(f"{done} trial {event.number:>3}  {event.seconds:5.1f} s  {text}".rstrip())
+
+    def _show(self, text: str) -> None:
+        if self._spinner is not None:
+            self._spinner.update(text)
+
+
+class RunLine:
+    """A single run's progress: its stages, on stderr."""
+
+    def __init__(self, spinner: Spinner | None) -> None:
+        self._spinner = spinner
+
+    def stage(self, name: str) -> None:
+        """Show the stage."""
+        if self._spinner is not None:
+            self._spinner.update(name)
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Curves are for trackers."""
+
+
+@contextmanager
+def study_progress(*, quiet: bool) -> Iterator[Progress]:
+    """Progress of a study; ``quiet`` prints nothing but the result."""
+    with _spinner(hidden=quiet) as spinner:
+        yield StudyLines(spinner, quiet=quiet)
+
+
+@contextmanager
+def run_progress() -> Iterator[RunLine]:
+    """Progress of a single run."""
+    with _spinner(hidden=False) as spinner:
+        yield RunLine(spinner)
+
+
+def front(table: FrontTable) -> None:
+    """Print a front: one row a trial, objectives first, then the knobs; the IID-only choice below it."""
+    knobs = sorted({knob for row in table.rows for knob in row.point})
+    rows = [
+        [str(row.trial), *(number(row.values[name]) for name in table.objectives),
+         *(number(row.point.get(knob, "")) for knob in knobs)]
+        for row in table.rows
+    ]  # fmt: skip
+    count = f"{len(table.rows)} trial{'s' if len(table.rows) != 1 else ''}"
+    title = f"front of {table.study}: {count}, hypervolume {number(table.hypervolume)}"
+    _print(_table(["trial", *table.objectives, *knobs], rows, title=title))
+    if table.iid_only is not None:
+        values = ", ".join(f"{name} {number(value)}" for name, value in table.iid_only.values.items())
+        typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.trial} ({values})")
+
+
+def status(now: StudyStatus) -> None:
+    """Print a study's counts, best values and failures."""
+    counts = ", ".join(f"{count} {state}" for state, count in now.counts.items() if count) or "no trials"
+    typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
+    if now.seconds_per_trial is not None:
+        typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
+    if now.front_size:
+        typer.echo(f"front: {now.front_size} trials, hypervolume {number(now.hypervolume)}")
+        rows = [[best.objective, number(best.value), str(best.trial)] for best in now.best]
+        _print(_table(["objective", "best", "trial"], rows))
+    for failure in now.failures:
+        typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
+
+
+def train_report(report: TrainReport) -> None:
+    """Print the pick, whether it repeats, the metrics side by side, and where the model is."""
+    if report.pick is not None:
+        typer.echo(f"trial {report.pick.trial} of the study: {report.pick.reason}")
+    _repetition(report)
+    trial = {} if report.pick is None else report.pick.metrics
+    test = {} if report.test is None else report.test.metrics
+    columns = ["metric"]
+    columns += ["trial's valid", "retrained valid"] if report.pick else ["valid"]
+    columns += ["test"] if report.test else []
+    rows = []
+    for name in _shown(report.metrics):
+        part, _, metric = name.partition("/")
+        row = [f"{part.upper()} {metric}"]
+        row += [number(trial.get(name, "-"))] if report.pick else []
+        row += [number(report.metrics[name])]
+        row += [number(test.get(f"{part}_test/{metric}", "-"))] if report.test else []
+        rows.append(row)
+    _print(_table(columns, rows))
+    if report.pick is not None and report.pick.iid_only is not None:
+        other = report.pick.iid_only
+        values = ", ".join(f"{name} {number(value)}" for name, value in other.values.items())
+        typer.echo(f"chosen by IID alone it would have been trial {other.trial} (valid: {values})")
+    if report.trained_on != "train":
+        typer.echo(f"the kept model (and its test column) was trained on {report.trained_on}")
+    if report.test is not None:
+        times = f"{report.test.reads} time{'s' if report.test.reads != 1 else ''}"
+        typer.echo(f"test parts read: {times}, this one included")
+    else:
+        typer.echo("test parts stay sealed; --test reads them")
+    typer.echo(f"seconds: {', '.join(f'{stage} {spent:.1f}' for stage, spent in report.seconds.items())}")
+    typer.echo(f"checkpoint: {report.checkpoint}")
+    typer.echo(f"registered model: {report.model.uri}")
+
+
+def recommendations(items: Sequence[Recommendation]) -> None:
+    """Print recommended items, best first."""
+    rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
+    _print(_table(["rank", "score", "item", "title"], rows))
+
+
+def diagnosis(found: Diagnosis) -> None:
+    """Print every check, and its remedy where it needs one."""
+    for check in found.checks:
+        remedy = f" -> {check.remedy}" if check.remedy else ""
+        typer.echo(f"{check.status:<4}  {check.name:<16}  {check.detail}{remedy}")
+    typer.echo("painvrl is ready" if found.healthy else "something essential is broken")
+
+
+def _repetition(report: TrainReport) -> None:
+    repetition = report.repetition
+    if repetition is None:
+        if report.pick is not None:
+            typer.echo("another seed means another split: the trial's metrics are not comparable")
+    elif repetition.exact:
+        typer.echo(
+            f"retrained valid metrics repeat the trial's to the last digit ({repetition.compared} metrics)"
+        )
+    else:
+        typer.echo(
+            f"retrained valid metrics differ from the trial's by at most {repetition.largest_difference:.3g} "
+            f"({repetition.worst}): another device, thread count or library sums in another order"
+        )
+
+
+def _shown(metrics: Mapping[str, float]) -> list[str]:
+    """Recall and NDCG of every K, by part; the rest is in MLflow."""
+    wanted = [name for name in metrics if name.partition("/")[2].startswith(("recall_at_", "ndcg_at_"))]
+    return sorted(wanted, key=lambda name: (name.partition("/")[0], _cutoff(name), name))
+
+
+def _cutoff(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for position, column in enumerate(columns):
+        numeric = position > 0 and column not in {"item", "title", "trial's name"}
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _print(table: Table) -> None:
+    """Print a table as wide as the terminal, or as it needs to be anywhere else."""
+    console = Console(highlight=False, markup=False, file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
+    console.print(table)
+
+
+@contextmanager
+def _spinner(*, hidden: bool) -> Iterator[Spinner | None]:
+    console = Console(stderr=True, highlight=False, markup=False)
+    if hidden or not console.is_terminal:
+        yield None
+        return
+    with console.status("") as spinner:
+        yield spinner

@@ -1,0 +1,154 @@
+"""Asking a study for points and telling it what became of them.
+
+What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
+The sampler is seeded anew for every trial from the study's seed and the number of finished
+trials, so that a study that was stopped and resumed tries the points of one that was not.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from painvrl.rng import derive_seed
+from painvrl.study.objective import Completed, Failed, Outcome
+from painvrl.study.records import FINISHED, TrialState
+from painvrl.study.space import Value
+from painvrl.study.spec import StudySettings
+from painvrl.study.storage import OUTCOME, Attr, StoredStudy
+
+MAX_DEATHS = 3
+"""A point over which so many processes died counts as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A trial that is running now."""
+
+    number: int
+    point: dict[str, Value]
+
+
+def make_sampler(settings: StudySettings, finished: int) -> BaseSampler:
+    """The sampler of the trial that follows ``finished`` finished ones."""
+    seed = derive_seed(settings.seed, "sampler", finished) % 2**32
+    startup = settings.startup_trials
+    if settings.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+    if settings.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if settings.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=startup)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+class Desk:
+    """Where trials are asked for and told, by the one process that holds the study's lock."""
+
+    def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:
+        self._stored = stored
+        self._study = stored.study
+        self._settings = settings
+
+    def finished(self) -> int:
+        """How many trials completed or failed; interrupted ones don't count."""
+        return sum(record.state in FINISHED for record in self._stored.trials())
+
+    def ask(self) -> Asked:
+        """Start a trial: at a queued point if there is one, else where the sampler wants it."""
+        self._study.sampler = make_sampler(self._settings, self.finished())
+        trial = self._study.ask()
+        trial.set_user_attr(Attr.HOST, platform.node())
+        return Asked(number=trial.number, point=self._stored.space.suggest(trial))
+
+    def attach_run(self, number: int, run_id: str) -> None:
+        """Note the MLflow run of a running trial."""
+        self._set(number, Attr.RUN_ID, run_id)
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Store what a running trial came to, and end it.
+
+        The outcome is written first, in one piece: should the process die before the trial is
+        ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
+        """
+        kept = outcome if isinstance(outcome, Failed) else _without_curves(outcome)
+        self._set(number, Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
+        self._end(number, kept)
+
+    def interrupt(self, number: int) -> None:
+        """End a trial that a person stopped; :meth:`reap` queues its point again.
+
+        A trial whose outcome was stored in the last moment ends with that outcome.
+        """
+        record = self._stored.trials()[number]
+        if record.state is not TrialState.RUNNING:
+            return
+        if record.outcome is not None:
+            self._end(number, record.outcome)
+        else:
+            self._fail(number)
+
+    def reap(self) -> tuple[int, ...]:
+        """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
+
+        Trials that it left running end (with their outcome if it was stored already). Points of
+        interrupted trials are queued again, each once.
+
+        Returns:
+            The numbers of the trials that were left running.
+        """
+        left = [record for record in self._stored.trials() if record.state is TrialState.RUNNING]
+        left = [record for record in left if self._is_ours(record.number)]
+        for record in left:
+            if record.outcome is not None:
+                self._end(record.number, record.outcome)
+                continue
+            deaths = record.deaths + 1
+            self._set(record.number, Attr.DEATHS, deaths)
+            if deaths >= MAX_DEATHS:
+                message = f"{deaths} processes died while they trained this point"
+                self.tell(record.number, Failed(reason="interrupted", message=message))
+            else:
+                self._fail(record.number)
+        self._requeue()
+        return tuple(record.number for record in left)
+
+    def _requeue(self) -> None:
+        trials = self._study.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get(Attr.RETRY_OF) for trial in trials}
+        for record in self._stored.trials():
+            if record.state is TrialState.INTERRUPTED and record.number not in retried:
+                attrs = {Attr.RETRY_OF: record.number, Attr.DEATHS: record.deaths}
+                self._study.enqueue_trial(dict(record.point), user_attrs=attrs)
+
+    def _is_ours(self, number: int) -> bool:
+        """The lock proves a trial dead if everybody who can run one sees the lock."""
+        if self._stored.storage.engine.dialect.name == "sqlite":
+            return True
+        host = self._study.get_trials(deepcopy=False)[number].user_attrs.get(Attr.HOST)
+        return host in {None, platform.node()}
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed):
+            self._fail(number)
+        else:
+            values = [outcome.metrics[name] for name in self._stored.objectives]
+            self._study.tell(number, values)
+
+    def _fail(self, number: int) -> None:
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def _set(self, number: int, key: str, value: object) -> None:
+        storage = self._stored.storage
+        study_id = storage.get_study_id_from_name(self._stored.name)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        storage.set_trial_user_attr(trial_id, key, value)
+
+
+def _without_curves(outcome: Completed) -> Completed:
+    return Completed(
+        metrics=outcome.metrics, rounds=outcome.rounds, seconds=outcome.seconds, epochs=outcome.epochs
+    )

@@ -1,0 +1,54 @@
+"""One process a study: a lock that the operating system drops when its holder dies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from painvrl.errors import StudyError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _acquire(file: IO[str]) -> None:
+        # A byte far behind the holder's name, which others must be able to read.
+        file.seek(1 << 20)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _acquire(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def study_lock(path: Path, study: str) -> Iterator[None]:
+    """Hold the study's lock; trials found running meanwhile belong to nobody alive.
+
+    Raises:
+        StudyError: another process holds it, or the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"the study's lock cannot be made: {error.strerror}", file=path) from None
+    with file:
+        try:
+            _acquire(file)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip()
+            rule = "is being run by another process; wait for it or stop it"
+            raise StudyError(rule, key=study, value=f"process {holder}" if holder else None) from None
+        # The file stays when the lock goes: removing it would let two holders lock two files.
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,197 @@
+"""What a study has found so far: tables, counts and a picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from painvrl.study.front import hypervolume
+from painvrl.study.records import TrialRecord, TrialState, complete, front_of
+from painvrl.study.selection import axes_of, iid_only
+from painvrl.study.space import Value
+from painvrl.study.storage import StoredStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontRow:
+    """A complete trial. ``metrics`` are all those of the valid parts, ``values`` the objectives."""
+
+    trial: int
+    run_id: str | None
+    values: Mapping[str, float]
+    point: Mapping[str, Value]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontTable:
+    """The front.
+
+    Attributes:
+        rows: its trials, the best IID first.
+        dominated: the other complete trials.
+        iid_only: the trial that the best IID metric alone would have picked.
+        hypervolume: between the front and zero.
+    """
+
+    study: str
+    objectives: tuple[str, ...]
+    rows: tuple[FrontRow, ...]
+    dominated: tuple[FrontRow, ...]
+    iid_only: FrontRow | None
+    hypervolume: float
+
+    def as_dict(self) -> dict[str, object]:
+        """The table as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best value of one objective, and the trial that reached it."""
+
+    objective: str
+    trial: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial that failed, and why."""
+
+    trial: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """How far a study is.
+
+    Attributes:
+        wanted: finished trials that the last command asked for. finished: complete or failed.
+        counts: trials by state (``complete``, ``failed``, ``interrupted``, ``running``, ``waiting``).
+        seconds_per_trial: median over complete trials, tracking included.
+    """
+
+    study: str
+    objectives: tuple[str, ...]
+    wanted: int
+    finished: int
+    counts: Mapping[str, int]
+    best: tuple[Best, ...]
+    front_size: int
+    hypervolume: float
+    seconds_per_trial: float | None
+    failures: tuple[Failure, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The status as JSON-ready values."""
+        return asdict(self)
+
+
+def front_table(study: StoredStudy) -> FrontTable:
+    """The front of a study, empty if no trial is complete."""
+    records = study.trials()
+    front = front_of(records)
+    axes = axes_of(study.objectives)
+    order = study.objectives.index(axes.iid or axes.ood or study.objectives[0])
+    best_first = sorted(front, key=lambda record: (-(record.values or ())[order], record.number))
+    alone = iid_only(study, records)
+    return FrontTable(
+        study=study.name,
+        objectives=study.objectives,
+        rows=tuple(_row(study, record) for record in best_first),
+        dominated=tuple(_row(study, record) for record in complete(records) if record not in front),
+        iid_only=None if alone is None else _row(study, records[alone.trial]),
+        hypervolume=_hypervolume(front),
+    )
+
+
+def status(study: StoredStudy) -> StudyStatus:
+    """How far a study is."""
+    records = study.trials()
+    counts = Counter(record.state for record in records)
+    candidates = complete(records)
+    front = front_of(records)
+    best = []
+    for place, objective in enumerate(study.objectives if candidates else ()):
+        top = max(candidates, key=lambda record: ((record.values or ())[place], -record.number))  # noqa: B023 (used at once)
+        best.append(Best(objective=objective, trial=top.number, value=(top.values or ())[place]))
+    seconds = [record.seconds for record in candidates if record.seconds is not None]
+    return StudyStatus(
+        study=study.name,
+        objectives=study.objectives,
+        wanted=study.wanted,
+        finished=counts[TrialState.COMPLETE] + counts[TrialState.FAILED],
+        counts={state.value: counts[state] for state in TrialState},
+        best=tuple(best),
+        front_size=len(front),
+        hypervolume=_hypervolume(front),
+        seconds_per_trial=statistics.median(seconds) if seconds else None,
+        failures=tuple(
+            Failure(trial=record.number, reason=record.reason, message=record.message or "")
+            for record in records
+            if record.reason is not None
+        ),
+    )
+
+
+def front_picture(table: FrontTable) -> str | None:
+    """An HTML page with the trials on the plane of IID and OOD; ``None`` without both or without trials.
+
+    The page holds plotly itself, so that it shows without a network.
+    """
+    axes = axes_of(table.objectives)
+    if axes.iid is None or axes.ood is None or not table.rows:
+        return None
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    groups = (("dominated", table.dominated, "lightgray"), ("front", table.rows, "crimson"))
+    for name, rows, colour in groups:
+        figure.add_scatter(
+            x=[row.values[axes.iid] for row in rows],
+            y=[row.values[axes.ood] for row in rows],
+            mode="markers",
+            name=f"{name} ({len(rows)})",
+            marker={"color": colour, "size": 9},
+            text=[_hover(row) for row in rows],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    if table.iid_only is not None:
+        figure.add_scatter(
+            x=[table.iid_only.values[axes.iid]],
+            y=[table.iid_only.values[axes.ood]],
+            mode="markers",
+            name="what IID alone would pick",
+            marker={"color": "black", "size": 16, "symbol": "circle-open"},
+            hoverinfo="skip",
+        )
+    figure.update_layout(
+        title=f"{table.study}: {len(table.rows)} trials on the front", xaxis_title=axes.iid, yaxis_title=axes.ood
+    )
+    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _hover(row: FrontRow) -> str:
+    lines = [f"trial {row.trial}"]
+    lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
+    lines += [f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}" for path, value in row.point.items()]
+    return "<br>".join(lines)
+
+
+def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
+    return FrontRow(
+        trial=record.number,
+        run_id=record.run_id,
+        values=dict(zip(study.objectives, record.values or (), strict=True)),
+        point=dict(record.point),
+        metrics=dict(record.metrics),
+    )
+
+
+def _hypervolume(front: tuple[TrialRecord, ...]) -> float:
+    return hypervolume([list(record.values or ()) for record in front])

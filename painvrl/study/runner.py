@@ -1,0 +1,203 @@
+"""Running a study: ask for a point, train it, tell the result, until enough trials are finished."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from painvrl.errors import ConfigError, NothingFeasible
+from painvrl.study.asktell import Desk
+from painvrl.study.executors import Executor
+from painvrl.study.executors.inline import InlineExecutor
+from painvrl.study.lock import study_lock
+from painvrl.study.objective import Failed, Objective, Outcome, TrainingObjective, TrialJob
+from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
+from painvrl.study.records import FINISHED, front_of
+from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
+from painvrl.study.space import apply
+from painvrl.study.spec import StudySpec, check_spec
+from painvrl.study.storage import Attr, StoredStudy, create_study
+from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """What a study came to. ``link`` shows exactly the front in MLflow's UI."""
+
+    study: str
+    status: StudyStatus
+    front: FrontTable
+    link: str | None
+
+
+def run_study(
+    spec: StudySpec,
+    workspace: Workspace,
+    device: torch.device,
+    *,
+    trials: int | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+    objective: Objective | None = None,
+    ui_url: str = DEFAULT_UI_URL,
+) -> StudySummary:
+    """Run a study, or go on with it, until it has as many finished trials as wanted.
+
+    Args:
+        spec: what to search.
+        workspace: where everything is kept.
+        device: where to train.
+        trials: finished trials wanted in all, instead of ``spec.study.trials``.
+        progress: hears of every trial.
+        tracker: mirrors the study; MLflow by default.
+        objective: computes the trials; training by default.
+        ui_url: where MLflow's UI will be served, for the link.
+
+    Raises:
+        UserError: the specification, the data, the storage or the tracking store is not as it must be.
+        NothingFeasible: every trial failed.
+        KeyboardInterrupt: the user stopped the study. It is stored so far, and the same call goes on.
+    """
+    check_spec(spec)
+    wanted = spec.study.trials if trials is None else trials
+    if wanted < 1:
+        raise ConfigError("must be at least 1", key="trials", value=trials)
+    workspace.create()
+    progress = progress or NullProgress()
+    with study_lock(workspace.lock_path(spec.study.name), spec.study.name):
+        if objective is None:
+            objective = TrainingObjective(spec.config, cache_dir=workspace.cache, device=device)
+        stored, resumed = create_study(spec, workspace, data=objective.data.fingerprint)
+        stored.study.set_user_attr(Attr.WANTED, wanted)
+        if tracker is None:
+            from painvrl.study.mlflow_tracker import mlflow_tracker
+
+            tracker = mlflow_tracker(workspace)
+        desk = Desk(stored, spec.study)
+        reaped = desk.reap()
+        _open_tracker(tracker, spec, stored, objective)
+        event = StudyStarted(
+            study=stored.name,
+            objectives=stored.objectives,
+            wanted=wanted,
+            finished=desk.finished(),
+            resumed=resumed,
+            reaped=reaped,
+            data=objective.data,
+        )
+        progress.study_started(event)
+        executor = InlineExecutor(objective, progress.trial_stage)
+        runner = _Runner(stored, desk, executor, tracker, progress, wanted)
+        try:
+            runner.run()
+        except KeyboardInterrupt:
+            tracker.close("KILLED")
+            raise
+        table = front_table(stored)
+        tracker.close("FINISHED" if table.rows else "FAILED", picture=front_picture(table))
+        if not table.rows:
+            raise NothingFeasible(_nothing_feasible(stored))
+        return StudySummary(
+            study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url)
+        )
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """The loop. Everything that decides whether a trial counts is in the storage, not here."""
+
+    stored: StoredStudy
+    desk: Desk
+    executor: Executor
+    tracker: Tracker
+    progress: Progress
+    wanted: int
+
+    def run(self) -> None:
+        self._mark_front()
+        while (finished := self.desk.finished()) < self.wanted:
+            self._trial(finished)
+
+    def _trial(self, finished: int) -> None:
+        start = time.perf_counter()
+        asked = self.desk.ask()
+        run_id = None
+        try:
+            job = TrialJob(
+                number=asked.number, point=asked.point, config=apply(self.stored.config, asked.point)
+            )
+            run_id = self.tracker.start(job)
+            if run_id is not None:
+                self.desk.attach_run(job.number, run_id)
+            event = TrialStarted(
+                number=job.number, point=job.point, finished=finished, wanted=self.wanted
+            )
+            self.progress.trial_started(event)
+            outcome = self.executor.submit(job).result()
+            # Told before it is tracked: the storage is the truth, and a tracker can be mended.
+            self.desk.tell(job.number, outcome)
+            self.tracker.finish(run_id, outcome)
+        except KeyboardInterrupt:
+            self.desk.interrupt(asked.number)
+            self.tracker.kill(run_id)
+            raise
+        self._mark_front()
+        self._report(job, outcome, time.perf_counter() - start)
+
+    def _mark_front(self) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        finished = [record for record in records if record.state in FINISHED]
+        self.tracker.mark_front(
+            {record.run_id: record.number in front for record in finished if record.run_id is not None}
+        )
+
+    def _report(self, job: TrialJob, outcome: Outcome, seconds: float) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        failed = isinstance(outcome, Failed)
+        values = None if failed else {name: outcome.metrics[name] for name in self.stored.objectives}
+        self.progress.trial_finished(
+            TrialFinished(
+                number=job.number,
+                outcome=outcome,
+                values=values,
+                seconds=seconds,
+                finished=sum(record.state in FINISHED for record in records),
+                wanted=self.wanted,
+                on_front=job.number in front,
+                front_size=len(front),
+            )
+        )
+
+
+def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, objective: Objective) -> None:
+    header = StudyHeader(
+        name=stored.name,
+        objectives=stored.objectives,
+        yaml=dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})})),
+        data=objective.data,
+        parent_run=stored.parent_run,
+    )
+    finished = []
+    for record in stored.trials():
+        if record.state in FINISHED and record.outcome is not None:
+            job = TrialJob(number=record.number, point=record.point, config=stored.config_of(record))
+            finished.append(FinishedTrial(record=record, job=job))
+    opened = tracker.open(header, finished)
+    if opened.parent_run is not None:
+        stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
+    if opened.rewritten:
+        moved = stored.study.user_attrs.get(Attr.RUNS, {})
+        new = {str(number): run_id for number, run_id in opened.rewritten.items()}
+        stored.study.set_user_attr(Attr.RUNS, {**moved, **new})
+
+
+def _nothing_feasible(stored: StoredStudy) -> str:
+    failures = status(stored).failures
+    last = f"; the last said {failures[-1].reason}: {failures[-1].message}" if failures else ""
+    return f"all {len(failures)} trials of the study {stored.name!r} failed{last}"

@@ -1,0 +1,142 @@
+"""Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
+
+A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes anew what is
+missing. This module loads no MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+from urllib.parse import quote
+
+from painvrl.study.objective import DataSummary, Outcome, TrialJob
+from painvrl.study.records import TrialRecord
+from painvrl.workspace import Workspace
+
+DEFAULT_UI_URL = "http://127.0.0.1:5000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyHeader:
+    """What a tracker is told of a study.
+
+    Attributes:
+        yaml: the study's file with every default written out.
+        parent_run: the run that an earlier process made for it.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    yaml: str
+    data: DataSummary
+    parent_run: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """A trial as a tracker may have to write it anew."""
+
+    record: TrialRecord
+    job: TrialJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What :meth:`Tracker.open` found or made.
+
+    Attributes:
+        parent_run: the study's own run.
+        rewritten: new run ids, by trial number, of trials whose run was gone.
+    """
+
+    parent_run: str | None = None
+    rewritten: Mapping[int, str] = field(default_factory=dict)
+
+
+class Tracker(Protocol):
+    """Receives a study's trials, in one process, in order."""
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        """Begin or go on; bring runs of earlier processes up to date."""
+        ...
+
+    def start(self, job: TrialJob) -> str | None:
+        """A trial begins; the id of its run."""
+        ...
+
+    def finish(self, run_id: str | None, outcome: Outcome) -> None:
+        """A trial completed or failed."""
+        ...
+
+    def kill(self, run_id: str | None) -> None:
+        """A trial was interrupted."""
+        ...
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        """Which runs are on the front now, and which are not."""
+        ...
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+        """The study stops here; ``picture`` is an HTML page of the front."""
+        ...
+
+    def link(self, base_url: str) -> str | None:
+        """A link that shows exactly the front."""
+        ...
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        """Nothing to open."""
+        return Opened()
+
+    def start(self, job: TrialJob) -> str | None:
+        """No run."""
+        return None
+
+    def finish(self, run_id: str | None, outcome: Outcome) -> None:
+        """Ignore it."""
+
+    def kill(self, run_id: str | None) -> None:
+        """Ignore it."""
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        """Ignore it."""
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+        """Ignore it."""
+
+    def link(self, base_url: str) -> str | None:
+        """No link."""
+        return None
+
+
+def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
+    """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database."""
+    return override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
+
+
+def front_filter(parent_run: str) -> str:
+    """MLflow's search for the runs on the front of one study."""
+    return f"tags.pareto = 'true' and tags.`mlflow.parentRunId` = '{parent_run}'"
+
+
+def front_url(base_url: str, experiment_id: str, parent_run: str, metric: str) -> str:
+    """The page of MLflow's UI that shows exactly the front of a study.
+
+    The order by a metric matters: without one the list shows the parent run, folded up, and
+    nothing else.
+    """
+    query = {
+        "searchFilter": front_filter(parent_run),
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART",
+    }
+    pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs?{pairs}"

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from painvrl.data.sources.modality_file import ModalityFile, read_modality
+from painvrl.errors import DataError
+
+IDS = np.array([7, 3, 5])
+VALUES = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)
+
+
+def source(path: Path, key: str = "ids", values: object = "look") -> ModalityFile:
+    return ModalityFile.model_validate({"path": path, "key": key, "values": values})
+
+
+def read(*args: object, **kwargs: object):
+    return read_modality(source(*args, **kwargs), where="data.files.look")
+
+
+def write(folder: Path, kind: str) -> ModalityFile:
+    path = folder / f"look.{kind}"
+    frame = pd.DataFrame({"ids": IDS, "a": VALUES[:, 0], "b": VALUES[:, 1]})
+    match kind:
+        case "npz":
+            np.savez(path, ids=IDS, look=VALUES)
+            return source(path)
+        case "csv":
+            frame.to_csv(path, index=False)
+            return source(path, values=("a", "b"))
+        case "tsv":
+            frame.to_csv(path, index=False, sep="\t")
+            return source(path, values=None)
+        case "parquet":
+            pd.DataFrame({"ids": IDS, "look": list(VALUES)}).to_parquet(path)
+            return source(path)
+        case _:
+            np.save(path, VALUES)
+            np.save(folder / "ids.npy", IDS)
+            (folder / "ids.txt").write_text("7\n3\n\n5\n")
+            return source(path, key="ids.npy", values=None)
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "tsv", "parquet", "npy"])
+def test_every_kind_of_file_reads_the_same(tmp_path, kind):
+    read = read_modality(write(tmp_path, kind), where="data.files.look")
+    assert read.ids.tolist() == [7, 3, 5]
+    assert read.values.tolist() == VALUES.tolist()
+    assert (read.ids.dtype, read.values.dtype) == (np.int64, np.float32)
+
+
+def test_ids_of_an_npy_file_may_be_lines_of_text(tmp_path):
+    write(tmp_path, "npy")
+    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == [7, 3, 5]
+    (tmp_path / "ids.txt").write_text("7\ntt3\n5\n")
+    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == ["7", "tt3", "5"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint8, bool])
+def test_real_numbers_of_any_width_become_float32(tmp_path, dtype):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=np.array([[1, 0], [0, 1], [1, 1]], dtype=dtype))
+    result = read(tmp_path / "l.npz").values
+    assert result.dtype == np.float32
+    assert result.tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
+def test_one_row_of_values_is_one_feature(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=np.array([1.0, 2.0, 3.0]))
+    assert read(tmp_path / "l.npz").values.tolist() == [[1.0], [2.0], [3.0]]
+
+
+def test_ids_may_be_bytes_texts_or_whole_floats(tmp_path):
+    np.savez(
+        tmp_path / "l.npz",
+        a=np.array([b"x", b"y", b"z"]),
+        b=np.array(["x", "y", "z"]),
+        c=IDS + 0.0,
+        look=VALUES,
+    )
+    assert read(tmp_path / "l.npz", key="a").ids.tolist() == ["x", "y", "z"]
+    assert read(tmp_path / "l.npz", key="b").ids.tolist() == ["x", "y", "z"]
+    assert read(tmp_path / "l.npz", key="c").ids.tolist() == [7, 3, 5]
+
+
+def test_one_line_of_configuration_is_enough(tmp_path):
+    write(tmp_path, "npz")
+    config = ModalityFile.model_validate({"path": str(tmp_path / "look.npz"), "key": "ids", "values": "look"})
+    assert config.files() == (tmp_path / "look.npz",)
+    assert source(tmp_path / "x.npy", key="ids.txt", values=None).files() == (
+        tmp_path / "x.npy",
+        tmp_path / "ids.txt",
+    )
+
+
+# ----------------------------------------------------------------------------------- bad input
+
+
+def fails(match: str, *args: object, **kwargs: object) -> None:
+    with pytest.raises(DataError, match=match) as caught:
+        read(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "csv", "parquet"])
+def test_a_missing_file_is_named(tmp_path, kind):
+    fails(
+        rf"gone\.{kind}: data\.files\.look\.path: there is no such file",
+        tmp_path / f"gone.{kind}",
+        values=None if kind == "npy" else "look",
+    )
+
+
+def test_a_wrong_array_is_reported_with_those_that_exist(tmp_path):
+    write(tmp_path, "npz")
+    path = tmp_path / "look.npz"
+    fails(r"look\.npz: data\.files\.look\.key: .* ids, look \(found 'id'\)", path, key="id")
+    fails(r"look\.npz: data\.files\.look\.values: .* ids, look \(found 'lok'\)", path, values="lok")
+    fails(r"data\.files\.look\.values: must name one array", path, values=None)
+    fails(r"data\.files\.look\.values: must name one array.*'a', 'b'", path, values=("a", "b"))
+
+
+def test_a_wrong_column_is_reported_with_those_that_exist(tmp_path):
+    write(tmp_path, "csv")
+    path = tmp_path / "look.csv"
+    fails(r"look\.csv: data\.files\.look\.key: .* ids, a, b \(found 'id'\)", path, key="id", values="a")
+    fails(r"data\.files\.look\.values: .* ids, a, b \(found 'c'\)", path, values=("a", "c"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_reported_with_their_item(tmp_path, bad):
+    values = VALUES.copy()
+    values[1, 1] = bad
+    np.savez(tmp_path / "l.npz", ids=IDS, look=values)
+    fails(
+        rf"l\.npz: data\.files\.look\.values: .* of 1 items .* feature 1 of item 3 \(found {bad}\)",
+        tmp_path / "l.npz",
+    )
+
+
+def test_a_number_beyond_float32_is_reported(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=VALUES.astype(np.float64) * 1e300)
+    fails("beyond float32.*feature 0 of item 7", tmp_path / "l.npz")
+
+
+def test_an_empty_cell_of_a_table_is_no_feature(tmp_path):
+    (tmp_path / "l.csv").write_text("ids,a\n7,1.0\n3,\n")
+    fails(r"l\.csv: .*feature 0 of item 3 \(found nan\)", tmp_path / "l.csv", values="a")
+
+
+def test_repeated_ids_are_reported(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=np.array([7, 3, 7]), look=VALUES)
+    fails(r"data\.files\.look\.key: 1 item ids occur more than once; the first is 7", tmp_path / "l.npz")
+
+
+def test_ids_and_features_must_fit_each_other(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=IDS[:2], look=VALUES)
+    fails(r"data\.files\.look\.values: .* each of the 2 ids \(found '3 rows'\)", tmp_path / "l.npz")
+
+
+def test_features_must_be_a_matrix_of_real_numbers(tmp_path):
+    np.savez(
+        tmp_path / "l.npz",
+        ids=IDS,
+        cube=np.zeros((3, 2, 2)),
+        words=np.array(["a", "b", "c"]),
+        none=VALUES[:, :0],
+    )
+    fails(r"must be a matrix.*float64 \[3, 2, 2\]", tmp_path / "l.npz", values="cube")
+    fails("must be a matrix", tmp_path / "l.npz", values="words")
+    fails(r"must be a matrix.*\[3, 0\]", tmp_path / "l.npz", values="none")
+    fails("ids must be one row", tmp_path / "l.npz", key="cube", values="none")
+
+
+def test_pickled_content_is_never_loaded(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=np.array([{}, {}, {}], dtype=object))
+    np.save(tmp_path / "l.npy", np.array([{}, {}, {}], dtype=object))
+    (tmp_path / "ids.txt").write_text("7\n3\n5\n")
+    fails("holds Python objects, which are never loaded", tmp_path / "l.npz")
+    fails("holds Python objects, which are never loaded", tmp_path / "l.npy", key="ids.txt", values=None)
+
+
+@pytest.mark.parametrize("name", ["l.npz", "l.npy"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage"])
+def test_a_damaged_file_is_reported(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    fails(
+        rf"{name}: data\.files\.look\.path: (cannot be read|holds Python objects)",
+        tmp_path / name,
+        values="look" if name == "l.npz" else None,
+    )
+
+
+def test_an_archive_is_no_npy_and_an_array_no_npz(tmp_path):
+    np.savez(tmp_path / "a.npz", ids=IDS, look=VALUES)
+    (tmp_path / "a.npz").rename(tmp_path / "l.npy")
+    fails("must hold one array", tmp_path / "l.npy", values=None)
+    np.save(tmp_path / "b.npy", VALUES)
+    (tmp_path / "b.npy").rename(tmp_path / "l.npz")
+    fails("cannot be read", tmp_path / "l.npz")
+
+
+def test_an_npy_file_needs_a_file_of_ids_and_no_values(tmp_path):
+    write(tmp_path, "npy")
+    path = tmp_path / "look.npy"
+    fails(r"data\.files\.look\.values: .*leave this key out \(found 'look'\)", path, key="ids.npy")
+    fails(r"gone\.txt: data\.files\.look\.key: there is no such file", path, key="gone.txt", values=None)
+    (tmp_path / "ids.json").write_text("[]")
+    fails(r"data\.files\.look\.key: .*\(found 'ids\.json'\)", path, key="ids.json", values=None)
+    (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
+    fails(r"ids\.txt: data\.files\.look\.key: cannot be read", path, key="ids.txt", values=None)
+
+
+def test_texts_and_ragged_lists_are_no_features(tmp_path):
+    pd.DataFrame({"ids": IDS, "word": ["a", "b", "c"], "look": [[1.0], [1.0, 2.0], [1.0]]}).to_parquet(
+        tmp_path / "l.parquet"
+    )
+    for name in ("word", "look"):
+        fails(
+            rf"data\.files\.look\.values: the column must hold numbers, or lists .*\(found '{name}'\)",
+            tmp_path / "l.parquet",
+            values=name,
+        )
+
+
+def test_a_table_of_ids_alone_has_no_features(tmp_path):
+    (tmp_path / "l.csv").write_text("ids\n7\n")
+    fails("no column beside the ids", tmp_path / "l.csv", values=None)
