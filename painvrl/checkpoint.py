@@ -131,9 +131,7 @@ class Checkpoint:
         return {raw: index for index, raw in enumerate(self.user_ids)}
 
 
-def save_checkpoint(
-    folder: Path, result: RunResult, prepared: Prepared, *, trained_on: TrainedOn = "train"
-) -> Path:
+def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path:
     """Write ``result`` to ``folder``, whole or not at all; a checkpoint of that name is replaced.
 
     Every interaction of the data set counts as seen, whatever part it lies in: nobody wants to be
@@ -143,7 +141,6 @@ def save_checkpoint(
         folder: the checkpoint; its parent is made where it is missing.
         result: the trained recommender.
         prepared: the data that it was trained on.
-        trained_on: which parts those were.
 
     Returns:
         ``folder``, absolute.
@@ -158,13 +155,18 @@ def save_checkpoint(
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _write(building, result, prepared, trained_on)
+            _write(building, result, prepared)
             _swap(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
         raise DataError(f"the checkpoint cannot be written ({error.strerror})", file=folder) from error
     return folder
+
+
+def trained_on(result: RunResult) -> TrainedOn:
+    """The parts whose interactions ``result`` was trained on."""
+    return "train+valid" if result.refit else "train"
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -213,7 +215,7 @@ def latest_checkpoint(folder: Path) -> Path:
     return max(found, key=lambda path: (str(_manifest(path)["created"]), path.name))
 
 
-def _write(folder: Path, result: RunResult, prepared: Prepared, trained_on: TrainedOn) -> None:
+def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
     from safetensors.torch import save_file
 
     dataset = prepared.dataset
@@ -245,7 +247,7 @@ def _write(folder: Path, result: RunResult, prepared: Prepared, trained_on: Trai
             "fingerprint": result.config.fingerprint(),
             "data": dataset.name,
             "data_fingerprint": dataset.fingerprint,
-            "trained_on": trained_on,
+            "trained_on": trained_on(result),
             "metrics": dict(result.metrics),
         },
     )

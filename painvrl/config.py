@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from painvrl.data.features import FeatureConfig
-from painvrl.data.sources import DataConfig
+from painvrl.data.sources import DataConfig, PlantedConfig
 from painvrl.data.splits import PopularitySplit, SplitConfig
+from painvrl.evaluation.metrics import METRICS
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
@@ -40,6 +42,41 @@ class TrainConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     rounds: int = Field(default=2, ge=1, le=20)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        metric, _, cutoff = self.training.watch.rpartition("_at_")
+        if int(cutoff) not in self.evaluation.ks:
+            raise ValueError(
+                f"training.watch must use a cut-off of evaluation.ks {list(self.evaluation.ks)} "
+                f"(found {self.training.watch!r})"
+            )
+        if metric.partition("/")[2] not in METRICS:
+            raise ValueError(
+                f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
+            )
+        planted = self.data.kind == "planted"
+        for key, needs_truth in (
+            ("mask.source", self.mask.source == "given"),
+            ("environments.assignment", self.environments.assignment == "given"),
+            ("split.protocol", self.split.protocol == "planted"),
+        ):
+            if needs_truth and not planted:
+                raise ValueError(f"{key} needs planted data, which knows the truth (found data.kind "
+                                 f"{self.data.kind!r})")
+        if self.environments.assignment == "given" and isinstance(self.data, PlantedConfig):
+            known = len(self.data.spurious_strengths)
+            if self.environments.count != known:
+                raise ValueError(
+                    f"environments.count must be {known}, the number of planted environments "
+                    f"(found {self.environments.count})"
+                )
+        if self.environments.count * self.environments.min_share > 1:
+            raise ValueError(
+                "environments.count * environments.min_share must be at most 1 "
+                f"(found {self.environments.count} * {self.environments.min_share})"
+            )
+        return self
 
     def fingerprint(self) -> str:
         """A hex digest of every setting; equal configurations have equal digests."""

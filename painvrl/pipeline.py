@@ -64,7 +64,8 @@ class RunResult:
         mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
         metrics: of the valid parts, ``iid/...`` and ``ood/...``.
         rounds: a report a round. seconds: wall time by stage.
-        epochs: chosen epoch by training (``pretrain``, ``invariant``, ``variant``).
+        epochs: chosen epoch by training (``pretrain``, ``invariant``, ``variant``, ``sum``).
+        refit: trained on the valid parts, too; ``metrics`` are then those of the run before.
     """
 
     config: TrainConfig
@@ -77,6 +78,7 @@ class RunResult:
     rounds: tuple[RoundReport, ...]
     seconds: Mapping[str, float]
     epochs: Mapping[str, int]
+    refit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +174,18 @@ def _train(
     gates: Tensor,
     base: tuple[Tensor, Tensor] | None = None,
 ) -> Backbone:
-    """Train a backbone from scratch on the features times ``gates`` ``[F]``, on top of ``base``."""
+    """Train a backbone from scratch on gated features, on top of ``base``.
+
+    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side.
+    """
     config, prepared = this.config, this.prepared
+    features = prepared.features.matrix
+    copies = gates.shape[0] // features.shape[1]
     backbone = config.backbone
     if base is not None:
         backbone = backbone.model_copy(update={"id_dim": 0})
     model = Backbone(
-        prepared.features.matrix * gates,
+        features.repeat(1, copies) * gates,
         prepared.training,
         backbone,
         generator(config.seed, name, "init"),
@@ -289,7 +296,7 @@ def _true_labels(this: _Run) -> Tensor:
         raise ConfigError(
             "only planted data knows the true environments", key="environments.assignment", value="given"
         )
-    everything, train = prepared.dataset.interactions, prepared.split.train
+    everything, train = prepared.dataset.interactions, prepared.train
     label = torch.full((everything.n_users * everything.n_items,), -1)
     label[everything.user * everything.n_items + everything.item] = prepared.dataset.truth.environment
     order = canonical_order(train)
@@ -300,7 +307,9 @@ def _convert(this: _Run, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width."""
     fusion = this.config.fusion
     if fusion.kind == "sum":
-        raise NotImplementedError
+        model = _train(this, "sum", torch.cat([mask, 1 - mask]))
+        users, items = model.user_vectors().detach(), model.item_vectors().detach()
+        return users, items, users.shape[1]
     invariant = _train(this, "invariant", mask)
     with torch.no_grad():
         users, items = invariant.user_vectors().detach(), invariant.item_vectors().detach()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -27,6 +26,7 @@ class Prepared:
 
     Attributes:
         dataset, split: on the CPU.
+        train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
         features: ``[I, F]`` on the device; statistics fitted on the train items.
         training: the training part indexed for the losses.
         iid_plan, ood_plan: how the two valid parts are ranked.
@@ -35,17 +35,13 @@ class Prepared:
 
     dataset: Dataset
     split: Split
+    train: Interactions
     features: Features
     training: TrainingData
     evaluation: EvaluationConfig
     iid_plan: RankingPlan
     ood_plan: RankingPlan
     device: torch.device
-
-    @cached_property
-    def train_rows(self) -> Interactions:
-        """The training interactions, on the CPU."""
-        return self.split.train
 
 
 def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Prepared:
@@ -68,6 +64,7 @@ def prepare_split(
     return Prepared(
         dataset=dataset,
         split=split,
+        train=train,
         features=features.to(device),
         training=training_data(train, device),
         evaluation=config.evaluation,

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
-from painvrl.checkpoint import TrainedOn, save_checkpoint
+from painvrl.checkpoint import TrainedOn, save_checkpoint, trained_on
 from painvrl.config import TrainConfig
 from painvrl.data.seal import SealLedger
 from painvrl.errors import ConfigError, TrialFailure
-from painvrl.pipeline import RunResult, TestEvaluation, evaluate_test, refit, run
+from painvrl.final import TestEvaluation, evaluate_test, refit
+from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.progress import NullObserver, Observer
 from painvrl.study.mlflow_tracker import tagged_runs
@@ -175,11 +176,9 @@ def _train(
         kept = refit(config, prepared, steps_of=result, observer=observer) if options.refit else result
     except TrialFailure as failure:
         raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
-    trained_on: TrainedOn = "train+valid" if options.refit else "train"
-
-    folder = workspace.checkpoints / _folder_name(label, pick, config, trained_on)
+    folder = workspace.checkpoints / _folder_name(label, pick, kept)
     # Saved before the test parts are read: a failure further on must not cost the model.
-    checkpoint = save_checkpoint(folder, kept, prepared, trained_on=trained_on)
+    checkpoint = save_checkpoint(folder, kept, prepared)
     test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None
     repetition = compare(pick.metrics, result.metrics) if pick and same_seed else None
     observer.stage("register")
@@ -195,7 +194,7 @@ def _train(
             **(test.metrics if test else {}),
             **({"test_reads": float(test.reads)} if test else {}),
         },
-        tags=_tags(pick, repetition, trained_on),
+        tags=_tags(pick, repetition, trained_on(kept)),
     )
     return TrainReport(
         config=config,
@@ -203,7 +202,7 @@ def _train(
         repetition=repetition,
         metrics=result.metrics,
         test=test,
-        trained_on=trained_on,
+        trained_on=trained_on(kept),
         checkpoint=checkpoint,
         model=model,
         seconds=result.seconds,
@@ -217,8 +216,8 @@ def _read_test(
     return evaluate_test(result, prepared, ledger=SealLedger(workspace.test_reads), reader=reader)
 
 
-def _tags(pick: Selection | None, repetition: Repetition | None, trained_on: TrainedOn) -> dict[str, str]:
-    tags: dict[str, str] = {"trained_on": trained_on}
+def _tags(pick: Selection | None, repetition: Repetition | None, parts: TrainedOn) -> dict[str, str]:
+    tags: dict[str, str] = {"trained_on": parts}
     if pick is not None:
         tags |= {"trial": str(pick.trial), "picked": pick.reason}
     if repetition is not None:
@@ -226,12 +225,12 @@ def _tags(pick: Selection | None, repetition: Repetition | None, trained_on: Tra
     return tags
 
 
-def _folder_name(label: str, pick: Selection | None, config: TrainConfig, trained_on: TrainedOn) -> str:
+def _folder_name(label: str, pick: Selection | None, result: RunResult) -> str:
     """Equal for equal requests, so that asking twice replaces the checkpoint instead of adding one."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", label).lstrip(".")  # a leading dot would hide the folder
-    pieces = [plain, config.fingerprint()[:8]]
+    pieces = [plain, result.config.fingerprint()[:8]]
     if pick is not None:
         pieces.insert(1, f"trial-{pick.trial}")
-    if trained_on == "train+valid":
+    if result.refit:
         pieces.append("refit")
     return "-".join(pieces)

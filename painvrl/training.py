@@ -24,8 +24,8 @@ from painvrl.settings import Settings
 class TrainingConfig(Settings):
     """``patience``: evaluations without a better ``watch`` before training stops."""
 
-    max_epochs: int = Field(default=200, ge=1)
-    learning_rate: float = Field(default=0.06, gt=0)
+    max_epochs: int = Field(default=120, ge=1)
+    learning_rate: float = Field(default=0.03, gt=0)
     evaluate_every: int = Field(default=10, ge=1)
     patience: int = Field(default=3, ge=1)
     watch: str = Field(default="iid/ndcg_at_20", pattern=r"^(iid|ood)/[a-z_]+_at_[0-9]+$")

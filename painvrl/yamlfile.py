@@ -56,7 +56,7 @@ def parse_yaml(text: str, *, file: object = None) -> dict[str, object]:
         ConfigError: see :func:`read_yaml`.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of the safe loader)
+        data = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else f"line {mark.line + 1}"
@@ -96,7 +96,7 @@ def config_error(
     file: object = None,
     prefix: str = "",
 ) -> ConfigError:
-    """pydantic's report on ``data`` as one :class:`ConfigError`."""
+    """The report of pydantic on ``data`` as one :class:`ConfigError`."""
     details = error.errors(include_url=False)
     # An unknown key first: a misspelt one shows up as a missing one, too.
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
@@ -150,16 +150,21 @@ def _key_path(detail: ErrorDetails, data: object) -> tuple[str, ...]:
     here = data
     for position, piece in enumerate(detail["loc"]):
         last = position == len(detail["loc"]) - 1
-        if isinstance(here, Mapping) and piece in here:
-            here = here[piece]
-        elif isinstance(here, Sequence) and isinstance(piece, int) and piece < len(here):
-            here = here[piece]
+        if _leads_on(here, piece):
+            here = here[piece]  # type: ignore[index] # checked by _leads_on
         elif not (last and detail["type"] == "missing"):
             continue
         path.append(str(piece))
     if detail["type"].startswith("union_tag"):
         path.append(detail["ctx"]["discriminator"].strip("'"))
     return tuple(path)
+
+
+def _leads_on(here: object, piece: int | str) -> bool:
+    """Whether ``here[piece]`` exists; a union's tag leads nowhere."""
+    if isinstance(here, Mapping):
+        return piece in here
+    return isinstance(here, list | tuple) and isinstance(piece, int) and piece < len(here)
 
 
 def _dotted(path: Sequence[str], prefix: str) -> str:
@@ -197,10 +202,10 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Hashable, int] = {}
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(
@@ -227,7 +232,7 @@ class _Dumper(yaml.SafeDumper):
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 (PyYAML's signature)
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

@@ -127,8 +127,8 @@ def test_a_foreign_or_missing_folder_is_a_mistake_of_the_user(tmp_path: Path) ->
 def test_a_checkpoint_of_the_same_name_is_replaced_whole(
     saved: Path, tiny_result: RunResult, tiny_prepared: Prepared
 ) -> None:
-    other = replace(tiny_result, mask=torch.zeros_like(tiny_result.mask))
-    save_checkpoint(saved, other, tiny_prepared, trained_on="train+valid")
+    other = replace(tiny_result, mask=torch.zeros_like(tiny_result.mask), refit=True)
+    save_checkpoint(saved, other, tiny_prepared)
     loaded = load_checkpoint(saved)
     assert not loaded.mask.any()
     assert loaded.trained_on == "train+valid"

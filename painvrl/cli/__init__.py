@@ -5,5 +5,5 @@ Importing this package loads Typer and nothing heavier; a command imports what i
 
 from __future__ import annotations
 
-from painvrl.cli.app import app as app
-from painvrl.cli.app import main as main
+from painvrl.cli.root import app as app
+from painvrl.cli.root import main as main

@@ -42,11 +42,11 @@ class MaskConfig(Settings):
 
     source: Literal["learned", "ones", "given", "half"] = "learned"
     sparsity: float = Field(default=0.5, ge=0, lt=1)
-    irm_weight: float = Field(default=10.0, gt=0)
+    irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
     penalty: Penalty = "gradient_variance"
     steps: int = Field(default=60, ge=1)
-    gate_rate: float = Field(default=0.1, gt=0)
+    gate_rate: float = Field(default=0.05, gt=0)
     learning_rate: float = Field(default=0.02, gt=0)
     sigma: float = Field(default=0.5, gt=0)
     final_sigma: float = Field(default=0.1, gt=0)

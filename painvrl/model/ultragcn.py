@@ -36,7 +36,7 @@ class BackboneConfig(Settings):
     id_dim: int = Field(default=64, ge=0, le=1024)
     content_dim: int = Field(default=64, ge=1, le=1024)
     l2: float = Field(default=0.3, ge=0)
-    projection_l2: float = Field(default=1e-4, ge=0)
+    projection_l2: float = Field(default=1e-5, ge=0)
     id_dropout: float = Field(default=0.0, ge=0, lt=1)
     loss: Annotated[GramianLoss | SampledLoss, Field(discriminator="kind")] = GramianLoss()
 

@@ -20,9 +20,9 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
         ``[T]`` bool.
     """
     points = _points(values)
-    finite = np.isfinite(points).all(axis=1)
-    front = finite.copy()
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
     candidates = points[finite]
+    front = np.zeros(len(points), dtype=bool)
     # One [T, M] comparison a point: T is the number of trials, at most thousands.
     front[finite] = [
         not ((candidates >= point).all(axis=1) & (candidates > point).any(axis=1)).any()

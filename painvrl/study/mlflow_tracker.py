@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,7 +115,7 @@ class MlflowTracker:
             self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
         return run_id
 
-    def finish(self, run_id: str | None, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
         """Log what the trial came to in one batch, and end its run."""
         if run_id is None:
             return
@@ -129,7 +129,7 @@ class MlflowTracker:
                     self._client.log_text(run_id, outcome.log, "failure.txt")
                 self._client.set_terminated(run_id, status="FAILED")
                 return
-            logged = _outcome_metrics(outcome)
+            logged = _outcome_metrics(outcome, {*self._objectives, job.config.training.watch})
             for start in range(0, len(logged), _BATCH):
                 self._client.log_batch(run_id, metrics=logged[start : start + _BATCH])
             self._client.set_terminated(run_id, status="FINISHED")
@@ -208,11 +208,9 @@ class MlflowTracker:
     ) -> Iterator[tuple[int, str]]:
         ended = {trial.record.run_id: trial for trial in finished}
         for run_id, run in children.items():
-            if run.info.status != "RUNNING" or run.data.tags.get("kind") != "trial":
-                continue
-            if run_id in ended:
+            if run_id in ended and run.info.status not in {"FINISHED", "FAILED"}:
                 self._finish_again(run_id, ended[run_id])
-            else:
+            elif run_id not in ended and run.info.status == "RUNNING":
                 self.kill(run_id)
         for trial in finished:
             if trial.record.run_id not in children:
@@ -222,7 +220,7 @@ class MlflowTracker:
 
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:
-            self.finish(run_id, trial.record.outcome)
+            self.finish(run_id, trial.job, trial.record.outcome)
 
 
 def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> MlflowTracker:
@@ -234,9 +232,7 @@ def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> Mlf
     return MlflowTracker(tracking_uri=uri, artifact_root=None if remote else workspace.artifacts)
 
 
-def tagged_runs(
-    study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None
-) -> tuple[str, ...]:
+def tagged_runs(study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None) -> tuple[str, ...]:
     """Runs of the study that somebody tagged ``selected = true`` in MLflow's UI."""
     uri = resolve_tracking_uri(workspace, tracking_uri)
     if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
@@ -282,7 +278,8 @@ def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
-def _outcome_metrics(outcome: Completed) -> list[object]:
+def _outcome_metrics(outcome: Completed, followed: Collection[str]) -> list[object]:
+    """Everything that was measured; of the curves the losses and the ``followed`` metrics."""
     total = sum(outcome.seconds.values())
     logged = [
         *_metrics(outcome.metrics),
@@ -293,7 +290,11 @@ def _outcome_metrics(outcome: Completed) -> list[object]:
     for index, values in enumerate(outcome.rounds):
         logged += _metrics(values, step=index + 1)
     for point in outcome.curves:
-        named = {f"curve/{point.curve}/{name}": value for name, value in point.values.items()}
+        named = {
+            f"training/{point.curve}/{name}": value
+            for name, value in point.values.items()
+            if "/" not in name or name in followed
+        }
         logged += _metrics(named, step=point.step)
     return logged
 

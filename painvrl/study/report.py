@@ -118,7 +118,7 @@ def status(study: StoredStudy) -> StudyStatus:
     front = front_of(records)
     best = []
     for place, objective in enumerate(study.objectives if candidates else ()):
-        top = max(candidates, key=lambda record: ((record.values or ())[place], -record.number))  # noqa: B023 (used at once)
+        top = max(candidates, key=lambda record: ((record.values or ())[place], -record.number))
         best.append(Best(objective=objective, trial=top.number, value=(top.values or ())[place]))
     seconds = [record.seconds for record in candidates if record.seconds is not None]
     return StudyStatus(
@@ -171,7 +171,9 @@ def front_picture(table: FrontTable) -> str | None:
             hoverinfo="skip",
         )
     figure.update_layout(
-        title=f"{table.study}: {len(table.rows)} trials on the front", xaxis_title=axes.iid, yaxis_title=axes.ood
+        title=f"{table.study}: {len(table.rows)} trials on the front",
+        xaxis_title=axes.iid,
+        yaxis_title=axes.ood,
     )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
 
@@ -179,7 +181,10 @@ def front_picture(table: FrontTable) -> str | None:
 def _hover(row: FrontRow) -> str:
     lines = [f"trial {row.trial}"]
     lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
-    lines += [f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}" for path, value in row.point.items()]
+    lines += [
+        f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"
+        for path, value in row.point.items()
+    ]
     return "<br>".join(lines)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 
-from painvrl.errors import ConfigError, NothingFeasible
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
 from painvrl.study.executors import Executor
 from painvrl.study.executors.inline import InlineExecutor
@@ -16,12 +19,12 @@ from painvrl.study.objective import Failed, Objective, Outcome, TrainingObjectiv
 from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.records import FINISHED, front_of
 from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
-from painvrl.study.space import apply
+from painvrl.study.space import Point, apply
 from painvrl.study.spec import StudySpec, check_spec
 from painvrl.study.storage import Attr, StoredStudy, create_study
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
+from painvrl.yamlfile import config_error, dump_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,15 @@ def run_study(
         except KeyboardInterrupt:
             tracker.close("KILLED")
             raise
+        except BaseException:
+            with suppress(StudyError):  # the first error is the one to show
+                tracker.close("FAILED")
+            raise
         table = front_table(stored)
         tracker.close("FINISHED" if table.rows else "FAILED", picture=front_picture(table))
         if not table.rows:
             raise NothingFeasible(_nothing_feasible(stored))
-        return StudySummary(
-            study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url)
-        )
+        return StudySummary(study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url))
 
 
 @dataclass(frozen=True)
@@ -127,26 +132,31 @@ class _Runner:
         asked = self.desk.ask()
         run_id = None
         try:
-            job = TrialJob(
-                number=asked.number, point=asked.point, config=apply(self.stored.config, asked.point)
-            )
-            run_id = self.tracker.start(job)
-            if run_id is not None:
-                self.desk.attach_run(job.number, run_id)
             event = TrialStarted(
-                number=job.number, point=job.point, finished=finished, wanted=self.wanted
+                number=asked.number, point=asked.point, finished=finished, wanted=self.wanted
             )
             self.progress.trial_started(event)
-            outcome = self.executor.submit(job).result()
+            job = _job(self.stored, asked.number, asked.point)
+            if isinstance(job, Failed):
+                outcome: Outcome = job
+            else:
+                run_id = self.tracker.start(job)
+                if run_id is not None:
+                    self.desk.attach_run(job.number, run_id)
+                outcome = self.executor.submit(job).result()
             # Told before it is tracked: the storage is the truth, and a tracker can be mended.
-            self.desk.tell(job.number, outcome)
-            self.tracker.finish(run_id, outcome)
+            self.desk.tell(asked.number, outcome)
+            if isinstance(job, TrialJob):
+                self.tracker.finish(run_id, job, outcome)
         except KeyboardInterrupt:
             self.desk.interrupt(asked.number)
             self.tracker.kill(run_id)
             raise
+        except BaseException:
+            self.desk.interrupt(asked.number)
+            raise
         self._mark_front()
-        self._report(job, outcome, time.perf_counter() - start)
+        self._report(asked.number, outcome, time.perf_counter() - start)
 
     def _mark_front(self) -> None:
         records = self.stored.trials()
@@ -156,23 +166,32 @@ class _Runner:
             {record.run_id: record.number in front for record in finished if record.run_id is not None}
         )
 
-    def _report(self, job: TrialJob, outcome: Outcome, seconds: float) -> None:
+    def _report(self, number: int, outcome: Outcome, seconds: float) -> None:
         records = self.stored.trials()
         front = {record.number for record in front_of(records)}
-        failed = isinstance(outcome, Failed)
-        values = None if failed else {name: outcome.metrics[name] for name in self.stored.objectives}
+        values = None
+        if not isinstance(outcome, Failed):
+            values = {name: outcome.metrics[name] for name in self.stored.objectives}
         self.progress.trial_finished(
             TrialFinished(
-                number=job.number,
+                number=number,
                 outcome=outcome,
                 values=values,
                 seconds=seconds,
                 finished=sum(record.state in FINISHED for record in records),
                 wanted=self.wanted,
-                on_front=job.number in front,
+                on_front=number in front,
                 front_size=len(front),
             )
         )
+
+
+def _job(stored: StoredStudy, number: int, point: Point) -> TrialJob | Failed:
+    """The job of a point; a failure where two knobs together break a rule of the configuration."""
+    try:
+        return TrialJob(number=number, point=point, config=apply(stored.config, point))
+    except ValidationError as error:
+        return Failed(reason="refused", message=str(config_error(error, TrainConfig, {})))
 
 
 def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, objective: Objective) -> None:
@@ -185,8 +204,8 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, object
     )
     finished = []
     for record in stored.trials():
-        if record.state in FINISHED and record.outcome is not None:
-            job = TrialJob(number=record.number, point=record.point, config=stored.config_of(record))
+        job = _job(stored, record.number, record.point)
+        if record.state in FINISHED and isinstance(job, TrialJob):
             finished.append(FinishedTrial(record=record, job=job))
     opened = tracker.open(header, finished)
     if opened.parent_run is not None:

@@ -217,7 +217,8 @@ def _above_the_line(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> NDArr
     if length == 0:
         return np.zeros_like(x)
     # The normal (-along_y, along_x) points up and to the right: along_x > 0 >= along_y.
-    return (-along[1] * (x - x[top]) + along[0] * (y - y[top])) / length
+    height: NDArray[np.float64] = (-along[1] * (x - x[top]) + along[0] * (y - y[top])) / length
+    return height
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:

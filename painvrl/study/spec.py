@@ -96,7 +96,7 @@ def _check_objectives(spec: StudySpec, file: object) -> None:
 
 def _check_knob(spec: StudySpec, path: str, file: object) -> None:
     key = f"space.{path}"
-    if path.split(".")[0] in FIXED_SECTIONS:
+    if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
         rule = "cannot be searched: all trials of a study share their data, split, evaluation and seed"
         raise ConfigError(rule, file=file, key=key)
     known = knobs(spec.config)

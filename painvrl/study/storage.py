@@ -256,7 +256,9 @@ def _readable_errors(url: str) -> Iterator[None]:
     try:
         yield
     except sqlalchemy.exc.ArgumentError:
-        raise ConfigError("is not a database URL such as sqlite:////folder/optuna.db", key="storage") from None
+        raise ConfigError(
+            "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
+        ) from None
     except ModuleNotFoundError as error:
         raise StudyError(f"the database's driver {error.name} is not installed", key="storage") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:

@@ -67,7 +67,7 @@ class Tracker(Protocol):
         """A trial begins; the id of its run."""
         ...
 
-    def finish(self, run_id: str | None, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
         """A trial completed or failed."""
         ...
 
@@ -99,7 +99,7 @@ class NullTracker:
         """No run."""
         return None
 
-    def finish(self, run_id: str | None, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
         """Ignore it."""
 
     def kill(self, run_id: str | None) -> None:

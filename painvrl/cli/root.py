@@ -56,7 +56,6 @@ class Guarded(TyperGroup):
 
 app = typer.Typer(
     cls=Guarded,
-    help="Map the trade-off between in- and out-of-distribution recommendation quality, and train from it.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -71,16 +70,20 @@ app.command(name="ui")(ui.ui)
 app.command(name="doctor")(doctor.doctor)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"painvrl {painvrl.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def root(
+def painvrl_command(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Map the trade-off between in- and out-of-distribution recommendation quality, and train from it."""
-    if version:
-        typer.echo(f"painvrl {painvrl.__version__}")
-        raise typer.Exit
 
 
 def main() -> NoReturn:

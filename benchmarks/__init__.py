@@ -1,0 +1,1 @@
+"""What the figures in the docs are measured with; every script prints a Markdown table."""
