@@ -7,13 +7,14 @@ the valid NDCG@20 over seeds (split and initialisation together).
 from __future__ import annotations
 
 import argparse
-import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import mean_and_spread, merged, prepared, print_table, trained
 from painvrl.config import TrainConfig
 from painvrl.pipeline import with_variant_weight
+from painvrl.prepare import Prepared
 from painvrl.study.spec import load_spec
 
 KNOBS: dict[str, tuple[float, ...]] = {
@@ -32,53 +33,59 @@ def nested(path: str, value: float) -> dict[str, Any]:
     return {group: {key: value}}
 
 
+class Sweep:
+    """Trains one configuration per (level, seed) and keeps the rows of the table."""
+
+    def __init__(self, base: dict[str, Any], seeds: range) -> None:
+        self.base = base
+        self.seeds = seeds
+        self.rows: list[list[str]] = []
+        self._data: dict[int, Prepared] = {}
+
+    def measure(self, knob: str, level: str, change: dict[str, Any], weights: Sequence[float] = ()) -> None:
+        """Add a row; with ``weights``, one for each variant weight from one training."""
+        ends: dict[str, tuple[list[float], list[float]]] = {}
+        for seed in self.seeds:
+            settings = TrainConfig.model_validate(merged(self.base, change) | {"seed": seed})
+            if seed not in self._data:
+                self._data[seed] = prepared(settings)
+            result = trained(settings, self._data[seed])
+            scored = {f"{v:g}": with_variant_weight(result, self._data[seed], v) for v in weights}
+            for shown, outcome in (scored or {level: result}).items():
+                iid, ood = ends.setdefault(shown, ([], []))
+                iid.append(outcome.metrics["iid/ndcg_at_20"])
+                ood.append(outcome.metrics["ood/ndcg_at_20"])
+        for shown, (iid, ood) in ends.items():
+            self.rows.append([knob, shown, mean_and_spread(iid), mean_and_spread(ood)])
+            print(self.rows[-1], flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--protocol", choices=["cold_item", "popularity"])
+    parser.add_argument("--protocol", choices=["cold_item", "popularity"], default="cold_item")
     parser.add_argument("--content-only", action="store_true", help="no ID embeddings")
+    parser.add_argument("--fusion", choices=["branch", "invariant"], default="branch")
     parser.add_argument("--knob", action="append", choices=[*KNOBS, "fusion.variant_weight"])
     asked = parser.parse_args()
     base = load_spec(Path("studies/movielens.yaml")).config.model_dump()
-    if asked.protocol:
-        base["split"] = {"protocol": asked.protocol}
+    base = merged(base, {"fusion": {"kind": asked.fusion}}) | {"split": {"protocol": asked.protocol}}
     if asked.content_only:
         base = merged(base, {"backbone": {"id_dim": 0}})
-    seeds = range(asked.seeds)
-    data = {}
-    rows = []
-
-    def measure(name: str, level: str, change: dict[str, Any], weights: tuple[float, ...] = ()) -> None:
-        ends: dict[float | None, tuple[list[float], list[float]]] = {}
-        for seed in seeds:
-            settings = TrainConfig.model_validate(merged(base, change) | {"seed": seed})
-            if seed not in data:
-                data[seed] = prepared(settings)
-            result = trained(settings, data[seed])
-            for weight in weights or (None,):
-                scored = result if weight is None else with_variant_weight(result, data[seed], weight)
-                iid, ood = ends.setdefault(weight, ([], []))
-                iid.append(scored.metrics["iid/ndcg_at_20"])
-                ood.append(scored.metrics["ood/ndcg_at_20"])
-        for weight, (iid, ood) in ends.items():
-            shown = level if weight is None else f"{weight:g}"
-            rows.append([name, shown, mean_and_spread(iid), mean_and_spread(ood)])
-            print(rows[-1], f"OOD/IID {statistics.mean(ood) / statistics.mean(iid):.2f}", flush=True)
-
-    measure("base", "", {})
-    if not asked.knob or "fusion.variant_weight" in asked.knob:
-        measure("fusion.variant_weight", "", nested("fusion.variant_weight", 1.0), BRANCH_WEIGHTS)
-    for knob, levels in KNOBS.items():
-        if asked.knob and knob not in asked.knob:
-            continue
-        for level in levels:
-            measure(knob, f"{level:g}", nested(knob, level))
-    where = asked.protocol or base["split"]["protocol"]
+    sweep = Sweep(base, range(asked.seeds))
+    sweep.measure("base", "", {})
+    wanted = asked.knob or [*KNOBS, "fusion.variant_weight"]
+    if "fusion.variant_weight" in wanted and asked.fusion == "branch":
+        sweep.measure("fusion.variant_weight", "", nested("fusion.variant_weight", 1.0), BRANCH_WEIGHTS)
+    for knob in (knob for knob in KNOBS if knob in wanted):
+        for level in KNOBS[knob]:
+            sweep.measure(knob, f"{level:g}", nested(knob, level))
     print_table(
-        f"MovieLens, {where}{', content only' if asked.content_only else ''}, {len(seeds)} seeds, valid NDCG@20",
+        f"MovieLens, {asked.protocol}, {asked.fusion}{', content only' if asked.content_only else ''}, "
+        f"{asked.seeds} seeds, valid NDCG@20",
         ["knob", "level", "IID", "OOD"],
-        rows,
+        sweep.rows,
     )
 
 

@@ -68,9 +68,7 @@ def main() -> None:
         for name, change in ROWS.items():
             iid, auc, accuracy = [], [], []
             for seed in seeds:
-                settings = config(
-                    BASE, change, {"seed": seed, "data": {"spurious_strengths": strengths}}
-                )
+                settings = config(BASE, change, {"seed": seed, "data": {"spurious_strengths": strengths}})
                 data = prepared(settings)
                 result = trained(settings, data)
                 iid.append(result.metrics["iid/recall_at_20"])
@@ -79,13 +77,15 @@ def main() -> None:
                 right = label_accuracy(result, data)
                 if right is not None:
                     accuracy.append(right)
-            rows.append([
-                name,
-                mean_and_spread(iid),
-                mean_and_spread(ood[name]),
-                f"{statistics.mean(auc):.2f}",
-                f"{statistics.mean(accuracy):.2f}" if accuracy else "",
-            ])
+            rows.append(
+                [
+                    name,
+                    mean_and_spread(iid),
+                    mean_and_spread(ood[name]),
+                    f"{statistics.mean(auc):.2f}",
+                    f"{statistics.mean(accuracy):.2f}" if accuracy else "",
+                ]
+            )
         print_table(
             f"Planted, {level}, {len(seeds)} seeds, recall@20 of the valid parts",
             ["mask", "IID", "OOD", "mask AUC", "label accuracy"],

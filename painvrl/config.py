@@ -62,8 +62,9 @@ class TrainConfig(Settings):
             ("split.protocol", self.split.protocol == "planted"),
         ):
             if needs_truth and not planted:
-                raise ValueError(f"{key} needs planted data, which knows the truth (found data.kind "
-                                 f"{self.data.kind!r})")
+                raise ValueError(
+                    f"{key} needs planted data, which knows the truth (found data.kind {self.data.kind!r})"
+                )
         if self.environments.assignment == "given" and isinstance(self.data, PlantedConfig):
             known = len(self.data.spurious_strengths)
             if self.environments.count != known:

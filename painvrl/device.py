@@ -20,9 +20,9 @@ def select_device(name: str = "auto") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
-    kind = name.partition(":")[0]
-    if kind not in available:
-        raise ConfigError("must be auto, cuda, mps or cpu", key="--device", value=name)
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and not index.isdecimal()):
+        raise ConfigError("must be auto, cuda, cuda:N, mps or cpu", key="--device", value=name)
     if not available[kind]:
         raise ConfigError("this machine has no such device", key="--device", value=name)
     return torch.device(name)

@@ -1,14 +1,14 @@
 """The exception tree.
 
-    PainvrlError
-    ├── UserError            what the user can mend: one line, exit code 2, never a traceback
-    │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
-    │   ├── DataError        a data file or its content
-    │   └── StudyError       a study, trial or run that is missing or does not fit
-    ├── NothingFeasible      the study finished no trial: exit code 3
-    └── TrialFailure         this configuration cannot be trained; a study records it and goes on
-        ├── Diverged         a loss or a parameter is no longer finite
-        └── EmptyEnvironment an environment kept too few interactions to train on
+PainvrlError
+├── UserError            what the user can mend: one line, exit code 2, never a traceback
+│   ├── ConfigError      a YAML file, a key in it, or an option of the command line
+│   ├── DataError        a data file or its content
+│   └── StudyError       a study, trial or run that is missing or does not fit
+├── NothingFeasible      the study finished no trial: exit code 3
+└── TrialFailure         this configuration cannot be trained; a study records it and goes on
+├── Diverged         a loss or a parameter is no longer finite
+└── EmptyEnvironment an environment kept too few interactions to train on
 """
 
 from __future__ import annotations

@@ -37,9 +37,11 @@ def refit(
     """Train ``config`` on the train and both valid parts, for the epochs that early stopping chose.
 
     Args:
-        prepared: the data of the run before.
-        steps_of: that run; its epochs are trained, its valid metrics are kept, since a model that
+        config: of the run before.
+        prepared: its data.
+        steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
             was trained on the valid parts cannot be judged on them.
+        observer: hears of stages and curves.
     """
     split = prepared.split
     parts = [split.train, split.iid_valid.interactions, split.ood_valid.interactions]
@@ -75,9 +77,7 @@ def evaluate_test(
         if result.refit and split.protocol == "cold_item" and part is tests.ood_test:
             candidates = candidates & ~_has_interaction(split.ood_valid)
         scored = replace(part, candidates=candidates)
-        plan = plan_part(
-            part.name, scored, [*seen, other.interactions], prepared.evaluation, prepared.device
-        )
+        plan = plan_part(part.name, scored, [*seen, other.interactions], prepared.evaluation, prepared.device)
         metrics |= evaluate(plan, result.user_vectors, result.item_vectors)
     return TestEvaluation(metrics=metrics, reads=tests.reads)
 

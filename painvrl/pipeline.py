@@ -14,10 +14,10 @@ from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, Diverged
 from painvrl.evaluation.ranking import evaluate
 from painvrl.invariance.environments import Environments, identify
-from painvrl.invariance.mask import MaskState, learn_mask
+from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import calibrate
-from painvrl.model.fusion import weighted_branch
+from painvrl.model.fusion import FusionConfig, weighted_branch
 from painvrl.model.losses import GramianLoss
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
@@ -118,9 +118,7 @@ def run(
     Raises:
         TrialFailure: the configuration cannot be trained (diverged, an empty environment).
     """
-    this = _Run(
-        config=config, prepared=prepared, observer=observer or NullObserver(), fixed_epochs=epochs
-    )
+    this = _Run(config=config, prepared=prepared, observer=observer or NullObserver(), fixed_epochs=epochs)
     everything = torch.ones(prepared.features.matrix.shape[1], device=prepared.device)
     needs_pretraining = config.mask.source == "learned"
     pretrained = _train(this, "pretrain", everything) if needs_pretraining else None
@@ -159,7 +157,7 @@ def with_variant_weight(result: RunResult, prepared: Prepared, weight: float) ->
             value=trained,
         )
     items = weighted_branch(result.item_vectors, result.base_width, weight / trained)
-    fusion = result.config.fusion.model_copy(update={"variant_weight": weight})
+    fusion = FusionConfig(kind="branch", variant_weight=weight)
     return replace(
         result,
         config=result.config.model_copy(update={"fusion": fusion}),
@@ -216,6 +214,7 @@ def _invariance(this: _Run, pretrained: Backbone | None) -> Invariance:
     with this.stage("calibrate"):
         frozen = freeze(
             prepared.training,
+            features,
             pretrained.user_id,
             pretrained.item_id,
             pretrained.user_content,
@@ -227,12 +226,12 @@ def _invariance(this: _Run, pretrained: Backbone | None) -> Invariance:
             prepared.training,
             generator(config.seed, "calibrate"),
         )
-    start = (
-        torch.zeros(features.shape[1], device=prepared.device),
-        pretrained.weight.detach(),
-        pretrained.bias.detach(),
+    start = Gated(
+        mu=torch.zeros(features.shape[1], device=prepared.device),
+        weight=pretrained.weight.detach(),
+        bias=pretrained.bias.detach(),
     )
-    mask = start[0] + 0.5
+    mask = start.mu + 0.5
     environments: Environments | None = None
     reports: list[RoundReport] = []
     for index in range(config.rounds):
@@ -248,16 +247,15 @@ def _invariance(this: _Run, pretrained: Backbone | None) -> Invariance:
             )
         with this.stage("mask", f"round {index + 1}: mask"):
             learned = learn_mask(
-                features,
-                frozen,
+                start,
                 environments.label,
                 config.environments.count,
+                frozen,
                 config.mask,
-                start=start,
                 projection_l2=config.backbone.projection_l2,
                 seed=derive_seed(config.seed, "mask", index),
             )
-        start, mask = (learned.mu, learned.weight, learned.bias), learned.mask
+        start, mask = learned.learned, learned.mask
         reports.append(_report(environments, learned))
     return Invariance(mask=mask, environments=environments, rounds=tuple(reports))
 
@@ -270,7 +268,7 @@ def _report(environments: Environments, learned: MaskState) -> RoundReport:
         reseeded=environments.reseeded,
         log_likelihood=environments.log_likelihood,
         mask_density=float(learned.mask.mean()),
-        achieved_sparsity=float((learned.mask == 0).double().mean()),
+        achieved_sparsity=float((learned.mask == 0).float().mean()),
         risk=learned.risk,
         penalty=learned.penalty,
         epsilon=learned.epsilon,

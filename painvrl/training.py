@@ -7,6 +7,7 @@ the training pairs in mini-batches.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,7 +35,8 @@ class TrainingConfig(Settings):
 class CurveObserver(Protocol):
     """Receives points of a training curve."""
 
-    def __call__(self, epoch: int, values: Mapping[str, float]) -> None: ...
+    def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
+        """A point: the epoch (from 1), its loss and metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +83,14 @@ def fit(
         steps = 0
         for loss in _losses(model, generator):
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += loss.detach()
             steps += 1
         if epoch % config.evaluate_every and epoch < length:
             continue
         mean_loss = float(total) / steps  # the only read-back, at evaluation cadence
-        if not torch.isfinite(torch.tensor(mean_loss)):
+        if not math.isfinite(mean_loss):
             raise Diverged(f"the training loss is {mean_loss} in epoch {epoch}; lower training.learning_rate")
         values = {"loss": mean_loss}
         if evaluate is not None:
@@ -115,15 +117,12 @@ def _losses(model: Backbone, generator: torch.Generator) -> Iterator[Tensor]:
         yield model.full_loss(model.kept_items(generator))
         return
     device = model.weight.device
-    # Cold items must be invisible in training, also as negatives: draw among warm ones in
-    # proportion to nothing but being warm.
+    warm_items = model.data.warm_items  # cold items must be invisible in training, also as negatives
     order = torch.randperm(model.data.n_pairs, generator=generator)
     for rows in order.split(loss.batch_size):
-        negatives = torch.multinomial(
-            model.data.warm.cpu(), loss.negatives, replacement=True, generator=generator
-        )
+        draw = torch.randint(warm_items.shape[0], (loss.negatives,), generator=generator)
         yield model.batch_loss(
             rows.to(device, non_blocking=True),
-            negatives.to(device, non_blocking=True),
+            warm_items[draw.to(device, non_blocking=True)],
             model.kept_items(generator),
         )

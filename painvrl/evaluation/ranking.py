@@ -75,9 +75,7 @@ def plan_ranking(
                 positives=counts[chunk].to(device),
             )
         )
-    return RankingPlan(
-        part=part.name, candidates=candidates.to(device), blocks=tuple(blocks), ks=config.ks
-    )
+    return RankingPlan(part=part.name, candidates=candidates.to(device), blocks=tuple(blocks), ks=config.ks)
 
 
 def _pairs(parts: Iterable[Interactions], column: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,9 +88,7 @@ def _pairs(parts: Iterable[Interactions], column: Tensor) -> tuple[Tensor, Tenso
     return user[place >= 0], place[place >= 0]
 
 
-def _rows(
-    pairs: tuple[Tensor, Tensor], row: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _rows(pairs: tuple[Tensor, Tensor], row: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """The pairs of the block's users, with users renumbered as rows of the block."""
     user, place = pairs
     inside = row[user] >= 0
@@ -123,8 +119,11 @@ def top_hits(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> t
 
 
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
-    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``."""
-    hits, positives = top_hits(plan, user_vectors, item_vectors)
+    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``.
+
+    Only hits leave the device; the metrics' float64 sums are made on the CPU.
+    """
+    hits, positives = (found.cpu() for found in top_hits(plan, user_vectors, item_vectors))
     return {
         metrics.name(plan.part, metric, k): float(value)
         for metric, values in metrics.per_user_metrics(hits, positives, plan.ks).items()

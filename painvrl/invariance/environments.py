@@ -12,8 +12,8 @@ is frozen, so ``log Z_e(u) = log( sum_i A_ui exp(w_e . v_i) )`` is one matrix pr
 all environments and restarts together. The tilts carry no item ID embeddings, or they would
 cluster by popularity.
 
-Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``R`` restarts,
-``S`` users that the fit sees.
+Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``R``
+restarts, ``S`` users that the fit sees.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
 
     Args:
         tilts: ``[R, E, F]``.
-        variant: ``[I, F]``. sample: the users and pairs of the fit.
+        variant: ``[I, F]``.
+        sample: the users and pairs of the fit.
+        ridge: weight of ``|w|^2``.
     """
     restarts, n_environments, width = tilts.shape
     tilt = variant @ tilts.reshape(-1, width).T  # [I, R E]
@@ -91,7 +93,8 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
 @dataclass(frozen=True, kw_only=True)
 class FitSample:
     """What a fit sees: ``weights`` ``[S, I]`` are the shared model's probabilities of the fitted
-    users, ``row`` ``[n]`` and ``item`` ``[n]`` their interactions."""
+    users, ``row`` ``[n]`` and ``item`` ``[n]`` their interactions.
+    """
 
     weights: Tensor
     row: Tensor
@@ -168,7 +171,7 @@ def _fit(
     optimizer = torch.optim.Adam([tilts], lr=config.learning_rate)
     for _ in range(config.steps):
         optimizer.zero_grad(set_to_none=True)
-        mixture_loss(tilts, variant, sample, config.ridge).sum().backward()  # type: ignore[no-untyped-call]
+        mixture_loss(tilts, variant, sample, config.ridge).sum().backward()
         optimizer.step()
     with torch.no_grad():
         losses = mixture_loss(tilts, variant, sample, 0.0)
@@ -196,9 +199,7 @@ def _fit_sample(
 
 
 @torch.no_grad()
-def posterior(
-    variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor
-) -> Tensor:
+def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
     """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
 
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
@@ -245,7 +246,7 @@ def _summary(
     sizes = torch.bincount(label, minlength=count)
     if int(sizes.min()) == 0:
         raise EmptyEnvironment(f"an environment has no interactions (sizes {sizes.tolist()})")
-    moved = 1.0 if last is None else float((label != last.label).double().mean())
+    moved = 1.0 if last is None else float((label != last.label).float().mean())
     return Environments(
         label=label,
         tilts=tilts,

@@ -19,7 +19,8 @@ def sample_gates(mu: Tensor, sigma: float, noise: Tensor) -> Tensor:
 
 def expected_density(mu: Tensor, sigma: float) -> Tensor:
     """The expected share of gates that are not closed: ``mean Phi((mu + 1/2) / sigma)``."""
-    return torch.special.ndtr((mu + 0.5) / sigma).mean()
+    open_gates: Tensor = torch.special.ndtr((mu + 0.5) / sigma)
+    return open_gates.mean()
 
 
 def with_density(mu: Tensor, sigma: float, density: float) -> Tensor:

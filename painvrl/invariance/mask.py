@@ -20,6 +20,7 @@ from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
 from painvrl.invariance.risks import (
     Frozen,
+    Groups,
     Scored,
     empirical_risk,
     group_gradients,
@@ -53,28 +54,36 @@ class MaskConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gated:
+    """What module 2 learns: ``mu`` ``[F]``, ``weight`` ``[F, k]`` and ``bias`` ``[k]`` of the projection."""
+
+    mu: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskState:
     """The learned mask and how it came about.
 
     Attributes:
         mask: ``[F]`` in [0, 1], exactly ``round(sparsity F)`` zeros.
-        mu: ``[F]``; the next round starts from it. weight: ``[F, k]``. bias: ``[k]``.
-        risk, penalty, epsilon, cosine: means over the last quarter of the steps.
+        learned: the next round starts from it.
+        risk: mean over the last quarter of the steps, like the three below.
+        penalty: may be negative: it is an unbiased estimate.
+        epsilon: weight of the risk in the min-norm point.
+        cosine: between the two gradients.
     """
 
     mask: Tensor
-    mu: Tensor
-    weight: Tensor
-    bias: Tensor
+    learned: Gated
     risk: float
     penalty: float
     epsilon: float
     cosine: float
 
 
-def invariance_penalty(
-    gradients: Tensor, gates: Tensor, penalty: Penalty
-) -> tuple[Tensor, Tensor]:
+def invariance_penalty(gradients: Tensor, gates: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
     """The variance over environments of the gradients on ``W``, and its naive estimate.
 
     A variance of noisy gradients is mostly noise. Each environment's interactions are cut into two
@@ -100,6 +109,20 @@ def invariance_penalty(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The randomness of one step.
+
+    Attributes:
+        noise: ``[F]`` from N(0, 1). sigma: how much of it the gates see.
+        half: ``[N]`` of 0 and 1, which half of its environment each pair falls in.
+    """
+
+    noise: Tensor
+    sigma: float
+    half: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateStep:
     """The gradients of one step; all on the device."""
 
@@ -116,30 +139,27 @@ _PENALTY_FLOOR = 0.01
 
 
 def gate_step(
-    mu: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    features: Tensor,
-    frozen: Frozen,
+    at: Gated,
+    draw: Draw,
     label: Tensor,
     n_environments: int,
-    noise: Tensor,
-    half: Tensor,
-    sigma: float,
+    frozen: Frozen,
     config: MaskConfig,
     projection_l2: float,
 ) -> GateStep:
     """One evaluation of both risks at sampled gates, and the balanced direction on ``mu``.
 
     Args:
-        mu, weight, bias: ``[F]``, ``[F, k]``, ``[k]``.
-        features: ``[I, F]``. label: ``[N]`` environments.
-        noise: ``[F]`` from N(0, 1). half: ``[N]`` of 0 and 1, which half each pair falls in.
-        sigma: the gates' noise.
+        at: the parameters.
+        draw: the step's randomness.
+        label: ``[N]`` environments of the training pairs.
+        n_environments: ``E``.
+        frozen: the features and the pretrained parts.
+        config: penalty, balancer and IRM weight.
+        projection_l2: weight of ``|W|^2`` beside the risk.
     """
-    mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (mu, weight, bias))
-    gates = sample_gates(mu, sigma, noise)
-    scored = score((features * gates) @ weight + bias, frozen)
+    mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (at.mu, at.weight, at.bias))
+    scored = score(sample_gates(mu, draw.sigma, draw.noise), weight, bias, frozen)
     risk = empirical_risk(scored, frozen)
     objective = risk + projection_l2 * weight.square().sum()
     need_penalty = config.balancer != "erm"
@@ -147,14 +167,14 @@ def gate_step(
         objective, (mu, weight, bias), retain_graph=need_penalty
     )
     if need_penalty:
-        penalty, penalty_mu = _penalty_gradient(
-            mu, gates, scored, features, frozen, 2 * label + half, 2 * n_environments, config.penalty
-        )
+        groups = group_pairs(2 * label + draw.half, 2 * n_environments, frozen.data)
+        penalty, penalty_mu = _penalty_gradient(mu, scored, frozen, groups, config.penalty)
     else:
         penalty, penalty_mu = torch.zeros_like(risk), torch.zeros_like(risk_mu)
-    step = balance(risk_mu / risk.detach().clamp_min(1e-12), penalty_mu, config.irm_weight, config.balancer)
     return GateStep(
-        balance=step,
+        balance=balance(
+            risk_mu / risk.detach().clamp_min(1e-12), penalty_mu, config.irm_weight, config.balancer
+        ),
         weight_gradient=risk_weight,
         bias_gradient=risk_bias,
         risk=risk.detach(),
@@ -163,42 +183,34 @@ def gate_step(
 
 
 def _penalty_gradient(
-    mu: Tensor,
-    gates: Tensor,
-    scored: Scored,
-    features: Tensor,
-    frozen: Frozen,
-    group: Tensor,
-    n_groups: int,
-    kind: Penalty,
+    mu: Tensor, scored: Scored, frozen: Frozen, groups: Groups, kind: Penalty
 ) -> tuple[Tensor, Tensor]:
     """``P`` and the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
-    groups = group_pairs(group, n_groups, frozen.data)
-    gradients = group_gradients(scored, features, gates, frozen, groups)
-    penalty, naive = invariance_penalty(gradients, gates, kind)
+    gradients = group_gradients(scored, frozen, groups)
+    penalty, naive = invariance_penalty(gradients, scored.gates, kind)
     (slope,) = torch.autograd.grad(penalty, mu)
     scale = torch.maximum(penalty, _PENALTY_FLOOR * naive).detach().clamp_min(1e-30)
     return penalty, torch.where(penalty.detach() > 0, slope / scale, 0.0)
 
 
 def learn_mask(
-    features: Tensor,
-    frozen: Frozen,
+    start: Gated,
     label: Tensor,
     n_environments: int,
+    frozen: Frozen,
     config: MaskConfig,
     *,
-    start: tuple[Tensor, Tensor, Tensor],
     projection_l2: float,
     seed: int,
 ) -> MaskState:
     """Learn the gates for fixed environments.
 
     Args:
-        features: ``[I, F]``. frozen: the pretrained parts.
+        start: the round before, or gates at 1/2 and the pretrained projection.
         label: ``[N]`` environments of the training pairs.
+        n_environments: ``E``.
+        frozen: the features and the pretrained parts.
         config: knobs.
-        start: ``mu`` ``[F]``, ``W`` ``[F, k]``, bias ``[k]``; the round before, or the pretrained ones.
         projection_l2: the backbone's.
         seed: of the gates' noise and the halves.
 
@@ -206,8 +218,8 @@ def learn_mask(
         Diverged: a parameter is not finite at the end.
     """
     draws = generator(seed, "gates")
-    device = features.device
-    mu, weight, bias = (tensor.detach().clone() for tensor in start)
+    device = frozen.features.device
+    mu, weight, bias = (tensor.detach().clone() for tensor in (start.mu, start.weight, start.bias))
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
     log: list[Tensor] = []
@@ -217,7 +229,13 @@ def learn_mask(
         noise = torch.randn(width, generator=draws).to(device, non_blocking=True)
         half = torch.randint(2, (n_pairs,), generator=draws).to(device, non_blocking=True)
         taken = gate_step(
-            mu, weight, bias, features, frozen, label, n_environments, noise, half, sigma, config, projection_l2
+            Gated(mu=mu, weight=weight, bias=bias),
+            Draw(noise=noise, sigma=sigma, half=half),
+            label,
+            n_environments,
+            frozen,
+            config,
+            projection_l2,
         )
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
@@ -228,14 +246,12 @@ def learn_mask(
         log.append(torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine]))
     if not bool(torch.isfinite(mu).all() & torch.isfinite(weight).all()):
         raise Diverged("the mask's gates are not finite; lower mask.gate_rate or mask.learning_rate")
-    tail = torch.stack(log[-max(1, config.steps // 4) :]).mean(dim=0).tolist()
+    risk, penalty, epsilon, cosine = torch.stack(log[-max(1, config.steps // 4) :]).mean(dim=0).tolist()
     return MaskState(
         mask=final_mask(mu, config.sparsity),
-        mu=mu,
-        weight=weight,
-        bias=bias,
-        risk=tail[0],
-        penalty=tail[1],
-        epsilon=tail[2],
-        cosine=tail[3],
+        learned=Gated(mu=mu, weight=weight, bias=bias),
+        risk=risk,
+        penalty=penalty,
+        epsilon=epsilon,
+        cosine=cosine,
     )

@@ -12,8 +12,8 @@ The last term gives each of a user's interactions an equal share of the user's a
 ``sum_g n_g R_g`` over any partition is the whole loss, and interactions with random labels are
 exchangeable (which makes the penalty's estimate exactly unbiased).
 
-Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``k`` content width, ``D`` width of
-the score vectors, ``G`` groups.
+Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``k`` content width, ``D``
+width of the score vectors, ``G`` groups.
 """
 
 from __future__ import annotations
@@ -34,17 +34,21 @@ class Frozen:
 
     Attributes:
         data: the training part.
+        features: ``[I, F]``.
         user_id, item_id: ``[U, d]``, ``[I, d]``; cold items have zero rows.
         user_content: ``[U, k]``.
         id_scores: ``[N]`` scores of the pairs' ID parts.
+        id_reach: ``[F, d]`` ``f' q``, constant over the steps.
         all_pairs_weight: ``a0``.
     """
 
     data: TrainingData
+    features: Tensor
     user_id: Tensor
     item_id: Tensor
     user_content: Tensor
     id_scores: Tensor
+    id_reach: Tensor
     all_pairs_weight: float
 
     @property
@@ -54,16 +58,23 @@ class Frozen:
 
 
 def freeze(
-    data: TrainingData, user_id: Tensor, item_id: Tensor, user_content: Tensor, all_pairs_weight: float
+    data: TrainingData,
+    features: Tensor,
+    user_id: Tensor,
+    item_id: Tensor,
+    user_content: Tensor,
+    all_pairs_weight: float,
 ) -> Frozen:
     """Detach the pretrained vectors and score the pairs' ID parts once."""
     user_id, item_id = user_id.detach(), (item_id * data.warm[:, None]).detach()
     return Frozen(
         data=data,
+        features=features,
         user_id=user_id,
         item_id=item_id,
         user_content=user_content.detach(),
         id_scores=pair_scores(user_id, item_id, data.pairs),
+        id_reach=features.T @ item_id,
         all_pairs_weight=all_pairs_weight,
     )
 
@@ -75,9 +86,9 @@ class Groups:
     Attributes:
         label: ``[N]`` group of each pair.
         sizes: ``[G]`` float, at least 1 (an empty group has risk and gradient zero).
-        order: ``[N]`` pairs sorted by group, then by item.
+        order: ``[N]`` pairs sorted by item, then by group.
         user_in_order: ``[N]`` ``user[order]``.
-        offsets: ``[G * I + 1]`` where the pairs of each (group, item) start in that order.
+        offsets: ``[I * G + 1]`` where the pairs of each (item, group) start in that order.
         user_share: ``[G, U]`` share of each user's interactions that lie in each group.
     """
 
@@ -93,11 +104,11 @@ def group_pairs(label: Tensor, n_groups: int, data: TrainingData) -> Groups:
     """Index a partition; ``label`` is ``[N]`` int64 in ``[0, n_groups)``."""
     pairs = data.pairs
     n_items, n_users = data.item_degree.shape[0], data.user_degree.shape[0]
-    cell = label * n_items + pairs.item
+    cell = pairs.item * n_groups + label
     order = torch.argsort(cell, stable=True)
     ones = torch.ones_like(label, dtype=torch.float32)
-    counts = ones.new_zeros(n_groups * n_items).scatter_add_(0, cell, ones)
-    offsets = torch.cat([counts.new_zeros(1), counts.double().cumsum(0)]).long()
+    counts = label.new_zeros(n_groups * n_items).scatter_add_(0, cell, torch.ones_like(label))
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     shares = ones.new_zeros(n_groups * n_users).scatter_add_(0, label * n_users + pairs.user, ones)
     shares = shares.view(n_groups, n_users)
     return Groups(
@@ -112,27 +123,37 @@ def group_pairs(label: Tensor, n_groups: int, data: TrainingData) -> Groups:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One forward pass: item vectors ``[I, D]``, warm rows of them, pair scores ``[N]``."""
+    """One forward pass at some gates.
 
-    items: Tensor
-    warm_items: Tensor
+    Attributes:
+        gates: ``[F]``.
+        content: ``[I, k]`` the content part of warm items, zeros for cold ones.
+        scores: ``[N]`` of the pairs.
+        gram: ``[D, D]`` ``Y'Y`` over warm items.
+    """
+
+    gates: Tensor
+    content: Tensor
     scores: Tensor
+    gram: Tensor
 
 
-def score(content: Tensor, frozen: Frozen) -> Scored:
-    """Score the pairs with the items' content part ``h`` ``[I, k]``."""
+def score(gates: Tensor, weight: Tensor, bias: Tensor, frozen: Frozen) -> Scored:
+    """Score the pairs with ``h = (gates * f) W + bias``, for ``gates`` ``[F]`` and ``W`` ``[F, k]``."""
+    content = (frozen.features @ (gates[:, None] * weight) + bias) * frozen.data.warm[:, None]
     items = torch.cat([frozen.item_id, content], dim=1)
     return Scored(
-        items=items,
-        warm_items=items * frozen.data.warm[:, None],
+        gates=gates,
+        content=content,
         scores=frozen.id_scores + pair_scores(frozen.user_content, content, frozen.data.pairs),
+        gram=items.T @ items,
     )
 
 
 def empirical_risk(scored: Scored, frozen: Frozen) -> Tensor:
     """``R_ERM = sum_e (n_e / N) R_e``: the whole loss per interaction, without its L2 term."""
     users = frozen.users
-    everything = ((users.T @ users) * (scored.warm_items.T @ scored.warm_items)).sum()
+    everything = ((users.T @ users) * scored.gram).sum()
     pairs = pointwise_gramian(scored.scores, frozen.all_pairs_weight).sum()
     return (pairs + frozen.all_pairs_weight * everything) / len(frozen.data.pairs)
 
@@ -143,27 +164,25 @@ def group_risks(scored: Scored, frozen: Frozen, groups: Groups) -> Tensor:
     own = torch.zeros_like(groups.sizes)
     own = own.scatter_add(0, groups.label, pointwise_gramian(scored.scores, a0))
     users = frozen.users
-    per_user = ((users @ (scored.warm_items.T @ scored.warm_items)) * users).sum(dim=1)
+    per_user = ((users @ scored.gram) * users).sum(dim=1)
     return (own + a0 * groups.user_share @ per_user) / groups.sizes
 
 
-def group_gradients(
-    scored: Scored, features: Tensor, gates: Tensor, frozen: Frozen, groups: Groups
-) -> Tensor:
+def group_gradients(scored: Scored, frozen: Frozen, groups: Groups) -> Tensor:
     """``[G, F, k]``: the gradient of each group's risk on the projection ``W``, in closed form.
 
-    The item side is ``h = (gates * f) W + bias``. The result is differentiable in ``gates`` (through
-    the scores, too), which is what the penalty needs; no second backward pass per group.
+    The result is differentiable in the gates (through the scores, too), which is what the penalty
+    needs; no second backward pass per group. All groups share one product with the features.
     """
-    a0, data = frozen.all_pairs_weight, frozen.data
-    n_groups, n_items = groups.sizes.shape[0], data.item_degree.shape[0]
+    a0, features = frozen.all_pairs_weight, frozen.features
+    n_groups, (n_items, width) = groups.sizes.shape[0], features.shape
     slope = -2 * (1 - scored.scores) - 2 * a0 * scored.scores  # [N] d l / d s of a pair's own part
     pulled = weighted_rows(
         frozen.user_content, groups.user_in_order, slope[groups.order], groups.offsets
-    ).view(n_groups, n_items, -1)
-    # All pairs: 2 a0 Y (sum over users in g of share * x_u c_u'), [G, D, k]
-    users = frozen.users
-    moments = torch.einsum("gu,ud,uk->gdk", groups.user_share, users, frozen.user_content)
-    reach = features.T @ scored.warm_items  # [F, D]
-    gradient = torch.matmul(features.T, pulled) + 2 * a0 * torch.matmul(reach, moments)
-    return gates[:, None] * gradient / groups.sizes[:, None, None]
+    )  # [I G, k]
+    own = (features.T @ pulled.view(n_items, -1)).view(width, n_groups, -1).transpose(0, 1)
+    # All pairs: 2 a0 Y (sum over users in g of share * x_u c_u'), with [G, D, k] moments.
+    moments = torch.einsum("gu,ud,uk->gdk", groups.user_share, frozen.users, frozen.user_content)
+    reach = torch.cat([frozen.id_reach, features.T @ scored.content], dim=1)  # [F, D]
+    gradient = own + 2 * a0 * torch.matmul(reach, moments)
+    return scored.gates[:, None] * gradient / groups.sizes[:, None, None]

@@ -34,6 +34,32 @@ class SharedModel:
         return torch.softmax(self.temperature * scores + offset, dim=1)
 
 
+def calibration_loss(
+    log_temperature: Tensor,
+    popularity: Tensor,
+    warm_scores: Tensor,
+    warm_degree: Tensor,
+    degree: Tensor,
+    score_sum: Tensor,
+    degree_sum: Tensor,
+) -> Tensor:
+    """Negative mean log-likelihood of the fitted users' pairs.
+
+    Args:
+        log_temperature: 0-dim.
+        popularity: 0-dim.
+        warm_scores: ``[S, I_w]`` scores of the fitted users for warm items.
+        warm_degree: ``[I_w]`` their ``log(1 + d_i)``.
+        degree: ``[S]`` interactions of the fitted users.
+        score_sum: 0-dim, sum of the pairs' scores.
+        degree_sum: 0-dim, sum of the pairs' ``log(1 + d_i)``.
+    """
+    temperature = log_temperature.exp()
+    normaliser = torch.logsumexp(temperature * warm_scores + popularity * warm_degree, dim=1)
+    fit = temperature * score_sum + popularity * degree_sum - (degree * normaliser).sum()
+    return -fit / degree.sum()
+
+
 def calibrate(
     users: Tensor,
     items: Tensor,
@@ -49,9 +75,12 @@ def calibrate(
     the tilts of the mixture would first of all repair the shared model.
 
     Args:
-        users, items: the backbone's vectors, ``[U, D]`` and ``[I, D]``.
+        users: ``[U, D]`` the backbone's vectors.
+        items: ``[I, D]``.
         data: the training part.
-        generator: a CPU generator; draws the users of the fit where ``U * I`` exceeds ``cells``.
+        generator: a CPU generator; draws the users of the fit.
+        steps: of the optimiser on the two numbers.
+        cells: at most so many (user, item) scores are held; beyond, a subset of the users is fitted.
     """
     n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
     device = users.device
@@ -73,10 +102,9 @@ def calibrate(
     optimizer = torch.optim.Adam([log_temperature, popularity], lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        temperature = log_temperature.exp()
-        normaliser = torch.logsumexp(temperature * warm_scores + popularity * warm_degree, dim=1)
-        fit = temperature * score_sum + popularity * degree_sum - (degree * normaliser).sum()
-        (-fit / degree.sum()).backward()  # type: ignore[no-untyped-call]
+        calibration_loss(
+            log_temperature, popularity, warm_scores, warm_degree, degree, score_sum, degree_sum
+        ).backward()
         optimizer.step()
     return SharedModel(
         users=users,

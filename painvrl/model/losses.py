@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from painvrl.model.pairs import Pairs
 from painvrl.settings import Settings
 
 
@@ -71,7 +69,7 @@ def pointwise_gramian(positive: Tensor, all_pairs_weight: float) -> Tensor:
     return (1 - positive).square() - all_pairs_weight * positive.square()
 
 
-def ultragcn_weights(pairs: Pairs, user_degree: Tensor, item_degree: Tensor) -> tuple[Tensor, Tensor]:
+def ultragcn_weights(user_degree: Tensor, item_degree: Tensor) -> tuple[Tensor, Tensor]:
     """The two factors of ``b_ui``: ``sqrt(d_u + 1) / d_u`` ``[U]`` and ``1 / sqrt(d_i + 1)`` ``[I]``."""
     degree = user_degree.clamp_min(1)
     return (degree + 1).sqrt() / degree, (item_degree + 1).rsqrt()
@@ -87,8 +85,10 @@ def sampled_loss(
     """The mean over a batch of UltraGCN's loss.
 
     Args:
-        positive, positive_b: ``[B]`` scores of the pairs and their ``b_ui``.
-        negative, negative_b: ``[B, J]`` the same for the sampled negatives.
+        positive: ``[B]`` scores of the pairs.
+        positive_b: ``[B]`` their ``b_ui``.
+        negative: ``[B, J]`` scores of the sampled negatives.
+        negative_b: ``[B, J]`` their ``b_uj``.
         config: weights.
     """
     attract = (config.w1 + config.w2 * positive_b) * softplus(-positive)

@@ -107,5 +107,5 @@ def pair_scores(users: Tensor, items: Tensor, pairs: Pairs) -> Tensor:
     """
     if users.shape[1] == 0:  # embedding_bag refuses rows without columns
         return users.new_zeros(len(pairs))
-    scores: Tensor = _PairScores.apply(users, items, pairs)
+    scores: Tensor = _PairScores.apply(users, items, pairs)  # type: ignore[no-untyped-call]
     return scores

@@ -49,16 +49,18 @@ class TrainingData:
         pairs: ``N`` training pairs.
         user_degree: ``[U]``. item_degree: ``[I]``.
         warm: ``[I]`` float, 1 for items with a training interaction.
-        n_pairs: ``N`` (known without asking the device).
+        warm_items: their indices.
     """
 
     pairs: Pairs
     user_degree: Tensor
     item_degree: Tensor
     warm: Tensor
+    warm_items: Tensor
 
     @property
     def n_pairs(self) -> int:
+        """``N``, known without asking the device."""
         return len(self.pairs)
 
 
@@ -71,6 +73,7 @@ def training_data(train: Interactions, device: torch.device) -> TrainingData:
         user_degree=train.user_degree(),
         item_degree=degree,
         warm=(degree > 0).float(),
+        warm_items=(degree > 0).nonzero(as_tuple=True)[0],
     )
 
 
@@ -161,8 +164,7 @@ class Backbone(nn.Module):
         rows = (self.user_l2 * (self.user_id.square().sum(1) + self.user_content.square().sum(1))).sum()
         rows = rows + (self.item_l2 * self.item_id.square().sum(1)).sum()
         return (
-            self.config.l2 * rows / self.data.n_pairs
-            + self.config.projection_l2 * self.weight.square().sum()
+            self.config.l2 * rows / self.data.n_pairs + self.config.projection_l2 * self.weight.square().sum()
         )
 
     def full_loss(self, kept: Tensor | None) -> Tensor:
@@ -185,7 +187,7 @@ class Backbone(nn.Module):
         pairs = self.data.pairs
         user, item = pairs.user[rows], pairs.item[rows]
         users, items = self.user_vectors()[user], self.visible_items(kept)
-        by_user, by_item = ultragcn_weights(pairs, self.data.user_degree, self.data.item_degree)
+        by_user, by_item = ultragcn_weights(self.data.user_degree, self.data.item_degree)
         loss = sampled_loss(
             positive=(users * items[item]).sum(1),
             positive_b=by_user[user] * by_item[item],

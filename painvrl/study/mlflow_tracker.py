@@ -210,13 +210,18 @@ class MlflowTracker:
         for run_id, run in children.items():
             if run_id in ended and run.info.status not in {"FINISHED", "FAILED"}:
                 self._finish_again(run_id, ended[run_id])
-            elif run_id not in ended and run.info.status == "RUNNING":
+            elif run_id not in ended and self._is_stale(run):
                 self.kill(run_id)
         for trial in finished:
             if trial.record.run_id not in children:
                 run_id = self.start(trial.job)
                 self._finish_again(run_id, trial)
                 yield trial.record.number, run_id
+
+    @staticmethod
+    def _is_stale(run: Run) -> bool:
+        # A final model may be training in another process: only trials stand under the study's lock.
+        return run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial"
 
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:

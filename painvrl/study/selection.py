@@ -204,7 +204,7 @@ def _by_rule(
             knee = _best(height, iid)
             return front[knee], f"it is the knee {of}: farthest above the line of its ends in {plane}"
     balance = _harmonic_mean(iid, ood)
-    bend = "the front has no knee, and " if prefer == "knee" else ""
+    bend = "the front has no knee; " if prefer == "knee" else ""
     return front[_best(balance, iid)], f"{bend}it has the largest harmonic mean of {plane} {of}"
 
 

@@ -103,7 +103,9 @@ class FloatRange(Settings):
         """Whether the sampler could suggest ``value``."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        if self.step is not None and (Decimal(str(value)) - Decimal(str(self.low))) % Decimal(str(self.step)):
+        # Optuna suggests low + n * step in binary, so that 0.1 + 0.2 must count as 0.3.
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        if abs(steps - round(steps)) > 1e-8:
             return False
         return self.low <= value <= self.high
 

@@ -95,9 +95,7 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
         user_ids=np.arange(users),
         item_ids=np.arange(items),
         titles=tuple(f"item {index}" for index in range(items)),
-        modalities={
-            "planted": Modality(values=values, present=torch.ones(items, dtype=torch.bool))
-        },
+        modalities={"planted": Modality(values=values, present=torch.ones(items, dtype=torch.bool))},
         truth=PlantedTruth(
             environment=torch.cat([environment, torch.full((n_ood,), -1)]),
             part=torch.cat([torch.zeros(n_train), torch.ones(n_ood)]).long(),

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from painvrl.checkpoint import latest_checkpoint, load_checkpoint
+from painvrl.config import TrainConfig
+from painvrl.study.storage import open_study
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+Call = Callable[..., Any]
+
+
+def front(cli: Call, workspace: Path) -> dict[str, Any]:
+    """The front of the only study in a workspace."""
+    parsed = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def everything(front: dict[str, Any]) -> list[dict[str, Any]]:
+    """Complete trials, on the front or not, by number."""
+    return sorted(front["rows"] + front["dominated"], key=lambda row: int(row["trial"]))
+
+
+def table(out: str) -> dict[str, list[str]]:
+    """The metrics table of ``painvrl train``: numbers by metric."""
+    lines = [line.split() for line in out.splitlines()]
+    return {f"{words[0].lower()}/{words[1]}": words[2:] for words in lines if words[:1] in (["IID"], ["OOD"])}
+
+
+def mlflow_client(workspace: Path) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=Workspace(workspace).tracking_uri)
+
+
+def test_the_best_trial_is_repeated_to_the_last_digit_and_its_test_parts_are_read_once(
+    cli: Call, workspace: Path
+) -> None:
+    answer = cli("train", "--best", "--device", "cpu", "--workspace", workspace)
+    assert answer.code == 0
+    assert "retrained valid metrics repeat the trial's to the last digit (40 metrics)" in answer.out
+    assert "test parts read: 1 time, this one included" in answer.out
+
+    checkpoint = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
+    chosen = int(answer.out.split()[1])
+    row = everything(front(cli, workspace))[chosen]
+    assert checkpoint.metrics == row["metrics"]
+    shown = table(answer.out)
+    assert {len(columns) for columns in shown.values()} == {3}
+    for name, (trial, again, _) in shown.items():
+        assert trial == again == f"{row['metrics'][name]:.4f}"
+    lines = Workspace(workspace).test_reads.read_text().splitlines()
+    assert len(lines) == 1
+    assert json.loads(lines[0])["reader"] == checkpoint.path.name
+
+
+def test_every_further_read_is_counted_printed_and_logged(cli: Call, workspace: Path) -> None:
+    for reads in (1, 2):
+        answer = cli("train", "--best", "--workspace", workspace)
+        assert f"test parts read: {reads} time{'s' if reads > 1 else ''}, this one included" in answer.out
+        uri = next(line for line in answer.out.splitlines() if line.startswith("registered model: "))
+        name, version = uri.removeprefix("registered model: models:/").split("/")
+        client = mlflow_client(workspace)
+        run = client.get_run(client.get_model_version(name, version).run_id)
+        assert run.data.metrics["test_reads"] == reads
+        assert {name.split("/")[0] for name in run.data.metrics} >= {"iid", "ood", "iid_test", "ood_test"}
+        assert run.data.tags["repeats_trial"] == "true"
+    assert len(list(Workspace(workspace).checkpoints.iterdir())) == 1, "the same request, the same folder"
+
+
+def test_the_rule_can_be_chosen(cli: Call, workspace: Path) -> None:
+    rows = front(cli, workspace)["rows"]
+    for prefer, objective in (("iid", "iid/ndcg_at_20"), ("ood", "ood/ndcg_at_20")):
+        best = max(rows, key=lambda row: row["values"][objective])["trial"]
+        out = cli("train", "--best", "--prefer", prefer, "--workspace", workspace).out
+        assert out.startswith(f"trial {best} of the study: it has the best {objective}")
+
+
+def test_a_tag_in_mlflow_wins_over_the_rule_and_a_number_or_a_run_over_the_tag(
+    cli: Call, workspace: Path
+) -> None:
+    rows = everything(front(cli, workspace))
+    mlflow_client(workspace).set_tag(rows[1]["run_id"], "selected", "true")
+    tagged = cli("train", "--best", "--prefer", "ood", "--workspace", workspace).out
+    assert tagged.startswith("trial 1 of the study: ")
+    assert "selected = true" in tagged.splitlines()[0]
+    by_number = cli("train", "--best", "--trial", 2, "--workspace", workspace).out
+    assert by_number.startswith("trial 2 of the study: ")
+    by_run = cli("train", "--best", "--run", rows[0]["run_id"], "--workspace", workspace).out
+    assert by_run.startswith("trial 0 of the study: ")
+    mlflow_client(workspace).set_tag(rows[2]["run_id"], "selected", "true")
+    both = cli("train", "--best", "--workspace", workspace)
+    assert both.code == 2
+    assert rows[1]["run_id"] in both.err
+    assert rows[2]["run_id"] in both.err
+
+
+def test_a_refit_is_trained_on_more_and_keeps_the_valid_metrics_of_the_run_before(
+    cli: Call, workspace: Path
+) -> None:
+    import numpy as np
+
+    cli("train", "--best", "--trial", 0, "--workspace", workspace)
+    plain = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
+    answer = cli("train", "--best", "--trial", 0, "--refit", "train+valid", "--workspace", workspace)
+    assert "repeat the trial's to the last digit" in answer.out
+    refitted = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
+    assert (plain.trained_on, refitted.trained_on) == ("train", "train+valid")
+    assert refitted.path != plain.path
+    assert refitted.metrics == plain.metrics
+    assert not np.array_equal(refitted.user_vectors, plain.user_vectors)
+
+
+def test_another_seed_claims_no_repetition(cli: Call, workspace: Path) -> None:
+    out = cli("train", "--best", "--seed", 5, "--workspace", workspace).out
+    assert "another seed means another split" in out
+    assert "to the last digit" not in out
+    assert load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints)).config().seed == 5
+
+
+def test_metrics_that_do_not_repeat_are_reported_as_such(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from painvrl import pipeline, retrain
+
+    def off(*arguments: Any, **options: Any) -> pipeline.RunResult:
+        result = pipeline.run(*arguments, **options)
+        return replace(result, metrics={**result.metrics, "ood/ndcg_at_20": 2.0})
+
+    monkeypatch.setattr(retrain, "run", off)
+    out = cli("train", "--best", "--workspace", workspace).out
+    assert "differ from the trial's by at most" in out
+    assert "(ood/ndcg_at_20)" in out
+    assert "to the last digit" not in out
+
+
+def test_the_model_can_be_loaded_from_the_registry_and_recommends_as_the_checkpoint(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    out = cli("train", "--best", "--workspace", workspace).out
+    uri = out.splitlines()[-1].removeprefix("registered model: ")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", Workspace(workspace).tracking_uri)
+    model = mlflow.pyfunc.load_model(uri)
+    found = model.predict(pd.DataFrame({"user": ["7"]}), params={"k": 4})
+    expected = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints)).recommend("7", k=4)
+    assert found["item"].tolist() == [one.item for one in expected]
+    assert found["rank"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_configuration_alone_keeps_its_test_parts_sealed(
+    cli: Call, tmp_path: Path, tiny_config: TrainConfig
+) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(dump_yaml(tiny_config))
+    workspace = Workspace(tmp_path / "workspace")
+    sealed = cli("train", path, "--workspace", workspace.root)
+    assert sealed.code == 0
+    assert "test parts stay sealed" in sealed.out
+    assert {len(columns) for columns in table(sealed.out).values()} == {1}
+    assert not workspace.test_reads.exists()
+    opened = cli("train", path, "--test", "--workspace", workspace.root)
+    assert "test parts read: 1 time" in opened.out
+    assert {len(columns) for columns in table(opened.out).values()} == {2}
+    assert len(workspace.test_reads.read_text().splitlines()) == 1
+
+
+def test_a_configuration_that_diverges_is_a_mistake_of_the_user(
+    cli: Call, tmp_path: Path, tiny_config: TrainConfig
+) -> None:
+    training = tiny_config.training.model_copy(update={"learning_rate": 1e30})
+    path = tmp_path / "plain.yaml"
+    path.write_text(dump_yaml(tiny_config.model_copy(update={"training": training})))
+    answer = cli("train", path)
+    assert answer.code == 2
+    assert answer.err.startswith("error: ")
+    assert "this configuration cannot be trained (diverged)" in answer.err
+
+
+def test_a_trial_or_run_that_is_not_there_is_a_mistake_of_the_user(cli: Call, workspace: Path) -> None:
+    for arguments in (["--trial", 99], ["--run", "0" * 32], ["--study", "other"]):
+        answer = cli("train", "--best", *arguments, "--workspace", workspace)
+        assert answer.code == 2
+        assert answer.err.startswith("error: ")
+    assert not Workspace(workspace).test_reads.exists()
+
+
+def test_the_trial_that_is_trained_is_the_one_that_is_stored(cli: Call, workspace: Path) -> None:
+    cli("train", "--best", "--trial", 1, "--workspace", workspace)
+    study = open_study(None, Workspace(workspace))
+    stored = study.config_of(study.trials()[1])
+    trained = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
+    assert trained.config() == stored
+    assert trained.fingerprint == stored.fingerprint()

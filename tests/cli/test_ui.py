@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_the_ui_serves_the_runs_and_prints_the_front_link(
+    workspace: Path, port: int, ending: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "painvrl.cli", "ui", "--port", str(port), "--workspace", str(workspace)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ.copy()
+    ) as process:
+        assert process.stdout is not None
+        first, second = process.stdout.readline(), process.stdout.readline()
+        assert first == f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+        assert second.startswith(f"front of tiny: http://127.0.0.1:{port}/#/experiments/")
+        number = re.search(r"/experiments/(\d+)/", second)
+        assert number is not None
+        api = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id={number[1]}"
+        with urllib.request.urlopen(api, timeout=60) as response:
+            assert response.status == 200
+            assert b'"painvrl"' in response.read()
+        process.send_signal(ending)
+        code = process.wait(timeout=30)
+    assert code == (0 if ending is signal.SIGINT else 128 + ending)
+    deadline = time.monotonic() + 15
+    while listening(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not listening(port), "the server outlived the command"
+
+
+def test_a_port_that_is_taken_is_a_mistake_of_the_user(cli: Call, workspace: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        answer = cli("ui", "--port", taken.getsockname()[1], "--workspace", workspace)
+    assert answer.code == 2
+    assert answer.err.startswith("error: --port: cannot be used")
+
+
+def test_a_server_that_is_named_by_the_environment_is_not_started_again(
+    cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    answer = cli("ui", "--workspace", tmp_path / "none")
+    assert answer.code == 0
+    assert answer.out == "the runs are on the server http://127.0.0.1:1\n"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from painvrl.data.interactions import Interactions
+from painvrl.model.losses import (
+    SampledLoss,
+    gramian_loss,
+    pointwise_gramian,
+    sampled_loss,
+    ultragcn_weights,
+)
+from painvrl.model.pairs import pair_scores, sort_pairs
+from painvrl.model.ultragcn import training_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def dense_gramian(
+    listed: Sequence[tuple[int, int]], users: np.ndarray, items: np.ndarray, a0: float
+) -> float:
+    """The method's formula, with the sum over all pairs of users and warm items as a double loop."""
+    warm = {item for _, item in listed}
+    own = sum((1 - users[u] @ items[i]) ** 2 - a0 * (users[u] @ items[i]) ** 2 for u, i in listed)
+    everything = sum((users[u] @ items[i]) ** 2 for u in range(len(users)) for i in sorted(warm))
+    return float((own + a0 * everything) / len(listed))
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(seed=st.integers(0, 10**6), a0=st.floats(0.001, 2))
+def test_the_gramian_loss_equals_the_double_loop_over_all_pairs(seed: int, a0: float) -> None:
+    rng = np.random.default_rng(seed)
+    n_users, n_items, width = rng.integers(1, 8), rng.integers(1, 8), rng.integers(1, 4)
+    taken = rng.random((n_users, n_items)) < 0.4
+    taken[0, 0] = True
+    listed = [(int(u), int(i)) for u, i in zip(*np.nonzero(taken), strict=True)]
+    users, items = rng.standard_normal((n_users, width)), rng.standard_normal((n_items, width))
+    columns = torch.tensor(listed)
+    interactions = Interactions(
+        user=columns[:, 0], item=columns[:, 1], n_users=int(n_users), n_items=int(n_items)
+    )
+    u, i = torch.from_numpy(users), torch.from_numpy(items)
+    positive = pair_scores(u, i, sort_pairs(interactions))
+    warm = (interactions.item_degree() > 0).double()
+    loss = float(gramian_loss(positive, u, i, warm, a0))
+    assert loss == pytest.approx(dense_gramian(listed, users, items, a0), rel=1e-10)
+
+
+def test_a_pairs_own_part_by_hand() -> None:
+    assert pointwise_gramian(torch.tensor([0.0, 1.0, 2.0, -1.0]), 0.5).tolist() == [1.0, -0.5, -1.0, 3.5]
+
+
+def test_cold_items_get_no_gradient_from_the_gramian_loss() -> None:
+    users = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    items = torch.ones(3, 3, dtype=torch.float64, requires_grad=True)
+    warm = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    interactions = Interactions(user=torch.tensor([0, 1]), item=torch.tensor([0, 2]), n_users=2, n_items=3)
+    positive = pair_scores(users, items, sort_pairs(interactions))
+    gramian_loss(positive, users, items, warm, 0.1).backward()
+    assert items.grad is not None
+    assert items.grad[1].tolist() == [0.0, 0.0, 0.0]
+    assert (items.grad[[0, 2]].abs() > 0).all()
+
+
+def test_ultragcn_weights_by_hand() -> None:
+    # User 0 has three interactions, user 1 one, user 2 none; item 0 has three, item 1 one, item 2 none.
+    listed = torch.tensor([[0, 0], [0, 1], [0, 0], [1, 0]])
+    data = training_data(
+        Interactions(user=listed[:, 0], item=listed[:, 1], n_users=3, n_items=3), torch.device("cpu")
+    )
+    by_user, by_item = ultragcn_weights(data.pairs, data.user_degree, data.item_degree)
+    # sqrt(d_u + 1) / d_u and 1 / sqrt(d_i + 1), with d_u clamped to 1
+    assert by_user.tolist() == pytest.approx([2 / 3, math.sqrt(2), math.sqrt(2)])
+    assert by_item.tolist() == pytest.approx([1 / 2, 1 / math.sqrt(2), 1.0])
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+CONFIG = SampledLoss(w1=0.5, w2=2.0, w3=0.25, w4=3.0, negative_weight=0.7)
+
+
+def test_the_sampled_loss_by_hand() -> None:
+    positive, positive_b = [0.3, -1.2], [0.4, 0.9]
+    negative, negative_b = [[0.1, -0.5, 2.0], [0.0, 1.0, -1.0]], [[0.2, 0.3, 0.4], [0.6, 0.7, 0.8]]
+    expected = 0.0
+    for row in range(2):
+        attract = (0.5 + 2.0 * positive_b[row]) * softplus(-positive[row])
+        repel = sum((0.25 + 3.0 * negative_b[row][j]) * softplus(negative[row][j]) for j in range(3)) / 3
+        expected += (attract + 0.7 * repel) / 2
+    loss = sampled_loss(
+        torch.tensor(positive),
+        torch.tensor(positive_b),
+        torch.tensor(negative),
+        torch.tensor(negative_b),
+        CONFIG,
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_higher_positive_and_a_lower_negative_are_better() -> None:
+    positive = torch.zeros(2, requires_grad=True)
+    negative = torch.zeros(2, 3, requires_grad=True)
+    sampled_loss(positive, torch.ones(2), negative, torch.ones(2, 3), SampledLoss()).backward()
+    assert positive.grad is not None
+    assert negative.grad is not None
+    assert (positive.grad < 0).all()
+    assert (negative.grad > 0).all()
+
+
+def test_shared_negatives_estimate_the_loss_of_all_negatives_in_the_mean() -> None:
+    draw = torch.Generator().manual_seed(0)
+    positive, table = torch.randn(6, generator=draw), torch.randn(6, 40, generator=draw)
+    b = torch.rand(6, 40, generator=draw)
+
+    def loss(negatives: Tensor) -> float:
+        return float(sampled_loss(positive, torch.ones(6), table[:, negatives], b[:, negatives], CONFIG))
+
+    whole = loss(torch.arange(40))
+    draws = np.array([loss(torch.randint(40, (5,), generator=draw)) for _ in range(3000)])
+    error = draws.std(ddof=1) / math.sqrt(len(draws))
+    assert abs(draws.mean() - whole) < 3 * error
+    assert error < 0.01 * whole  # the bound above means something

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.ultragcn import Backbone, BackboneConfig
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+SAMPLED = SampledLoss(w1=0.5, w2=2.0, w3=0.25, w4=3.0, negative_weight=0.7, negatives=3, batch_size=4)
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(
+    toy: Toy, base: tuple[Tensor, Tensor] | None = None, base_id_dim: int = 0, **knobs: object
+) -> Backbone:
+    config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3} | knobs)
+    return Backbone(toy.features, toy.data, config, gen(), base=base, base_id_dim=base_id_dim)
+
+
+def a_base(toy: Toy, width: int = 4) -> tuple[Tensor, Tensor]:
+    return torch.randn(toy.n_users, width, generator=gen(8)), torch.randn(
+        toy.n_items, width, generator=gen(9)
+    )
+
+
+def number(value: Tensor) -> float:
+    return float(value.detach())
+
+
+def arrays(model: Backbone) -> dict[str, np.ndarray]:
+    return {name: value.detach().double().numpy() for name, value in model.named_parameters()}
+
+
+def slow_score(model: Backbone, toy: Toy, user: int, item: int, sees_id: bool = True) -> float:
+    """``<p_u, q_i> + <c_u, W' f_i + bias>``, and the base's score, from the method's formula."""
+    p = arrays(model)
+    content = toy.features[item].double().numpy() @ p["weight"] + p["bias"]
+    score = float(p["user_content"][user] @ content)
+    if sees_id and item != toy.cold:
+        score += float(p["user_id"][user] @ p["item_id"][item])
+    return score
+
+
+def slow_penalty(model: Backbone, toy: Toy, a0: float) -> float:
+    p, config = arrays(model), model.config
+    total = 0.0
+    for user in range(toy.n_users):
+        degree = sum(u == user for u, _ in toy.listed)
+        weight = math.sqrt(degree + a0 * toy.n_items)
+        total += weight * ((p["user_id"][user] ** 2).sum() + (p["user_content"][user] ** 2).sum())
+    for item in range(toy.n_items):
+        degree = sum(i == item for _, i in toy.listed)
+        if degree:
+            total += math.sqrt(degree + a0 * toy.n_users) * (p["item_id"][item] ** 2).sum()
+    return config.l2 * total / len(toy.listed) + config.projection_l2 * (p["weight"] ** 2).sum()
+
+
+def test_a_score_is_its_id_part_plus_its_content_part(toy: Toy) -> None:
+    model = build(toy)
+    scores = (model.user_vectors() @ model.item_vectors().T).tolist()
+    for user in range(toy.n_users):
+        for item in range(toy.n_items):
+            assert scores[user][item] == pytest.approx(slow_score(model, toy, user, item), abs=1e-6)
+
+
+def test_the_bias_moves_the_content_part(toy: Toy) -> None:
+    model = build(toy)
+    with torch.no_grad():
+        model.bias += 1.0
+    torch.testing.assert_close(model.content(), toy.features @ model.weight + 1.0)
+
+
+def test_initialisation_is_a_function_of_the_generator(toy: Toy) -> None:
+    first, second = build(toy), build(toy)
+    other = Backbone(toy.features, toy.data, first.config, gen(1))
+    for name, value in first.named_parameters():
+        assert torch.equal(value, dict(second.named_parameters())[name])
+        if name != "bias":
+            assert not torch.equal(value, dict(other.named_parameters())[name])
+    assert first.bias.tolist() == [0.0] * 3
+    wide = build(toy, content_dim=1024)
+    assert float(wide.weight.detach().std()) == pytest.approx(0.1, rel=0.05)
+
+
+def test_cold_items_have_a_zero_id_part(toy: Toy) -> None:
+    items = build(toy).item_vectors()
+    assert items[toy.cold, :2].tolist() == [0.0, 0.0]
+    assert (items[toy.cold, 2:].abs() > 0).all()
+    assert (items[[0, 1, 3, 4, 5], :2].abs() > 0).all()
+
+
+@pytest.mark.parametrize("a0", [0.1, 0.7])
+def test_the_whole_loss_equals_the_dense_double_loop(toy: Toy, a0: float) -> None:
+    model = build(toy, l2=0.3, projection_l2=0.05, loss=GramianLoss(all_pairs_weight=a0))
+    own = everything = 0.0
+    for user, item in toy.listed:
+        score = slow_score(model, toy, user, item)
+        own += (1 - score) ** 2 - a0 * score**2
+    for user in range(toy.n_users):
+        for item in sorted({item for _, item in toy.listed}):
+            everything += slow_score(model, toy, user, item) ** 2
+    expected = (own + a0 * everything) / len(toy.listed) + slow_penalty(model, toy, a0)
+    assert number(model.full_loss(None)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_l2_term_weighs_each_row_by_its_degree(toy: Toy) -> None:
+    model = build(toy, l2=0.3, projection_l2=0.05, loss=GramianLoss(all_pairs_weight=0.2))
+    assert number(model.penalty()) == pytest.approx(slow_penalty(model, toy, 0.2), rel=1e-5)
+    assert number(build(toy, l2=0.0, projection_l2=0.0).penalty()) == 0.0
+
+
+def test_the_l2_term_of_the_sampled_loss_has_no_all_pairs_share(toy: Toy) -> None:
+    model = build(toy, l2=0.3, projection_l2=0.05, loss=SAMPLED)
+    assert number(model.penalty()) == pytest.approx(slow_penalty(model, toy, 0.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("dropped", [(), (0, 4)])
+def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(toy: Toy, dropped: tuple[int, ...]) -> None:
+    model = build(toy, l2=0.3, projection_l2=0.05, loss=SAMPLED, id_dropout=0.5)
+    kept = torch.ones(toy.n_items)
+    kept[list(dropped)] = 0
+    rows, negatives = [7, 0, 2], [1, 5, 5, 4]
+    canonical = sorted(toy.listed)
+
+    def b(user: int, item: int) -> float:
+        d_u = max(1, sum(u == user for u, _ in toy.listed))
+        d_i = sum(i == item for _, i in toy.listed)
+        return math.sqrt(d_u + 1) / d_u / math.sqrt(d_i + 1)
+
+    expected = 0.0
+    for row in rows:
+        user, item = canonical[row]
+        score = slow_score(model, toy, user, item, item not in dropped)
+        expected += (0.5 + 2.0 * b(user, item)) * math.log1p(math.exp(-score)) / len(rows)
+        for j in negatives:
+            score = slow_score(model, toy, user, j, j not in dropped)
+            repel = (0.25 + 3.0 * b(user, j)) * math.log1p(math.exp(score))
+            expected += 0.7 * repel / len(negatives) / len(rows)
+    expected += slow_penalty(model, toy, 0.0)
+    loss = model.batch_loss(torch.tensor(rows), torch.tensor(negatives), kept if dropped else None)
+    assert number(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_nothing_about_a_cold_item_enters_the_whole_loss(toy: Toy) -> None:
+    model = build(toy)
+    loss = model.full_loss(None)
+    loss.backward()
+    assert model.item_id.grad is not None
+    assert model.item_id.grad[toy.cold].tolist() == [0.0, 0.0]
+    changed = toy.features.clone()
+    changed[toy.cold] += 10
+    model.features = changed
+    assert number(model.full_loss(None)) == number(loss)
+
+
+def test_the_seen_id_part_is_dropped_with_its_probability() -> None:
+    from painvrl.data.interactions import Interactions
+    from painvrl.model.ultragcn import training_data
+
+    items = torch.arange(4000)
+    data = training_data(
+        Interactions(user=torch.zeros_like(items), item=items, n_users=1, n_items=4000), torch.device("cpu")
+    )
+    config = BackboneConfig(id_dim=1, content_dim=1, id_dropout=0.3)
+    model = Backbone(torch.zeros(4000, 2), data, config, gen())
+    kept = model.kept_items(gen(3))
+    assert kept is not None
+    assert set(kept.tolist()) == {0.0, 1.0}
+    assert float(kept.mean()) == pytest.approx(0.7, abs=0.03)
+    again = model.kept_items(gen(3))
+    assert again is not None
+    assert torch.equal(kept, again)
+
+
+def test_without_dropout_every_item_is_seen(toy: Toy) -> None:
+    model, draw = build(toy), gen()
+    before = draw.get_state()
+    assert model.kept_items(draw) is None
+    assert torch.equal(draw.get_state(), before)
+    assert torch.equal(model.visible_items(None), model.item_vectors())
+
+
+def test_id_dropout_zeroes_exactly_the_id_columns_of_dropped_items(toy: Toy) -> None:
+    model = build(toy)
+    kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0])
+    items, visible = model.item_vectors(), model.visible_items(kept)
+    expected = items.clone()
+    expected[[1, 3], :2] = 0.0
+    assert torch.equal(visible, expected)
+
+
+def test_id_dropout_zeroes_the_id_columns_of_the_base_too(toy: Toy) -> None:
+    base = a_base(toy, width=4)
+    model = build(toy, base=base, base_id_dim=1)
+    kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0])
+    items, visible = model.item_vectors(), model.visible_items(kept)
+    expected = items.clone()
+    expected[[1, 3], 0] = 0.0  # the base's one ID column
+    expected[[1, 3], 4:6] = 0.0  # the model's own two, after the base's four
+    assert torch.equal(visible, expected)
+    assert (visible[[1, 3], 1:4] == base[1][[1, 3], 1:4]).all()
+
+
+def test_dropped_items_get_no_gradient_on_their_id_part(toy: Toy) -> None:
+    model = build(toy, l2=0.0)
+    kept = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    model.full_loss(kept).backward()
+    assert model.item_id.grad is not None
+    assert model.item_id.grad[1].tolist() == [0.0, 0.0]
+    assert (model.item_id.grad[[0, 3, 4, 5]].abs().sum(dim=1) > 0).all()
+
+
+def test_a_base_adds_its_scores(toy: Toy) -> None:
+    base = a_base(toy)
+    model, alone = build(toy, base=base, base_id_dim=1), build(toy)
+    alone.load_state_dict(model.state_dict())
+    scores = model.user_vectors() @ model.item_vectors().T
+    expected = base[0] @ base[1].T + alone.user_vectors() @ alone.item_vectors().T
+    torch.testing.assert_close(scores, expected)
+
+
+def test_a_base_is_never_trained(toy: Toy) -> None:
+    base = a_base(toy)
+    before = (base[0].clone(), base[1].clone())
+    model = build(toy, base=base, base_id_dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.full_loss(None).backward()
+        optimizer.step()
+    assert {name for name, _ in model.named_parameters()} == {
+        "user_id",
+        "item_id",
+        "user_content",
+        "weight",
+        "bias",
+    }
+    assert torch.equal(base[0], before[0])
+    assert torch.equal(base[1], before[1])
+    assert base[0].grad is None
+    assert not base[1].requires_grad
+
+
+def test_a_branch_learns_what_the_base_left_over(toy: Toy) -> None:
+    # The gradient at zero branch scores is the residual's: it vanishes where the base explains all.
+    users, items = torch.eye(5), torch.zeros(6, 5)
+    for user, item in toy.listed:
+        items[item, user] = 1.0
+    model = build(
+        toy, base=(users, items), id_dim=0, l2=0.0, projection_l2=0.0, loss=GramianLoss(all_pairs_weight=1e-9)
+    )
+    with torch.no_grad():
+        model.user_content.zero_()
+    model.full_loss(None).backward()
+    assert model.user_content.grad is not None
+    assert float(model.user_content.grad.abs().max()) < 1e-7
+
+
+def test_a_model_without_an_id_part_has_content_alone(toy: Toy) -> None:
+    model = build(toy, id_dim=0)
+    assert model.user_vectors().shape == (5, 3)
+    torch.testing.assert_close(model.item_vectors(), model.content())
+    assert math.isfinite(number(model.full_loss(None)))
+    assert math.isfinite(number(build(toy, id_dim=0, id_dropout=0.5).full_loss(torch.zeros(6))))
+
+
+def test_training_data_know_degrees_and_warm_items(toy: Toy) -> None:
+    assert toy.data.user_degree.tolist() == [3.0, 3.0, 2.0, 2.0, 0.0]
+    assert toy.data.item_degree.tolist() == [2.0, 2.0, 0.0, 2.0, 2.0, 2.0]
+    assert toy.data.warm.tolist() == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    assert toy.data.n_pairs == len(toy.listed)

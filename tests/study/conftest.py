@@ -1,0 +1,214 @@
+"""Studies whose trials cost nothing: a formula instead of a training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from painvrl.study.objective import Completed, CurvePoint, DataSummary, Outcome, TrialJob
+from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
+from painvrl.study.runner import StudySummary, run_study
+from painvrl.study.spec import StudySpec
+from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader, Tracker
+from painvrl.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+Tree = dict[str, dict[str, object]]
+
+
+@pytest.fixture
+def spec_tree(tiny_settings: dict[str, object]) -> Tree:
+    """A study's file as plain values."""
+    return {
+        "study": {"name": "toy", "trials": 4, "startup_trials": 2},
+        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],  # type: ignore[dict-item]
+        "config": {**tiny_settings, "mask": {"sparsity": 0.5, "irm_weight": 1.0}},
+        "space": {
+            "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9},
+            "mask.irm_weight": {"type": "float", "low": 0.1, "high": 100.0, "log": True},
+            "environments.count": {"type": "int", "low": 2, "high": 8},
+            "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
+        },
+    }
+
+
+@pytest.fixture
+def spec(spec_tree: Tree) -> StudySpec:
+    """A study over four knobs."""
+    return StudySpec.model_validate(spec_tree)
+
+
+@pytest.fixture(scope="session")
+def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with tables and no study: making the tables costs more than most tests."""
+    from painvrl.study.storage import list_studies
+
+    workspace = Workspace(tmp_path_factory.mktemp("optuna")).create()
+    list_studies(workspace, storage=workspace.storage_url)
+    return workspace.optuna_db
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_storage: Path) -> Workspace:
+    """A workspace with an empty storage."""
+    made = Workspace(tmp_path / "workspace").create()
+    shutil.copy(empty_storage, made.optuna_db)
+    return made
+
+
+def metrics_of(job: TrialJob) -> dict[str, float]:
+    """A trade-off along sparsity, with a bend that the IRM weight makes."""
+    sparsity, weight = job.config.mask.sparsity, job.config.mask.irm_weight
+    iid = 0.3 * (1 - sparsity**2) + 0.001 * weight**0.25
+    ood = 0.2 * sparsity + 0.002 * weight**0.25
+    return {
+        f"{part}/{metric}_at_{k}": value * scale * k / 20
+        for part, value in (("iid", iid), ("ood", ood))
+        for metric, scale in (("recall", 1.1), ("ndcg", 1.0), ("precision", 0.1))
+        for k in (10, 20)
+    }
+
+
+@dataclass
+class Formula:
+    """An objective; ``script`` says what happens to trials instead, by the order in which they come."""
+
+    script: Mapping[int, Outcome | BaseException | Callable[[], object]] = field(default_factory=dict)
+    data: DataSummary = field(default=DataSummary(fingerprint="planted-1"))
+    jobs: list[TrialJob] = field(default_factory=list)
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+        place = len(self.jobs)
+        self.jobs.append(job)
+        on_stage("pretrain")
+        act = self.script.get(place)
+        if isinstance(act, BaseException):
+            raise act
+        if callable(act):
+            act()
+        elif act is not None:
+            return act
+        return Completed(
+            metrics=metrics_of(job),
+            rounds=({"environments/size_1": 30.0, "mask/density": 0.6}, {"environments/size_1": 20.0}),
+            curves=(CurvePoint(curve="pretrain", step=3, values={"loss": 0.5, "iid/ndcg_at_20": 0.1}),),
+            seconds={"pretrain": 1.5, "mask": 0.5},
+            epochs={"pretrain": 12},
+        )
+
+    def points(self) -> list[dict[str, object]]:
+        """The points it was asked for, in order."""
+        return [dict(job.point) for job in self.jobs]
+
+
+@dataclass
+class Diary:
+    """A tracker and a listener that write everything down."""
+
+    events: list[tuple[object, ...]] = field(default_factory=list)
+    started: list[StudyStarted] = field(default_factory=list)
+    trials: list[TrialFinished] = field(default_factory=list)
+    front: dict[str, bool] = field(default_factory=dict)
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        self.events.append(("open", header.parent_run, [trial.record.number for trial in finished]))
+        return Opened(parent_run="parent")
+
+    def start(self, job: TrialJob) -> str | None:
+        self.events.append(("start", job.number))
+        return f"run-{job.number}"
+
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+        self.events.append(("finish", run_id, type(outcome).__name__))
+
+    def kill(self, run_id: str | None) -> None:
+        self.events.append(("kill", run_id))
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        self.front = dict(membership)
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+        self.events.append(("close", status))
+
+    def link(self, base_url: str) -> str | None:
+        return f"{base_url}/front"
+
+    def study_started(self, event: StudyStarted) -> None:
+        self.started.append(event)
+
+    def trial_started(self, event: TrialStarted) -> None:
+        self.events.append(("trial_started", event.number, event.finished))
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        self.events.append(("stage", number, stage))
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        self.trials.append(event)
+        self.events.append(("trial_finished", event.number, event.finished))
+
+
+@pytest.fixture
+def formula() -> Formula:
+    """An objective that always succeeds."""
+    return Formula()
+
+
+@pytest.fixture
+def diary() -> Diary:
+    """A tracker and a listener."""
+    return Diary()
+
+
+Go = Callable[..., StudySummary]
+
+
+@pytest.fixture
+def go(workspace: Workspace) -> Go:
+    """Runs a study in the workspace, untracked unless told otherwise."""
+
+    def runner(
+        spec: StudySpec,
+        objective: Formula,
+        *,
+        trials: int | None = None,
+        diary: Diary | None = None,
+        tracker: Tracker | None = None,
+    ) -> StudySummary:
+        return run_study(
+            spec,
+            workspace,
+            CPU,
+            trials=trials,
+            progress=diary,
+            tracker=tracker or diary or NullTracker(),
+            objective=objective,
+        )
+
+    return runner
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store with tables and nothing in them."""
+    from painvrl.study.mlflow_tracker import mlflow_calls
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with mlflow_calls("sqlite"):
+        from mlflow.tracking import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def tracked(workspace: Workspace, empty_mlflow: Path) -> Iterator[Workspace]:
+    """The workspace, with an empty MLflow store."""
+    shutil.copy(empty_mlflow, workspace.mlflow_db)
+    yield workspace

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from painvrl.data.interactions import Interactions
+from painvrl.errors import Diverged
+from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.ultragcn import Backbone, BackboneConfig, training_data
+from painvrl.training import FitResult, TrainingConfig, fit
+
+LISTED = ((0, 0), (0, 1), (0, 4), (1, 1), (1, 3), (1, 4), (2, 0), (2, 5), (3, 3), (3, 5))
+USERS, ITEMS, COLD = 5, 6, 2  # user 4 has no pair, item 2 neither
+A0 = 0.2
+SAMPLED = SampledLoss(negatives=7, batch_size=4)
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(
+    base: tuple[Tensor, Tensor] | None = None, base_id_dim: int = 0, seed: int = 0, **knobs: object
+) -> Backbone:
+    columns = torch.tensor(LISTED)
+    train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=USERS, n_items=ITEMS)
+    config = BackboneConfig.model_validate(
+        {"id_dim": 2, "content_dim": 3, "l2": 0.3, "projection_l2": 0.01, "loss": GramianLoss(all_pairs_weight=A0)}
+        | knobs
+    )
+    features = torch.randn(ITEMS, 4, generator=gen(4))
+    data = training_data(train, torch.device("cpu"))
+    return Backbone(features, data, config, gen(seed), base=base, base_id_dim=base_id_dim)
+
+
+def silent(epoch: int, values: Mapping[str, float]) -> None:
+    pass
+
+
+def parameters(model: Backbone) -> dict[str, np.ndarray]:
+    return {name: value.detach().double().numpy().copy() for name, value in model.named_parameters()}
+
+
+def hand_gradient(
+    p: dict[str, np.ndarray], model: Backbone, kept: np.ndarray, base_id_dim: int
+) -> dict[str, np.ndarray]:
+    """Every gradient of the gramian loss with its L2 term, written down by hand on the dense score matrix."""
+    f = model.features.double().numpy()
+    x = np.zeros((USERS, ITEMS))
+    for user, item in LISTED:
+        x[user, item] = 1
+    n, warm, config = len(LISTED), (x.sum(0) > 0).astype(float), model.config
+    seen = (warm * kept)[:, None]  # rows whose ID part this step sees
+    h = f @ p["weight"] + p["bias"]
+    s = p["user_id"] @ (p["item_id"] * seen).T + p["user_content"] @ h.T
+    if model.base is not None:
+        users, items = (vectors.double().numpy().copy() for vectors in model.base)
+        items[:, :base_id_dim] *= kept[:, None]
+        s += users @ items.T
+    slope = (-2 * (1 - s) * x - 2 * A0 * s * x + 2 * A0 * s * warm) / n
+    by_user = np.sqrt(x.sum(1) + A0 * ITEMS)[:, None]
+    by_item = (np.sqrt(x.sum(0) + A0 * USERS) * warm)[:, None]
+    shrink = 2 * config.l2 / n
+    to_content = slope.T @ p["user_content"]
+    return {
+        "user_id": slope @ (p["item_id"] * seen) + shrink * by_user * p["user_id"],
+        "item_id": (slope.T @ p["user_id"]) * seen + shrink * by_item * p["item_id"],
+        "user_content": slope @ h + shrink * by_user * p["user_content"],
+        "weight": f.T @ to_content + 2 * config.projection_l2 * p["weight"],
+        "bias": to_content.sum(0),
+    }
+
+
+def hand_adam(model: Backbone, rate: float, kept: Sequence[np.ndarray], base_id_dim: int = 0) -> dict[str, np.ndarray]:
+    """Parameters after one Adam step for each entry of ``kept``, in double precision."""
+    p = parameters(model)
+    first = {name: np.zeros_like(value) for name, value in p.items()}
+    second = {name: np.zeros_like(value) for name, value in p.items()}
+    for step, seen in enumerate(kept, start=1):
+        gradient = hand_gradient(p, model, seen, base_id_dim)
+        for name in p:
+            first[name] = 0.9 * first[name] + 0.1 * gradient[name]
+            second[name] = 0.999 * second[name] + 0.001 * gradient[name] ** 2
+            mean, square = first[name] / (1 - 0.9**step), second[name] / (1 - 0.999**step)
+            p[name] = p[name] - rate * mean / (np.sqrt(square) + 1e-8)
+    return p
+
+
+def assert_parameters(model: Backbone, expected: dict[str, np.ndarray]) -> None:
+    for name, value in parameters(model).items():
+        np.testing.assert_allclose(value, expected[name], atol=2e-5, err_msg=name)
+
+
+def test_two_epochs_are_two_adam_steps_computed_by_hand() -> None:
+    model, everything = build(), np.ones(ITEMS)
+    expected = hand_adam(model, 0.1, [everything, everything])
+    start = parameters(model)
+    fit(model, TrainingConfig(learning_rate=0.1), gen(), evaluate=None, observe=silent, epochs=2)
+    assert_parameters(model, expected)
+    assert np.abs(expected["weight"] - start["weight"]).max() > 0.1  # the tolerance is far below a step
+
+
+def test_two_steps_of_a_branch_with_dropout_computed_by_hand() -> None:
+    base = (torch.randn(USERS, 3, generator=gen(8)), torch.randn(ITEMS, 3, generator=gen(9)))
+    model = build(base=base, base_id_dim=1, id_dropout=0.5)
+    draws = gen(7)
+    kept = [(torch.rand(ITEMS, generator=draws) >= 0.5).double().numpy() for _ in range(2)]
+    assert 0 < kept[0].sum() + kept[1].sum() < 2 * ITEMS
+    expected = hand_adam(model, 0.1, kept, base_id_dim=1)
+    fit(model, TrainingConfig(learning_rate=0.1), gen(7), evaluate=None, observe=silent, epochs=2)
+    assert_parameters(model, expected)
+
+
+class Script:
+    """Evaluations that return a scripted value, and remember the vectors that they were shown."""
+
+    def __init__(self, values: Sequence[float], name: str = "iid/ndcg_at_20") -> None:
+        self.name = name
+        self.values: Iterator[float] = iter(values)
+        self.shown: list[tuple[Tensor, Tensor]] = []
+        self.epochs: list[int] = []
+
+    def evaluate(self, users: Tensor, items: Tensor) -> dict[str, float]:
+        self.shown.append((users.clone(), items.clone()))
+        return {self.name: next(self.values)}
+
+    def observe(self, epoch: int, values: Mapping[str, float]) -> None:
+        self.epochs.append(epoch)
+
+    def fit(self, model: Backbone, epochs: int | None = None, **knobs: object) -> FitResult:
+        config = TrainingConfig.model_validate({"learning_rate": 0.05, "watch": self.name} | knobs)
+        return fit(model, config, gen(), evaluate=self.evaluate, observe=self.observe, epochs=epochs)
+
+
+def test_early_stopping_restores_the_best_state() -> None:
+    script, model = Script([0.1, 0.5, 0.4, 0.3, 0.2]), build()
+    result = script.fit(model, max_epochs=10, evaluate_every=2, patience=3)
+    assert result == FitResult(best_epoch=4, best_value=0.5, epochs=10)
+    users, items = model.user_vectors(), model.item_vectors()
+    assert torch.equal(users, script.shown[1][0])
+    assert torch.equal(items, script.shown[1][1])
+    assert not torch.equal(users, script.shown[-1][0])
+
+
+def test_training_stops_after_patience_evaluations_without_a_better_value() -> None:
+    script = Script([0.3, 0.5, 0.4, 0.5, 0.9])
+    result = script.fit(build(), max_epochs=100, evaluate_every=5, patience=2)
+    assert script.epochs == [5, 10, 15, 20]  # the fourth evaluation equals the best; that is not better
+    assert result == FitResult(best_epoch=10, best_value=0.5, epochs=20)
+
+
+def test_a_better_value_starts_patience_anew() -> None:
+    script = Script([0.3, 0.2, 0.4, 0.3, 0.2])
+    result = script.fit(build(), max_epochs=100, evaluate_every=1, patience=2)
+    assert script.epochs == [1, 2, 3, 4, 5]
+    assert result == FitResult(best_epoch=3, best_value=0.4, epochs=5)
+
+
+def test_the_last_epoch_is_evaluated_whatever_the_cadence() -> None:
+    script, model = Script([0.1, 0.2, 0.3]), build()
+    result = script.fit(model, max_epochs=7, evaluate_every=3)
+    assert script.epochs == [3, 6, 7]
+    assert result.best_epoch == 7
+    assert torch.equal(model.user_vectors(), script.shown[-1][0])
+
+
+def test_early_stopping_watches_the_named_metric() -> None:
+    script = Script([0.1, 0.5, 0.4], name="ood/recall_at_5")
+    assert script.fit(build(), max_epochs=3, evaluate_every=1).best_epoch == 2
+
+
+def test_a_refit_trains_exactly_the_asked_epochs() -> None:
+    script, model = Script([0.9] + [0.1] * 20), build()
+    result = script.fit(model, epochs=9, max_epochs=3, evaluate_every=1, patience=1)
+    assert script.epochs == list(range(1, 10))
+    assert result.epochs == result.best_epoch == 9
+    assert torch.equal(model.user_vectors(), script.shown[-1][0])
+
+
+def test_without_an_evaluation_training_goes_to_the_end() -> None:
+    model, twin = build(), build()
+    result = fit(model, TrainingConfig(max_epochs=4), gen(), evaluate=None, observe=silent)
+    assert result.best_epoch == result.epochs == 4
+    fit(twin, TrainingConfig(max_epochs=99), gen(), evaluate=None, observe=silent, epochs=4)
+    assert torch.equal(model.user_vectors(), twin.user_vectors())
+
+
+def test_the_observed_loss_is_the_mean_over_the_steps_of_the_epoch() -> None:
+    model, seen = build(), []
+    first = float(model.full_loss(None).detach())
+    fit(
+        model,
+        TrainingConfig(evaluate_every=1),
+        gen(),
+        evaluate=None,
+        observe=lambda epoch, values: seen.append((epoch, dict(values))),
+        epochs=2,
+    )
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert seen[0][1] == {"loss": pytest.approx(first)}
+    assert seen[1][1]["loss"] < first
+
+    model, steps, seen = build(loss=SAMPLED), [], []
+    whole = model.batch_loss
+
+    def spy(*arguments: Tensor) -> Tensor:
+        loss = whole(*arguments)
+        steps.append(float(loss.detach()))
+        return loss
+
+    model.batch_loss = spy  # type: ignore[method-assign]
+    fit(
+        model, TrainingConfig(), gen(), evaluate=None, observe=lambda e, v: seen.append(v["loss"]), epochs=1
+    )
+    assert len(steps) == 3  # ten pairs in batches of four
+    assert seen == [pytest.approx(sum(steps) / 3)]
+
+
+def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negatives() -> None:
+    model, batches, drawn, kept = build(loss=SAMPLED, id_dropout=0.5), [], [], []
+    whole = model.batch_loss
+
+    def spy(rows: Tensor, negatives: Tensor, seen: Tensor) -> Tensor:
+        batches.append(rows.tolist())
+        drawn.append(negatives.tolist())
+        kept.append(seen.tolist())
+        return whole(rows, negatives, seen)
+
+    model.batch_loss = spy  # type: ignore[method-assign]
+    fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=20)
+    assert [len(batch) for batch in batches[:3]] == [4, 4, 2]
+    epochs = [sum(batches[start : start + 3], []) for start in range(0, 60, 3)]
+    assert all(sorted(epoch) == list(range(len(LISTED))) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert all(len(negatives) == SAMPLED.negatives for negatives in drawn)
+    counts = np.bincount(sum(drawn, []), minlength=ITEMS)
+    assert counts[COLD] == 0
+    assert counts[[0, 1, 3, 4, 5]].min() > 0.6 * counts.sum() / 5  # uniform over the warm items
+    assert len({tuple(seen) for seen in kept}) > 10  # a fresh draw for every step
+
+
+@pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])
+def test_equal_seeds_train_bitwise_equal_models(loss: GramianLoss | SampledLoss) -> None:
+    def train(seed: int) -> dict[str, Tensor]:
+        model = build(loss=loss, id_dropout=0.4)
+        fit(model, TrainingConfig(), gen(seed), evaluate=None, observe=silent, epochs=5)
+        return copy.deepcopy(model.state_dict())
+
+    first, again, other = train(3), train(3), train(4)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_global_generator_plays_no_part() -> None:
+    def train() -> Tensor:
+        model = build(loss=SAMPLED, id_dropout=0.4)
+        fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=3)
+        return model.user_vectors().detach()
+
+    torch.manual_seed(1)
+    first = train()
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(first, train())
+    assert not torch.equal(state, torch.random.get_rng_state())
+
+
+def test_training_lowers_the_loss() -> None:
+    for loss in (GramianLoss(all_pairs_weight=A0), SampledLoss(negatives=20, batch_size=10)):
+        model, seen = build(loss=loss, l2=0.0), []
+        fit(
+            model,
+            TrainingConfig(learning_rate=0.05, evaluate_every=1),
+            gen(),
+            evaluate=None,
+            observe=lambda e, v, seen=seen: seen.append(v["loss"]),
+            epochs=60,
+        )
+        assert seen[-1] < 0.6 * seen[0]
+
+
+@pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])
+def test_a_loss_that_is_not_finite_is_a_divergence(loss: GramianLoss | SampledLoss) -> None:
+    model = build(loss=loss)
+    with pytest.raises(Diverged, match=r"lower training\.learning_rate"):
+        fit(model, TrainingConfig(learning_rate=1e30), gen(), evaluate=None, observe=silent, epochs=6)
+
+
+def test_a_divergence_is_not_reported_as_a_point_of_the_curve() -> None:
+    seen: list[int] = []
+    with pytest.raises(Diverged):
+        fit(
+            build(),
+            TrainingConfig(learning_rate=1e30),
+            gen(),
+            evaluate=None,
+            observe=lambda epoch, values: seen.append(epoch),
+            epochs=6,
+        )
+    assert seen == []
