@@ -14,6 +14,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
 from painvrl.data.splits import Split, make_split
+from painvrl.errors import DataError
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
 from painvrl.model.ultragcn import TrainingData, training_data
@@ -81,6 +82,12 @@ def plan_part(
     evaluation: EvaluationConfig,
     device: torch.device,
 ) -> RankingPlan:
-    """Plan the ranking of ``part`` whose metrics are called ``name/...``."""
+    """Plan the ranking of ``part`` whose metrics are called ``name/...``.
+
+    Raises:
+        DataError: nobody has a positive in the part, so its metrics have no value.
+    """
+    if len(part.interactions) == 0:
+        raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
     renamed = Part(name=name, interactions=part.interactions, candidates=part.candidates)
     return plan_ranking(renamed, hidden, evaluation, device)

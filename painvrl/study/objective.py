@@ -16,8 +16,9 @@ import torch
 
 from painvrl.config import TrainConfig
 from painvrl.errors import PainvrlError, TrialFailure, UserError
-from painvrl.pipeline import RoundReport, run
+from painvrl.pipeline import run
 from painvrl.prepare import Prepared, prepare
+from painvrl.stages import RoundReport
 from painvrl.study.space import Point
 
 

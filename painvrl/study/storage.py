@@ -259,8 +259,9 @@ def _readable_errors(url: str) -> Iterator[None]:
         raise ConfigError(
             "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
         ) from None
-    except ModuleNotFoundError as error:
-        raise StudyError(f"the database's driver {error.name} is not installed", key="storage") from None
+    except ImportError as error:
+        driver = getattr(error.__cause__, "name", None) or error.name
+        raise StudyError(f"the database's driver {driver} is not installed", key="storage") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:
         shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]

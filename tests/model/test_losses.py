@@ -77,7 +77,7 @@ def test_ultragcn_weights_by_hand() -> None:
     data = training_data(
         Interactions(user=listed[:, 0], item=listed[:, 1], n_users=3, n_items=3), torch.device("cpu")
     )
-    by_user, by_item = ultragcn_weights(data.pairs, data.user_degree, data.item_degree)
+    by_user, by_item = ultragcn_weights(data.user_degree, data.item_degree)
     # sqrt(d_u + 1) / d_u and 1 / sqrt(d_i + 1), with d_u clamped to 1
     assert by_user.tolist() == pytest.approx([2 / 3, math.sqrt(2), math.sqrt(2)])
     assert by_item.tolist() == pytest.approx([1 / 2, 1 / math.sqrt(2), 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -208,7 +208,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tracked(workspace: Workspace, empty_mlflow: Path) -> Iterator[Workspace]:
+def tracked(workspace: Workspace, empty_mlflow: Path) -> Workspace:
     """The workspace, with an empty MLflow store."""
     shutil.copy(empty_mlflow, workspace.mlflow_db)
-    yield workspace
+    return workspace

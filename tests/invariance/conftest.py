@@ -1,0 +1,105 @@
+"""A small frozen backbone in double precision, and the slow loops that it is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from painvrl.data.interactions import Interactions
+from painvrl.invariance.risks import Frozen, Groups, Scored, freeze, group_pairs, score
+from painvrl.model.ultragcn import TrainingData, training_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+A0 = 0.3
+
+
+def _double(thing: T) -> T:
+    """The same dataclass with its floating tensors in double precision."""
+    if isinstance(thing, Tensor):
+        return thing.double() if thing.is_floating_point() else thing  # type: ignore[return-value]
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        changed = {
+            field.name: _double(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.init
+        }
+        return dataclasses.replace(thing, **changed)
+    return thing
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """7 users (the last without a pair), 8 items (item 3 is cold), 5 features, widths 2 and 3."""
+
+    listed: tuple[tuple[int, int], ...]  # in the canonical order
+    data: TrainingData
+    features: Tensor
+    frozen: Frozen
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.listed)
+
+    def labels(self, n_groups: int, seed: int = 0) -> Tensor:
+        return torch.randint(n_groups, (self.n_pairs,), generator=torch.Generator().manual_seed(seed))
+
+    def groups(self, label: Tensor, n_groups: int) -> Groups:
+        return _double(group_pairs(label, n_groups, self.data))
+
+    def scored(self, gates: Tensor, weight: Tensor | None = None) -> Scored:
+        return score(gates, self.weight if weight is None else weight, self.bias, self.frozen)
+
+    def slow_risks(
+        self, label: Sequence[int], n_groups: int, gates: Tensor, weight: Tensor, bias: Tensor
+    ) -> list[Tensor]:
+        """``R_g``, pair by pair, from the method: ``[sum over (u,i) in g of (1-s)^2 - a0 s^2
+        + a0 <U' D_g U, I'I>] / n_g`` with ``D_g`` = diag(share of u's pairs that lie in g)."""
+        p, q, c = self.frozen.user_id, self.frozen.item_id, self.frozen.user_content
+        warm = sorted({item for _, item in self.listed})
+        h = [(self.features[item] * gates) @ weight + bias for item in range(len(self.features))]
+        degree = [sum(u == user for u, _ in self.listed) for user in range(len(p))]
+        row_sum = [
+            sum((p[user] @ q[item] + c[user] @ h[item]) ** 2 for item in warm) for user in range(len(p))
+        ]
+        risks = []
+        for group in range(n_groups):
+            members = [pair for pair, mine in zip(self.listed, label, strict=True) if mine == group]
+            total = torch.zeros((), dtype=torch.float64)
+            for user, item in members:
+                s = p[user] @ q[item] + c[user] @ h[item]
+                total = total + (1 - s) ** 2 - A0 * s**2 + A0 / degree[user] * row_sum[user]
+            risks.append(total / max(1, len(members)))
+        return risks
+
+
+def _world(seed: int = 0) -> World:
+    draw = torch.Generator().manual_seed(seed)
+    taken = torch.rand(7, 8, generator=draw) < 0.45
+    taken[6], taken[:, 3] = False, False
+    taken[0, 0] = True
+    listed = tuple((int(u), int(i)) for u, i in taken.nonzero().tolist())
+    columns = torch.tensor(listed)
+    train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=7, n_items=8)
+    data = _double(training_data(train, torch.device("cpu")))
+
+    def normal(*shape: int) -> Tensor:
+        return 0.5 * torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    features = normal(8, 5)
+    frozen = freeze(data, features, normal(7, 2), normal(8, 2), normal(7, 3), A0)
+    return World(
+        listed=listed, data=data, features=features, frozen=frozen, weight=normal(5, 3), bias=normal(3)
+    )
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return _world()

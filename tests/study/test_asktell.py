@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import optuna
+import pytest
+
+from painvrl.study.asktell import MAX_DEATHS, Desk, make_sampler
+from painvrl.study.objective import Completed, Failed
+from painvrl.study.records import TrialState
+from painvrl.study.space import Value
+from painvrl.study.spec import StudySettings, StudySpec
+from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.workspace import Workspace
+
+DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
+FAILED = Failed(reason="diverged", message="no")
+
+
+@pytest.fixture
+def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
+    return create_study(spec, workspace, data="d")[0]
+
+
+def another_process(spec: StudySpec, workspace: Workspace) -> Desk:
+    """A desk over a connection of its own, as a process has that starts after the last one died."""
+    return Desk(open_study("toy", workspace), spec.study)
+
+
+def states(desk: Desk) -> list[TrialState]:
+    return [record.state for record in desk._stored.trials()]
+
+
+def test_the_first_point_is_the_base_configurations(stored: StoredStudy, spec: StudySpec) -> None:
+    desk = Desk(stored, spec.study)
+    assert desk.ask().point == spec.space.point_of(spec.config)
+
+
+def test_completed_and_failed_trials_count_and_interrupted_ones_do_not(
+    stored: StoredStudy, spec: StudySpec
+) -> None:
+    desk = Desk(stored, spec.study)
+    assert desk.finished() == 0
+    desk.tell(desk.ask().number, DONE)
+    desk.tell(desk.ask().number, FAILED)
+    desk.interrupt(desk.ask().number)
+    desk.ask()
+    assert states(desk) == [
+        TrialState.COMPLETE,
+        TrialState.FAILED,
+        TrialState.INTERRUPTED,
+        TrialState.RUNNING,
+    ]
+    assert desk.finished() == 2
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "gp"])
+def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
+    spec: StudySpec, workspace: Workspace, sampler: str
+) -> None:
+    def points(name: str, stops: set[int]) -> list[dict[str, Value]]:
+        named = spec.model_copy(
+            update={"study": spec.study.model_copy(update={"name": name, "sampler": sampler})}
+        )
+        desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+        tried: list[dict[str, Value]] = []
+        stops = set(stops)
+        while (finished := desk.finished()) < 5:
+            asked = desk.ask()
+            if finished in stops:
+                stops.remove(finished)
+                if finished % 2:
+                    desk.interrupt(asked.number)
+                desk = Desk(open_study(name, workspace), named.study)
+                desk.reap()
+                continue
+            tried.append(asked.point)
+            value = float(asked.point["mask.sparsity"] or 0)
+            outcome = Completed(metrics={"iid/ndcg_at_20": 1 - value, "ood/ndcg_at_20": value**2})
+            desk.tell(asked.number, FAILED if finished == 1 else outcome)
+        return tried
+
+    straight = points("straight", set())
+    assert points("stopped", {0, 2, 3}) == straight
+    assert len({str(point) for point in straight}) == 5
+
+
+def test_a_seed_gives_its_points_and_another_gives_others() -> None:
+    def draw(seed: int, finished: int) -> float:
+        settings = StudySettings(name="toy", seed=seed, sampler="random")
+        study = optuna.create_study(sampler=make_sampler(settings, finished))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert draw(0, 3) == draw(0, 3)
+    assert len({draw(0, 3), draw(0, 4), draw(1, 3)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tpe", optuna.samplers.TPESampler),
+        ("gp", optuna.samplers.GPSampler),
+        ("nsga2", optuna.samplers.NSGAIISampler),
+        ("random", optuna.samplers.RandomSampler),
+    ],
+)
+def test_the_named_sampler_is_used(name: Any, kind: type) -> None:  # noqa: ANN401 (a Literal)
+    assert type(make_sampler(StudySettings(name="toy", sampler=name), 0)) is kind
+
+
+def test_a_trial_of_a_dead_process_ends_and_its_point_comes_back(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    lost = Desk(stored, spec.study).ask()
+    desk = another_process(spec, workspace)
+    assert desk.reap() == (lost.number,)
+    assert states(desk) == [TrialState.INTERRUPTED, TrialState.WAITING]
+    assert desk.reap() == ()
+    assert states(desk) == [TrialState.INTERRUPTED, TrialState.WAITING]
+    again = desk.ask()
+    assert (again.number, again.point) == (1, lost.point)
+    assert desk._stored.trials()[1].deaths == 1
+
+
+def test_a_point_that_kills_every_process_is_given_up(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    lost = Desk(stored, spec.study).ask()
+    for _ in range(MAX_DEATHS - 1):
+        desk = another_process(spec, workspace)
+        desk.reap()
+        assert desk.ask().point == lost.point
+    desk = another_process(spec, workspace)
+    desk.reap()
+    last = desk._stored.trials()[-1]
+    assert (last.number, last.state, last.reason) == (MAX_DEATHS - 1, TrialState.FAILED, "interrupted")
+    assert last.message == f"{MAX_DEATHS} processes died while they trained this point"
+    assert desk.finished() == 1
+    assert desk.ask().point != lost.point
+
+
+def test_a_point_that_a_person_stops_comes_back_as_often_as_it_takes(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    desk = Desk(stored, spec.study)
+    first = desk.ask()
+    desk.interrupt(first.number)
+    for _ in range(MAX_DEATHS + 1):
+        desk = another_process(spec, workspace)
+        assert desk.reap() == ()
+        asked = desk.ask()
+        assert asked.point == first.point
+        desk.interrupt(asked.number)
+    assert desk.finished() == 0
+
+
+def test_an_outcome_that_was_stored_before_the_end_is_not_computed_again(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(stored, spec.study)
+    numbers = []
+    for outcome in (DONE, FAILED):
+        asked = desk.ask()
+        numbers.append(asked.number)
+        with monkeypatch.context() as patch:
+            patch.setattr(Desk, "_end", lambda *_: None)  # the process dies here
+            desk.tell(asked.number, outcome)
+    desk = another_process(spec, workspace)
+    assert desk.reap() == tuple(numbers)
+    assert states(desk) == [TrialState.COMPLETE, TrialState.FAILED]
+    assert desk._stored.trials()[0].values == (0.2, 0.1)
+    assert desk.finished() == 2
+
+
+def test_an_interrupt_in_the_last_moment_loses_no_outcome(
+    stored: StoredStudy, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(stored, spec.study)
+    number = desk.ask().number
+    with monkeypatch.context() as patch:
+        patch.setattr(Desk, "_end", lambda *_: None)
+        desk.tell(number, DONE)
+    desk.interrupt(number)
+    assert states(desk) == [TrialState.COMPLETE]
+    desk.interrupt(number)
+    assert states(desk) == [TrialState.COMPLETE]
+
+
+def test_on_a_shared_server_only_trials_of_this_host_are_reaped(
+    stored: StoredStudy, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(stored, spec.study)
+    mine = desk.ask().number
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    desk.ask()
+    monkeypatch.undo()
+    monkeypatch.setattr(stored.storage.engine.dialect, "name", "postgresql")
+    assert desk.reap() == (mine,)
+    assert states(desk)[:2] == [TrialState.INTERRUPTED, TrialState.RUNNING]
+
+
+def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], workspace: Workspace) -> None:
+    spec_tree["objectives"] = ["ood/ndcg_at_20", "iid/ndcg_at_20"]
+    spec = StudySpec.model_validate(spec_tree)
+    stored, _ = create_study(spec, workspace, data="d")
+    desk = Desk(stored, spec.study)
+    desk.tell(desk.ask().number, DONE)
+    assert stored.trials()[0].values == (0.1, 0.2)
+    assert stored.study.trials[0].values == [0.1, 0.2]
+    assert {direction.name for direction in stored.study.directions} == {"MAXIMIZE"}
+
+
+def test_the_sampler_learns_from_what_it_was_told(spec: StudySpec, workspace: Workspace) -> None:
+    tpe = spec.model_copy(update={"study": spec.study.model_copy(update={"startup_trials": 10})})
+    desk = Desk(create_study(tpe, workspace, data="d")[0], tpe.study)
+    points = []
+    for _ in range(25):
+        asked = desk.ask()
+        sparsity = float(asked.point["mask.sparsity"] or 0)
+        points.append(sparsity)
+        good = 1 - abs(sparsity - 0.3)
+        desk.tell(asked.number, Completed(metrics={"iid/ndcg_at_20": good, "ood/ndcg_at_20": good}))
+    start, end = points[1:10], points[-8:]
+    assert sum(abs(x - 0.3) for x in end) / len(end) < 0.6 * sum(abs(x - 0.3) for x in start) / len(start)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
+from painvrl.pipeline import RunResult, run
+from painvrl.prepare import Prepared
+from painvrl.study import objective as module
+from painvrl.study.objective import Completed, Failed, Outcome, TrainingObjective, TrialJob, completed
+from painvrl.study.space import apply
+
+
+@pytest.fixture
+def objective(tiny_config: TrainConfig, tmp_path: Path) -> TrainingObjective:
+    return TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"))
+
+
+def outcome_of(objective: TrainingObjective, config: TrainConfig, stages: list[str] | None = None) -> Outcome:
+    sink: list[str] = [] if stages is None else stages
+    return objective(TrialJob(number=3, point={}, config=config), sink.append)
+
+
+def test_a_trial_is_a_run_of_its_configuration_to_the_last_bit(
+    objective: TrainingObjective, tiny_config: TrainConfig, tiny_prepared: Prepared, tiny_result: RunResult
+) -> None:
+    stages: list[str] = []
+    outcome = outcome_of(objective, tiny_config, stages)
+    assert isinstance(outcome, Completed)
+    assert outcome.metrics == dict(tiny_result.metrics)
+    assert outcome.epochs == dict(tiny_result.epochs)
+    assert set(outcome.seconds) == set(tiny_result.seconds)
+    assert stages[0] == "pretrain"
+    assert stages[-1] == "evaluate"
+    turned = apply(tiny_config, {"mask.sparsity": 0.2, "fusion.variant_weight": 1.0})
+    other = outcome_of(objective, turned)
+    assert isinstance(other, Completed)
+    assert other.metrics == dict(run(turned, tiny_prepared).metrics) != outcome.metrics
+
+
+def test_rounds_are_reported_as_numbers(
+    objective: TrainingObjective, tiny_config: TrainConfig, tiny_result: RunResult
+) -> None:
+    outcome = outcome_of(objective, tiny_config)
+    assert isinstance(outcome, Completed)
+    (told,), (report,) = outcome.rounds, tiny_result.rounds
+    sizes = [told[f"environments/size_{index + 1}"] for index in range(len(report.environment_sizes))]
+    assert sizes == list(report.environment_sizes)
+    assert (told["mask/density"], told["mask/sparsity"]) == (report.mask_density, report.achieved_sparsity)
+    assert (told["mask/risk"], told["mask/penalty"]) == (report.risk, report.penalty)
+    assert (told["mask/epsilon"], told["mask/cosine"]) == (report.epsilon, report.cosine)
+    assert told["environments/moved_share"] == report.moved_share
+    assert told["environments/converged"] == float(report.converged)
+
+
+def test_curves_hold_loss_and_metrics_by_epoch(
+    objective: TrainingObjective, tiny_config: TrainConfig
+) -> None:
+    outcome = outcome_of(objective, tiny_config)
+    assert isinstance(outcome, Completed)
+    steps = [point.step for point in outcome.curves if point.curve == "pretrain"]
+    assert steps == [3, 6, 9, 12]
+    assert all("loss" in point.values for point in outcome.curves)
+
+
+def test_the_seed_of_a_trial_is_its_configurations(tiny_config: TrainConfig) -> None:
+    seeded = tiny_config.model_copy(update={"seed": 5})
+    assert TrialJob(number=0, point={}, config=seeded).seed == 5
+
+
+def test_features_are_prepared_anew_only_where_they_differ(
+    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[TrainConfig] = []
+    real = module.prepare
+
+    def counting(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Prepared:
+        prepared.append(config)
+        return real(config, cache_dir=cache_dir, device=device)
+
+    monkeypatch.setattr(module, "prepare", counting)
+    standardised = apply(tiny_config, {"features.standardise": True})
+    one, two = outcome_of(objective, tiny_config), outcome_of(objective, standardised)
+    outcome_of(objective, standardised)
+    assert len(prepared) == 1
+    assert isinstance(one, Completed)
+    assert isinstance(two, Completed)
+    assert one.metrics != two.metrics
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message"),
+    [
+        (Diverged("the loss is nan at epoch 3"), "diverged", "the loss is nan at epoch 3"),
+        (EmptyEnvironment("environment 2 is empty"), "empty_environment", "environment 2 is empty"),
+        (
+            ConfigError("only planted data knows it", key="mask.source", value="given"),
+            "refused",
+            "mask.source: only planted data knows it (found 'given')",
+        ),
+        (MemoryError("no room"), "out_of_memory", "MemoryError: no room"),
+        (
+            torch.OutOfMemoryError("CUDA out\nof memory"),
+            "out_of_memory",
+            "OutOfMemoryError: CUDA out of memory",
+        ),
+        (ZeroDivisionError("division\nby zero"), "unexpected", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_is_a_failed_trial_and_not_the_end(
+    objective: TrainingObjective,
+    tiny_config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+    message: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "run", fail)
+    outcome = outcome_of(objective, tiny_config)
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.message) == (reason, message)
+    expected = reason in {"unexpected", "out_of_memory"}
+    assert (outcome.log is not None and "Traceback" in outcome.log) is expected
+
+
+def test_an_interrupt_is_not_a_failed_trial(
+    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        outcome_of(objective, tiny_config)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_fails_the_trial(
+    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": value}
+    result = SimpleNamespace(metrics=metrics, rounds=(), seconds={}, epochs={})
+    monkeypatch.setattr(module, "run", lambda *_, **__: result)
+    outcome = outcome_of(objective, tiny_config)
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "not_finite"
+    assert outcome.message == f"ood/ndcg_at_20 is {value}"
+
+
+def test_finite_metrics_pass_as_they_are() -> None:
+    outcome = Completed(metrics={"iid/ndcg_at_20": 0.0})
+    assert completed(outcome) is outcome
+
+
+def test_the_data_are_summed_up_with_the_card_of_their_split(
+    objective: TrainingObjective, tiny_config: TrainConfig, tiny_prepared: Prepared, tmp_path: Path
+) -> None:
+    card = tiny_prepared.split.card
+    assert objective.data.rows == card.rows()
+    assert len(objective.data.rows[0]) == len(objective.data.columns)
+    assert objective.data.card == card.as_dict()
+
+    def fingerprint(**update: object) -> str:
+        config = TrainConfig.model_validate({**tiny_config.model_dump(mode="json"), **update})
+        return TrainingObjective(config, cache_dir=tmp_path, device=torch.device("cpu")).data.fingerprint
+
+    assert fingerprint() == objective.data.fingerprint
+    assert fingerprint(seed=1) != objective.data.fingerprint
+    assert fingerprint(split={"protocol": "popularity"}) != objective.data.fingerprint
+    assert fingerprint(mask={"sparsity": 0.1}) == objective.data.fingerprint
+
+
+def test_two_objectives_compute_the_same(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    metrics: list[Mapping[str, float]] = []
+    for _ in range(2):
+        fresh = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"))
+        outcome = outcome_of(fresh, tiny_config)
+        assert isinstance(outcome, Completed)
+        metrics.append(outcome.metrics)
+    assert metrics[0] == metrics[1]

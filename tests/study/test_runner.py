@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from painvrl.errors import ConfigError, DataError, NothingFeasible, StudyError
+from painvrl.study.lock import study_lock
+from painvrl.study.objective import Completed, Failed
+from painvrl.study.records import TrialState
+from painvrl.study.runner import StudySummary, run_study
+from painvrl.study.selection import select
+from painvrl.study.spec import StudySpec
+from painvrl.study.storage import open_study
+from painvrl.study.tracking import NullTracker
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+Go = Callable[..., StudySummary]
+CPU = torch.device("cpu")
+
+
+def make(kind: type, *arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 (fixtures' own classes)
+    return kind(*arguments, **keywords)
+
+
+def test_a_study_runs_as_many_trials_as_it_wants(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
+    summary = go(spec, formula, diary=diary)
+    assert (summary.status.finished, summary.status.wanted) == (4, 4)
+    assert [job.number for job in formula.jobs] == [0, 1, 2, 3]
+    assert summary.link == "http://127.0.0.1:5000/front"
+    assert len({str(point) for point in formula.points()}) == 4
+
+
+def test_what_is_told_comes_in_order(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
+    go(spec, formula, diary=diary, trials=2)
+    assert diary.events == [
+        ("open", None, []),
+        ("trial_started", 0, 0),
+        ("start", 0),
+        ("stage", 0, "pretrain"),
+        ("finish", "run-0", "Completed"),
+        ("trial_finished", 0, 1),
+        ("trial_started", 1, 1),
+        ("start", 1),
+        ("stage", 1, "pretrain"),
+        ("finish", "run-1", "Completed"),
+        ("trial_finished", 1, 2),
+        ("close", "FINISHED"),
+    ]
+    (started,) = diary.started
+    assert (started.study, started.wanted, started.finished, started.resumed) == ("toy", 2, 0, False)
+    assert started.data == formula.data
+
+
+def test_a_trial_trains_its_point_on_top_of_the_base_configuration(
+    go: Go, spec: StudySpec, formula: Any
+) -> None:
+    go(spec, formula)
+    for job in formula.jobs:
+        assert spec.space.point_of(job.config) == job.point
+        assert job.seed == spec.config.seed
+        assert job.config.backbone == spec.config.backbone
+
+
+def test_a_resumed_study_adds_what_is_missing_and_repeats_nothing(
+    go: Go, spec: StudySpec, formula: Any, diary: Any
+) -> None:
+    go(spec, formula, trials=2)
+    go(spec, formula, diary=diary, trials=5)
+    go(spec, formula, trials=5)
+    assert len(formula.jobs) == 5
+    assert len({str(point) for point in formula.points()}) == 5
+    (started,) = diary.started
+    assert (started.finished, started.resumed) == (2, True)
+    assert diary.events[0] == ("open", None, [0, 1])
+
+
+def test_stopping_and_going_on_gives_the_study_that_never_stopped(
+    spec: StudySpec, workspace: Workspace, formula: Any, go: Go
+) -> None:
+    straight = go(spec, formula, trials=6)
+    other = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "other"})})
+    scripted = type(formula)(script={1: KeyboardInterrupt(), 4: KeyboardInterrupt()})
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            go(other, scripted, trials=6)
+    stopped = go(other, scripted, trials=6)
+    assert [row.values for row in stopped.front.rows] == [row.values for row in straight.front.rows]
+    assert [row.point for row in stopped.front.rows] == [row.point for row in straight.front.rows]
+    # Each interrupted trial was started twice; nothing else was.
+    tried = [str(point) for point in scripted.points()]
+    assert tried[1] == tried[2]
+    assert tried[4] == tried[5]
+    assert len(tried) == 8
+    assert len(set(tried)) == 6
+
+
+def test_an_interrupt_closes_everything_and_comes_out(
+    go: Go, spec: StudySpec, formula: Any, diary: Any, workspace: Workspace
+) -> None:
+    formula.script = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        go(spec, formula, diary=diary)
+    assert diary.events[-2:] == [("kill", "run-1"), ("close", "KILLED")]
+    states = [record.state for record in open_study("toy", workspace).trials()]
+    assert states == [TrialState.COMPLETE, TrialState.INTERRUPTED]
+
+
+def test_failed_trials_are_recorded_counted_and_passed_over(
+    go: Go, spec: StudySpec, formula: Any, diary: Any
+) -> None:
+    formula.script = {
+        0: Failed(reason="diverged", message="the loss is nan"),
+        2: Failed(reason="x", message="y"),
+    }
+    summary = go(spec, formula, diary=diary)
+    assert summary.status.counts["complete"] == summary.status.counts["failed"] == 2
+    assert [(failure.trial, failure.reason) for failure in summary.status.failures] == [
+        (0, "diverged"),
+        (2, "x"),
+    ]
+    assert {row.trial for row in summary.front.rows} <= {1, 3}
+    assert ("finish", "run-0", "Failed") in diary.events
+    assert [event.values is None for event in diary.trials] == [True, False, True, False]
+    assert diary.front["run-0"] is diary.front["run-2"] is False
+
+
+def test_a_study_without_a_complete_trial_is_not_feasible(
+    go: Go, spec: StudySpec, formula: Any, diary: Any
+) -> None:
+    formula.script = {place: Failed(reason="diverged", message="the loss is nan") for place in range(4)}
+    with pytest.raises(NothingFeasible, match="all 4 trials .*diverged: the loss is nan"):
+        go(spec, formula, diary=diary)
+    assert diary.events[-1] == ("close", "FAILED")
+
+
+def test_knobs_that_clash_fail_their_trial_and_not_the_study(
+    go: Go, spec: StudySpec, formula: Any, diary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl.study import runner
+    from painvrl.study.space import apply
+
+    def picky(base: Any, point: Any) -> Any:  # noqa: ANN401
+        return apply(base, {"mask.sparsity": 3.0} if len(diary.trials) == 1 else point)
+
+    monkeypatch.setattr(runner, "apply", picky)
+    summary = go(spec, formula, diary=diary, trials=3)
+    (failure,) = summary.status.failures
+    assert (failure.trial, failure.reason) == (1, "refused")
+    assert "mask.sparsity" in failure.message
+    assert "\n" not in failure.message
+
+
+def test_the_front_is_kept_current_as_trials_land(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
+    values = [(0.1, 0.1), (0.2, 0.05), (0.3, 0.3), (0.1, 0.4)]
+    formula.script = {
+        place: Completed(metrics={"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood})
+        for place, (iid, ood) in enumerate(values)
+    }
+    go(spec, formula, diary=diary)
+    assert [(event.on_front, event.front_size) for event in diary.trials] == [
+        (True, 1),
+        (True, 2),
+        (True, 1),
+        (True, 2),
+    ]
+    assert diary.front == {"run-0": False, "run-1": False, "run-2": True, "run-3": True}
+
+
+def test_an_error_of_the_tracker_stops_the_study_and_loses_nothing(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+) -> None:
+    class Down(NullTracker):
+        def finish(self, *_: object) -> None:
+            if len(formula.jobs) == 2:
+                raise StudyError("MLflow does not answer")
+
+    with pytest.raises(StudyError, match="does not answer"):
+        go(spec, formula, tracker=Down())
+    states = [record.state for record in open_study("toy", workspace).trials()]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE]
+    go(spec, formula)
+    assert len(formula.jobs) == 4
+
+
+def test_an_error_before_the_end_gives_the_point_back(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+) -> None:
+    class Down(NullTracker):
+        def start(self, *_: object) -> None:
+            raise StudyError("MLflow does not answer")
+
+    for _ in range(4):
+        with pytest.raises(StudyError):
+            go(spec, formula, tracker=Down())
+    assert formula.jobs == []
+    go(spec, formula, trials=1)
+    assert formula.points() == [spec.space.point_of(spec.config)]
+
+
+def test_a_study_is_run_by_one_process_at_a_time(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+) -> None:
+    with (
+        study_lock(workspace.lock_path("toy"), "toy"),
+        pytest.raises(StudyError, match="is being run by another process"),
+    ):
+        go(spec, formula)
+    assert formula.jobs == []
+
+
+def test_changed_data_stop_a_study_before_its_first_trial(go: Go, spec: StudySpec, formula: Any) -> None:
+    go(spec, formula, trials=1)
+    other = type(formula)(data=type(formula.data)(fingerprint="planted-2"))
+    with pytest.raises(StudyError, match=r"the data \(content or split\)"):
+        go(spec, other)
+    assert other.jobs == []
+
+
+def test_data_that_cannot_be_read_leave_no_study_behind(
+    spec_tree: dict[str, Any], workspace: Workspace, tmp_path: Path
+) -> None:
+    spec_tree["config"]["data"] = {
+        "kind": "table",
+        "interactions": str(tmp_path / "absent.csv"),
+        "user": "user",
+        "item": "item",
+    }
+    spec_tree["config"]["split"] = {"protocol": "popularity"}
+    from painvrl.study.storage import list_studies
+
+    try:
+        spec = StudySpec.model_validate(spec_tree)
+    except ValueError as error:  # the table's keys are not this test's business
+        pytest.skip(str(error))
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        run_study(spec, workspace, CPU, tracker=NullTracker())
+    assert list_studies(workspace) == ()
+
+
+def test_no_trials_are_a_mistake(go: Go, spec: StudySpec, formula: Any) -> None:
+    with pytest.raises(ConfigError, match="trials: must be at least 1"):
+        go(spec, formula, trials=0)
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from painvrl.study.objective import Completed, DataSummary
+from painvrl.study.runner import run_study
+from painvrl.study.spec import load_spec
+from painvrl.study.tracking import NullTracker
+from painvrl.workspace import Workspace
+
+class Dies:
+    data = DataSummary(fingerprint="planted-1")
+    done = 0
+    def __call__(self, job, on_stage):
+        if self.done == int(sys.argv[3]):
+            print("training", flush=True)
+            sys.stdin.read()
+        self.done += 1
+        sparsity = job.config.mask.sparsity
+        return Completed(metrics={"iid/ndcg_at_20": 1 - sparsity, "ood/ndcg_at_20": sparsity})
+
+try:
+    run_study(load_spec(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), torch.device("cpu"),
+              objective=Dies(), tracker=NullTracker())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_process_that_is_killed_loses_at_most_the_trial_it_was_training(
+    spec: StudySpec, workspace: Workspace, formula: Any, go: Go, tmp_path: Path, number: int, code: int
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(dump_yaml(spec), encoding="utf-8")
+    command = [sys.executable, "-c", DIE, str(path), str(workspace.root), "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training\n"
+        with pytest.raises(StudyError, match=f"process {process.pid}"):
+            go(spec, formula)
+        os.kill(process.pid, number)
+        process.wait(timeout=30)
+    assert process.returncode == code
+    left = open_study("toy", workspace).trials()
+    assert left[2].state is (TrialState.RUNNING if number == signal.SIGKILL else TrialState.INTERRUPTED)
+    go(spec, formula)
+    records = open_study("toy", workspace).trials()
+    assert [record.state.value for record in records] == [
+        "complete",
+        "complete",
+        "interrupted",
+        "complete",
+        "complete",
+    ]
+    assert records[3].point == records[2].point
+    assert len(formula.jobs) == 2
+
+
+def test_a_real_study_repeats_to_the_last_bit_from_its_storage(
+    spec_tree: dict[str, Any], workspace: Workspace
+) -> None:
+    from painvrl.pipeline import run
+    from painvrl.prepare import prepare
+
+    spec_tree["space"]["fusion.variant_weight"] = {"type": "float", "low": 0.0, "high": 1.0}
+    spec = StudySpec.model_validate(spec_tree)
+    begin = time.perf_counter()
+    summary = run_study(spec, workspace, CPU, trials=3, tracker=NullTracker())
+    assert time.perf_counter() - begin < 60
+    assert summary.status.counts["complete"] == 3
+    pick = select(open_study(None, workspace), prefer="iid")
+    prepared = prepare(pick.config, cache_dir=workspace.cache, device=CPU)
+    again = run(pick.config, prepared)
+    assert dict(again.metrics) == dict(pick.metrics)
+    assert np.isfinite(list(again.metrics.values())).all()
