@@ -28,7 +28,8 @@ BASE: dict[str, Any] = {
 BACKBONES: dict[str, dict[str, Any]] = {
     "gramian, defaults": {},
     "gramian, genres only": {"data": {"modalities": ["genres"]}},
-    "sampled (UltraGCN)": {
+    "sampled (UltraGCN), genres only": {
+        "data": {"modalities": ["genres"]},
         "backbone": {"loss": {"kind": "sampled"}, "l2": 0.003},
         "training": {"learning_rate": 0.005, "max_epochs": 60, "evaluate_every": 5},
     },

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import mean_and_spread, merged, prepared, print_table, trained
+from benchmarks.common import mean_and_spread, merged, paired_interval, prepared, print_table, trained
 from painvrl.config import TrainConfig
 from painvrl.pipeline import with_variant_weight
 from painvrl.prepare import Prepared
@@ -40,6 +40,7 @@ class Sweep:
         self.base = base
         self.seeds = seeds
         self.rows: list[list[str]] = []
+        self._reference: tuple[list[float], list[float]] | None = None
         self._data: dict[int, Prepared] = {}
 
     def measure(self, knob: str, level: str, change: dict[str, Any], weights: Sequence[float] = ()) -> None:
@@ -56,7 +57,14 @@ class Sweep:
                 iid.append(outcome.metrics["iid/ndcg_at_20"])
                 ood.append(outcome.metrics["ood/ndcg_at_20"])
         for shown, (iid, ood) in ends.items():
-            self.rows.append([knob, shown, mean_and_spread(iid), mean_and_spread(ood)])
+            self._reference = self._reference or (iid, ood)
+            gaps = [
+                ""
+                if values is reference
+                else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*paired_interval(values, reference))
+                for values, reference in zip((iid, ood), self._reference, strict=True)
+            ]
+            self.rows.append([knob, shown, mean_and_spread(iid), mean_and_spread(ood), *gaps])
             print(self.rows[-1], flush=True)
 
 
@@ -84,7 +92,7 @@ def main() -> None:
     print_table(
         f"MovieLens, {asked.protocol}, {asked.fusion}{', content only' if asked.content_only else ''}, "
         f"{asked.seeds} seeds, valid NDCG@20",
-        ["knob", "level", "IID", "OOD"],
+        ["knob", "level", "IID", "OOD", "IID - base, paired 95%", "OOD - base, paired 95%"],
         sweep.rows,
     )
 

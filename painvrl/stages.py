@@ -218,7 +218,14 @@ def _true_labels(stages: Stages) -> Tensor:
     label = torch.full((everything.n_users * everything.n_items,), -1)
     label[everything.user * everything.n_items + everything.item] = prepared.dataset.truth.environment
     order = canonical_order(train)
-    return label[(train.user * train.n_items + train.item)[order]].to(prepared.device)
+    found = label[(train.user * train.n_items + train.item)[order]]
+    if bool((found < 0).any()):
+        raise ConfigError(
+            "OOD rows have no training environment, so a refit on the valid parts cannot use the true ones",
+            key="environments.assignment",
+            value="given",
+        )
+    return found.to(prepared.device)
 
 
 def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_a_stand_in_holds(command: str) -> None:
     STAND_INS[command]()
 
 
-def test_the_commands_of_the_documents_work_in_their_order(tmp_path: Path, tiny_config: TrainConfig) -> None:
+def test_the_commands_of_the_documents_work_in_their_order(
+    tmp_path: Path, tiny_config: TrainConfig, empty_mlflow: Path
+) -> None:
     # The files that the commands name, with tiny content; the current directory is tmp_path.
     spec = {
         "study": {"name": "movielens", "trials": 3, "sampler": "random"},
@@ -96,6 +99,8 @@ def test_the_commands_of_the_documents_work_in_their_order(tmp_path: Path, tiny_
         "config": tiny_config.model_dump(mode="json"),
         "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
     }
+    (tmp_path / "workspace").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "workspace")
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "movielens.yaml").write_text(dump_yaml(validated(StudySpec, spec)))
     (tmp_path / "config.yaml").write_text(dump_yaml(tiny_config))

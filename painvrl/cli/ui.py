@@ -19,10 +19,12 @@ from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 from painvrl.errors import ConfigError, PainvrlError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from painvrl.workspace import Workspace
 
 HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def ui(
@@ -40,30 +42,35 @@ def ui(
     uri = resolve_tracking_uri(place)
     if uri.startswith(("http://", "https://")):
         typer.echo(f"the runs are on the server {uri}")
-        _print_fronts(place, uri)
+        for line in _fronts(place, uri):
+            typer.echo(line)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
     _need_free(port)
     base = f"http://{HOST}:{port}"
     with _server(uri, place, port) as server:
-        _wait_until_up(server, port)
+        fronts = _fronts(place, base)  # reads the database itself, while the server starts
+        _wait_until_up(server, port, place)
         typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
-        _print_fronts(place, base)
+        for line in fronts:
+            typer.echo(line)
         sys.stdout.flush()
         # Ctrl-C is how this command ends, not an interruption of work.
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
 
 
-def _print_fronts(workspace: Workspace, base: str) -> None:
+def _fronts(workspace: Workspace, base: str) -> list[str]:
+    """A line for each study whose front is tracked."""
     from painvrl.study.mlflow_tracker import front_link
     from painvrl.study.storage import list_studies, open_study
 
-    for name in list_studies(workspace):
-        link = front_link(open_study(name, workspace), workspace, base_url=base)
-        if link:
-            typer.echo(f"front of {name}: {link}")
+    links = {
+        name: front_link(open_study(name, workspace), workspace, base_url=base)
+        for name in list_studies(workspace)
+    }
+    return [f"front of {name}: {link}" for name, link in links.items() if link]
 
 
 def _need_free(port: int) -> None:
@@ -86,30 +93,41 @@ def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Po
         *("--artifacts-destination", str(workspace.artifacts)),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its workers serve features that nobody uses here
+    }
 
     def terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
         raise SystemExit(128 + signum)
 
     before = signal.signal(signal.SIGTERM, terminated)
     # The working directory keeps a folder mlflow/ beside the user out of the server's import path.
-    server = subprocess.Popen(
-        command, cwd=workspace.root, env=environment, stdout=sys.stderr.fileno(), start_new_session=True
-    )
+    with _log(workspace).open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=workspace.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
         try:
-            server.wait(timeout=10)
+            server.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_up(server: subprocess.Popen[bytes], port: int, workspace: Workspace) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -119,4 +137,10 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.1)
-    raise PainvrlError(f"the MLflow server did not answer within {START_SECONDS:.0f} s")
+    raise PainvrlError(
+        f"the MLflow server did not answer within {START_SECONDS:.0f} s; its log is {_log(workspace)}"
+    )
+
+
+def _log(workspace: Workspace) -> Path:
+    return workspace.root / "mlflow-server.log"

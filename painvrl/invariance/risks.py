@@ -65,14 +65,17 @@ def freeze(
     user_content: Tensor,
     all_pairs_weight: float,
 ) -> Frozen:
-    """Detach the pretrained vectors and score the pairs' ID parts once."""
-    user_id, item_id = user_id.detach(), (item_id * data.warm[:, None]).detach()
+    """Detach the pretrained vectors and score the pairs' ID parts once.
+
+    Rows of users and ID rows of items without a training interaction become zeros.
+    """
+    user_id, item_id = (user_id * data.active[:, None]).detach(), (item_id * data.warm[:, None]).detach()
     return Frozen(
         data=data,
         features=features,
         user_id=user_id,
         item_id=item_id,
-        user_content=user_content.detach(),
+        user_content=(user_content * data.active[:, None]).detach(),
         id_scores=pair_scores(user_id, item_id, data.pairs),
         id_reach=features.T @ item_id,
         all_pairs_weight=all_pairs_weight,

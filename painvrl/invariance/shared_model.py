@@ -9,6 +9,9 @@ from torch import Tensor
 
 from painvrl.model.ultragcn import TrainingData
 
+_LONGEST_STEP = 2.0
+"""Of Newton's method on each number, so that a flat start does not throw it far away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedModel:
@@ -35,7 +38,7 @@ class SharedModel:
 
 
 def calibration_loss(
-    log_temperature: Tensor,
+    temperature: Tensor,
     popularity: Tensor,
     warm_scores: Tensor,
     warm_degree: Tensor,
@@ -43,10 +46,10 @@ def calibration_loss(
     score_sum: Tensor,
     degree_sum: Tensor,
 ) -> Tensor:
-    """Negative mean log-likelihood of the fitted users' pairs.
+    """Negative mean log-likelihood of the fitted users' pairs; convex in both numbers.
 
     Args:
-        log_temperature: 0-dim.
+        temperature: 0-dim.
         popularity: 0-dim.
         warm_scores: ``[S, I_w]`` scores of the fitted users for warm items.
         warm_degree: ``[I_w]`` their ``log(1 + d_i)``.
@@ -54,7 +57,6 @@ def calibration_loss(
         score_sum: 0-dim, sum of the pairs' scores.
         degree_sum: 0-dim, sum of the pairs' ``log(1 + d_i)``.
     """
-    temperature = log_temperature.exp()
     normaliser = torch.logsumexp(temperature * warm_scores + popularity * warm_degree, dim=1)
     fit = temperature * score_sum + popularity * degree_sum - (degree * normaliser).sum()
     return -fit / degree.sum()
@@ -66,7 +68,7 @@ def calibrate(
     data: TrainingData,
     generator: torch.Generator,
     *,
-    steps: int = 30,
+    steps: int = 12,
     cells: int = 1_000_000,
 ) -> SharedModel:
     """Fit temperature and popularity weight by maximum likelihood of the training pairs.
@@ -79,7 +81,7 @@ def calibrate(
         items: ``[I, D]``.
         data: the training part.
         generator: a CPU generator; draws the users of the fit.
-        steps: of the optimiser on the two numbers.
+        steps: of Newton's method on the two numbers.
         cells: at most so many (user, item) scores are held; beyond, a subset of the users is fitted.
     """
     n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
@@ -97,20 +99,20 @@ def calibrate(
     score_sum, degree_sum = scores[rows, columns].sum(), log_degree[columns].sum()
     warm = data.warm > 0
     warm_scores, warm_degree = scores[:, warm], log_degree[warm]
-    log_temperature = torch.ones((), device=device).requires_grad_()
-    popularity = torch.zeros((), device=device).requires_grad_()
-    optimizer = torch.optim.Adam([log_temperature, popularity], lr=0.1)
+    at = torch.tensor([1.0, 0.0], device=device)
     for _ in range(steps):
-        optimizer.zero_grad(set_to_none=True)
-        calibration_loss(
-            log_temperature, popularity, warm_scores, warm_degree, degree, score_sum, degree_sum
-        ).backward()
-        optimizer.step()
+        at.requires_grad_()
+        loss = calibration_loss(at[0], at[1], warm_scores, warm_degree, degree, score_sum, degree_sum)
+        (slope,) = torch.autograd.grad(loss, at, create_graph=True)
+        curvature = torch.stack([torch.autograd.grad(part, at, retain_graph=True)[0] for part in slope])
+        # A pair of collinear scores and degrees would make the 2 x 2 system singular.
+        newton = torch.linalg.solve_ex(curvature + 1e-6 * torch.eye(2, device=device), slope.detach())[0]
+        at = (at - newton.clamp(-_LONGEST_STEP, _LONGEST_STEP)).detach()
     return SharedModel(
         users=users,
         items=items,
         log_degree=log_degree,
         warm=warm,
-        temperature=log_temperature.detach().exp(),
-        popularity=popularity.detach(),
+        temperature=at[0],
+        popularity=at[1],
     )

@@ -50,6 +50,7 @@ class TrainingData:
         user_degree: ``[U]``. item_degree: ``[I]``.
         warm: ``[I]`` float, 1 for items with a training interaction.
         warm_items: their indices.
+        active: ``[U]`` float, 1 for users with a training interaction.
     """
 
     pairs: Pairs
@@ -57,6 +58,7 @@ class TrainingData:
     item_degree: Tensor
     warm: Tensor
     warm_items: Tensor
+    active: Tensor
 
     @property
     def n_pairs(self) -> int:
@@ -67,11 +69,12 @@ class TrainingData:
 def training_data(train: Interactions, device: torch.device) -> TrainingData:
     """Index the training part for the losses on ``device``."""
     train = train.to(device)
-    degree = train.item_degree()
+    degree, user_degree = train.item_degree(), train.user_degree()
     return TrainingData(
         pairs=sort_pairs(train),
-        user_degree=train.user_degree(),
+        user_degree=user_degree,
         item_degree=degree,
+        active=(user_degree > 0).float(),
         warm=(degree > 0).float(),
         warm_items=(degree > 0).nonzero(as_tuple=True)[0],
     )
@@ -135,8 +138,12 @@ class Backbone(nn.Module):
         return self.features @ self.weight + self.bias
 
     def user_vectors(self) -> Tensor:
-        """``[U, D]``: base, ID part and content part side by side."""
-        own = torch.cat([self.user_id, self.user_content], dim=1)
+        """``[U, D]``: base, ID part and content part side by side.
+
+        Users without a training interaction have zero vectors: nothing is known about them, and
+        they must not add to the all-pairs term.
+        """
+        own = torch.cat([self.user_id, self.user_content], dim=1) * self.data.active[:, None]
         return own if self.base is None else torch.cat([self.base[0], own], dim=1)
 
     def item_vectors(self) -> Tensor:

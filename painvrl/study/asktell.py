@@ -2,7 +2,8 @@
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
 The sampler is seeded anew for every trial from the study's seed and the number of finished
-trials, so that a study that was stopped and resumed tries the points of one that was not.
+trials, so that a study that was stopped and resumed tries the points of one that was not (with
+``nsga2`` only the start-up points: its generations are formed from trial numbers).
 """
 
 from __future__ import annotations

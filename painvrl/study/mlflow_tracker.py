@@ -221,7 +221,7 @@ class MlflowTracker:
     @staticmethod
     def _is_stale(run: Run) -> bool:
         # A final model may be training in another process: only trials stand under the study's lock.
-        return run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial"
+        return bool(run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial")
 
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:

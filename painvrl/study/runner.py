@@ -191,7 +191,8 @@ def _job(stored: StoredStudy, number: int, point: Point) -> TrialJob | Failed:
     try:
         return TrialJob(number=number, point=point, config=apply(stored.config, point))
     except ValidationError as error:
-        return Failed(reason="refused", message=str(config_error(error, TrainConfig, {})))
+        cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
+        return Failed(reason="refused", message=str(cause))
 
 
 def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, objective: Objective) -> None:

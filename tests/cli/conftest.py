@@ -72,12 +72,25 @@ def spec(tmp_path: Path, tiny_config: TrainConfig) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_study(tmp_path_factory: pytest.TempPathFactory, tiny_config: TrainConfig) -> tuple[Path, Answer]:
+def finished_study(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: TrainConfig, empty_mlflow: Path
+) -> tuple[Path, Answer]:
     """The workspace of the tiny study after its run, not to be written to, and what the run answered."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.yaml").write_text(dump_yaml(spec_of(tiny_config)), encoding="utf-8")
     workspace = folder / "workspace"
+    workspace.mkdir()
+    shutil.copy(empty_mlflow, workspace)
     return workspace, call("study", "run", folder / "tiny.yaml", "--workspace", workspace, "--device", "cpu")
+
+
+@pytest.fixture
+def new_workspace(tmp_path: Path, empty_mlflow: Path) -> Path:
+    """A workspace without studies or runs."""
+    workspace = tmp_path / "new-workspace"
+    workspace.mkdir()
+    shutil.copy(empty_mlflow, workspace)
+    return workspace
 
 
 @pytest.fixture

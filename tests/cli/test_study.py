@@ -128,24 +128,34 @@ def test_a_dry_run_prints_every_default_and_trains_nothing(cli: Call, tmp_path: 
 
 
 def test_a_study_whose_trials_all_fail_has_no_front_and_exits_with_three(
-    cli: Call, tmp_path: Path, tiny_config: TrainConfig, spec_of: Callable[[TrainConfig], StudySpec]
+    cli: Call,
+    tmp_path: Path,
+    new_workspace: Path,
+    tiny_config: TrainConfig,
+    spec_of: Callable[[TrainConfig], StudySpec],
 ) -> None:
     training = tiny_config.training.model_copy(update={"learning_rate": 1e30})
     spec = tmp_path / "failing.yaml"
     spec.write_text(dump_yaml(spec_of(tiny_config.model_copy(update={"training": training}))))
-    workspace = tmp_path / "failing"
-    run = cli("study", "run", spec, "--workspace", workspace, "--trials", 2)
+    run = cli("study", "run", spec, "--workspace", new_workspace, "--trials", 2)
     assert run.code == 3
     assert "Traceback" not in run.out + run.err
     assert run.out.count("failed (diverged)") == 2
-    front = cli("study", "front", "--json", "--workspace", workspace)
+    front = cli("study", "front", "--json", "--workspace", new_workspace)
     assert front.code == 3
     assert json.loads(front.out)["rows"] == []
-    status = cli("study", "status", "--workspace", workspace)
+    status = cli("study", "status", "--workspace", new_workspace)
     assert status.code == 3
     assert "2 failed" in status.out
     assert "trial 0 failed (diverged): " in status.out
     assert status.err.startswith("error: the study 'tiny' has no")
+
+
+def test_a_study_that_is_not_there_names_those_that_are(cli: Call, finished_study: Finished) -> None:
+    answer = cli("study", "front", "tini", "--workspace", finished_study[0])
+    assert (answer.code, answer.out) == (2, "")
+    assert "'tini'" in answer.err
+    assert "tiny" in answer.err
 
 
 def test_json_never_holds_a_nan(cli: Call, finished_study: Finished) -> None:

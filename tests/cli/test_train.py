@@ -160,11 +160,11 @@ def test_the_model_can_be_loaded_from_the_registry_and_recommends_as_the_checkpo
 
 
 def test_a_configuration_alone_keeps_its_test_parts_sealed(
-    cli: Call, tmp_path: Path, tiny_config: TrainConfig
+    cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig
 ) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(dump_yaml(tiny_config))
-    workspace = Workspace(tmp_path / "workspace")
+    workspace = Workspace(new_workspace)
     sealed = cli("train", path, "--workspace", workspace.root)
     assert sealed.code == 0
     assert "test parts stay sealed" in sealed.out

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
+from painvrl.data.dataset import Dataset
+from painvrl.data.features import FeatureConfig, build_features
 from painvrl.data.interactions import Interactions
+from painvrl.data.sources.planted import PlantedConfig, read_planted
+from painvrl.invariance.mask import Gated
 from painvrl.invariance.risks import Frozen, Groups, Scored, freeze, group_pairs, score
-from painvrl.model.ultragcn import TrainingData, training_data
+from painvrl.model.pairs import canonical_order
+from painvrl.model.ultragcn import Backbone, BackboneConfig, TrainingData, training_data
+from painvrl.training import TrainingConfig, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,11 +86,11 @@ class World:
         return risks
 
 
-def _world(seed: int = 0) -> World:
-    draw = torch.Generator().manual_seed(seed)
+def _world(*, everyone: bool) -> World:
+    draw = torch.Generator().manual_seed(0)
     taken = torch.rand(7, 8, generator=draw) < 0.45
-    taken[6], taken[:, 3] = False, False
-    taken[0, 0] = True
+    taken[:6, 1], taken[:, 3], taken[6] = True, False, False
+    taken[6, 2] = everyone
     listed = tuple((int(u), int(i)) for u, i in taken.nonzero().tolist())
     columns = torch.tensor(listed)
     train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=7, n_items=8)
@@ -102,4 +108,63 @@ def _world(seed: int = 0) -> World:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    return _world()
+    return _world(everyone=False)
+
+
+@pytest.fixture(scope="session")
+def busy_world() -> World:
+    """The same, but every user has a pair."""
+    return _world(everyone=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedWorld:
+    """Small planted data with a pretrained, frozen backbone and the true labels."""
+
+    dataset: Dataset
+    train: Interactions
+    data: TrainingData
+    features: Tensor
+    model: Backbone
+    frozen: Frozen
+    start: Gated
+    label: Tensor  # [N] true environments in the canonical order
+    invariant: ClassVar[slice] = slice(0, 16)
+    spurious: ClassVar[slice] = slice(16, 32)
+
+    @property
+    def width(self) -> int:
+        return self.features.shape[1]
+
+
+@pytest.fixture(scope="session")
+def planted_world() -> PlantedWorld:
+    dataset = read_planted(PlantedConfig(n_users=400, n_items=500, interactions_per_environment=30), 0)
+    truth = dataset.truth
+    assert truth is not None
+    train = dataset.interactions.select(truth.part == 0)
+    data = training_data(train, torch.device("cpu"))
+    known = train.item_degree() > 0
+    features = build_features(dataset.modalities, known, FeatureConfig()).matrix
+    config = BackboneConfig(id_dim=0, content_dim=32)
+    model = Backbone(features, data, config, torch.Generator().manual_seed(0))
+    fit(
+        model,
+        TrainingConfig(),
+        torch.Generator().manual_seed(1),
+        evaluate=None,
+        observe=lambda epoch, values: None,
+        epochs=80,
+    )
+    return PlantedWorld(
+        dataset=dataset,
+        train=train,
+        data=data,
+        features=features,
+        model=model,
+        frozen=freeze(data, features, model.user_id, model.item_id, model.user_content, 0.1),
+        start=Gated(
+            mu=torch.zeros(features.shape[1]), weight=model.weight.detach(), bias=model.bias.detach()
+        ),
+        label=truth.environment[truth.part == 0][canonical_order(train)],
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,15 @@ from typing import Literal
 
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from painvrl.study.objective import Completed, CurvePoint, DataSummary, Outcome, TrialJob
+from painvrl.config import TrainConfig
+from painvrl.study.objective import Completed, CurvePoint, DataSummary, Failed, Outcome, TrialJob
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
+from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import StudySummary, run_study
+from painvrl.study.space import apply
 from painvrl.study.spec import StudySpec
 from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader, Tracker
 from painvrl.workspace import Workspace
@@ -21,6 +27,13 @@ from painvrl.workspace import Workspace
 CPU = torch.device("cpu")
 
 Tree = dict[str, dict[str, object]]
+
+
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_the_disk(connection: object, _: object) -> None:
+    """Tests kill processes, not machines: what SQLite handed to the system is safe."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture
@@ -212,3 +225,67 @@ def tracked(workspace: Workspace, empty_mlflow: Path) -> Workspace:
     """The workspace, with an empty MLflow store."""
     shutil.copy(empty_mlflow, workspace.mlflow_db)
     return workspace
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What rules and tables read of a stored study, without a storage."""
+
+    objectives: tuple[str, ...]
+    records: tuple[TrialRecord, ...]
+    config: TrainConfig
+    name: str = "toy"
+    wanted: int = 9
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        return self.records
+
+    def config_of(self, record: TrialRecord) -> TrainConfig:
+        return apply(self.config, record.point)
+
+
+def record_of(
+    number: int, metrics: Mapping[str, float] | Failed | None, objectives: Sequence[str]
+) -> TrialRecord:
+    """A complete trial, a failed one, or (``None``) one that runs."""
+    outcome: Outcome | None = metrics if isinstance(metrics, Failed) else None
+    state = TrialState.FAILED if outcome else TrialState.RUNNING
+    values = None
+    if isinstance(metrics, Mapping):
+        outcome = Completed(metrics=metrics, epochs={"pretrain": 10 + number})
+        state, values = TrialState.COMPLETE, tuple(metrics[name] for name in objectives)
+    return TrialRecord(
+        number=number,
+        state=state,
+        point={"mask.sparsity": number / 100},
+        values=values,
+        outcome=outcome,
+        run_id=f"run-{number}",
+        seconds=None if metrics is None else 10.0 + number,
+        deaths=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def shelf(tiny_config: TrainConfig) -> Callable[..., Shelf]:
+    """Makes a stored study of rows: metrics by name, a failure, or ``None`` for a running trial."""
+
+    def make(rows: Sequence[Mapping[str, float] | Failed | None], objectives: Sequence[str]) -> Shelf:
+        records = tuple(record_of(number, row, objectives) for number, row in enumerate(rows))
+        return Shelf(objectives=tuple(objectives), records=records, config=tiny_config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plane(shelf: Callable[..., Shelf]) -> Callable[..., Shelf]:
+    """Makes a stored study of points on the plane of IID and OOD NDCG."""
+
+    def make(*points: tuple[float, float] | Failed | None) -> Shelf:
+        rows = [
+            {"iid/ndcg_at_20": point[0], "ood/ndcg_at_20": point[1]} if isinstance(point, tuple) else point
+            for point in points
+        ]
+        return shelf(rows, ["iid/ndcg_at_20", "ood/ndcg_at_20"])
+
+    return make

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from painvrl.data.dataset import Dataset, PlantedTruth
+from painvrl.data.sources.planted import PlantedConfig, read_planted
+from painvrl.rng import generator
+
+SMALL = PlantedConfig(n_users=80, n_items=120, interactions_per_environment=12)
+
+
+def truth_of(dataset: Dataset) -> PlantedTruth:
+    assert dataset.truth is not None
+    return dataset.truth
+
+
+def values_of(dataset: Dataset) -> np.ndarray:
+    return dataset.modalities["planted"].values.double().numpy()
+
+
+@pytest.fixture(scope="module")
+def small() -> Dataset:
+    return read_planted(SMALL, 0)
+
+
+def test_the_default_is_pinned() -> None:
+    assert PlantedConfig().model_dump() == {
+        "kind": "planted",
+        "n_users": 1000,
+        "n_items": 1500,
+        "n_invariant": 16,
+        "n_spurious": 16,
+        "n_noise": 16,
+        "interactions_per_environment": 40,
+        "spurious_strengths": (2.5, 0.3),
+        "ood_strength": -1.5,
+        "invariant_taste": 1.0,
+        "shared_taste": 0.7,
+        "own_taste": 0.5,
+        "seed": None,
+    }
+
+
+def test_a_seed_decides_the_data(small: Dataset) -> None:
+    again, other = read_planted(SMALL, 0), read_planted(SMALL, 1)
+    assert torch.equal(again.interactions.item, small.interactions.item)
+    assert torch.equal(truth_of(again).environment, truth_of(small).environment)
+    assert np.array_equal(values_of(again), values_of(small))
+    assert again.fingerprint == small.fingerprint
+    assert not np.array_equal(values_of(other), values_of(small))
+    assert other.fingerprint != small.fingerprint
+
+
+def test_the_datas_own_seed_wins_over_the_runs() -> None:
+    fixed = SMALL.model_copy(update={"seed": 7})
+    first, second = read_planted(fixed, 0), read_planted(fixed, 1)
+    assert torch.equal(first.interactions.item, second.interactions.item)
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first.interactions.item, read_planted(SMALL, 7).interactions.item)
+
+
+def test_the_fingerprint_tells_configurations_apart(small: Dataset) -> None:
+    other = read_planted(SMALL.model_copy(update={"ood_strength": -1.4}), 0)
+    assert other.fingerprint != small.fingerprint
+
+
+def test_no_pair_occurs_twice(small: Dataset) -> None:
+    pairs = list(zip(small.interactions.user.tolist(), small.interactions.item.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+
+
+def test_every_user_draws_the_budget(small: Dataset) -> None:
+    truth = truth_of(small)
+    train, ood = truth.part == 0, truth.part == 1
+    in_train = torch.bincount(small.interactions.user[train], minlength=80)
+    # Two environments that draw the same item share one interaction; nothing else is lost.
+    assert int(in_train.max()) <= 24
+    assert float(in_train.double().mean()) > 24 * 0.8
+    assert torch.bincount(small.interactions.user[ood], minlength=80).tolist() == [12] * 80
+
+
+def test_environments_are_named_on_training_rows_alone(small: Dataset) -> None:
+    truth = truth_of(small)
+    assert set(truth.part.tolist()) == {0, 1}
+    assert set(truth.environment[truth.part == 0].tolist()) == {0, 1}
+    assert set(truth.environment[truth.part == 1].tolist()) == {-1}
+    share = float((truth.environment[truth.part == 0] == 0).double().mean())
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
+def test_kinds_mask_and_columns_agree() -> None:
+    config = PlantedConfig(n_users=5, n_items=20, n_invariant=2, n_spurious=3, n_noise=4,
+                           interactions_per_environment=2)
+    dataset = read_planted(config, 0)
+    truth = truth_of(dataset)
+    assert truth.kind == ("invariant",) * 2 + ("spurious",) * 3 + ("noise",) * 4
+    assert truth.mask.tolist() == [1.0] * 2 + [0.0] * 7
+    assert values_of(dataset).shape == (20, 9)
+    assert dataset.modalities["planted"].present.all()
+    assert len(dataset.titles) == len(dataset.item_ids) == 20
+    assert len(dataset.user_ids) == 5
+
+
+def test_noise_features_may_be_left_out() -> None:
+    dataset = read_planted(SMALL.model_copy(update={"n_noise": 0}), 0)
+    assert values_of(dataset).shape == (120, 32)
+
+
+def slow_probabilities(config: PlantedConfig, dataset: Dataset, root: int) -> np.ndarray:
+    """``[E + 1, U, I]``: ``softmax_i( <A_u, inv_i> + c <B_u, spu_i> )``, user by user; the OOD one last.
+
+    Tastes are no part of the data set, so they are drawn anew under their labels.
+    """
+
+    def normal(label: str, *shape: int) -> np.ndarray:
+        return torch.randn(*shape, generator=generator(root, "planted", label)).double().numpy()
+
+    users, width = config.n_users, config.n_spurious
+    taste = config.invariant_taste * normal("A", users, config.n_invariant) / math.sqrt(config.n_invariant)
+    trend = normal("trend", 1, width)[0]
+    own = config.own_taste * normal("B", users, width) / math.sqrt(width)
+    values = values_of(dataset)
+    invariant = values[:, : config.n_invariant]
+    spurious = values[:, config.n_invariant : config.n_invariant + width]
+    out = np.zeros((len(config.spurious_strengths) + 1, users, config.n_items))
+    for e, c in enumerate((*config.spurious_strengths, config.ood_strength)):
+        for u in range(users):
+            bait = config.shared_taste * trend / np.linalg.norm(trend) + own[u]
+            weight = np.exp(invariant @ taste[u] + c * (spurious @ bait))
+            out[e, u] = weight / weight.sum()
+    return out
+
+
+def test_the_bayes_accuracy_is_that_of_the_best_guess(small: Dataset) -> None:
+    p = slow_probabilities(SMALL, small, 0)[:2]
+    best = sum(max(p[0, u, i], p[1, u, i]) for u in range(80) for i in range(120)) / 80 / 2
+    assert truth_of(small).bayes_accuracy == pytest.approx(best, abs=1e-5)
+
+
+def test_first_choices_follow_the_model() -> None:
+    # One draw a user, so that no item is taken before: the mean log-probability of what was drawn
+    # must be that of a draw from p, within its standard error.
+    config = PlantedConfig(n_users=3000, n_items=30, interactions_per_environment=1, spurious_strengths=(1.5,))
+    dataset = read_planted(config, 0)
+    p = slow_probabilities(config, dataset, 0)[0]
+    train = truth_of(dataset).part == 0
+    user, item = dataset.interactions.user[train].numpy(), dataset.interactions.item[train].numpy()
+    assert user.tolist() == list(range(3000))
+    log_p = np.log(p)
+    found = log_p[user, item].mean()
+    expected, square = (p * log_p).sum(axis=1), (p * log_p**2).sum(axis=1)
+    error = math.sqrt((square - expected**2).mean() / len(user))
+    assert abs(found - expected.mean()) < 3 * error
+    assert abs(np.log(1 / 30) - expected.mean()) > 20 * error  # a uniform draw would be seen
+    # And item by item.
+    counts = np.bincount(item, minlength=30)
+    assert np.abs(counts - p.sum(axis=0)).max() < 4 * math.sqrt(p.sum(axis=0).max())
+
+
+def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
+    # With one shared taste and normal features, a tilt by c moves the mean of what is chosen by c * taste.
+    config = PlantedConfig(
+        n_users=400, n_items=2000, interactions_per_environment=4, spurious_strengths=(1.5, 0.3),
+        own_taste=0.0, shared_taste=0.7,
+    )
+    dataset = read_planted(config, 0)
+    truth, values = truth_of(dataset), values_of(dataset)
+    trend = torch.randn(1, 16, generator=generator(0, "planted", "trend")).double().numpy()[0]
+    trend /= np.linalg.norm(trend)
+    pull = {
+        e: float((values[dataset.interactions.item[truth.environment == e].numpy(), 16:32] @ trend).mean())
+        for e in (0, 1, -1)
+    }
+    assert pull[0] == pytest.approx(0.7 * 1.5, abs=0.15)
+    assert pull[1] == pytest.approx(0.7 * 0.3, abs=0.1)
+    assert pull[-1] == pytest.approx(0.7 * -1.5, abs=0.15)
+    noise = values[dataset.interactions.item[truth.part == 0].numpy(), 32:].mean(axis=0)
+    assert np.abs(noise).max() < 0.12
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"n_users": 1},
+        {"n_items": 9},
+        {"n_invariant": 0},
+        {"spurious_strengths": ()},
+        {"invariant_taste": 0.0},
+        {"interactions_per_environment": 0},
+        {"shared_taste": -0.1},
+        {"no_such_key": 1},
+    ],
+)
+def test_a_configuration_that_plants_nothing_is_refused(knobs: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        PlantedConfig.model_validate(knobs)

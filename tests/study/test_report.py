@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from painvrl.study.objective import Failed
+from painvrl.study.report import front_picture, front_table, status
+
+Plane = Callable[..., Any]
+
+
+def test_the_table_holds_the_front_best_iid_first_and_the_rest_apart(plane: Plane) -> None:
+    study = plane((0.1, 0.3), (0.3, 0.1), (0.05, 0.05), (0.2, 0.2), Failed(reason="x", message="y"), None)
+    table = front_table(study)
+    assert [row.trial for row in table.rows] == [1, 3, 0]
+    assert [row.trial for row in table.dominated] == [2]
+    assert table.rows[0].values == {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
+    assert (table.rows[0].run_id, table.rows[0].point) == ("run-1", {"mask.sparsity": 0.01})
+    assert table.hypervolume == pytest.approx(0.3 * 0.1 + 0.2 * 0.1 + 0.1 * 0.1)
+
+
+def test_the_table_gives_what_iid_alone_would_have_picked(plane: Plane) -> None:
+    alone = front_table(plane((0.1, 0.3), (0.3, 0.1))).iid_only
+    assert alone is not None
+    assert (alone.trial, alone.values["ood/ndcg_at_20"]) == (1, 0.1)
+
+
+def test_a_study_without_a_complete_trial_has_an_empty_table(plane: Plane) -> None:
+    for study in (plane(), plane(None, Failed(reason="x", message="y"))):
+        table = front_table(study)
+        assert (table.rows, table.dominated, table.iid_only, table.hypervolume) == ((), (), None, 0.0)
+        assert front_picture(table) is None
+        now = status(study)
+        assert (now.best, now.front_size, now.hypervolume, now.seconds_per_trial) == ((), 0, 0.0, None)
+
+
+def test_the_status_counts_and_times_the_trials(plane: Plane) -> None:
+    study = plane((0.1, 0.3), (0.3, 0.1), Failed(reason="diverged", message="no"), (0.3, 0.05), None)
+    now = status(study)
+    assert (now.study, now.wanted, now.finished) == ("toy", 9, 4)
+    assert now.counts == {"complete": 3, "failed": 1, "interrupted": 0, "running": 1, "waiting": 0}
+    assert [(best.objective, best.trial, best.value) for best in now.best] == [
+        ("iid/ndcg_at_20", 1, 0.3),
+        ("ood/ndcg_at_20", 0, 0.3),
+    ]
+    assert (now.front_size, now.seconds_per_trial) == (2, 11.0)
+    assert [(failure.trial, failure.reason, failure.message) for failure in now.failures] == [
+        (2, "diverged", "no")
+    ]
+
+
+def test_table_and_status_are_json(plane: Plane) -> None:
+    study = plane((0.1, 0.3), (0.3, 0.1), Failed(reason="diverged", message="no"))
+    table = json.loads(json.dumps(front_table(study).as_dict()))
+    assert table["rows"][0]["values"] == {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
+    assert table["iid_only"]["trial"] == 1
+    now = json.loads(json.dumps(status(study).as_dict()))
+    assert now["counts"]["failed"] == 1
+    assert now["failures"][0]["reason"] == "diverged"
+
+
+def test_the_picture_shows_every_trial_and_needs_no_network(plane: Plane) -> None:
+    page = front_picture(front_table(plane((0.1, 0.3), (0.3, 0.1), (0.05, 0.05))))
+    assert page is not None
+    assert "front (2)" in page
+    assert "dominated (1)" in page
+    assert all(f"trial {number}" in page for number in range(3))
+    assert 'src="http' not in page
+    assert len(page) > 1_000_000  # plotly itself is inside
+
+
+def test_one_part_alone_has_no_plane_to_show(shelf: Plane) -> None:
+    study = shelf([{"iid/ndcg_at_20": 0.1, "iid/recall_at_20": 0.1}], ["iid/ndcg_at_20", "iid/recall_at_20"])
+    assert front_picture(front_table(study)) is None

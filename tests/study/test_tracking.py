@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from painvrl.study.tracking import NullTracker, Opened, front_url, resolve_tracking_uri
+from painvrl.workspace import Workspace
+
+
+def test_an_option_wins_over_the_environment_and_that_over_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    assert resolve_tracking_uri(workspace) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert resolve_tracking_uri(workspace) == "http://host:5000"
+    assert resolve_tracking_uri(workspace, "sqlite:////x.db") == "sqlite:////x.db"
+
+
+def test_the_link_asks_for_exactly_the_front_in_the_order_of_a_metric() -> None:
+    link = front_url("http://127.0.0.1:5000/", "3", "abc", "ood/ndcg_at_20")
+    page, _, query = urlsplit(link).fragment.partition("?")
+    assert link.startswith("http://127.0.0.1:5000/#/")
+    assert page == "/experiments/3/runs"
+    assert parse_qs(query) == {
+        "searchFilter": ["tags.pareto = 'true' and tags.`mlflow.parentRunId` = 'abc'"],
+        "orderByKey": ["metrics.`ood/ndcg_at_20`"],
+        "orderByAsc": ["false"],
+        "compareRunsMode": ["CHART"],
+    }
+    assert " " not in link
+
+
+def test_the_null_tracker_keeps_nothing() -> None:
+    null: Any = NullTracker()
+    assert null.open(None, []) == Opened()
+    assert null.start(None) is None
+    null.finish(None, None, None)
+    null.kill(None)
+    null.mark_front({"a": True})
+    null.close("FINISHED", picture="x")
+    assert null.link("http://x") is None

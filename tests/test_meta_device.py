@@ -1,0 +1,362 @@
+"""One step of every stage on the ``meta`` device, which has shapes and no values.
+
+A step that reads a value back, or mixes the device with the CPU, stalls a GPU; here it fails. Random
+draws come from CPU generators and are copied to the device, which is no read-back, and an optimiser
+keeps its step counts as 0-dim CPU tensors; both are exempt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.evaluation.protocol import EvaluationConfig
+from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, top_hits
+from painvrl.invariance.environments import (
+    EnvironmentConfig,
+    FitSample,
+    identify,
+    mixture_loss,
+    posterior,
+)
+from painvrl.invariance.gates import final_mask, sample_gates, with_density
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
+from painvrl.invariance.pareto import balance
+from painvrl.invariance.risks import empirical_risk, freeze, group_pairs, group_risks, score
+from painvrl.invariance.shared_model import SharedModel, calibration_loss
+from painvrl.model.fusion import weighted_branch
+from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.ultragcn import Backbone, BackboneConfig, TrainingData, training_data
+from painvrl.training import TrainingConfig, fit
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+T = TypeVar("T")
+aten = torch.ops.aten
+
+COPIES = {aten._to_copy.default, aten.copy_.default}
+READ_BACKS = {  # their result, or its shape, must be known on the host
+    aten._local_scalar_dense.default,
+    aten.bincount.default,
+    aten.equal.default,
+    aten.is_nonzero.default,
+    aten.masked_select.default,
+    aten.nonzero.default,
+    aten.nonzero_numpy.default,
+    aten.repeat_interleave.Tensor,
+    aten.unique_dim.default,
+    aten._unique2.default,
+}
+
+
+class ReadBack(AssertionError):  # noqa: N818 - what happened, not an error of the program
+    """A value left the device."""
+
+
+class DevicesMixed(AssertionError):  # noqa: N818 - as above
+    """An operation saw tensors of two devices."""
+
+
+class DoublePrecision(AssertionError):  # noqa: N818 - as above
+    """A float64 tensor on the device; Apple's devices have none."""
+
+
+class Guard(TorchDispatchMode):
+    """Fails on an operation that would stall an accelerator; counts Adam's updates on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updates = 0
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        on_device = [tensor for tensor in given if tensor.device == META]
+        self.operations += bool(on_device)
+        if on_device:
+            if operation in READ_BACKS:
+                raise ReadBack(str(operation))
+            if operation is aten.index.Tensor and any(
+                mask is not None and mask.dtype == torch.bool for mask in args[1]
+            ):
+                raise ReadBack("indexing with a boolean mask asks the device how much is true")
+            if operation is aten._to_copy.default and kwargs.get("device", META) != META:
+                raise ReadBack(str(operation))
+            elsewhere = [tensor for tensor in given if tensor.device != META and tensor.ndim > 0]
+            if elsewhere and operation not in COPIES:
+                raise DevicesMixed(f"{operation} with a tensor on {elsewhere[0].device}")
+            if operation is aten.copy_.default and args[0].device != META:
+                raise ReadBack(str(operation))
+        self.updates += operation is aten.addcdiv_.default and bool(on_device)
+        out = operation(*args, **kwargs)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.device == META and leaf.dtype == torch.float64:
+                raise DoublePrecision(str(operation))
+        return out
+
+
+def on_meta(thing: T) -> T:
+    """The same dataclasses and tuples with every tensor on the ``meta`` device."""
+    if isinstance(thing, Tensor):
+        return thing.to(META)  # type: ignore[return-value]
+    if isinstance(thing, tuple):
+        return tuple(on_meta(part) for part in thing)  # type: ignore[return-value]
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        moved = {f.name: on_meta(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init}
+        return dataclasses.replace(thing, **moved)
+    return thing
+
+
+USERS, ITEMS, FEATURES, WIDTH, ENVIRONMENTS = 6, 8, 5, 3, 2
+
+
+def gen() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def interactions() -> Interactions:
+    taken = torch.rand(USERS, ITEMS, generator=gen()) < 0.4
+    taken[0, 0] = True
+    user, item = taken.nonzero(as_tuple=True)
+    return Interactions(user=user, item=item, n_users=USERS, n_items=ITEMS)
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    """Indexed on the CPU, as before a training, and then moved."""
+    return on_meta(training_data(interactions(), CPU))
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with Guard() as mode:
+        yield mode
+    assert mode.operations > 0
+
+
+def meta(*shape: int) -> Tensor:
+    return torch.empty(shape, device=META)
+
+
+def labels(data: TrainingData) -> Tensor:
+    return torch.zeros(data.n_pairs, dtype=torch.long, device=META)
+
+
+def backbone(data: TrainingData, loss: GramianLoss | SampledLoss, *, base: bool = False) -> Backbone:
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss)
+    vectors = (meta(USERS, 4), meta(ITEMS, 4)) if base else None
+    return Backbone(meta(ITEMS, FEATURES), data, config, gen(), base=vectors, base_id_dim=2 if base else 0)
+
+
+def shared_model(data: TrainingData) -> SharedModel:
+    return SharedModel(
+        users=meta(USERS, 4),
+        items=meta(ITEMS, 4),
+        log_degree=meta(ITEMS),
+        warm=torch.empty(ITEMS, dtype=torch.bool, device=META),
+        temperature=meta(),
+        popularity=meta(),
+    )
+
+
+def plan() -> RankingPlan:
+    part = Part(name="iid", interactions=interactions(), candidates=torch.ones(ITEMS, dtype=torch.bool))
+    return on_meta(plan_ranking(part, [interactions()], EvaluationConfig(ks=(2, 5), user_block=4), CPU))
+
+
+def silent(epoch: int, values: Mapping[str, float]) -> None:
+    pass
+
+
+@pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
+@pytest.mark.parametrize("loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=5)], ids=["gramian", "sampled"])
+def test_a_training_step_stays_on_the_device(
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, base: bool
+) -> None:
+    model = backbone(data, loss, base=base)
+    optimizer = torch.optim.Adam(model.parameters())
+    kept = model.kept_items(gen())
+    optimizer.zero_grad(set_to_none=True)
+    if isinstance(loss, GramianLoss):
+        model.full_loss(kept).backward()
+    else:
+        model.batch_loss(torch.arange(4, device=META), torch.arange(4, device=META), kept).backward()
+    optimizer.step()
+    assert guard.updates == 5
+    assert model.weight.grad is not None
+    assert model.weight.grad.device == META
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps"), [(GramianLoss(), 1), (SampledLoss(negatives=4, batch_size=5), None)], ids=["gramian", "sampled"]
+)
+def test_training_reads_nothing_back_before_its_evaluation(
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, steps: int | None
+) -> None:
+    steps = steps or -(-data.n_pairs // 5)
+    model = backbone(data, loss)
+    with pytest.raises(ReadBack):  # the loss of the third epoch, at its evaluation
+        fit(model, TrainingConfig(evaluate_every=3), gen(), evaluate=None, observe=silent, epochs=3)
+    assert guard.updates == 3 * steps * 5
+
+
+def test_a_calibration_step_stays_on_the_device(guard: Guard) -> None:
+    log_temperature, popularity = meta().requires_grad_(), meta().requires_grad_()
+    optimizer = torch.optim.Adam([log_temperature, popularity])
+    loss = calibration_loss(
+        log_temperature, popularity, meta(USERS, ITEMS), meta(ITEMS), meta(USERS), meta(), meta()
+    )
+    loss.backward()
+    optimizer.step()
+    assert loss.device == META
+    assert guard.updates == 2
+
+
+def test_an_identification_step_stays_on_the_device(data: TrainingData, guard: Guard) -> None:
+    tilts = meta(3, ENVIRONMENTS, FEATURES).requires_grad_()
+    sample = FitSample(weights=meta(USERS, ITEMS), row=data.pairs.user, item=data.pairs.item)
+    optimizer = torch.optim.Adam([tilts])
+    mixture_loss(tilts, meta(ITEMS, FEATURES), sample, 1e-4).sum().backward()
+    optimizer.step()
+    assert guard.updates == 1
+
+
+def test_identification_reads_nothing_back_before_its_fit_is_done(data: TrainingData, guard: Guard) -> None:
+    with pytest.raises(ReadBack):  # which restart is the likeliest
+        identify(meta(ITEMS, FEATURES), shared_model(data), data, EnvironmentConfig(steps=7, min_share=0.0), gen())
+    assert guard.updates == 7
+
+
+def test_the_posterior_stays_on_the_device(data: TrainingData, guard: Guard) -> None:
+    found = posterior(
+        meta(ITEMS, FEATURES), shared_model(data), data, meta(ENVIRONMENTS, FEATURES)
+    ).argmax(dim=1)
+    assert found.shape == (data.n_pairs,)
+    assert found.device == META
+
+
+@pytest.mark.parametrize("balancer", ["mgda", "fixed", "erm"])
+@pytest.mark.parametrize("penalty", ["gradient_variance", "iga"])
+def test_a_gate_step_stays_on_the_device(
+    data: TrainingData, guard: Guard, balancer: str, penalty: str
+) -> None:
+    config = MaskConfig.model_validate({"balancer": balancer, "penalty": penalty})
+    frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
+    at = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
+    draw = Draw(
+        noise=torch.randn(FEATURES, generator=gen()).to(META),
+        sigma=0.5,
+        half=torch.randint(2, (data.n_pairs,), generator=gen()).to(META),
+    )
+    taken = gate_step(at, draw, labels(data), ENVIRONMENTS, frozen, config, 1e-5)
+    for tensor in (taken.balance.direction, taken.balance.epsilon, taken.balance.cosine, taken.risk):
+        assert tensor.device == META
+    assert taken.balance.direction.shape == (FEATURES,)
+
+
+def test_learning_a_mask_reads_nothing_back_before_its_last_step(data: TrainingData, guard: Guard) -> None:
+    frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
+    start = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
+    with pytest.raises(ReadBack):  # whether the gates are finite
+        learn_mask(start, labels(data), ENVIRONMENTS, frozen, MaskConfig(steps=4), projection_l2=0.0, seed=0)
+    assert guard.updates == 4 * 2
+
+
+def test_risks_of_groups_stay_on_the_device(data: TrainingData, guard: Guard) -> None:
+    frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
+    scored = score(meta(FEATURES), meta(FEATURES, WIDTH), meta(WIDTH), frozen)
+    groups = group_pairs(labels(data), 4, data)
+    assert group_risks(scored, frozen, groups).shape == (4,)
+    assert empirical_risk(scored, frozen).device == META
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: sample_gates(meta(FEATURES), 0.5, meta(FEATURES)),
+        lambda: with_density(meta(FEATURES), 0.5, 0.35),
+        lambda: final_mask(meta(FEATURES), 0.4),
+        lambda: balance(meta(FEATURES), meta(FEATURES), 10.0, "mgda").direction,
+        lambda: weighted_branch(meta(ITEMS, FEATURES), 2, 0.3)[0],
+    ],
+    ids=["sample_gates", "with_density", "final_mask", "balance", "weighted_branch"],
+)
+def test_the_maths_of_the_mask_stays_on_the_device(guard: Guard, act: Callable[[], Tensor]) -> None:
+    found = act()
+    assert found.device == META
+    assert found.shape == (FEATURES,)
+
+
+def test_ranking_stays_on_the_device(guard: Guard) -> None:
+    prepared = plan()
+    hits, positives = top_hits(prepared, meta(USERS, 4), meta(ITEMS, 4))
+    assert hits.shape == (prepared.n_users, 5)
+    assert hits.device == positives.device == META
+
+
+def test_an_evaluation_reads_back_its_hits_alone(guard: Guard) -> None:
+    prepared = plan()
+    assert len(prepared.blocks) == 2
+    ranked = []
+    count = aten.topk.default
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            ranked.extend([operation] * (operation is count))
+            return operation(*args, **(kwargs or {}))
+
+    with Counting(), pytest.raises(ReadBack):
+        evaluate(prepared, meta(USERS, 4), meta(ITEMS, 4))
+    assert len(ranked) == 2  # every block was ranked before anything left the device
+
+
+def a_step(bad: Callable[[Tensor], object]) -> None:
+    """A training step with one more thing in it."""
+    weight = meta(3).requires_grad_()
+    optimizer = torch.optim.Adam([weight])
+    loss = weight.square().sum()
+    bad(loss)
+    loss.backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("bad", "failure"),
+    [
+        (lambda loss: loss.detach().item(), ReadBack),
+        (lambda loss: float(loss.detach()), ReadBack),
+        (lambda loss: bool(loss.detach() > 0), ReadBack),
+        (lambda loss: loss.detach().cpu(), ReadBack),
+        (lambda loss: torch.empty(()).copy_(loss.detach()), ReadBack),
+        (lambda loss: meta(4).nonzero(), ReadBack),
+        (lambda loss: meta(4)[meta(4) > 0], ReadBack),
+        (lambda loss: torch.bincount(torch.empty(4, dtype=torch.long, device=META)), ReadBack),
+        (lambda loss: loss.detach() * torch.ones(3), DevicesMixed),
+        (lambda loss: meta(4, 2)[torch.tensor([0, 1])], DevicesMixed),
+        (lambda loss: loss.detach().double(), DoublePrecision),
+    ],
+    ids=["item", "float", "bool", "cpu", "copy", "nonzero", "mask", "bincount", "mixed", "index", "double"],
+)
+def test_the_guard_fails_a_step_that_stalls(
+    guard: Guard, bad: Callable[[Tensor], object], failure: type[AssertionError]
+) -> None:
+    with pytest.raises(failure):
+        a_step(bad)
+
+
+def test_the_guard_lets_draws_of_cpu_generators_and_the_optimisers_counts_pass(guard: Guard) -> None:
+    a_step(lambda loss: meta(3) * torch.rand(3, generator=gen()).to(META, non_blocking=True))
+    assert guard.updates == 1
