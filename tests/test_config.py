@@ -44,7 +44,11 @@ def test_the_kind_decides_what_a_section_is() -> None:
 
 
 def test_unknown_keys_are_refused_at_every_depth() -> None:
-    for section in ({"sed": 1}, {"mask": {"sparsty": 0.5}}, {"backbone": {"loss": {"kind": "gramian", "a": 1}}}):
+    for section in (
+        {"sed": 1},
+        {"mask": {"sparsty": 0.5}},
+        {"backbone": {"loss": {"kind": "gramian", "a": 1}}},
+    ):
         with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
             config(TABLE, **section)
 
@@ -58,9 +62,10 @@ def test_equal_configurations_have_equal_fingerprints() -> None:
     assert config(TABLE).fingerprint() == config(TABLE).fingerprint()
     # Writing a default down changes nothing.
     assert config(TABLE, rounds=2, mask={"source": "learned"}).fingerprint() == config(TABLE).fingerprint()
-    assert config(TABLE, mask={"sparsity": 0.5, "steps": 9}).fingerprint() == config(
-        TABLE, mask={"steps": 9, "sparsity": 0.5}
-    ).fingerprint()
+    assert (
+        config(TABLE, mask={"sparsity": 0.5, "steps": 9}).fingerprint()
+        == config(TABLE, mask={"steps": 9, "sparsity": 0.5}).fingerprint()
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,9 +105,17 @@ def test_a_configuration_survives_json() -> None:
 @pytest.mark.parametrize(
     ("base", "sections", "rule"),
     [
-        (TABLE, {"training": {"watch": "iid/ndcg_at_7"}}, r"training\.watch must use a cut-off of evaluation\.ks"),
+        (
+            TABLE,
+            {"training": {"watch": "iid/ndcg_at_7"}},
+            r"training\.watch must use a cut-off of evaluation\.ks",
+        ),
         (TABLE, {"evaluation": {"ks": [5]}}, r"training\.watch must use a cut-off of evaluation\.ks"),
-        (TABLE, {"training": {"watch": "iid/accuracy_at_20"}}, r"training\.watch must name one of recall, ndcg"),
+        (
+            TABLE,
+            {"training": {"watch": "iid/accuracy_at_20"}},
+            r"training\.watch must name one of recall, ndcg",
+        ),
         (TABLE, {"training": {"watch": "iid_test/ndcg_at_20"}}, r"training\.watch"),
         (TABLE, {"mask": {"source": "given"}}, r"mask\.source needs planted data"),
         (TABLE, {"environments": {"assignment": "given"}}, r"environments\.assignment needs planted data"),

@@ -171,7 +171,13 @@ def test_every_stage_is_reported_in_order(tiny_settings: dict[str, Any], tiny_pr
         "evaluate",
     ]
     assert set(result.seconds) == {
-        "pretrain", "calibrate", "environments", "mask", "invariant", "variant", "evaluate",
+        "pretrain",
+        "calibrate",
+        "environments",
+        "mask",
+        "invariant",
+        "variant",
+        "evaluate",
     }
     assert all(value >= 0 for value in result.seconds.values())
     assert set(result.epochs) == set(diary.points) == {"pretrain", "invariant", "variant"}
@@ -190,7 +196,9 @@ def test_curves_show_loss_and_valid_metrics_and_hold_the_chosen_epoch(
         assert tiny_result.epochs[name] == epochs[int(np.argmax(watched))]
     # The branch is trained at full weight; the last model that is scored as it is, is the invariant one.
     invariant = run(
-        tiny_config.model_copy(update={"fusion": tiny_config.fusion.model_copy(update={"kind": "invariant"})}),
+        tiny_config.model_copy(
+            update={"fusion": tiny_config.fusion.model_copy(update={"kind": "invariant"})}
+        ),
         tiny_prepared,
     )
     best = max(values["iid/ndcg_at_20"] for _, values in diary.points["invariant"])
@@ -223,7 +231,9 @@ def test_a_fixed_mask_needs_no_environments(
 ) -> None:
     diary = Diary()
     result = run(
-        changed(tiny_settings, mask={"source": source}, fusion={"kind": "invariant"}), tiny_prepared, observer=diary
+        changed(tiny_settings, mask={"source": source}, fusion={"kind": "invariant"}),
+        tiny_prepared,
+        observer=diary,
     )
     assert result.mask.tolist() == [value] * 10
     assert result.environments is None
@@ -234,6 +244,45 @@ def test_a_fixed_mask_needs_no_environments(
 def test_the_given_mask_is_the_planted_truth(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
     result = run(changed(tiny_settings, mask={"source": "given"}), tiny_prepared)
     assert result.mask.tolist() == [1.0] * 4 + [0.0] * 6
+
+
+def test_a_closed_feature_reaches_the_branch_alone(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    features = tiny_prepared.features.matrix.clone()
+    features[:, 4:] = torch.randn(features[:, 4:].shape, generator=torch.Generator().manual_seed(0))
+    other = replace(tiny_prepared, features=replace(tiny_prepared.features, matrix=features))
+    config = changed(tiny_settings, mask={"source": "given"})
+    epochs = {"invariant": 5, "variant": 5}
+    first, second = (run(config, prepared, epochs=epochs) for prepared in (tiny_prepared, other))
+    width = first.base_width
+    assert torch.equal(first.item_vectors[:, :width], second.item_vectors[:, :width])
+    assert not torch.equal(first.item_vectors[:, width:], second.item_vectors[:, width:])
+
+
+def test_an_open_feature_reaches_the_invariant_model_alone(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    # The branch's item vectors are a linear map of the closed features, whatever its base scores.
+    features = tiny_prepared.features.matrix
+    result = run(changed(tiny_settings, mask={"source": "given"}), tiny_prepared)
+    branch = result.item_vectors[:, result.base_width :]
+    centred, closed = branch - branch.mean(0), features[:, 4:] - features[:, 4:].mean(0)
+    fitted = closed @ torch.linalg.lstsq(closed, centred).solution
+    torch.testing.assert_close(fitted, centred, atol=1e-4, rtol=0)
+
+
+def test_a_sum_sees_all_features_whatever_the_mask(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": "sum"}), tiny_prepared)
+    content = result.item_vectors[:, 4:]
+    for columns, explains in ((slice(0, 4), False), (slice(4, 10), False), (slice(0, 10), True)):
+        features = tiny_prepared.features.matrix[:, columns]
+        features = features - features.mean(0)
+        centred = content - content.mean(0)
+        left = centred - features @ torch.linalg.lstsq(features, centred).solution
+        assert (float(left.abs().max()) < 1e-4) == explains
 
 
 def test_the_truth_of_other_data_is_not_known(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
@@ -333,9 +382,7 @@ def test_weighing_anew_equals_training_with_that_weight(
 
 def test_only_a_trained_branch_can_be_weighed_anew(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     for fusion in ({"kind": "invariant"}, {"variant_weight": 0.0}, {"kind": "sum"}):
-        result = run(
-            changed(tiny_config.model_dump(), fusion=fusion, mask={"source": "half"}), tiny_prepared
-        )
+        result = run(changed(tiny_config.model_dump(), fusion=fusion, mask={"source": "half"}), tiny_prepared)
         with pytest.raises(ConfigError, match=r"fusion\.variant_weight"):
             with_variant_weight(result, tiny_prepared, 0.5)
 
@@ -364,7 +411,9 @@ def test_the_sampled_loss_runs_every_stage(tiny_settings: dict[str, Any], tiny_p
     assert first.rounds[0].risk > 0
 
 
-def test_an_objective_that_explodes_is_a_divergence(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
+def test_an_objective_that_explodes_is_a_divergence(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
     with pytest.raises(Diverged, match=r"training\.learning_rate"):
         run(changed(tiny_settings, training={"learning_rate": 1e30}), tiny_prepared)
     with pytest.raises(Diverged, match=r"mask\.learning_rate"):
@@ -392,7 +441,7 @@ def test_too_many_environments_for_the_data_are_a_failed_trial(
 def test_each_round_sees_the_variant_part_that_the_last_mask_left(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import painvrl.stages as stages
+    from painvrl import stages
 
     seen, masks = [], []
     identify, learn_mask = stages.identify, stages.learn_mask

@@ -57,7 +57,9 @@ def test_training_knows_the_train_part_alone(tiny_prepared: Prepared) -> None:
     assert pairs(tiny_prepared.train) == pairs(train)
 
 
-def test_preparing_is_loading_and_splitting_with_the_runs_seed(tiny_config: TrainConfig, tmp_path: Path) -> None:
+def test_preparing_is_loading_and_splitting_with_the_runs_seed(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
     config = tiny_config.model_copy(update={"seed": 5})
     prepared = prepare(config, cache_dir=tmp_path, device=CPU)
     dataset = read_planted(config.data, 5)  # type: ignore[arg-type]

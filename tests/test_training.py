@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -30,7 +31,13 @@ def build(
     columns = torch.tensor(LISTED)
     train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=USERS, n_items=ITEMS)
     config = BackboneConfig.model_validate(
-        {"id_dim": 2, "content_dim": 3, "l2": 0.3, "projection_l2": 0.01, "loss": GramianLoss(all_pairs_weight=A0)}
+        {
+            "id_dim": 2,
+            "content_dim": 3,
+            "l2": 0.3,
+            "projection_l2": 0.01,
+            "loss": GramianLoss(all_pairs_weight=A0),
+        }
         | knobs
     )
     features = torch.randn(ITEMS, 4, generator=gen(4))
@@ -56,8 +63,10 @@ def hand_gradient(
         x[user, item] = 1
     n, warm, config = len(LISTED), (x.sum(0) > 0).astype(float), model.config
     seen = (warm * kept)[:, None]  # rows whose ID part this step sees
+    active = (x.sum(1) > 0).astype(float)[:, None]  # users that are known
+    own_id, own_content = p["user_id"] * active, p["user_content"] * active
     h = f @ p["weight"] + p["bias"]
-    s = p["user_id"] @ (p["item_id"] * seen).T + p["user_content"] @ h.T
+    s = own_id @ (p["item_id"] * seen).T + own_content @ h.T
     if model.base is not None:
         users, items = (vectors.double().numpy().copy() for vectors in model.base)
         items[:, :base_id_dim] *= kept[:, None]
@@ -66,17 +75,19 @@ def hand_gradient(
     by_user = np.sqrt(x.sum(1) + A0 * ITEMS)[:, None]
     by_item = (np.sqrt(x.sum(0) + A0 * USERS) * warm)[:, None]
     shrink = 2 * config.l2 / n
-    to_content = slope.T @ p["user_content"]
+    to_content = slope.T @ own_content
     return {
-        "user_id": slope @ (p["item_id"] * seen) + shrink * by_user * p["user_id"],
-        "item_id": (slope.T @ p["user_id"]) * seen + shrink * by_item * p["item_id"],
-        "user_content": slope @ h + shrink * by_user * p["user_content"],
+        "user_id": active * (slope @ (p["item_id"] * seen)) + shrink * by_user * p["user_id"],
+        "item_id": (slope.T @ own_id) * seen + shrink * by_item * p["item_id"],
+        "user_content": active * (slope @ h) + shrink * by_user * p["user_content"],
         "weight": f.T @ to_content + 2 * config.projection_l2 * p["weight"],
         "bias": to_content.sum(0),
     }
 
 
-def hand_adam(model: Backbone, rate: float, kept: Sequence[np.ndarray], base_id_dim: int = 0) -> dict[str, np.ndarray]:
+def hand_adam(
+    model: Backbone, rate: float, kept: Sequence[np.ndarray], base_id_dim: int = 0
+) -> dict[str, np.ndarray]:
     """Parameters after one Adam step for each entry of ``kept``, in double precision."""
     p = parameters(model)
     first = {name: np.zeros_like(value) for name, value in p.items()}
@@ -214,9 +225,7 @@ def test_the_observed_loss_is_the_mean_over_the_steps_of_the_epoch() -> None:
         return loss
 
     model.batch_loss = spy  # type: ignore[method-assign]
-    fit(
-        model, TrainingConfig(), gen(), evaluate=None, observe=lambda e, v: seen.append(v["loss"]), epochs=1
-    )
+    fit(model, TrainingConfig(), gen(), evaluate=None, observe=lambda e, v: seen.append(v["loss"]), epochs=1)
     assert len(steps) == 3  # ten pairs in batches of four
     assert seen == [pytest.approx(sum(steps) / 3)]
 
@@ -234,11 +243,11 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
     model.batch_loss = spy  # type: ignore[method-assign]
     fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=20)
     assert [len(batch) for batch in batches[:3]] == [4, 4, 2]
-    epochs = [sum(batches[start : start + 3], []) for start in range(0, 60, 3)]
+    epochs = [list(chain(*batches[start : start + 3])) for start in range(0, 60, 3)]
     assert all(sorted(epoch) == list(range(len(LISTED))) for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert all(len(negatives) == SAMPLED.negatives for negatives in drawn)
-    counts = np.bincount(sum(drawn, []), minlength=ITEMS)
+    counts = np.bincount(list(chain(*drawn)), minlength=ITEMS)
     assert counts[COLD] == 0
     assert counts[[0, 1, 3, 4, 5]].min() > 0.6 * counts.sum() / 5  # uniform over the warm items
     assert len({tuple(seen) for seen in kept}) > 10  # a fresh draw for every step

@@ -1,11 +1,10 @@
-"""What commands print: results on stdout, progress on stderr and only on a terminal."""
+"""What commands print on stdout: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,12 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from rich.status import Status as Spinner
-
     from painvrl.checkpoint import Recommendation
     from painvrl.doctor import Diagnosis
     from painvrl.retrain import TrainReport
-    from painvrl.study.progress import Progress, StudyStarted, TrialFinished, TrialStarted
     from painvrl.study.report import FrontTable, StudyStatus
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
@@ -37,93 +33,26 @@ def number(value: object) -> str:
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
 
 
-class StudyLines:
-    """A study's progress: its card, then a line a trial; on a terminal the current stage under them."""
-
-    def __init__(self, spinner: Spinner | None, *, quiet: bool) -> None:
-        self._spinner = spinner
-        self._quiet = quiet
-        self._title = ""
-
-    def study_started(self, event: StudyStarted) -> None:
-        """Print the split's card and where the study stands."""
-        if self._quiet:
-            return
-        _print(_table(event.data.columns, event.data.rows, title="split"))
-        for trial in event.reaped:
-            typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
-        verb = "goes on" if event.resumed else "starts"
-        typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")
-
-    def trial_started(self, event: TrialStarted) -> None:
-        """Show the trial on a terminal."""
-        self._title = f"trial {event.number} ({event.finished + 1} of {event.wanted})"
-        self._show(self._title)
-
-    def trial_stage(self, number: int, stage: str) -> None:
-        """Show the stage on a terminal."""
-        self._show(f"{self._title}: {stage}")
-
-    def trial_finished(self, event: TrialFinished) -> None:
-        """Print the trial's line."""
-        if self._quiet:
-            return
-        if event.values is None:
-            from painvrl.study.objective import Failed
-
-            failed = event.outcome
-            text = f"failed ({failed.reason}): {failed.message}" if isinstance(failed, Failed) else "failed"
-        else:
-            text = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
-            text += f"  {'on the front' if event.on_front else ''}"
-        done = f"[{event.finished}/{event.wanted}]"
-        typer.echo(f"{done} trial {event.number:>3}  {event.seconds:5.1f} s  {text}".rstrip())
-
-    def _show(self, text: str) -> None:
-        if self._spinner is not None:
-            self._spinner.update(text)
-
-
-class RunLine:
-    """A single run's progress: its stages, on stderr."""
-
-    def __init__(self, spinner: Spinner | None) -> None:
-        self._spinner = spinner
-
-    def stage(self, name: str) -> None:
-        """Show the stage."""
-        if self._spinner is not None:
-            self._spinner.update(name)
-
-    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Curves are for trackers."""
-
-
-@contextmanager
-def study_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Progress of a study; ``quiet`` prints nothing but the result."""
-    with _spinner(hidden=quiet) as spinner:
-        yield StudyLines(spinner, quiet=quiet)
-
-
-@contextmanager
-def run_progress() -> Iterator[RunLine]:
-    """Progress of a single run."""
-    with _spinner(hidden=False) as spinner:
-        yield RunLine(spinner)
-
-
 def front(table: FrontTable) -> None:
     """Print a front: one row a trial, objectives first, then the knobs; the IID-only choice below it."""
     knobs = sorted({knob for row in table.rows for knob in row.point})
-    rows = [
-        [str(row.trial), *(number(row.values[name]) for name in table.objectives),
-         *(number(row.point.get(knob, "")) for knob in knobs)]
-        for row in table.rows
-    ]  # fmt: skip
     count = f"{len(table.rows)} trial{'s' if len(table.rows) != 1 else ''}"
     title = f"front of {table.study}: {count}, hypervolume {number(table.hypervolume)}"
-    _print(_table(["trial", *table.objectives, *knobs], rows, title=title))
+
+    def with_knobs(shown: Sequence[str]) -> Table:
+        rows = [
+            [
+                str(row.trial),
+                *(number(row.values[name]) for name in table.objectives),
+                *(number(row.point.get(knob, "")) for knob in shown),
+            ]
+            for row in table.rows
+        ]
+        return make_table(["trial", *table.objectives, *shown], rows, title=title)
+
+    if not print_table(with_knobs(knobs), only_if_it_fits=True):
+        print_table(with_knobs([]))
+        typer.echo(f"the terminal is too narrow for the knobs ({', '.join(knobs)}); --json has them")
     if table.iid_only is not None:
         values = ", ".join(f"{name} {number(value)}" for name, value in table.iid_only.values.items())
         typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.trial} ({values})")
@@ -138,7 +67,7 @@ def status(now: StudyStatus) -> None:
     if now.front_size:
         typer.echo(f"front: {now.front_size} trials, hypervolume {number(now.hypervolume)}")
         rows = [[best.objective, number(best.value), str(best.trial)] for best in now.best]
-        _print(_table(["objective", "best", "trial"], rows))
+        print_table(make_table(["objective", "best", "trial"], rows))
     for failure in now.failures:
         typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
 
@@ -161,7 +90,7 @@ def train_report(report: TrainReport) -> None:
         row += [number(report.metrics[name])]
         row += [number(test.get(f"{part}_test/{metric}", "-"))] if report.test else []
         rows.append(row)
-    _print(_table(columns, rows))
+    print_table(make_table(columns, rows))
     if report.pick is not None and report.pick.iid_only is not None:
         other = report.pick.iid_only
         values = ", ".join(f"{name} {number(value)}" for name, value in other.values.items())
@@ -181,7 +110,7 @@ def train_report(report: TrainReport) -> None:
 def recommendations(items: Sequence[Recommendation]) -> None:
     """Print recommended items, best first."""
     rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
-    _print(_table(["rank", "score", "item", "title"], rows))
+    print_table(make_table(["rank", "score", "item", "title"], rows))
 
 
 def diagnosis(found: Diagnosis) -> None:
@@ -218,29 +147,25 @@ def _cutoff(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
+    """A table whose first column is text and whose others are numbers, but for items and titles."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(columns):
-        numeric = position > 0 and column not in {"item", "title", "trial's name"}
+        numeric = position > 0 and column not in {"item", "title"}
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _print(table: Table) -> None:
-    """Print a table as wide as the terminal, or as it needs to be anywhere else."""
+def print_table(table: Table, *, only_if_it_fits: bool = False) -> bool:
+    """Print a table as wide as the terminal, or as it needs to be anywhere else; whether it was printed."""
     console = Console(highlight=False, markup=False, file=sys.stdout)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
+    else:
+        unbounded = console.options.update(max_width=10_000)
+        if only_if_it_fits and console.measure(table, options=unbounded).maximum > console.width:
+            return False
     console.print(table)
-
-
-@contextmanager
-def _spinner(*, hidden: bool) -> Iterator[Spinner | None]:
-    console = Console(stderr=True, highlight=False, markup=False)
-    if hidden or not console.is_terminal:
-        yield None
-        return
-    with console.status("") as spinner:
-        yield spinner
+    return True

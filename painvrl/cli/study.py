@@ -44,7 +44,7 @@ def run(
     Searches the space that SPEC.yaml describes. Prints the split's card, a line a trial, the front, and as
     the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`).
     """
-    from painvrl.cli import render
+    from painvrl.cli import progress, render
     from painvrl.study.spec import load_spec
 
     loaded = load_spec(spec)
@@ -58,9 +58,9 @@ def run(
     from painvrl.study.runner import run_study
     from painvrl.workspace import Workspace
 
-    with render.study_progress(quiet=quiet) as progress:
+    with progress.study_progress(quiet=quiet) as lines:
         summary = run_study(
-            loaded, Workspace(workspace), select_device(device), trials=trials, progress=progress
+            loaded, Workspace(workspace), select_device(device), trials=trials, progress=lines
         )
     render.front(summary.front)
     if summary.link:

@@ -68,7 +68,7 @@ def train(
     """
     _check(config=config, best=best, study=study, prefer=prefer, trial=trial, run=run)
 
-    from painvrl.cli import render
+    from painvrl.cli import progress, render
     from painvrl.device import select_device
     from painvrl.retrain import Choice, TrainOptions, train_best, train_config
     from painvrl.workspace import Workspace
@@ -77,7 +77,7 @@ def train(
     options = TrainOptions(
         device=select_device(device), seed=seed, refit=refit is not None, test=test or config is None
     )
-    with render.run_progress() as observer:
+    with progress.run_progress() as observer:
         if config is None:
             choice = Choice(study=study, prefer=prefer or Prefer.KNEE, trial=trial, run_id=run)
             report = train_best(choice, place, options, observer=observer)

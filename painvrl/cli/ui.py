@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -41,6 +42,7 @@ def ui(
     place = Workspace(workspace)
     uri = resolve_tracking_uri(place)
     if uri.startswith(("http://", "https://")):
+        _need_answer(uri)
         typer.echo(f"the runs are on the server {uri}")
         for line in _fronts(place, uri):
             typer.echo(line)
@@ -71,6 +73,18 @@ def _fronts(workspace: Workspace, base: str) -> list[str]:
         for name in list_studies(workspace)
     }
     return [f"front of {name}: {link}" for name, link in links.items() if link]
+
+
+def _need_answer(uri: str) -> None:
+    """MLflow itself would try for minutes."""
+    address = urlsplit(uri)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(
+            f"the server does not answer ({error.strerror or error})", key="MLFLOW_TRACKING_URI", value=uri
+        ) from None
 
 
 def _need_free(port: int) -> None:

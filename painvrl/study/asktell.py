@@ -8,7 +8,9 @@ trials, so that a study that was stopped and resumed tries the points of one tha
 
 from __future__ import annotations
 
+import os
 import platform
+import sys
 from dataclasses import dataclass
 
 import optuna
@@ -62,7 +64,7 @@ class Desk:
         """Start a trial: at a queued point if there is one, else where the sampler wants it."""
         self._study.sampler = make_sampler(self._settings, self.finished())
         trial = self._study.ask()
-        trial.set_user_attr(Attr.HOST, platform.node())
+        trial.set_user_attr(Attr.WORKER, {"host": platform.node(), "process": os.getpid()})
         return Asked(number=trial.number, point=self._stored.space.suggest(trial))
 
     def attach_run(self, number: int, run_id: str) -> None:
@@ -102,7 +104,7 @@ class Desk:
             The numbers of the trials that were left running.
         """
         left = [record for record in self._stored.trials() if record.state is TrialState.RUNNING]
-        left = [record for record in left if self._is_ours(record.number)]
+        left = [record for record in left if self._is_dead(record.number)]
         for record in left:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
@@ -125,12 +127,18 @@ class Desk:
                 attrs = {Attr.RETRY_OF: record.number, Attr.DEATHS: record.deaths}
                 self._study.enqueue_trial(dict(record.point), user_attrs=attrs)
 
-    def _is_ours(self, number: int) -> bool:
-        """The lock proves a trial dead if everybody who can run one sees the lock."""
+    def _is_dead(self, number: int) -> bool:
+        """Whether nobody trains a running trial any more.
+
+        The lock lies beside a storage that is a file, so its holder is alone. On a server others
+        may work on the study: only processes of this host can be looked for.
+        """
         if self._stored.storage.engine.dialect.name == "sqlite":
             return True
-        host = self._study.get_trials(deepcopy=False)[number].user_attrs.get(Attr.HOST)
-        return host in {None, platform.node()}
+        worker = self._study.get_trials(deepcopy=False)[number].user_attrs.get(Attr.WORKER)
+        if worker is None:
+            return True
+        return bool(worker["host"] == platform.node() and not _is_alive(int(worker["process"])))
 
     def _end(self, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Failed):
@@ -147,6 +155,18 @@ class Desk:
         study_id = storage.get_study_id_from_name(self._stored.name)
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
         storage.set_trial_user_attr(trial_id, key, value)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":
+        return False  # signal 0 would stop the process there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's process is a process, too
+    return True
 
 
 def _without_curves(outcome: Completed) -> Completed:

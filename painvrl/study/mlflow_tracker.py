@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "painvrl"
 PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
-_BATCH = 1000  # metrics that MLflow takes at once
 
 
 @contextmanager
@@ -129,9 +128,8 @@ class MlflowTracker:
                     self._client.log_text(run_id, outcome.log, "failure.txt")
                 self._client.set_terminated(run_id, status="FAILED")
                 return
-            logged = _outcome_metrics(outcome, {*self._objectives, job.config.training.watch})
-            for start in range(0, len(logged), _BATCH):
-                self._client.log_batch(run_id, metrics=logged[start : start + _BATCH])
+            followed = {*self._objectives, job.config.training.watch}
+            self._client.log_batch(run_id, metrics=_outcome_metrics(outcome, followed))
             self._client.set_terminated(run_id, status="FINISHED")
 
     def kill(self, run_id: str | None) -> None:

@@ -21,7 +21,7 @@ from painvrl.study.records import FINISHED, front_of
 from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
 from painvrl.study.space import Point, apply
 from painvrl.study.spec import StudySpec, check_spec
-from painvrl.study.storage import Attr, StoredStudy, create_study
+from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import config_error, dump_yaml
@@ -71,7 +71,7 @@ def run_study(
         raise ConfigError("must be at least 1", key="trials", value=trials)
     workspace.create()
     progress = progress or NullProgress()
-    with study_lock(workspace.lock_path(spec.study.name), spec.study.name):
+    with study_lock(lock_path(spec, workspace), spec.study.name):
         if objective is None:
             objective = TrainingObjective(spec.config, cache_dir=workspace.cache, device=device)
         stored, resumed = create_study(spec, workspace, data=objective.data.fingerprint)

@@ -37,7 +37,7 @@ class Attr:
     RUN_ID = "run_id"
     RETRY_OF = "retry_of"
     DEATHS = "deaths"
-    HOST = "host"
+    WORKER = "worker"
 
 
 class StudyIdentity(Settings):
@@ -204,6 +204,16 @@ def create_study(spec: StudySpec, workspace: Workspace, *, data: str) -> tuple[S
         if not trials and (point := spec.space.point_of(spec.config)):
             study.enqueue_trial(point)
         return stored, bool(trials)
+
+
+def lock_path(spec: StudySpec, workspace: Workspace) -> Path:
+    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it."""
+    url = spec.study.storage
+    with _readable_errors(url or workspace.storage_url):
+        parsed = sqlalchemy.make_url(url or workspace.storage_url)
+    if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
+        return Workspace(Path(parsed.database).absolute().parent).lock_path(spec.study.name)
+    return workspace.lock_path(spec.study.name)
 
 
 def _identity(study: optuna.Study) -> StudyIdentity:

@@ -80,6 +80,18 @@ def test_the_workspace_can_come_from_the_environment(
     assert cli("study", "front").out == cli("study", "front", "--workspace", workspace).out != ""
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(60, False), (200, True)])
+def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_knobs_are(
+    cli: Call, finished_study: Finished, monkeypatch: pytest.MonkeyPatch, columns: int, shown: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = cli("study", "front", "--workspace", finished_study[0]).out
+    assert ("--json has them" in out) is not shown
+    assert out.count("mask.sparsity") == 1, "in the head of the table, or in the hint"
+    assert "ood/ndcg_at_20" in out
+
+
 def test_status_counts_trials_and_gives_the_best_of_each_objective(
     cli: Call, finished_study: Finished
 ) -> None:
@@ -166,3 +178,31 @@ def test_json_never_holds_a_nan(cli: Call, finished_study: Finished) -> None:
     for command in ("front", "status"):
         out = cli("study", command, "--json", "--workspace", workspace).out
         assert json.loads(out, parse_constant=refuse)
+
+
+def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl.cli.progress import study_progress
+    from painvrl.study.objective import Failed
+    from painvrl.study.progress import TrialFinished, TrialStarted
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
+    with study_progress(quiet=False) as lines:
+        lines.trial_started(TrialStarted(number=4, point={}, finished=4, wanted=9))
+        lines.trial_stage(4, "pretrain")
+        lines.trial_finished(
+            TrialFinished(
+                number=4,
+                outcome=Failed(reason="diverged", message="too fast"),
+                values=None,
+                seconds=1.25,
+                finished=5,
+                wanted=9,
+                on_front=False,
+                front_size=2,
+            )
+        )
+    captured = capsys.readouterr()
+    assert captured.out == "[5/9] trial   4    1.2 s  failed (diverged): too fast\n"
+    assert "trial 4 (5 of 9): pretrain" in captured.err

@@ -69,7 +69,31 @@ def test_a_port_that_is_taken_is_a_mistake_of_the_user(cli: Call, workspace: Pat
 def test_a_server_that_is_named_by_the_environment_is_not_started_again(
     cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        answer = cli("ui", "--workspace", tmp_path / "none")
+    assert (answer.code, answer.out) == (0, f"the runs are on the server {uri}\n")
+
+
+def test_a_server_that_does_not_answer_is_said_at_once(
+    cli: Call, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     answer = cli("ui", "--workspace", tmp_path / "none")
-    assert answer.code == 0
-    assert answer.out == "the runs are on the server http://127.0.0.1:1\n"
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: MLFLOW_TRACKING_URI: the server does not answer")
+
+
+def test_a_server_that_does_not_start_points_at_its_log(
+    cli: Call, workspace: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(workspace / "broken"))
+    (workspace / "broken" / "mlflow").mkdir(parents=True)
+    (workspace / "broken" / "mlflow" / "__init__.py").write_text("raise SystemExit('no such server')")
+    answer = cli("ui", "--port", port, "--workspace", workspace)
+    assert answer.code == 1
+    assert f"its log is {workspace / 'mlflow-server.log'}" in answer.err
+    assert "no such server" in (workspace / "mlflow-server.log").read_text()

@@ -33,7 +33,9 @@ def _double(thing: T) -> T:
         return thing.double() if thing.is_floating_point() else thing  # type: ignore[return-value]
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         changed = {
-            field.name: _double(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.init
+            field.name: _double(getattr(thing, field.name))
+            for field in dataclasses.fields(thing)
+            if field.init
         }
         return dataclasses.replace(thing, **changed)
     return thing
@@ -86,11 +88,10 @@ class World:
         return risks
 
 
-def _world(*, everyone: bool) -> World:
+def _world() -> World:
     draw = torch.Generator().manual_seed(0)
     taken = torch.rand(7, 8, generator=draw) < 0.45
     taken[:6, 1], taken[:, 3], taken[6] = True, False, False
-    taken[6, 2] = everyone
     listed = tuple((int(u), int(i)) for u, i in taken.nonzero().tolist())
     columns = torch.tensor(listed)
     train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=7, n_items=8)
@@ -108,13 +109,7 @@ def _world(*, everyone: bool) -> World:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    return _world(everyone=False)
-
-
-@pytest.fixture(scope="session")
-def busy_world() -> World:
-    """The same, but every user has a pair."""
-    return _world(everyone=True)
+    return _world()
 
 
 @dataclass(frozen=True, kw_only=True)

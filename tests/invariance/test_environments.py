@@ -304,9 +304,7 @@ def test_planted_environments_are_found_well_above_chance(planted_world: Planted
     shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
     found = identify(0.5 * planted_world.features, shared, data, EnvironmentConfig(), gen())
     assert accuracy(found.label, planted_world.label) >= 0.65
-    random = identify(
-        planted_world.features, shared, data, EnvironmentConfig(assignment="random"), gen()
-    )
+    random = identify(planted_world.features, shared, data, EnvironmentConfig(assignment="random"), gen())
     assert accuracy(random.label, planted_world.label) < 0.52
     # The tilts differ along what the environments differ in.
     assert found.tilts is not None

@@ -53,9 +53,7 @@ def test_the_expected_density_is_the_share_of_sampled_gates_that_are_open() -> N
 
 
 @laws
-@given(
-    seed=seeds, sigma=st.floats(0.05, 1), density=st.floats(0.02, 0.98), spread=st.floats(0, 5)
-)
+@given(seed=seeds, sigma=st.floats(0.05, 1), density=st.floats(0.02, 0.98), spread=st.floats(0, 5))
 def test_with_density_hits_the_density(seed: int, sigma: float, density: float, spread: float) -> None:
     moved = with_density(gates(seed, spread=spread), sigma, density)
     assert slow_density(moved, sigma) == pytest.approx(density, abs=1e-4)

@@ -176,9 +176,7 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
     assert float(taken.risk) == pytest.approx(float(empirical_risk(scored, planted_world.frozen)), rel=1e-6)
 
 
-def learn(
-    planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **knobs: object
-) -> MaskState:
+def learn(planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **knobs: object) -> MaskState:
     config = MaskConfig.model_validate({"steps": 12, "sparsity": 0.65} | knobs)
     return learn_mask(
         planted.start,
@@ -256,7 +254,7 @@ class SlowMaskLearner:
         self.world, self.label, self.count, self.config, self.l2 = world, label, count, config, l2
         self.mu = torch.zeros(5, dtype=torch.float64)
         self.weight, self.bias = world.weight.clone(), world.bias.clone()
-        self.moments = {name: (0.0, 0.0) for name in ("weight", "bias")}
+        self.moments = dict.fromkeys(("weight", "bias"), (0.0, 0.0))
         self.log: list[tuple[float, float, float, float]] = []
 
     def step(self, number: int, sigma: float, noise: Tensor, half: Tensor) -> None:
@@ -277,14 +275,20 @@ class SlowMaskLearner:
         ]
         first, second = gradients[0::2], gradients[1::2]
         mean_1, mean_2 = sum(first) / self.count, sum(second) / self.count
-        penalty = sum(
-            ((a - mean_1) * (b - mean_2) * gates[:, None]).sum()
-            for a, b in zip(first, second, strict=True)
-        ) / self.count
-        naive = sum(
-            (((a - mean_1) ** 2 + (b - mean_2) ** 2) * gates[:, None]).sum() / 2
-            for a, b in zip(first, second, strict=True)
-        ) / self.count
+        penalty = (
+            sum(
+                ((a - mean_1) * (b - mean_2) * gates[:, None]).sum()
+                for a, b in zip(first, second, strict=True)
+            )
+            / self.count
+        )
+        naive = (
+            sum(
+                (((a - mean_1) ** 2 + (b - mean_2) ** 2) * gates[:, None]).sum() / 2
+                for a, b in zip(first, second, strict=True)
+            )
+            / self.count
+        )
         (g_penalty,) = torch.autograd.grad(penalty, mu)
         p = float(penalty.detach())
 
@@ -323,21 +327,19 @@ class SlowMaskLearner:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("count", [2, 3])
-def test_two_steps_equal_a_slow_second_implementation(
-    busy_world: World, seed: int, count: int
-) -> None:
+def test_two_steps_equal_a_slow_second_implementation(world: World, seed: int, count: int) -> None:
     config = MaskConfig(
         steps=2, sparsity=0.4, irm_weight=3.0, gate_rate=0.2, learning_rate=0.05, sigma=0.5, final_sigma=0.2
     )
-    label = busy_world.labels(count, seed=seed)
-    slow = SlowMaskLearner(busy_world, label, count, config, l2=0.01)
+    label = world.labels(count, seed=seed)
+    slow = SlowMaskLearner(world, label, count, config, l2=0.01)
     draws = generator(seed, "gates")
     for number, sigma in ((1, 0.5), (2, 0.2)):
         noise = torch.randn(5, generator=draws)
-        half = torch.randint(2, (busy_world.n_pairs,), generator=draws)
+        half = torch.randint(2, (world.n_pairs,), generator=draws)
         slow.step(number, sigma, noise.double(), half)
-    start = Gated(mu=torch.zeros(5).double(), weight=busy_world.weight, bias=busy_world.bias)
-    state = learn_mask(start, label, count, busy_world.frozen, config, projection_l2=0.01, seed=seed)
+    start = Gated(mu=torch.zeros(5).double(), weight=world.weight, bias=world.bias)
+    state = learn_mask(start, label, count, world.frozen, config, projection_l2=0.01, seed=seed)
     torch.testing.assert_close(state.learned.mu, slow.mu, rtol=0, atol=1e-6)
     torch.testing.assert_close(state.learned.weight, slow.weight, rtol=0, atol=1e-6)
     torch.testing.assert_close(state.learned.bias, slow.bias, rtol=0, atol=1e-6)
@@ -351,13 +353,13 @@ def test_two_steps_equal_a_slow_second_implementation(
         assert float(state.mask[feature]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_replayed_steps_cover_both_signs_of_the_penalty(busy_world: World) -> None:
+def test_the_replayed_steps_cover_both_signs_of_the_penalty(world: World) -> None:
     signs = set()
     for seed in range(3):
         for count in (2, 3):
-            label = busy_world.labels(count, seed=seed)
+            label = world.labels(count, seed=seed)
             config = MaskConfig(steps=1, irm_weight=3.0)
-            start = Gated(mu=torch.zeros(5).double(), weight=busy_world.weight, bias=busy_world.bias)
-            state = learn_mask(start, label, count, busy_world.frozen, config, projection_l2=0.0, seed=seed)
+            start = Gated(mu=torch.zeros(5).double(), weight=world.weight, bias=world.bias)
+            state = learn_mask(start, label, count, world.frozen, config, projection_l2=0.0, seed=seed)
             signs.add(state.penalty > 0)
     assert signs == {True, False}

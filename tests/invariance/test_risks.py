@@ -28,18 +28,18 @@ def test_group_risks_equal_the_loop_over_pairs(world: World, n_groups: int) -> N
 
 
 @pytest.mark.parametrize("n_groups", GROUPS)
-def test_group_risks_add_up_to_the_whole_loss(busy_world: World, n_groups: int) -> None:
-    label, scored = busy_world.labels(n_groups, seed=3), busy_world.scored(some_gates())
-    groups = busy_world.groups(label, n_groups)
+def test_group_risks_add_up_to_the_whole_loss(world: World, n_groups: int) -> None:
+    label, scored = world.labels(n_groups, seed=3), world.scored(some_gates())
+    groups = world.groups(label, n_groups)
     sizes = torch.tensor([int((label == group).sum()) for group in range(n_groups)])
-    total = (sizes * group_risks(scored, busy_world.frozen, groups)).sum()
+    total = (sizes * group_risks(scored, world.frozen, groups)).sum()
     # The same scores through the backbone's own loss, which has no groups.
-    content = (busy_world.features * some_gates()) @ busy_world.weight + busy_world.bias
-    items = torch.cat([busy_world.frozen.item_id, content], dim=1)
-    positive = torch.stack([busy_world.frozen.users[u] @ items[i] for u, i in busy_world.listed])
-    whole = gramian_loss(positive, busy_world.frozen.users, items, busy_world.data.warm, A0)
-    torch.testing.assert_close(total / busy_world.n_pairs, whole, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(empirical_risk(scored, busy_world.frozen), whole)
+    content = (world.features * some_gates()) @ world.weight + world.bias
+    items = torch.cat([world.frozen.item_id, content], dim=1)
+    positive = torch.stack([world.frozen.users[u] @ items[i] for u, i in world.listed])
+    whole = gramian_loss(positive, world.frozen.users, items, world.data.warm, A0)
+    torch.testing.assert_close(total / world.n_pairs, whole, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(empirical_risk(scored, world.frozen), whole)
 
 
 @pytest.mark.parametrize("n_groups", GROUPS)
@@ -71,16 +71,16 @@ def test_group_gradients_are_differentiable_in_the_gates(world: World) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_group_gradients_add_up_to_the_gradient_of_the_empirical_risk(busy_world: World) -> None:
-    label, gates = busy_world.labels(4, seed=5), some_gates()
-    weight = busy_world.weight.clone().requires_grad_()
-    risk = empirical_risk(busy_world.scored(gates, weight), busy_world.frozen)
+def test_group_gradients_add_up_to_the_gradient_of_the_empirical_risk(world: World) -> None:
+    label, gates = world.labels(4, seed=5), some_gates()
+    weight = world.weight.clone().requires_grad_()
+    risk = empirical_risk(world.scored(gates, weight), world.frozen)
     (whole,) = torch.autograd.grad(risk, weight)
-    groups = busy_world.groups(label, 4)
-    parts = group_gradients(busy_world.scored(gates), busy_world.frozen, groups)
+    groups = world.groups(label, 4)
+    parts = group_gradients(world.scored(gates), world.frozen, groups)
     sizes = torch.bincount(label, minlength=4)
     torch.testing.assert_close(
-        (sizes[:, None, None] * parts).sum(dim=0) / busy_world.n_pairs, whole, rtol=1e-6, atol=1e-8
+        (sizes[:, None, None] * parts).sum(dim=0) / world.n_pairs, whole, rtol=1e-6, atol=1e-8
     )
 
 

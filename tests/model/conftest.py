@@ -23,6 +23,7 @@ class Toy:
     n_users: int = 5
     n_items: int = 6
     cold: int = 2
+    silent: int = 4  # the user without a pair
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ def arrays(model: Backbone) -> dict[str, np.ndarray]:
 
 def slow_score(model: Backbone, toy: Toy, user: int, item: int, sees_id: bool = True) -> float:
     """``<p_u, q_i> + <c_u, W' f_i + bias>``, and the base's score, from the method's formula."""
+    if user == toy.silent:
+        return 0.0
     p = arrays(model)
     content = toy.features[item].double().numpy() @ p["weight"] + p["bias"]
     score = float(p["user_content"][user] @ content)
@@ -72,6 +74,12 @@ def test_a_score_is_its_id_part_plus_its_content_part(toy: Toy) -> None:
     for user in range(toy.n_users):
         for item in range(toy.n_items):
             assert scores[user][item] == pytest.approx(slow_score(model, toy, user, item), abs=1e-6)
+
+
+def test_users_without_a_pair_have_zero_vectors(toy: Toy) -> None:
+    users = build(toy).user_vectors()
+    assert users[toy.silent].tolist() == [0.0] * 5
+    assert (users[:4].abs() > 0).all()
 
 
 def test_the_bias_moves_the_content_part(toy: Toy) -> None:
@@ -279,4 +287,6 @@ def test_training_data_know_degrees_and_warm_items(toy: Toy) -> None:
     assert toy.data.user_degree.tolist() == [3.0, 3.0, 2.0, 2.0, 0.0]
     assert toy.data.item_degree.tolist() == [2.0, 2.0, 0.0, 2.0, 2.0, 2.0]
     assert toy.data.warm.tolist() == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    assert toy.data.warm_items.tolist() == [0, 1, 3, 4, 5]
+    assert toy.data.active.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
     assert toy.data.n_pairs == len(toy.listed)

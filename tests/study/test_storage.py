@@ -12,7 +12,7 @@ from painvrl.study.asktell import Desk
 from painvrl.study.objective import Completed, Failed
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import create_study, list_studies, open_study
+from painvrl.study.storage import _readable_errors, create_study, list_studies, lock_path, open_study
 from painvrl.workspace import Workspace
 
 Tree = dict[str, Any]
@@ -86,6 +86,25 @@ def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
     assert words in str(caught.value)
     assert "geheim" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("version\nmismatch"), OSError("no route")])
+def test_a_password_is_never_shown(error: Exception) -> None:
+    with pytest.raises(StudyError) as caught, _readable_errors("postgresql://user:geheim@host/db"):
+        raise error
+    assert str(caught.value).startswith("postgresql://user:***@host/db: the studies cannot be read: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_workspaces_that_share_a_storage_share_its_locks(spec_tree: Tree, tmp_path: Path) -> None:
+    one, two = Workspace(tmp_path / "one"), Workspace(tmp_path / "two")
+    own = StudySpec.model_validate(spec_tree)
+    shared = changed(spec_tree, "study/storage", f"sqlite:///{tmp_path}/shared/optuna.db")
+    server = changed(spec_tree, "study/storage", "postgresql://host/db")
+    assert lock_path(own, one) != lock_path(own, two)
+    assert lock_path(shared, one) == lock_path(shared, two)
+    assert lock_path(shared, one).parent.parent == tmp_path / "shared"
+    assert lock_path(server, one) == one.lock_path("toy")
 
 
 def test_a_file_that_is_no_database_is_said_in_one_line(workspace: Workspace) -> None:

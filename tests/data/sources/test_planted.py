@@ -94,8 +94,9 @@ def test_environments_are_named_on_training_rows_alone(small: Dataset) -> None:
 
 
 def test_kinds_mask_and_columns_agree() -> None:
-    config = PlantedConfig(n_users=5, n_items=20, n_invariant=2, n_spurious=3, n_noise=4,
-                           interactions_per_environment=2)
+    config = PlantedConfig(
+        n_users=5, n_items=20, n_invariant=2, n_spurious=3, n_noise=4, interactions_per_environment=2
+    )
     dataset = read_planted(config, 0)
     truth = truth_of(dataset)
     assert truth.kind == ("invariant",) * 2 + ("spurious",) * 3 + ("noise",) * 4
@@ -145,7 +146,9 @@ def test_the_bayes_accuracy_is_that_of_the_best_guess(small: Dataset) -> None:
 def test_first_choices_follow_the_model() -> None:
     # One draw a user, so that no item is taken before: the mean log-probability of what was drawn
     # must be that of a draw from p, within its standard error.
-    config = PlantedConfig(n_users=3000, n_items=30, interactions_per_environment=1, spurious_strengths=(1.5,))
+    config = PlantedConfig(
+        n_users=3000, n_items=30, interactions_per_environment=1, spurious_strengths=(1.5,)
+    )
     dataset = read_planted(config, 0)
     p = slow_probabilities(config, dataset, 0)[0]
     train = truth_of(dataset).part == 0
@@ -165,8 +168,12 @@ def test_first_choices_follow_the_model() -> None:
 def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
     # With one shared taste and normal features, a tilt by c moves the mean of what is chosen by c * taste.
     config = PlantedConfig(
-        n_users=400, n_items=2000, interactions_per_environment=4, spurious_strengths=(1.5, 0.3),
-        own_taste=0.0, shared_taste=0.7,
+        n_users=400,
+        n_items=2000,
+        interactions_per_environment=4,
+        spurious_strengths=(1.5, 0.3),
+        own_taste=0.0,
+        shared_taste=0.7,
     )
     dataset = read_planted(config, 0)
     truth, values = truth_of(dataset), values_of(dataset)

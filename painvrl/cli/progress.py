@@ -1,0 +1,131 @@
+"""Progress of studies and runs: lines on stdout, the current stage on stderr and only on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from painvrl.cli.render import make_table, number, print_table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
+
+
+class Spinner:
+    """The current stage, turning at the bottom of a terminal; nothing anywhere else."""
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        console = Console(stderr=True, highlight=False, markup=False)
+        self._status = None if hidden or not console.is_terminal else Status("", console=console)
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, text: str) -> None:
+        """Name the stage."""
+        if self._status is not None:
+            self._status.update(text)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hide while something is printed: rich sends to stderr what is printed on stdout meanwhile."""
+        if self._status is None:
+            yield
+            return
+        self._status.stop()
+        yield
+        self._status.start()
+
+
+class StudyLines:
+    """A study's progress: its card, then a line a trial.
+
+    ``quiet`` prints nothing.
+    """
+
+    def __init__(self, spinner: Spinner, *, quiet: bool) -> None:
+        self._spinner = spinner
+        self._quiet = quiet
+        self._title = ""
+
+    def study_started(self, event: StudyStarted) -> None:
+        """Print the split's card and where the study stands."""
+        if self._quiet:
+            return
+        verb = "goes on" if event.resumed else "starts"
+        with self._spinner.paused():
+            print_table(make_table(event.data.columns, event.data.rows, title="split"))
+            for trial in event.reaped:
+                typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
+            typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")
+
+    def trial_started(self, event: TrialStarted) -> None:
+        """Show the trial on a terminal."""
+        self._title = f"trial {event.number} ({event.finished + 1} of {event.wanted})"
+        self._spinner.show(self._title)
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        """Show the stage on a terminal."""
+        self._spinner.show(f"{self._title}: {stage}")
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """Print the trial's line."""
+        if self._quiet:
+            return
+        done = f"[{event.finished}/{event.wanted}]"
+        line = f"{done} trial {event.number:>3}  {event.seconds:5.1f} s  {_came_to(event)}"
+        with self._spinner.paused():
+            typer.echo(line)
+
+
+class RunLine:
+    """A single run's progress: its stage."""
+
+    def __init__(self, spinner: Spinner) -> None:
+        self._spinner = spinner
+
+    def stage(self, name: str) -> None:
+        """Show the stage."""
+        self._spinner.show(name)
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Curves are for trackers."""
+
+
+@contextmanager
+def study_progress(*, quiet: bool) -> Iterator[StudyLines]:
+    """Progress of a study; ``quiet`` prints nothing but the result."""
+    with Spinner(hidden=quiet) as spinner:
+        yield StudyLines(spinner, quiet=quiet)
+
+
+@contextmanager
+def run_progress() -> Iterator[RunLine]:
+    """Progress of a single run."""
+    with Spinner() as spinner:
+        yield RunLine(spinner)
+
+
+def _came_to(event: TrialFinished) -> str:
+    if event.values is None:
+        from painvrl.study.objective import Failed
+
+        failed = event.outcome
+        return f"failed ({failed.reason}): {failed.message}" if isinstance(failed, Failed) else "failed"
+    values = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
+    return f"{values}  on the front" if event.on_front else values
