@@ -7,8 +7,8 @@ PainvrlError
 │   └── StudyError       a study, trial or run that is missing or does not fit
 ├── NothingFeasible      the study finished no trial: exit code 3
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
-├── Diverged         a loss or a parameter is no longer finite
-└── EmptyEnvironment an environment kept too few interactions to train on
+    ├── Diverged         a loss or a parameter is no longer finite
+    └── EmptyEnvironment an environment kept too few interactions to train on
 """
 
 from __future__ import annotations

@@ -11,6 +11,4 @@ class Settings(BaseModel):
     ``allow_inf_nan=False`` keeps a YAML ``.nan`` from passing every comparison.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)

@@ -146,7 +146,7 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, workspace: Worksp
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise PainvrlError(
-                f"the MLflow server ended with exit code {server.returncode}; its log is above"
+                f"the MLflow server ended with exit code {server.returncode}; its log is {_log(workspace)}"
             )
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return

@@ -62,6 +62,25 @@ def calibration_loss(
     return -fit / degree.sum()
 
 
+def calibration_step(
+    at: Tensor,
+    warm_scores: Tensor,
+    warm_degree: Tensor,
+    degree: Tensor,
+    score_sum: Tensor,
+    degree_sum: Tensor,
+) -> Tensor:
+    """One step of Newton's method from ``at`` ``[2]``, temperature and popularity, to the next."""
+    at = at.detach().requires_grad_()
+    loss = calibration_loss(at[0], at[1], warm_scores, warm_degree, degree, score_sum, degree_sum)
+    (slope,) = torch.autograd.grad(loss, at, create_graph=True)
+    curvature = torch.stack([torch.autograd.grad(part, at, retain_graph=True)[0] for part in slope])
+    # A pair of collinear scores and degrees would make the 2 x 2 system singular.
+    ridge = 1e-6 * torch.eye(2, device=at.device)
+    newton = torch.linalg.solve_ex(curvature + ridge, slope.detach())[0]
+    return (at - newton.clamp(-_LONGEST_STEP, _LONGEST_STEP)).detach()
+
+
 def calibrate(
     users: Tensor,
     items: Tensor,
@@ -101,13 +120,7 @@ def calibrate(
     warm_scores, warm_degree = scores[:, warm], log_degree[warm]
     at = torch.tensor([1.0, 0.0], device=device)
     for _ in range(steps):
-        at.requires_grad_()
-        loss = calibration_loss(at[0], at[1], warm_scores, warm_degree, degree, score_sum, degree_sum)
-        (slope,) = torch.autograd.grad(loss, at, create_graph=True)
-        curvature = torch.stack([torch.autograd.grad(part, at, retain_graph=True)[0] for part in slope])
-        # A pair of collinear scores and degrees would make the 2 x 2 system singular.
-        newton = torch.linalg.solve_ex(curvature + 1e-6 * torch.eye(2, device=device), slope.detach())[0]
-        at = (at - newton.clamp(-_LONGEST_STEP, _LONGEST_STEP)).detach()
+        at = calibration_step(at, warm_scores, warm_degree, degree, score_sum, degree_sum)
     return SharedModel(
         users=users,
         items=items,

@@ -10,13 +10,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from painvrl.errors import StudyError
-from painvrl.study.objective import Completed, Failed, Outcome, TrialJob
+from painvrl.study.measurements import Measurement, of_card, of_outcome, text_table
+from painvrl.study.objective import Failed, Outcome, TrialJob
 from painvrl.study.storage import StoredStudy
 from painvrl.study.tracking import (
     DEFAULT_UI_URL,
@@ -30,7 +31,7 @@ from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "painvrl"
@@ -129,7 +130,7 @@ class MlflowTracker:
                 self._client.set_terminated(run_id, status="FAILED")
                 return
             followed = {*self._objectives, job.config.training.watch}
-            self._client.log_batch(run_id, metrics=_outcome_metrics(outcome, followed))
+            self._client.log_batch(run_id, metrics=_logged(of_outcome(outcome, followed)))
             self._client.set_terminated(run_id, status="FINISHED")
 
     def kill(self, run_id: str | None) -> None:
@@ -173,8 +174,8 @@ class MlflowTracker:
         run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
         self._client.log_text(run_id, header.yaml, "study.yaml")
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
-        self._client.log_text(run_id, _table(header.data.columns, header.data.rows), "split_card.txt")
-        self._client.log_batch(run_id, metrics=_metrics(dict(_numbers("split", header.data.card))))
+        self._client.log_text(run_id, text_table(header.data.columns, header.data.rows), "split_card.txt")
+        self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
         return run_id
 
     def _find(self, run_id: str) -> Run | None:
@@ -281,56 +282,15 @@ def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
-def _outcome_metrics(outcome: Completed, followed: Collection[str]) -> list[object]:
-    """Everything that was measured; of the curves the losses and the ``followed`` metrics."""
-    total = sum(outcome.seconds.values())
-    logged = [
-        *_metrics(outcome.metrics),
-        *_metrics({f"seconds/{stage}": value for stage, value in outcome.seconds.items()}),
-        *_metrics({"seconds/total": total}),
-        *_metrics({f"epochs/{name}": float(value) for name, value in outcome.epochs.items()}),
-    ]
-    for index, values in enumerate(outcome.rounds):
-        logged += _metrics(values, step=index + 1)
-    for point in outcome.curves:
-        named = {
-            f"training/{point.curve}/{name}": value
-            for name, value in point.values.items()
-            if "/" not in name or name in followed
-        }
-        logged += _metrics(named, step=point.step)
-    return logged
-
-
-def _metrics(values: Mapping[str, float], *, step: int = 0) -> list[object]:
+def _logged(measurements: Iterable[Measurement]) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    return [Metric(name, float(value), now, step) for name, value in values.items()]
+    return [Metric(each.name, each.value, now, each.step) for each in measurements]
 
 
-def _numbers(above: str, value: object) -> Iterator[tuple[str, float]]:
-    """Numbers in nested mappings and lists, named by their path; list entries by their ``name``."""
-    if isinstance(value, bool):
-        return
-    if isinstance(value, int | float):
-        yield above, float(value)
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _numbers(f"{above}/{key}", inner)
-    elif isinstance(value, Iterable) and not isinstance(value, str):
-        for inner in value:
-            if isinstance(inner, Mapping) and "name" in inner:
-                yield from _numbers(f"{above}/{inner['name']}", inner)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, *rows]
-    widths = [max((len(line[place]) for line in lines), default=0) for place in range(len(columns))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
-    )
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    return _logged(Measurement(name=name, value=float(value)) for name, value in values.items())
 
 
 def _public(uri: str) -> str:

@@ -255,6 +255,15 @@ def test_donors_keep_the_least_size_themselves(seed: int) -> None:
     assert set(moved) <= {0, 1}
 
 
+def test_filling_moves_no_more_than_what_is_missing() -> None:
+    # 16 and 14 can spare 6 and 4 of the 10 that the third environment lacks.
+    label = [0] * 16 + [1] * 14
+    found, filled = guarded(label, [float(value) for value in range(30)], count=3, needed=10)
+    assert np.bincount(found, minlength=3).tolist() == [10, 10, 10]
+    assert [place for place in range(30) if found[place] != label[place]] == [*range(6), *range(16, 20)]
+    assert filled == 2
+
+
 def test_identification_reports_that_it_filled_an_environment(small: Small) -> None:
     # Without features all environments are alike, and every interaction falls to the first.
     found = identify(

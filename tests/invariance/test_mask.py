@@ -199,6 +199,14 @@ def test_equal_seeds_learn_bitwise_equal_masks(planted_world: PlantedWorld) -> N
     assert not torch.equal(first.learned.mu, other.learned.mu)
 
 
+def test_what_is_learned_carries_no_graph(planted_world: PlantedWorld) -> None:
+    state = learn(planted_world, steps=2)
+    for tensor in (state.mask, state.learned.mu, state.learned.weight, state.learned.bias):
+        assert not tensor.requires_grad
+    assert not planted_world.start.weight.requires_grad
+    assert not planted_world.start.mu.requires_grad
+
+
 def test_learning_leaves_its_start_as_it_was(planted_world: PlantedWorld) -> None:
     before = [tensor.clone() for tensor in (planted_world.start.weight, planted_world.start.bias)]
     learned = learn(planted_world)

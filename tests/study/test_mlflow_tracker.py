@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -377,3 +378,16 @@ def test_artifacts_lie_in_the_workspace_wherever_the_command_was_given(
     go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
     assert list((tmp_path / "cwd").iterdir()) == []
     assert len(list(tracked.artifacts.rglob("config.yaml"))) == 1
+
+
+def test_a_round_whose_numbers_are_not_finite_is_stored_and_logged(
+    spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}
+    rounds = ({"mask/cosine": math.nan, "mask/risk": math.inf, "mask/density": 0.5},)
+    formula.script = {0: Completed(metrics=metrics, rounds=rounds)}
+    go(spec, formula, tracker=tracker, trials=2)
+    record = open_study("toy", tracked).trials()[0]
+    assert isinstance(record.outcome, Completed)
+    assert math.isnan(record.outcome.rounds[0]["mask/cosine"])
+    assert Store(tracked).trials()[0].data.metrics["mask/density"] == 0.5
