@@ -77,7 +77,7 @@ def calibration_step(
     curvature = torch.stack([torch.autograd.grad(part, at, retain_graph=True)[0] for part in slope])
     # A pair of collinear scores and degrees would make the 2 x 2 system singular.
     ridge = 1e-6 * torch.eye(2, device=at.device)
-    newton = torch.linalg.solve_ex(curvature + ridge, slope.detach())[0]
+    newton: Tensor = torch.linalg.solve_ex(curvature + ridge, slope.detach())[0]
     return (at - newton.clamp(-_LONGEST_STEP, _LONGEST_STEP)).detach()
 
 
