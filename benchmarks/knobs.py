@@ -21,8 +21,8 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "mask.sparsity": (0.1, 0.9),
     "mask.irm_weight": (0.1, 1.0, 1000.0),
     "environments.count": (2, 6),
-    "backbone.id_dropout": (0.3, 0.6),
-    "backbone.l2": (0.1, 0.6),
+    "backbone.id_dropout": (0.0, 0.8),
+    "backbone.l2": (0.1, 0.4),
 }
 BRANCH_WEIGHTS = (0.0, 0.5, 1.0)
 
@@ -74,11 +74,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--protocol", choices=["cold_item", "popularity"], default="cold_item")
     parser.add_argument("--content-only", action="store_true", help="no ID embeddings")
+    parser.add_argument("--held-out", action="store_true", help="rank cold items among themselves")
     parser.add_argument("--fusion", choices=["branch", "invariant"], default="branch")
     parser.add_argument("--knob", action="append", choices=[*KNOBS, "fusion.variant_weight"])
     asked = parser.parse_args()
     base = load_spec(Path("studies/movielens.yaml")).config.model_dump()
-    base = merged(base, {"fusion": {"kind": asked.fusion}}) | {"split": {"protocol": asked.protocol}}
+    base = merged(base, {"fusion": {"kind": asked.fusion}})
+    if asked.protocol != base["split"]["protocol"]:
+        base |= {"split": {"protocol": asked.protocol}}
+    if asked.held_out:
+        base = merged(base, {"split": {"ood_candidates": "held_out"}})
     if asked.content_only:
         base = merged(base, {"backbone": {"id_dim": 0}})
     sweep = Sweep(base, range(asked.seeds))

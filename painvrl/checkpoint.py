@@ -30,7 +30,6 @@ from painvrl.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from painvrl.config import TrainConfig
     from painvrl.pipeline import RunResult
     from painvrl.prepare import Prepared
 
@@ -56,7 +55,7 @@ class Checkpoint:
     Attributes:
         path: the folder that it was read from.
         created: when it was saved, ISO 8601 in UTC.
-        settings: the run's configuration as JSON values; :meth:`config` gives it as an object.
+        settings: the run's configuration as JSON values.
         fingerprint: of the configuration.
         data_fingerprint: of the data set that it was trained on.
         trained_on: the parts that it was trained on.
@@ -87,12 +86,6 @@ class Checkpoint:
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
 
-    def config(self) -> TrainConfig:
-        """The configuration as an object (this loads torch)."""
-        from painvrl.config import TrainConfig
-
-        return TrainConfig.model_validate(self.settings)
-
     def recommend(self, user: str, k: int = 10) -> tuple[Recommendation, ...]:
         """The ``k`` items with the best scores that ``user`` has not taken yet, best first.
 
@@ -103,7 +96,7 @@ class Checkpoint:
             k: at least 1.
 
         Raises:
-            ConfigError: the user is unknown, or ``k`` is below 1.
+            ConfigError: the user is unknown or has nothing to be ranked by, or ``k`` is below 1.
         """
         if k < 1:
             raise ConfigError("must be at least 1", key="-k", value=k)
@@ -112,6 +105,13 @@ class Checkpoint:
             example = ", ".join(self.user_ids[:3])
             raise ConfigError(
                 f"{self.path} knows no such user; it has {len(self.user_ids):,}, among them {example}",
+                key="--user",
+                value=user,
+            )
+        if not self.user_vectors[index].any():  # as training leaves users without an interaction
+            raise ConfigError(
+                f"the model was trained on no interaction of this user (trained on: {self.trained_on}), "
+                "so it has no scores to rank items by",
                 key="--user",
                 value=user,
             )

@@ -66,6 +66,11 @@ class TrainConfig(Settings):
                     f"{key} needs planted data, which knows the truth (found data.kind {self.data.kind!r})"
                 )
         if self.environments.assignment == "given" and isinstance(self.data, PlantedConfig):
+            if self.split.protocol != "planted":
+                raise ValueError(
+                    "environments.assignment 'given' needs split.protocol 'planted': OOD rows have no "
+                    f"training environment (found {self.split.protocol!r})"
+                )
             known = len(self.data.spurious_strengths)
             if self.environments.count != known:
                 raise ValueError(

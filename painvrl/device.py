@@ -23,6 +23,7 @@ def select_device(name: str = "auto") -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in available or (index and not index.isdecimal()):
         raise ConfigError("must be auto, cuda, cuda:N, mps or cpu", key="--device", value=name)
-    if not available[kind]:
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available[kind] or int(index or 0) >= count:
         raise ConfigError("this machine has no such device", key="--device", value=name)
     return torch.device(name)

@@ -5,7 +5,7 @@ PainvrlError
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
 │   ├── DataError        a data file or its content
 │   └── StudyError       a study, trial or run that is missing or does not fit
-├── NothingFeasible      the study finished no trial: exit code 3
+├── NothingFeasible      the study has no complete trial: exit code 3
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
     ├── Diverged         a loss or a parameter is no longer finite
     └── EmptyEnvironment an environment kept too few interactions to train on
@@ -52,7 +52,7 @@ class StudyError(UserError):
 
 
 class NothingFeasible(PainvrlError):
-    """No trial of the study finished, so there is no front."""
+    """No trial of the study is complete, so there is no front."""
 
     exit_code = 3
 

@@ -12,6 +12,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealLedger
+from painvrl.data.splits import ColdItemSplit
 from painvrl.evaluation.ranking import evaluate
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, plan_part, prepare_split
@@ -62,8 +63,8 @@ def evaluate_test(
     """Break the seal and score both test parts; the ledger counts it.
 
     Each user's positives of train, of both valid parts and of the other test part are hidden.
-    After a refit on a ``cold_item`` split, held-out items of the valid part are warm; they are no
-    candidates then, or they would push the cold ones out.
+    Where a ``cold_item`` split ranks among held-out items only, those of the valid part are warm after
+    a refit; they are no candidates then, or they would push the cold ones out.
 
     Raises:
         DataError: the ledger cannot be written.
@@ -74,7 +75,9 @@ def evaluate_test(
     metrics: dict[str, float] = {}
     for part, other in ((tests.iid_test, tests.ood_test), (tests.ood_test, tests.iid_test)):
         candidates = part.candidates
-        if result.refit and split.protocol == "cold_item" and part is tests.ood_test:
+        rule = result.config.split
+        among_held_out = isinstance(rule, ColdItemSplit) and rule.ood_candidates == "held_out"
+        if result.refit and among_held_out and part is tests.ood_test:
             candidates = candidates & ~_has_interaction(split.ood_valid)
         scored = replace(part, candidates=candidates)
         plan = plan_part(part.name, scored, [*seen, other.interactions], prepared.evaluation, prepared.device)

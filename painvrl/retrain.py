@@ -19,15 +19,17 @@ import torch
 
 from painvrl.checkpoint import TrainedOn, save_checkpoint, trained_on
 from painvrl.config import TrainConfig
+from painvrl.data.card import SplitCard
 from painvrl.data.seal import SealLedger
-from painvrl.errors import ConfigError, TrialFailure
+from painvrl.errors import ConfigError, StudyError, TrialFailure
 from painvrl.final import TestEvaluation, evaluate_test, refit
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.progress import NullObserver, Observer
-from painvrl.study.mlflow_tracker import tagged_runs
+from painvrl.study.mlflow_tracker import mlflow_tracker, tagged_runs
 from painvrl.study.registry import RegisteredModel, register_model
 from painvrl.study.selection import Selection, select
+from painvrl.study.spec import StudySpec
 from painvrl.study.storage import open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -35,9 +37,12 @@ from painvrl.yamlfile import dump_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which trial of a study to train. ``trial`` and ``run_id`` win over a tag, a tag over ``prefer``."""
+    """Which trial of a study to train. ``trial`` and ``run_id`` win over a tag, a tag over ``prefer``.
 
-    study: str | None = None
+    ``study``: its name or its file's content; ``None`` stands for the only one of the workspace.
+    """
+
+    study: StudySpec | str | None = None
     prefer: str = "knee"
     trial: int | None = None
     run_id: str | None = None
@@ -70,23 +75,28 @@ class TrainReport:
     Attributes:
         config: what was trained, overrides included.
         pick: the trial that was chosen; ``None`` for a configuration file.
+        card: of the split that it was trained on.
         repetition: against the trial's valid metrics; ``None`` without a trial or with another seed.
         metrics: of the valid parts, of the model trained on the train part.
         test: of the sealed parts; ``None`` if they stayed sealed.
         trained_on: what the kept model was trained on.
         checkpoint: its folder.
-        model: its entry in MLflow's registry.
-        seconds: wall time by stage.
+        model: its entry in MLflow's registry; ``None`` if MLflow failed after the training.
+        not_registered: why there is no ``model``.
+        seconds: wall time by stage of the training on the train part, scoring its valid parts
+            included; not of preparing the data, of a refit, of the test parts or of registering.
     """
 
     config: TrainConfig
     pick: Selection | None
+    card: SplitCard
     repetition: Repetition | None
     metrics: Mapping[str, float]
     test: TestEvaluation | None
     trained_on: TrainedOn
     checkpoint: Path
-    model: RegisteredModel
+    model: RegisteredModel | None
+    not_registered: str | None
     seconds: Mapping[str, float]
 
 
@@ -107,7 +117,7 @@ def train_best(
 
     Raises:
         UserError: no such study or trial, two tagged runs, or data that are no longer there.
-        NothingFeasible: the study has no finished trial.
+        NothingFeasible: the study has no complete trial.
     """
     study = open_study(choice.study, workspace)
     tagged: tuple[str, ...] = ()
@@ -165,7 +175,9 @@ def _train(
     study: str | None,
     pick: Selection | None,
 ) -> TrainReport:
+    _check_model_name(label)
     workspace.create()
+    mlflow_tracker(workspace)  # a store that does not answer is said now, and not after the training
     same_seed = options.seed is None or options.seed == config.seed
     if options.seed is not None:
         config = config.model_copy(update={"seed": options.seed})
@@ -182,31 +194,47 @@ def _train(
     test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None
     repetition = compare(pick.metrics, result.metrics) if pick and same_seed else None
     observer.stage("register")
-    model = register_model(
-        checkpoint,
-        name=label,
-        workspace=workspace,
-        study=study,
-        source_run_id=pick.run_id if pick else None,
-        config_yaml=dump_yaml(config),
-        metrics={
-            **result.metrics,
-            **(test.metrics if test else {}),
-            **({"test_reads": float(test.reads)} if test else {}),
-        },
-        tags=_tags(pick, repetition, trained_on(kept)),
-    )
+    model, not_registered = None, None
+    try:
+        model = register_model(
+            checkpoint,
+            name=label,
+            workspace=workspace,
+            study=study,
+            source_run_id=pick.run_id if pick else None,
+            config_yaml=dump_yaml(config),
+            metrics={
+                **result.metrics,
+                **(test.metrics if test else {}),
+                **({"test_reads": float(test.reads)} if test else {}),
+            },
+            tags=_tags(pick, repetition, trained_on(kept)),
+        )
+    except (StudyError, OSError) as error:  # the test parts were read: their metrics must not be lost
+        not_registered = str(error)
     return TrainReport(
         config=config,
         pick=pick,
+        card=prepared.split.card,
         repetition=repetition,
         metrics=result.metrics,
         test=test,
         trained_on=trained_on(kept),
         checkpoint=checkpoint,
         model=model,
+        not_registered=not_registered,
         seconds=result.seconds,
     )
+
+
+def _check_model_name(label: str) -> None:
+    """MLflow's rule, before anything is trained."""
+    if not label.strip() or set(label) & set("/:"):
+        raise ConfigError(
+            "gives the model its name in MLflow, so it must not be blank or hold / or :",
+            key="the file's name",
+            value=label,
+        )
 
 
 def _read_test(

@@ -44,8 +44,6 @@ class FitResult:
     """``best_epoch`` is the epoch (from 1) whose state the model was left in."""
 
     best_epoch: int
-    best_value: float
-    epochs: int
 
 
 Evaluate = Callable[[Tensor, Tensor], Mapping[str, float]]
@@ -77,7 +75,6 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     length = config.max_epochs if epochs is None else epochs
     best_epoch, best_value, best_state = 0, -float("inf"), None
-    epoch = 0
     for epoch in range(1, length + 1):
         total = torch.zeros((), device=model.weight.device)
         steps = 0
@@ -107,7 +104,7 @@ def fit(
             break
     if best_state is not None:
         model.load_state_dict(best_state)
-    return FitResult(best_epoch=best_epoch, best_value=best_value, epochs=epoch)
+    return FitResult(best_epoch=best_epoch)
 
 
 def _losses(model: Backbone, generator: torch.Generator) -> Iterator[Tensor]:

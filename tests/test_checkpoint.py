@@ -12,6 +12,7 @@ import torch
 
 from painvrl import checkpoint as module
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, DataError
 from painvrl.pipeline import RunResult
 from painvrl.prepare import Prepared
@@ -29,7 +30,7 @@ def test_a_checkpoint_gives_back_what_was_saved(
     assert np.array_equal(loaded.user_vectors, tiny_result.user_vectors.numpy())
     assert np.array_equal(loaded.item_vectors, tiny_result.item_vectors.numpy())
     assert np.array_equal(loaded.mask, tiny_result.mask.numpy())
-    assert loaded.config() == tiny_result.config
+    assert TrainConfig.model_validate(loaded.settings) == tiny_result.config
     assert loaded.fingerprint == tiny_result.config.fingerprint()
     assert loaded.data_fingerprint == tiny_prepared.dataset.fingerprint
     assert loaded.metrics == tiny_result.metrics
@@ -189,3 +190,11 @@ def test_tensors_that_share_memory_are_saved_apart(
 def test_the_manifest_lists_a_digest_of_every_other_file(saved: Path) -> None:
     manifest = json.loads((saved / module.MANIFEST).read_text())
     assert set(manifest["files"]) == {path.name for path in saved.iterdir()} - {module.MANIFEST}
+
+
+def test_a_user_the_model_was_not_trained_on_gets_a_sentence_and_no_arbitrary_items(saved: Path) -> None:
+    loaded = load_checkpoint(saved)
+    vectors = loaded.user_vectors.copy()
+    vectors[4] = 0.0
+    with pytest.raises(ConfigError, match=r"^--user: .*trained on no interaction of this user.*'4'\)$"):
+        replace(loaded, user_vectors=vectors).recommend("4")

@@ -9,6 +9,7 @@ from painvrl.errors import ConfigError
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if cuda else 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
 
@@ -46,3 +47,13 @@ def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
     with pytest.raises(ConfigError, match="must be auto, cuda") as error:
         select_device(name)
     assert error.value.key == "--device"
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:7", "mps:1", "cpu:1"])
+def test_a_number_beyond_the_devices_of_the_machine_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    machine(monkeypatch, cuda=True, mps=True)
+    with pytest.raises(ConfigError, match="--device: this machine has no such device") as error:
+        select_device(name)
+    assert error.value.value == name

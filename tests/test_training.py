@@ -151,7 +151,7 @@ class Script:
 def test_early_stopping_restores_the_best_state() -> None:
     script, model = Script([0.1, 0.5, 0.4, 0.3, 0.2]), build()
     result = script.fit(model, max_epochs=10, evaluate_every=2, patience=3)
-    assert result == FitResult(best_epoch=4, best_value=0.5, epochs=10)
+    assert result == FitResult(best_epoch=4)
     users, items = model.user_vectors(), model.item_vectors()
     assert torch.equal(users, script.shown[1][0])
     assert torch.equal(items, script.shown[1][1])
@@ -162,14 +162,14 @@ def test_training_stops_after_patience_evaluations_without_a_better_value() -> N
     script = Script([0.3, 0.5, 0.4, 0.5, 0.9])
     result = script.fit(build(), max_epochs=100, evaluate_every=5, patience=2)
     assert script.epochs == [5, 10, 15, 20]  # the fourth evaluation equals the best; that is not better
-    assert result == FitResult(best_epoch=10, best_value=0.5, epochs=20)
+    assert result == FitResult(best_epoch=10)
 
 
 def test_a_better_value_starts_patience_anew() -> None:
     script = Script([0.3, 0.2, 0.4, 0.3, 0.2])
     result = script.fit(build(), max_epochs=100, evaluate_every=1, patience=2)
     assert script.epochs == [1, 2, 3, 4, 5]
-    assert result == FitResult(best_epoch=3, best_value=0.4, epochs=5)
+    assert result == FitResult(best_epoch=3)
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_cadence() -> None:
@@ -189,14 +189,14 @@ def test_a_refit_trains_exactly_the_asked_epochs() -> None:
     script, model = Script([0.9] + [0.1] * 20), build()
     result = script.fit(model, epochs=9, max_epochs=3, evaluate_every=1, patience=1)
     assert script.epochs == list(range(1, 10))
-    assert result.epochs == result.best_epoch == 9
+    assert result.best_epoch == 9
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
 
 def test_without_an_evaluation_training_goes_to_the_end() -> None:
     model, twin = build(), build()
     result = fit(model, TrainingConfig(max_epochs=4), gen(), evaluate=None, observe=silent)
-    assert result.best_epoch == result.epochs == 4
+    assert result.best_epoch == 4
     fit(twin, TrainingConfig(max_epochs=99), gen(), evaluate=None, observe=silent, epochs=4)
     assert torch.equal(model.user_vectors(), twin.user_vectors())
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from painvrl.study.spec import StudySpec
 
 WorkspaceOption = Annotated[
     Path,
@@ -24,3 +27,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 
 DEFAULT_WORKSPACE = Path("workspace")
+
+
+def named_study(study: str | None) -> StudySpec | str | None:
+    """What ``open_study`` takes: a study's file is read (it may name another storage), a name stays one."""
+    if study is None or Path(study).suffix not in {".yaml", ".yml"}:
+        return study
+    from painvrl.study.spec import load_spec
+
+    return load_spec(Path(study))

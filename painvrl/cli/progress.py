@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from painvrl.cli.render import make_table, number, print_table
+from painvrl.cli.render import number, split_card
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,7 +69,7 @@ class StudyLines:
             return
         verb = "goes on" if event.resumed else "starts"
         with self._spinner.paused():
-            print_table(make_table(event.data.columns, event.data.rows, title="split"))
+            split_card(event.data.columns, event.data.rows)
             for trial in event.reaped:
                 typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
             typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")

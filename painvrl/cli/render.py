@@ -76,6 +76,8 @@ def train_report(report: TrainReport) -> None:
     """Print the pick, whether it repeats, the metrics side by side, and where the model is."""
     if report.pick is not None:
         typer.echo(f"trial {report.pick.trial} of the study: {report.pick.reason}")
+    else:  # of a study's split, the study has printed it
+        split_card(report.card.COLUMNS, report.card.rows())
     _repetition(report)
     trial = {} if report.pick is None else report.pick.metrics
     test = {} if report.test is None else report.test.metrics
@@ -104,7 +106,15 @@ def train_report(report: TrainReport) -> None:
         typer.echo("test parts stay sealed; --test reads them")
     typer.echo(f"seconds: {', '.join(f'{stage} {spent:.1f}' for stage, spent in report.seconds.items())}")
     typer.echo(f"checkpoint: {report.checkpoint}")
-    typer.echo(f"registered model: {report.model.uri}")
+    if report.model is not None:
+        typer.echo(f"registered model: {report.model.uri}")
+    else:
+        typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
+
+
+def split_card(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print what each part of a split holds."""
+    print_table(make_table(columns, rows, title="split"))
 
 
 def recommendations(items: Sequence[Recommendation]) -> None:

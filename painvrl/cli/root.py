@@ -21,7 +21,7 @@ INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option; 3 the study has no finished trial; 130 interrupted, the same command goes on."
+    "option; 3 the study has no complete trial; 130 interrupted (`study run` goes on when called again)."
 )
 
 
@@ -43,8 +43,11 @@ class Guarded(TyperGroup):
         except PainvrlError as error:
             _complain(str(error))
             raise typer.Exit(INTERNAL_ERROR) from None
-        except KeyboardInterrupt:
-            _complain("interrupted; the same command goes on", kind="\npainvrl")
+        except KeyboardInterrupt as interruption:  # with a text where a command can go on
+            _complain(
+                f"interrupted; {str(interruption) or 'the same command starts from the beginning'}",
+                kind="\npainvrl",
+            )
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:  # the last stop: a user gets a line, the log gets the rest
             if isinstance(error, OSError) and error.errno == errno.EPIPE:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, QuietOption, WorkspaceOption
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    WorkspaceOption,
+    named_study,
+)
 
 if TYPE_CHECKING:
     from painvrl.study.storage import StoredStudy
@@ -59,9 +66,12 @@ def run(
     from painvrl.workspace import Workspace
 
     with progress.study_progress(quiet=quiet) as lines:
-        summary = run_study(
-            loaded, Workspace(workspace), select_device(device), trials=trials, progress=lines
-        )
+        try:
+            summary = run_study(
+                loaded, Workspace(workspace), select_device(device), trials=trials, progress=lines
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on") from None
     render.front(summary.front)
     if summary.link:
         typer.echo(summary.link)
@@ -109,14 +119,10 @@ def _open(study: str | None, workspace: Path) -> StoredStudy:
     from painvrl.study.storage import open_study
     from painvrl.workspace import Workspace
 
-    if study is not None and Path(study).suffix in {".yaml", ".yml"}:
-        from painvrl.study.spec import load_spec
-
-        return open_study(load_spec(Path(study)), Workspace(workspace))
-    return open_study(study, Workspace(workspace))
+    return open_study(named_study(study), Workspace(workspace))
 
 
 def _nothing_feasible(study: str) -> Exception:
     from painvrl.errors import NothingFeasible
 
-    return NothingFeasible(f"the study {study!r} has no finished trial")
+    return NothingFeasible(f"the study {study!r} has no complete trial")

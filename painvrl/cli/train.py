@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, WorkspaceOption
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, WorkspaceOption, named_study
 from painvrl.errors import ConfigError
 
 
@@ -34,7 +34,9 @@ def train(
     best: Annotated[bool, typer.Option("--best", help="Train a trial of a study's front.")] = False,
     study: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="With --best: the study; not needed while there is only one."),
+        typer.Option(
+            metavar="STUDY", help="With --best: the study's name or file; not needed while there is only one."
+        ),
     ] = None,
     prefer: Annotated[
         Prefer | None,
@@ -79,7 +81,8 @@ def train(
     )
     with progress.run_progress() as observer:
         if config is None:
-            choice = Choice(study=study, prefer=prefer or Prefer.KNEE, trial=trial, run_id=run)
+            rule = (prefer or Prefer.KNEE).value
+            choice = Choice(study=named_study(study), prefer=rule, trial=trial, run_id=run)
             report = train_best(choice, place, options, observer=observer)
         else:
             from painvrl.config import TrainConfig

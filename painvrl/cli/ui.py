@@ -10,18 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
 from painvrl.errors import ConfigError, PainvrlError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from painvrl.study.spec import StudySpec
     from painvrl.workspace import Workspace
 
 HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
@@ -30,6 +30,13 @@ START_SECONDS = 180.0
 
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Link to this study's front only: its name, or its file if it has a storage.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Open the MLflow UI on the workspace's runs.
@@ -40,19 +47,20 @@ def ui(
     from painvrl.workspace import Workspace
 
     place = Workspace(workspace)
+    only = named_study(study)
     uri = resolve_tracking_uri(place)
     if uri.startswith(("http://", "https://")):
         _need_answer(uri)
         typer.echo(f"the runs are on the server {uri}")
-        for line in _fronts(place, uri):
+        for line in _fronts(place, uri, only):
             typer.echo(line)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
     _need_free(port)
     base = f"http://{HOST}:{port}"
-    with _server(uri, place, port) as server:
-        fronts = _fronts(place, base)  # reads the database itself, while the server starts
+    with _server(_absolute(uri), place, port) as server:
+        fronts = _fronts(place, base, only)  # reads the database itself, while the server starts
         _wait_until_up(server, port, place)
         typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
         for line in fronts:
@@ -63,16 +71,23 @@ def ui(
             server.wait()
 
 
-def _fronts(workspace: Workspace, base: str) -> list[str]:
-    """A line for each study whose front is tracked."""
+def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> list[str]:
+    """A line for each study whose front is tracked, or for ``only`` one."""
     from painvrl.study.mlflow_tracker import front_link
     from painvrl.study.storage import list_studies, open_study
 
-    links = {
-        name: front_link(open_study(name, workspace), workspace, base_url=base)
-        for name in list_studies(workspace)
-    }
+    wanted = list_studies(workspace) if only is None else (only,)
+    studies = [open_study(one, workspace) for one in wanted]
+    links = {study.name: front_link(study, workspace, base_url=base) for study in studies}
     return [f"front of {name}: {link}" for name, link in links.items() if link]
+
+
+def _absolute(uri: str) -> str:
+    """``uri`` for a server that runs in another folder than this process."""
+    scheme, slashes, path = uri.partition(":///")
+    if not slashes or not scheme.startswith("sqlite") or path in ("", ":memory:"):
+        return uri
+    return f"{scheme}:///{Path(path).absolute()}"
 
 
 def _need_answer(uri: str) -> None:

@@ -20,8 +20,9 @@ from painvrl.errors import DataError
 class ArrayCache:
     """A folder of ``.npz`` files, one a key.
 
-    A key is a digest of everything that decides the content, so entries never go stale, and two
-    processes that compute the same entry write the same file; the last one wins.
+    A key digests everything that decides the content: inputs, settings, versions of packages, and
+    for prepared data the layout number that is raised with the code that makes them. So an entry
+    never goes stale, and two processes that compute the same one write the same file; the last wins.
 
     Attributes:
         folder: made at the first write.

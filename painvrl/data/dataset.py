@@ -55,7 +55,8 @@ class Dataset:
         titles: ``I`` titles, for people (the raw id where none is known).
         modalities: by name, in the order in which they are concatenated.
         truth: only for planted data.
-        fingerprint: hex digest of everything above that training can see.
+        fingerprint: hex digest of everything above that training can see; of planted data, of the
+            configuration and the seed that made them.
     """
 
     name: str

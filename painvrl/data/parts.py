@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
@@ -24,14 +23,6 @@ class Part:
     interactions: Interactions
     candidates: Tensor
 
-    def to(self, device: torch.device) -> Part:
-        """The same part on ``device``."""
-        return Part(
-            name=self.name,
-            interactions=self.interactions.to(device),
-            candidates=self.candidates.to(device),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class TestParts:
@@ -48,11 +39,3 @@ class TestParts:
     iid_test: Part
     ood_test: Part
     reads: int
-
-    def to(self, device: torch.device) -> TestParts:
-        """The same parts on ``device``."""
-        return TestParts(
-            iid_test=self.iid_test.to(device),
-            ood_test=self.ood_test.to(device),
-            reads=self.reads,
-        )

@@ -116,18 +116,6 @@ class Split:
     sealed: SealedParts
     card: SplitCard
 
-    def to(self, device: torch.device) -> Split:
-        """The same split with train and valid parts on ``device``; sealed parts stay put."""
-        return Split(
-            protocol=self.protocol,
-            seed=self.seed,
-            train=self.train.to(device),
-            iid_valid=self.iid_valid.to(device),
-            ood_valid=self.ood_valid.to(device),
-            sealed=self.sealed,
-            card=self.card,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:

@@ -26,7 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from painvrl.errors import EmptyEnvironment
+from painvrl.errors import Diverged, EmptyEnvironment
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.model.ultragcn import TrainingData
 from painvrl.settings import Settings
@@ -63,7 +63,8 @@ class Environments:
         moved_share: share of the interactions whose label changed since the round before (1 in
             the first).
         reseeded: environments that the guard had to fill.
-        log_likelihood: mean of the mixture's log-likelihood per fitted interaction, or NaN.
+        log_likelihood: what the mixture gains over the shared model, as the mean log-likelihood of
+            a fitted interaction; NaN where nothing was fitted.
     """
 
     label: Tensor
@@ -75,7 +76,7 @@ class Environments:
 
 
 def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float) -> Tensor:
-    """``[R]``: each restart's negative mean log-likelihood plus its ridge.
+    """``[R]``: each restart's negative mean log-likelihood, relative to the shared model, plus its ridge.
 
     Args:
         tilts: ``[R, E, F]``.
@@ -132,6 +133,7 @@ def identify(
 
     Raises:
         EmptyEnvironment: fewer interactions than environments need.
+        Diverged: the fit is not finite.
     """
     needed = max(2, round(config.min_share * data.n_pairs))
     if config.count * needed > data.n_pairs:
@@ -176,6 +178,8 @@ def _fit(
     with torch.no_grad():
         losses = mixture_loss(tilts, variant, sample, 0.0)
         best = int(losses.argmin())
+    if not bool(torch.isfinite(losses).all()):
+        raise Diverged("the mixture's likelihood is not finite; lower environments.learning_rate")
     return tilts.detach()[best], -float(losses[best])
 
 

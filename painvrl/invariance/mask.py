@@ -244,7 +244,7 @@ def learn_mask(
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
         log.append(torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine]))
-    if not bool(torch.isfinite(mu).all() & torch.isfinite(weight).all()):
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in (mu, weight, bias)):
         raise Diverged("the mask's gates are not finite; lower mask.gate_rate or mask.learning_rate")
     risk, penalty, epsilon, cosine = torch.stack(log[-max(1, config.steps // 4) :]).mean(dim=0).tolist()
     return MaskState(

@@ -4,6 +4,11 @@ What makes a study resumable is here. A finished trial is counted in the storage
 The sampler is seeded anew for every trial from the study's seed and the number of finished
 trials, so that a study that was stopped and resumed tries the points of one that was not (with
 ``nsga2`` only the start-up points: its generations are formed from trial numbers).
+
+A configuration that could not be trained is told as a failed trial, so that everybody who reads the
+study sees what it is. The price: samplers learn nothing from a failed trial. ``tpe`` and ``gp`` keep
+going back to a region that always fails (in a small experiment with all of the last 20 points),
+where a violated constraint would keep them out of it. Leave such a region out of the space.
 """
 
 from __future__ import annotations

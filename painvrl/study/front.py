@@ -31,18 +31,16 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
     return front
 
 
-def hypervolume(values: ArrayLike, reference: ArrayLike | None = None) -> float:
-    """The volume between a reference point and the points, exactly (by slicing).
+def hypervolume(values: ArrayLike) -> float:
+    """The volume between zero, the worst value of every metric, and the points, exactly (by slicing).
 
     Args:
-        values: ``[T, M]``, larger is better. Points that are not finite or not better than the
-            reference everywhere add nothing.
-        reference: ``[M]``; zeros, the worst value of every metric, by default.
+        values: ``[T, M]``, larger is better. Points that are not finite or not positive everywhere
+            add nothing.
     """
     points = _points(values)
-    shifted = points - (0.0 if reference is None else np.asarray(reference, dtype=float))
-    inside = np.isfinite(shifted).all(axis=1) & (shifted > 0).all(axis=1)
-    return _volume(shifted[inside])
+    inside = np.isfinite(points).all(axis=1) & (points > 0).all(axis=1)
+    return _volume(points[inside])
 
 
 def _points(values: ArrayLike) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ class MlflowTracker:
         self._pareto: dict[str, bool] = {}
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
-        """Find the study's run or make it; write anew the runs of trials that are gone."""
+        """Find the study's run or make it; write anew, without curves, the runs of trials that are gone."""
         self._objectives, self._study = header.objectives, header.name
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)

@@ -1,6 +1,6 @@
 """One trial: a configuration is trained, and its valid metrics or its failure come back.
 
-This module knows no Optuna and no MLflow; it is what an executor runs, wherever it runs it.
+This module knows no Optuna and no MLflow.
 """
 
 from __future__ import annotations
@@ -193,9 +193,10 @@ class _Recorder:
 
 def _round_metrics(report: RoundReport) -> dict[str, float]:
     sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(report.environment_sizes)}
-    return {name: float(value) for name, value in sizes.items()} | {
+    told = {name: float(value) for name, value in sizes.items()} | {
         "environments/moved_share": report.moved_share,
         "environments/converged": float(report.converged),
+        "environments/reseeded": float(report.reseeded),
         "mask/density": report.mask_density,
         "mask/sparsity": report.achieved_sparsity,
         "mask/risk": report.risk,
@@ -203,6 +204,9 @@ def _round_metrics(report: RoundReport) -> dict[str, float]:
         "mask/epsilon": report.epsilon,
         "mask/cosine": report.cosine,
     }
+    if not math.isnan(report.log_likelihood):  # assignments that control an experiment have none
+        told["environments/log_likelihood"] = report.log_likelihood
+    return told
 
 
 def _one_line(error: BaseException) -> str:

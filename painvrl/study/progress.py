@@ -21,7 +21,6 @@ class StudyStarted:
     """
 
     study: str
-    objectives: tuple[str, ...]
     wanted: int
     finished: int
     resumed: bool

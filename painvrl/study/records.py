@@ -55,11 +55,6 @@ class TrialRecord:
         return {} if self.outcome is None or isinstance(self.outcome, Failed) else self.outcome.metrics
 
     @property
-    def epochs(self) -> Mapping[str, int]:
-        """The epoch that early stopping chose, by training; empty unless complete."""
-        return {} if self.outcome is None or isinstance(self.outcome, Failed) else self.outcome.epochs
-
-    @property
     def reason(self) -> str | None:
         """Why the trial failed, in a word."""
         return self.outcome.reason if isinstance(self.outcome, Failed) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from pydantic import ValidationError
@@ -12,8 +13,6 @@ from pydantic import ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
-from painvrl.study.executors import Executor
-from painvrl.study.executors.inline import InlineExecutor
 from painvrl.study.lock import study_lock
 from painvrl.study.objective import Failed, Objective, Outcome, TrainingObjective, TrialJob
 from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
@@ -62,7 +61,7 @@ def run_study(
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
-        NothingFeasible: every trial failed.
+        NothingFeasible: there is no complete trial.
         KeyboardInterrupt: the user stopped the study. It is stored so far, and the same call goes on.
     """
     check_spec(spec)
@@ -85,7 +84,6 @@ def run_study(
         _open_tracker(tracker, spec, stored, objective)
         event = StudyStarted(
             study=stored.name,
-            objectives=stored.objectives,
             wanted=wanted,
             finished=desk.finished(),
             resumed=resumed,
@@ -93,16 +91,12 @@ def run_study(
             data=objective.data,
         )
         progress.study_started(event)
-        executor = InlineExecutor(objective, progress.trial_stage)
-        runner = _Runner(stored, desk, executor, tracker, progress, wanted)
+        runner = _Runner(stored, desk, objective, tracker, progress, wanted)
         try:
             runner.run()
-        except KeyboardInterrupt:
-            tracker.close("KILLED")
-            raise
-        except BaseException:
-            with suppress(StudyError):  # the first error is the one to show
-                tracker.close("FAILED")
+        except BaseException as error:
+            with suppress(StudyError):  # the first error, or the interrupt, is the one to show
+                tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = front_table(stored)
         tracker.close("FINISHED" if table.rows else "FAILED", picture=front_picture(table))
@@ -117,7 +111,7 @@ class _Runner:
 
     stored: StoredStudy
     desk: Desk
-    executor: Executor
+    objective: Objective
     tracker: Tracker
     progress: Progress
     wanted: int
@@ -143,14 +137,15 @@ class _Runner:
                 run_id = self.tracker.start(job)
                 if run_id is not None:
                     self.desk.attach_run(job.number, run_id)
-                outcome = self.executor.submit(job).result()
+                outcome = self.objective(job, partial(self.progress.trial_stage, job.number))
             # Told before it is tracked: the storage is the truth, and a tracker can be mended.
             self.desk.tell(asked.number, outcome)
             if isinstance(job, TrialJob):
                 self.tracker.finish(run_id, job, outcome)
         except KeyboardInterrupt:
             self.desk.interrupt(asked.number)
-            self.tracker.kill(run_id)
+            with suppress(StudyError):  # an interrupt stays one
+                self.tracker.kill(run_id)
             raise
         except BaseException:
             self.desk.interrupt(asked.number)
@@ -220,4 +215,4 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, object
 def _nothing_feasible(stored: StoredStudy) -> str:
     failures = status(stored).failures
     last = f"; the last said {failures[-1].reason}: {failures[-1].message}" if failures else ""
-    return f"all {len(failures)} trials of the study {stored.name!r} failed{last}"
+    return f"the study {stored.name!r} has no complete trial: all {len(failures)} failed{last}"

@@ -24,10 +24,7 @@ class IidOnly:
     """What a choice that never looks at OOD data would have got: the best IID metric of all trials."""
 
     trial: int
-    metric: str
     values: Mapping[str, float]
-    metrics: Mapping[str, float]
-    run_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +36,8 @@ class Selection:
         config: what it trained; training it again repeats its metrics.
         point: values of the knobs.
         values: of the objectives. metrics: everything measured on the valid parts.
-        epochs: the epoch that early stopping chose, by training.
         run_id: its MLflow run.
-        reason: why it was chosen, one sentence.
-        on_front: whether no other trial dominates it.
+        reason: why it was chosen, one sentence, and whether another trial dominates it.
         iid_only: what an IID-only choice would have got.
     """
 
@@ -51,10 +46,8 @@ class Selection:
     point: Point
     values: Mapping[str, float]
     metrics: Mapping[str, float]
-    epochs: Mapping[str, int]
     run_id: str | None
     reason: str
-    on_front: bool
     iid_only: IidOnly | None
 
 
@@ -110,17 +103,14 @@ def select(
         reason = f"run {tagged[0]} is tagged selected = true in MLflow, which wins over the rule {prefer!r}"
     else:
         chosen, reason = _by_rule(front, axes_of(study.objectives), study.objectives, prefer)
-    on_front = chosen in front
     return Selection(
         trial=chosen.number,
         config=study.config_of(chosen),
         point=chosen.point,
         values=_named(study, chosen),
         metrics=chosen.metrics,
-        epochs=chosen.epochs,
         run_id=chosen.run_id,
-        reason=reason if on_front else f"{reason} (another trial dominates it)",
-        on_front=on_front,
+        reason=reason if chosen in front else f"{reason} (another trial dominates it)",
         iid_only=iid_only(study, records),
     )
 
@@ -136,13 +126,7 @@ def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | No
     if not candidates:
         return None
     best = max(candidates, key=lambda record: (record.metrics[metric], -record.number))
-    return IidOnly(
-        trial=best.number,
-        metric=metric,
-        values=_named(study, best),
-        metrics=best.metrics,
-        run_id=best.run_id,
-    )
+    return IidOnly(trial=best.number, values=_named(study, best))
 
 
 def axes_of(objectives: Sequence[str]) -> Axes:

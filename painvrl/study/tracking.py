@@ -1,7 +1,8 @@
 """Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
 
 A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes anew what is
-missing. This module loads no MLflow.
+missing, all but the curves of trainings: the storage does not keep them, so the tracker holds their
+only copy. This module loads no MLflow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import quote
 
@@ -117,8 +119,15 @@ class NullTracker:
 
 
 def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
-    """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database."""
-    return override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
+    """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database.
+
+    A relative SQLite path is made absolute, so that it names the same file from every folder.
+    """
+    uri = override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
+    scheme, _, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):
+        return uri
+    return f"{scheme}:///{Path(path).absolute()}"
 
 
 def front_filter(parent_run: str) -> str:

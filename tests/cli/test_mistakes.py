@@ -103,7 +103,7 @@ def test_a_wrong_word_is_a_usage_error(cli: Call, arguments: list[str]) -> None:
         (UserError("is wrong", file="a.yaml"), 2, "error: a.yaml: is wrong\n"),
         (NothingFeasible("nothing"), 3, "error: nothing\n"),
         (PainvrlError("broken"), 1, "error: broken\n"),
-        (KeyboardInterrupt(), 130, "\npainvrl: interrupted; the same command goes on\n"),
+        (KeyboardInterrupt(), 130, "\npainvrl: interrupted; the same command starts from the beginning\n"),
     ],
 )
 def test_every_kind_of_error_has_its_exit_code(

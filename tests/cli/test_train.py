@@ -9,6 +9,8 @@ import pytest
 
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.config import TrainConfig
+from painvrl.errors import StudyError
+from painvrl.study.spec import StudySpec
 from painvrl.study.storage import open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -86,11 +88,15 @@ def test_the_rule_can_be_chosen(cli: Call, workspace: Path) -> None:
 def test_a_tag_in_mlflow_wins_over_the_rule_and_a_number_or_a_run_over_the_tag(
     cli: Call, workspace: Path
 ) -> None:
-    rows = everything(front(cli, workspace))
+    study = front(cli, workspace)
+    rows, on_front = everything(study), [row["trial"] for row in study["rows"]]
     mlflow_client(workspace).set_tag(rows[1]["run_id"], "selected", "true")
     tagged = cli("train", "--best", "--prefer", "ood", "--workspace", workspace).out
-    assert tagged.startswith("trial 1 of the study: ")
-    assert "selected = true" in tagged.splitlines()[0]
+    beaten = "" if rows[1]["trial"] in on_front else " (another trial dominates it)"
+    assert tagged.splitlines()[0] == (
+        f"trial 1 of the study: run {rows[1]['run_id']} is tagged selected = true in MLflow, "
+        f"which wins over the rule 'ood'{beaten}"
+    )
     by_number = cli("train", "--best", "--trial", 2, "--workspace", workspace).out
     assert by_number.startswith("trial 2 of the study: ")
     by_run = cli("train", "--best", "--run", rows[0]["run_id"], "--workspace", workspace).out
@@ -122,7 +128,7 @@ def test_another_seed_claims_no_repetition(cli: Call, workspace: Path) -> None:
     out = cli("train", "--best", "--seed", 5, "--workspace", workspace).out
     assert "another seed means another split" in out
     assert "to the last digit" not in out
-    assert load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints)).config().seed == 5
+    assert load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints)).settings["seed"] == 5
 
 
 def test_metrics_that_do_not_repeat_are_reported_as_such(
@@ -168,6 +174,9 @@ def test_a_configuration_alone_keeps_its_test_parts_sealed(
     sealed = cli("train", path, "--workspace", workspace.root)
     assert sealed.code == 0
     assert "test parts stay sealed" in sealed.out
+    assert sealed.out.startswith("split")
+    parts = [line.split()[0] for line in sealed.out.splitlines()[4:9]]
+    assert parts == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
     assert {len(columns) for columns in table(sealed.out).values()} == {1}
     assert not workspace.test_reads.exists()
     opened = cli("train", path, "--test", "--workspace", workspace.root)
@@ -177,12 +186,12 @@ def test_a_configuration_alone_keeps_its_test_parts_sealed(
 
 
 def test_a_configuration_that_diverges_is_a_mistake_of_the_user(
-    cli: Call, tmp_path: Path, tiny_config: TrainConfig
+    cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig
 ) -> None:
     training = tiny_config.training.model_copy(update={"learning_rate": 1e30})
     path = tmp_path / "plain.yaml"
     path.write_text(dump_yaml(tiny_config.model_copy(update={"training": training})))
-    answer = cli("train", path)
+    answer = cli("train", path, "--workspace", new_workspace)
     assert answer.code == 2
     assert answer.err.startswith("error: ")
     assert "this configuration cannot be trained (diverged)" in answer.err
@@ -201,5 +210,61 @@ def test_the_trial_that_is_trained_is_the_one_that_is_stored(cli: Call, workspac
     study = open_study(None, Workspace(workspace))
     stored = study.config_of(study.trials()[1])
     trained = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
-    assert trained.config() == stored
+    assert TrainConfig.model_validate(trained.settings) == stored
     assert trained.fingerprint == stored.fingerprint()
+
+
+def test_a_store_that_does_not_answer_is_said_before_the_test_parts_are_read(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl import retrain
+
+    def down(*_: object) -> None:
+        raise StudyError("MLflow does not answer as it should: it is down")
+
+    monkeypatch.setattr(retrain, "mlflow_tracker", down)
+    answer = cli("train", "--best", "--workspace", workspace)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: MLflow does not answer as it should: it is down\n"
+    assert not Workspace(workspace).test_reads.exists()
+
+
+def test_a_file_whose_name_is_no_model_name_is_refused_before_the_test_parts_are_read(
+    cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig
+) -> None:
+    path = tmp_path / "a:b.yaml"
+    path.write_text(dump_yaml(tiny_config))
+    answer = cli("train", path, "--test", "--workspace", new_workspace)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith("so it must not be blank or hold / or : (found 'a:b')\n")
+    assert not Workspace(new_workspace).test_reads.exists()
+
+
+def test_a_registry_that_fails_costs_neither_the_test_metrics_nor_the_checkpoint(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl import retrain
+
+    def refuses(*_: object, **__: object) -> None:
+        raise StudyError("MLflow refuses")
+
+    monkeypatch.setattr(retrain, "register_model", refuses)
+    answer = cli("train", "--best", "--workspace", workspace)
+    assert answer.code == 0
+    assert answer.err == "warning: the model is not registered: MLflow refuses\n"
+    assert "registered model" not in answer.out
+    assert {len(columns) for columns in table(answer.out).values()} == {3}, "the test column is there"
+    assert len(Workspace(workspace).test_reads.read_text().splitlines()) == 1
+    assert latest_checkpoint(Workspace(workspace).checkpoints).is_dir()
+
+
+def test_a_study_in_another_storage_is_reached_by_its_file(
+    cli: Call, tmp_path: Path, workspace: Path, tiny_config: TrainConfig, spec_of: Callable[..., StudySpec]
+) -> None:
+    elsewhere = Workspace(workspace).optuna_db.rename(tmp_path / "elsewhere.db")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(spec_of(tiny_config, storage=f"sqlite:///{elsewhere}")))
+    assert cli("train", "--best", "--study", "tiny", "--workspace", workspace).code == 2
+    answer = cli("train", "--best", "--study", path, "--workspace", workspace)
+    assert answer.code == 0
+    assert "repeat the trial's to the last digit" in answer.out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -14,6 +15,14 @@ from typing import Any
 
 import pytest
 
+from painvrl.cli.options import named_study
+from painvrl.config import TrainConfig
+from painvrl.errors import PainvrlError
+from painvrl.study.spec import StudySpec
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+module = importlib.import_module("painvrl.cli.ui")  # the package's attribute of that name is the command
 Call = Callable[..., Any]
 
 
@@ -97,3 +106,48 @@ def test_a_server_that_does_not_start_points_at_its_log(
     assert answer.code == 1
     assert f"its log is {workspace / 'mlflow-server.log'}" in answer.err
     assert "no such server" in (workspace / "mlflow-server.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("uri", "absolute"),
+    [
+        ("sqlite:///x.db", "sqlite:///{here}/x.db"),
+        ("sqlite:///runs/x.db?timeout=5", "sqlite:///{here}/runs/x.db?timeout=5"),
+        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql://host/x", "postgresql://host/x"),
+    ],
+)
+def test_a_relative_database_is_taken_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, absolute: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert module._absolute(uri) == absolute.format(here=tmp_path)
+
+
+def test_the_server_is_told_the_absolute_database(
+    cli: Call, workspace: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def server(uri: str, *_: object) -> None:
+        told.append(uri)
+        raise PainvrlError("enough")
+
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.setattr(module, "_server", server)
+    assert cli("ui", "--port", port, "--workspace", workspace).code == 1
+    assert told == [f"sqlite:///{workspace / 'mlflow.db'}"]
+
+
+def test_a_study_in_another_storage_is_linked_by_its_file(
+    cli: Call, tmp_path: Path, workspace: Path, tiny_config: TrainConfig, spec_of: Callable[..., StudySpec]
+) -> None:
+    elsewhere = Workspace(workspace).optuna_db.rename(tmp_path / "elsewhere.db")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(spec_of(tiny_config, storage=f"sqlite:///{elsewhere}")))
+    place = Workspace(workspace)
+    assert module._fronts(place, "http://ui", None) == []
+    (line,) = module._fronts(place, "http://ui", named_study(str(path)))
+    assert line.startswith("front of tiny: http://ui/#/experiments/")

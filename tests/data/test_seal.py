@@ -110,10 +110,3 @@ def test_readers_at_the_same_time_get_different_numbers(ledger):
 def test_sealed_parts_travel_between_processes(sealed, ledger):
     copied = pickle.loads(pickle.dumps(sealed))
     assert copied.open(ledger, "reader").ood_test.interactions.item.tolist() == [1, 0]
-
-
-def test_opened_parts_move_to_a_device(sealed, ledger):
-    moved = sealed.open(ledger, "reader").to(torch.device("meta"))
-    assert moved.ood_test.interactions.user.device.type == "meta"
-    assert moved.iid_test.candidates.device.type == "meta"
-    assert moved.reads == 1

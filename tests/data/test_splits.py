@@ -334,13 +334,3 @@ def test_a_part_that_would_be_empty_is_reported_by_name(config, make_dataset):
     tiny = make_dataset(n_users=3, n_items=8, n_rows=12, planted_share=0.4)
     with pytest.raises(ConfigError, match=r"split.*(leaves iid_valid without|leave)"):
         make_split(tiny, config.model_copy(update={"iid_share": 0.01}), seed=0)
-
-
-def test_to_moves_train_and_valid_and_leaves_the_seal(dataset):
-    split = make_split(dataset, PopularitySplit(), seed=0)
-    moved = split.to(torch.device("meta"))
-    assert moved.train.user.device.type == "meta"
-    assert moved.iid_valid.interactions.item.device.type == "meta"
-    assert moved.ood_valid.candidates.device.type == "meta"
-    assert moved.sealed is split.sealed
-    assert moved.card == split.card

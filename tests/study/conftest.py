@@ -207,19 +207,6 @@ def go(workspace: Workspace) -> Go:
     return runner
 
 
-@pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with tables and nothing in them."""
-    from painvrl.study.mlflow_tracker import mlflow_calls
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with mlflow_calls("sqlite"):
-        from mlflow.tracking import MlflowClient
-
-        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def tracked(workspace: Workspace, empty_mlflow: Path) -> Workspace:
     """The workspace, with an empty MLflow store."""
@@ -252,7 +239,7 @@ def record_of(
     state = TrialState.FAILED if outcome else TrialState.RUNNING
     values = None
     if isinstance(metrics, Mapping):
-        outcome = Completed(metrics=metrics, epochs={"pretrain": 10 + number})
+        outcome = Completed(metrics=metrics)
         state, values = TrialState.COMPLETE, tuple(metrics[name] for name in objectives)
     return TrialRecord(
         number=number,

@@ -110,10 +110,5 @@ def test_the_hypervolume_of_a_grid_is_known() -> None:
     assert hypervolume([[1, 1, 2], [2, 1, 1], [1, 2, 1]]) == 4.0
 
 
-def test_the_reference_moves_the_volume() -> None:
-    assert hypervolume([[2.0, 3.0]], reference=[1.0, 1.0]) == 2.0
-    assert hypervolume([[2.0, 3.0], [0.5, 9.0]], reference=[1.0, 1.0]) == 2.0
-
-
 def test_points_that_are_not_finite_add_no_volume() -> None:
     assert hypervolume([[1.0, 2.0], [np.inf, 3.0], [np.nan, 4.0]]) == 2.0

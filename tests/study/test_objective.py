@@ -57,6 +57,18 @@ def test_rounds_are_reported_as_numbers(
     assert (told["mask/epsilon"], told["mask/cosine"]) == (report.epsilon, report.cosine)
     assert told["environments/moved_share"] == report.moved_share
     assert told["environments/converged"] == float(report.converged)
+    assert told["environments/reseeded"] == report.reseeded
+    assert told["environments/log_likelihood"] == report.log_likelihood
+
+
+def test_a_control_assignment_has_no_likelihood_to_report(
+    objective: TrainingObjective, tiny_config: TrainConfig, tiny_result: RunResult
+) -> None:
+    control = apply(tiny_config, {"environments.assignment": "random"})
+    outcomes = [outcome_of(objective, config) for config in (tiny_config, control)]
+    learned, random = [outcome.rounds[0] for outcome in outcomes if isinstance(outcome, Completed)]
+    assert set(learned) - set(random) == {"environments/log_likelihood"}
+    assert all(math.isfinite(value) for value in random.values())
 
 
 def test_curves_hold_loss_and_metrics_by_epoch(

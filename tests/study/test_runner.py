@@ -112,6 +112,22 @@ def test_an_interrupt_closes_everything_and_comes_out(
     assert states == [TrialState.COMPLETE, TrialState.INTERRUPTED]
 
 
+@pytest.mark.parametrize("method", ["kill", "close"])
+def test_an_interrupt_stays_one_when_the_tracker_is_down(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise StudyError("MLflow does not answer")
+
+    tracker = NullTracker()
+    monkeypatch.setattr(tracker, method, down)
+    formula.script = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        go(spec, formula, tracker=tracker)
+    states = [record.state for record in open_study("toy", workspace).trials()]
+    assert states == [TrialState.COMPLETE, TrialState.INTERRUPTED]
+
+
 def test_failed_trials_are_recorded_counted_and_passed_over(
     go: Go, spec: StudySpec, formula: Any, diary: Any
 ) -> None:
@@ -135,7 +151,7 @@ def test_a_study_without_a_complete_trial_is_not_feasible(
     go: Go, spec: StudySpec, formula: Any, diary: Any
 ) -> None:
     formula.script = {place: Failed(reason="diverged", message="the loss is nan") for place in range(4)}
-    with pytest.raises(NothingFeasible, match=r"all 4 trials .*diverged: the loss is nan"):
+    with pytest.raises(NothingFeasible, match=r"no complete trial: all 4 failed; .*the loss is nan"):
         go(spec, formula, diary=diary)
     assert diary.events[-1] == ("close", "FAILED")
 

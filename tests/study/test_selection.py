@@ -37,8 +37,9 @@ def test_trials_off_the_front_are_never_picked_by_a_rule(plane: Plane) -> None:
         (0.1, 0.1), (0.3, 0.2), (0.2, 0.3), (0.29, 0.2), Failed(reason="diverged", message="no"), None
     )
     for prefer in PREFERENCES:
-        assert select(study, prefer=prefer).trial in {1, 2}
-        assert select(study, prefer=prefer).on_front
+        pick = select(study, prefer=prefer)
+        assert pick.trial in {1, 2}
+        assert "dominates" not in pick.reason
 
 
 def test_iid_and_ood_take_the_ends(plane: Plane) -> None:
@@ -81,7 +82,7 @@ def test_every_rule_picks_from_the_front_whatever_its_shape(
 ) -> None:
     pick = select(plane(*points), prefer=prefer)
     chosen = points[pick.trial]
-    assert pick.on_front
+    assert "dominates" not in pick.reason
     assert not any(other != chosen and other[0] >= chosen[0] and other[1] >= chosen[1] for other in points)
     if prefer == "iid":
         assert chosen[0] == max(iid for iid, _ in points)
@@ -145,7 +146,6 @@ def test_a_number_or_a_run_names_any_complete_trial(plane: Plane) -> None:
     study = plane((0.1, 0.1), (0.3, 0.2))
     by_number, by_run = select(study, trial=0), select(study, run_id="run-0")
     assert by_number.trial == by_run.trial == 0
-    assert not by_number.on_front
     assert by_number.reason == "trial 0 was asked for by its number (another trial dominates it)"
     assert "run run-0 was asked for" in by_run.reason
 
@@ -204,7 +204,7 @@ def test_a_pick_carries_what_training_it_again_needs(plane: Plane) -> None:
     assert pick.config == study.config_of(study.records[1])
     assert pick.config.mask.sparsity == pick.point["mask.sparsity"] == 0.01
     assert pick.values == pick.metrics == {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
-    assert (pick.run_id, pick.epochs) == ("run-1", {"pretrain": 11})
+    assert pick.run_id == "run-1"
 
 
 def test_every_pick_says_what_iid_alone_would_have_got(plane: Plane) -> None:
@@ -212,7 +212,7 @@ def test_every_pick_says_what_iid_alone_would_have_got(plane: Plane) -> None:
     for request_ in ({"prefer": "ood"}, {"trial": 3}, {"tagged": ["run-0"]}):
         alone = select(study, **request_).iid_only
         assert alone is not None
-        assert (alone.trial, alone.metric, alone.run_id) == (1, "iid/ndcg_at_20", "run-1")
+        assert alone.trial == 1
         assert alone.values == {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
 
 

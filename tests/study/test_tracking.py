@@ -20,6 +20,27 @@ def test_an_option_wins_over_the_environment_and_that_over_the_workspace(
     assert resolve_tracking_uri(workspace, "sqlite:////x.db") == "sqlite:////x.db"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sqlite:///x.db", "sqlite:///{here}/x.db"),
+        ("sqlite:///runs/x.db?timeout=9", "sqlite:///{here}/runs/x.db?timeout=9"),
+        ("sqlite+pysqlite:///x.db", "sqlite+pysqlite:///{here}/x.db"),
+        ("sqlite:////folder/x.db", "sqlite:////folder/x.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite://", "sqlite://"),
+        ("postgresql:///runs", "postgresql:///runs"),
+    ],
+)
+def test_a_relative_database_is_the_same_file_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    expected = meant.format(here=tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert resolve_tracking_uri(Workspace(tmp_path / "w")) == expected
+    assert resolve_tracking_uri(Workspace(tmp_path / "w"), given) == expected
+
+
 def test_the_link_asks_for_exactly_the_front_in_the_order_of_a_metric() -> None:
     link = front_url("http://127.0.0.1:5000/", "3", "abc", "ood/ndcg_at_20")
     page, _, query = urlsplit(link).fragment.partition("?")

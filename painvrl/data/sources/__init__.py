@@ -1,7 +1,8 @@
 """Readers of data sets: MovieLens, the user's own table, planted data.
 
 The only code that opens data files. Prepared data (after all filters, before any split) are
-cached under a digest of the configuration, the packages and the content of every named file.
+cached under a digest of the configuration, the packages, a layout number and the content of every
+named file.
 Relative paths in a configuration are taken from the current directory.
 """
 
@@ -26,6 +27,8 @@ from painvrl.data.sources.table import ItemTable as ItemTable
 from painvrl.data.sources.table import TableConfig as TableConfig
 from painvrl.data.sources.table import read_table_source
 from painvrl.data.sources.text import encoder_id
+
+_LAYOUT = 1  # raise it when the readers, the filters or the stored arrays give something else than before
 
 DataConfig = Annotated[MovieLensConfig | TableConfig | PlantedConfig, Field(discriminator="kind")]
 
@@ -61,7 +64,7 @@ def _key(config: MovieLensConfig | TableConfig) -> str:
 
     A file that cannot be read has no digest; its reader then says what is wrong with it.
     """
-    packages = [f"painvrl=={painvrl.__version__}"]
+    packages = [f"painvrl=={painvrl.__version__}", f"layout {_LAYOUT}"]
     if isinstance(config, MovieLensConfig):
         packages.append(movielens_version())
     if config.uses_text:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.data.sources.tabular import as_ids, column, id_column, listing, read_table, resolve
+from painvrl.data.sources.tabular import (
+    as_ids,
+    column,
+    id_column,
+    listing,
+    read_table,
+    require_distinct,
+    require_ids,
+    resolve,
+)
 from painvrl.errors import DataError
 from painvrl.settings import Settings
 
@@ -196,18 +205,17 @@ def _checked(ids: np.ndarray, values: np.ndarray, source: ModalityFile, where: s
             key=f"{where}.values",
             value=f"{len(values)} rows",
         )
+    if ids.dtype.kind == "f":
+        require_ids(~np.isfinite(ids), file=source.path, key=f"{where}.key", value=source.key)
     if ids.dtype.kind == "S":
-        ids = np.char.decode(ids, "utf-8")
+        try:
+            ids = np.char.decode(ids, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                "ids that are bytes must be UTF-8", file=source.path, key=f"{where}.key", value=source.key
+            ) from error
     ids = as_ids(ids)
-    distinct, counts = np.unique(ids, return_counts=True)
-    if len(distinct) < len(ids):
-        raise DataError(
-            f"{int((counts > 1).sum())} item ids occur more than once; the first is "
-            f"{distinct[counts > 1][0]}",
-            file=source.path,
-            key=f"{where}.key",
-            value=source.key,
-        )
+    require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
         matrix = values.reshape(len(ids), -1).astype(np.float32)
     wrong = ~np.isfinite(matrix).all(axis=1)

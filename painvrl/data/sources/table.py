@@ -13,8 +13,14 @@ from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
-from painvrl.data.sources.tabular import column, id_column, number_column, read_table, time_column
-from painvrl.errors import DataError
+from painvrl.data.sources.tabular import (
+    column,
+    id_column,
+    number_column,
+    read_table,
+    require_distinct,
+    time_column,
+)
 from painvrl.settings import Settings
 
 
@@ -106,14 +112,7 @@ def _describe(table: ItemTable | None) -> ItemDescriptions:
     where = "data.item_table"
     frame = read_table(table.path, key=f"{where}.path")
     ids = id_column(frame, table.key, file=table.path, key=f"{where}.key")
-    distinct, counts = np.unique(ids, return_counts=True)
-    if len(distinct) < len(ids):
-        raise DataError(
-            f"{int((counts > 1).sum())} items have several rows; the first is {distinct[counts > 1][0]}",
-            file=table.path,
-            key=f"{where}.key",
-            value=table.key,
-        )
+    require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
 
     def texts_of(name: str, key: str) -> list[str]:
         series = column(frame, name, file=table.path, key=f"{where}.{key}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +46,10 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
     kind = suffixes[-1] if suffixes else ""
     try:
         if kind in _CSV_SEPARATORS:
-            frame = pd.read_csv(file, sep=_CSV_SEPARATORS[kind], low_memory=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                # index_col: else the first column of rows with a field too many becomes the index.
+                frame = pd.read_csv(file, sep=_CSV_SEPARATORS[kind], index_col=False, low_memory=False)
         elif kind == ".parquet":
             frame = pd.read_parquet(file)
         else:
@@ -54,7 +59,10 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
                 key=key,
                 value=file.name,
             )
-    except (OSError, ValueError) as error:  # parser, encoding and Arrow errors are ValueErrors
+    except pd.errors.ParserWarning as error:
+        raise DataError("the rows must not have more fields than the header", file=path, key=key) from error
+    # Parser, encoding and Arrow errors are ValueErrors; the other two come from a damaged .gz.
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {_first_line(error)}", file=path, key=key) from error
     if frame.empty:
         raise DataError("holds no row", file=path, key=key)
@@ -85,15 +93,40 @@ def id_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.nda
         DataError: there is no such column, or an id is missing.
     """
     series = column(frame, name, file=file, key=key)
-    missing = series.isna().to_numpy()
+    require_ids(series.isna().to_numpy(), file=file, key=key, value=name)
+    return as_ids(series.to_numpy())
+
+
+def require_ids(missing: np.ndarray, *, file: Path, key: str, value: str) -> None:
+    """Refuse a column of ids some of which are ``missing`` (``[rows]`` bool).
+
+    Raises:
+        DataError: the first such row is named.
+    """
     if missing.any():
         raise DataError(
             f"{missing.sum()} rows have no id; the first is row {int(missing.argmax()) + 1}",
             file=file,
             key=key,
-            value=name,
+            value=value,
         )
-    return as_ids(series.to_numpy())
+
+
+def require_distinct(ids: np.ndarray, *, file: Path, key: str, value: str) -> None:
+    """Refuse item ids that repeat.
+
+    Raises:
+        DataError: the first such id is named.
+    """
+    distinct, counts = np.unique(ids, return_counts=True)
+    repeated = distinct[counts > 1]
+    if len(repeated):
+        raise DataError(
+            f"{len(repeated)} item ids occur more than once; the first is {repeated[0]}",
+            file=file,
+            key=key,
+            value=value,
+        )
 
 
 def number_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.ndarray:

@@ -178,3 +178,12 @@ def test_the_whole_of_movielens_is_encoded_once(tmp_path):
     start = time.process_time()
     assert_same(fresh, load(MovieLensConfig(), cache_dir=tmp_path, seed=0))
     assert time.process_time() - start < 2.0
+
+
+def test_another_layout_of_the_prepared_data_prepares_them_again(
+    config, reads, fake_encoder, tmp_path, monkeypatch
+):
+    load(config, cache_dir=tmp_path / "cache", seed=0)
+    monkeypatch.setattr(sources, "_LAYOUT", sources._LAYOUT + 1)
+    load(config, cache_dir=tmp_path / "cache", seed=0)
+    assert len(reads) == 2

@@ -228,3 +228,20 @@ def test_texts_and_ragged_lists_are_no_features(tmp_path):
 def test_a_table_of_ids_alone_has_no_features(tmp_path):
     (tmp_path / "l.csv").write_text("ids\n7\n")
     fails("no column beside the ids", tmp_path / "l.csv", values=None)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_an_id_that_is_no_number_is_reported_with_its_row(tmp_path, missing):
+    np.savez(tmp_path / "l.npz", ids=np.array([7.0, 3.0, missing]), look=VALUES)
+    fails(
+        r"l\.npz: data\.files\.look\.key: 1 rows have no id; the first is row 3 \(found 'ids'\)",
+        tmp_path / "l.npz",
+    )
+
+
+def test_ids_that_are_bytes_of_another_encoding_are_refused(tmp_path):
+    np.savez(tmp_path / "l.npz", ids=np.array([b"a", b"\xff\xfe", b"c"]), look=VALUES)
+    fails(
+        r"l\.npz: data\.files\.look\.key: ids that are bytes must be UTF-8 \(found 'ids'\)",
+        tmp_path / "l.npz",
+    )

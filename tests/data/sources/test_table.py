@@ -205,7 +205,7 @@ def test_features_that_are_nan_are_named(read):
 def test_items_described_twice_are_named(read):
     pd.DataFrame({"id": [10, 11, 10], "name": ["a", "b", "c"]}).to_csv("items.csv", index=False)
     with pytest.raises(
-        DataError, match=r"^items\.csv: data\.item_table\.key: 1 items .*first is 10 \(found 'id'\)"
+        DataError, match=r"^items\.csv: data\.item_table\.key: 1 item ids .*first is 10 \(found 'id'\)"
     ):
         read(item_table={"path": "items.csv", "key": "id", "title": "name"})
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from painvrl.errors import DataError
 
 FRAME = pd.DataFrame({"id": [3, 1], "x": [0.5, 1.5], "name": ["a", "b"]})
 FILE = Path("some.csv")
+GZIPPED = gzip.compress("".join(f"{i},{i * i}\n" for i in range(2000)).encode(), mtime=0)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.parquet", "T.CSV"])
@@ -48,6 +50,8 @@ def test_a_folder_is_no_file(tmp_path):
         ("t.csv", b'a,b\n1,2\n1,2,3\n"'),
         ("t.csv", b"a,b\n\xff\xfe,1\n"),
         ("t.csv.gz", b"no gzip"),
+        ("t.csv.gz", GZIPPED[: len(GZIPPED) // 2]),
+        ("t.csv.gz", GZIPPED[:20] + bytes(20) + GZIPPED[40:]),
     ],
 )
 def test_an_unreadable_file_is_reported_in_one_line(tmp_path, name, content):
@@ -124,3 +128,18 @@ def test_times_are_numbers_or_dates():
     assert time_column(frame, "d", file=FILE, key="k").tolist() == [86400.0, 30.0]
     with pytest.raises(DataError, match=r"data\.time: the column must hold numbers or ISO 8601 dates"):
         time_column(frame, "bad", file=FILE, key="data.time")
+
+
+def test_a_comma_at_the_end_of_every_row_shifts_no_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,x\n3,0.5,\n1,1.5,\n")
+    pd.testing.assert_frame_equal(read_table(path, key="k"), FRAME[["id", "x"]])
+
+
+@pytest.mark.parametrize("rows", ["3,0.5,9\n1,1.5,8\n", "3,0.5,9\n1,1.5\n"])
+def test_a_field_too_many_is_refused_with_file_and_rule(tmp_path, rows):
+    path = tmp_path / "t.csv"
+    path.write_text(f"id,x\n{rows}")
+    with pytest.raises(DataError) as caught:
+        read_table(path, key="data.path")
+    assert str(caught.value) == f"{path}: data.path: the rows must not have more fields than the header"
