@@ -44,7 +44,10 @@ class Sweep:
         self._data: dict[int, Prepared] = {}
 
     def measure(self, knob: str, level: str, change: dict[str, Any], weights: Sequence[float] = ()) -> None:
-        """Add a row; with ``weights``, one for each variant weight from one training."""
+        """Add a row; with ``weights``, one for each variant weight from one training.
+
+        Differences are to the base, those of variant weights to the first weight.
+        """
         ends: dict[str, tuple[list[float], list[float]]] = {}
         for seed in self.seeds:
             settings = TrainConfig.model_validate(merged(self.base, change) | {"seed": seed})
@@ -56,13 +59,15 @@ class Sweep:
                 iid, ood = ends.setdefault(shown, ([], []))
                 iid.append(outcome.metrics["iid/ndcg_at_20"])
                 ood.append(outcome.metrics["ood/ndcg_at_20"])
+        first = next(iter(ends.values()))
+        self._reference = self._reference or first
+        compared = first if weights else self._reference
         for shown, (iid, ood) in ends.items():
-            self._reference = self._reference or (iid, ood)
             gaps = [
                 ""
                 if values is reference
                 else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*paired_interval(values, reference))
-                for values, reference in zip((iid, ood), self._reference, strict=True)
+                for values, reference in zip((iid, ood), compared, strict=True)
             ]
             self.rows.append([knob, shown, mean_and_spread(iid), mean_and_spread(ood), *gaps])
             print(self.rows[-1], flush=True)
@@ -90,14 +95,17 @@ def main() -> None:
     sweep.measure("base", "", {})
     wanted = asked.knob or [*KNOBS, "fusion.variant_weight"]
     if "fusion.variant_weight" in wanted and asked.fusion == "branch":
-        sweep.measure("fusion.variant_weight", "", nested("fusion.variant_weight", 1.0), BRANCH_WEIGHTS)
+        # A branch has something to give where the mask closes much.
+        for sparsity in (base["mask"]["sparsity"], 0.9):
+            change = merged(nested("fusion.variant_weight", 1.0), nested("mask.sparsity", sparsity))
+            sweep.measure(f"variant weight, sparsity {sparsity:g}", "", change, BRANCH_WEIGHTS)
     for knob in (knob for knob in KNOBS if knob in wanted):
         for level in KNOBS[knob]:
             sweep.measure(knob, f"{level:g}", nested(knob, level))
     print_table(
         f"MovieLens, {asked.protocol}, {asked.fusion}{', content only' if asked.content_only else ''}, "
         f"{asked.seeds} seeds, valid NDCG@20",
-        ["knob", "level", "IID", "OOD", "IID - base, paired 95%", "OOD - base, paired 95%"],
+        ["knob", "level", "IID", "OOD", "IID difference, paired 95%", "OOD difference, paired 95%"],
         sweep.rows,
     )
 
