@@ -1,0 +1,58 @@
+"""A data set comes back from the cache as it went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from painvrl.data.cache import ArrayCache
+from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.interactions import Interactions
+from painvrl.data.sources.prepared import load_dataset, store_dataset
+
+
+def dataset(user_ids: np.ndarray) -> Dataset:
+    return Dataset(
+        name="shop",
+        interactions=Interactions(
+            user=torch.tensor([0, 1, 1]), item=torch.tensor([1, 0, 1]), n_users=2, n_items=2
+        ),
+        user_ids=user_ids,
+        item_ids=np.array([7, 9]),
+        titles=("Amélie", ""),
+        modalities={
+            "image": Modality(
+                values=torch.tensor([[0.1, -2.0], [0.0, 0.0]]), present=torch.tensor([True, False])
+            )
+        },
+        fingerprint="f00d",
+    )
+
+
+@pytest.mark.parametrize("ids", [np.array([3, 5]), np.array(["ann", "bob\0"])])
+def test_a_stored_data_set_comes_back_whole(tmp_path: Path, ids: np.ndarray) -> None:
+    cache, stored = ArrayCache(tmp_path), dataset(ids)
+    store_dataset(cache, "key", stored)
+    loaded = load_dataset(cache, "key")
+    assert loaded is not None
+    assert torch.equal(loaded.interactions.user, stored.interactions.user)
+    assert torch.equal(loaded.interactions.item, stored.interactions.item)
+    assert (loaded.interactions.n_users, loaded.interactions.n_items) == (2, 2)
+    assert loaded.item_ids.tolist() == [7, 9]
+    assert loaded.titles == stored.titles
+    assert (loaded.name, loaded.fingerprint) == ("shop", "f00d")
+    assert torch.equal(loaded.modalities["image"].values, stored.modalities["image"].values)
+    assert torch.equal(loaded.modalities["image"].present, stored.modalities["image"].present)
+
+
+def test_what_was_not_stored_is_not_there(tmp_path: Path) -> None:
+    assert load_dataset(ArrayCache(tmp_path), "key") is None
+
+
+def test_an_entry_that_lacks_an_array_is_not_there(tmp_path: Path) -> None:
+    cache = ArrayCache(tmp_path)
+    cache.store("key", {"user": np.array([0])})
+    assert load_dataset(cache, "key") is None
