@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 
 # Before anything imports torch, mlflow or a tokenizer; subprocesses inherit it.
 os.environ.update(
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from painvrl.prepare import Prepared
 
 torch.set_num_threads(1)
+# A suite that a script starts in the background inherits an ignored SIGINT, and so would every
+# process that a Ctrl-C test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 
