@@ -102,9 +102,9 @@ def test_readers_at_the_same_time_get_different_numbers(ledger):
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda index: ledger.record("abc", reader=str(index)), range(200)))
     assert sorted(numbers) == list(range(1, 201))
-    assert {json.loads(line)["reader"] for line in ledger.path.read_text().splitlines()} == {
-        str(index) for index in range(200)
-    }
+    # A writer that sees another's line before its newline closes it first: an empty line, no loss.
+    lines = [line for line in ledger.path.read_text().splitlines() if line]
+    assert {json.loads(line)["reader"] for line in lines} == {str(index) for index in range(200)}
 
 
 def test_sealed_parts_travel_between_processes(sealed, ledger):
