@@ -21,6 +21,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, top_hits
+from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.environments import (
     EnvironmentConfig,
     FitSample,
@@ -31,7 +32,7 @@ from painvrl.invariance.environments import (
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
 from painvrl.invariance.pareto import balance
-from painvrl.invariance.risks import empirical_risk, freeze, group_pairs, group_risks, score
+from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
 from painvrl.model.fusion import weighted_branch
 from painvrl.model.losses import GramianLoss, SampledLoss
@@ -118,7 +119,7 @@ def on_meta(thing: T) -> T:
     return thing
 
 
-USERS, ITEMS, FEATURES, WIDTH, ENVIRONMENTS = 6, 8, 5, 3, 2
+USERS, ITEMS, FEATURES, WIDTH, ENVIRONMENTS = 6, 8, 5, 3, 3
 
 
 def gen() -> torch.Generator:
@@ -223,7 +224,7 @@ def test_a_calibration_step_stays_on_the_device(guard: Guard) -> None:
 
 def test_an_identification_step_stays_on_the_device(data: TrainingData, guard: Guard) -> None:
     tilts = meta(3, ENVIRONMENTS, FEATURES).requires_grad_()
-    sample = FitSample(weights=meta(USERS, ITEMS), row=data.pairs.user, item=data.pairs.item)
+    sample = FitSample(weights=meta(USERS, ITEMS), pairs=data.pairs)
     optimizer = torch.optim.Adam([tilts])
     mixture_loss(tilts, meta(ITEMS, FEATURES), sample, 1e-4).sum().backward()
     optimizer.step()
@@ -254,12 +255,14 @@ def test_a_gate_step_stays_on_the_device(
     config = MaskConfig.model_validate({"balancer": balancer, "penalty": penalty})
     frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
     at = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
+    plan = plan_contrasts("sketched", ENVIRONMENTS, frozen.user_content)
     draw = Draw(
         noise=torch.randn(FEATURES, generator=gen()).to(META),
         sigma=0.5,
         half=torch.randint(2, (data.n_pairs,), generator=gen()).to(META),
+        contrasts=draw_contrasts(plan, gen()).float().to(META),
     )
-    taken = gate_step(at, draw, labels(data), ENVIRONMENTS, frozen, config, 1e-5)
+    taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5)
     for tensor in (taken.balance.direction, taken.balance.epsilon, taken.balance.cosine, taken.risk):
         assert tensor.device == META
     assert taken.balance.direction.shape == (FEATURES,)
@@ -271,14 +274,6 @@ def test_learning_a_mask_reads_nothing_back_before_its_last_step(data: TrainingD
     with pytest.raises(ReadBack):  # whether the gates are finite
         learn_mask(start, labels(data), ENVIRONMENTS, frozen, MaskConfig(steps=4), projection_l2=0.0, seed=0)
     assert guard.updates == 4 * 2
-
-
-def test_risks_of_groups_stay_on_the_device(data: TrainingData, guard: Guard) -> None:
-    frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
-    scored = score(meta(FEATURES), meta(FEATURES, WIDTH), meta(WIDTH), frozen)
-    groups = group_pairs(labels(data), 4, data)
-    assert group_risks(scored, frozen, groups).shape == (4,)
-    assert empirical_risk(scored, frozen).device == META
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ ones too; a mixture likelihood does not. One shared, calibrated model is tilted 
 
 and ``-mean log sum_e p_e(i | u) / E`` is minimised in the tilts ``w_e``. The shares are equal: with
 learned ones, one environment swallows the rest wherever the features say little. The shared part
-is frozen, so ``log Z_e(u) = log( sum_i A_ui exp(w_e . v_i) )`` is one matrix product for
-all environments and restarts together. The tilts carry no item ID embeddings, or they would
-cluster by popularity.
+is frozen, so the normaliser ``Z_e(u) = sum_i A_ui exp(w_e . v_i)`` is one matrix product for
+all environments and restarts together, and ``sum_e exp(w_e . v_i) / Z_e(u)`` is the dot product of two
+vectors of width ``E``: no tensor of the fit has a row a pair and a column an environment. The tilts
+carry no item ID embeddings, or they would cluster by popularity.
 
 Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``R``
 restarts, ``S`` users that the fit sees.
@@ -26,8 +27,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged, EmptyEnvironment
 from painvrl.invariance.shared_model import SharedModel
+from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.ultragcn import TrainingData
 from painvrl.settings import Settings
 
@@ -85,29 +88,28 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
         ridge: weight of ``|w|^2``.
     """
     restarts, n_environments, width = tilts.shape
-    tilt = variant @ tilts.reshape(-1, width).T  # [I, R E]
-    log_tilted = _log_tilted(tilt, sample).view(-1, restarts, n_environments)
-    log_mixture = torch.logsumexp(log_tilted, dim=2) - math.log(n_environments)
-    return -log_mixture.mean(dim=0) + ridge * tilts.square().sum(dim=(1, 2))
+    lifted = _lifted(variant @ tilts.reshape(-1, width).T)  # [I, R E]
+    normaliser = (sample.weights @ lifted).clamp_min(1e-30)  # [S, R E]
+    numerators = lifted.unflatten(1, (restarts, n_environments)).unbind(1)
+    shares = normaliser.reciprocal().unflatten(1, (restarts, n_environments)).unbind(1)
+    mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
+    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log() - math.log(n_environments)
+    return -log_mixture.mean(dim=1) + ridge * tilts.square().sum(dim=(1, 2))
+
+
+def _lifted(tilt: Tensor) -> Tensor:
+    """``exp(tilt)`` of each column of ``[I, C]``, scaled so that its largest entry is 1."""
+    return (tilt - tilt.amax(dim=0)).exp()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSample:
     """What a fit sees: ``weights`` ``[S, I]`` are the shared model's probabilities of the fitted
-    users, ``row`` ``[n]`` and ``item`` ``[n]`` their interactions.
+    users, ``pairs`` their interactions, whose users are rows of ``weights``.
     """
 
     weights: Tensor
-    row: Tensor
-    item: Tensor
-
-
-def _log_tilted(tilt: Tensor, sample: FitSample) -> Tensor:
-    """``[n, C]``: ``log p_c(i | u) - log p_0(i | u)`` of the sample's pairs for tilts ``[I, C]``."""
-    top = tilt.amax(dim=0)
-    normaliser = top + (sample.weights @ (tilt - top).exp()).clamp_min(1e-30).log()  # [S, C]
-    embedding = torch.nn.functional.embedding
-    return embedding(sample.item, tilt) - embedding(sample.row, normaliser)
+    pairs: Pairs
 
 
 def identify(
@@ -192,14 +194,15 @@ def _fit_sample(
     pairs = data.pairs
     if budget >= n_users:
         users = torch.arange(n_users, device=data.warm.device)
-        return FitSample(weights=shared.probabilities(users), row=pairs.user, item=pairs.item)
+        return FitSample(weights=shared.probabilities(users), pairs=pairs)
     users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
     row = torch.full((n_users,), -1, device=data.warm.device)
     row[users] = torch.arange(budget, device=data.warm.device)
     inside = row[pairs.user] >= 0
-    return FitSample(
-        weights=shared.probabilities(users), row=row[pairs.user[inside]], item=pairs.item[inside]
+    fitted = Interactions(
+        user=row[pairs.user[inside]], item=pairs.item[inside], n_users=budget, n_items=n_items
     )
+    return FitSample(weights=shared.probabilities(users), pairs=sort_pairs(fitted))
 
 
 @torch.no_grad()
@@ -209,14 +212,13 @@ def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: T
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
     """
     tilt = variant @ tilts.T
-    top = tilt.amax(dim=0)
-    lifted = (tilt - top).exp()
+    lifted = _lifted(tilt)
     users = torch.arange(data.user_degree.shape[0], device=variant.device)
     normaliser = torch.cat(
         [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(1024)]
     )
     pairs = data.pairs
-    return tilt[pairs.item] - top - normaliser[pairs.user]
+    return tilt[pairs.item] - tilt.amax(dim=0) - normaliser[pairs.user]
 
 
 def _with_least_size(label: Tensor, log_posterior: Tensor, needed: int) -> tuple[Tensor, int]:

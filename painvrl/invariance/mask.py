@@ -16,17 +16,17 @@ from pydantic import Field
 from torch import Tensor
 
 from painvrl.errors import Diverged
+from painvrl.invariance.contrasts import (
+    ContrastKind,
+    ContrastPlan,
+    contrast_gradients,
+    draw_contrasts,
+    plan_contrasts,
+    weigh_halves,
+)
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
-from painvrl.invariance.risks import (
-    Frozen,
-    Groups,
-    Scored,
-    empirical_risk,
-    group_gradients,
-    group_pairs,
-    score,
-)
+from painvrl.invariance.risks import Frozen, Scored, empirical_risk, score
 from painvrl.rng import generator
 from painvrl.settings import Settings
 
@@ -37,7 +37,8 @@ class MaskConfig(Settings):
     """How the mask is learned.
 
     ``sparsity``: share of gates that end closed. ``irm_weight``: ``lambda``, the wanted ratio of the
-    penalty's descent to the risk's. ``source``: ``learned``; ``ones`` keeps every feature (all
+    penalty's descent to the risk's. ``contrasts``: how the penalty sees the environments
+    (:mod:`painvrl.invariance.contrasts`). ``source``: ``learned``; ``ones`` keeps every feature (all
     features); ``given`` takes the data set's own mask (planted data only); ``half`` fixes m = 1/2.
     """
 
@@ -46,6 +47,7 @@ class MaskConfig(Settings):
     irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
     penalty: Penalty = "gradient_variance"
+    contrasts: ContrastKind = "sketched"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)
     learning_rate: float = Field(default=0.02, gt=0)
@@ -83,7 +85,9 @@ class MaskState:
     cosine: float
 
 
-def invariance_penalty(gradients: Tensor, gates: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
+def invariance_penalty(
+    gradients: Tensor, gates: Tensor, penalty: Penalty, scale: float
+) -> tuple[Tensor, Tensor]:
     """The variance over environments of the gradients on ``W``, and its naive estimate.
 
     A variance of noisy gradients is mostly noise. Each environment's interactions are cut into two
@@ -91,20 +95,19 @@ def invariance_penalty(gradients: Tensor, gates: Tensor, penalty: Penalty) -> tu
     its mean, whatever the noise: it is zero for random labels.
 
     Args:
-        gradients: ``[2 E, F, k]``; rows ``2 e`` and ``2 e + 1`` are the halves of environment ``e``.
+        gradients: ``[2, F, C]``, the contrasts of each half (:mod:`painvrl.invariance.contrasts`).
         gates: ``[F]``; ``gradient_variance`` weighs each feature's variance with its gate.
         penalty: ``gradient_variance`` (HRM's form) or ``iga`` (without the gates).
+        scale: the contrasts' own.
 
     Returns:
         ``P``, which may be negative, and the mean square of the halves' deviations, a positive
         scale to compare it with.
     """
-    first, second = gradients[0::2], gradients[1::2]
-    first = first - first.mean(dim=0)
-    second = second - second.mean(dim=0)
+    first, second = gradients
     weight = gates if penalty == "gradient_variance" else torch.ones_like(gates)
-    unbiased = ((first * second).mean(dim=0).sum(dim=1) * weight).sum()
-    naive = ((first.square() + second.square()).mean(dim=0).sum(dim=1) * weight).sum() / 2
+    unbiased = scale * ((first * second).sum(dim=1) * weight).sum()
+    naive = scale * ((first.square() + second.square()).sum(dim=1) * weight).sum() / 2
     return unbiased, naive
 
 
@@ -115,11 +118,13 @@ class Draw:
     Attributes:
         noise: ``[F]`` from N(0, 1). sigma: how much of it the gates see.
         half: ``[N]`` of 0 and 1, which half of its environment each pair falls in.
+        contrasts: ``[B, E]``.
     """
 
     noise: Tensor
     sigma: float
     half: Tensor
+    contrasts: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +147,7 @@ def gate_step(
     at: Gated,
     draw: Draw,
     label: Tensor,
-    n_environments: int,
+    plan: ContrastPlan,
     frozen: Frozen,
     config: MaskConfig,
     projection_l2: float,
@@ -153,7 +158,7 @@ def gate_step(
         at: the parameters.
         draw: the step's randomness.
         label: ``[N]`` environments of the training pairs.
-        n_environments: ``E``.
+        plan: which columns see which contrast.
         frozen: the features and the pretrained parts.
         config: penalty, balancer and IRM weight.
         projection_l2: weight of ``|W|^2`` beside the risk.
@@ -167,8 +172,9 @@ def gate_step(
         objective, (mu, weight, bias), retain_graph=need_penalty
     )
     if need_penalty:
-        groups = group_pairs(2 * label + draw.half, 2 * n_environments, frozen.data)
-        penalty, penalty_mu = _penalty_gradient(mu, scored, frozen, groups, config.penalty)
+        halves = weigh_halves(label, draw.half, draw.contrasts, frozen)
+        gradients = contrast_gradients(scored, frozen, halves, plan)
+        penalty, penalty_mu = _penalty_gradient(mu, scored, gradients, config.penalty, plan.scale)
     else:
         penalty, penalty_mu = torch.zeros_like(risk), torch.zeros_like(risk_mu)
     return GateStep(
@@ -183,14 +189,13 @@ def gate_step(
 
 
 def _penalty_gradient(
-    mu: Tensor, scored: Scored, frozen: Frozen, groups: Groups, kind: Penalty
+    mu: Tensor, scored: Scored, gradients: Tensor, kind: Penalty, scale: float
 ) -> tuple[Tensor, Tensor]:
     """``P`` and the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
-    gradients = group_gradients(scored, frozen, groups)
-    penalty, naive = invariance_penalty(gradients, scored.gates, kind)
+    penalty, naive = invariance_penalty(gradients, scored.gates, kind, scale)
     (slope,) = torch.autograd.grad(penalty, mu)
-    scale = torch.maximum(penalty, _PENALTY_FLOOR * naive).detach().clamp_min(1e-30)
-    return penalty, torch.where(penalty.detach() > 0, slope / scale, 0.0)
+    size = torch.maximum(penalty, _PENALTY_FLOOR * naive).detach().clamp_min(1e-30)
+    return penalty, torch.where(penalty.detach() > 0, slope / size, 0.0)
 
 
 def learn_mask(
@@ -212,7 +217,7 @@ def learn_mask(
         frozen: the features and the pretrained parts.
         config: knobs.
         projection_l2: the backbone's.
-        seed: of the gates' noise and the halves.
+        seed: of the gates' noise, the halves and the contrasts.
 
     Raises:
         Diverged: a parameter is not finite at the end.
@@ -222,17 +227,19 @@ def learn_mask(
     mu, weight, bias = (tensor.detach().clone() for tensor in (start.mu, start.weight, start.bias))
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
+    plan = plan_contrasts(config.contrasts, n_environments, frozen.user_content)
     log: list[Tensor] = []
     for step in range(config.steps):
         progress = step / max(1, config.steps - 1)
         sigma = config.sigma + (config.final_sigma - config.sigma) * progress
         noise = torch.randn(width, generator=draws).to(device, non_blocking=True)
         half = torch.randint(2, (n_pairs,), generator=draws).to(device, non_blocking=True)
+        contrasts = draw_contrasts(plan, draws).to(weight.dtype).to(device, non_blocking=True)
         taken = gate_step(
             Gated(mu=mu, weight=weight, bias=bias),
-            Draw(noise=noise, sigma=sigma, half=half),
+            Draw(noise=noise, sigma=sigma, half=half, contrasts=contrasts),
             label,
-            n_environments,
+            plan,
             frozen,
             config,
             projection_l2,

@@ -15,7 +15,7 @@ from painvrl.data.features import FeatureConfig, build_features
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.invariance.mask import Gated
-from painvrl.invariance.risks import Frozen, Groups, Scored, freeze, group_pairs, score
+from painvrl.invariance.risks import Frozen, Scored, freeze, score
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone, BackboneConfig, TrainingData, training_data
 from painvrl.training import TrainingConfig, fit
@@ -58,9 +58,6 @@ class World:
 
     def labels(self, n_groups: int, seed: int = 0) -> Tensor:
         return torch.randint(n_groups, (self.n_pairs,), generator=torch.Generator().manual_seed(seed))
-
-    def groups(self, label: Tensor, n_groups: int) -> Groups:
-        return _double(group_pairs(label, n_groups, self.data))
 
     def scored(self, gates: Tensor, weight: Tensor | None = None) -> Scored:
         return score(gates, self.weight if weight is None else weight, self.bias, self.frozen)

@@ -139,7 +139,7 @@ def test_large_tilts_stay_finite(small: Small) -> None:
 def test_a_fit_within_its_budget_sees_every_pair(small: Small) -> None:
     sample = small.sample()
     assert sample.weights.shape == (small.n_users, small.n_items)
-    assert list(zip(sample.row.tolist(), sample.item.tolist(), strict=True)) == small.pairs
+    assert list(zip(sample.pairs.user.tolist(), sample.pairs.item.tolist(), strict=True)) == small.pairs
 
 
 def test_a_fit_beyond_its_budget_sees_all_pairs_of_some_users(small: Small) -> None:
@@ -149,7 +149,8 @@ def test_a_fit_beyond_its_budget_sees_all_pairs_of_some_users(small: Small) -> N
     everyone = small.shared.probabilities(torch.arange(small.n_users))
     users = [int((everyone == row).all(dim=1).nonzero()) for row in sample.weights]
     assert len(set(users)) == 4
-    found = [(users[row], item) for row, item in zip(sample.row.tolist(), sample.item.tolist(), strict=True)]
+    listed = zip(sample.pairs.user.tolist(), sample.pairs.item.tolist(), strict=True)
+    found = [(users[row], item) for row, item in listed]
     assert found == [pair for pair in small.pairs if pair[0] in users]
 
 

@@ -5,111 +5,42 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from painvrl.invariance.risks import empirical_risk, freeze, group_gradients, group_risks, score
+from painvrl.invariance.risks import empirical_risk, freeze, score
 from painvrl.model.losses import gramian_loss
 
 if TYPE_CHECKING:
     from conftest import World
 
 A0 = 0.3
-GROUPS = (1, 2, 5)
 
 
 def some_gates() -> torch.Tensor:
     return torch.tensor([1.0, 0.0, 0.3, 0.7, 0.5], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("n_groups", GROUPS)
-def test_group_risks_equal_the_loop_over_pairs(world: World, n_groups: int) -> None:
-    label, gates = world.labels(n_groups), some_gates()
-    risks = group_risks(world.scored(gates), world.frozen, world.groups(label, n_groups))
-    slow = world.slow_risks(label.tolist(), n_groups, gates, world.weight, world.bias)
-    torch.testing.assert_close(risks, torch.stack(slow), rtol=1e-6, atol=1e-8)
+def test_the_risk_equals_the_loop_over_pairs(world: World) -> None:
+    gates = some_gates()
+    (slow,) = world.slow_risks([0] * world.n_pairs, 1, gates, world.weight, world.bias)
+    torch.testing.assert_close(empirical_risk(world.scored(gates), world.frozen), slow, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("n_groups", GROUPS)
-def test_group_risks_add_up_to_the_whole_loss(world: World, n_groups: int) -> None:
-    label, scored = world.labels(n_groups, seed=3), world.scored(some_gates())
-    groups = world.groups(label, n_groups)
-    sizes = torch.tensor([int((label == group).sum()) for group in range(n_groups)])
-    total = (sizes * group_risks(scored, world.frozen, groups)).sum()
-    # The same scores through the backbone's own loss, which has no groups.
+@pytest.mark.parametrize("n_groups", [1, 2, 5])
+def test_the_loops_over_groups_add_up_to_the_whole_loss(world: World, n_groups: int) -> None:
+    # What `slow_risks` calls a group's risk is the method's: weighed with its size it adds up to the
+    # backbone's own loss, which has no groups.
+    label = world.labels(n_groups, seed=3)
+    sizes = torch.bincount(label, minlength=n_groups)
+    slow = world.slow_risks(label.tolist(), n_groups, some_gates(), world.weight, world.bias)
     content = (world.features * some_gates()) @ world.weight + world.bias
     items = torch.cat([world.frozen.item_id, content], dim=1)
     positive = torch.stack([world.frozen.users[u] @ items[i] for u, i in world.listed])
     whole = gramian_loss(positive, world.frozen.users, items, world.data.warm, A0)
-    torch.testing.assert_close(total / world.n_pairs, whole, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(empirical_risk(scored, world.frozen), whole)
-
-
-@pytest.mark.parametrize("n_groups", GROUPS)
-def test_group_gradients_equal_autograd_of_the_loop(world: World, n_groups: int) -> None:
-    label, gates = world.labels(n_groups, seed=1), some_gates()
-    gradients = group_gradients(world.scored(gates), world.frozen, world.groups(label, n_groups))
-    weight = world.weight.clone().requires_grad_()
-    slow = world.slow_risks(label.tolist(), n_groups, gates, weight, world.bias)
-    for group, risk in enumerate(slow):
-        (expected,) = torch.autograd.grad(risk, weight, retain_graph=True)
-        torch.testing.assert_close(gradients[group], expected, rtol=1e-6, atol=1e-8)
-
-
-def test_group_gradients_are_differentiable_in_the_gates(world: World) -> None:
-    # Through the factor in front and through the scores: against autograd twice over the loop.
-    label, n_groups = world.labels(3, seed=2), 3
-    groups = world.groups(label, n_groups)
-    probe = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    gates = some_gates().requires_grad_()
-    fast = group_gradients(world.scored(gates), world.frozen, groups)
-    (found,) = torch.autograd.grad((fast * probe).sum(), gates)
-    weight = world.weight.clone().requires_grad_()
-    slow = world.slow_risks(label.tolist(), n_groups, gates, weight, world.bias)
-    total = torch.zeros((), dtype=torch.float64)
-    for group, risk in enumerate(slow):
-        (gradient,) = torch.autograd.grad(risk, weight, create_graph=True)
-        total = total + (gradient * probe[group]).sum()
-    (expected,) = torch.autograd.grad(total, gates)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
-
-
-def test_group_gradients_add_up_to_the_gradient_of_the_empirical_risk(world: World) -> None:
-    label, gates = world.labels(4, seed=5), some_gates()
-    weight = world.weight.clone().requires_grad_()
-    risk = empirical_risk(world.scored(gates, weight), world.frozen)
-    (whole,) = torch.autograd.grad(risk, weight)
-    groups = world.groups(label, 4)
-    parts = group_gradients(world.scored(gates), world.frozen, groups)
-    sizes = torch.bincount(label, minlength=4)
-    torch.testing.assert_close(
-        (sizes[:, None, None] * parts).sum(dim=0) / world.n_pairs, whole, rtol=1e-6, atol=1e-8
-    )
-
-
-def test_relabelling_permutes_risks_and_gradients(world: World) -> None:
-    label, gates, order = world.labels(4, seed=6), some_gates(), torch.tensor([2, 0, 3, 1])
-    scored = world.scored(gates)
-    groups, renamed = world.groups(label, 4), world.groups(order[label], 4)
-    torch.testing.assert_close(
-        group_risks(scored, world.frozen, renamed)[order], group_risks(scored, world.frozen, groups)
-    )
-    torch.testing.assert_close(
-        group_gradients(scored, world.frozen, renamed)[order],
-        group_gradients(scored, world.frozen, groups),
-    )
-
-
-def test_an_empty_group_has_risk_and_gradient_zero(world: World) -> None:
-    label, gates = world.labels(2), some_gates()
-    groups = world.groups(2 * label, 4)  # groups 1 and 3 are empty
-    scored = world.scored(gates)
-    assert group_risks(scored, world.frozen, groups)[[1, 3]].tolist() == [0.0, 0.0]
-    gradients = group_gradients(scored, world.frozen, groups)
-    assert float(gradients[[1, 3]].abs().max()) == 0.0
-    assert float(gradients[[0, 2]].abs().min(dim=0).values.max()) > 0
+    total = (sizes * torch.stack(slow)).sum() / world.n_pairs
+    torch.testing.assert_close(total, whole, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(empirical_risk(world.scored(some_gates()), world.frozen), whole)
 
 
 def test_the_features_of_cold_items_enter_no_risk(world: World) -> None:
-    label, gates = world.labels(2), some_gates()
-    groups = world.groups(label, 2)
     features = world.features.clone()
     features[3] += 5.0
     frozen = freeze(
@@ -120,11 +51,9 @@ def test_the_features_of_cold_items_enter_no_risk(world: World) -> None:
         world.frozen.user_content,
         A0,
     )
-    changed = score(gates, world.weight, world.bias, frozen)
-    before = world.scored(gates)
-    assert torch.equal(group_risks(changed, frozen, groups), group_risks(before, world.frozen, groups))
-    torch.testing.assert_close(
-        group_gradients(changed, frozen, groups), group_gradients(before, world.frozen, groups)
+    changed = score(some_gates(), world.weight, world.bias, frozen)
+    assert torch.equal(
+        empirical_risk(changed, frozen), empirical_risk(world.scored(some_gates()), world.frozen)
     )
 
 

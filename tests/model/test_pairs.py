@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
-from painvrl.model.pairs import Pairs, canonical_order, pair_scores, sort_pairs, weighted_rows
+from painvrl.model.pairs import Pairs, canonical_order, half_sums, pair_scores, sort_pairs, weighted_rows
 
 LISTED = ((2, 1), (0, 3), (0, 3), (4, 0), (2, 0), (0, 1))  # users 1 and 3, item 2 have no pair; one twice
 USERS, ITEMS = 5, 4
@@ -90,13 +89,51 @@ def test_vectors_without_columns_score_zero() -> None:
     assert torch.equal(scores, torch.zeros(len(LISTED)))
 
 
-def test_scores_are_differentiable_once_only() -> None:
-    users, items = vectors(2)
-    (slope,) = torch.autograd.grad(
-        pair_scores(users, items, index(LISTED)).square().sum(), users, create_graph=True
+def test_second_gradients_pass_gradcheck() -> None:
+    pairs = index(LISTED)
+    assert torch.autograd.gradgradcheck(lambda u, i: pair_scores(u, i, pairs), vectors(3))
+
+
+def looped_half_sums(weights: Tensor, users: Tensor, half: Tensor, pairs: Pairs) -> Tensor:
+    """The oracle: one pair after the other."""
+    sums = [[torch.zeros_like(users[0]) for _ in range(ITEMS)] for _ in range(2)]
+    for n, (user, item) in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
+        sums[int(half[n])][item] = sums[int(half[n])][item] + weights[n] * users[user]
+    return torch.stack([torch.stack(rows) for rows in sums])
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(listed=listings, width=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_half_sums_and_their_gradient_equal_the_looped_ones(
+    listed: list[tuple[int, int]], width: int, seed: int
+) -> None:
+    pairs, draw = index(listed), torch.Generator().manual_seed(seed)
+    users = vectors(width, seed)[0].detach()
+    weights = torch.randn(len(pairs), generator=draw, dtype=torch.float64).requires_grad_()
+    half = torch.randint(2, (len(pairs),), generator=draw)
+    probe = torch.randn(2, ITEMS, width, generator=draw, dtype=torch.float64)
+    found, wanted = half_sums(weights, users, half, pairs), looped_half_sums(weights, users, half, pairs)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    (slope,) = torch.autograd.grad((found * probe).sum(), weights)
+    (expected,) = torch.autograd.grad((wanted * probe).sum(), weights)
+    torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_operators_know_their_shapes_without_values() -> None:
+    pairs = index(LISTED)
+    users, items = (tensor.detach() for tensor in vectors(3))
+    arguments = (pairs.user, pairs.item, pairs.user_offsets, pairs.item_offsets, pairs.by_item)
+    arguments += (pairs.user_by_item,)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(
+        torch.ops.painvrl.pair_scores.default, (users, items, *arguments), test_utils=checks
     )
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    half = torch.zeros(len(pairs), dtype=torch.long)
+    torch.library.opcheck(
+        torch.ops.painvrl.half_sums.default,
+        (torch.ones(len(pairs)).double(), users, half, *arguments),
+        test_utils=checks,
+    )
 
 
 def test_gradients_flow_where_the_caller_switched_them_off_and_on() -> None:
