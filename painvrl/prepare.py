@@ -17,7 +17,7 @@ from painvrl.data.splits import Split, make_split
 from painvrl.errors import DataError
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
-from painvrl.model.ultragcn import TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
 from painvrl.rng import derive_seed
 
 

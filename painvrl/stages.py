@@ -93,16 +93,15 @@ def train_backbone(
     ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side.
     """
     config, prepared = stages.config, stages.prepared
-    features = prepared.features.matrix
-    copies = gates.shape[0] // features.shape[1]
     backbone = config.backbone
     if base is not None:
         backbone = backbone.model_copy(update={"id_dim": 0})
     model = Backbone(
-        features.repeat(1, copies) * gates,
+        prepared.features.matrix,
         prepared.training,
         backbone,
         generator(config.seed, name, "init"),
+        gates=gates,
         base=base,
         base_id_dim=config.backbone.id_dim if base is not None else 0,
     )

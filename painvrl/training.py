@@ -10,26 +10,45 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from painvrl.compilation import step_function
 from painvrl.errors import Diverged
+from painvrl.model.batches import epoch_of_batches
+from painvrl.model.lazy_adam import LazyAdam
 from painvrl.model.losses import SampledLoss
-from painvrl.model.ultragcn import Backbone
+from painvrl.model.ultragcn import Backbone, Rows
 from painvrl.settings import Settings
 
 
 class TrainingConfig(Settings):
-    """``patience``: evaluations without a better ``watch`` before training stops."""
+    """How long and how fast.
+
+    ``patience``: evaluations without a better ``watch`` before training stops. ``updates``: what a step of
+    the sampled loss updates of the embedding tables, the batch's rows (``lazy``) or all rows by their
+    momentum (``dense``, InvRL's code). ``weight_decay``: L2 of the whole tables as InvRL's code has it; the
+    optimiser adds it in passing, so it needs dense updates. ``compile``: steps go through
+    ``torch.compile``; the results are the same but for rounding.
+    """
 
     max_epochs: int = Field(default=120, ge=1)
     learning_rate: float = Field(default=0.03, gt=0)
     evaluate_every: int = Field(default=10, ge=1)
     patience: int = Field(default=3, ge=1)
     watch: str = Field(default="iid/ndcg_at_20", pattern=r"^(iid|ood)/[a-z_]+_at_[0-9]+$")
+    updates: Literal["lazy", "dense"] = "lazy"
+    weight_decay: float = Field(default=0.0, ge=0)
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _decay_is_dense(self) -> Self:
+        if self.weight_decay > 0 and self.updates == "lazy":
+            raise ValueError(f"weight_decay needs updates 'dense' (found {self.weight_decay} with 'lazy')")
+        return self
 
 
 class CurveObserver(Protocol):
@@ -72,17 +91,15 @@ def fit(
     Raises:
         Diverged: the loss is not finite at an evaluation.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    epochs_of_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
+    steps_of = epochs_of_steps(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
     best_epoch, best_value, best_state = 0, -float("inf"), None
     for epoch in range(1, length + 1):
         total = torch.zeros((), device=model.weight.device)
         steps = 0
-        for loss in _losses(model, generator):
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
+        for loss in steps_of():
+            total += loss
             steps += 1
         if epoch % config.evaluate_every and epoch < length:
             continue
@@ -107,19 +124,76 @@ def fit(
     return FitResult(best_epoch=best_epoch)
 
 
-def _losses(model: Backbone, generator: torch.Generator) -> Iterator[Tensor]:
-    """The loss of each step of one epoch."""
-    loss = model.config.loss
-    if not isinstance(loss, SampledLoss):
-        yield model.full_loss(model.kept_items(generator))
-        return
-    device = model.weight.device
-    warm_items = model.data.warm_items  # cold items must be invisible in training, also as negatives
-    order = torch.randperm(model.data.n_pairs, generator=generator)
-    for rows in order.split(loss.batch_size):
-        draw = torch.randint(warm_items.shape[0], (loss.negatives,), generator=generator)
-        yield model.batch_loss(
-            rows.to(device, non_blocking=True),
-            warm_items[draw.to(device, non_blocking=True)],
-            model.kept_items(generator),
-        )
+Epoch = Callable[[], Iterator[Tensor]]
+"""Takes the steps of one epoch and yields the loss of each, detached."""
+
+
+def _is_lazy(model: Backbone, config: TrainingConfig) -> bool:
+    return isinstance(model.config.loss, SampledLoss) and config.updates == "lazy"
+
+
+def _adam(groups: list[dict[str, object]], config: TrainingConfig, device: torch.device) -> torch.optim.Adam:
+    # One pass over the parameters instead of ten; the `meta` device has no such kernel.
+    return torch.optim.Adam(groups, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
+
+
+def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Epoch:
+    """Every parameter moves in every step."""
+    tables = [model.user_id, model.user_content, model.item_id]
+    projection = [model.weight, model.bias]
+    optimizer = _adam(
+        [{"params": tables, "weight_decay": config.weight_decay}, {"params": projection}],
+        config,
+        model.weight.device,
+    )
+    full_loss = step_function(model.full_loss, compiled=config.compile)
+    batch_loss = step_function(
+        lambda batch: model.batch_loss(batch, model.rows(batch)), compiled=config.compile
+    )
+
+    def losses() -> Iterator[Tensor]:
+        loss = model.config.loss
+        if not isinstance(loss, SampledLoss):
+            yield full_loss(model.kept_items(generator))
+            return
+        device = model.weight.device
+        for batch in epoch_of_batches(model.data, loss, model.config.id_dropout, generator, device):
+            yield batch_loss(batch)
+
+    def epoch() -> Iterator[Tensor]:
+        for loss in losses():
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            yield loss.detach()
+
+    return epoch
+
+
+def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Epoch:
+    """Of the embedding tables only the rows of the batch move."""
+    loss_config, device = model.config.loss, model.weight.device
+    assert isinstance(loss_config, SampledLoss)
+    projection = _adam([{"params": [model.weight, model.bias]}], config, device)
+    tables = LazyAdam([model.user_id, model.user_content, model.item_id], config.learning_rate)
+    batch_loss = step_function(model.batch_loss, compiled=config.compile)
+
+    def epoch() -> Iterator[Tensor]:
+        for batch in epoch_of_batches(model.data, loss_config, model.config.id_dropout, generator, device):
+            touched = model.rows(batch)
+            user_id, user_content, item_id = (
+                rows.detach().requires_grad_()
+                for rows in (touched.user_id, touched.user_content, touched.item_id)
+            )
+            projection.zero_grad(set_to_none=True)
+            loss = batch_loss(batch, Rows(user_id=user_id, user_content=user_content, item_id=item_id))
+            loss.backward()
+            projection.step()
+            index = (batch.users, batch.users, batch.items)
+            tables.step(
+                (places, rows.detach(), torch.zeros_like(rows) if rows.grad is None else rows.grad)
+                for places, rows in zip(index, (user_id, user_content, item_id), strict=True)
+            )
+            yield loss.detach()
+
+    return epoch

@@ -34,9 +34,11 @@ from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_ma
 from painvrl.invariance.pareto import balance
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
+from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fusion import weighted_branch
 from painvrl.model.losses import GramianLoss, SampledLoss
-from painvrl.model.ultragcn import Backbone, BackboneConfig, TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
+from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.training import TrainingConfig, fit
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -136,7 +138,8 @@ def interactions() -> Interactions:
 @pytest.fixture
 def data() -> TrainingData:
     """Indexed on the CPU, as before a training, and then moved."""
-    return on_meta(training_data(interactions(), CPU))
+    there = training_data(interactions(), CPU)
+    return dataclasses.replace(on_meta(there), host=there.host)
 
 
 @pytest.fixture
@@ -182,7 +185,13 @@ def silent(epoch: int, values: Mapping[str, float]) -> None:
 
 @pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
 @pytest.mark.parametrize(
-    "loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=5)], ids=["gramian", "sampled"]
+    "loss",
+    [
+        GramianLoss(),
+        SampledLoss(negatives=4, batch_size=5),
+        SampledLoss(negatives=4, batch_size=5, negatives_per="pair"),
+    ],
+    ids=["gramian", "sampled", "sampled-per-pair"],
 )
 def test_a_training_step_stays_on_the_device(
     data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, base: bool
@@ -194,25 +203,28 @@ def test_a_training_step_stays_on_the_device(
     if isinstance(loss, GramianLoss):
         model.full_loss(kept).backward()
     else:
-        model.batch_loss(torch.arange(4, device=META), torch.arange(4, device=META), kept).backward()
+        (batch, *_) = epoch_of_batches(data, loss, 0.5, gen(), META)
+        model.batch_loss(batch, model.rows(batch)).backward()
     optimizer.step()
     assert guard.updates == 5
     assert model.weight.grad is not None
     assert model.weight.grad.device == META
 
 
+@pytest.mark.parametrize("updates", ["lazy", "dense"])
 @pytest.mark.parametrize(
     ("loss", "steps"),
     [(GramianLoss(), 1), (SampledLoss(negatives=4, batch_size=5), None)],
     ids=["gramian", "sampled"],
 )
 def test_training_reads_nothing_back_before_its_evaluation(
-    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, steps: int | None
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, steps: int | None, updates: str
 ) -> None:
     steps = steps or -(-data.n_pairs // 5)
     model = backbone(data, loss)
+    config = TrainingConfig.model_validate({"evaluate_every": 3, "updates": updates})
     with pytest.raises(ReadBack):  # the loss of the third epoch, at its evaluation
-        fit(model, TrainingConfig(evaluate_every=3), gen(), evaluate=None, observe=silent, epochs=3)
+        fit(model, config, gen(), evaluate=None, observe=silent, epochs=3)
     assert guard.updates == 3 * steps * 5
 
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
+from painvrl.model.batches import Batch
 from painvrl.model.losses import GramianLoss, SampledLoss
-from painvrl.model.ultragcn import Backbone, BackboneConfig, training_data
+from painvrl.model.training_data import training_data
+from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
 from painvrl.training import FitResult, TrainingConfig, fit
 
 LISTED = ((0, 0), (0, 1), (0, 4), (1, 1), (1, 3), (1, 4), (2, 0), (2, 5), (3, 3), (3, 5))
@@ -219,8 +221,8 @@ def test_the_observed_loss_is_the_mean_over_the_steps_of_the_epoch() -> None:
     model, steps, seen = build(loss=SAMPLED), [], []
     whole = model.batch_loss
 
-    def spy(*arguments: Tensor) -> Tensor:
-        loss = whole(*arguments)
+    def spy(batch: Batch, rows: Rows) -> Tensor:
+        loss = whole(batch, rows)
         steps.append(float(loss.detach()))
         return loss
 
@@ -234,23 +236,25 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
     model, batches, drawn, kept = build(loss=SAMPLED, id_dropout=0.5), [], [], []
     whole = model.batch_loss
 
-    def spy(rows: Tensor, negatives: Tensor, seen: Tensor) -> Tensor:
-        batches.append(rows.tolist())
-        drawn.append(negatives.tolist())
-        kept.append(seen.tolist())
-        return whole(rows, negatives, seen)
+    def spy(batch: Batch, rows: Rows) -> Tensor:
+        users, items = batch.users[batch.user].tolist(), batch.items[batch.item].tolist()
+        batches.append(list(zip(users, items, strict=True)))
+        drawn.append(batch.items[batch.negative].tolist())
+        assert batch.kept is not None
+        kept.append(tuple(zip(batch.items.tolist(), batch.kept.tolist(), strict=True)))
+        return whole(batch, rows)
 
     model.batch_loss = spy  # type: ignore[method-assign]
     fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=20)
     assert [len(batch) for batch in batches[:3]] == [4, 4, 2]
     epochs = [list(chain(*batches[start : start + 3])) for start in range(0, 60, 3)]
-    assert all(sorted(epoch) == list(range(len(LISTED))) for epoch in epochs)
+    assert all(sorted(epoch) == sorted(LISTED) for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert all(len(negatives) == SAMPLED.negatives for negatives in drawn)
     counts = np.bincount(list(chain(*drawn)), minlength=ITEMS)
     assert counts[COLD] == 0
     assert counts[[0, 1, 3, 4, 5]].min() > 0.6 * counts.sum() / 5  # uniform over the warm items
-    assert len({tuple(seen) for seen in kept}) > 10  # a fresh draw for every step
+    assert len(set(kept)) > 10  # a fresh draw for every step
 
 
 @pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])

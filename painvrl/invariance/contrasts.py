@@ -121,12 +121,12 @@ def weigh_halves(label: Tensor, half: Tensor, contrasts: Tensor, frozen: Frozen)
     # A row a group: its weights, in the columns of its half.
     sides = table.T.view(n_environments, 2, 1, count) * torch.eye(2, device=table.device)[:, :, None]
     by_user = weighted_rows(
-        sides.reshape(2 * n_environments, 2 * count), group, ones, frozen.data.pairs.user_offsets
+        sides.reshape(2 * n_environments, 2 * count), group, ones, frozen.pairs.user_offsets
     )
     return Halves(
         half=half,
         weights=table[:, group],
-        user_weights=by_user.T / frozen.data.user_degree.clamp_min(1),
+        user_weights=by_user.T / frozen.user_degree.clamp_min(1),
     )
 
 
@@ -139,7 +139,7 @@ def contrast_gradients(scored: Scored, frozen: Frozen, halves: Halves, plan: Con
     a0, features = frozen.all_pairs_weight, frozen.features
     slope = -2 * (1 - scored.scores) - 2 * a0 * scored.scores  # [N] d l / d s of a pair's own part
     pulled = [
-        half_sums(slope * weights, users, halves.half, frozen.data.pairs)
+        half_sums(slope * weights, users, halves.half, frozen.pairs)
         for weights, users in zip(halves.weights, plan.users, strict=True)
     ]
     own = torch.cat([*(block for side in zip(*pulled, strict=True) for block in side), scored.content], dim=1)

@@ -31,7 +31,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged, EmptyEnvironment
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
-from painvrl.model.ultragcn import TrainingData
+from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
 
 

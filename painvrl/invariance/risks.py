@@ -12,8 +12,10 @@ The last term gives each of a user's interactions an equal share of the user's a
 ``sum_g n_g R_g`` over any partition is the whole loss, and interactions with random labels are
 exchangeable (which makes the penalty's estimate exactly unbiased).
 
-Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``k`` content width, ``D``
-width of the score vectors.
+Cold items enter no risk: everything here is about the warm ones.
+
+Shape letters: ``U`` users, ``I`` warm items, ``N`` interactions, ``F`` features, ``d`` ID width, ``k``
+content width, ``D`` width of the score vectors.
 """
 
 from __future__ import annotations
@@ -24,37 +26,44 @@ import torch
 from torch import Tensor
 
 from painvrl.model.losses import pointwise_gramian
-from painvrl.model.pairs import pair_scores
-from painvrl.model.ultragcn import TrainingData
+from painvrl.model.pairs import Pairs, pair_scores
+from painvrl.model.training_data import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """What stays at the pretrained values while the mask is learned.
+    """What stays at the pretrained values while the mask is learned, and what follows from it alone.
 
     Attributes:
-        data: the training part.
+        pairs: the training pairs; items numbered among the warm ones.
+        user_degree: ``[U]``.
         features: ``[I, F]``.
-        user_id, item_id: ``[U, d]``, ``[I, d]``; cold items have zero rows.
-        user_content: ``[U, k]``.
+        users: ``[U, D]``: ID part, then content part.
+        item_id: ``[I, d]``.
         id_scores: ``[N]`` scores of the pairs' ID parts.
-        id_reach: ``[F, d]`` ``f' q``, constant over the steps.
+        id_reach: ``[F, d]`` ``f' q``.
+        id_energy: 0-dim, the sum of the squared ID scores of all pairs.
+        id_pull: ``[I, k]`` the half gradient of the sum of all squared scores on ``h`` at ``h = 0``.
+        content_gram: ``[k, k]`` of the users' content part.
         all_pairs_weight: ``a0``.
     """
 
-    data: TrainingData
+    pairs: Pairs
+    user_degree: Tensor
     features: Tensor
-    user_id: Tensor
+    users: Tensor
     item_id: Tensor
-    user_content: Tensor
     id_scores: Tensor
     id_reach: Tensor
+    id_energy: Tensor
+    id_pull: Tensor
+    content_gram: Tensor
     all_pairs_weight: float
 
     @property
-    def users(self) -> Tensor:
-        """``[U, D]``."""
-        return torch.cat([self.user_id, self.user_content], dim=1)
+    def user_content(self) -> Tensor:
+        """``[U, k]``."""
+        return self.users[:, self.item_id.shape[1] :]
 
 
 def freeze(
@@ -65,19 +74,25 @@ def freeze(
     user_content: Tensor,
     all_pairs_weight: float,
 ) -> Frozen:
-    """Detach the pretrained vectors and score the pairs' ID parts once.
+    """Detach the pretrained vectors (``[U, d]``, ``[I, d]``, ``[U, k]``) and keep the warm items' rows.
 
-    Rows of users and ID rows of items without a training interaction become zeros.
+    Rows of users without a training interaction become zeros.
     """
-    user_id, item_id = (user_id * data.active[:, None]).detach(), (item_id * data.warm[:, None]).detach()
+    users = (torch.cat([user_id, user_content], dim=1) * data.active[:, None]).detach()
+    item_id, features = data.warm_rows(item_id.detach()), data.warm_rows(features)
+    width = item_id.shape[1]
+    gram = users.T @ users
     return Frozen(
-        data=data,
+        pairs=data.warm_pairs,
+        user_degree=data.user_degree,
         features=features,
-        user_id=user_id,
+        users=users,
         item_id=item_id,
-        user_content=(user_content * data.active[:, None]).detach(),
-        id_scores=pair_scores(user_id, item_id, data.pairs),
+        id_scores=pair_scores(users[:, :width], item_id, data.warm_pairs),
         id_reach=features.T @ item_id,
+        id_energy=(gram[:width, :width] * (item_id.T @ item_id)).sum(),
+        id_pull=item_id @ gram[:width, width:],
+        content_gram=gram[width:, width:],
         all_pairs_weight=all_pairs_weight,
     )
 
@@ -88,32 +103,29 @@ class Scored:
 
     Attributes:
         gates: ``[F]``.
-        content: ``[I, k]`` the content part of warm items, zeros for cold ones.
+        content: ``[I, k]``.
         scores: ``[N]`` of the pairs.
-        gram: ``[D, D]`` ``Y'Y`` over warm items.
     """
 
     gates: Tensor
     content: Tensor
     scores: Tensor
-    gram: Tensor
 
 
 def score(gates: Tensor, weight: Tensor, bias: Tensor, frozen: Frozen) -> Scored:
     """Score the pairs with ``h = (gates * f) W + bias``, for ``gates`` ``[F]`` and ``W`` ``[F, k]``."""
-    content = (frozen.features @ (gates[:, None] * weight) + bias) * frozen.data.warm[:, None]
-    items = torch.cat([frozen.item_id, content], dim=1)
+    content = frozen.features @ (gates[:, None] * weight) + bias
     return Scored(
         gates=gates,
         content=content,
-        scores=frozen.id_scores + pair_scores(frozen.user_content, content, frozen.data.pairs),
-        gram=items.T @ items,
+        scores=frozen.id_scores + pair_scores(frozen.user_content, content, frozen.pairs),
     )
 
 
 def empirical_risk(scored: Scored, frozen: Frozen) -> Tensor:
     """``R_ERM = sum_e (n_e / N) R_e``: the whole loss per interaction, without its L2 term."""
-    users = frozen.users
-    everything = ((users.T @ users) * scored.gram).sum()
+    content = scored.content
+    # <X'X, Y'Y>, of which only the content part moves.
+    everything = frozen.id_energy + (content * (2 * frozen.id_pull + content @ frozen.content_gram)).sum()
     pairs = pointwise_gramian(scored.scores, frozen.all_pairs_weight).sum()
-    return (pairs + frozen.all_pairs_weight * everything) / len(frozen.data.pairs)
+    return (pairs + frozen.all_pairs_weight * everything) / len(frozen.pairs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.model.ultragcn import TrainingData
+from painvrl.model.training_data import TrainingData
 
 _LONGEST_STEP = 2.0
 """Of Newton's method on each number, so that a flat start does not throw it far away."""

@@ -6,8 +6,9 @@ Shape letters: ``U`` users, ``I`` items, ``N`` training pairs, ``D`` width of th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -30,8 +31,8 @@ class SampledLoss(Settings):
 
     A positive weighs ``w1 + w2 b_ui``, a negative ``w3 + w4 b_uj``, with
     ``b_ui = sqrt(d_u + 1) / d_u / sqrt(d_i + 1)``; the negatives' mean weighs
-    ``negative_weight``. The ``negatives`` of a batch are shared by its pairs: one matrix product
-    scores them all, and their mean estimates the same loss as negatives drawn per pair.
+    ``negative_weight``. ``negatives`` are drawn per ``batch`` and shared by its pairs, so that one
+    matrix product scores them all, or per ``pair`` (InvRL's code); both estimate the same loss.
     """
 
     kind: Literal["sampled"] = "sampled"
@@ -41,27 +42,42 @@ class SampledLoss(Settings):
     w4: float = Field(default=1.0, ge=0)
     negative_weight: float = Field(default=1.0, ge=0)
     negatives: int = Field(default=200, ge=1)
+    negatives_per: Literal["batch", "pair"] = "batch"
     batch_size: int = Field(default=2048, ge=1)
 
 
-def gramian_loss(
-    positive: Tensor, users: Tensor, items: Tensor, warm: Tensor, all_pairs_weight: float
-) -> Tensor:
+class _GramProduct(torch.autograd.Function):
+    """``<U'U, I'I>``; autograd by itself would take six products with the rows instead of four."""
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor) -> Tensor:
+        of_users, of_items = users.T @ users, items.T @ items
+        ctx.save_for_backward(users, items, of_users, of_items)
+        return (of_users * of_items).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        users, items, of_users, of_items = ctx.saved_tensors
+        return users @ (2 * grad * of_items), items @ (2 * grad * of_users)
+
+
+def gram_product(users: Tensor, items: Tensor) -> Tensor:
+    """``<U'U, I'I>``, the sum of all squared scores, for ``[U, D]`` and ``[I, D]``; differentiable once."""
+    product: Tensor = _GramProduct.apply(users, items)  # type: ignore[no-untyped-call]
+    return product
+
+
+def gramian_loss(positive: Tensor, users: Tensor, items: Tensor, all_pairs_weight: float) -> Tensor:
     """``1/N [ sum over pairs of (1 - s)^2 - a0 s^2 + a0 <U'U, I'I> ]`` (method, "gramian").
 
     Args:
         positive: ``[N]`` scores of the training pairs.
         users: ``[U, D]``.
-        items: ``[I, D]``.
-        warm: ``[I]`` float, 1 for items with a training interaction; only these count as pairs,
-            or cold items would be trained as negatives.
+        items: ``[I_w, D]`` of the warm items; cold ones would be trained as negatives.
         all_pairs_weight: ``a0``.
     """
-    warm_items = items * warm[:, None]
-    everything = ((users.T @ users) * (warm_items.T @ warm_items)).sum()
-    return (pointwise_gramian(positive, all_pairs_weight).sum() + all_pairs_weight * everything) / (
-        positive.shape[0]
-    )
+    pairs = pointwise_gramian(positive, all_pairs_weight).sum()
+    return (pairs + all_pairs_weight * gram_product(users, items)) / positive.shape[0]
 
 
 def pointwise_gramian(positive: Tensor, all_pairs_weight: float) -> Tensor:
@@ -75,22 +91,33 @@ def ultragcn_weights(user_degree: Tensor, item_degree: Tensor) -> tuple[Tensor, 
     return (degree + 1).sqrt() / degree, (item_degree + 1).rsqrt()
 
 
-def sampled_loss(
-    positive: Tensor,
-    positive_b: Tensor,
-    negative: Tensor,
-    negative_b: Tensor,
-    config: SampledLoss,
-) -> Tensor:
+def shared_repulsion(negative: Tensor, user_b: Tensor, item_b: Tensor, config: SampledLoss) -> Tensor:
+    """``[B]``: for each pair the mean over shared negatives of ``(w3 + w4 b_uj) softplus(s_uj)``.
+
+    Args:
+        negative: ``[B, J]`` scores.
+        user_b: ``[B]`` the users' factor of ``b``.
+        item_b: ``[J]`` the negatives' factor.
+        config: weights.
+    """
+    # Both sums over the negatives in one product; no weights of size [B, J].
+    sums = softplus(negative) @ torch.stack([torch.ones_like(item_b), item_b], dim=1)
+    return (config.w3 * sums[:, 0] + config.w4 * user_b * sums[:, 1]) / negative.shape[1]
+
+
+def drawn_repulsion(negative: Tensor, negative_b: Tensor, config: SampledLoss) -> Tensor:
+    """``[B]``: the same for negatives drawn per pair; ``[B, J]`` scores and their ``b_uj``."""
+    return ((config.w3 + config.w4 * negative_b) * softplus(negative)).mean(dim=1)
+
+
+def sampled_loss(positive: Tensor, positive_b: Tensor, repulsion: Tensor, config: SampledLoss) -> Tensor:
     """The mean over a batch of UltraGCN's loss.
 
     Args:
         positive: ``[B]`` scores of the pairs.
         positive_b: ``[B]`` their ``b_ui``.
-        negative: ``[B, J]`` scores of the sampled negatives.
-        negative_b: ``[B, J]`` their ``b_uj``.
+        repulsion: ``[B]`` what each pair's negatives say.
         config: weights.
     """
     attract = (config.w1 + config.w2 * positive_b) * softplus(-positive)
-    repel = ((config.w3 + config.w4 * negative_b) * softplus(negative)).mean(dim=1)
-    return (attract + config.negative_weight * repel).mean()
+    return (attract + config.negative_weight * repulsion).mean()

@@ -9,7 +9,8 @@ D = 128 on two cores). As custom operators they are one node each for ``torch.co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -41,6 +42,10 @@ class Pairs:
     def __len__(self) -> int:
         return self.user.shape[0]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Pairs:
+        """The same pairs with every tensor changed, moved to a device for example."""
+        return Pairs(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
 
 def canonical_order(interactions: Interactions) -> Tensor:
     """``[N]`` the permutation that sorts interactions by user, then by item."""
@@ -55,14 +60,15 @@ def sort_pairs(interactions: Interactions) -> Pairs:
     return Pairs(
         user=user,
         item=item,
-        user_offsets=_offsets(user, interactions.n_users),
-        item_offsets=_offsets(item, interactions.n_items),
+        user_offsets=offsets(user, interactions.n_users),
+        item_offsets=offsets(item, interactions.n_items),
         by_item=by_item,
         user_by_item=user[by_item],
     )
 
 
-def _offsets(index: Tensor, count: int) -> Tensor:
+def offsets(index: Tensor, count: int) -> Tensor:
+    """``[count + 1]``: where each value below ``count`` starts once ``index`` is sorted."""
     sizes = torch.bincount(index, minlength=count)
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 

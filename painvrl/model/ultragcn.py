@@ -1,26 +1,30 @@
 """The backbone: UltraGCN with an ID part and a content part, ``s = <p_u, q_i> + <c_u, h_i>``.
 
-Shape letters: ``U`` users, ``I`` items, ``F`` features, ``d`` ID width, ``k`` content width.
+Shape letters: ``U`` users, ``I`` items, ``I_w`` warm items, ``F`` features, ``d`` ID width, ``k``
+content width, ``D`` width of the score vectors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from painvrl.data.interactions import Interactions
+from painvrl.model.batches import Batch
 from painvrl.model.losses import (
     GramianLoss,
     SampledLoss,
+    drawn_repulsion,
     gramian_loss,
     sampled_loss,
+    shared_repulsion,
     ultragcn_weights,
 )
-from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
+from painvrl.model.pairs import pair_scores
+from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
 
 
@@ -30,7 +34,8 @@ class BackboneConfig(Settings):
     ``id_dim`` 0 leaves the content part alone. ``l2``: weight of the users' and the items' ID rows,
     each scaled by ``(degree + a0 * count)^0.5`` as in the iALS family. ``projection_l2``: weight
     of the squared projection ``W``. ``id_dropout``: probability that a step does not see an
-    item's ID part, so that the content part learns to stand alone.
+    item's ID part, so that the content part learns to stand alone. ``precision``: of the products with
+    the features; ``bfloat16`` halves what they read, everything else stays float32.
     """
 
     id_dim: int = Field(default=64, ge=0, le=1024)
@@ -38,46 +43,17 @@ class BackboneConfig(Settings):
     l2: float = Field(default=0.3, ge=0)
     projection_l2: float = Field(default=1e-5, ge=0)
     id_dropout: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
     loss: Annotated[GramianLoss | SampledLoss, Field(discriminator="kind")] = GramianLoss()
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """The training interactions as the losses need them; made once a split.
+class Rows:
+    """The embedding rows that a batch touches: ``[n_u, d]``, ``[n_u, k]`` and ``[n_i, d]``."""
 
-    Attributes:
-        pairs: ``N`` training pairs.
-        user_degree: ``[U]``. item_degree: ``[I]``.
-        warm: ``[I]`` float, 1 for items with a training interaction.
-        warm_items: their indices.
-        active: ``[U]`` float, 1 for users with a training interaction.
-    """
-
-    pairs: Pairs
-    user_degree: Tensor
-    item_degree: Tensor
-    warm: Tensor
-    warm_items: Tensor
-    active: Tensor
-
-    @property
-    def n_pairs(self) -> int:
-        """``N``, known without asking the device."""
-        return len(self.pairs)
-
-
-def training_data(train: Interactions, device: torch.device) -> TrainingData:
-    """Index the training part for the losses on ``device``."""
-    train = train.to(device)
-    degree, user_degree = train.item_degree(), train.user_degree()
-    return TrainingData(
-        pairs=sort_pairs(train),
-        user_degree=user_degree,
-        item_degree=degree,
-        active=(user_degree > 0).float(),
-        warm=(degree > 0).float(),
-        warm_items=(degree > 0).nonzero(as_tuple=True)[0],
-    )
+    user_id: Tensor
+    user_content: Tensor
+    item_id: Tensor
 
 
 class Backbone(nn.Module):
@@ -94,16 +70,20 @@ class Backbone(nn.Module):
         config: BackboneConfig,
         generator: torch.Generator,
         *,
+        gates: Tensor | None = None,
         base: tuple[Tensor, Tensor] | None = None,
         base_id_dim: int = 0,
     ) -> None:
         """Initialise from ``generator``, the same for every device.
 
         Args:
-            features: ``[I, F]`` as the content part sees them (masked, if a mask applies).
+            features: ``[I, F]``.
             data: the training part.
             config: widths and loss.
             generator: a CPU generator.
+            gates: ``[F]`` that the features are multiplied with, or ``[C F]`` for ``C`` gated copies of
+                the features side by side. ``None`` is ones. They are applied to the projection, which
+                is smaller than the features.
             base: ``([U, D], [I, D])`` frozen vectors of an earlier model.
             base_id_dim: how many leading columns of ``base`` are its ID part.
         """
@@ -117,25 +97,26 @@ class Backbone(nn.Module):
 
         self.config = config
         self.data = data
-        self.features = features
+        self.features = features.to(getattr(torch, config.precision))
+        self.warm_features = data.warm_rows(self.features)
+        self.gates = torch.ones(width, device=device) if gates is None else gates
         self.user_id = normal(n_users, config.id_dim)
         self.item_id = normal(n_items, config.id_dim)
         self.user_content = normal(n_users, config.content_dim)
-        self.weight = normal(width, config.content_dim)
+        self.weight = normal(self.gates.shape[0], config.content_dim)
         self.bias = nn.Parameter(torch.zeros(config.content_dim, device=device))
         self.base = base
-        base_width = base[0].shape[1] if base else 0
-        id_columns = torch.zeros(base_width + config.id_dim + config.content_dim)
-        id_columns[:base_id_dim] = 1
-        id_columns[base_width : base_width + config.id_dim] = 1
-        self.id_columns = id_columns.to(device)
+        self.base_id_dim = base_id_dim
         a0 = config.loss.all_pairs_weight if isinstance(config.loss, GramianLoss) else 0.0
         self.user_l2 = (data.user_degree + a0 * n_items).sqrt()
         self.item_l2 = (data.item_degree + a0 * n_users).sqrt() * data.warm
+        self.user_b, self.item_b = ultragcn_weights(data.user_degree, data.item_degree)
 
-    def content(self) -> Tensor:
-        """``h``, ``[I, k]``: what the features say about every item."""
-        return self.features @ self.weight + self.bias
+    def content(self, features: Tensor | None = None) -> Tensor:
+        """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them."""
+        rows = self.features if features is None else features
+        gated = (self.gates[:, None] * self.weight).view(-1, rows.shape[1], self.weight.shape[1]).sum(dim=0)
+        return (rows @ gated.to(rows.dtype)).float() + self.bias
 
     def user_vectors(self) -> Tensor:
         """``[U, D]``: base, ID part and content part side by side.
@@ -152,22 +133,25 @@ class Backbone(nn.Module):
         return own if self.base is None else torch.cat([self.base[1], own], dim=1)
 
     def kept_items(self, generator: torch.Generator) -> Tensor | None:
-        """``[I]`` float, 1 where this step sees the item's ID part; ``None`` where all do."""
-        rate = self.config.id_dropout
-        if rate == 0:
+        """``[I]`` 1 where this step sees the item's ID part; ``None`` if it sees all."""
+        if self.config.id_dropout == 0:
             return None
-        draw = torch.rand(self.data.warm.shape[0], generator=generator)
-        return (draw >= rate).float().to(self.data.warm.device, non_blocking=True)
+        kept = torch.rand(self.item_id.shape[0], generator=generator) >= self.config.id_dropout
+        return kept.float().to(self.item_id.device, non_blocking=True)
 
-    def visible_items(self, kept: Tensor | None) -> Tensor:
-        """The item vectors with the ID columns of dropped items set to zero."""
-        items = self.item_vectors()
-        if kept is None:
-            return items
-        return items * (1 - self.id_columns * (1 - kept[:, None]))
+    def _visible(self, base: Tensor | None, item_id: Tensor, content: Tensor, kept: Tensor | None) -> Tensor:
+        """``[n, D]`` of some items as a step sees them: without ID parts where ``kept`` ``[n]`` is 0."""
+        if kept is not None:
+            item_id = item_id * kept[:, None]
+        if base is None:
+            return torch.cat([item_id, content], dim=1)
+        base_id, base_rest = base[:, : self.base_id_dim], base[:, self.base_id_dim :]
+        if kept is not None:
+            base_id = base_id * kept[:, None]
+        return torch.cat([base_id, base_rest, item_id, content], dim=1)
 
     def penalty(self) -> Tensor:
-        """The L2 term, per training pair."""
+        """The L2 term of the whole tables, per training pair."""
         rows = (self.user_l2 * (self.user_id.square().sum(1) + self.user_content.square().sum(1))).sum()
         rows = rows + (self.item_l2 * self.item_id.square().sum(1)).sum()
         return (
@@ -175,31 +159,69 @@ class Backbone(nn.Module):
         )
 
     def full_loss(self, kept: Tensor | None) -> Tensor:
-        """The gramian loss of the whole training part, with its L2 term."""
+        """The gramian loss of the whole training part, with its L2 term; ``kept``: see :meth:`kept_items`."""
         assert isinstance(self.config.loss, GramianLoss)
-        users, items = self.user_vectors(), self.visible_items(kept)
-        positive = pair_scores(users, items, self.data.pairs)
-        loss = gramian_loss(positive, users, items, self.data.warm, self.config.loss.all_pairs_weight)
-        return loss + self.penalty()
+        data = self.data
+        users = self.user_vectors()
+        items = self._visible(
+            None if self.base is None else data.warm_rows(self.base[1]),
+            data.warm_rows(self.item_id),
+            self.content(self.warm_features),
+            None if kept is None else data.warm_rows(kept),
+        )
+        positive = pair_scores(users, items, data.warm_pairs)
+        return gramian_loss(positive, users, items, self.config.loss.all_pairs_weight) + self.penalty()
 
-    def batch_loss(self, rows: Tensor, negatives: Tensor, kept: Tensor | None) -> Tensor:
-        """The sampled loss of a batch of training pairs, with its L2 term.
+    def rows(self, batch: Batch) -> Rows:
+        """The rows of the tables that ``batch`` touches."""
+        return Rows(
+            user_id=self.user_id.index_select(0, batch.users),
+            user_content=self.user_content.index_select(0, batch.users),
+            item_id=self.item_id.index_select(0, batch.items),
+        )
+
+    def batch_loss(self, batch: Batch, rows: Rows) -> Tensor:
+        """The sampled loss of a batch of training pairs, with its estimate of the L2 term.
+
+        Only the batch's items are projected, unless they are most of the catalogue anyway, and only
+        its rows are regularised: each is weighed so that the mean over batches is :meth:`penalty`.
 
         Args:
-            rows: ``[B]`` positions in ``data.pairs``.
-            negatives: ``[J]`` items, warm ones.
-            kept: see :meth:`kept_items`.
+            batch: pairs and negatives.
+            rows: :meth:`rows` of it, or leaves of the same values.
         """
-        assert isinstance(self.config.loss, SampledLoss)
-        pairs = self.data.pairs
-        user, item = pairs.user[rows], pairs.item[rows]
-        users, items = self.user_vectors()[user], self.visible_items(kept)
-        by_user, by_item = ultragcn_weights(self.data.user_degree, self.data.item_degree)
-        loss = sampled_loss(
-            positive=(users * items[item]).sum(1),
-            positive_b=by_user[user] * by_item[item],
-            negative=users @ items[negatives].T,
-            negative_b=by_user[user][:, None] * by_item[negatives],
-            config=self.config.loss,
+        loss = self.config.loss
+        assert isinstance(loss, SampledLoss)
+        own = torch.cat([rows.user_id, rows.user_content], dim=1)
+        users = (
+            own if self.base is None else torch.cat([self.base[0].index_select(0, batch.users), own], dim=1)
         )
-        return loss + self.penalty()
+        if 2 * batch.items.shape[0] > self.features.shape[0]:
+            content = self.content().index_select(0, batch.items)
+        else:
+            content = self.content(self.features.index_select(0, batch.items))
+        base = None if self.base is None else self.base[1].index_select(0, batch.items)
+        items = self._visible(base, rows.item_id, content, batch.kept)
+        by_user, by_item = self.user_b[batch.users], self.item_b[batch.items]
+        users, by_user = users.index_select(0, batch.user), by_user[batch.user]
+        if batch.drawn is None:
+            negative = users @ items.index_select(0, batch.negative).T
+            repulsion = shared_repulsion(negative, by_user, by_item[batch.negative], loss)
+        else:
+            negative = pair_scores(users, items, batch.drawn).view(users.shape[0], -1)
+            negative_b = by_user[:, None] * by_item[batch.drawn.item].view(users.shape[0], -1)
+            repulsion = drawn_repulsion(negative, negative_b, loss)
+        value = sampled_loss(
+            positive=(users * items.index_select(0, batch.item)).sum(1),
+            positive_b=by_user * by_item[batch.item],
+            repulsion=repulsion,
+            config=loss,
+        )
+        return value + self._batch_penalty(batch, rows)
+
+    def _batch_penalty(self, batch: Batch, rows: Rows) -> Tensor:
+        user_weight = batch.user_share * (self.user_l2 / self.data.user_degree.clamp_min(1))[batch.users]
+        item_weight = batch.item_share * (self.item_l2 / self.data.item_degree.clamp_min(1))[batch.items]
+        squares = (user_weight * (rows.user_id.square().sum(1) + rows.user_content.square().sum(1))).sum()
+        squares = squares + (item_weight * rows.item_id.square().sum(1)).sum()
+        return self.config.l2 * squares + self.config.projection_l2 * self.weight.square().sum()

@@ -17,7 +17,8 @@ from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.invariance.mask import Gated
 from painvrl.invariance.risks import Frozen, Scored, freeze, score
 from painvrl.model.pairs import canonical_order
-from painvrl.model.ultragcn import Backbone, BackboneConfig, TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
+from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.training import TrainingConfig, fit
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class World:
     ) -> list[Tensor]:
         """``R_g``, pair by pair, from the method: ``[sum over (u,i) in g of (1-s)^2 - a0 s^2
         + a0 <U' D_g U, I'I>] / n_g`` with ``D_g`` = diag(share of u's pairs that lie in g)."""
-        p, q, c = self.frozen.user_id, self.frozen.item_id, self.frozen.user_content
+        p, c = self.frozen.users[:, :2], self.frozen.users[:, 2:]
         warm = sorted({item for _, item in self.listed})
+        q = torch.zeros(8, 2, dtype=torch.float64).index_copy(0, torch.tensor(warm), self.frozen.item_id)
         h = [(self.features[item] * gates) @ weight + bias for item in range(len(self.features))]
         degree = [sum(u == user for u, _ in self.listed) for user in range(len(p))]
         row_sum = [

@@ -21,7 +21,7 @@ from painvrl.invariance.environments import (
     posterior,
 )
 from painvrl.invariance.shared_model import SharedModel, calibrate
-from painvrl.model.ultragcn import TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld

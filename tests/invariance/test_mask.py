@@ -379,7 +379,7 @@ def test_two_steps_equal_a_slow_second_implementation(world: World, seed: int, c
     torch.testing.assert_close(state.learned.weight, slow.weight, rtol=0, atol=1e-6)
     torch.testing.assert_close(state.learned.bias, slow.bias, rtol=0, atol=1e-6)
     risk, penalty, epsilon, cosine = slow.log[-1]  # the last quarter of two steps is the last one
-    assert (state.risk, state.penalty) == pytest.approx((risk, penalty), rel=1e-6)
+    assert (state.risk, state.penalty) == pytest.approx((risk, penalty), rel=1e-5)
     assert (state.epsilon, state.cosine) == pytest.approx((epsilon, cosine), abs=1e-6)
     assert int((state.mask == 0).sum()) == 2
     closed = set(slow.mu.argsort()[:2].tolist())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 from painvrl.invariance.shared_model import SharedModel, calibrate, calibration_loss
-from painvrl.model.ultragcn import TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
 
 CPU = torch.device("cpu")
 USERS, ITEMS, COLD = 300, 40, 7

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
-from painvrl.model.ultragcn import TrainingData, training_data
+from painvrl.model.training_data import TrainingData, training_data
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from painvrl.model.batches import make_batch
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
@@ -134,11 +135,14 @@ def test_the_l2_term_of_the_sampled_loss_has_no_all_pairs_share(toy: Toy) -> Non
 
 
 @pytest.mark.parametrize("dropped", [(), (0, 4)])
-def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(toy: Toy, dropped: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("negatives", [[1, 5, 5, 4], [[1, 5], [0, 0], [3, 1]]], ids=["shared", "per-pair"])
+def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(
+    toy: Toy, dropped: tuple[int, ...], negatives: list[int] | list[list[int]]
+) -> None:
     model = build(toy, l2=0.3, projection_l2=0.05, loss=SAMPLED, id_dropout=0.5)
     kept = torch.ones(toy.n_items)
     kept[list(dropped)] = 0
-    rows, negatives = [7, 0, 2], [1, 5, 5, 4]
+    rows = [7, 0, 2]
     canonical = sorted(toy.listed)
 
     def b(user: int, item: int) -> float:
@@ -147,17 +151,75 @@ def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(toy: Toy, dropped: t
         return math.sqrt(d_u + 1) / d_u / math.sqrt(d_i + 1)
 
     expected = 0.0
-    for row in rows:
+    for place, row in enumerate(rows):
         user, item = canonical[row]
         score = slow_score(model, toy, user, item, item not in dropped)
         expected += (0.5 + 2.0 * b(user, item)) * math.log1p(math.exp(-score)) / len(rows)
-        for j in negatives:
+        mine = negatives[place] if isinstance(negatives[place], list) else negatives
+        for j in mine:  # type: ignore[union-attr]
             score = slow_score(model, toy, user, j, j not in dropped)
             repel = (0.25 + 3.0 * b(user, j)) * math.log1p(math.exp(score))
-            expected += 0.7 * repel / len(negatives) / len(rows)
-    expected += slow_penalty(model, toy, 0.0)
-    loss = model.batch_loss(torch.tensor(rows), torch.tensor(negatives), kept if dropped else None)
-    assert number(loss) == pytest.approx(expected, rel=1e-5)
+            expected += 0.7 * repel / len(mine) / len(rows)  # type: ignore[arg-type]
+    p = arrays(model)
+    for row in rows:  # the L2 of a row, once for every pair that it has in the batch
+        user, item = canonical[row]
+        d_u, d_i = (sum(pair[side] == (user, item)[side] for pair in canonical) for side in (0, 1))
+        squares = (p["user_id"][user] ** 2).sum() + (p["user_content"][user] ** 2).sum()
+        expected += 0.3 * math.sqrt(d_u) / d_u * squares / len(rows)
+        expected += 0.3 * math.sqrt(d_i) / d_i * (p["item_id"][item] ** 2).sum() / len(rows)
+    expected += 0.05 * (p["weight"] ** 2).sum()
+    batch = make_batch(
+        torch.tensor([canonical[row][0] for row in rows]),
+        torch.tensor([canonical[row][1] for row in rows]),
+        torch.tensor(negatives),
+        kept if dropped else None,
+        torch.device("cpu"),
+    )
+    assert number(model.batch_loss(batch, model.rows(batch))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_l2_of_batches_is_the_whole_l2_in_the_mean(toy: Toy) -> None:
+    # One epoch of single pairs is every batch of size one.
+    model = build(toy, l2=0.3, projection_l2=0.05, loss=SAMPLED)
+    terms = []
+    for user, item in toy.listed:
+        batch = make_batch(
+            torch.tensor([user]), torch.tensor([item]), torch.tensor([0]), None, torch.device("cpu")
+        )
+        terms.append(number(model._batch_penalty(batch, model.rows(batch))))
+    assert sum(terms) / len(terms) == pytest.approx(number(model.penalty()), rel=1e-5)
+
+
+def test_projecting_the_items_of_a_batch_or_all_of_them_gives_the_same_loss(toy: Toy) -> None:
+    model = build(toy, loss=SAMPLED)
+    few = make_batch(
+        torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([1, 1]), None, torch.device("cpu")
+    )
+    assert 2 * few.items.shape[0] <= toy.n_items
+    projected = model.batch_loss(few, model.rows(few))
+    model.features = model.features[:3]  # the batch's items 0 and 1 are now most of the catalogue
+    assert number(model.batch_loss(few, model.rows(few))) == pytest.approx(number(projected), rel=1e-6)
+
+
+def test_bfloat16_products_are_close_to_float32_ones(toy: Toy) -> None:
+    exact, rounded = build(toy), build(toy, precision="bfloat16")
+    assert rounded.features.dtype == torch.bfloat16
+    assert rounded.item_vectors().dtype == torch.float32
+    torch.testing.assert_close(rounded.content(), exact.content(), rtol=0, atol=0.02)
+    assert not torch.equal(rounded.content(), exact.content())
+
+
+def test_gates_on_the_projection_are_gates_on_the_features(toy: Toy) -> None:
+    gates = torch.tensor([1.0, 0.0, 0.3, 0.7])
+    gated = Backbone(toy.features, toy.data, BackboneConfig(id_dim=2, content_dim=3), gen(), gates=gates)
+    plain = Backbone(toy.features * gates, toy.data, BackboneConfig(id_dim=2, content_dim=3), gen())
+    torch.testing.assert_close(gated.item_vectors(), plain.item_vectors())
+    copies = torch.cat([gates, 1 - gates])
+    both = Backbone(toy.features, toy.data, BackboneConfig(id_dim=2, content_dim=3), gen(), gates=copies)
+    side_by_side = torch.cat([toy.features * gates, toy.features * (1 - gates)], dim=1)
+    wide = Backbone(side_by_side, toy.data, BackboneConfig(id_dim=2, content_dim=3), gen())
+    assert both.weight.shape == (8, 3)
+    torch.testing.assert_close(both.item_vectors(), wide.item_vectors())
 
 
 def test_nothing_about_a_cold_item_enters_the_whole_loss(toy: Toy) -> None:
@@ -168,13 +230,14 @@ def test_nothing_about_a_cold_item_enters_the_whole_loss(toy: Toy) -> None:
     assert model.item_id.grad[toy.cold].tolist() == [0.0, 0.0]
     changed = toy.features.clone()
     changed[toy.cold] += 10
-    model.features = changed
-    assert number(model.full_loss(None)) == number(loss)
+    other = Backbone(changed, toy.data, model.config, gen())
+    assert number(other.full_loss(None)) == number(loss)
+    assert not torch.equal(other.item_vectors(), model.item_vectors())
 
 
 def test_the_seen_id_part_is_dropped_with_its_probability() -> None:
     from painvrl.data.interactions import Interactions
-    from painvrl.model.ultragcn import training_data
+    from painvrl.model.training_data import training_data
 
     items = torch.arange(4000)
     data = training_data(
@@ -196,24 +259,28 @@ def test_without_dropout_every_item_is_seen(toy: Toy) -> None:
     before = draw.get_state()
     assert model.kept_items(draw) is None
     assert torch.equal(draw.get_state(), before)
-    assert torch.equal(model.visible_items(None), model.item_vectors())
+
+
+def seen_by_a_batch(model: Backbone, kept: Tensor) -> Tensor:
+    """``[I, D]`` the item vectors as a step with ``kept`` sees them."""
+    base = None if model.base is None else model.base[1]
+    return model._visible(base, model.item_id, model.content(), kept)
 
 
 def test_id_dropout_zeroes_exactly_the_id_columns_of_dropped_items(toy: Toy) -> None:
     model = build(toy)
     kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0])
-    items, visible = model.item_vectors(), model.visible_items(kept)
-    expected = items.clone()
+    expected = torch.cat([model.item_id, model.content()], dim=1)
     expected[[1, 3], :2] = 0.0
-    assert torch.equal(visible, expected)
+    assert torch.equal(seen_by_a_batch(model, kept), expected)
 
 
 def test_id_dropout_zeroes_the_id_columns_of_the_base_too(toy: Toy) -> None:
     base = a_base(toy, width=4)
     model = build(toy, base=base, base_id_dim=1)
     kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0])
-    items, visible = model.item_vectors(), model.visible_items(kept)
-    expected = items.clone()
+    visible = seen_by_a_batch(model, kept)
+    expected = torch.cat([base[1], model.item_id, model.content()], dim=1)
     expected[[1, 3], 0] = 0.0  # the base's one ID column
     expected[[1, 3], 4:6] = 0.0  # the model's own two, after the base's four
     assert torch.equal(visible, expected)

@@ -1,0 +1,94 @@
+"""The training interactions as the losses need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from painvrl.data.interactions import Interactions
+from painvrl.model.pairs import Pairs, offsets, sort_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostLists:
+    """What batches are drawn from, on the CPU: the pairs' ``user`` ``[N]`` and ``item`` ``[N]``, and the
+    ``warm_items`` ``[I_w]``.
+    """
+
+    user: Tensor
+    item: Tensor
+    warm_items: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Everything about the training part that does not depend on a model; made once a split.
+
+    Attributes:
+        pairs: ``N`` training pairs.
+        warm_pairs: the same pairs with items numbered among the warm ones; ``pairs`` if all are warm.
+        host: where batches are drawn.
+        user_degree: ``[U]``. item_degree: ``[I]``.
+        warm: ``[I]`` float, 1 for items with a training interaction.
+        warm_items: their ``I_w`` indices.
+        active: ``[U]`` float, 1 for users with a training interaction.
+    """
+
+    pairs: Pairs
+    warm_pairs: Pairs
+    host: HostLists
+    user_degree: Tensor
+    item_degree: Tensor
+    warm: Tensor
+    warm_items: Tensor
+    active: Tensor
+
+    @property
+    def n_pairs(self) -> int:
+        """``N``, known without asking the device."""
+        return len(self.pairs)
+
+    @property
+    def n_items(self) -> int:
+        """``I``."""
+        return self.warm.shape[0]
+
+    @property
+    def all_warm(self) -> bool:
+        """Whether every item has a training interaction."""
+        return self.warm_items.shape[0] == self.n_items
+
+    def warm_rows(self, rows: Tensor) -> Tensor:
+        """``[I_w, ...]`` of ``[I, ...]``; no copy where all items are warm."""
+        return rows if self.all_warm else rows.index_select(0, self.warm_items)
+
+
+def training_data(train: Interactions, device: torch.device) -> TrainingData:
+    """Index the training part for the losses on ``device``."""
+    train = train.to(device)
+    degree, user_degree = train.item_degree(), train.user_degree()
+    pairs = sort_pairs(train)
+    warm_items = (degree > 0).nonzero(as_tuple=True)[0]
+    return TrainingData(
+        pairs=pairs,
+        warm_pairs=_among(pairs, warm_items, train.n_items),
+        host=HostLists(user=pairs.user.cpu(), item=pairs.item.cpu(), warm_items=warm_items.cpu()),
+        user_degree=user_degree,
+        item_degree=degree,
+        active=(user_degree > 0).float(),
+        warm=(degree > 0).float(),
+        warm_items=warm_items,
+    )
+
+
+def _among(pairs: Pairs, warm_items: Tensor, n_items: int) -> Pairs:
+    """``pairs`` with each item's place in ``warm_items``; both orders of the pairs stay as they are."""
+    n_warm = warm_items.shape[0]
+    if n_warm == n_items:
+        return pairs
+    place = torch.full((n_items,), -1, device=warm_items.device)
+    place[warm_items] = torch.arange(n_warm, device=warm_items.device)
+    item = place[pairs.item]
+    return replace(pairs, item=item, item_offsets=offsets(item, n_warm))

@@ -1,0 +1,197 @@
+"""Every step function becomes one graph, and computes the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from painvrl.compilation import step_function
+from painvrl.data.interactions import Interactions
+from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
+from painvrl.invariance.environments import FitSample, mixture_loss
+from painvrl.invariance.gates import with_density
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step
+from painvrl.invariance.risks import freeze
+from painvrl.invariance.shared_model import calibration_step
+from painvrl.model.batches import Batch, epoch_of_batches
+from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.training_data import TrainingData, training_data
+from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
+from painvrl.training import TrainingConfig, fit
+
+# What torch warns of in its own code while it traces and compiles.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning"),
+]
+
+CPU = torch.device("cpu")
+USERS, ITEMS, FEATURES, WIDTH, ENVIRONMENTS = 12, 9, 5, 4, 3
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=gen(seed))
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    taken = torch.rand(USERS, ITEMS, generator=gen()) < 0.4
+    taken[:, 3], taken[0, 0] = False, True  # item 3 is cold
+    user, item = taken.nonzero(as_tuple=True)
+    return training_data(Interactions(user=user, item=item, n_users=USERS, n_items=ITEMS), CPU)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_graphs() -> Iterator[None]:
+    traced = torch._dynamo.config.trace_autograd_ops
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+    torch._dynamo.config.trace_autograd_ops = traced
+
+
+def one_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a single graph, without the wait for a compiler."""
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+def assert_same(function: Callable[..., Any], *arguments: Any) -> None:
+    expected, found = tree_leaves(function(*arguments)), tree_leaves(one_graph(function)(*arguments))
+    assert len(expected) == len(found) > 0
+    for wanted, value in zip(expected, found, strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-6)
+
+
+def backbone(data: TrainingData, loss: GramianLoss | SampledLoss, *, base: bool = False) -> Backbone:
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss)
+    vectors = (normal(USERS, 4, seed=5), normal(ITEMS, 4, seed=6)) if base else None
+    return Backbone(normal(ITEMS, FEATURES), data, config, gen(), base=vectors, base_id_dim=2 if base else 0)
+
+
+def loss_and_gradients(model: Backbone, loss: Callable[..., Tensor], *arguments: Any) -> list[Tensor]:
+    model.zero_grad()
+    value = loss(*arguments)
+    value.backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return [value.detach(), *gradients]
+
+
+def leaves(model: Backbone, batch: Batch) -> Rows:
+    """The rows of a batch as the lazy updates see them."""
+    rows = model.rows(batch)
+    return Rows(
+        user_id=rows.user_id.detach().requires_grad_(),
+        user_content=rows.user_content.detach().requires_grad_(),
+        item_id=rows.item_id.detach().requires_grad_(),
+    )
+
+
+@pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
+def test_a_whole_data_step_is_one_graph(data: TrainingData, base: bool) -> None:
+    model = backbone(data, GramianLoss(), base=base)
+    kept = model.kept_items(gen())
+    expected = loss_and_gradients(model, model.full_loss, kept)
+    found = loss_and_gradients(model, one_graph(model.full_loss), kept)
+    assert len(found) == 6
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["batch", "pair"])
+@pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
+def test_a_sampled_step_is_one_graph(data: TrainingData, per: str, base: bool) -> None:
+    loss = SampledLoss.model_validate({"negatives": 4, "batch_size": 8, "negatives_per": per})
+    model = backbone(data, loss, base=base)
+    compiled = one_graph(model.batch_loss)
+    for batch in list(epoch_of_batches(data, loss, 0.5, gen(), CPU))[:3]:  # of different sizes
+        expected = loss_and_gradients(model, model.batch_loss, batch, leaves(model, batch))
+        found = loss_and_gradients(model, compiled, batch, leaves(model, batch))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_of_the_mixture_is_one_graph(data: TrainingData) -> None:
+    tilts = normal(2, ENVIRONMENTS, FEATURES).requires_grad_()
+    sample = FitSample(weights=torch.softmax(normal(USERS, ITEMS), dim=1), pairs=data.pairs)
+    variant = normal(ITEMS, FEATURES, seed=1)
+
+    def gradient(function: Callable[..., Tensor]) -> Tensor:
+        (slope,) = torch.autograd.grad(function(tilts, variant, sample, 1e-4).sum(), tilts)
+        return slope
+
+    torch.testing.assert_close(
+        gradient(one_graph(mixture_loss)), gradient(mixture_loss), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("balancer", ["mgda", "fixed", "erm"])
+@pytest.mark.parametrize("contrasts", ["sketched", "all"])
+def test_a_step_of_the_gates_is_one_graph(data: TrainingData, balancer: str, contrasts: str) -> None:
+    config = MaskConfig.model_validate({"balancer": balancer, "contrasts": contrasts})
+    frozen = freeze(
+        data, normal(ITEMS, FEATURES), normal(USERS, 2), normal(ITEMS, 2), normal(USERS, WIDTH), 0.1
+    )
+    plan = plan_contrasts(config.contrasts, ENVIRONMENTS, frozen.user_content)
+    at = Gated(mu=0.1 * normal(FEATURES), weight=normal(FEATURES, WIDTH), bias=normal(WIDTH))
+    label = torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen())
+
+    def step(at: Gated, noise: Tensor, half: Tensor, rows: Tensor) -> list[Tensor]:
+        draw = Draw(noise=noise, sigma=0.5, half=half, contrasts=rows)
+        taken = gate_step(at, draw, label, plan, frozen, config, 1e-5)
+        return [taken.balance.direction, taken.weight_gradient, taken.bias_gradient, taken.penalty]
+
+    half = torch.randint(2, (data.n_pairs,), generator=gen(1))
+    assert_same(step, at, normal(FEATURES, seed=2), half, draw_contrasts(plan, gen()).float())
+
+
+def test_a_step_of_the_calibration_is_one_graph() -> None:
+    scores, degree = normal(USERS, ITEMS), torch.arange(1.0, USERS + 1)
+    assert_same(
+        calibration_step,
+        torch.tensor([1.0, 0.1]),
+        scores,
+        normal(ITEMS, seed=1).abs(),
+        degree,
+        torch.tensor(20.0),
+        torch.tensor(30.0),
+    )
+
+
+def test_finding_the_density_is_one_graph() -> None:
+    assert_same(lambda mu: with_density(mu, 0.3, 0.4), normal(FEATURES))
+
+
+def test_a_step_that_asks_the_host_is_no_single_graph() -> None:
+    with pytest.raises(Exception, match=r"(?i)data-dependent"):
+        one_graph(lambda x: x * 2 if x.sum() > 0 else x)(normal(3))
+
+
+def test_without_the_switch_a_step_function_is_itself() -> None:
+    assert step_function(with_density, compiled=False) is with_density
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize(
+    "loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=8)], ids=["gramian", "sampled"]
+)
+def test_compiled_training_is_the_same_training(
+    data: TrainingData, loss: GramianLoss | SampledLoss, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    trained = []
+    for compiled in (False, True):
+        model = backbone(data, loss)
+        config = TrainingConfig(compile=compiled)
+        fit(model, config, gen(), evaluate=None, observe=lambda epoch, values: None, epochs=4)
+        trained.append(dict(model.state_dict()))
+    torch.testing.assert_close(trained[0], trained[1], rtol=1e-4, atol=1e-5)
