@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from painvrl.model.losses import GramianLoss
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.prepare import Prepared
+from painvrl.pretrained import CurveRecorder, Pretrained, PretrainedStore, pretraining_key
 from painvrl.progress import Observer
 from painvrl.rng import derive_seed, generator
 from painvrl.training import fit
@@ -82,6 +83,52 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
+    """The backbone that the rounds start from: trained on all features, or taken from ``store``.
+
+    A backbone from the store is the one that this run would train, to the last bit, and its curves are
+    told again. Fixed epochs are always trained: the store holds only what stopped early.
+    """
+    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
+    if store is None or stages.fixed_epochs is not None:
+        return train_backbone(stages, "pretrain", everything)
+    key = pretraining_key(stages.config, stages.prepared)
+    known = store.load(key)
+    if known is None:
+        recorder = CurveRecorder(stages.observer)
+        model = train_backbone(replace(stages, observer=recorder), "pretrain", everything)
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        epoch = stages.epochs["pretrain"]
+        store.store(key, Pretrained(state=state, best_epoch=epoch, curves=recorder.points))
+        return model
+    with stages.stage("pretrain"):
+        model = _initial(stages, "pretrain", everything, None)
+        model.load_state_dict(known.state)
+        for epoch, values in known.curves:
+            stages.observer.curve("pretrain", epoch, values)
+    stages.epochs["pretrain"] = known.best_epoch
+    return model
+
+
+def _initial(
+    stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tensor] | None
+) -> Backbone:
+    """A backbone as its training begins."""
+    config, prepared = stages.config, stages.prepared
+    backbone = config.backbone
+    if base is not None:
+        backbone = backbone.model_copy(update={"id_dim": 0})
+    return Backbone(
+        prepared.features.matrix,
+        prepared.training,
+        backbone,
+        generator(config.seed, name, "init"),
+        gates=gates,
+        base=base,
+        base_id_dim=config.backbone.id_dim if base is not None else 0,
+    )
+
+
 def train_backbone(
     stages: Stages,
     name: str,
@@ -93,21 +140,10 @@ def train_backbone(
     ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side.
     """
     config, prepared = stages.config, stages.prepared
-    backbone = config.backbone
-    if base is not None:
-        backbone = backbone.model_copy(update={"id_dim": 0})
-    model = Backbone(
-        prepared.features.matrix,
-        prepared.training,
-        backbone,
-        generator(config.seed, name, "init"),
-        gates=gates,
-        base=base,
-        base_id_dim=config.backbone.id_dim if base is not None else 0,
-    )
+    model = _initial(stages, name, gates, base)
 
     def curves(users: Tensor, items: Tensor) -> dict[str, float]:
-        return evaluate(prepared.iid_plan, users, items) | evaluate(prepared.ood_plan, users, items)
+        return evaluate(prepared.valid_plan, users, items)
 
     refit = stages.fixed_epochs
     with stages.stage(name):
@@ -163,6 +199,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 generator(config.seed, "environments", index),
                 last=environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
+                compiled=config.training.compile,
             )
         with stages.stage("mask", f"round {index + 1}: mask"):
             learned = learn_mask(
@@ -173,6 +210,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 config.mask,
                 projection_l2=config.backbone.projection_l2,
                 seed=derive_seed(config.seed, "mask", index),
+                compiled=config.training.compile,
             )
         start, mask = learned.learned, learned.mask
         reports.append(_report(environments, learned))

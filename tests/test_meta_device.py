@@ -270,7 +270,7 @@ def test_a_gate_step_stays_on_the_device(
     plan = plan_contrasts("sketched", ENVIRONMENTS, frozen.user_content)
     draw = Draw(
         noise=torch.randn(FEATURES, generator=gen()).to(META),
-        sigma=0.5,
+        sigma=meta(),
         half=torch.randint(2, (data.n_pairs,), generator=gen()).to(META),
         contrasts=draw_contrasts(plan, gen()).float().to(META),
     )

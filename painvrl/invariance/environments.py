@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged, EmptyEnvironment
 from painvrl.invariance.shared_model import SharedModel
@@ -121,6 +122,7 @@ def identify(
     *,
     last: Environments | None = None,
     given: Tensor | None = None,
+    compiled: bool = False,
 ) -> Environments:
     """Label every training interaction with its environment.
 
@@ -132,6 +134,7 @@ def identify(
         generator: a CPU generator.
         last: the round before; its tilts are the start of this fit.
         given: ``[N]`` true labels for ``assignment: given``.
+        compiled: whether steps go through ``torch.compile``.
 
     Raises:
         EmptyEnvironment: fewer interactions than environments need.
@@ -150,7 +153,7 @@ def identify(
         label = torch.randint(config.count, (data.n_pairs,), generator=generator)
         label = label.to(variant.device) if last is None else last.label
         return _summary(label, None, last, config.count, 0, float("nan"))
-    tilts, likelihood = _fit(variant, shared, data, config, generator, last)
+    tilts, likelihood = _fit(variant, shared, data, config, generator, last, compiled)
     log_posterior = posterior(variant, shared, data, tilts)
     label, reseeded = _with_least_size(log_posterior.argmax(dim=1), log_posterior, needed)
     return _summary(label, tilts, last, config.count, reseeded, likelihood)
@@ -163,6 +166,7 @@ def _fit(
     config: EnvironmentConfig,
     generator: torch.Generator,
     last: Environments | None,
+    compiled: bool,
 ) -> tuple[Tensor, float]:
     """Fit all restarts at once and keep the likeliest: tilts ``[E, F]`` and its log-likelihood."""
     sample = _fit_sample(shared, data, config, generator)
@@ -173,9 +177,10 @@ def _fit(
         start = 0.1 * torch.randn(shape, generator=generator)
     tilts = start.to(variant.device).requires_grad_()
     optimizer = torch.optim.Adam([tilts], lr=config.learning_rate)
+    step_loss = step_function(mixture_loss, compiled=compiled)
     for _ in range(config.steps):
         optimizer.zero_grad(set_to_none=True)
-        mixture_loss(tilts, variant, sample, config.ridge).sum().backward()
+        step_loss(tilts, variant, sample, config.ridge).sum().backward()
         optimizer.step()
     with torch.no_grad():
         losses = mixture_loss(tilts, variant, sample, 0.0)

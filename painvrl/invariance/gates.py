@@ -13,18 +13,18 @@ _PASSES, _PER_PASS = 5, 32
 _LEAST_OPEN = 0.01
 
 
-def sample_gates(mu: Tensor, sigma: float, noise: Tensor) -> Tensor:
+def sample_gates(mu: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
     """``[F]`` gates in [0, 1] for ``noise`` ``[F]`` drawn from N(0, 1)."""
     return (mu + sigma * noise + 0.5).clamp(0.0, 1.0)
 
 
-def expected_density(mu: Tensor, sigma: float) -> Tensor:
+def expected_density(mu: Tensor, sigma: float | Tensor) -> Tensor:
     """``mean Phi((mu + 1/2) / sigma)``, the expected share of open gates, for ``mu`` ``[..., F]``."""
     open_gates: Tensor = torch.special.ndtr((mu + 0.5) / sigma)
     return open_gates.mean(dim=-1)
 
 
-def with_density(mu: Tensor, sigma: float, density: float) -> Tensor:
+def with_density(mu: Tensor, sigma: float | Tensor, density: float) -> Tensor:
     """``mu`` minus the one scalar that makes the expected density ``density``.
 
     A fixed number of passes keeps it on the device, and each tries many candidates at once, because a

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.compilation import step_function
 from painvrl.errors import Diverged
 from painvrl.invariance.contrasts import (
     ContrastKind,
@@ -29,6 +30,7 @@ from painvrl.invariance.pareto import Balance, Balancer, balance
 from painvrl.invariance.risks import Frozen, Scored, empirical_risk, score
 from painvrl.rng import generator
 from painvrl.settings import Settings
+from painvrl.transfer import to_device
 
 Penalty = Literal["gradient_variance", "iga"]
 
@@ -116,13 +118,13 @@ class Draw:
     """The randomness of one step.
 
     Attributes:
-        noise: ``[F]`` from N(0, 1). sigma: how much of it the gates see.
+        noise: ``[F]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
         half: ``[N]`` of 0 and 1, which half of its environment each pair falls in.
         contrasts: ``[B, E]``.
     """
 
     noise: Tensor
-    sigma: float
+    sigma: Tensor
     half: Tensor
     contrasts: Tensor
 
@@ -207,6 +209,7 @@ def learn_mask(
     *,
     projection_l2: float,
     seed: int,
+    compiled: bool = False,
 ) -> MaskState:
     """Learn the gates for fixed environments.
 
@@ -218,6 +221,7 @@ def learn_mask(
         config: knobs.
         projection_l2: the backbone's.
         seed: of the gates' noise, the halves and the contrasts.
+        compiled: whether steps go through ``torch.compile``.
 
     Raises:
         Diverged: a parameter is not finite at the end.
@@ -228,14 +232,17 @@ def learn_mask(
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
     plan = plan_contrasts(config.contrasts, n_environments, frozen.user_content)
+    step_gates = step_function(gate_step, compiled=compiled)
+    keep_density = step_function(with_density, compiled=compiled)
     log: list[Tensor] = []
     for step in range(config.steps):
         progress = step / max(1, config.steps - 1)
-        sigma = config.sigma + (config.final_sigma - config.sigma) * progress
-        noise = torch.randn(width, generator=draws).to(device, non_blocking=True)
-        half = torch.randint(2, (n_pairs,), generator=draws).to(device, non_blocking=True)
-        contrasts = draw_contrasts(plan, draws).to(weight.dtype).to(device, non_blocking=True)
-        taken = gate_step(
+        sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
+        sigma = to_device(sigma.to(mu.dtype), device)
+        noise = to_device(torch.randn(width, generator=draws), device)
+        half = to_device(torch.randint(2, (n_pairs,), generator=draws), device)
+        contrasts = to_device(draw_contrasts(plan, draws).to(weight.dtype), device)
+        taken = step_gates(
             Gated(mu=mu, weight=weight, bias=bias),
             Draw(noise=noise, sigma=sigma, half=half, contrasts=contrasts),
             label,
@@ -247,7 +254,7 @@ def learn_mask(
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
         if config.sparsity > 0:
-            mu = with_density(mu, sigma, 1 - config.sparsity)
+            mu = keep_density(mu, sigma, 1 - config.sparsity)
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
         log.append(torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine]))

@@ -148,7 +148,7 @@ def a_step(
     plan = plan_contrasts("all", count, planted.frozen.user_content)
     draw = Draw(
         noise=torch.zeros(planted.width),
-        sigma=0.5,
+        sigma=torch.tensor(0.5),
         half=torch.randint(2, label.shape, generator=gen(seed)),
         contrasts=draw_contrasts(plan, gen()).float(),
     )
@@ -187,7 +187,9 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
     noise = torch.randn(planted_world.width, generator=gen(5))
     half = torch.zeros_like(planted_world.label)
     plan = plan_contrasts("all", 2, planted_world.frozen.user_content)
-    draw = Draw(noise=noise, sigma=0.3, half=half, contrasts=draw_contrasts(plan, gen()).float())
+    draw = Draw(
+        noise=noise, sigma=torch.tensor(0.3), half=half, contrasts=draw_contrasts(plan, gen()).float()
+    )
     taken = gate_step(
         planted_world.start, draw, planted_world.label, plan, planted_world.frozen, MaskConfig(), 0.0
     )
