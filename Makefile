@@ -16,7 +16,7 @@ JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-all lint format types contracts check bench clean
+.PHONY: help install study test test-all lint format types contracts check bench experiments clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,9 +57,18 @@ contracts: $(VENV)/.stamp-lint  ## the directions of imports
 
 check: lint types contracts test  ## all of the above but the slow tests
 
-BENCHMARKS := $(filter-out __init__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
-bench: $(VENV)/.stamp-test  ## what the figures in the docs are measured with
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+# Ratios to the literal implementation, scaling curves, seconds to an NDCG: benchmarks/results/*.json.
+# They say nothing while anything else computes on the machine.
+BENCH_SIZES ?= movielens small large
+bench: $(VENV)/.stamp-test  ## time painvrl against the literal implementation
+	@mkdir -p benchmarks/results
+	$(BIN)/python -m pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=benchmarks/results/bench.json
+	@set -e; for size in $(BENCH_SIZES); do $(BIN)/python -m benchmarks.time_to_ndcg --size $$size; done
+
+# Whatever compares over seeds.
+EXPERIMENTS := $(basename $(notdir $(shell grep -l -e '"--seeds"' benchmarks/*.py)))
+experiments: $(VENV)/.stamp-test  ## what the figures of quality in the docs are measured with
+	@set -e; for name in $(EXPERIMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## remove .venv and caches, never the workspace
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,10 +1,15 @@
-"""Which device a run computes on."""
+"""Which device a run computes on, what it may use of it, and how much it used."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import torch
 
 from painvrl.errors import ConfigError
+
+_MIB = 2**20
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -27,3 +32,66 @@ def select_device(name: str = "auto") -> torch.device:
     if not available[kind] or int(index or 0) >= count:
         raise ConfigError("this machine has no such device", key="--device", value=name)
     return torch.device(name)
+
+
+def deal_devices(device: torch.device, processes: int) -> tuple[torch.device, ...]:
+    """A device for each of ``processes``: ``cuda`` without a number deals out all CUDA devices in turn."""
+    if str(device) != "cuda":
+        return (device,) * processes
+    count = torch.cuda.device_count()
+    return tuple(torch.device("cuda", place % count) for place in range(processes))
+
+
+def limit_memory(device: torch.device, fraction: float) -> None:
+    """Let this process use no more than ``fraction`` of a CUDA device's memory.
+
+    Raises:
+        ConfigError: another kind of device, which knows no such limit.
+    """
+    if device.type != "cuda":
+        raise ConfigError("only a CUDA device can be limited", key="--memory-fraction", value=device.type)
+    torch.cuda.set_per_process_memory_fraction(fraction, device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure anew, where the device can; the peak of a process on the CPU stays."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The most memory in use so far, in MiB; ``None`` where the system does not tell.
+
+    On CUDA what tensors took of the device since :func:`reset_peak_memory`; elsewhere the resident set of
+    the whole process since it began.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / _MIB
+    return _peak_resident_mib()
+
+
+def rounding_of(device: torch.device) -> list[object]:
+    """What the last bits of a result depend on besides the settings; JSON-ready."""
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return [
+        device.type,
+        model,
+        torch.__version__,
+        torch.get_num_threads(),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.get_float32_matmul_precision(),
+    ]
+
+
+def _peak_resident_mib() -> float | None:
+    if sys.platform == "win32":
+        return None
+    if sys.platform == "linux":
+        # `getrusage` would count the peak of the parent process, too, as a child inherits it.
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MIB if sys.platform == "darwin" else peak / 1024

@@ -15,7 +15,7 @@ from painvrl.data.seal import SealLedger
 from painvrl.data.splits import ColdItemSplit
 from painvrl.evaluation.ranking import evaluate
 from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, plan_part, prepare_split
+from painvrl.prepare import Prepared, plan_parts, prepare_split
 from painvrl.progress import Observer
 
 
@@ -72,16 +72,13 @@ def evaluate_test(
     split = prepared.split
     tests = split.sealed.open(ledger, reader)
     seen = [split.train, split.iid_valid.interactions, split.ood_valid.interactions]
-    metrics: dict[str, float] = {}
-    for part, other in ((tests.iid_test, tests.ood_test), (tests.ood_test, tests.iid_test)):
-        candidates = part.candidates
-        rule = result.config.split
-        among_held_out = isinstance(rule, ColdItemSplit) and rule.ood_candidates == "held_out"
-        if result.refit and among_held_out and part is tests.ood_test:
-            candidates = candidates & ~_has_interaction(split.ood_valid)
-        scored = replace(part, candidates=candidates)
-        plan = plan_part(part.name, scored, [*seen, other.interactions], prepared.evaluation, prepared.device)
-        metrics |= evaluate(plan, result.user_vectors, result.item_vectors)
+    ood = tests.ood_test
+    rule = result.config.split
+    if result.refit and isinstance(rule, ColdItemSplit) and rule.ood_candidates == "held_out":
+        ood = replace(ood, candidates=ood.candidates & ~_has_interaction(split.ood_valid))
+    parts = {part.name: part for part in (tests.iid_test, ood)}
+    plan = plan_parts(parts, seen, prepared.evaluation, prepared.device)
+    metrics = evaluate(plan, result.user_vectors, result.item_vectors)
     return TestEvaluation(metrics=metrics, reads=tests.reads)
 
 

@@ -14,8 +14,9 @@ from painvrl.evaluation.ranking import evaluate
 from painvrl.invariance.environments import Environments
 from painvrl.model.fusion import FusionConfig, weighted_branch
 from painvrl.prepare import Prepared
+from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
-from painvrl.stages import RoundReport, Stages, convert, learn_invariance, train_backbone
+from painvrl.stages import RoundReport, Stages, convert, learn_invariance, pretrain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ def run(
     *,
     observer: Observer | None = None,
     epochs: Mapping[str, int] | None = None,
+    store: PretrainedStore | None = None,
 ) -> RunResult:
     """Train ``config`` on ``prepared`` and score the valid parts. Test parts stay sealed.
 
@@ -60,6 +62,7 @@ def run(
         prepared: the data of this configuration, from :func:`painvrl.prepare.prepare`.
         observer: hears of stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
+        store: of pretrained backbones that runs share.
 
     Raises:
         TrialFailure: the configuration cannot be trained (diverged, an empty environment).
@@ -69,8 +72,7 @@ def run(
     )
     pretrained = None
     if config.mask.source == "learned":
-        everything = torch.ones(prepared.features.matrix.shape[1], device=prepared.device)
-        pretrained = train_backbone(stages, "pretrain", everything)
+        pretrained = pretrain(stages, store)
     invariance = learn_invariance(stages, pretrained)
     users, items, base_width = convert(stages, invariance.mask)
     with stages.stage("evaluate"):
@@ -93,7 +95,7 @@ def score_valid(prepared: Prepared, users: Tensor, items: Tensor) -> dict[str, f
     """Every metric of both valid parts for score vectors ``[U, D]`` and ``[I, D]``."""
     if not bool(torch.isfinite(users).all() & torch.isfinite(items).all()):
         raise Diverged("the trained vectors are not finite; lower training.learning_rate")
-    return evaluate(prepared.iid_plan, users, items) | evaluate(prepared.ood_plan, users, items)
+    return evaluate(prepared.valid_plan, users, items)
 
 
 def with_variant_weight(result: RunResult, prepared: Prepared, weight: float) -> RunResult:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ class Prepared:
         train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
         features: ``[I, F]`` on the device; statistics fitted on the train items.
         training: the training part indexed for the losses.
-        iid_plan, ood_plan: how the two valid parts are ranked.
+        valid_plan: how the two valid parts are ranked, in one pass.
         device: where it all lies.
     """
 
@@ -40,8 +41,7 @@ class Prepared:
     features: Features
     training: TrainingData
     evaluation: EvaluationConfig
-    iid_plan: RankingPlan
-    ood_plan: RankingPlan
+    valid_plan: RankingPlan
     device: torch.device
 
 
@@ -61,7 +61,7 @@ def prepare_split(
 ) -> Prepared:
     """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``)."""
     features = build_features(dataset.modalities, train.item_degree() > 0, config.features)
-    iid, ood = split.iid_valid, split.ood_valid
+    parts = {"iid": split.iid_valid, "ood": split.ood_valid}
     return Prepared(
         dataset=dataset,
         split=split,
@@ -69,25 +69,24 @@ def prepare_split(
         features=features.to(device),
         training=training_data(train, device),
         evaluation=config.evaluation,
-        iid_plan=plan_part("iid", iid, [train, ood.interactions], config.evaluation, device),
-        ood_plan=plan_part("ood", ood, [train, iid.interactions], config.evaluation, device),
+        valid_plan=plan_parts(parts, [train], config.evaluation, device),
         device=device,
     )
 
 
-def plan_part(
-    name: str,
-    part: Part,
+def plan_parts(
+    parts: Mapping[str, Part],
     hidden: list[Interactions],
     evaluation: EvaluationConfig,
     device: torch.device,
 ) -> RankingPlan:
-    """Plan the ranking of ``part`` whose metrics are called ``name/...``.
+    """Plan the ranking of ``parts``; the metrics of each are called after its key, ``key/...``.
 
     Raises:
-        DataError: nobody has a positive in the part, so its metrics have no value.
+        DataError: nobody has a positive in one of them, so its metrics have no value.
     """
-    if len(part.interactions) == 0:
-        raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
-    renamed = Part(name=name, interactions=part.interactions, candidates=part.candidates)
+    for part in parts.values():
+        if len(part.interactions) == 0:
+            raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
+    renamed = [replace(part, name=name) for name, part in parts.items()]
     return plan_ranking(renamed, hidden, evaluation, device)

@@ -110,9 +110,7 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     return model
 
 
-def _initial(
-    stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tensor] | None
-) -> Backbone:
+def _initial(stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tensor] | None) -> Backbone:
     """A backbone as its training begins."""
     config, prepared = stages.config, stages.prepared
     backbone = config.backbone

@@ -1,16 +1,33 @@
-"""The benchmarks behind the figures of the docs run, and their statistics are right."""
+"""The benchmarks behind the figures of the docs run, and what they compare is comparable."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+
+if TYPE_CHECKING:
+    from benchmarks.literal import Batch, LiteralSettings, LiteralUltraGCN
+    from painvrl.model.batches import Batch as OurBatch
+    from painvrl.model.ultragcn import Backbone
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py") if path.stem != "common")
+FILES = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
+SCRIPTS = [path.stem for path in FILES if "\ndef main()" in path.read_text(encoding="utf-8")]
+SEEDED = [path.stem for path in FILES if '"--seeds"' in path.read_text(encoding="utf-8")]
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
 
 
 def test_every_benchmark_named_in_the_docs_exists() -> None:
@@ -21,6 +38,28 @@ def test_every_benchmark_named_in_the_docs_exists() -> None:
     }
     assert named
     assert named <= set(SCRIPTS)
+
+
+def planned_by_make(target: str) -> str:
+    # The tests may run under make themselves, which hands its options down.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", "-n", target], cwd=ROOT, env=plain, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_make_experiments_runs_every_script_that_compares_over_seeds() -> None:
+    planned = planned_by_make("experiments")
+    assert {"backbone", "front_ends", "knobs", "planted"} <= set(SEEDED) <= set(SCRIPTS)
+    assert [name for name in SEEDED if not re.search(rf"\b{name}\b", planned)] == []
+
+
+def test_make_bench_writes_json_and_measures_the_time_to_an_ndcg_at_every_size() -> None:
+    from benchmarks.sizes import SIZES
+
+    planned = planned_by_make("bench")
+    assert "--benchmark-json=benchmarks/results/" in planned
+    assert re.search(rf"for size in movielens {' '.join(SIZES)}; do .*benchmarks.time_to_ndcg", planned)
 
 
 @pytest.mark.slow
@@ -34,11 +73,25 @@ def test_every_benchmark_starts(script: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "--seeds" in done.stdout
+    assert ("--seeds" in done.stdout) is (script in SEEDED)
 
 
-def test_paired_interval_is_students_for_five_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+@pytest.mark.slow
+def test_the_timed_benchmarks_are_found_by_their_own_settings_and_not_by_the_tests() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "benchmarks/pytest.ini", "benchmarks", "--collect-only", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    collected = {line.split("::")[0] for line in found.stdout.splitlines() if "::" in line}
+    assert collected == {path.name for path in FILES if path.name.startswith("bench_")}
+    assert not list((ROOT / "benchmarks").glob("test_*.py"))
+
+
+def test_paired_interval_is_students_for_five_seeds() -> None:
     from benchmarks.common import paired_interval
 
     # Gaps 1, 2, 3, 4, 5: mean 3, deviation sqrt(2.5), error sqrt(0.5), t(4) = 2.776.
@@ -46,3 +99,205 @@ def test_paired_interval_is_students_for_five_seeds(monkeypatch: pytest.MonkeyPa
     assert mean == pytest.approx(3.0)
     assert low == pytest.approx(3.0 - 2.776 * 0.5**0.5)
     assert high == pytest.approx(3.0 + 2.776 * 0.5**0.5)
+
+
+# ------------------------------------------------------------------ the literal implementation
+
+
+def literal_problem(**changes: Any) -> tuple[LiteralSettings, LiteralUltraGCN, Backbone]:
+    """The same tiny model in both implementations."""
+    from benchmarks import ours
+    from benchmarks.literal import LiteralSettings, LiteralUltraGCN
+    from benchmarks.sizes import random_dataset
+
+    settings = LiteralSettings(
+        **{"id_dim": 6, "content_dim": 5, "negatives": 7, "batch_size": 64, "l2": 1e-3} | changes
+    )
+    data = random_dataset(40, 50, 300, 9)
+    features = data.modalities["random"].values
+    training = ours.training_data(data.interactions, torch.device("cpu"))
+    backbone = ours.model(features, training, ours.like_literal(settings)[0])
+    literal = LiteralUltraGCN(features, data.interactions, settings, torch.Generator().manual_seed(1))
+    literal.start_from(ours.tables(backbone))
+    return settings, literal, backbone
+
+
+def as_literal(batch: OurBatch) -> Batch:
+    """The same positives and negatives."""
+    from benchmarks.literal import Batch
+
+    assert batch.drawn is not None
+    return Batch(
+        user=batch.users[batch.user],
+        item=batch.items[batch.item],
+        negative=batch.items[batch.drawn.item].view(len(batch.user), -1),
+    )
+
+
+def test_painvrl_in_the_literal_settings_takes_the_literal_steps() -> None:
+    from benchmarks import ours
+    from benchmarks.literal import LiteralTrainer
+    from painvrl.model.batches import epoch_of_batches
+    from painvrl.model.losses import SampledLoss
+    from painvrl.rng import generator
+    from painvrl.training import fit
+
+    # Steps of 64 among 300 pairs leave rows untouched; a large rate makes a wrong step visible.
+    settings, literal, backbone = literal_problem(learning_rate=0.01)
+    trainer = LiteralTrainer(literal)
+    loss = backbone.config.loss
+    assert isinstance(loss, SampledLoss)
+    draws = generator(3, "fit")
+    epochs = []
+
+    def compare(epoch: int, values: Any) -> None:
+        losses = []
+        for batch in epoch_of_batches(backbone.data, loss, 0.0, draws, torch.device("cpu")):
+            losses.append(literal.data_loss(as_literal(batch)).detach())
+            trainer.step(as_literal(batch))
+        # painvrl's optimiser adds the decay, so its loss has no such term.
+        torch.testing.assert_close(
+            torch.tensor(values["loss"]), torch.stack(losses).mean(), rtol=1e-5, atol=0
+        )
+        for name, table in ours.tables(backbone).items():
+            torch.testing.assert_close(table, literal.tables()[name].detach(), rtol=1e-4, atol=2e-6)
+        epochs.append((epoch, len(losses)))
+
+    start = ours.tables(backbone)
+    training = ours.like_literal(settings)[1]
+    fit(backbone, training, generator(3, "fit"), evaluate=None, observe=compare, epochs=4)
+    assert epochs == [(epoch, 5) for epoch in range(1, 5)]
+    moved = [(table - start[name]).abs().mean() for name, table in ours.tables(backbone).items()]
+    assert min(moved) > 0.02  # more than ten thousand times the tolerance
+
+
+def test_the_literal_loss_is_that_of_the_method() -> None:
+    from benchmarks.literal import Batch
+
+    settings, literal, _ = literal_problem()
+    user, item = torch.tensor([3, 7]), torch.tensor([11, 2])
+    negative = torch.tensor([[1, 5, 9], [4, 4, 0]])
+    users, items = literal.vectors()
+    scores = users @ items.T
+    b = literal.by_user[:, None] * literal.by_item[None, :]
+    expected = torch.zeros(())
+    for row in range(2):
+        u, i = user[row], item[row]
+        expected += (1 + b[u, i]) * torch.log1p(torch.exp(-scores[u, i])) / 2
+        for j in negative[row]:
+            expected += (1 + b[u, j]) * torch.log1p(torch.exp(scores[u, j])) / 6
+    squares = users.square().sum() + literal.item_id.weight.square().sum()
+    found = literal.loss(Batch(user=user, item=item, negative=negative))
+    torch.testing.assert_close(found.detach(), (expected + settings.l2 * squares).detach())
+
+
+def test_an_epoch_of_the_literal_takes_every_positive_once_with_negatives_of_its_own() -> None:
+    from benchmarks.literal import batches
+    from benchmarks.sizes import random_dataset
+
+    settings, *_ = literal_problem()
+    train = random_dataset(40, 50, 300, 9).interactions
+    drawn = list(batches(train, settings, torch.Generator().manual_seed(0)))
+    pairs = torch.cat([batch.user * 50 + batch.item for batch in drawn])
+    assert pairs.sort().values.tolist() == (train.user * 50 + train.item).sort().values.tolist()
+    assert [tuple(batch.negative.shape) for batch in drawn] == [(64, 7)] * 4 + [(44, 7)]
+    assert len(drawn[0].negative.unique(dim=0)) == 64
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 512])
+def test_the_literal_ranking_gives_painvrls_ndcg(tiny_prepared: Any, at_once: int) -> None:
+    from benchmarks import ours
+    from benchmarks.literal import ndcg
+
+    generator = torch.Generator().manual_seed(0)
+    train = tiny_prepared.train
+    users = torch.randn(train.n_users, 8, generator=generator)
+    items = torch.randn(train.n_items, 8, generator=generator)
+    expected = ours.rank(tiny_prepared, users, items)
+    for k in (5, 20):
+        found = ndcg(ours.literal_iid_ranking(tiny_prepared), users, items, k, at_once)
+        assert found == pytest.approx(expected[f"iid/ndcg_at_{k}"], abs=1e-9)
+
+
+# ------------------------------------------------------------------ what the results are made of
+
+
+def test_random_data_have_the_asked_size_and_no_pair_twice() -> None:
+    from benchmarks.sizes import random_dataset
+
+    data = random_dataset(30, 40, 600, 3).interactions
+    assert len(data) == len((data.user * 40 + data.item).unique()) == 600
+    assert (data.n_users, data.n_items) == (30, 40)
+
+
+def test_the_machine_is_described_and_its_description_is_json() -> None:
+    from benchmarks.machine import calibration_gflops, describe
+
+    described = json.loads(json.dumps(describe()))
+    assert {"cpu", "cores", "threads", "torch", "calibration_gflops"} <= set(described)
+    assert calibration_gflops(size=64, repeats=1) > 0
+
+
+def test_ratios_are_of_units_and_only_where_a_literal_member_is() -> None:
+    from benchmarks import conftest
+
+    def entry(group: str, name: str, median: float, **extra: float) -> dict[str, Any]:
+        stats = {"median": median, "min": median / 2, "data": [median]}
+        return {"group": group, "name": name, "stats": stats, "extra_info": extra}
+
+    output = {
+        "machine_info": {"calibration_gflops": 100.0},
+        "benchmarks": [
+            entry("epoch", "bench_literal", 0.1, times=30, calibration_gflops=120.0),
+            entry("epoch", "bench_ours", 1.5),
+            entry("trial", "bench_trial", 2.0),
+        ],
+    }
+    conftest.pytest_benchmark_update_json(output)
+    assert output["ratios"] == {"epoch": {"bench_ours": (2.0, 2.0)}}
+    assert output["calibration_gflops"] == 110.0
+    assert all("data" not in one["stats"] for one in output["benchmarks"])  # type: ignore[index]
+
+
+def test_a_curve_stops_after_patience_and_is_read_at_its_first_reach() -> None:
+    from benchmarks.time_to_ndcg import PATIENCE, Point, best, reached, stopped
+
+    values = [0.1, 0.3, *[0.2] * (PATIENCE - 1)]
+    curve = [Point(float(second), value) for second, value in enumerate(values, start=1)]
+    assert not stopped(curve)
+    assert stopped([*curve, Point(99.0, 0.3)])
+    assert best(curve) == 0.3
+    assert reached(curve, 0.15) == 2.0
+    assert reached(curve, 0.31) is None
+
+
+def test_the_literal_training_stops_early_with_its_best_ndcg_known(tiny_prepared: Any) -> None:
+    from benchmarks import ours
+    from benchmarks.literal import LiteralSettings
+    from benchmarks.time_to_ndcg import PATIENCE, run_literal, stopped
+
+    settings = LiteralSettings(id_dim=4, content_dim=4, negatives=5, batch_size=64, learning_rate=0.05)
+    curve, ranked = run_literal(tiny_prepared, ours.literal_iid_ranking(tiny_prepared), settings, 60)
+    values = [point.ndcg for point in curve]
+    assert stopped(curve)
+    assert len(curve) == len(ranked) == values.index(max(values)) + 1 + PATIENCE
+    assert max(values) > values[0]
+
+
+@pytest.mark.slow
+def test_a_point_of_the_scaling_curves_reports_its_memory() -> None:
+    from benchmarks.scaling import Point
+
+    point = Point(users=300, items=200, interactions=6000, features=8)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling", *point.arguments()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = SimpleNamespace(**json.loads(done.stdout))
+    assert measured.interactions == 6000
+    assert measured.peak_mib >= measured.imports_mib > 0
+    assert {"index", "gramian epoch", "sampled epoch", "ranking", "environments"} <= set(measured.seconds)

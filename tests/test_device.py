@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from painvrl.device import select_device
+from painvrl.device import deal_devices, limit_memory, peak_memory_mib, reset_peak_memory, select_device
 from painvrl.errors import ConfigError
 
 
@@ -57,3 +57,46 @@ def test_a_number_beyond_the_devices_of_the_machine_is_refused(
     with pytest.raises(ConfigError, match="--device: this machine has no such device") as error:
         select_device(name)
     assert error.value.value == name
+
+
+def test_cuda_without_a_number_is_dealt_out_and_a_named_device_is_everybodys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(monkeypatch, cuda=True, mps=True)
+    dealt = deal_devices(torch.device("cuda"), 3)
+    assert dealt == (torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cuda", 0))
+    assert deal_devices(torch.device("cuda", 1), 2) == (torch.device("cuda", 1),) * 2
+    assert deal_devices(torch.device("cuda", 0), 2) == (torch.device("cuda", 0),) * 2
+    assert deal_devices(torch.device("cpu"), 2) == (torch.device("cpu"),) * 2
+
+
+def test_a_limit_reaches_the_cuda_device_and_no_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *told: limits.append(told))
+    limit_memory(torch.device("cuda", 1), 0.4)
+    assert limits == [(0.4, torch.device("cuda", 1))]
+    with pytest.raises(ConfigError, match="--memory-fraction: only a CUDA device"):
+        limit_memory(torch.device("cpu"), 0.4)
+
+
+def test_the_peak_of_a_cuda_device_is_its_tensors_since_the_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = {"bytes": 7 * 2**20}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak["bytes"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.update(bytes=0))
+    device = torch.device("cuda", 0)
+    assert peak_memory_mib(device) == 7.0
+    reset_peak_memory(device)
+    assert peak_memory_mib(device) == 0.0
+
+
+def test_the_peak_on_the_cpu_is_the_processs_and_grows_with_what_it_holds() -> None:
+    cpu = torch.device("cpu")
+    before = peak_memory_mib(cpu)
+    held = torch.ones(int(before or 0) + 64, 2**18)  # a MiB a row, more than was ever held
+    after = peak_memory_mib(cpu)
+    reset_peak_memory(cpu)
+    assert before is not None
+    assert after is not None
+    assert 50 < before < after
+    assert after >= held.nbytes / 2**20
+    assert (peak_memory_mib(cpu) or 0) >= after

@@ -176,7 +176,7 @@ def shared_model(data: TrainingData) -> SharedModel:
 
 def plan() -> RankingPlan:
     part = Part(name="iid", interactions=interactions(), candidates=torch.ones(ITEMS, dtype=torch.bool))
-    return on_meta(plan_ranking(part, [interactions()], EvaluationConfig(ks=(2, 5), user_block=4), CPU))
+    return on_meta(plan_ranking([part], [], EvaluationConfig(ks=(2, 5), block_cells=4 * ITEMS), CPU))
 
 
 def silent(epoch: int, values: Mapping[str, float]) -> None:
@@ -307,9 +307,9 @@ def test_the_maths_of_the_mask_stays_on_the_device(guard: Guard, act: Callable[[
 
 def test_ranking_stays_on_the_device(guard: Guard) -> None:
     prepared = plan()
-    hits, positives = top_hits(prepared, meta(USERS, 4), meta(ITEMS, 4))
-    assert hits.shape == (prepared.n_users, 5)
-    assert hits.device == positives.device == META
+    (hits,) = top_hits(prepared, meta(USERS, 4), meta(ITEMS, 4))
+    assert hits.shape == (sum(len(block.users) for block in prepared.blocks), 5)
+    assert hits.device == META
 
 
 def test_an_evaluation_reads_back_its_hits_alone(guard: Guard) -> None:

@@ -10,7 +10,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import make_split
-from painvrl.prepare import plan_part, prepare, prepare_split
+from painvrl.prepare import plan_parts, prepare, prepare_split
 from painvrl.rng import derive_seed
 
 if TYPE_CHECKING:
@@ -24,30 +24,36 @@ def pairs(interactions: Interactions) -> set[tuple[int, int]]:
     return set(zip(interactions.user.tolist(), interactions.item.tolist(), strict=True))
 
 
-def listed(plan: RankingPlan, field: str) -> set[tuple[int, int]]:
-    """The (user, item) pairs of a plan's blocks, in the ids of the data set."""
+def hidden_pairs(plan: RankingPlan) -> set[tuple[int, int]]:
+    """The (user, item) pairs that are no negatives, in the ids of the data set."""
     found = set()
     for block in plan.blocks:
-        rows, columns = getattr(block, field)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        for cell in block.hidden.tolist():
+            row, column = divmod(cell, len(plan.candidates))
             found.add((int(block.users[row]), int(plan.candidates[column])))
     return found
 
 
+def positive_pairs(plan: RankingPlan, part: int) -> set[tuple[int, int]]:
+    """The (user, item) pairs that count as hits of a part."""
+    found = set()
+    for block in plan.blocks:
+        for user, columns in zip(block.users.tolist(), block.positives[part].tolist(), strict=True):
+            found |= {(user, int(plan.candidates[column])) for column in columns if column >= 0}
+    return found
+
+
 def test_each_valid_part_is_ranked_without_train_and_without_the_other_part(tiny_prepared: Prepared) -> None:
-    split = tiny_prepared.split
-    for plan, part, other in (
-        (tiny_prepared.iid_plan, split.iid_valid, split.ood_valid),
-        (tiny_prepared.ood_plan, split.ood_valid, split.iid_valid),
-    ):
-        assert listed(plan, "positive") == pairs(part.interactions)
-        users = {user for user, _ in pairs(part.interactions)}
-        items = set(part.candidates.nonzero(as_tuple=True)[0].tolist())
-        hidden = pairs(split.train) | pairs(other.interactions)
-        assert listed(plan, "hidden") == {(u, i) for u, i in hidden if u in users and i in items}
-        assert set(plan.candidates.tolist()) == items
-    assert tiny_prepared.iid_plan.part == "iid"
-    assert tiny_prepared.ood_plan.part == "ood"
+    split, plan = tiny_prepared.split, tiny_prepared.valid_plan
+    assert [part.name for part in plan.parts] == ["iid", "ood"]
+    parts = (split.iid_valid, split.ood_valid)
+    for index, part in enumerate(parts):
+        assert positive_pairs(plan, index) == pairs(part.interactions)
+    both = pairs(parts[0].interactions) | pairs(parts[1].interactions)
+    users = {user for user, _ in both}
+    items = set((parts[0].candidates | parts[1].candidates).nonzero(as_tuple=True)[0].tolist())
+    assert hidden_pairs(plan) == {(u, i) for u, i in pairs(split.train) | both if u in users and i in items}
+    assert set(plan.candidates.tolist()) == items
 
 
 def test_training_knows_the_train_part_alone(tiny_prepared: Prepared) -> None:
@@ -110,15 +116,16 @@ def test_a_larger_train_part_warms_its_items(tiny_prepared: Prepared, tiny_confi
     assert enlarged.split is split
     # What was trained on is never ranked again.
     users = {user for user, _ in pairs(split.ood_valid.interactions)}
-    hidden = listed(enlarged.ood_plan, "hidden")
+    hidden = hidden_pairs(enlarged.valid_plan)
     assert {pair for pair in pairs(more) if pair[0] in users} <= hidden
 
 
 def test_a_planned_part_takes_the_name_of_its_metrics(tiny_prepared: Prepared) -> None:
-    plan = plan_part("ood_test", tiny_prepared.split.ood_valid, [], tiny_prepared.evaluation, CPU)
-    assert plan.part == "ood_test"
+    valid = tiny_prepared.split.ood_valid
+    plan = plan_parts({"ood_test": valid}, [], tiny_prepared.evaluation, CPU)
+    assert [part.name for part in plan.parts] == ["ood_test"]
     assert plan.ks == tiny_prepared.evaluation.ks
-    assert listed(plan, "hidden") == set()
+    assert hidden_pairs(plan) == pairs(valid.interactions)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

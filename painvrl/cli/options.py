@@ -23,6 +23,27 @@ DeviceOption = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps; auto takes the best one here."),
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        metavar="N",
+        help="Trials at a time: above 1, N processes that share the cores, and all CUDA devices.",
+    ),
+]
+MemoryFractionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-fraction",
+        min=0.01,
+        max=1.0,
+        metavar="SHARE",
+        help="Of a CUDA device's memory, what each worker may use; "
+        "by default 0.95 shared equally by the workers of a device.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 

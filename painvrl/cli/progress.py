@@ -61,7 +61,8 @@ class StudyLines:
     def __init__(self, spinner: Spinner, *, quiet: bool) -> None:
         self._spinner = spinner
         self._quiet = quiet
-        self._title = ""
+        self._running: dict[int, str] = {}
+        self._stages: dict[int, str] = {}
 
     def study_started(self, event: StudyStarted) -> None:
         """Print the split's card and where the study stands."""
@@ -76,21 +77,35 @@ class StudyLines:
 
     def trial_started(self, event: TrialStarted) -> None:
         """Show the trial on a terminal."""
-        self._title = f"trial {event.number} ({event.finished + 1} of {event.wanted})"
-        self._spinner.show(self._title)
+        place = event.finished + event.others + 1
+        self._running[event.number] = f"trial {event.number} ({place} of {event.wanted})"
+        self._show()
 
     def trial_stage(self, number: int, stage: str) -> None:
         """Show the stage on a terminal."""
-        self._spinner.show(f"{self._title}: {stage}")
+        self._stages[number] = stage
+        self._show()
 
     def trial_finished(self, event: TrialFinished) -> None:
         """Print the trial's line."""
+        self._running.pop(event.number, None)
+        self._stages.pop(event.number, None)
+        self._show()
         if self._quiet:
             return
         done = f"[{event.finished}/{event.wanted}]"
         line = f"{done} trial {event.number:>3}  {event.seconds:5.1f} s  {_came_to(event)}"
         with self._spinner.paused():
             typer.echo(line)
+
+    def _show(self) -> None:
+        """Every trial that is under way, and its stage."""
+        self._spinner.show(
+            ", ".join(
+                title if number not in self._stages else f"{title}: {self._stages[number]}"
+                for number, title in self._running.items()
+            )
+        )
 
 
 class RunLine:

@@ -11,7 +11,9 @@ from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
+    MemoryFractionOption,
     QuietOption,
+    WorkersOption,
     WorkspaceOption,
     named_study,
 )
@@ -41,6 +43,8 @@ def run(
             min=1, metavar="N", help="Finished trials wanted in all, in place of the file's study.trials."
         ),
     ] = None,
+    workers: WorkersOption = 1,
+    memory_fraction: MemoryFractionOption = None,
     quiet: QuietOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, print it with every default, and stop.")
@@ -68,7 +72,13 @@ def run(
     with progress.study_progress(quiet=quiet) as lines:
         try:
             summary = run_study(
-                loaded, Workspace(workspace), select_device(device), trials=trials, progress=lines
+                loaded,
+                Workspace(workspace),
+                select_device(device),
+                trials=trials,
+                workers=workers,
+                memory_fraction=memory_fraction,
+                progress=lines,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on") from None

@@ -10,10 +10,14 @@ from painvrl.settings import Settings
 
 
 class EvaluationConfig(Settings):
-    """``ks``: cut-offs of the metrics, all from one ranking. ``user_block``: users ranked at once."""
+    """``ks``: cut-offs of the metrics, all from one ranking.
+
+    ``block_cells``: scores (users times candidates) held at once; a block has at least one user. The
+    default is 16 MiB of float32: about what a processor's cache holds, and enough to keep a GPU busy.
+    """
 
     ks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (5, 10, 20, 50)
-    user_block: int = Field(default=1024, ge=1)
+    block_cells: int = Field(default=2**22, ge=1)
 
     @field_validator("ks")
     @classmethod

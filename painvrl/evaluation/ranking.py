@@ -1,9 +1,18 @@
-"""Full ranking: score every candidate for every user, hide what was seen, take the best ``k``."""
+"""Full ranking: score every candidate for every user, hide what was seen, find the positives' ranks.
+
+One pass serves every part and every cut-off. A positive's rank is one more than the number of visible
+items with a greater score: the better positives of its part, counted in the user's sorted list of them,
+and the better *negatives*, counted in the top of all items that are neither hidden nor a positive of
+any part. The negatives are the same for every part with the same candidates, so their top is taken once.
+
+Shape letters: ``B`` users of a block, ``C`` candidates of any part, ``P`` parts, ``W`` the most positives
+of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length of a score vector.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,109 +22,237 @@ from painvrl.data.splits import Part
 from painvrl.evaluation import metrics
 from painvrl.evaluation.protocol import EvaluationConfig
 
+PADDING = -1
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
     """A few users, with what the device needs to rank and judge them (columns index candidates)."""
 
     users: Tensor  # [B]
-    hidden: tuple[Tensor, Tensor]  # rows and columns never to be recommended
-    positive: tuple[Tensor, Tensor]  # rows and columns that count as hits
-    positives: Tensor  # [B]
+    hidden: Tensor  # [H] cells ``row * C + column`` of all that is no negative
+    positives: tuple[Tensor, ...]  # for each part, [B, W] columns that count as hits, then PADDING
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPart:
+    """What is judged of a part: ``users`` with positives, their place in the pass, their ``positives``."""
+
+    name: str
+    users: Tensor  # [U] ascending, on the CPU
+    rows: Tensor  # [U] rows of the plan's blocks, one after the other, on the CPU
+    positives: Tensor  # [U] on the CPU
+    candidates: int  # which of the plan's sets of candidates
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingPlan:
-    """Everything about scoring a part that does not depend on the model; made once a split.
+    """Everything about scoring parts that does not depend on the model; made once a split.
 
-    Memory is bounded by ``B * C`` scores: ``B`` users of a block, ``C`` candidates.
+    Attributes:
+        parts: in the order asked for.
+        candidates: ``[C]`` item indices, candidates of at least one part.
+        columns: for each distinct set of candidates, its ``[c]`` columns of the scores; empty for all.
+        blocks: the users in the order in which they are ranked.
+        ks: cut-offs.
     """
 
-    part: str
-    candidates: Tensor  # [C] item indices
+    parts: tuple[PlannedPart, ...]
+    candidates: Tensor
+    columns: tuple[Tensor, ...]
     blocks: tuple[_Block, ...]
     ks: tuple[int, ...]
 
-    @property
-    def n_users(self) -> int:
-        """Users with at least one positive; only these count."""
-        return sum(len(block.users) for block in self.blocks)
+    def only(self, name: str) -> RankingPlan:
+        """The plan of one of the parts; the positives of the others stay hidden."""
+        (index,) = (index for index, part in enumerate(self.parts) if part.name == name)
+        part = self.parts[index]
+        return replace(
+            self,
+            parts=(replace(part, candidates=0),),
+            columns=(self.columns[part.candidates],),
+            blocks=tuple(replace(block, positives=(block.positives[index],)) for block in self.blocks),
+        )
 
 
 def plan_ranking(
-    part: Part, hidden: Iterable[Interactions], config: EvaluationConfig, device: torch.device
+    parts: Sequence[Part], hidden: Iterable[Interactions], config: EvaluationConfig, device: torch.device
 ) -> RankingPlan:
-    """Prepare the ranking of ``part``.
+    """Prepare the ranking of ``parts``, in one pass.
 
     Args:
-        part: its interactions are the positives, its candidates are ranked.
-        hidden: interactions whose items are never recommended to their user: the training part,
-            and the other parts of the same stage, so that IID and OOD positives do not compete
-            for the same places (method, "Evaluation").
-        config: cut-offs and block size.
+        parts: their interactions are the positives, their candidates are ranked. A positive of one part
+            is hidden in all the others, so that IID and OOD positives do not compete for the same
+            places (method, "Evaluation").
+        hidden: interactions whose items are never recommended to their user: the training part.
+        config: cut-offs and the size of a block.
         device: where the ranking will run.
     """
-    n_items = part.interactions.n_items
-    column = torch.full((n_items,), -1)
-    candidates = part.candidates.cpu().nonzero(as_tuple=True)[0]
-    column[candidates] = torch.arange(len(candidates))
-    positives = _pairs([part.interactions], column)
-    concealed = _pairs(hidden, column)
-    counts = torch.bincount(part.interactions.user.cpu(), minlength=part.interactions.n_users)
-    users = counts.nonzero(as_tuple=True)[0]
+    n_users, n_items = parts[0].interactions.n_users, parts[0].interactions.n_items
+    sets, members = _distinct([part.candidates.cpu() for part in parts])
+    union = torch.stack(sets).any(dim=0)
+    candidates = union.nonzero(as_tuple=True)[0]
+    column = union.long().cumsum(0) - 1
+    keys = [(part.interactions.user * n_items + part.interactions.item).cpu().unique() for part in parts]
+    concealed = torch.cat(
+        [torch.empty(0, dtype=torch.long), *((each.user * n_items + each.item).cpu() for each in hidden)]
+    )
+    counts = [torch.bincount(part.interactions.user.cpu(), minlength=n_users) for part in parts]
+
+    # Users with about as many positives stand together, so that little of [B, W] is padding.
+    most = torch.stack(counts).amax(dim=0)
+    order = most.argsort(stable=True)
+    order = order[most[order] > 0]
+    place = torch.full((n_users,), -1)
+    place[order] = torch.arange(len(order))
+
+    def by_place(key: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Place of the user and column of the item, in order of the place; ``visible``: [I] bool."""
+        user, item = key // n_items, key % n_items
+        kept = (place[user] >= 0) & visible[item]
+        at, to = place[user[kept]], column[item[kept]]
+        at, rank = at.sort(stable=True)
+        return at, to[rank]
+
+    judged = []
+    for index, key in enumerate(keys):
+        others = torch.cat([concealed, *(other for i, other in enumerate(keys) if i != index)])
+        judged.append(by_place(key[~torch.isin(key, others)], sets[members[index]]))
+    masked = by_place(torch.cat([concealed, *keys]).unique(), union)
+
+    size = max(1, config.block_cells // max(len(candidates), *config.ks))
     blocks = []
-    for chunk in users.split(config.user_block):
-        row = torch.full((part.interactions.n_users,), -1)
-        row[chunk] = torch.arange(len(chunk))
-        blocks.append(
-            _Block(
-                users=chunk.to(device),
-                hidden=_rows(concealed, row, device),
-                positive=_rows(positives, row, device),
-                positives=counts[chunk].to(device),
+    for start in range(0, len(order), size):
+        users = order[start : start + size]
+        ends = torch.tensor([start, start + len(users)])
+        first, last = torch.searchsorted(masked[0], ends).tolist()
+        cells = (masked[0][first:last] - start) * len(candidates) + masked[1][first:last]
+        positives = []
+        for at, to in judged:
+            first, last = torch.searchsorted(at, ends).tolist()
+            positives.append(_padded(at[first:last] - start, to[first:last], len(users)).to(device))
+        blocks.append(_Block(users=users.to(device), hidden=cells.to(device), positives=tuple(positives)))
+    planned = []
+    for part, count, member in zip(parts, counts, members, strict=True):
+        users = count.nonzero(as_tuple=True)[0]
+        planned.append(
+            PlannedPart(
+                name=part.name, users=users, rows=place[users], positives=count[users], candidates=member
             )
         )
-    return RankingPlan(part=part.name, candidates=candidates.to(device), blocks=tuple(blocks), ks=config.ks)
+    columns = [each[candidates].nonzero(as_tuple=True)[0] for each in sets]
+    return RankingPlan(
+        parts=tuple(planned),
+        candidates=candidates.to(device),
+        columns=tuple(c[: 0 if len(c) == len(candidates) else len(c)].to(device) for c in columns),
+        blocks=tuple(blocks),
+        ks=config.ks,
+    )
 
 
-def _pairs(parts: Iterable[Interactions], column: Tensor) -> tuple[Tensor, Tensor]:
-    """Users and candidate columns of all interactions whose item is a candidate."""
-    parts = list(parts)
-    if not parts:
-        return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
-    user = torch.cat([part.user.cpu() for part in parts])
-    place = column[torch.cat([part.item.cpu() for part in parts])]
-    return user[place >= 0], place[place >= 0]
+def _distinct(sets: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """The different ones among ``sets``, and for each of ``sets`` which one it is."""
+    found: list[Tensor] = []
+    members = []
+    for each in sets:
+        same = [index for index, known in enumerate(found) if torch.equal(known, each)]
+        members.append(same[0] if same else len(found))
+        if not same:
+            found.append(each)
+    return found, members
 
 
-def _rows(pairs: tuple[Tensor, Tensor], row: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pairs of the block's users, with users renumbered as rows of the block."""
-    user, place = pairs
-    inside = row[user] >= 0
-    return row[user[inside]].to(device), place[inside].to(device)
+def _padded(row: Tensor, value: Tensor, rows: int) -> Tensor:
+    """``[rows, W]``: the values of each row, then ``PADDING``; ``row`` ascends."""
+    counts = torch.bincount(row, minlength=rows)
+    table = torch.full((rows, int(counts.max())), PADDING)
+    starts = counts.cumsum(0) - counts
+    table[row, torch.arange(len(row)) - starts[row]] = value
+    return table
 
 
-def top_hits(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each of the top ranks is a positive ``[U, R]``, and the positives ``[U]``.
+def rank_block(
+    users: Tensor,
+    items: Tensor,
+    hidden: Tensor,
+    positives: Sequence[Tensor],
+    columns: Sequence[Tensor],
+    members: Sequence[int],
+    depth: int,
+) -> list[Tensor]:
+    """For each part, whether each of the top ranks of each user is a positive, ``[B, R]`` bool.
+
+    A positive that ties with a negative stands behind it, so that a model that scores everything
+    alike gains nothing.
+
+    Args:
+        users: ``[B, D]`` score vectors.
+        items: ``[C, D]``, those of the candidates.
+        hidden: ``[H]``, as in the block.
+        positives: as in the block.
+        columns: for each set of candidates, its columns; empty for all.
+        members: for each part, its set.
+        depth: ``R``.
+    """
+    scores = users @ items.T
+    found = [
+        scores.gather(1, where.clamp_min(0)).masked_fill_(where == PADDING, -torch.inf) for where in positives
+    ]
+    scores.view(-1).index_fill_(0, hidden, -torch.inf)
+    # Negated: searchsorted wants ascending rows.
+    tops = [-top_values(scores[:, c] if len(c) else scores, depth) for c in columns]
+    hits = []
+    for unsorted, member in zip(found, members, strict=True):
+        own = unsorted.sort(dim=1, descending=True).values
+        better = torch.searchsorted(tops[member], -own, right=True)
+        rank = better + torch.arange(own.shape[1], device=own.device)
+        # Ranks too low to be seen, and padding, fall into a column of their own.
+        rank = torch.where(own > -torch.inf, rank, depth).clamp_max(depth)
+        table = torch.zeros(own.shape[0], depth + 1, dtype=torch.bool, device=own.device)
+        hits.append(table.scatter_(1, rank, value=True)[:, :depth])
+    return hits
+
+
+def top_values(scores: Tensor, depth: int) -> Tensor:
+    """The ``depth`` greatest values of each row in falling order, ``[B, min(depth, C)]``.
+
+    In two steps where that is less work: the ``depth`` groups of columns with the greatest maxima hold
+    the ``depth`` greatest values.
+    """
+    width = scores.shape[1]
+    members = int((width / depth) ** 0.5)  # of a group; makes both selections equally long
+    if members < MIN_MEMBERS:
+        return scores.topk(min(depth, width), dim=1).values
+    groups = width // members
+    # A group's columns lie ``groups`` apart: its maxima are those of whole rows, which vectorises.
+    folded = scores[:, : groups * members].unflatten(1, (members, groups))
+    best = folded.amax(dim=1).topk(depth, dim=1, sorted=False).indices
+    inside = folded.gather(2, best[:, None, :].expand(-1, members, -1)).flatten(1)
+    return torch.cat([inside, scores[:, groups * members :]], dim=1).topk(depth, dim=1).values
+
+
+MIN_MEMBERS = 3  # below, one selection over the whole row is as fast
+
+
+def top_hits(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> tuple[Tensor, ...]:
+    """For each part, whether each of the top ranks is a positive, ``[N, R]``: a row for each user ranked.
 
     Scores are ``user_vectors @ item_vectors.T`` (``[U, D]``, ``[I, D]``). A hidden item never
-    counts, even where a user has fewer candidates left than ranks.
+    counts, even where a user has fewer candidates left than ranks. A block makes no tensor larger
+    than its ``B * C`` scores.
     """
     depth = max(plan.ks)
     items = item_vectors[plan.candidates]
-    width = min(depth, items.shape[0])
-    hits = []
+    members = [part.candidates for part in plan.parts]
+    hits: list[list[Tensor]] = [[] for _ in plan.parts]
     for block in plan.blocks:
-        scores = user_vectors[block.users] @ items.T
-        scores[block.hidden] = -torch.inf
-        best = scores.topk(width, dim=1)
-        positive = torch.zeros_like(scores, dtype=torch.bool)
-        positive[block.positive] = True
-        hit = positive.gather(1, best.indices) & (best.values > -torch.inf)
-        hits.append(torch.nn.functional.pad(hit, (0, depth - width)))
-    if not hits:
-        return torch.zeros(0, depth, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
-    return torch.cat(hits), torch.cat([block.positives for block in plan.blocks])
+        ranked = rank_block(
+            user_vectors[block.users], items, block.hidden, block.positives, plan.columns, members, depth
+        )
+        for found, each in zip(hits, ranked, strict=True):
+            found.append(each)
+    nobody = torch.zeros(0, depth, dtype=torch.bool, device=user_vectors.device)
+    return tuple(torch.cat([nobody, *found]) for found in hits)
 
 
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
@@ -123,9 +260,10 @@ def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> d
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
-    hits, positives = (found.cpu() for found in top_hits(plan, user_vectors, item_vectors))
-    return {
-        metrics.name(plan.part, metric, k): float(value)
-        for metric, values in metrics.per_user_metrics(hits, positives, plan.ks).items()
-        for k, value in zip(plan.ks, values.mean(dim=0).tolist(), strict=True)
-    }
+    values: dict[str, float] = {}
+    for part, found in zip(plan.parts, top_hits(plan, user_vectors, item_vectors), strict=True):
+        hits = found.cpu()[part.rows]
+        for metric, each in metrics.per_user_metrics(hits, part.positives, plan.ks).items():
+            for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True):
+                values[metrics.name(part.name, metric, k)] = value
+    return values

@@ -1,9 +1,11 @@
 """Asking a study for points and telling it what became of them.
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
-The sampler is seeded anew for every trial from the study's seed and the number of finished
-trials, so that a study that was stopped and resumed tries the points of one that was not (with
-``nsga2`` only the start-up points: its generations are formed from trial numbers).
+The sampler is seeded anew for every trial from the study's seed and the number of trials that are
+finished or under way, so that a study that was stopped and resumed tries the points of one that was
+not (with ``nsga2`` only the start-up points: its generations are formed from trial numbers). With
+several trials at a time that holds for ``random``; ``tpe`` and ``gp`` learn from what has landed by then,
+and take a trial under way for a bad one (the "constant liar"), so as not to try its neighbourhood twice.
 
 A configuration that could not be trained is told as a failed trial, so that everybody who reads the
 study sees what it is. The price: samplers learn nothing from a failed trial. ``tpe`` and ``gp`` keep
@@ -16,7 +18,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -40,9 +42,9 @@ class Asked:
     point: dict[str, Value]
 
 
-def make_sampler(settings: StudySettings, finished: int) -> BaseSampler:
-    """The sampler of the trial that follows ``finished`` finished ones."""
-    seed = derive_seed(settings.seed, "sampler", finished) % 2**32
+def make_sampler(settings: StudySettings, before: int) -> BaseSampler:
+    """The sampler of the trial that follows ``before`` ones that are finished or under way."""
+    seed = derive_seed(settings.seed, "sampler", before) % 2**32
     startup = settings.startup_trials
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
@@ -65,9 +67,13 @@ class Desk:
         """How many trials completed or failed; interrupted ones don't count."""
         return sum(record.state in FINISHED for record in self._stored.trials())
 
-    def ask(self) -> Asked:
-        """Start a trial: at a queued point if there is one, else where the sampler wants it."""
-        self._study.sampler = make_sampler(self._settings, self.finished())
+    def ask(self, *, under_way: int = 0) -> Asked:
+        """Start a trial: at a queued point if there is one, else where the sampler wants it.
+
+        Args:
+            under_way: trials that this process has asked for and not yet told.
+        """
+        self._study.sampler = make_sampler(self._settings, self.finished() + under_way)
         trial = self._study.ask()
         trial.set_user_attr(Attr.WORKER, {"host": platform.node(), "process": os.getpid()})
         return Asked(number=trial.number, point=self._stored.space.suggest(trial))
@@ -175,6 +181,4 @@ def _is_alive(process: int) -> bool:
 
 
 def _without_curves(outcome: Completed) -> Completed:
-    return Completed(
-        metrics=outcome.metrics, rounds=outcome.rounds, seconds=outcome.seconds, epochs=outcome.epochs
-    )
+    return replace(outcome, curves=())

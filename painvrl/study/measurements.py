@@ -25,6 +25,8 @@ def of_outcome(outcome: Completed, followed: Collection[str]) -> Iterator[Measur
         "seconds/total": sum(outcome.seconds.values()),
         **{f"epochs/{name}": value for name, value in outcome.epochs.items()},
     }
+    if outcome.peak_memory_mib is not None:
+        once["peak_memory_mib"] = outcome.peak_memory_mib
     yield from _at(0, once)
     for index, values in enumerate(outcome.rounds):
         yield from _at(index + 1, values)

@@ -15,9 +15,11 @@ from typing import Protocol, TypeAlias
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.device import peak_memory_mib, reset_peak_memory
 from painvrl.errors import PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import run
 from painvrl.prepare import Prepared, prepare
+from painvrl.pretrained import PretrainedStore
 from painvrl.stages import RoundReport
 from painvrl.study.space import Point
 
@@ -55,6 +57,8 @@ class Completed:
         curves: loss and metrics by epoch.
         seconds: wall time by stage.
         epochs: the epoch that early stopping chose, by training.
+        peak_memory_mib: on CUDA what the trial's tensors took of the device at most; elsewhere the
+            largest resident set so far of the process that trained it, earlier trials included.
     """
 
     metrics: Mapping[str, float]
@@ -62,6 +66,7 @@ class Completed:
     curves: tuple[CurvePoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class Failed:
 
     Attributes:
         reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory`` or ``unexpected``.
+            ``not_finite``, ``out_of_memory``, ``unexpected``, ``interrupted`` or ``worker_died``.
         message: one sentence for people.
         log: the traceback, for the trial's log.
     """
@@ -119,14 +124,18 @@ class TrainingObjective:
         config: any of the study's configurations; its data and split are everybody's.
         cache_dir: for prepared data.
         device: where to train.
+        share_on_disk: keep pretrained backbones in ``cache_dir`` for other processes, too.
 
     Raises:
         UserError: the data are missing or break a rule.
     """
 
-    def __init__(self, config: TrainConfig, *, cache_dir: Path, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_on_disk: bool = False
+    ) -> None:
         self._cache_dir = cache_dir
         self._device = device
+        self._pretrained = PretrainedStore(cache_dir / "pretrained" if share_on_disk else None)
         self._prepared: dict[str, Prepared] = {}
         prepared = self._prepare(config)
         split = prepared.split
@@ -140,8 +149,10 @@ class TrainingObjective:
     def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
         """Train one configuration."""
         observer = _Recorder(on_stage)
+        reset_peak_memory(self._device)
         try:
-            result = run(job.config, self._prepare(job.config), observer=observer)
+            prepared = self._prepare(job.config)
+            result = run(job.config, prepared, observer=observer, store=self._pretrained)
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=_one_line(failure))
         except UserError as error:
@@ -157,6 +168,7 @@ class TrainingObjective:
                 curves=tuple(observer.points),
                 seconds=dict(result.seconds),
                 epochs=dict(result.epochs),
+                peak_memory_mib=peak_memory_mib(self._device),
             )
         )
 

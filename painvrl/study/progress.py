@@ -30,12 +30,17 @@ class StudyStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
-    """A trial begins; ``finished`` and ``wanted`` count the study's trials."""
+    """A trial begins.
+
+    Attributes:
+        finished, wanted: count the study's trials. others: trials that are under way already.
+    """
 
     number: int
     point: Point
     finished: int
     wanted: int
+    others: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

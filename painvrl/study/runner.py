@@ -1,29 +1,29 @@
-"""Running a study: ask for a point, train it, tell the result, until enough trials are finished."""
+"""Running a study: its lock, its data, its workers and its tracker around the loop of its trials."""
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
+from painvrl.device import deal_devices, limit_memory
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
 from painvrl.study.lock import study_lock
-from painvrl.study.objective import Failed, Objective, Outcome, TrainingObjective, TrialJob
-from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
-from painvrl.study.records import FINISHED, front_of
+from painvrl.study.loop import TrialLoop, job_of
+from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
+from painvrl.study.progress import NullProgress, Progress, StudyStarted
+from painvrl.study.records import FINISHED
 from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
-from painvrl.study.space import Point, apply
-from painvrl.study.spec import StudySpec, check_spec
+from painvrl.study.spec import StudySpec, check_spec, pretraining_comes_back
 from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.study.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.workspace import Workspace
-from painvrl.yamlfile import config_error, dump_yaml
+from painvrl.yamlfile import dump_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ def run_study(
     device: torch.device,
     *,
     trials: int | None = None,
+    workers: int = 1,
+    memory_fraction: float | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     objective: Objective | None = None,
@@ -52,11 +54,14 @@ def run_study(
     Args:
         spec: what to search.
         workspace: where everything is kept.
-        device: where to train.
+        device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
         trials: finished trials wanted in all, instead of ``spec.study.trials``.
+        workers: trials at a time. One trains in this process, more in as many processes beside it.
+        memory_fraction: of a CUDA device that each worker may use; ``None``: 0.95 shared equally by
+            the workers of a device, without a limit for one that has its device to itself.
         progress: hears of every trial.
         tracker: mirrors the study; MLflow by default.
-        objective: computes the trials; training by default.
+        objective: computes the trials of a single worker; training by default.
         ui_url: where MLflow's UI will be served, for the link.
 
     Raises:
@@ -70,10 +75,11 @@ def run_study(
         raise ConfigError("must be at least 1", key="trials", value=trials)
     workspace.create()
     progress = progress or NullProgress()
-    with study_lock(lock_path(spec, workspace), spec.study.name):
-        if objective is None:
-            objective = TrainingObjective(spec.config, cache_dir=workspace.cache, device=device)
-        stored, resumed = create_study(spec, workspace, data=objective.data.fingerprint)
+    with (
+        study_lock(lock_path(spec, workspace), spec.study.name),
+        _crew(spec, workspace, device, workers, memory_fraction, objective) as crew,
+    ):
+        stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint)
         stored.study.set_user_attr(Attr.WANTED, wanted)
         if tracker is None:
             from painvrl.study.mlflow_tracker import mlflow_tracker
@@ -81,19 +87,19 @@ def run_study(
             tracker = mlflow_tracker(workspace)
         desk = Desk(stored, spec.study)
         reaped = desk.reap()
-        _open_tracker(tracker, spec, stored, objective)
+        _open_tracker(tracker, spec, stored, crew.data)
         event = StudyStarted(
             study=stored.name,
             wanted=wanted,
             finished=desk.finished(),
             resumed=resumed,
             reaped=reaped,
-            data=objective.data,
+            data=crew.data,
         )
         progress.study_started(event)
-        runner = _Runner(stored, desk, objective, tracker, progress, wanted)
+        loop = TrialLoop(stored, desk, crew, tracker, progress, wanted)
         try:
-            runner.run()
+            loop.run()
         except BaseException as error:
             with suppress(StudyError):  # the first error, or the interrupt, is the one to show
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -105,102 +111,48 @@ def run_study(
         return StudySummary(study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url))
 
 
-@dataclass(frozen=True)
-class _Runner:
-    """The loop. Everything that decides whether a trial counts is in the storage, not here."""
-
-    stored: StoredStudy
-    desk: Desk
-    objective: Objective
-    tracker: Tracker
-    progress: Progress
-    wanted: int
-
-    def run(self) -> None:
-        self._mark_front()
-        while (finished := self.desk.finished()) < self.wanted:
-            self._trial(finished)
-
-    def _trial(self, finished: int) -> None:
-        start = time.perf_counter()
-        asked = self.desk.ask()
-        run_id = None
-        try:
-            event = TrialStarted(
-                number=asked.number, point=asked.point, finished=finished, wanted=self.wanted
-            )
-            self.progress.trial_started(event)
-            job = _job(self.stored, asked.number, asked.point)
-            if isinstance(job, Failed):
-                outcome: Outcome = job
-            else:
-                run_id = self.tracker.start(job)
-                if run_id is not None:
-                    self.desk.attach_run(job.number, run_id)
-                outcome = self.objective(job, partial(self.progress.trial_stage, job.number))
-            # Told before it is tracked: the storage is the truth, and a tracker can be mended.
-            self.desk.tell(asked.number, outcome)
-            if isinstance(job, TrialJob):
-                self.tracker.finish(run_id, job, outcome)
-        except KeyboardInterrupt:
-            self.desk.interrupt(asked.number)
-            with suppress(StudyError):  # an interrupt stays one
-                self.tracker.kill(run_id)
-            raise
-        except BaseException:
-            self.desk.interrupt(asked.number)
-            raise
-        self._mark_front()
-        self._report(asked.number, outcome, time.perf_counter() - start)
-
-    def _mark_front(self) -> None:
-        records = self.stored.trials()
-        front = {record.number for record in front_of(records)}
-        finished = [record for record in records if record.state in FINISHED]
-        self.tracker.mark_front(
-            {record.run_id: record.number in front for record in finished if record.run_id is not None}
-        )
-
-    def _report(self, number: int, outcome: Outcome, seconds: float) -> None:
-        records = self.stored.trials()
-        front = {record.number for record in front_of(records)}
-        values = None
-        if not isinstance(outcome, Failed):
-            values = {name: outcome.metrics[name] for name in self.stored.objectives}
-        self.progress.trial_finished(
-            TrialFinished(
-                number=number,
-                outcome=outcome,
-                values=values,
-                seconds=seconds,
-                finished=sum(record.state in FINISHED for record in records),
-                wanted=self.wanted,
-                on_front=number in front,
-                front_size=len(front),
-            )
-        )
+@contextmanager
+def _crew(
+    spec: StudySpec,
+    workspace: Workspace,
+    device: torch.device,
+    workers: int,
+    memory_fraction: float | None,
+    objective: Objective | None,
+) -> Iterator[Crew]:
+    """Who trains the study's trials."""
+    make = partial(
+        TrainingObjective,
+        spec.config,
+        cache_dir=workspace.cache,
+        share_on_disk=pretraining_comes_back(spec.space),
+    )
+    if workers == 1:
+        if memory_fraction is not None:
+            limit_memory(device, memory_fraction)
+        yield Alone(make(device=device) if objective is None else objective)
+        return
+    devices = deal_devices(device, workers)
+    threads = max(1, torch.get_num_threads() // workers)
+    places = [
+        Place(make=partial(make, device=each), device=each, threads=threads, memory_fraction=fraction)
+        for each, fraction in zip(devices, memory_fractions(devices, memory_fraction), strict=True)
+    ]
+    with WorkerPool(places) as pool:
+        yield pool
 
 
-def _job(stored: StoredStudy, number: int, point: Point) -> TrialJob | Failed:
-    """The job of a point; a failure where two knobs together break a rule of the configuration."""
-    try:
-        return TrialJob(number=number, point=point, config=apply(stored.config, point))
-    except ValidationError as error:
-        cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
-        return Failed(reason="refused", message=str(cause))
-
-
-def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, objective: Objective) -> None:
+def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: DataSummary) -> None:
     header = StudyHeader(
         name=stored.name,
         objectives=stored.objectives,
         yaml=dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})})),
-        data=objective.data,
+        data=data,
         parent_run=stored.parent_run,
     )
     finished = []
     for record in stored.trials():
-        job = _job(stored, record.number, record.point)
+        job = job_of(stored, record.number, record.point)
         if record.state in FINISHED and isinstance(job, TrialJob):
             finished.append(FinishedTrial(record=record, job=job))
     opened = tracker.open(header, finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,8 +11,9 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError
+from painvrl.pretrained import NOT_READ
 from painvrl.settings import Settings
-from painvrl.study.space import FIXED_SECTIONS, Space, apply, knobs
+from painvrl.study.space import FIXED_SECTIONS, Categorical, Distribution, IntRange, Space, apply, knobs
 from painvrl.yamlfile import config_error, load_settings, near_matches
 
 _METRIC = re.compile(r"(iid|ood)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
@@ -112,3 +114,24 @@ def _check_knob(spec: StudySpec, path: str, file: object) -> None:
             cause = config_error(error, TrainConfig, {})
             rule = f"the config refuses it: {cause.rule}"
             raise ConfigError(rule, file=file, key=f"{key}.{end}", value=value) from None
+
+
+MAX_SHARED_PRETRAININGS = 64
+"""Beyond so many different ones the same pretraining hardly comes back."""
+
+
+def pretraining_comes_back(space: Space) -> bool:
+    """Whether trials of ``space`` share few enough pretrainings for keeping them on disk.
+
+    With a continuous knob over a setting that the pretraining reads, every trial has its own.
+    """
+    read = [knob for path, knob in space.root.items() if path.split(".", maxsplit=1)[0] not in NOT_READ]
+    return math.prod(_n_values(knob) for knob in read) <= MAX_SHARED_PRETRAININGS
+
+
+def _n_values(knob: Distribution) -> float:
+    if isinstance(knob, Categorical):
+        return len(knob.choices)
+    if isinstance(knob, IntRange):
+        return (knob.high - knob.low) // knob.step + 1
+    return math.inf if knob.step is None else round((knob.high - knob.low) / knob.step) + 1

@@ -206,3 +206,49 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     captured = capsys.readouterr()
     assert captured.out == "[5/9] trial   4    1.2 s  failed (diverged): too fast\n"
     assert "trial 4 (5 of 9): pretrain" in captured.err
+
+
+def test_a_terminal_shows_every_trial_that_is_under_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl.cli.progress import Spinner, StudyLines
+    from painvrl.study.objective import Failed
+    from painvrl.study.progress import TrialFinished, TrialStarted
+
+    shown: list[str] = []
+    monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))
+    lines = StudyLines(Spinner(hidden=True), quiet=True)
+    lines.trial_started(TrialStarted(number=4, point={}, finished=4, wanted=9))
+    lines.trial_started(TrialStarted(number=5, point={}, finished=4, wanted=9, others=1))
+    lines.trial_stage(5, "pretrain")
+    lines.trial_stage(4, "mask")
+    lines.trial_finished(
+        TrialFinished(
+            number=4,
+            outcome=Failed(reason="diverged", message="too fast"),
+            values=None,
+            seconds=1.25,
+            finished=5,
+            wanted=9,
+            on_front=False,
+            front_size=2,
+        )
+    )
+    assert shown == [
+        "trial 4 (5 of 9)",
+        "trial 4 (5 of 9), trial 5 (6 of 9)",
+        "trial 4 (5 of 9), trial 5 (6 of 9): pretrain",
+        "trial 4 (5 of 9): mask, trial 5 (6 of 9): pretrain",
+        "trial 5 (6 of 9): pretrain",
+    ]
+
+
+@pytest.mark.parametrize(
+    "option", [("--workers", "0"), ("--memory-fraction", "1.5"), ("--memory-fraction", "0.5")]
+)
+def test_workers_and_their_memory_are_checked(
+    cli: Call, new_workspace: Path, spec: Path, option: tuple[str, str]
+) -> None:
+    answer = cli("study", "run", spec, "--workspace", new_workspace, "--device", "cpu", *option)
+    assert answer.code == 2
+    assert option[0] in answer.err

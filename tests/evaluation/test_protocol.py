@@ -24,6 +24,6 @@ def test_a_cutoff_that_means_nothing_is_refused(ks: tuple[int, ...], rule: str) 
         EvaluationConfig(ks=ks)
 
 
-def test_a_block_holds_at_least_one_user() -> None:
-    with pytest.raises(ValidationError, match="user_block"):
-        EvaluationConfig(user_block=0)
+def test_a_block_holds_at_least_one_cell() -> None:
+    with pytest.raises(ValidationError, match="block_cells"):
+        EvaluationConfig(block_cells=0)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
-from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, top_hits
+from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, rank_block, top_hits, top_values
 
 CPU = torch.device("cpu")
 SlowRanking = Callable[..., dict[str, float]]
@@ -37,8 +41,15 @@ def one_hot_scores(scores: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
     return table, torch.eye(table.shape[1], dtype=torch.float64)
 
 
-def plan(part: Part, hidden: Sequence[Interactions], ks: Sequence[int], block: int = 1024) -> RankingPlan:
-    return plan_ranking(part, hidden, EvaluationConfig(ks=tuple(ks), user_block=block), CPU)
+def plan(
+    part: Part, hidden: Sequence[Interactions], ks: Sequence[int], cells: int = 2**20, *more: Part
+) -> RankingPlan:
+    return plan_ranking([part, *more], hidden, EvaluationConfig(ks=tuple(ks), block_cells=cells), CPU)
+
+
+def judged(made: RankingPlan, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Hits and positives of the users of the first part, in the users' order."""
+    return top_hits(made, users, items)[0][made.parts[0].rows], made.parts[0].positives
 
 
 class World:
@@ -60,10 +71,10 @@ class World:
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
-@given(seed=st.integers(0, 10**6), block=st.sampled_from([1, 2, 128]))
-def test_ranking_equals_the_brute_force(slow_ranking: SlowRanking, seed: int, block: int) -> None:
+@given(seed=st.integers(0, 10**6), cells=st.sampled_from([1, 30, 10**6]))
+def test_ranking_equals_the_brute_force(slow_ranking: SlowRanking, seed: int, cells: int) -> None:
     world, ks = World(seed), (1, 3, 10, 20)  # 20 ranks are more than there are items
-    values = evaluate(plan(world.part, world.hidden, ks, block), *world.vectors)
+    values = evaluate(plan(world.part, world.hidden, ks, cells), *world.vectors)
     expected = slow_ranking(world.part, world.hidden, world.users, world.items, ks)
     assert values.keys() == expected.keys()
     for metric, value in expected.items():
@@ -74,8 +85,8 @@ def test_ranking_equals_the_brute_force(slow_ranking: SlowRanking, seed: int, bl
 def test_block_sizes_give_equal_results(dtype: torch.dtype) -> None:
     world = World(5, n_users=140, n_items=60)
     users, items = (vectors.to(dtype) for vectors in world.vectors)
-    plans = [plan(world.part, world.hidden, (5, 20), block) for block in (1, 3, 128)]
-    hits = [top_hits(each, users, items) for each in plans]
+    plans = [plan(world.part, world.hidden, (5, 20), cells) for cells in (1, 200, 10**5)]
+    hits = [judged(each, users, items) for each in plans]
     for found, positives in hits[1:]:
         assert torch.equal(found, hits[0][0])
         assert torch.equal(positives, hits[0][1])
@@ -94,7 +105,7 @@ def test_seen_items_are_never_recommended() -> None:
 def test_only_the_users_own_items_are_hidden() -> None:
     part = a_part([(0, 1), (1, 1)], [True] * 3, 2)
     users, items = one_hot_scores([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]])
-    hits, _ = top_hits(plan(part, [pairs([(0, 0)], 2, 3)], (1,)), users, items)
+    hits, _ = judged(plan(part, [pairs([(0, 0)], 2, 3)], (1,)), users, items)
     assert hits.tolist() == [[True], [False]]
 
 
@@ -115,7 +126,7 @@ def test_only_candidates_are_ranked() -> None:
 
 def test_fewer_candidates_than_ranks_leave_the_other_ranks_empty() -> None:
     users, items = one_hot_scores([[3.0, 2.0, 1.0, 0.0]])
-    hits, positives = top_hits(
+    hits, positives = judged(
         plan(a_part([(0, 1), (0, 2)], [False, True, True, False], 1), [], (5,)), users, items
     )
     assert hits.tolist() == [[True, True, False, False, False]]
@@ -126,7 +137,7 @@ def test_a_hidden_item_never_counts_even_where_nothing_else_is_left() -> None:
     # All candidates but one are hidden; the ranks behind it hold hidden items, among them a positive.
     users, items = one_hot_scores([[3.0, 2.0, 1.0]])
     part = a_part([(0, 0), (0, 2)], [True] * 3, 1)
-    hits, _ = top_hits(plan(part, [pairs([(0, 0), (0, 1)], 1, 3)], (3,)), users, items)
+    hits, _ = judged(plan(part, [pairs([(0, 0), (0, 1)], 1, 3)], (3,)), users, items)
     assert hits.tolist() == [[True, False, False]]
 
 
@@ -134,12 +145,12 @@ def test_users_without_positives_do_not_count() -> None:
     part = a_part([(1, 0)], [True] * 2, 3)
     users, items = one_hot_scores([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     made = plan(part, [], (1,))
-    assert made.n_users == 1
+    assert made.parts[0].users.tolist() == [1]
     assert evaluate(made, users, items)["ood/recall_at_1"] == 1.0
 
 
 def test_a_user_is_judged_by_all_positives_of_the_part() -> None:
-    _, positives = top_hits(
+    _, positives = judged(
         plan(a_part([(0, 0), (0, 1), (2, 1)], [True] * 2, 3), [], (1,)), *one_hot_scores([[1.0, 0.0]] * 3)
     )
     assert positives.tolist() == [2, 1]
@@ -166,7 +177,108 @@ def test_ranking_leaves_the_vectors_as_they_are() -> None:
 
 def test_a_part_without_positives_has_no_users() -> None:
     made = plan(a_part([], [True] * 2, 3), [], (4,))
-    hits, positives = top_hits(made, *one_hot_scores([[1.0, 0.0]] * 3))
-    assert made.n_users == 0
+    hits, positives = judged(made, *one_hot_scores([[1.0, 0.0]] * 3))
+    assert len(made.parts[0].users) == 0
     assert hits.shape == (0, 4)
     assert positives.shape == (0,)
+
+
+class TwoParts(World):
+    """A second part made of one of the hidden sets, whose candidates are its own."""
+
+    def __init__(
+        self, seed: int, n_users: int = 9, n_items: int = 13, *, own_candidates: bool = True
+    ) -> None:
+        super().__init__(seed, n_users, n_items)
+        listed = self.hidden.pop()
+        candidates = torch.zeros(n_items, dtype=torch.bool)
+        candidates[listed.item] = True
+        candidates[1] = True
+        if not own_candidates:
+            candidates = self.part.candidates | candidates
+            self.part = replace(self.part, candidates=candidates)
+        self.other = Part(name="iid", interactions=listed, candidates=candidates)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(seed=st.integers(0, 10**6), own=st.booleans(), cells=st.sampled_from([1, 30, 10**6]))
+def test_two_parts_in_one_pass_equal_the_brute_force(
+    slow_ranking: SlowRanking, seed: int, own: bool, cells: int
+) -> None:
+    world, ks = TwoParts(seed, own_candidates=own), (1, 3, 20)
+    made = plan(world.part, world.hidden, ks, cells, world.other)
+    values = evaluate(made, *world.vectors)
+    for part, other in ((world.part, world.other), (world.other, world.part)):
+        hidden = [*world.hidden, other.interactions]
+        if len(part.interactions) == 0:
+            continue
+        expected = slow_ranking(part, hidden, world.users, world.items, ks)
+        for metric, value in expected.items():
+            assert values[metric] == pytest.approx(value, abs=1e-12), metric
+        alone = evaluate(made.only(part.name), *world.vectors)
+        assert alone == {metric: values[metric] for metric in expected}
+
+
+def test_a_catalogue_much_larger_than_a_block_is_ranked_exactly(slow_ranking: SlowRanking) -> None:
+    world = TwoParts(2, n_users=6, n_items=700)
+    values = evaluate(plan(world.part, world.hidden, (2, 5), 64, world.other), *world.vectors)
+    hidden = [*world.hidden, world.other.interactions]
+    for metric, value in slow_ranking(world.part, hidden, world.users, world.items, (2, 5)).items():
+        assert values[metric] == pytest.approx(value, abs=1e-12), metric
+
+
+@pytest.mark.parametrize(("width", "depth"), [(7, 9), (50, 50), (451, 50), (997, 3), (1000, 1)])
+def test_two_steps_find_the_greatest_values(width: int, depth: int) -> None:
+    scores = torch.rand(20, width, generator=torch.Generator().manual_seed(width))
+    scores[0] = -torch.inf
+    scores[1, : width // 2] = 1.0
+    expected = scores.sort(dim=1, descending=True).values[:, :depth]
+    assert torch.equal(top_values(scores, depth), expected)
+
+
+def test_equal_scores_gain_nothing() -> None:
+    users, items = torch.ones(1, 2), torch.ones(9, 2)
+    values = evaluate(plan(a_part([(0, 0), (0, 4)], [True] * 9, 1), [], (7,)), users, items)
+    assert values["ood/recall_at_7"] == 0.0
+
+
+class Recording(TorchDispatchMode):
+    """Counts matrix products and remembers the largest tensor made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = 0
+        self.largest = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = operation(*args, **(kwargs or {}))
+        self.products += operation in {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
+        made = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.largest = max([self.largest, *made])
+        return out
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_pass_makes_one_product_a_block_and_no_tensor_above_its_bound(*, own: bool) -> None:
+    world = TwoParts(4, n_users=120, n_items=300, own_candidates=own)
+    cells = 5000
+    made = plan(world.part, world.hidden, (3, 10), cells, world.other)
+    assert len(made.blocks) > 3
+    with Recording() as seen:
+        top_hits(made, *world.vectors)
+    assert seen.products == len(made.blocks)
+    assert seen.largest <= cells
+
+
+def test_ranking_a_block_compiles_into_one_graph() -> None:
+    world = TwoParts(4, n_users=20, n_items=60)
+    made = plan(world.part, world.hidden, (3,), 2**20, world.other)
+    (block,) = made.blocks
+    members = [part.candidates for part in made.parts]
+    users, items = world.vectors[0][block.users], world.vectors[1][made.candidates]
+    args = (users, items, block.hidden, block.positives, made.columns, members, 3)
+    compiled = torch.compile(rank_block, fullgraph=True, backend="eager")
+    for found, expected in zip(compiled(*args), rank_block(*args), strict=True):
+        assert torch.equal(found, expected)

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -87,6 +88,33 @@ def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
     straight = points("straight", set())
     assert points("stopped", {0, 2, 3}) == straight
     assert len({str(point) for point in straight}) == 5
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
+    spec: StudySpec, workspace: Workspace, sampler: str
+) -> None:
+    def desk(name: str) -> Desk:
+        study = spec.study.model_copy(update={"name": name, "sampler": sampler, "startup_trials": 5})
+        named = spec.model_copy(update={"study": study})
+        return Desk(create_study(named, workspace, data="d")[0], named.study)
+
+    together, turn = desk("together"), desk("turn")
+    points = [together.ask(under_way=number).point for number in range(4)]
+    in_turn = []
+    for _ in range(4):
+        asked = turn.ask()
+        in_turn.append(asked.point)
+        turn.tell(asked.number, DONE)
+    assert points == in_turn
+
+
+def test_the_peak_of_memory_is_stored_with_the_outcome(stored: StoredStudy, spec: StudySpec) -> None:
+    desk = Desk(stored, spec.study)
+    desk.tell(desk.ask().number, replace(DONE, peak_memory_mib=12.5))
+    outcome = stored.trials()[0].outcome
+    assert isinstance(outcome, Completed)
+    assert outcome.peak_memory_mib == 12.5
 
 
 def test_a_seed_gives_its_points_and_another_gives_others() -> None:

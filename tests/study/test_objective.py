@@ -44,6 +44,28 @@ def test_a_trial_is_a_run_of_its_configuration_to_the_last_bit(
     assert other.metrics == dict(run(turned, tiny_prepared).metrics) != outcome.metrics
 
 
+def test_the_peak_of_memory_is_told_and_measured_anew_for_every_trial(
+    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter([11.0, 22.0])
+    resets: list[torch.device] = []
+    monkeypatch.setattr(module, "reset_peak_memory", resets.append)
+    monkeypatch.setattr(module, "peak_memory_mib", lambda device: next(peaks))
+    outcomes = [outcome_of(objective, tiny_config) for _ in range(2)]
+    assert [outcome.peak_memory_mib for outcome in outcomes if isinstance(outcome, Completed)] == [11.0, 22.0]
+    assert resets == [torch.device("cpu")] * 2
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_pretrained_backbones_reach_the_disk_only_if_asked(
+    tiny_config: TrainConfig, tmp_path: Path, share: bool
+) -> None:
+    made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), share_on_disk=share)
+    for sparsity in (0.1, 0.2):
+        outcome_of(made, apply(tiny_config, {"mask.sparsity": sparsity}))
+    assert len(list((tmp_path / "pretrained").glob("*.npz"))) == int(share)
+
+
 def test_rounds_are_reported_as_numbers(
     objective: TrainingObjective, tiny_config: TrainConfig, tiny_result: RunResult
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from painvrl.errors import ConfigError
 from painvrl.study.runner import run_study
-from painvrl.study.spec import StudySpec, load_spec
+from painvrl.study.space import Space
+from painvrl.study.spec import StudySpec, load_spec, pretraining_comes_back
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -176,3 +177,33 @@ def test_a_specification_made_in_python_is_checked_before_it_runs(tree: Tree, tm
     with pytest.raises(ConfigError, match=r"space\.mask\.sparsity\.high"):
         run_study(spec, Workspace(tmp_path / "w"), torch.device("cpu"))
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "comes_back"),
+    [
+        ({"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9}}, True),
+        ({"fusion.variant_weight": {"type": "float", "low": 0.1, "high": 1.0}}, True),
+        ({"environments.count": {"type": "int", "low": 2, "high": 9}}, True),
+        ({"rounds": {"type": "int", "low": 1, "high": 9}}, True),
+        ({"backbone.l2": {"type": "float", "low": 0.1, "high": 1.0}}, False),
+        ({"training.learning_rate": {"type": "float", "low": 0.01, "high": 0.1, "log": True}}, False),
+        ({"backbone.l2": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.25}}, True),
+        ({"backbone.l2": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.001}}, False),
+        ({"backbone.l2": {"type": "categorical", "choices": [0.1, 0.3]}}, True),
+        ({"backbone.id_dim": {"type": "int", "low": 1, "high": 64}}, True),
+        ({"backbone.id_dim": {"type": "int", "low": 1, "high": 65}}, False),
+        ({"backbone.id_dim": {"type": "int", "low": 8, "high": 512, "step": 8}}, True),
+        (
+            {
+                "backbone.id_dim": {"type": "int", "low": 1, "high": 33},
+                "features.standardise": {"type": "categorical", "choices": [True, False]},
+            },
+            False,
+        ),
+    ],
+)
+def test_pretrainings_are_kept_on_disk_only_where_the_space_has_few(
+    knobs: dict[str, dict[str, object]], comes_back: bool
+) -> None:
+    assert pretraining_comes_back(Space.model_validate(knobs)) is comes_back

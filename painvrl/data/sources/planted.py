@@ -11,6 +11,7 @@ which training never saw (method, "Planted data").
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ from painvrl.data.dataset import Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
 from painvrl.rng import generator
 from painvrl.settings import Settings
+
+# Users times items drawn at once: bounds the memory. Part of what the data are: another value draws others.
+BLOCK_CELLS = 2**21
 
 
 class PlantedConfig(Settings):
@@ -49,7 +53,10 @@ class PlantedConfig(Settings):
 
 
 def read_planted(config: PlantedConfig, seed: int) -> Dataset:
-    """Draw a data set; ``config.seed``, where set, wins over the run's ``seed``."""
+    """Draw a data set; ``config.seed``, where set, wins over the run's ``seed``.
+
+    Users are drawn in blocks, so memory grows with users plus items, not with their product.
+    """
     root = seed if config.seed is None else config.seed
     users, items = config.n_users, config.n_items
 
@@ -64,20 +71,23 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     own = normal("B", users, config.n_spurious) / config.n_spurious**0.5
     bait = config.shared_taste * trend + config.own_taste * own
 
-    stable = taste @ invariant.T
-    shifting = bait @ spurious.T
-    strengths = torch.tensor(config.spurious_strengths)
-    log_p = torch.log_softmax(stable + strengths[:, None, None] * shifting, dim=2)
-    user, item, environment = _draw_training(log_p, config, root)
-
-    taken = torch.zeros(users, items, dtype=torch.bool)
-    taken[user, item] = True
-    ood_logits = stable + config.ood_strength * shifting
-    keys = (ood_logits + _gumbel((users, items), root, "ood")).masked_fill(taken, -torch.inf)
-    ood_item = keys.topk(min(config.interactions_per_environment, items), dim=1).indices
-    ood_user = torch.arange(users)[:, None].expand_as(ood_item)
-    reachable = ~taken[ood_user, ood_item]
-    ood_user, ood_item = ood_user[reachable], ood_item[reachable]
+    size = max(1, BLOCK_CELLS // items)
+    blocks = [
+        _draw_block(
+            taste[start : start + size] @ invariant.T,
+            bait[start : start + size] @ spurious.T,
+            config,
+            root,
+            at,
+        )
+        for at, start in enumerate(range(0, users, size))
+    ]
+    user = torch.cat([block.user + at * size for at, block in enumerate(blocks)])
+    item = torch.cat([block.item for block in blocks])
+    environment = torch.cat([block.environment for block in blocks])
+    ood_user = torch.cat([block.ood_user + at * size for at, block in enumerate(blocks)])
+    ood_item = torch.cat([block.ood_item for block in blocks])
+    likeliest = torch.cat([block.likeliest for block in blocks])
 
     n_train, n_ood = len(user), len(ood_user)
     values = torch.cat([invariant, spurious, noise], dim=1)
@@ -101,20 +111,66 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
             part=torch.cat([torch.zeros(n_train), torch.ones(n_ood)]).long(),
             mask=torch.tensor([float(kind == "invariant") for kind in kinds]),
             kind=kinds,
-            bayes_accuracy=_bayes_accuracy(log_p),
+            bayes_accuracy=float(likeliest.mean() / len(config.spurious_strengths)),
         ),
         fingerprint=digest.hexdigest(),
     )
 
 
-def _gumbel(shape: tuple[int, ...], root: int, label: str) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """What some users, numbered from 0, choose: training and OOD interactions."""
+
+    user: Tensor
+    item: Tensor
+    environment: Tensor
+    ood_user: Tensor
+    ood_item: Tensor
+    likeliest: Tensor  # [B] sum over items of the greatest probability that an environment gives
+
+
+def _draw_block(stable: Tensor, shifting: Tensor, config: PlantedConfig, root: int, number: int) -> _Block:
+    """Draw the interactions of a block of users.
+
+    Args:
+        stable: ``[B, I]`` logits of the invariant features.
+        shifting: ``[B, I]`` logits of the spurious ones at ``c = 1``.
+        config: of the data set.
+        root: seed of the data set.
+        number: of the block; a label of its randomness, except for the first.
+    """
+    labels = (number,) if number else ()
+    strengths = torch.tensor(config.spurious_strengths)
+    log_p = torch.log_softmax(stable + strengths[:, None, None] * shifting, dim=2)
+    user, item, environment = _draw_training(log_p, config, root, labels)
+    taken = torch.zeros(stable.shape, dtype=torch.bool)
+    taken[user, item] = True
+    ood_logits = stable + config.ood_strength * shifting
+    keys = (ood_logits + _gumbel(stable.shape, root, "ood", *labels)).masked_fill(taken, -torch.inf)
+    ood_item = keys.topk(min(config.interactions_per_environment, stable.shape[1]), dim=1).indices
+    ood_user = torch.arange(len(stable))[:, None].expand_as(ood_item)
+    reachable = ~taken[ood_user, ood_item]
+    return _Block(
+        user=user,
+        item=item,
+        environment=environment,
+        ood_user=ood_user[reachable],
+        ood_item=ood_item[reachable],
+        # Environments are equal a priori, so the likeliest one of a draw is that of the greatest p.
+        likeliest=log_p.exp_().amax(dim=0).sum(dim=1),
+    )
+
+
+def _gumbel(shape: tuple[int, ...], root: int, *labels: object) -> Tensor:
     """Standard Gumbel noise: the top n of ``log p`` plus it are n draws without replacement."""
-    uniform = torch.rand(shape, generator=generator(root, "planted", label), dtype=torch.float64)
-    return -torch.log(-torch.log(uniform.clamp_min(1e-300))).float()
+    uniform = torch.rand(shape, generator=generator(root, "planted", *labels), dtype=torch.float64)
+    return uniform.clamp_min_(1e-300).log_().neg_().log_().neg_().float()
 
 
-def _draw_training(log_p: Tensor, config: PlantedConfig, root: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw every user's training interactions from ``log_p`` ``[E, U, I]``.
+def _draw_training(
+    log_p: Tensor, config: PlantedConfig, root: int, labels: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw every user's training interactions from ``log_p`` ``[E, B, I]``.
 
     Each of a user's ``E * interactions_per_environment`` choices draws its environment first. An
     item that two environments both drew stays with one of them, so no pair occurs twice.
@@ -122,19 +178,14 @@ def _draw_training(log_p: Tensor, config: PlantedConfig, root: int) -> tuple[Ten
     n_environments, users, items = log_p.shape
     budget = n_environments * config.interactions_per_environment
     chosen = torch.randint(
-        n_environments, (users, budget), generator=generator(root, "planted", "environment")
+        n_environments, (users, budget), generator=generator(root, "planted", "environment", *labels)
     )
-    counts = torch.nn.functional.one_hot(chosen, n_environments).sum(1).T  # [E, U]
-    keys = log_p + _gumbel((n_environments, users, items), root, "training")
-    order = keys.argsort(dim=2, descending=True)
-    rank = torch.empty_like(order).scatter_(2, order, torch.arange(items).expand_as(order).contiguous())
-    drawn = rank < counts[:, :, None]
-    lottery = torch.rand(drawn.shape, generator=generator(root, "planted", "ties"))
-    winner = torch.where(drawn, lottery, -1.0).argmax(dim=0)  # [U, I]
+    counts = torch.nn.functional.one_hot(chosen, n_environments).sum(1).T  # [E, B]
+    keys = _gumbel((n_environments, users, items), root, "training", *labels).add_(log_p)
+    best = keys.topk(min(int(counts.max()), items), dim=2).indices
+    within = torch.arange(best.shape[2]) < counts[:, :, None]
+    drawn = torch.zeros(log_p.shape, dtype=torch.bool).scatter_(2, best, within)
+    lottery = torch.rand(log_p.shape, generator=generator(root, "planted", "ties", *labels))
     user, item = drawn.any(dim=0).nonzero(as_tuple=True)
-    return user, item, winner[user, item]
-
-
-def _bayes_accuracy(log_p: Tensor) -> float:
-    """How often the most likely environment of a draw is the true one (environments equal a priori)."""
-    return float(log_p.exp().amax(dim=0).sum(dim=1).mean() / log_p.shape[0])
+    winner = torch.where(drawn[:, user, item], lottery[:, user, item], -1.0).argmax(dim=0)
+    return user, item, winner

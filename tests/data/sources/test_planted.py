@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from painvrl.data.dataset import Dataset, PlantedTruth
+from painvrl.data.sources import planted
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.rng import generator
 
@@ -206,3 +211,70 @@ def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
 def test_a_configuration_that_plants_nothing_is_refused(knobs: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PlantedConfig.model_validate(knobs)
+
+
+def content(dataset: Dataset) -> str:
+    truth = truth_of(dataset)
+    digest = hashlib.blake2b(digest_size=16)
+    columns = (dataset.interactions.user, dataset.interactions.item, truth.environment, truth.part)
+    for column in columns:
+        digest.update(column.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_one_block_draws_what_it_always_drew() -> None:
+    config = PlantedConfig()
+    assert config.n_users * config.n_items <= planted.BLOCK_CELLS
+    dataset = read_planted(config, 0)
+    assert content(dataset) == "41026c2ef0c4f843401ca7c36da4b22d"
+    assert truth_of(dataset).bayes_accuracy == pytest.approx(0.8179462552070618, abs=1e-6)
+
+
+def test_blocks_draw_the_first_users_as_ever_and_the_others_anew(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planted, "BLOCK_CELLS", 120 * 30 + 1)
+    blocked = read_planted(SMALL, 0)
+    truth = truth_of(blocked)
+    pairs = list(zip(blocked.interactions.user.tolist(), blocked.interactions.item.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    ood = truth.part == 1
+    assert torch.bincount(blocked.interactions.user[ood], minlength=80).tolist() == [12] * 80
+    assert torch.bincount(blocked.interactions.user[~ood], minlength=80).min() > 12
+    assert truth.bayes_accuracy == pytest.approx(truth_of(small).bayes_accuracy, abs=1e-6)
+    alone = read_planted(SMALL.model_copy(update={"n_users": 30}), 0)
+    rows, kept = blocked.interactions.user < 30, truth_of(alone).part
+    assert torch.equal(blocked.interactions.item[rows], alone.interactions.item)
+    assert torch.equal(truth.part[rows], kept)
+
+
+def test_no_two_draws_share_their_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[object, ...]] = []
+
+    def recorded(root: int, *labels: object) -> torch.Generator:
+        drawn.append(labels)
+        return generator(root, *labels)
+
+    monkeypatch.setattr(planted, "generator", recorded)
+    monkeypatch.setattr(planted, "BLOCK_CELLS", 120 * 30)
+    read_planted(SMALL, 0)
+    assert len(drawn) == 6 + 3 * 4  # features and tastes, and four draws in each block
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_no_tensor_is_much_larger_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted, "BLOCK_CELLS", 120 * 8)
+    config = SMALL.model_copy(update={"interactions_per_environment": 2, "n_users": 400})
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = operation(*args, **(kwargs or {}))
+            made = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+            largest = max([largest, *made])
+            return out
+
+    with Largest():
+        read_planted(config, 0)
+    assert largest <= max(400 * 16, 120 * 48, 2 * 120 * 8)  # tastes, features, a block of 2 environments

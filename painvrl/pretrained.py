@@ -1,0 +1,183 @@
+"""Pretrained backbones that runs share: trained once, and taken by every run with equal settings.
+
+Nothing that environments, mask, rounds or fusion are set to enters a pretraining, so trials that
+differ only there would train the same backbone over and over.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from painvrl.config import TrainConfig
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.data.digest import digest_of
+from painvrl.device import rounding_of
+from painvrl.errors import DataError
+from painvrl.prepare import Prepared
+from painvrl.progress import Observer
+
+NOT_READ = frozenset({"environments", "mask", "rounds", "fusion"})
+"""Sections of a configuration that a pretraining does not read. A new section is read until it stands
+here: a key that says too much costs a training, one that says too little a wrong result."""
+
+MEMORY_BYTES = 1 << 30
+DISK_BYTES = 4 << 30
+
+_STATE = "state."
+_TOLD = "told"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A trained backbone, and what was told while it was trained.
+
+    Attributes:
+        state: parameters by name, on the CPU.
+        best_epoch: the epoch that early stopping chose.
+        curves: an epoch, and its loss and metrics.
+    """
+
+    state: Mapping[str, Tensor]
+    best_epoch: int
+    curves: tuple[tuple[int, Mapping[str, float]], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the parameters."""
+        return sum(tensor.nbytes for tensor in self.state.values())
+
+
+class CurveRecorder:
+    """Passes everything on to ``observer`` and keeps the curves."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._points: list[tuple[int, Mapping[str, float]]] = []
+
+    @property
+    def points(self) -> tuple[tuple[int, Mapping[str, float]], ...]:
+        """An epoch, and its loss and metrics."""
+        return tuple(self._points)
+
+    def stage(self, name: str) -> None:
+        """Pass it on."""
+        self._observer.stage(name)
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Keep a point and pass it on."""
+        self._points.append((step, dict(values)))
+        self._observer.curve(name, step, values)
+
+
+def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
+    """Equal for two runs exactly if their pretrainings are equal to the last bit.
+
+    Digests every setting that a pretraining reads, what it trains on and is judged by, what decides
+    the rounding, and the code, so that an entry on disk cannot outlive the code that made it.
+    """
+    return digest_of(
+        config.model_dump(mode="json", exclude=set(NOT_READ)),
+        [prepared.dataset.fingerprint, prepared.split.sealed.fingerprint],
+        prepared.train.user.numpy(),
+        prepared.train.item.numpy(),
+        rounding_of(prepared.device),
+        _code(),
+    )
+
+
+class PretrainedStore:
+    """Pretrained backbones by key, the most recently used ones.
+
+    Args:
+        folder: where other processes find them, too; ``None`` keeps them in memory only. Keys that
+            never come back have no place on a disk.
+        memory_bytes: of parameters, at most.
+        disk_bytes: of files in ``folder``, at most.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES
+    ) -> None:
+        self._entries: OrderedDict[str, Pretrained] = OrderedDict()
+        self._cache = None if folder is None else ArrayCache(folder)
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+
+    def load(self, key: str) -> Pretrained | None:
+        """The backbone under ``key``, or None."""
+        found = self._entries.get(key) or self._read(key)
+        if found is not None:
+            self._remember(key, found)
+        return found
+
+    def store(self, key: str, trained: Pretrained) -> None:
+        """Keep a backbone. A folder that cannot be written is no error: sharing only saves time."""
+        self._remember(key, trained)
+        if self._cache is None or trained.size > self._disk_bytes:
+            return
+        told = {"best_epoch": trained.best_epoch, "curves": trained.curves}
+        arrays = {f"{_STATE}{name}": tensor.numpy() for name, tensor in trained.state.items()}
+        with suppress(DataError):
+            self._cache.store(key, {**arrays, _TOLD: pack_text(told)})
+            _shrink(self._cache.folder, self._disk_bytes)
+
+    def _remember(self, key: str, trained: Pretrained) -> None:
+        self._entries[key] = trained
+        self._entries.move_to_end(key)
+        while sum(entry.size for entry in self._entries.values()) > self._memory_bytes:
+            self._entries.popitem(last=False)
+
+    def _read(self, key: str) -> Pretrained | None:
+        arrays = None if self._cache is None else self._cache.load(key)
+        if self._cache is None or arrays is None:
+            return None
+        with suppress(OSError):  # the time of the last use, which `_shrink` goes by
+            os.utime(self._cache.folder / f"{key}.npz")
+        return _unpacked(arrays)
+
+
+def _unpacked(arrays: Mapping[str, np.ndarray]) -> Pretrained:
+    told = cast("dict[str, Any]", unpack_text(arrays[_TOLD]))
+    return Pretrained(
+        state={
+            name.removeprefix(_STATE): torch.from_numpy(array)
+            for name, array in arrays.items()
+            if name != _TOLD
+        },
+        best_epoch=told["best_epoch"],
+        curves=tuple((epoch, values) for epoch, values in told["curves"]),
+    )
+
+
+def _shrink(folder: Path, limit: int) -> None:
+    """Delete the files of ``folder`` that were not used for longest, down to ``limit`` bytes."""
+    files = []
+    for path in folder.glob("*.npz"):
+        with suppress(OSError):  # another process deleted it
+            files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit:
+            return
+        total -= size
+        with suppress(OSError):
+            path.unlink()
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the package's own source."""
+    root = Path(__file__).parent
+    sources = sorted(root.rglob("*.py"))
+    return digest_of(*([path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in sources))

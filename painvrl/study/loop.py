@@ -1,0 +1,135 @@
+"""The loop of a study: ask for points, have them trained, tell the results, until enough are finished."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from pydantic import ValidationError
+
+from painvrl.config import TrainConfig
+from painvrl.errors import StudyError
+from painvrl.study.asktell import Desk
+from painvrl.study.objective import Failed, Outcome, TrialJob
+from painvrl.study.progress import Progress, TrialFinished, TrialStarted
+from painvrl.study.records import FINISHED, front_of
+from painvrl.study.space import Point, apply
+from painvrl.study.storage import StoredStudy
+from painvrl.study.tracking import Tracker
+from painvrl.study.workers import Crew
+from painvrl.yamlfile import config_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """A trial that was asked for and not told. ``job`` and ``run_id`` come after ``point``."""
+
+    number: int
+    point: Point
+    start: float
+    job: TrialJob | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialLoop:
+    """The loop. Everything that decides whether a trial counts is in the storage, not here."""
+
+    stored: StoredStudy
+    desk: Desk
+    crew: Crew
+    tracker: Tracker
+    progress: Progress
+    wanted: int
+    under_way: dict[int, UnderWay] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run trials until as many are finished as wanted; what is under way at an error is interrupted."""
+        self._mark_front()
+        try:
+            while self._start_trials():
+                number, outcome = self.crew.next(self.progress.trial_stage)
+                self._end(number, outcome)
+        except BaseException as error:
+            for trial in self.under_way.values():
+                self.desk.interrupt(trial.number)
+                if isinstance(error, KeyboardInterrupt):
+                    with suppress(StudyError):  # an interrupt stays one
+                        self.tracker.kill(trial.run_id)
+            raise
+
+    def _start_trials(self) -> int:
+        """Start as many trials as there is room for; how many are under way."""
+        while (
+            len(self.under_way) < self.crew.size
+            and (finished := self.desk.finished()) + len(self.under_way) < self.wanted
+        ):
+            self._start(finished)
+        return len(self.under_way)
+
+    def _start(self, finished: int) -> None:
+        start = time.perf_counter()
+        asked = self.desk.ask(under_way=len(self.under_way))
+        others = len(self.under_way)
+        trial = UnderWay(number=asked.number, point=asked.point, start=start)
+        self.under_way[asked.number] = trial
+        event = TrialStarted(
+            number=asked.number, point=asked.point, finished=finished, wanted=self.wanted, others=others
+        )
+        self.progress.trial_started(event)
+        job = job_of(self.stored, asked.number, asked.point)
+        if isinstance(job, Failed):
+            self._end(asked.number, job)
+            return
+        run_id = self.tracker.start(job)
+        self.under_way[asked.number] = replace(trial, job=job, run_id=run_id)
+        if run_id is not None:
+            self.desk.attach_run(job.number, run_id)
+        self.crew.start(job)
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        # Told before it is tracked: the storage is the truth, and a tracker can be mended.
+        self.desk.tell(number, outcome)
+        trial = self.under_way[number]
+        if trial.job is not None:
+            self.tracker.finish(trial.run_id, trial.job, outcome)
+        del self.under_way[number]
+        self._mark_front()
+        self._report(number, outcome, time.perf_counter() - trial.start)
+
+    def _mark_front(self) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        finished = [record for record in records if record.state in FINISHED]
+        self.tracker.mark_front(
+            {record.run_id: record.number in front for record in finished if record.run_id is not None}
+        )
+
+    def _report(self, number: int, outcome: Outcome, seconds: float) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        values = None
+        if not isinstance(outcome, Failed):
+            values = {name: outcome.metrics[name] for name in self.stored.objectives}
+        self.progress.trial_finished(
+            TrialFinished(
+                number=number,
+                outcome=outcome,
+                values=values,
+                seconds=seconds,
+                finished=sum(record.state in FINISHED for record in records),
+                wanted=self.wanted,
+                on_front=number in front,
+                front_size=len(front),
+            )
+        )
+
+
+def job_of(stored: StoredStudy, number: int, point: Point) -> TrialJob | Failed:
+    """The job of a point; a failure where two knobs together break a rule of the configuration."""
+    try:
+        return TrialJob(number=number, point=point, config=apply(stored.config, point))
+    except ValidationError as error:
+        cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
+        return Failed(reason="refused", message=str(cause))
