@@ -26,8 +26,12 @@ Evaluate = Callable[[Tensor, Tensor], Mapping[str, float]]
 # so that embeddings need more regularisation than on MovieLens.
 GRAMIAN = BackboneConfig(loss=GramianLoss(), l2=1.0, projection_l2=1e-4)
 GRAMIAN_TRAINING = TrainingConfig(learning_rate=0.03, evaluate_every=5, max_epochs=400, patience=5)
-SAMPLED = BackboneConfig(loss=SampledLoss(), l2=0.1, projection_l2=1e-4)
-SAMPLED_TRAINING = TrainingConfig(learning_rate=0.005, evaluate_every=1, max_epochs=200, patience=5)
+SAMPLED = BackboneConfig(
+    loss=SampledLoss(batch_size=4096, negatives=100), l2=1.0, projection_l2=0.0, id_dropout=0.2
+)
+SAMPLED_TRAINING = TrainingConfig(learning_rate=0.002, evaluate_every=1, max_epochs=200, patience=6)
+# Our L2 is a mean over interactions, the reference's is not: the same pull needs more of ours on more data.
+SAMPLED_L2 = {"small": 1.0, "large": 10.0}
 
 
 def like_literal(settings: LiteralSettings) -> tuple[BackboneConfig, TrainingConfig]:
