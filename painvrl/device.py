@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import platform
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,15 +45,25 @@ def deal_devices(device: torch.device, processes: int) -> tuple[torch.device, ..
     return tuple(torch.device("cuda", place % count) for place in range(processes))
 
 
-def limit_memory(device: torch.device, fraction: float) -> None:
-    """Let this process use no more than ``fraction`` of a CUDA device's memory.
+def use_device(device: torch.device, memory_fraction: float | None = None) -> None:
+    """Let this process compute on ``device``, and use no more than a fraction of a CUDA device's memory.
+
+    Pinning memory opens the current CUDA device: it must be this one, and no other.
+
+    Args:
+        device: a CUDA device with its number, as :func:`deal_devices` gives it; or another kind.
+        memory_fraction: ``None`` sets no limit.
 
     Raises:
-        ConfigError: another kind of device, which knows no such limit.
+        ConfigError: a limit for another kind of device, which knows none.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if memory_fraction is None:
+        return
     if device.type != "cuda":
         raise ConfigError("only a CUDA device can be limited", key="--memory-fraction", value=device.type)
-    torch.cuda.set_per_process_memory_fraction(fraction, device)
+    torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -76,11 +89,25 @@ def rounding_of(device: torch.device) -> list[object]:
     return [
         device.type,
         model,
+        _processor(),
         torch.__version__,
+        torch.version.cuda,
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
         torch.get_float32_matmul_precision(),
     ]
+
+
+@functools.cache
+def _processor() -> str:
+    """The architecture and, where the system tells, the model of the CPU."""
+    model = platform.processor()
+    if sys.platform == "linux":
+        with suppress(OSError):
+            told = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+            lines = (line.partition(":") for line in told.splitlines())
+            model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
+    return f"{platform.machine()} {model}"
 
 
 def _peak_resident_mib() -> float | None:

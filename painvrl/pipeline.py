@@ -74,6 +74,7 @@ def run(
     if config.mask.source == "learned":
         pretrained = pretrain(stages, store)
     invariance = learn_invariance(stages, pretrained)
+    del pretrained  # what `convert` trains needs its memory
     users, items, base_width = convert(stages, invariance.mask)
     with stages.stage("evaluate"):
         metrics = score_valid(prepared, users, items)

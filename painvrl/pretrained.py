@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +34,9 @@ here: a key that says too much costs a training, one that says too little a wron
 
 MEMORY_BYTES = 1 << 30
 DISK_BYTES = 4 << 30
+
+_ABANDONED_SECONDS = 3600
+"""A file that is being written is younger; an older one belongs to a process that died over it."""
 
 _STATE = "state."
 _TOLD = "told"
@@ -81,10 +85,12 @@ class CurveRecorder:
 
 
 def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
-    """Equal for two runs exactly if their pretrainings are equal to the last bit.
+    """Equal for two runs only if all that is known to decide a pretraining is equal.
 
-    Digests every setting that a pretraining reads, what it trains on and is judged by, what decides
-    the rounding, and the code, so that an entry on disk cannot outlive the code that made it.
+    Digests every setting that a pretraining reads, what it trains on and is judged by, what is known to
+    decide the rounding, and the code, so that an entry on disk cannot outlive the code that made it.
+    Two pretrainings under one key are equal as far as the device repeats its sums to the last bit. Two
+    under different keys may be equal all the same: a key says rather too much than too little.
     """
     return digest_of(
         config.model_dump(mode="json", exclude=set(NOT_READ)),
@@ -98,6 +104,9 @@ def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
 
 class PretrainedStore:
     """Pretrained backbones by key, the most recently used ones.
+
+    There is no lock: processes that begin with one key at the same time each train its backbone, and
+    the last file stays. They differ in nothing, so this costs time and no more.
 
     Args:
         folder: where other processes find them, too; ``None`` keeps them in memory only. Keys that
@@ -161,7 +170,14 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> Pretrained:
 
 
 def _shrink(folder: Path, limit: int) -> None:
-    """Delete the files of ``folder`` that were not used for longest, down to ``limit`` bytes."""
+    """Delete the files of ``folder`` that were not used for longest, down to ``limit`` bytes.
+
+    Files that an interrupted write left behind go, too.
+    """
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):  # another process deleted it
+            if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                path.unlink()
     files = []
     for path in folder.glob("*.npz"):
         with suppress(OSError):  # another process deleted it

@@ -250,10 +250,10 @@ def _true_labels(stages: Stages) -> Tensor:
             "only planted data knows the true environments", key="environments.assignment", value="given"
         )
     everything, train = prepared.dataset.interactions, prepared.train
-    label = torch.full((everything.n_users * everything.n_items,), -1)
-    label[everything.user * everything.n_items + everything.item] = prepared.dataset.truth.environment
-    order = canonical_order(train)
-    found = label[(train.user * train.n_items + train.item)[order]]
+    known, order = canonical_order(everything), canonical_order(train)
+    cells = (everything.user * everything.n_items + everything.item)[known]
+    place = torch.searchsorted(cells, (train.user * train.n_items + train.item)[order])
+    found = prepared.dataset.truth.environment[known][place]
     if bool((found < 0).any()):
         raise ConfigError(
             "OOD rows have no training environment, so a refit on the valid parts cannot use the true ones",

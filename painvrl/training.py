@@ -31,8 +31,8 @@ class TrainingConfig(Settings):
     ``patience``: evaluations without a better ``watch`` before training stops. ``updates``: what a step of
     the sampled loss updates of the embedding tables, the batch's rows (``lazy``) or all rows by their
     momentum (``dense``, InvRL's code). ``weight_decay``: L2 of the whole tables as InvRL's code has it; the
-    optimiser adds it in passing, so it needs dense updates. ``compile``: steps go through
-    ``torch.compile``; the results are the same but for rounding.
+    optimiser adds it in passing, so it needs dense updates. ``compile``: the steps of the backbone, the
+    mixture and the mask go through ``torch.compile``; the results are the same but for rounding.
     """
 
     max_epochs: int = Field(default=120, ge=1)
@@ -180,7 +180,8 @@ def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Genera
 
     def epoch() -> Iterator[Tensor]:
         for batch in epoch_of_batches(model.data, loss_config, model.config.id_dropout, generator, device):
-            touched = model.rows(batch)
+            with torch.no_grad():
+                touched = model.rows(batch)
             user_id, user_content, item_id = (
                 rows.detach().requires_grad_()
                 for rows in (touched.user_id, touched.user_content, touched.item_id)

@@ -58,13 +58,12 @@ def _fresh_graphs() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-    torch._dynamo.config.trace_autograd_ops = traced
+    assert torch._dynamo.config.trace_autograd_ops == traced  # the switch leaves nothing behind
 
 
 def one_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as a single graph, without the wait for a compiler."""
-    torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(function, fullgraph=True, backend="aot_eager")
+    return step_function(function, compiled=True, backend="aot_eager")
 
 
 def assert_same(function: Callable[..., Any], *arguments: Any) -> None:
@@ -174,6 +173,16 @@ def test_finding_the_density_is_one_graph() -> None:
 def test_a_step_that_asks_the_host_is_no_single_graph() -> None:
     with pytest.raises(Exception, match=r"(?i)data-dependent"):
         one_graph(lambda x: x * 2 if x.sum() > 0 else x)(normal(3))
+
+
+def test_a_study_may_turn_a_width_as_often_as_it_likes(data: TrainingData) -> None:
+    for width in range(2, 14):
+        config = BackboneConfig(id_dim=width, content_dim=WIDTH, loss=GramianLoss())
+        model = Backbone(normal(ITEMS, FEATURES), data, config, gen())
+        found = loss_and_gradients(model, one_graph(model.full_loss), None)
+        torch.testing.assert_close(
+            found, loss_and_gradients(model, model.full_loss, None), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_without_the_switch_a_step_function_is_itself() -> None:

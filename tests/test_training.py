@@ -7,11 +7,12 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
-from painvrl.model.batches import Batch
+from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
@@ -255,6 +256,49 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
     assert counts[COLD] == 0
     assert counts[[0, 1, 3, 4, 5]].min() > 0.6 * counts.sum() / 5  # uniform over the warm items
     assert len(set(kept)) > 10  # a fresh draw for every step
+
+
+def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection() -> None:
+    model, twin = build(loss=SAMPLED, id_dropout=0.5), build(loss=SAMPLED, id_dropout=0.5)
+    fit(model, TrainingConfig(learning_rate=0.1), gen(3), evaluate=None, observe=silent, epochs=2)
+    tables = {"user_id": "users", "user_content": "users", "item_id": "items"}
+    sparse = torch.optim.SparseAdam([getattr(twin, name) for name in tables], lr=0.1)
+    dense = torch.optim.Adam([twin.weight, twin.bias], lr=0.1)
+    draws, before = gen(3), parameters(twin)
+    for _ in range(2):
+        for batch in epoch_of_batches(twin.data, SAMPLED, 0.5, draws, torch.device("cpu")):
+            twin.zero_grad()
+            twin.batch_loss(batch, twin.rows(batch)).backward()
+            for name, index in tables.items():
+                table, rows = getattr(twin, name), getattr(batch, index)
+                table.grad = torch.sparse_coo_tensor(
+                    rows[None], table.grad[rows], table.shape, check_invariants=True
+                ).coalesce()
+            sparse.step()
+            dense.step()
+    for name, value in parameters(model).items():
+        np.testing.assert_allclose(value, parameters(twin)[name], rtol=0, atol=2e-6, err_msg=name)
+        assert np.abs(value - before[name]).max() > 0.05, name  # the tolerance is far below a step
+
+
+def test_weight_decay_needs_dense_updates() -> None:
+    assert TrainingConfig(weight_decay=0.1, updates="dense").weight_decay == 0.1
+    with pytest.raises(ValidationError, match="weight_decay needs updates 'dense'"):
+        TrainingConfig(weight_decay=0.1)
+
+
+def test_weight_decay_shrinks_whole_tables_and_not_the_projection() -> None:
+    def one_step(decay: float) -> Backbone:
+        model = build(loss=SampledLoss(negatives=2, batch_size=100), l2=0.0, projection_l2=0.0)
+        config = TrainingConfig(learning_rate=0.01, updates="dense", weight_decay=decay)
+        fit(model, config, gen(), evaluate=None, observe=silent, epochs=1)
+        return model
+
+    start, without, decayed = build(loss=SAMPLED), one_step(0.0), one_step(10.0)
+    unknown = COLD  # the loss gives this row no gradient, so that only the decay moves it
+    assert torch.equal(without.item_id[unknown], start.item_id[unknown])
+    assert (decayed.item_id[unknown].abs() < start.item_id[unknown].abs()).all()
+    assert torch.equal(without.weight, decayed.weight)
 
 
 @pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])

@@ -12,7 +12,7 @@ of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -62,17 +62,6 @@ class RankingPlan:
     columns: tuple[Tensor, ...]
     blocks: tuple[_Block, ...]
     ks: tuple[int, ...]
-
-    def only(self, name: str) -> RankingPlan:
-        """The plan of one of the parts; the positives of the others stay hidden."""
-        (index,) = (index for index, part in enumerate(self.parts) if part.name == name)
-        part = self.parts[index]
-        return replace(
-            self,
-            parts=(replace(part, candidates=0),),
-            columns=(self.columns[part.candidates],),
-            blocks=tuple(replace(block, positives=(block.positives[index],)) for block in self.blocks),
-        )
 
 
 def plan_ranking(

@@ -90,12 +90,16 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
     """
     restarts, n_environments, width = tilts.shape
     lifted = _lifted(variant @ tilts.reshape(-1, width).T)  # [I, R E]
-    normaliser = (sample.weights @ lifted).clamp_min(1e-30)  # [S, R E]
+    log_z = (sample.weights @ lifted).clamp_min(1e-30).log().unflatten(1, (restarts, n_environments))
+    # Each user's least normaliser is taken out of the sum, so that no factor is above 1; it is put back
+    # as a constant, since the sum does not depend on it.
+    least = log_z.detach().amin(dim=2)  # [S, R]
+    shares = (least[:, :, None] - log_z).exp().unbind(1)
     numerators = lifted.unflatten(1, (restarts, n_environments)).unbind(1)
-    shares = normaliser.reciprocal().unflatten(1, (restarts, n_environments)).unbind(1)
     mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
-    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log() - math.log(n_environments)
-    return -log_mixture.mean(dim=1) + ridge * tilts.square().sum(dim=(1, 2))
+    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log() - least.index_select(0, sample.pairs.user).T
+    log_likelihood = log_mixture.mean(dim=1) - math.log(n_environments)
+    return -log_likelihood + ridge * tilts.square().sum(dim=(1, 2))
 
 
 def _lifted(tilt: Tensor) -> Tensor:

@@ -240,7 +240,8 @@ def learn_mask(
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
         sigma = to_device(sigma.to(mu.dtype), device)
         noise = to_device(torch.randn(width, generator=draws), device)
-        half = to_device(torch.randint(2, (n_pairs,), generator=draws), device)
+        # A byte a pair travels; the draws are those of whole numbers of any width.
+        half = to_device(torch.randint(2, (n_pairs,), generator=draws, dtype=torch.uint8), device).long()
         contrasts = to_device(draw_contrasts(plan, draws).to(weight.dtype), device)
         taken = step_gates(
             Gated(mu=mu, weight=weight, bias=bias),

@@ -39,7 +39,7 @@ class Frozen:
         user_degree: ``[U]``.
         features: ``[I, F]``.
         users: ``[U, D]``: ID part, then content part.
-        item_id: ``[I, d]``.
+        user_content: ``[U, k]``.
         id_scores: ``[N]`` scores of the pairs' ID parts.
         id_reach: ``[F, d]`` ``f' q``.
         id_energy: 0-dim, the sum of the squared ID scores of all pairs.
@@ -52,18 +52,13 @@ class Frozen:
     user_degree: Tensor
     features: Tensor
     users: Tensor
-    item_id: Tensor
+    user_content: Tensor
     id_scores: Tensor
     id_reach: Tensor
     id_energy: Tensor
     id_pull: Tensor
     content_gram: Tensor
     all_pairs_weight: float
-
-    @property
-    def user_content(self) -> Tensor:
-        """``[U, k]``."""
-        return self.users[:, self.item_id.shape[1] :]
 
 
 def freeze(
@@ -87,7 +82,7 @@ def freeze(
         user_degree=data.user_degree,
         features=features,
         users=users,
-        item_id=item_id,
+        user_content=users[:, width:].contiguous(),
         id_scores=pair_scores(users[:, :width], item_id, data.warm_pairs),
         id_reach=features.T @ item_id,
         id_energy=(gram[:width, :width] * (item_id.T @ item_id)).sum(),

@@ -42,6 +42,18 @@ class Pairs:
     def __len__(self) -> int:
         return self.user.shape[0]
 
+    @property
+    def indices(self) -> tuple[Tensor, ...]:
+        """Every index, in the order that the operators below take them in."""
+        return (
+            self.user,
+            self.item,
+            self.user_offsets,
+            self.item_offsets,
+            self.by_item,
+            self.user_by_item,
+        )
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Pairs:
         """The same pairs with every tensor changed, moved to a device for example."""
         return Pairs(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
@@ -143,16 +155,7 @@ def pair_scores(users: Tensor, items: Tensor, pairs: Pairs) -> Tensor:
     """
     if users.shape[1] == 0:  # embedding_bag refuses rows without columns
         return users.new_zeros(len(pairs))
-    return _pair_scores(  # type: ignore[no-any-return]
-        users.contiguous(),
-        items.contiguous(),
-        pairs.user,
-        pairs.item,
-        pairs.user_offsets,
-        pairs.item_offsets,
-        pairs.by_item,
-        pairs.user_by_item,
-    )
+    return _pair_scores(users.contiguous(), items.contiguous(), *pairs.indices)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op("painvrl::half_sums", mutates_args=())
@@ -204,14 +207,4 @@ def half_sums(weights: Tensor, users: Tensor, half: Tensor, pairs: Pairs) -> Ten
         half: ``[N]`` of 0 and 1, which half each pair falls in.
         pairs: ``N`` of them.
     """
-    return _half_sums(  # type: ignore[no-any-return]
-        weights,
-        users,
-        half,
-        pairs.user,
-        pairs.item,
-        pairs.user_offsets,
-        pairs.item_offsets,
-        pairs.by_item,
-        pairs.user_by_item,
-    )
+    return _half_sums(weights, users, half, *pairs.indices)  # type: ignore[no-any-return]

@@ -26,6 +26,7 @@ from painvrl.model.losses import (
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
+from painvrl.transfer import to_device
 
 
 class BackboneConfig(Settings):
@@ -35,7 +36,8 @@ class BackboneConfig(Settings):
     each scaled by ``(degree + a0 * count)^0.5`` as in the iALS family. ``projection_l2``: weight
     of the squared projection ``W``. ``id_dropout``: probability that a step does not see an
     item's ID part, so that the content part learns to stand alone. ``precision``: of the products with
-    the features; ``bfloat16`` halves what they read, everything else stays float32.
+    the features, their factors and their results (the content part and the projection's gradient);
+    ``bfloat16`` halves what they read, everything else stays float32.
     """
 
     id_dim: int = Field(default=64, ge=0, le=1024)
@@ -137,7 +139,7 @@ class Backbone(nn.Module):
         if self.config.id_dropout == 0:
             return None
         kept = torch.rand(self.item_id.shape[0], generator=generator) >= self.config.id_dropout
-        return kept.float().to(self.item_id.device, non_blocking=True)
+        return to_device(kept.float(), self.item_id.device)
 
     def _visible(self, base: Tensor | None, item_id: Tensor, content: Tensor, kept: Tensor | None) -> Tensor:
         """``[n, D]`` of some items as a step sees them: without ID parts where ``kept`` ``[n]`` is 0."""

@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler
 
 from painvrl.rng import derive_seed
 from painvrl.study.objective import Completed, Failed, Outcome
-from painvrl.study.records import FINISHED, TrialState
+from painvrl.study.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
 from painvrl.study.storage import OUTCOME, Attr, StoredStudy
@@ -105,6 +105,22 @@ class Desk:
         else:
             self._fail(number)
 
+    def lose(self, number: int, failure: Failed) -> bool:
+        """End a running trial whose worker process died, and queue its point again.
+
+        A point over which :data:`MAX_DEATHS` processes died fails with ``failure`` instead.
+
+        Returns:
+            Whether the point is tried again.
+        """
+        given_up = self._count_death(self._stored.trials()[number]) >= MAX_DEATHS
+        if given_up:
+            self.tell(number, failure)
+        else:
+            self._fail(number)
+            self._requeue()
+        return not given_up
+
     def reap(self) -> tuple[int, ...]:
         """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
 
@@ -120,8 +136,7 @@ class Desk:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
                 continue
-            deaths = record.deaths + 1
-            self._set(record.number, Attr.DEATHS, deaths)
+            deaths = self._count_death(record)
             if deaths >= MAX_DEATHS:
                 message = f"{deaths} processes died while they trained this point"
                 self.tell(record.number, Failed(reason="interrupted", message=message))
@@ -129,6 +144,12 @@ class Desk:
                 self._fail(record.number)
         self._requeue()
         return tuple(record.number for record in left)
+
+    def _count_death(self, record: TrialRecord) -> int:
+        """How many processes have died over the trial's point, this one included."""
+        deaths = record.deaths + 1
+        self._set(record.number, Attr.DEATHS, deaths)
+        return deaths
 
     def _requeue(self) -> None:
         trials = self._study.get_trials(deepcopy=False)

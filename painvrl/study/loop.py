@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
 from painvrl.study.asktell import Desk
-from painvrl.study.objective import Failed, Outcome, TrialJob
+from painvrl.study.objective import WORKER_DIED, Failed, Outcome, TrialJob
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.records import FINISHED, front_of
 from painvrl.study.space import Point, apply
@@ -90,9 +90,15 @@ class TrialLoop:
 
     def _end(self, number: int, outcome: Outcome) -> None:
         # Told before it is tracked: the storage is the truth, and a tracker can be mended.
-        self.desk.tell(number, outcome)
         trial = self.under_way[number]
-        if trial.job is not None:
+        comes_back = False
+        if not isinstance(outcome, Failed) or outcome.reason != WORKER_DIED:
+            self.desk.tell(number, outcome)
+        elif self.desk.lose(number, outcome):
+            outcome = replace(outcome, message=f"{outcome.message}; its point is tried again")
+            self.tracker.kill(trial.run_id)
+            comes_back = True
+        if trial.job is not None and not comes_back:
             self.tracker.finish(trial.run_id, trial.job, outcome)
         del self.under_way[number]
         self._mark_front()

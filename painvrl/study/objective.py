@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.data.features import build_features
 from painvrl.device import peak_memory_mib, reset_peak_memory
 from painvrl.errors import PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import run
@@ -22,6 +24,12 @@ from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore
 from painvrl.stages import RoundReport
 from painvrl.study.space import Point
+
+WORKER_DIED = "worker_died"
+"""The reason of a trial whose process died."""
+
+_PREPARED = 4
+"""Kinds of features that stay on the device at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +132,20 @@ class TrainingObjective:
         config: any of the study's configurations; its data and split are everybody's.
         cache_dir: for prepared data.
         device: where to train.
-        share_on_disk: keep pretrained backbones in ``cache_dir`` for other processes, too.
+        share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
+            processes, too. Worth it where pretrainings come back.
 
     Raises:
         UserError: the data are missing or break a rule.
     """
 
     def __init__(
-        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_on_disk: bool = False
+        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_pretrained: bool = False
     ) -> None:
-        self._cache_dir = cache_dir
         self._device = device
-        self._pretrained = PretrainedStore(cache_dir / "pretrained" if share_on_disk else None)
-        self._prepared: dict[str, Prepared] = {}
-        prepared = self._prepare(config)
+        self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
+        prepared = prepare(config, cache_dir=cache_dir, device=device)
+        self._prepared = OrderedDict({config.features.model_dump_json(): prepared})
         split = prepared.split
         self.data = DataSummary(
             fingerprint=f"{prepared.dataset.fingerprint}-{split.sealed.fingerprint}",
@@ -157,10 +165,8 @@ class TrainingObjective:
             return Failed(reason=failure.reason, message=_one_line(failure))
         except UserError as error:
             return Failed(reason="refused", message=_one_line(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return Failed(reason="out_of_memory", message=_one_line(error), log=traceback.format_exc())
         except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
-            return Failed(reason="unexpected", message=_one_line(error), log=traceback.format_exc())
+            return failed_by(error)
         return completed(
             Completed(
                 metrics=dict(result.metrics),
@@ -173,11 +179,28 @@ class TrainingObjective:
         )
 
     def _prepare(self, config: TrainConfig) -> Prepared:
-        # Of what `prepare` reads only the features may differ between trials of one study.
+        # Of what `prepare` reads only the features may differ between trials of one study: the split
+        # and what is indexed of it are everybody's.
         key = config.features.model_dump_json()
         if key not in self._prepared:
-            self._prepared[key] = prepare(config, cache_dir=self._cache_dir, device=self._device)
+            known = next(reversed(self._prepared.values()))
+            if len(self._prepared) == _PREPARED:
+                self._prepared.popitem(last=False)
+            warm = known.train.item_degree() > 0
+            features = build_features(known.dataset.modalities, warm, config.features)
+            self._prepared[key] = replace(known, features=features.to(self._device))
+        self._prepared.move_to_end(key)
         return self._prepared[key]
+
+
+def failed_by(error: Exception) -> Failed:
+    """The failure of a trial that ended with an error which nobody foresaw."""
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return Failed(
+        reason="out_of_memory" if full else "unexpected",
+        message=_one_line(error),
+        log="".join(traceback.format_exception(error)),
+    )
 
 
 def completed(outcome: Completed) -> Outcome:

@@ -45,7 +45,7 @@ class TrialStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """A trial completed or failed.
+    """A trial completed or failed; one whose process died counts once its point is given up.
 
     Attributes:
         values: of the objectives by name; ``None`` for a failed trial.

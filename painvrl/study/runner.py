@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from painvrl.device import deal_devices, limit_memory
+from painvrl.device import deal_devices, use_device
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
 from painvrl.study.lock import study_lock
@@ -58,10 +58,11 @@ def run_study(
         trials: finished trials wanted in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
         memory_fraction: of a CUDA device that each worker may use; ``None``: 0.95 shared equally by
-            the workers of a device, without a limit for one that has its device to itself.
+            the workers of a device, without a limit for one that has its device to itself. A single
+            worker sets it, and the current CUDA device, for this process.
         progress: hears of every trial.
         tracker: mirrors the study; MLflow by default.
-        objective: computes the trials of a single worker; training by default.
+        objective: computes the trials of a single worker, in this process; training by default.
         ui_url: where MLflow's UI will be served, for the link.
 
     Raises:
@@ -73,6 +74,9 @@ def run_study(
     wanted = spec.study.trials if trials is None else trials
     if wanted < 1:
         raise ConfigError("must be at least 1", key="trials", value=trials)
+    if objective is not None and workers != 1:
+        rule = "must be 1 with an objective of one's own: only training goes to other processes"
+        raise ConfigError(rule, key="workers", value=workers)
     workspace.create()
     progress = progress or NullProgress()
     with (
@@ -125,14 +129,13 @@ def _crew(
         TrainingObjective,
         spec.config,
         cache_dir=workspace.cache,
-        share_on_disk=pretraining_comes_back(spec.space),
+        share_pretrained=pretraining_comes_back(spec.space),
     )
-    if workers == 1:
-        if memory_fraction is not None:
-            limit_memory(device, memory_fraction)
-        yield Alone(make(device=device) if objective is None else objective)
-        return
     devices = deal_devices(device, workers)
+    if workers == 1:
+        use_device(devices[0], memory_fraction)
+        yield Alone(make(device=devices[0]) if objective is None else objective)
+        return
     threads = max(1, torch.get_num_threads() // workers)
     places = [
         Place(make=partial(make, device=each), device=each, threads=threads, memory_fraction=fraction)

@@ -121,7 +121,7 @@ MAX_SHARED_PRETRAININGS = 64
 
 
 def pretraining_comes_back(space: Space) -> bool:
-    """Whether trials of ``space`` share few enough pretrainings for keeping them on disk.
+    """Whether trials of ``space`` share few enough pretrainings for keeping them.
 
     With a continuous knob over a setting that the pretraining reads, every trial has its own.
     """

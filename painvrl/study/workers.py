@@ -20,9 +20,17 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 
 import torch
 
-from painvrl.device import limit_memory
-from painvrl.errors import StudyError
-from painvrl.study.objective import DataSummary, Failed, Objective, Outcome, TrialJob
+from painvrl.device import use_device
+from painvrl.errors import StudyError, UserError
+from painvrl.study.objective import (
+    WORKER_DIED,
+    DataSummary,
+    Failed,
+    Objective,
+    Outcome,
+    TrialJob,
+    failed_by,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,7 +166,7 @@ class WorkerPool:
                 except BrokenProcessPool:
                     slot.close()
                     message = "the process that trained it died (killed, or out of memory)"
-                    return number, Failed(reason="worker_died", message=message)
+                    return number, Failed(reason=WORKER_DIED, message=message)
 
     def close(self) -> None:
         """End every process, in whatever it is doing."""
@@ -235,10 +243,7 @@ class _Worker:
     def objective(self) -> Objective:
         """Made at the first use and kept: the data stay on the device."""
         if self._objective is None:
-            if self._place.device.type == "cuda":
-                torch.cuda.set_device(self._place.device)  # pinning memory must not open another device
-            if self._place.memory_fraction is not None:
-                limit_memory(self._place.device, self._place.memory_fraction)
+            use_device(self._place.device, self._place.memory_fraction)
             self._objective = self._place.make()
         return self._objective
 
@@ -271,8 +276,14 @@ def _describe() -> DataSummary:
 def _train(job: TrialJob) -> Outcome:
     assert _worker is not None
     line = _worker.line
+    try:
+        objective = _worker.objective
+    except UserError:  # every trial would meet it
+        raise
+    except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries anew)
+        return failed_by(error)
 
     def on_stage(stage: str) -> None:
         line.send(stage)
 
-    return _worker.objective(job, on_stage)
+    return objective(job, on_stage)

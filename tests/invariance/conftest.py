@@ -49,6 +49,7 @@ class World:
     listed: tuple[tuple[int, int], ...]  # in the canonical order
     data: TrainingData
     features: Tensor
+    item_id: Tensor  # [8, 2]; that of item 3 plays no part
     frozen: Frozen
     weight: Tensor
     bias: Tensor
@@ -70,7 +71,7 @@ class World:
         + a0 <U' D_g U, I'I>] / n_g`` with ``D_g`` = diag(share of u's pairs that lie in g)."""
         p, c = self.frozen.users[:, :2], self.frozen.users[:, 2:]
         warm = sorted({item for _, item in self.listed})
-        q = torch.zeros(8, 2, dtype=torch.float64).index_copy(0, torch.tensor(warm), self.frozen.item_id)
+        q = self.item_id
         h = [(self.features[item] * gates) @ weight + bias for item in range(len(self.features))]
         degree = [sum(u == user for u, _ in self.listed) for user in range(len(p))]
         row_sum = [
@@ -100,9 +101,16 @@ def _world() -> World:
         return 0.5 * torch.randn(*shape, generator=draw, dtype=torch.float64)
 
     features = normal(8, 5)
-    frozen = freeze(data, features, normal(7, 2), normal(8, 2), normal(7, 3), A0)
+    user_id, item_id = normal(7, 2), normal(8, 2)
+    frozen = freeze(data, features, user_id, item_id, normal(7, 3), A0)
     return World(
-        listed=listed, data=data, features=features, frozen=frozen, weight=normal(5, 3), bias=normal(3)
+        listed=listed,
+        data=data,
+        features=features,
+        item_id=item_id,
+        frozen=frozen,
+        weight=normal(5, 3),
+        bias=normal(3),
     )
 
 

@@ -21,6 +21,7 @@ from painvrl.invariance.environments import (
     posterior,
 )
 from painvrl.invariance.shared_model import SharedModel, calibrate
+from painvrl.model.pairs import sort_pairs
 from painvrl.model.training_data import TrainingData, training_data
 
 if TYPE_CHECKING:
@@ -134,6 +135,23 @@ def test_large_tilts_stay_finite(small: Small) -> None:
     (slope,) = torch.autograd.grad(loss, tilts)
     assert torch.isfinite(loss)
     assert torch.isfinite(slope).all()
+
+
+def test_tilts_that_single_out_an_improbable_item_keep_their_gradient() -> None:
+    # The normalisers of the two environments are many orders of magnitude apart.
+    weights = torch.tensor([[1.0, 1e-20]], dtype=torch.float64)
+    interactions = Interactions(user=torch.tensor([0]), item=torch.tensor([1]), n_users=1, n_items=2)
+    variant = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+    def gradient(kind: torch.dtype) -> Tensor:
+        sample = FitSample(weights=weights.to(kind), pairs=sort_pairs(interactions))
+        tilts = torch.tensor([[[60.0], [54.0]]], dtype=kind, requires_grad=True)
+        (slope,) = torch.autograd.grad(mixture_loss(tilts, variant.to(kind), sample, 0.0).sum(), tilts)
+        return slope.double()
+
+    exact = gradient(torch.float64)
+    assert float(exact.abs().min()) > 0
+    torch.testing.assert_close(gradient(torch.float32), exact, rtol=1e-3, atol=1e-4)
 
 
 def test_a_fit_within_its_budget_sees_every_pair(small: Small) -> None:

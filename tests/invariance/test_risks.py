@@ -34,7 +34,7 @@ def test_the_loops_over_groups_add_up_to_the_whole_loss(world: World, n_groups: 
     content = (world.features * some_gates()) @ world.weight + world.bias
     warm = world.data.warm_items
     items = torch.zeros(8, 5, dtype=torch.float64)
-    items[warm] = torch.cat([world.frozen.item_id, content[warm]], dim=1)
+    items[warm] = torch.cat([world.item_id, content], dim=1)[warm]
     positive = torch.stack([world.frozen.users[u] @ items[i] for u, i in world.listed])
     whole = gramian_loss(positive, world.frozen.users, items[warm], A0)
     total = (sizes * torch.stack(slow)).sum() / world.n_pairs
@@ -47,12 +47,12 @@ def test_cold_items_and_unknown_users_are_left_out(world: World) -> None:
     item_id = torch.ones(8, 2, dtype=torch.float64, requires_grad=True)
     user_content = torch.ones(7, 3, dtype=torch.float64, requires_grad=True)
     frozen = freeze(world.data, world.features, user_id, item_id, user_content, A0)
-    for tensor in (frozen.users, frozen.item_id, frozen.id_scores, frozen.id_pull, frozen.content_gram):
+    for tensor in (frozen.users, frozen.user_content, frozen.id_scores, frozen.id_pull):
         assert not tensor.requires_grad
     warm = sorted({item for _, item in world.listed})
     assert 3 not in warm
     assert torch.equal(frozen.features, world.features[warm])
-    assert frozen.item_id.shape == (len(warm), 2)
+    assert frozen.id_pull.shape == (len(warm), 3)
     assert frozen.users[6].tolist() == [0.0] * 5  # the user without a pair
     assert frozen.users[:6].tolist() == [[1.0] * 5] * 6
     assert frozen.id_scores.tolist() == [2.0] * world.n_pairs
@@ -61,9 +61,8 @@ def test_cold_items_and_unknown_users_are_left_out(world: World) -> None:
 def test_scores_are_the_id_part_plus_the_content_part(world: World) -> None:
     scored = world.scored(some_gates())
     content = (world.features * some_gates()) @ world.weight + world.bias
-    warm = world.data.warm_items.tolist()
     for place, (user, item) in enumerate(world.listed):
-        expected = world.frozen.users[user, :2] @ world.frozen.item_id[warm.index(item)]
+        expected = world.frozen.users[user, :2] @ world.item_id[item]
         expected = expected + world.frozen.user_content[user] @ content[item]
         assert float(scored.scores[place]) == pytest.approx(float(expected), abs=1e-9)
-    torch.testing.assert_close(scored.content, content[warm])
+    torch.testing.assert_close(scored.content, content[world.data.warm_items])

@@ -119,19 +119,19 @@ def test_half_sums_and_their_gradient_equal_the_looped_ones(
     torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_operators_know_their_shapes_without_values() -> None:
+def test_operators_keep_torchs_rules_for_operators() -> None:
     pairs = index(LISTED)
     users, items = (tensor.detach() for tensor in vectors(3))
-    arguments = (pairs.user, pairs.item, pairs.user_offsets, pairs.item_offsets, pairs.by_item)
-    arguments += (pairs.user_by_item,)
-    checks = ("test_schema", "test_faketensor")
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_dynamic")
     torch.library.opcheck(
-        torch.ops.painvrl.pair_scores.default, (users, items, *arguments), test_utils=checks
+        torch.ops.painvrl.pair_scores.default,
+        (users.requires_grad_(), items.requires_grad_(), *pairs.indices),
+        test_utils=checks,
     )
     half = torch.zeros(len(pairs), dtype=torch.long)
     torch.library.opcheck(
         torch.ops.painvrl.half_sums.default,
-        (torch.ones(len(pairs)).double(), users, half, *arguments),
+        (torch.ones(len(pairs)).double().requires_grad_(), users.detach(), half, *pairs.indices),
         test_utils=checks,
     )
 

@@ -93,7 +93,9 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     values = torch.cat([invariant, spurious, noise], dim=1)
     kinds = ("invariant",) * config.n_invariant + ("spurious",) * config.n_spurious
     kinds += ("noise",) * config.n_noise
-    digest = hashlib.blake2b(f"{config.model_dump_json()}|{root}".encode(), digest_size=16)
+    # How users fall into blocks decides what all but the first of them draw.
+    layout = f"|blocks of {size}" if len(blocks) > 1 else ""
+    digest = hashlib.blake2b(f"{config.model_dump_json()}|{root}{layout}".encode(), digest_size=16)
     return Dataset(
         name="planted",
         interactions=Interactions(

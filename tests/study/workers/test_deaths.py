@@ -1,0 +1,159 @@
+"""Worker processes that die, and those that have to."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from painvrl.errors import ConfigError, DataError, StudyError
+from painvrl.study import runner
+from painvrl.study.objective import Completed, TrialJob
+from painvrl.study.records import TrialState
+from painvrl.study.runner import StudySummary, run_study
+from painvrl.study.spec import StudySpec
+from painvrl.study.storage import list_studies, open_study
+from painvrl.study.tracking import NullTracker
+from painvrl.study.workers import Alone, memory_fractions
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+CPU = torch.device("cpu")
+
+
+def test_a_worker_that_dies_costs_its_own_trial_only(
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
+) -> None:
+    (accidents / "0").write_text("wait")
+    (accidents / "1").write_text("die")
+
+    class Releases(type(diary)):  # type: ignore[misc]
+        def trial_finished(self, event: Any) -> None:
+            super().trial_finished(event)
+            if event.number == 2:  # trained by a process that replaced the dead one
+                (accidents / "0").unlink()
+
+    listening = Releases()
+    summary = pooled(spec, diary=listening, trials=5)
+    (failure,) = summary.status.failures
+    assert (failure.trial, failure.reason) == (1, "worker_died")
+    assert "died" in failure.message
+    assert summary.status.counts["complete"] == 4
+    assert [trial.number for trial in listening.trials][:2] == [1, 2]
+    traces = {int((accidents / f"trained-{number}").read_text().split()[0]) for number in (0, 1, 2)}
+    assert len(traces) == 3
+    assert len(open_study("toy", workspace).trials()) == 5
+
+
+def test_a_worker_that_died_between_two_trials_is_replaced(
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any
+) -> None:
+    class Kills(type(diary)):  # type: ignore[misc]
+        def trial_finished(self, event: Any) -> None:
+            super().trial_finished(event)
+            if len(self.trials) == 1:
+                process = int((accidents / f"trained-{event.number}").read_text().split()[0])
+                os.kill(process, signal.SIGKILL)
+                wait_until(lambda: not is_alive(process))
+                time.sleep(0.3)  # the executor notices
+
+    summary = pooled(spec, diary=Kills(), trials=5)
+    assert summary.status.finished == 5
+    assert summary.status.counts["failed"] <= 1  # where the executor had not noticed yet
+
+
+def test_interrupted_workers_end_and_the_same_call_goes_on(
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
+) -> None:
+    for number in (2, 3):
+        (accidents / str(number)).write_text("wait")
+
+    class Stops(type(diary)):  # type: ignore[misc]
+        def trial_stage(self, number: int, stage: str) -> None:
+            super().trial_stage(number, stage)
+            if {2, 3} <= {event[1] for event in self.events if event[0] == "stage"}:
+                raise KeyboardInterrupt
+
+    stopped = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        pooled(spec, diary=stopped, trials=6)
+    records = open_study("toy", workspace).trials()
+    states = [record.state for record in records]
+    assert states == [TrialState.COMPLETE] * 2 + [TrialState.INTERRUPTED] * 2
+    assert {event for event in stopped.events if event[0] == "kill"} == {("kill", "run-2"), ("kill", "run-3")}
+    assert stopped.events[-1] == ("close", "KILLED")
+    processes = {int(path.name.split("-")[1]) for path in accidents.glob("made-*")}
+    assert len(processes) == 2
+    assert not any(is_alive(process) for process in processes)
+    for number in (2, 3):
+        (accidents / str(number)).unlink()
+    summary = pooled(spec, trials=6)
+    assert summary.status.finished == 6
+    after = open_study("toy", workspace).trials()
+    assert [record.point for record in after[4:6]] == [record.point for record in records[2:4]]
+
+
+STUDY = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[3])
+import toy_objectives
+from painvrl.study import runner
+from painvrl.study.spec import load_spec
+from painvrl.study.tracking import NullTracker
+from painvrl.workspace import Workspace
+
+if __name__ == "__main__":
+    runner.TrainingObjective = toy_objectives.Toy
+    try:
+        runner.run_study(load_spec(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), torch.device("cpu"),
+                         workers=2, tracker=NullTracker())
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_workers_die_with_the_process_that_runs_the_study(
+    pooled: Any,
+    spec: StudySpec,
+    workspace: Workspace,
+    accidents: Path,
+    tmp_path: Path,
+    number: int,
+    code: int,
+) -> None:
+    path, program = tmp_path / "toy.yaml", tmp_path / "study.py"
+    path.write_text(dump_yaml(spec), encoding="utf-8")
+    program.write_text(STUDY, encoding="utf-8")
+    for waiting in (0, 1):
+        (accidents / str(waiting)).write_text("wait")
+    command = [sys.executable, str(program), str(path), str(workspace.root), str(Path(__file__).parent)]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: all((accidents / f"trained-{waiting}").exists() for waiting in (0, 1)))
+        workers = {int((accidents / f"trained-{waiting}").read_text().split()[0]) for waiting in (0, 1)}
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: to the workers, too
+        else:
+            os.kill(process.pid, number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    wait_until(lambda: not any(is_alive(worker) for worker in workers))
+    state = TrialState.RUNNING if number == signal.SIGKILL else TrialState.INTERRUPTED
+    assert [record.state for record in open_study("toy", workspace).trials()] == [state, state]
+    for waiting in (0, 1):
+        (accidents / str(waiting)).unlink()
+    assert pooled(spec).status.finished == 4

@@ -1,0 +1,145 @@
+"""What several processes train, and what each of them is told."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from painvrl.errors import ConfigError, DataError, StudyError
+from painvrl.study import runner
+from painvrl.study.objective import Completed, TrialJob
+from painvrl.study.records import TrialState
+from painvrl.study.runner import StudySummary, run_study
+from painvrl.study.spec import StudySpec
+from painvrl.study.storage import list_studies, open_study
+from painvrl.study.tracking import NullTracker
+from painvrl.study.workers import Alone, memory_fractions
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+CPU = torch.device("cpu")
+
+
+def test_workers_train_as_many_trials_as_wanted_each_once_on_data_made_once(
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any
+) -> None:
+    (accidents / "0").write_text("wait")  # until the second process has trained a trial
+
+    class Releases(type(diary)):  # type: ignore[misc]
+        def trial_finished(self, event: Any) -> None:
+            super().trial_finished(event)
+            (accidents / "0").unlink(missing_ok=True)
+
+    listening = Releases()
+    summary = pooled(spec, diary=listening, trials=6)
+    assert summary.status.counts["complete"] == summary.status.finished == 6
+    traces = [(accidents / f"trained-{number}").read_text().split() for number in range(6)]
+    processes = {process for process, _ in traces}
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
+    assert {threads for _, threads in traces} == {"1"}
+    assert [(accidents / f"made-{process}").read_text() for process in processes] == ["x", "x"]
+    kinds = [event[0] for event in listening.events]
+    assert kinds[-1] == "close"
+    assert kinds.count("trial_finished") == kinds.count("start") == kinds.count("finish") == 6
+    assert sorted(event[1] for event in listening.events if event[0] == "stage") == list(range(6))
+    assert [event.finished for event in listening.trials] == [1, 2, 3, 4, 5, 6]
+    assert [event[:2] for event in listening.events[1:5]] == [
+        ("trial_started", 0),
+        ("start", 0),
+        ("trial_started", 1),
+        ("start", 1),
+    ]
+    assert not any(is_alive(int(process)) for process in processes)
+
+
+@pytest.mark.parametrize("sampler", ["random"])
+def test_a_random_study_tries_the_same_points_with_any_number_of_workers(
+    pooled: Any, spec: StudySpec, workspace: Workspace, formula: Any, go: Any, sampler: str
+) -> None:
+    def named(name: str) -> StudySpec:
+        study = spec.study.model_copy(update={"name": name, "sampler": sampler})
+        return spec.model_copy(update={"study": study})
+
+    go(named("one"), formula, trials=6)
+    pooled(named("two"), trials=6)
+    one, two = ([record.point for record in open_study(name, workspace).trials()] for name in ("one", "two"))
+    assert one == two
+    assert len({str(point) for point in one}) == 6
+
+
+def test_data_that_cannot_be_read_are_said_as_with_one_worker(
+    spec_tree: dict[str, Any], workspace: Workspace, tmp_path: Path
+) -> None:
+    spec_tree["config"]["data"] = {
+        "kind": "table",
+        "path": str(tmp_path / "absent.csv"),
+        "item_table": {"path": str(tmp_path / "items.csv"), "key": "item", "text": "title"},
+    }
+    spec_tree["config"]["split"] = {"protocol": "popularity"}
+    spec = StudySpec.model_validate(spec_tree)
+    told = []
+    for workers in (1, 2):
+        with pytest.raises(DataError, match=r"absent\.csv") as error:
+            run_study(spec, workspace, CPU, workers=workers, tracker=NullTracker())
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    assert list_studies(workspace) == ()
+
+
+def test_a_process_that_dies_over_the_data_is_said(
+    toys: ModuleType, spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TrainingObjective", toys.Dead)
+    with pytest.raises(StudyError, match="died while it prepared the data"):
+        run_study(spec, workspace, CPU, workers=2, tracker=NullTracker())
+    assert list_studies(workspace) == ()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_memory_fraction_is_for_cuda(spec: StudySpec, workspace: Workspace, workers: int) -> None:
+    with pytest.raises(ConfigError, match="--memory-fraction"):
+        run_study(spec, workspace, CPU, workers=workers, memory_fraction=0.5, tracker=NullTracker())
+
+
+def test_workers_that_share_a_device_share_its_memory() -> None:
+    one, other = torch.device("cuda", 0), torch.device("cuda", 1)
+    assert memory_fractions([one, other, one], None) == (0.475, None, 0.475)
+    assert memory_fractions([one], None) == (None,)
+    assert memory_fractions([one, one], 0.3) == (0.3, 0.3)
+    assert memory_fractions([CPU, CPU], None) == (None, None)
+
+
+def test_a_crew_of_one_trains_in_this_process(spec: StudySpec, formula: Any) -> None:
+    crew = Alone(formula)
+    told: list[tuple[int, str]] = []
+    crew.start(TrialJob(number=7, point={}, config=spec.config))
+    number, outcome = crew.next(lambda *event: told.append(event))
+    assert (number, told, type(outcome)) == (7, [(7, "pretrain")], Completed)
+    assert (crew.size, crew.data) == (1, formula.data)
+
+
+def test_real_trials_in_workers_are_those_of_one_process(
+    spec_tree: dict[str, Any], workspace: Workspace
+) -> None:
+    spec_tree["study"]["sampler"] = "random"
+    results = []
+    for workers in (1, 2):
+        spec_tree["study"]["name"] = f"with-{workers}"
+        spec = StudySpec.model_validate(spec_tree)
+        run_study(spec, workspace, CPU, workers=workers, trials=3, tracker=NullTracker())
+        records = open_study(f"with-{workers}", workspace).trials()
+        results.append([(record.point, record.values) for record in records])
+    assert results[0] == results[1]
+    assert len(list((workspace.cache / "pretrained").glob("*.npz"))) == 1
