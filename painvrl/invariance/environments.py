@@ -98,8 +98,9 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
     numerators = lifted.unflatten(1, (restarts, n_environments)).unbind(1)
     mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
     log_mixture = torch.stack(mixtures).clamp_min(1e-30).log() - least.index_select(0, sample.pairs.user).T
-    log_likelihood = log_mixture.mean(dim=1) - math.log(n_environments)
-    return -log_likelihood + ridge * tilts.square().sum(dim=(1, 2))
+    log_likelihood: Tensor = log_mixture.mean(dim=1) - math.log(n_environments)
+    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - log_likelihood
+    return loss
 
 
 def _lifted(tilt: Tensor) -> Tensor:
