@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
-from painvrl.device import deal_devices, limit_memory, peak_memory_mib, reset_peak_memory, select_device
+from painvrl import device as module
+from painvrl.device import (
+    deal_devices,
+    peak_memory_mib,
+    reset_peak_memory,
+    rounding_of,
+    select_device,
+    use_device,
+)
 from painvrl.errors import ConfigError
 
 
@@ -63,6 +73,7 @@ def test_cuda_without_a_number_is_dealt_out_and_a_named_device_is_everybodys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, cuda=True, mps=True)
+    assert deal_devices(torch.device("cuda"), 1) == (torch.device("cuda", 0),)
     dealt = deal_devices(torch.device("cuda"), 3)
     assert dealt == (torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cuda", 0))
     assert deal_devices(torch.device("cuda", 1), 2) == (torch.device("cuda", 1),) * 2
@@ -70,13 +81,37 @@ def test_cuda_without_a_number_is_dealt_out_and_a_named_device_is_everybodys(
     assert deal_devices(torch.device("cpu"), 2) == (torch.device("cpu"),) * 2
 
 
-def test_a_limit_reaches_the_cuda_device_and_no_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = []
+def test_a_process_uses_its_cuda_device_within_its_limit_and_no_other_kind_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    current, limits = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *told: limits.append(told))
-    limit_memory(torch.device("cuda", 1), 0.4)
-    assert limits == [(0.4, torch.device("cuda", 1))]
+    use_device(torch.device("cuda", 1))
+    assert (current, limits) == ([torch.device("cuda", 1)], [])
+    use_device(torch.device("cuda", 0), 0.4)
+    assert current == [torch.device("cuda", 1), torch.device("cuda", 0)]
+    assert limits == [(0.4, torch.device("cuda", 0))]
+    use_device(torch.device("cpu"))
+    assert len(current) == 2
     with pytest.raises(ConfigError, match="--memory-fraction: only a CUDA device"):
-        limit_memory(torch.device("cpu"), 0.4)
+        use_device(torch.device("cpu"), 0.4)
+
+
+def test_the_rounding_hangs_on_the_processor_and_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        module._processor.cache_clear()
+        return str(rounding_of(torch.device("cpu")))
+
+    known = {told()}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.version, "cuda", "99.9")
+        known.add(told())
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "machine", lambda: "another")
+        known.add(told())
+    assert len(known) == 3
+    assert told() in known
 
 
 def test_the_peak_of_a_cuda_device_is_its_tensors_since_the_reset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ READ: dict[str, list[dict[str, object]]] = {
         {"patience": 5},
         {"watch": "ood/ndcg_at_20"},
         {"updates": "dense"},
+        {"updates": "dense", "weight_decay": 0.1},
         {"compile": True},
     ],
     "evaluation": [{"ks": [10, 20]}],
@@ -76,6 +78,14 @@ def test_every_setting_that_a_pretraining_reads_has_its_own_key(
 ) -> None:
     turned = changed(tiny_config, section, update)
     assert pretraining_key(turned, tiny_prepared) != pretraining_key(tiny_config, tiny_prepared)
+
+
+def test_no_two_changes_share_a_key(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
+    keys = [
+        pretraining_key(changed(tiny_config, section, update), tiny_prepared)
+        for section, update in changes(READ)
+    ]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(("section", "update"), changes(LEFT_OUT))
@@ -234,6 +244,17 @@ def test_the_disk_holds_the_most_recently_used_within_its_bytes(tmp_path: Path) 
     assert sorted(path.stem for path in tmp_path.glob("*.npz")) == ["a", "c"]
     fresh(100).store("d", backbone(4))
     assert not (tmp_path / "d.npz").exists()
+
+
+def test_what_an_interrupted_write_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    abandoned, written = tmp_path / ".old.tmp", tmp_path / ".new.tmp"
+    for path, hours in ((abandoned, 2.0), (written, 0.5)):
+        path.write_bytes(b"part")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    PretrainedStore(tmp_path).store("a", backbone(1))
+    assert not abandoned.exists()
+    assert written.exists()
+    assert (tmp_path / "a.npz").exists()
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler
 
 from painvrl.rng import derive_seed
 from painvrl.study.objective import Completed, Failed, Outcome
-from painvrl.study.records import FINISHED, TrialRecord, TrialState
+from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
 from painvrl.study.storage import OUTCOME, Attr, StoredStudy
@@ -105,21 +105,19 @@ class Desk:
         else:
             self._fail(number)
 
-    def lose(self, number: int, failure: Failed) -> bool:
-        """End a running trial whose worker process died, and queue its point again.
-
-        A point over which :data:`MAX_DEATHS` processes died fails with ``failure`` instead.
+    def retry(self, number: int) -> bool:
+        """End a running trial whose process died, and queue its point again.
 
         Returns:
-            Whether the point is tried again.
+            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be told.
         """
-        given_up = self._count_death(self._stored.trials()[number]) >= MAX_DEATHS
-        if given_up:
-            self.tell(number, failure)
-        else:
-            self._fail(number)
-            self._requeue()
-        return not given_up
+        deaths = self._stored.trials()[number].deaths + 1
+        self._set(number, Attr.DEATHS, deaths)
+        if deaths >= MAX_DEATHS:
+            return False
+        self._fail(number)
+        self._requeue()
+        return True
 
     def reap(self) -> tuple[int, ...]:
         """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
@@ -135,21 +133,11 @@ class Desk:
         for record in left:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
-                continue
-            deaths = self._count_death(record)
-            if deaths >= MAX_DEATHS:
-                message = f"{deaths} processes died while they trained this point"
+            elif not self.retry(record.number):
+                message = f"{record.deaths + 1} processes died while they trained this point"
                 self.tell(record.number, Failed(reason="interrupted", message=message))
-            else:
-                self._fail(record.number)
         self._requeue()
         return tuple(record.number for record in left)
-
-    def _count_death(self, record: TrialRecord) -> int:
-        """How many processes have died over the trial's point, this one included."""
-        deaths = record.deaths + 1
-        self._set(record.number, Attr.DEATHS, deaths)
-        return deaths
 
     def _requeue(self) -> None:
         trials = self._study.get_trials(deepcopy=False)

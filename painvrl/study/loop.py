@@ -91,15 +91,13 @@ class TrialLoop:
     def _end(self, number: int, outcome: Outcome) -> None:
         # Told before it is tracked: the storage is the truth, and a tracker can be mended.
         trial = self.under_way[number]
-        comes_back = False
-        if not isinstance(outcome, Failed) or outcome.reason != WORKER_DIED:
-            self.desk.tell(number, outcome)
-        elif self.desk.lose(number, outcome):
+        if isinstance(outcome, Failed) and outcome.reason == WORKER_DIED and self.desk.retry(number):
             outcome = replace(outcome, message=f"{outcome.message}; its point is tried again")
             self.tracker.kill(trial.run_id)
-            comes_back = True
-        if trial.job is not None and not comes_back:
-            self.tracker.finish(trial.run_id, trial.job, outcome)
+        else:
+            self.desk.tell(number, outcome)
+            if trial.job is not None:
+                self.tracker.finish(trial.run_id, trial.job, outcome)
         del self.under_way[number]
         self._mark_front()
         self._report(number, outcome, time.perf_counter() - trial.start)

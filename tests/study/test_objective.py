@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.data.features import FeatureConfig
 from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
 from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared
+from painvrl.prepare import Prepared, prepare
 from painvrl.study import objective as module
 from painvrl.study.objective import Completed, Failed, Outcome, TrainingObjective, TrialJob, completed
 from painvrl.study.space import apply
@@ -57,13 +58,22 @@ def test_the_peak_of_memory_is_told_and_measured_anew_for_every_trial(
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_pretrained_backbones_reach_the_disk_only_if_asked(
-    tiny_config: TrainConfig, tmp_path: Path, share: bool
+def test_pretrained_backbones_are_kept_in_memory_and_on_disk_only_if_asked(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: bool
 ) -> None:
-    made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), share_on_disk=share)
+    stores: list[object] = []
+
+    def noting(*arguments: object, **named: object) -> object:
+        stores.append(named["store"])
+        return run(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "run", noting)
+    device = torch.device("cpu")
+    made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=device, share_pretrained=share)
     for sparsity in (0.1, 0.2):
         outcome_of(made, apply(tiny_config, {"mask.sparsity": sparsity}))
     assert len(list((tmp_path / "pretrained").glob("*.npz"))) == int(share)
+    assert [store is not None for store in stores] == [share, share]
 
 
 def test_rounds_are_reported_as_numbers(
@@ -108,24 +118,64 @@ def test_the_seed_of_a_trial_is_its_configurations(tiny_config: TrainConfig) -> 
     assert TrialJob(number=0, point={}, config=seeded).seed == 5
 
 
-def test_features_are_prepared_anew_only_where_they_differ(
-    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings of the features that were built beside those of the first preparation."""
+    built: list[str] = []
+    real = module.build_features
+
+    def counting(modalities: object, warm: object, config: FeatureConfig) -> object:
+        built.append(config.model_dump_json())
+        return real(modalities, warm, config)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "build_features", counting)
+    return built
+
+
+def test_only_features_are_prepared_anew_and_only_where_they_differ(
+    objective: TrainingObjective,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    built: list[str],
 ) -> None:
-    prepared: list[TrainConfig] = []
-    real = module.prepare
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
 
-    def counting(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Prepared:
-        prepared.append(config)
-        return real(config, cache_dir=cache_dir, device=device)
-
-    monkeypatch.setattr(module, "prepare", counting)
+    monkeypatch.setattr(module, "prepare", never)
     standardised = apply(tiny_config, {"features.standardise": True})
-    one, two = outcome_of(objective, tiny_config), outcome_of(objective, standardised)
-    outcome_of(objective, standardised)
-    assert len(prepared) == 1
-    assert isinstance(one, Completed)
-    assert isinstance(two, Completed)
-    assert one.metrics != two.metrics
+    one, two = objective._prepare(tiny_config), objective._prepare(standardised)
+    assert objective._prepare(standardised) is two
+    assert objective._prepare(tiny_config) is one
+    assert len(built) == 1
+    assert two.dataset is one.dataset
+    assert two.split is one.split
+    assert two.training is one.training
+    assert two.valid_plan is one.valid_plan
+    alone = prepare(standardised, cache_dir=tmp_path, device=torch.device("cpu"))
+    assert torch.equal(two.features.matrix, alone.features.matrix)
+    assert not torch.equal(two.features.matrix, one.features.matrix)
+    outcome = outcome_of(objective, standardised)
+    assert isinstance(outcome, Completed)
+    assert outcome.metrics == dict(run(standardised, alone).metrics)
+
+
+def test_a_few_features_stay_the_most_recently_used(
+    objective: TrainingObjective, tiny_config: TrainConfig, built: list[str]
+) -> None:
+    def prepare_kind(name: str) -> None:  # more kinds than the settings can tell apart today
+        features = SimpleNamespace(standardise=False, model_dump_json=lambda: name)
+        objective._prepare(SimpleNamespace(features=features))  # type: ignore[arg-type]
+
+    for name in "bcd":
+        prepare_kind(name)
+    objective._prepare(tiny_config)  # used now: b is the oldest
+    prepare_kind("e")
+    assert len(objective._prepared) == 4
+    objective._prepare(tiny_config)
+    assert built == list("bcde")
+    prepare_kind("b")
+    assert built == list("bcdeb")
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_specification_made_in_python_is_checked_before_it_runs(tree: Tree, tm
         ),
     ],
 )
-def test_pretrainings_are_kept_on_disk_only_where_the_space_has_few(
+def test_pretrainings_are_kept_only_where_the_space_has_few(
     knobs: dict[str, dict[str, object]], comes_back: bool
 ) -> None:
     assert pretraining_comes_back(Space.model_validate(knobs)) is comes_back

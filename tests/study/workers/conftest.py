@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from painvrl.errors import ConfigError, DataError, StudyError
 from painvrl.study import runner
-from painvrl.study.objective import Completed, TrialJob
-from painvrl.study.records import TrialState
 from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import list_studies, open_study
 from painvrl.study.tracking import NullTracker
-from painvrl.study.workers import Alone, memory_fractions
 from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 CPU = torch.device("cpu")
 

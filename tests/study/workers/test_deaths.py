@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, suppress
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from painvrl.errors import ConfigError, DataError, StudyError
-from painvrl.study import runner
-from painvrl.study.objective import Completed, TrialJob
+from painvrl.study.asktell import MAX_DEATHS
 from painvrl.study.records import TrialState
-from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import list_studies, open_study
-from painvrl.study.tracking import NullTracker
-from painvrl.study.workers import Alone, memory_fractions
+from painvrl.study.storage import open_study
+from painvrl.study.workers import Place, _Slot
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
 CPU = torch.device("cpu")
 
+IsAlive = Callable[[int], bool]
+WaitUntil = Callable[[Callable[[], bool]], None]
 
-def test_a_worker_that_dies_costs_its_own_trial_only(
+
+def test_a_worker_that_dies_costs_its_own_trial_only_and_the_point_comes_back(
     pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
 ) -> None:
     (accidents / "0").write_text("wait")
@@ -45,35 +44,60 @@ def test_a_worker_that_dies_costs_its_own_trial_only(
 
     listening = Releases()
     summary = pooled(spec, diary=listening, trials=5)
-    (failure,) = summary.status.failures
-    assert (failure.trial, failure.reason) == (1, "worker_died")
-    assert "died" in failure.message
-    assert summary.status.counts["complete"] == 4
-    assert [trial.number for trial in listening.trials][:2] == [1, 2]
+    assert summary.status.counts["complete"] == summary.status.finished == 5
+    records = open_study("toy", workspace).trials()
+    assert [record.number for record in records if record.state is TrialState.INTERRUPTED] == [1]
+    assert len(records) == 6
+    assert (records[2].point, records[2].deaths) == (records[1].point, 1)
+    assert [(trial.number, trial.finished) for trial in listening.trials][:2] == [(1, 0), (2, 1)]
+    assert listening.trials[0].outcome.reason == "worker_died"
+    assert listening.trials[0].outcome.message.endswith("its point is tried again")
+    assert ("kill", "run-1") in listening.events
     traces = {int((accidents / f"trained-{number}").read_text().split()[0]) for number in (0, 1, 2)}
     assert len(traces) == 3
-    assert len(open_study("toy", workspace).trials()) == 5
 
 
-def test_a_worker_that_died_between_two_trials_is_replaced(
-    pooled: Any, spec: StudySpec, accidents: Path, diary: Any
+def test_a_point_that_kills_every_worker_is_given_up(
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
 ) -> None:
-    class Kills(type(diary)):  # type: ignore[misc]
+    (accidents / "0").write_text("wait")
+    for number in range(1, MAX_DEATHS + 1):
+        (accidents / str(number)).write_text("die")
+
+    class Releases(type(diary)):  # type: ignore[misc]
         def trial_finished(self, event: Any) -> None:
             super().trial_finished(event)
-            if len(self.trials) == 1:
-                process = int((accidents / f"trained-{event.number}").read_text().split()[0])
-                os.kill(process, signal.SIGKILL)
-                wait_until(lambda: not is_alive(process))
-                time.sleep(0.3)  # the executor notices
+            if event.finished == 1:
+                (accidents / "0").unlink(missing_ok=True)
 
-    summary = pooled(spec, diary=Kills(), trials=5)
-    assert summary.status.finished == 5
-    assert summary.status.counts["failed"] <= 1  # where the executor had not noticed yet
+    listening = Releases()
+    summary = pooled(spec, diary=listening, trials=3)
+    (failure,) = summary.status.failures
+    assert (failure.trial, failure.reason) == (MAX_DEATHS, "worker_died")
+    assert failure.message == "the process that trained it died (killed, or out of memory)"
+    assert summary.status.counts["complete"] == 2
+    records = open_study("toy", workspace).trials()
+    assert len({str(record.point) for record in records[1 : MAX_DEATHS + 1]}) == 1
+    assert ("finish", f"run-{MAX_DEATHS}", "Failed") in listening.events
+
+
+def test_a_worker_that_died_between_two_tasks_is_replaced(toys: ModuleType) -> None:
+    with closing(_Slot(Place(make=toys.Dead, device=CPU, threads=1))) as slot:
+        first = slot.submit(os.getpid).result()
+        os.kill(first, signal.SIGKILL)
+        assert slot._executor is not None
+        with suppress(BrokenProcessPool):  # already at this call, or in its result: then it has noticed
+            slot._executor.submit(os.getpid).result(timeout=60)
+        assert slot.submit(os.getpid).result() not in {first, os.getpid()}
 
 
 def test_interrupted_workers_end_and_the_same_call_goes_on(
-    pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
+    pooled: Any,
+    spec: StudySpec,
+    accidents: Path,
+    diary: Any,
+    workspace: Workspace,
+    is_alive: IsAlive,
 ) -> None:
     for number in (2, 3):
         (accidents / str(number)).write_text("wait")
@@ -132,6 +156,8 @@ def test_workers_die_with_the_process_that_runs_the_study(
     workspace: Workspace,
     accidents: Path,
     tmp_path: Path,
+    is_alive: IsAlive,
+    wait_until: WaitUntil,
     number: int,
     code: int,
 ) -> None:

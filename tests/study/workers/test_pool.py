@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,21 +13,20 @@ import torch
 
 from painvrl.errors import ConfigError, DataError, StudyError
 from painvrl.study import runner
-from painvrl.study.objective import Completed, TrialJob
-from painvrl.study.records import TrialState
-from painvrl.study.runner import StudySummary, run_study
+from painvrl.study import workers as module
+from painvrl.study.objective import Failed, Objective, Outcome, TrialJob
+from painvrl.study.runner import run_study
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import list_studies, open_study
 from painvrl.study.tracking import NullTracker
-from painvrl.study.workers import Alone, memory_fractions
+from painvrl.study.workers import Place, memory_fractions
 from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 CPU = torch.device("cpu")
 
 
 def test_workers_train_as_many_trials_as_wanted_each_once_on_data_made_once(
-    pooled: Any, spec: StudySpec, accidents: Path, diary: Any
+    pooled: Any, spec: StudySpec, accidents: Path, diary: Any, is_alive: Callable[[int], bool]
 ) -> None:
     (accidents / "0").write_text("wait")  # until the second process has trained a trial
 
@@ -64,12 +58,11 @@ def test_workers_train_as_many_trials_as_wanted_each_once_on_data_made_once(
     assert not any(is_alive(int(process)) for process in processes)
 
 
-@pytest.mark.parametrize("sampler", ["random"])
 def test_a_random_study_tries_the_same_points_with_any_number_of_workers(
-    pooled: Any, spec: StudySpec, workspace: Workspace, formula: Any, go: Any, sampler: str
+    pooled: Any, spec: StudySpec, workspace: Workspace, formula: Any, go: Any
 ) -> None:
     def named(name: str) -> StudySpec:
-        study = spec.study.model_copy(update={"name": name, "sampler": sampler})
+        study = spec.study.model_copy(update={"name": name, "sampler": "random"})
         return spec.model_copy(update={"study": study})
 
     go(named("one"), formula, trials=6)
@@ -121,15 +114,6 @@ def test_workers_that_share_a_device_share_its_memory() -> None:
     assert memory_fractions([CPU, CPU], None) == (None, None)
 
 
-def test_a_crew_of_one_trains_in_this_process(spec: StudySpec, formula: Any) -> None:
-    crew = Alone(formula)
-    told: list[tuple[int, str]] = []
-    crew.start(TrialJob(number=7, point={}, config=spec.config))
-    number, outcome = crew.next(lambda *event: told.append(event))
-    assert (number, told, type(outcome)) == (7, [(7, "pretrain")], Completed)
-    assert (crew.size, crew.data) == (1, formula.data)
-
-
 def test_real_trials_in_workers_are_those_of_one_process(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
@@ -143,3 +127,44 @@ def test_real_trials_in_workers_are_those_of_one_process(
         results.append([(record.point, record.values) for record in records])
     assert results[0] == results[1]
     assert len(list((workspace.cache / "pretrained").glob("*.npz"))) == 1
+
+
+@pytest.fixture
+def failing_worker(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Outcome]:
+    """Trains a trial in a process whose objective cannot be made."""
+
+    def train(error: Exception) -> Outcome:
+        def make() -> Objective:
+            raise error
+
+        place = Place(make=make, device=CPU, threads=1)
+        monkeypatch.setattr(module, "_worker", module._Worker(place, SimpleNamespace()))
+        return module._train(TrialJob(number=0, point={}, config=spec.config))
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("no room"), "out_of_memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (FileNotFoundError("gone"), "unexpected"),
+    ],
+)
+def test_a_worker_that_cannot_prepare_its_data_fails_its_trial_and_not_the_study(
+    failing_worker: Callable[[Exception], Outcome], error: Exception, reason: str
+) -> None:
+    outcome = failing_worker(error)
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == reason
+    assert str(error) in outcome.message
+    assert outcome.log is not None
+    assert "Traceback" in outcome.log
+
+
+def test_a_users_mistake_that_a_worker_meets_is_everybodys(
+    failing_worker: Callable[[Exception], Outcome],
+) -> None:
+    with pytest.raises(DataError, match="broken"):
+        failing_worker(DataError("broken"))

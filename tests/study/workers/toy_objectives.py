@@ -18,7 +18,7 @@ class Toy:
     """Reads ``<number>`` in the folder ``accidents``: ``die`` or ``wait``; writes who trained what."""
 
     def __init__(
-        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_on_disk: bool
+        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_pretrained: bool
     ) -> None:
         self.folder = cache_dir.parent / "accidents"
         self.folder.mkdir(exist_ok=True)
