@@ -195,7 +195,6 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=[*SIZES], default="large")
-    parser.add_argument("--seeds", type=int, default=1, help="not used: counting has no chance in it")
     size = SIZES[parser.parse_args().size]
     rows = []
     for name, step in steps(*size).items():
