@@ -86,7 +86,7 @@ class Stages:
 def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     """The backbone that the rounds start from: trained on all features, or taken from ``store``.
 
-    A backbone from the store is the one that this run would train, to the last bit, and its curves are
+    A backbone from the store is the one that this run would train on this machine, and its curves are
     told again. Fixed epochs are always trained: the store holds only what stopped early.
     """
     everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
