@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-import torch
-
-from painvrl.data.interactions import Interactions
+from painvrl.data.interactions import Interactions, among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,7 @@ def make_card(
     popularity = data.item_degree().double()
     train = parts["train"]
     train_items = train.item_degree() > 0
-    train_pairs = train.user * train.n_items + train.item
+    train_pairs = (train.user * train.n_items + train.item).sort().values
     cards = []
     for name, part in parts.items():
         items = part.item_degree() > 0
@@ -121,7 +119,7 @@ def make_card(
                 items=int(items.sum()),
                 mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
                 items_in_train=float(train_items[items].double().mean()) if len(part) else 0.0,
-                overlap_with_train=int(torch.isin(pairs, train_pairs).sum()),
+                overlap_with_train=int(among(pairs, train_pairs).sum()),
             )
         )
     return SplitCard(

@@ -30,9 +30,9 @@ def protected_core(
     """
     priority = torch.rand(len(interactions), generator=generator, dtype=torch.float64)
     priority = torch.where(rows, priority, torch.inf)  # the rows not to draw from come last
-    by_user = _rank_within(interactions.user, interactions.n_users, priority)
-    by_item = _rank_within(interactions.item, interactions.n_items, priority)
-    return rows & ((by_user < per_user) | (by_item < per_item))
+    by_user = _first_of_each(interactions.user, interactions.n_users, priority, per_user)
+    by_item = _first_of_each(interactions.item, interactions.n_items, priority, per_item)
+    return by_user | by_item
 
 
 def draw(rows: Tensor, size: int, *, generator: torch.Generator, log_weight: Tensor | None = None) -> Tensor:
@@ -54,7 +54,8 @@ def draw(rows: Tensor, size: int, *, generator: torch.Generator, log_weight: Ten
     key = torch.empty(rows.shape[0], dtype=torch.float64).exponential_(generator=generator).log()
     if log_weight is not None:
         key = key - log_weight
-    chosen = torch.argsort(torch.where(rows, key, torch.inf), stable=True)[:size]
+    # Two of these keys are never equal, so a selection draws what a whole sort would.
+    chosen = torch.where(rows, key, torch.inf).topk(size, largest=False, sorted=False).indices
     drawn = torch.zeros_like(rows)
     drawn[chosen] = True
     return drawn & rows
@@ -66,12 +67,15 @@ def halve(rows: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return first, rows & ~first
 
 
-def _rank_within(group: Tensor, n_groups: int, priority: Tensor) -> Tensor:
-    """``[N]`` int64: how many rows of the same group have a smaller priority (ties by row)."""
-    by_priority = torch.argsort(priority, stable=True)
-    order = by_priority[torch.argsort(group[by_priority], stable=True)]
-    counts = torch.bincount(group, minlength=n_groups)
-    start = counts.cumsum(0) - counts
-    rank = torch.empty_like(group)
-    rank[order] = torch.arange(group.shape[0]) - start[group[order]]
-    return rank
+def _first_of_each(group: Tensor, n_groups: int, priority: Tensor, count: int) -> Tensor:
+    """``[N]`` bool: the ``count`` rows of each group with the smallest priority; those at infinity never.
+
+    A pass a row of a group: sorting by priority and group would take much longer for one or two.
+    """
+    first = torch.zeros(group.shape[0], dtype=torch.bool)
+    for _ in range(count):
+        least = priority.new_full((n_groups,), torch.inf).scatter_reduce_(0, group, priority, "amin")
+        found = (priority == least[group]) & (priority < torch.inf)
+        first |= found
+        priority = priority.masked_fill(found, torch.inf)
+    return first

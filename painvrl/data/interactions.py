@@ -59,3 +59,14 @@ class Interactions:
         counts = torch.bincount(self.user, minlength=self.n_users)
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return offsets, self.item[order]
+
+
+def among(values: Tensor, ascending: Tensor) -> Tensor:
+    """``[n]`` bool: which of ``values`` occur in ``ascending``.
+
+    A binary search each; ``torch.isin`` sorts both sides together, ten times slower at millions of pairs.
+    """
+    if len(ascending) == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    place = torch.searchsorted(ascending, values).clamp_max(len(ascending) - 1)
+    return ascending[place] == values

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.data.interactions import Interactions
+from painvrl.data.interactions import Interactions, among
 from painvrl.data.splits import Part
 from painvrl.evaluation import metrics
 from painvrl.evaluation.protocol import EvaluationConfig
@@ -85,7 +85,7 @@ def plan_ranking(
     keys = [(part.interactions.user * n_items + part.interactions.item).cpu().unique() for part in parts]
     concealed = torch.cat(
         [torch.empty(0, dtype=torch.long), *((each.user * n_items + each.item).cpu() for each in hidden)]
-    )
+    ).sort().values
     counts = [torch.bincount(part.interactions.user.cpu(), minlength=n_users) for part in parts]
 
     # Users with about as many positives stand together, so that little of [B, W] is padding.
@@ -105,8 +105,9 @@ def plan_ranking(
 
     judged = []
     for index, key in enumerate(keys):
-        others = torch.cat([concealed, *(other for i, other in enumerate(keys) if i != index)])
-        judged.append(by_place(key[~torch.isin(key, others)], sets[members[index]]))
+        others = [concealed, *(other for i, other in enumerate(keys) if i != index)]
+        taken = torch.stack([among(key, other) for other in others]).any(dim=0)
+        judged.append(by_place(key[~taken], sets[members[index]]))
     masked = by_place(torch.cat([concealed, *keys]).unique(), union)
 
     size = max(1, config.block_cells // max(len(candidates), *config.ks))

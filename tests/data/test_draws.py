@@ -7,20 +7,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from painvrl.data.draws import _rank_within, draw, halve, protected_core
+from painvrl.data.draws import _first_of_each, draw, halve, protected_core
 from painvrl.data.interactions import Interactions
 from painvrl.rng import generator
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.25, 0.5, 0.75])), max_size=30))
-def test_ranks_within_groups_match_a_slow_loop(rows):
-    group = torch.tensor([g for g, _ in rows], dtype=torch.int64)
-    priority = torch.tensor([p for _, p in rows], dtype=torch.float64)
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 3), st.randoms(use_true_random=False))
+def test_the_first_of_each_group_match_a_slow_loop(groups, count, random):
+    priority = [random.choice([random.random(), float("inf")]) for _ in groups]
     slow = [
-        sum(h == g and (q, other) < (p, row) for other, (h, q) in enumerate(rows))
-        for row, (g, p) in enumerate(rows)
+        p < float("inf") and sum(h == g and q < p for h, q in zip(groups, priority, strict=True)) < count
+        for g, p in zip(groups, priority, strict=True)
     ]
-    assert _rank_within(group, 5, priority).tolist() == slow
+    group = torch.tensor(groups, dtype=torch.int64)
+    found = _first_of_each(group, 5, torch.tensor(priority, dtype=torch.float64), count)
+    assert found.tolist() == slow
 
 
 @given(

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from painvrl.data.interactions import Interactions
+from painvrl.data.interactions import Interactions, among
 
 PAIRS = st.sets(st.tuples(st.integers(0, 6), st.integers(0, 8)), max_size=40).map(sorted)
 
@@ -45,3 +45,10 @@ def test_to_moves_both_columns():
     moved = interactions([(0, 1)]).to(torch.device("meta"))
     assert (moved.user.device.type, moved.item.device.type) == ("meta", "meta")
     assert (moved.n_users, moved.n_items) == (7, 9)
+
+
+@given(st.lists(st.integers(-5, 20), max_size=30), st.lists(st.integers(-5, 20), max_size=30))
+def test_among_is_membership(values, others):
+    ascending = torch.tensor(sorted(others), dtype=torch.int64)
+    found = among(torch.tensor(values, dtype=torch.int64), ascending)
+    assert found.tolist() == [value in others for value in values]
