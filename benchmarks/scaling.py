@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,9 +18,11 @@ from benchmarks import ours
 from benchmarks.common import config
 from benchmarks.sizes import random_dataset
 from painvrl.data.splits import make_split
+from painvrl.device import peak_memory_mib
 from painvrl.prepare import prepare_split
 
 Result = TypeVar("Result")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def measure(point: Point) -> dict[str, float]:
 
     dataset = random_dataset(point.users, point.items, point.interactions, point.features)
     split = timed("split", lambda: make_split(dataset, settings.split, seed=0))
-    data = timed("index", lambda: prepare_split(settings, dataset, split, split.train, torch.device("cpu")))
+    data = timed("index", lambda: prepare_split(settings, dataset, split, split.train, CPU))
     features = data.features.matrix
     gramian = ours.model(features, data.training, ours.GRAMIAN)
     ours.epochs(gramian, ours.GRAMIAN_TRAINING, 1)
@@ -86,21 +86,17 @@ def measure(point: Point) -> dict[str, float]:
     return seconds
 
 
-def peak_mib() -> float:
-    """The most memory that this process ever held; ``ru_maxrss`` counts KiB, bytes on macOS."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10, 1)
-
-
 def main() -> None:
     """Measure one point."""
     parser = argparse.ArgumentParser(description=__doc__)
     for field in fields(Point):
         parser.add_argument(f"--{field.name}", type=int, default=field.default)
     point = replace(Point(), **vars(parser.parse_args()))
-    before = peak_mib()
+    # Not `ru_maxrss`, which counts what the process that started this one held.
+    before = peak_memory_mib(CPU)
     seconds = measure(point)
-    print(json.dumps({**asdict(point), "seconds": seconds, "imports_mib": before, "peak_mib": peak_mib()}))
+    peaks = {"imports_mib": before, "peak_mib": peak_memory_mib(CPU)}
+    print(json.dumps({**asdict(point), "seconds": seconds, **peaks}))
 
 
 if __name__ == "__main__":

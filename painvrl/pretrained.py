@@ -10,14 +10,15 @@ import functools
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from painvrl.config import TrainConfig
@@ -105,8 +106,8 @@ def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
 class PretrainedStore:
     """Pretrained backbones by key, the most recently used ones.
 
-    There is no lock: processes that begin with one key at the same time each train its backbone, and
-    the last file stays. They differ in nothing, so this costs time and no more.
+    A process that is about to train one holds :meth:`claim` on its key; others that want the same one wait,
+    and find it. The lock goes when its holder dies.
 
     Args:
         folder: where other processes find them, too; ``None`` keeps them in memory only. Keys that
@@ -122,6 +123,24 @@ class PretrainedStore:
         self._cache = None if folder is None else ArrayCache(folder)
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Wait until no other process trains the backbone under ``key``, and keep others waiting meanwhile.
+
+        Look for the backbone again inside. Where the folder cannot be written nobody waits, and each trains.
+        """
+        lock = None
+        if self._cache is not None:
+            with suppress(OSError):
+                self._cache.folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self._cache.folder / f".{key}.lock")
+                lock.acquire()
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     def load(self, key: str) -> Pretrained | None:
         """The backbone under ``key``, or None."""

@@ -93,20 +93,26 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     if store is None or stages.fixed_epochs is not None:
         return train_backbone(stages, "pretrain", everything)
     key = pretraining_key(stages.config, stages.prepared)
-    known = store.load(key)
-    if known is None:
-        recorder = CurveRecorder(stages.observer)
-        model = train_backbone(replace(stages, observer=recorder), "pretrain", everything)
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        epoch = stages.epochs["pretrain"]
-        store.store(key, Pretrained(state=state, best_epoch=epoch, curves=recorder.points))
-        return model
+    with store.claim(key):
+        known = store.load(key)
+        if known is None:
+            return _pretrain_for(stages, everything, store, key)
     with stages.stage("pretrain"):
         model = _initial(stages, "pretrain", everything, None)
         model.load_state_dict(known.state)
         for epoch, values in known.curves:
             stages.observer.curve("pretrain", epoch, values)
     stages.epochs["pretrain"] = known.best_epoch
+    return model
+
+
+def _pretrain_for(stages: Stages, gates: Tensor, store: PretrainedStore, key: str) -> Backbone:
+    """Train the backbone and leave it, with its curves, in ``store``."""
+    recorder = CurveRecorder(stages.observer)
+    model = train_backbone(replace(stages, observer=recorder), "pretrain", gates)
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    epoch = stages.epochs["pretrain"]
+    store.store(key, Pretrained(state=state, best_epoch=epoch, curves=recorder.points))
     return model
 
 

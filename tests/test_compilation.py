@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_leaves
 from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.environments import FitSample, mixture_loss
+from painvrl.invariance.environments import EnvironmentConfig, FitSample, identify, mixture_loss
 from painvrl.invariance.gates import with_density
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import calibration_step
+from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
@@ -176,6 +176,7 @@ def test_a_step_that_asks_the_host_is_no_single_graph() -> None:
 
 
 def test_a_study_may_turn_a_width_as_often_as_it_likes(data: TrainingData) -> None:
+    torch._dynamo.utils.counters.clear()
     for width in range(2, 14):
         config = BackboneConfig(id_dim=width, content_dim=WIDTH, loss=GramianLoss())
         model = Backbone(normal(ITEMS, FEATURES), data, config, gen())
@@ -183,22 +184,62 @@ def test_a_study_may_turn_a_width_as_often_as_it_likes(data: TrainingData) -> No
         torch.testing.assert_close(
             found, loss_and_gradients(model, model.full_loss, None), rtol=1e-5, atol=1e-6
         )
+    # A graph a width would compile for ever: from the second or third on, they share one.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
 
 
 def test_without_the_switch_a_step_function_is_itself() -> None:
     assert step_function(with_density, compiled=False) is with_density
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiled_training_is_the_same_training(
-    data: TrainingData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU"
+)
+
+
+@pytest.fixture
+def _fresh_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.usefixtures("_fresh_kernels")
+@pytest.mark.parametrize(
+    "loss", [GramianLoss(), SampledLoss(batch_size=16, negatives=4)], ids=lambda c: c.kind
+)
+def test_compiled_training_is_the_same_training(data: TrainingData, loss: GramianLoss | SampledLoss) -> None:
     trained = []
     for compiled in (False, True):
-        model = backbone(data, GramianLoss())
+        model = backbone(data, loss)
         config = TrainingConfig(compile=compiled)
         fit(model, config, gen(), evaluate=None, observe=lambda epoch, values: None, epochs=4)
         trained.append(dict(model.state_dict()))
     torch.testing.assert_close(trained[0], trained[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.usefixtures("_fresh_kernels")
+def test_compiled_environments_and_masks_are_the_same(data: TrainingData) -> None:
+    users, items = normal(USERS, 4, seed=1), normal(ITEMS, 4, seed=2)
+    shared = calibrate(users, items, data, gen())
+    variant = normal(ITEMS, FEATURES)
+    frozen = freeze(data, variant, normal(USERS, 3), normal(ITEMS, 3), normal(USERS, WIDTH), 0.1)
+    start = Gated(mu=torch.zeros(FEATURES), weight=normal(FEATURES, WIDTH), bias=torch.zeros(WIDTH))
+    found = []
+    for compiled in (False, True):
+        config = EnvironmentConfig(count=ENVIRONMENTS, steps=5)
+        environments = identify(variant, shared, data, config, gen(), compiled=compiled)
+        mask = learn_mask(
+            start,
+            environments.label,
+            ENVIRONMENTS,
+            frozen,
+            MaskConfig(steps=4),
+            projection_l2=1e-5,
+            seed=0,
+            compiled=compiled,
+        )
+        found.append([environments.tilts, mask.learned.mu, mask.learned.weight])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

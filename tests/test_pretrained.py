@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -268,6 +269,29 @@ def test_a_folder_that_cannot_be_used_costs_the_sharing_and_not_the_run(tmp_path
     store.store("a", backbone(1))
     assert store.load("a") is not None
     assert PretrainedStore(tmp_path / "file").load("a") is None
+    with store.claim("a"):
+        pass
+
+
+def test_whoever_wants_a_backbone_that_is_being_trained_waits_for_it(tmp_path: Path) -> None:
+    found: list[Pretrained | None] = []
+
+    def other_process() -> None:
+        waiting.set()
+        with PretrainedStore(tmp_path).claim("a"):
+            found.append(PretrainedStore(tmp_path).load("a"))
+
+    waiting, store = threading.Event(), PretrainedStore(tmp_path)
+    with store.claim("a"):
+        assert store.load("a") is None
+        other = threading.Thread(target=other_process)
+        other.start()
+        waiting.wait(10)
+        other.join(0.5)  # long enough to have looked, were it not kept waiting
+        with store.claim("b"):  # another key is nobody's concern
+            store.store("a", backbone(1))
+    other.join(10)
+    assert [entry is not None for entry in found] == [True]
 
 
 def test_a_damaged_file_is_a_miss(tmp_path: Path) -> None:

@@ -83,9 +83,8 @@ def plan_ranking(
     candidates = union.nonzero(as_tuple=True)[0]
     column = union.long().cumsum(0) - 1
     keys = [(part.interactions.user * n_items + part.interactions.item).cpu().unique() for part in parts]
-    concealed = torch.cat(
-        [torch.empty(0, dtype=torch.long), *((each.user * n_items + each.item).cpu() for each in hidden)]
-    ).sort().values
+    listed = [(each.user * n_items + each.item).cpu() for each in hidden]
+    concealed = torch.cat([torch.empty(0, dtype=torch.long), *listed]).sort().values
     counts = [torch.bincount(part.interactions.user.cpu(), minlength=n_users) for part in parts]
 
     # Users with about as many positives stand together, so that little of [B, W] is padding.

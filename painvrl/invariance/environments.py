@@ -89,23 +89,22 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
         ridge: weight of ``|w|^2``.
     """
     restarts, n_environments, width = tilts.shape
-    lifted = _lifted(variant @ tilts.reshape(-1, width).T)  # [I, R E]
-    log_z = (sample.weights @ lifted).clamp_min(1e-30).log().unflatten(1, (restarts, n_environments))
-    # Each user's least normaliser is taken out of the sum, so that no factor is above 1; it is put back
-    # as a constant, since the sum does not depend on it.
-    least = log_z.detach().amin(dim=2)  # [S, R]
+    tilt = variant @ tilts.reshape(-1, width).T
+    tilt = (tilt - tilt.amax(dim=0)).unflatten(1, (restarts, n_environments))  # [I, R, E], at most 0
+    log_z = (sample.weights @ tilt.exp().flatten(1)).clamp_min(1e-30).log().view(-1, *tilt.shape[1:])
+    # Each user's least normaliser and each item's greatest tilt are taken out of the sum, so that no factor
+    # is above 1 and an item that every environment dislikes does not vanish; both are put back as
+    # constants, since the sum does not depend on them.
+    least, greatest = log_z.detach().amin(dim=2), tilt.detach().amax(dim=2)  # [S, R], [I, R]
     shares = (least[:, :, None] - log_z).exp().unbind(1)
-    numerators = lifted.unflatten(1, (restarts, n_environments)).unbind(1)
+    numerators = (tilt - greatest[:, :, None]).exp().unbind(1)
     mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
-    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log() - least.index_select(0, sample.pairs.user).T
+    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log()
+    log_mixture = log_mixture + greatest.index_select(0, sample.pairs.item).T
+    log_mixture = log_mixture - least.index_select(0, sample.pairs.user).T
     log_likelihood: Tensor = log_mixture.mean(dim=1) - math.log(n_environments)
     loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - log_likelihood
     return loss
-
-
-def _lifted(tilt: Tensor) -> Tensor:
-    """``exp(tilt)`` of each column of ``[I, C]``, scaled so that its largest entry is 1."""
-    return (tilt - tilt.amax(dim=0)).exp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,13 +221,14 @@ def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: T
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
     """
     tilt = variant @ tilts.T
-    lifted = _lifted(tilt)
+    tilt = tilt - tilt.amax(dim=0)
+    lifted = tilt.exp()
     users = torch.arange(data.user_degree.shape[0], device=variant.device)
     normaliser = torch.cat(
         [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(1024)]
     )
     pairs = data.pairs
-    return tilt[pairs.item] - tilt.amax(dim=0) - normaliser[pairs.user]
+    return tilt[pairs.item] - normaliser[pairs.user]
 
 
 def _with_least_size(label: Tensor, log_posterior: Tensor, needed: int) -> tuple[Tensor, int]:

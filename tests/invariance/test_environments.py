@@ -154,6 +154,25 @@ def test_tilts_that_single_out_an_improbable_item_keep_their_gradient() -> None:
     torch.testing.assert_close(gradient(torch.float32), exact, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("gap", [5.0, 75.0, 90.0])
+def test_an_item_that_every_environment_dislikes_keeps_its_likelihood_and_gradient(gap: float) -> None:
+    interactions = Interactions(user=torch.tensor([0]), item=torch.tensor([1]), n_users=1, n_items=2)
+    variant, weights = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.5, 0.5]])
+    tilts = torch.tensor([[[gap], [gap - 1]]], requires_grad=True)
+    sample = FitSample(weights=weights, pairs=sort_pairs(interactions))
+    loss = mixture_loss(tilts, variant, sample, 0.0).sum()
+    (slope,) = torch.autograd.grad(loss, tilts)
+    # The oracle: log-probabilities of the softmax, in float64.
+    wide = tilts.detach().double().requires_grad_()
+    tilt = variant.double() @ wide[0].T  # [2, 2]
+    log_z = torch.logsumexp(tilt + weights.double().log().T, dim=0)
+    expected = math.log(2) - torch.logsumexp(tilt[1] - log_z, dim=0)
+    (wanted,) = torch.autograd.grad(expected, wide)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(slope.double(), wanted, rtol=1e-4, atol=1e-6)
+    assert float(wanted.abs().max()) > 0.1
+
+
 def test_a_fit_within_its_budget_sees_every_pair(small: Small) -> None:
     sample = small.sample()
     assert sample.weights.shape == (small.n_users, small.n_items)
