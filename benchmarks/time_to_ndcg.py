@@ -12,256 +12,23 @@ Seconds of an epoch are medians. Indexing the data once is on neither side.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
-import time
-import warnings
-from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any
+from dataclasses import asdict
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks import ours
-from benchmarks.backbone import ALS, BASE
+from benchmarks.backbone import BASE
+from benchmarks.beside_als import beside_als
 from benchmarks.common import config, prepared, print_table
-from benchmarks.literal import LiteralRanking, LiteralSettings, LiteralTrainer, LiteralUltraGCN, batches, ndcg
-from benchmarks.machine import ASSUMED_REFERENCE_GFLOPS, RESULTS, calibration_gflops, write_results
-from benchmarks.sizes import REFERENCE_STEP_MS, SIZES, build
+from benchmarks.curves import Point, best, reached, rounded, train_ours
+from benchmarks.literal import LiteralSettings
+from benchmarks.literal_curve import in_literal_settings, literal_cost, run_literal, stopped
+from benchmarks.machine import RESULTS, write_results
+from benchmarks.sizes import SIZES, build
 from painvrl.device import peak_memory_mib
 from painvrl.model.ultragcn import BackboneConfig
-from painvrl.prepare import Prepared
-from painvrl.training import TrainingConfig
-
-PATIENCE = 5
-ALS_ITERATIONS = (1, 2, 3, 5, 8, 12, 18)
-ALS_REPEATS = 5  # an iteration takes 20 ms: a single timing is noise
-WATCHED = "iid/ndcg_at_20"
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a curve: seconds since the start, and the validation NDCG@20 reached there."""
-
-    seconds: float
-    ndcg: float
-
-
-class Reached(Exception):
-    """Ends a training whose target is reached."""
-
-
-def reached(curve: list[Point], target: float) -> float | None:
-    """The first seconds at which ``curve`` is at ``target``."""
-    return next((point.seconds for point in curve if point.ndcg >= target), None)
-
-
-def best(curve: list[Point]) -> float:
-    """The highest NDCG of a curve."""
-    return max(point.ndcg for point in curve)
-
-
-def rounded(curve: list[Point]) -> list[dict[str, float]]:
-    """A curve as JSON-ready values."""
-    return [{name: round(value, 5) for name, value in asdict(point).items()} for point in curve]
-
-
-def literal_model(data: Prepared, settings: LiteralSettings) -> LiteralUltraGCN:
-    """The literal implementation on the prepared data, from a seed of its own."""
-    seeded = torch.Generator().manual_seed(0)
-    return LiteralUltraGCN(data.features.matrix, data.train, settings, seeded)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiteralCost:
-    """Medians: of a step and an epoch in seconds, and of ranking once for one K.
-
-    ``step_ratio``: the step beside the reference's, both scaled by the product of matrices (1 is equal).
-    """
-
-    step: float
-    epoch: float
-    ranking: float
-    calibration_gflops: float
-    step_ratio: float
-
-
-def literal_cost(data: Prepared, size: str, settings: LiteralSettings, steps: int) -> LiteralCost:
-    """Time some steps, and one ranking of at most four blocks of users."""
-    model = literal_model(data, settings)
-    trainer = LiteralTrainer(model)
-    seconds, speed = [], []
-    for index, batch in enumerate(islice(batches(data.train, settings, torch.Generator()), steps + 3)):
-        if index % 25 == 0:
-            speed.append(calibration_gflops(repeats=2))
-        start = time.perf_counter()
-        trainer.step(batch)
-        seconds.append(time.perf_counter() - start)
-    step = statistics.median(seconds[3:])
-    users, items = model.vectors()
-    measured = min(users.shape[0], 4 * settings.ranked_at_once)
-    asked = ours.literal_iid_ranking(data)
-    start = time.perf_counter()
-    ndcg(asked, users[:measured], items, 20, settings.ranked_at_once)
-    ranking = (time.perf_counter() - start) * users.shape[0] / measured
-    gflops = statistics.median(speed)
-    expected = REFERENCE_STEP_MS[size] / 1e3 * ASSUMED_REFERENCE_GFLOPS / gflops
-    return LiteralCost(
-        step=step,
-        epoch=step * -(-len(data.train) // settings.batch_size),
-        ranking=ranking,
-        calibration_gflops=round(gflops, 1),
-        step_ratio=step / expected,
-    )
-
-
-def run_literal(
-    data: Prepared, ranking: LiteralRanking, settings: LiteralSettings, max_epochs: int
-) -> tuple[list[Point], list[float]]:
-    """Really train it; returns the curve in training seconds, and the seconds of every ranking."""
-    trainer = LiteralTrainer(literal_model(data, settings))
-    generator = torch.Generator().manual_seed(1)
-    curve: list[Point] = []
-    ranked: list[float] = []
-    trained = 0.0
-    while len(curve) < max_epochs:
-        start = time.perf_counter()
-        trainer.epoch(data.train, generator)
-        trained += time.perf_counter() - start
-        start = time.perf_counter()
-        value = ndcg(ranking, *trainer.model.vectors(), 20, settings.ranked_at_once)
-        ranked.append(time.perf_counter() - start)
-        curve.append(Point(trained, value))
-        print(f"literal epoch {len(curve)}: {trained:.1f} s, NDCG@20 {value:.4f}", flush=True)
-        if stopped(curve):
-            break
-    return curve, ranked
-
-
-def stopped(curve: list[Point]) -> bool:
-    """No better NDCG in the last ``PATIENCE`` evaluations."""
-    values = [point.ndcg for point in curve]
-    return len(values) - 1 - values.index(max(values)) >= PATIENCE
-
-
-def in_literal_settings(
-    data: Prepared, size: str, settings: LiteralSettings, max_epochs: int, *, unfinished: bool
-) -> list[float]:
-    """Painvrl's NDCG by epoch in the literal one's settings; an hour and more at the large size.
-
-    Kept in ``results/``, because its seconds do not count. A curve that was interrupted before it
-    stopped is trained anew unless ``unfinished`` takes it as it is.
-    """
-    path = RESULTS / f"literal_curve_{size}.json"
-    made_of = {"settings": asdict(settings), "patience": PATIENCE, "data": data.dataset.fingerprint}
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        values = list(found["ndcg"])
-        complete = stopped([Point(0.0, value) for value in values])
-        if made_of.items() <= found.items() and (complete or unfinished):
-            return values
-    backbone, training = ours.like_literal(settings)
-    values = []
-
-    def rank(users: Tensor, items: Tensor) -> dict[str, float]:
-        metrics = ours.rank(data, users, items)
-        values.append(metrics[WATCHED])
-        print(f"literal's settings, epoch {len(values)}: NDCG@20 {values[-1]:.4f}", flush=True)
-        write_results(path.stem, {**made_of, "ndcg": values})
-        return metrics
-
-    training = training.model_copy(update={"patience": PATIENCE, "max_epochs": max_epochs})
-    ours.train(ours.model(data.features.matrix, data.training, backbone), training, rank)
-    return values
-
-
-def train_ours(
-    data: Prepared,
-    backbone: BackboneConfig,
-    training: TrainingConfig,
-    target: float = float("inf"),
-    *,
-    rankings_count: bool = True,
-) -> list[Point]:
-    """Painvrl's curve until ``target`` or its own early stopping."""
-    curve: list[Point] = []
-    ranked = 0.0
-    # The first step of a process imports half of torch; nobody's imports count.
-    ours.epochs(ours.model(data.features.matrix, data.training, backbone), training, 1)
-    start = time.perf_counter()
-    model = ours.model(data.features.matrix, data.training, backbone)
-
-    def rank(users: Tensor, items: Tensor) -> dict[str, float]:
-        nonlocal ranked
-        before = time.perf_counter()
-        metrics = ours.rank(data, users, items)
-        if not rankings_count:
-            ranked += time.perf_counter() - before
-        curve.append(Point(time.perf_counter() - start - ranked, metrics[WATCHED]))
-        if curve[-1].ndcg >= target:
-            raise Reached
-        return metrics
-
-    with contextlib.suppress(Reached):
-        ours.train(model, training, rank)
-    return curve
-
-
-def train_als(data: Prepared, settings: dict[str, Any]) -> list[Point]:
-    """ALS for more and more iterations, each from the start; only its fit counts."""
-    from implicit.cpu.als import AlternatingLeastSquares
-    from scipy.sparse import csr_matrix
-
-    train = data.train
-    matrix = csr_matrix(
-        (np.ones(len(train), dtype=np.float32), (train.user.numpy(), train.item.numpy())),
-        shape=(train.n_users, train.n_items),
-    )
-    curve = []
-    for iterations in ALS_ITERATIONS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            spent = []
-            for _ in range(ALS_REPEATS):
-                start = time.perf_counter()
-                model = AlternatingLeastSquares(iterations=iterations, random_state=0, **settings)
-                model.fit(matrix, show_progress=False)
-                spent.append(time.perf_counter() - start)
-            seconds = statistics.median(spent)
-        vectors = torch.from_numpy(model.user_factors), torch.from_numpy(model.item_factors)
-        curve.append(Point(seconds, ours.rank(data, *vectors)[WATCHED]))
-    return curve
-
-
-def beside_als(data: Prepared, backbone: BackboneConfig, gramian: list[Point]) -> dict[str, object]:
-    """The gramian loss and ALS at the highest NDCG that both reach.
-
-    ``gramian`` is a whole curve, for what it reaches. The seconds come from curves of their own, ranked after
-    every epoch as ALS is after every iteration: nobody's rankings count.
-    """
-    curves = {name: train_als(data, settings) for name, settings in ALS.items()}
-    target = min(best(gramian), max(best(curve) for curve in curves.values()))
-    times = {name: reached(curve, target) for name, curve in curves.items()}
-    als = min(seconds for seconds in times.values() if seconds is not None)
-    every_epoch = ours.GRAMIAN_TRAINING.model_copy(update={"evaluate_every": 1, "patience": 50})
-    mine = [
-        reached(train_ours(data, backbone, every_epoch, target, rankings_count=False), target)
-        for _ in range(ALS_REPEATS)
-    ]
-    found = [seconds for seconds in mine if seconds is not None]
-    return {
-        "ndcg": target,
-        "gramian_seconds": statistics.median(found),
-        "gramian_range": [min(found), max(found)],
-        "als_seconds": als,
-        "times_als": statistics.median(found) / als,
-        "best_als_ndcg": max(best(curve) for curve in curves.values()),
-        "best_gramian_ndcg": best(gramian),
-        "als": {name: rounded(curve) for name, curve in curves.items()},
-    }
 
 
 def compare(asked: argparse.Namespace) -> dict[str, object]:
@@ -353,7 +120,8 @@ def ours_alone(asked: argparse.Namespace) -> dict[str, object]:
 def movielens() -> dict[str, object]:
     """ALS and the gramian loss with its defaults on MovieLens, ``popularity`` split."""
     data = prepared(config(BASE, {"seed": 0}))
-    return beside_als(data, BackboneConfig(), train_ours(data, BackboneConfig(), ours.GRAMIAN_TRAINING))
+    whole = train_ours(data, BackboneConfig(), ours.GRAMIAN_TRAINING)
+    return {"als": beside_als(data, BackboneConfig(), whole)}
 
 
 def main() -> None:
@@ -373,11 +141,8 @@ def main() -> None:
         write_results(f"ours_{asked.size}", ours_alone(asked))
         return
     measured = movielens() if asked.size == "movielens" else compare(asked)
-    if "als" in measured:
-        shown = (
-            measured["als"] if isinstance(measured["als"], dict) and asked.size != "movielens" else measured
-        )
-        assert isinstance(shown, dict)
+    shown = measured.get("als")
+    if isinstance(shown, dict):
         print({name: value for name, value in shown.items() if name != "als"})
     print(write_results(f"time_to_ndcg_{asked.size}", measured))
 

@@ -55,6 +55,12 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
             )
+        lazy = self.backbone.loss.kind == "sampled" and self.training.updates == "lazy"
+        if self.training.weight_decay > 0 and lazy:
+            raise ValueError(
+                "training.weight_decay moves whole tables, so with the sampled loss it needs "
+                f"training.updates 'dense' (found {self.training.weight_decay} with 'lazy')"
+            )
         planted = self.data.kind == "planted"
         for key, needs_truth in (
             ("mask.source", self.mask.source == "given"),

@@ -263,7 +263,8 @@ def test_ratios_are_of_units_and_only_where_a_literal_member_is() -> None:
 
 
 def test_a_curve_stops_after_patience_and_is_read_at_its_first_reach() -> None:
-    from benchmarks.time_to_ndcg import PATIENCE, Point, best, reached, stopped
+    from benchmarks.curves import Point, best, reached
+    from benchmarks.literal_curve import PATIENCE, stopped
 
     values = [0.1, 0.3, *[0.2] * (PATIENCE - 1)]
     curve = [Point(float(second), value) for second, value in enumerate(values, start=1)]
@@ -277,7 +278,7 @@ def test_a_curve_stops_after_patience_and_is_read_at_its_first_reach() -> None:
 def test_the_literal_training_stops_early_with_its_best_ndcg_known(tiny_prepared: Any) -> None:
     from benchmarks import ours
     from benchmarks.literal import LiteralSettings
-    from benchmarks.time_to_ndcg import PATIENCE, run_literal, stopped
+    from benchmarks.literal_curve import PATIENCE, run_literal, stopped
 
     settings = LiteralSettings(id_dim=4, content_dim=4, negatives=5, batch_size=64, learning_rate=0.05)
     curve, ranked = run_literal(tiny_prepared, ours.literal_iid_ranking(tiny_prepared), settings, 60)
@@ -292,6 +293,7 @@ def test_a_point_of_the_scaling_curves_reports_its_memory() -> None:
     from benchmarks.scaling import Point
 
     point = Point(users=300, items=200, interactions=6000, features=8)
+    ballast = torch.ones(2**28)  # 1 GiB that the process which starts the point holds
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", *point.arguments()],
         cwd=ROOT,
@@ -303,4 +305,51 @@ def test_a_point_of_the_scaling_curves_reports_its_memory() -> None:
     measured = SimpleNamespace(**json.loads(done.stdout))
     assert measured.interactions == 6000
     assert measured.peak_mib >= measured.imports_mib > 0
+    assert measured.peak_mib < ballast.nbytes / 2**20  # another process's memory is not its own
     assert {"index", "gramian epoch", "sampled epoch", "ranking", "environments"} <= set(measured.seconds)
+
+
+def test_an_operator_of_many_kernels_is_counted_as_many() -> None:
+    from benchmarks.steps import cost_of, index, meta
+    from painvrl.model.pairs import Pairs, half_sums
+
+    n_users, n_items, n_pairs, width = 5, 7, 11, 3
+    pairs = Pairs(
+        user=index(n_pairs),
+        item=index(n_pairs),
+        user_offsets=index(n_users + 1),
+        item_offsets=index(n_items + 1),
+        by_item=index(n_pairs),
+        user_by_item=index(n_pairs),
+    )
+    cost = cost_of(lambda: half_sums(meta(n_pairs), meta(n_users, width), index(n_pairs), pairs))
+    assert cost.flops == 2 * (2 * n_pairs * width)  # a bag for each half
+    assert cost.kernels >= 8  # two gathers, a cast, 1 - share, two products, two bags, a stack
+
+
+def test_a_stored_curve_is_replaced_by_a_longer_one_alone(
+    tiny_prepared: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from benchmarks import literal_curve
+    from benchmarks.literal import LiteralSettings
+
+    def write(name: str, values: dict[str, object]) -> Path:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(values))
+        return path
+
+    monkeypatch.setattr(literal_curve, "RESULTS", tmp_path)
+    monkeypatch.setattr(literal_curve, "write_results", write)
+    settings = LiteralSettings(id_dim=4, content_dim=4, negatives=5, batch_size=64, learning_rate=0.05)
+
+    def curve(epochs: int, *, unfinished: bool = False) -> list[float]:
+        return literal_curve.in_literal_settings(
+            tiny_prepared, "tiny", settings, epochs, unfinished=unfinished
+        )
+
+    long = curve(4)
+    assert len(long) == 4
+    assert curve(2) == long[:2]  # trained anew, as if it had been interrupted after two
+    assert curve(2, unfinished=True) == long
+    assert curve(5)[:4] == long
+    assert len(curve(1, unfinished=True)) == 5

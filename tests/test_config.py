@@ -22,6 +22,14 @@ def config(base: dict[str, Any], **sections: Any) -> TrainConfig:
     return TrainConfig.model_validate(copy.deepcopy(base) | sections)
 
 
+def test_weight_decay_needs_a_step_that_moves_whole_tables() -> None:
+    decay, sampled = {"weight_decay": 0.1}, {"loss": {"kind": "sampled"}}
+    assert config(TABLE, training=decay).training.weight_decay == 0.1  # the gramian loss always does
+    assert config(TABLE, backbone=sampled, training=decay | {"updates": "dense"}).training.updates == "dense"
+    with pytest.raises(ValidationError, match=r"needs training.updates 'dense' \(found 0.1 with 'lazy'\)"):
+        config(TABLE, backbone=sampled, training=decay)
+
+
 def test_a_data_set_is_all_a_configuration_needs() -> None:
     made = config(TABLE)
     assert isinstance(made.data, MovieLensConfig)

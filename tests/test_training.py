@@ -7,7 +7,6 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
@@ -279,12 +278,6 @@ def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection() -> No
     for name, value in parameters(model).items():
         np.testing.assert_allclose(value, parameters(twin)[name], rtol=0, atol=2e-6, err_msg=name)
         assert np.abs(value - before[name]).max() > 0.05, name  # the tolerance is far below a step
-
-
-def test_weight_decay_needs_dense_updates() -> None:
-    assert TrainingConfig(weight_decay=0.1, updates="dense").weight_decay == 0.1
-    with pytest.raises(ValidationError, match="weight_decay needs updates 'dense'"):
-        TrainingConfig(weight_decay=0.1)
 
 
 def test_weight_decay_shrinks_whole_tables_and_not_the_projection() -> None:
