@@ -83,7 +83,10 @@ def item_knn(inputs: Inputs) -> Fit[ItemKnnConfig]:
             block = together[first:last].toarray()
             bottom = size[first:last, None] * size[None, :] + config.shrinkage
             # Where the bottom is 0, an item has no users and the top is 0, too.
-            return np.divide(block, bottom, out=np.zeros_like(block), where=bottom > 0)
+            similar: NDArray[np.float32] = np.divide(
+                block, bottom, out=np.zeros_like(block), where=bottom > 0
+            )
+            return similar
 
         return Neighbourhoods(taken, nearest(rows, taken.shape[1], config.neighbours))
 
@@ -101,17 +104,16 @@ def content_knn(inputs: Inputs) -> Fit[ContentKnnConfig]:
 
     def fit(config: ContentKnnConfig) -> Scorer:
         def rows(first: int, last: int) -> NDArray[np.float32]:
-            cosine = features[first:last] @ of_warm
-            return np.maximum(cosine, 0.0, out=cosine) ** np.float32(config.power)
+            cosine: NDArray[np.float32] = features[first:last] @ of_warm
+            similar: NDArray[np.float32] = np.maximum(cosine, 0.0, out=cosine) ** np.float32(config.power)
+            return similar
 
         return Neighbourhoods(inputs.matrix, nearest(rows, len(features), config.neighbours))
 
     return fit
 
 
-def nearest(
-    rows: Callable[[int, int], NDArray[np.float32]], n_items: int, neighbours: int
-) -> csr_matrix:
+def nearest(rows: Callable[[int, int], NDArray[np.float32]], n_items: int, neighbours: int) -> csr_matrix:
     """Each item's most similar others; of equally similar ones those with the lowest index.
 
     Args:
@@ -143,7 +145,8 @@ def _greatest(block: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
     last = -np.partition(-block, count - 1, axis=1)[:, count - 1 : count]
     above, equal = block > last, block == last
     room = count - above.sum(axis=1, keepdims=True)
-    return (above | (equal & (equal.cumsum(axis=1) <= room))) & (block > 0)
+    kept: NDArray[np.bool_] = (above | (equal & (equal.cumsum(axis=1) <= room))) & (block > 0)
+    return kept
 
 
 ITEM_KNN = Baseline(

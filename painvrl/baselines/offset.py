@@ -45,10 +45,6 @@ ULTRAGCN_OFFSET = Baseline(
     name="ultragcn-offset",
     summary="our plain backbone plus b log(1 + d_i)",
     settings=OffsetConfig,
-    space={
-        "b": Categorical(
-            type="categorical", choices=(0.0, *(-b for b in MAGNITUDES), *MAGNITUDES)
-        )
-    },
+    space={"b": Categorical(type="categorical", choices=(0.0, *(-b for b in MAGNITUDES), *MAGNITUDES))},
     start=offset,
 )

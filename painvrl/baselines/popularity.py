@@ -16,7 +16,7 @@ class PopularityConfig(Settings):
 def popularity(inputs: Inputs) -> Fit[PopularityConfig]:
     """``s(u, i) = d_i``, the item's interactions in training. Cold items tie at the end."""
 
-    def fit(config: PopularityConfig) -> Scorer:
+    def fit(_: PopularityConfig) -> Scorer:
         return vectors(inputs, torch.ones(inputs.prepared.train.n_users, 1), inputs.item_degree[:, None])
 
     return fit

@@ -34,7 +34,9 @@ def only(report: ComparisonReport) -> BaselineReport:
     return one
 
 
-def test_every_seed_is_its_own_split_scored_by_the_one_ranking(tiny_config: TrainConfig, tmp_path: Path) -> None:
+def test_every_seed_is_its_own_split_scored_by_the_one_ranking(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
     found = only(compared(tiny_config, RIDGE, seeds=2, trials=3, cache=tmp_path))
     assert len(found.trials) == 3
     for trial in found.trials:
@@ -91,13 +93,13 @@ def test_a_baseline_learns_from_the_training_part_and_the_features_alone(
     scores = table(baseline.start(inputs)(baseline.settings()), inputs)
     assert scores.shape == (60, 80)
     assert bool(torch.isfinite(scores).all())
-    seen = table(
-        baseline.start(Inputs(tiny_config, tiny_prepared))(baseline.settings()), inputs
-    )
+    seen = table(baseline.start(Inputs(tiny_config, tiny_prepared))(baseline.settings()), inputs)
     assert torch.equal(scores, seen)
 
 
-def test_a_setting_that_fails_is_reported_and_the_others_go_on(tiny_config: TrainConfig, tmp_path: Path) -> None:
+def test_a_setting_that_fails_is_reported_and_the_others_go_on(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
     def brittle(inputs: Inputs) -> Any:
         def fit(config: RidgeConfig) -> Any:
             if config == RidgeConfig():

@@ -22,7 +22,11 @@ class Knobs(Settings):
 
 def baseline(**space: Any) -> Baseline[Knobs]:
     return Baseline(
-        name="some", summary="", settings=Knobs, space=space, start=lambda inputs: pytest.fail("not asked for")
+        name="some",
+        summary="",
+        settings=Knobs,
+        space=space,
+        start=lambda inputs: pytest.fail("not asked for"),
     )
 
 

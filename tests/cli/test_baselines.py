@@ -23,7 +23,9 @@ def config(tmp_path: Path, tiny_config: TrainConfig) -> Path:
     return path
 
 
-def test_the_table_has_each_baselines_front_with_its_best_ends(cli: Call, config: Path, tmp_path: Path) -> None:
+def test_the_table_has_each_baselines_front_with_its_best_ends(
+    cli: Call, config: Path, tmp_path: Path
+) -> None:
     workspace = tmp_path / "w"
     arguments = ("baselines", config, *FEW, "--seeds", 2, "--workspace", workspace)
     answer = cli(*arguments)
@@ -33,7 +35,9 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(cli: Call, config
     told = json.loads(cli(*arguments, "--json").out)
     popularity, ridge = told["baselines"]
     assert [len(one["trials"]) for one in (popularity, ridge)] == [1, 3]
-    rows = [line.split() for line in answer.out.splitlines() if line.startswith((" popularity", " ridge"))]
+    rows = [
+        line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  ridge "))
+    ]
     assert [row[0] for row in rows] == ["popularity", *["ridge"] * len(ridge["front"])]
     for row, place in zip(rows[1:], ridge["front"], strict=True):
         trial = ridge["trials"][place]
@@ -52,7 +56,9 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(cli: Call, config
 def test_a_studys_file_gives_its_configuration(cli: Call, config: Path, spec: Path, tmp_path: Path) -> None:
     def told(file: Path) -> list[Any]:
         out = cli("baselines", file, *FEW, "--workspace", tmp_path / "w", "--json").out
-        return [[trial["runs"][0]["metrics"] for trial in one["trials"]] for one in json.loads(out)["baselines"]]
+        return [
+            [trial["runs"][0]["metrics"] for trial in one["trials"]] for one in json.loads(out)["baselines"]
+        ]
 
     assert told(spec) == told(config)
 
@@ -61,17 +67,21 @@ def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
     cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, *others = (one for one in registry.BASELINES if one.name in {"popularity", "ridge"})
-    monkeypatch.setattr(registry, "BASELINES", (first, *(replace(one, modules=("absent",)) for one in others)))
+    monkeypatch.setattr(
+        registry, "BASELINES", (first, *(replace(one, modules=("absent",)) for one in others))
+    )
     answer = cli("baselines", config, "--workspace", tmp_path / "w")
     assert answer.code == 0
     assert "ridge skipped: needs absent: install the extra `baselines`" in answer.out
-    assert any(line.startswith(" popularity") for line in answer.out.splitlines())
+    assert any(line.startswith("  popularity ") for line in answer.out.splitlines())
     asked = cli("baselines", config, "--baseline", "ridge", "--workspace", tmp_path / "w")
     assert asked.code == 2
     assert asked.err == "error: --baseline: needs absent: install the extra `baselines` (found 'ridge')\n"
 
 
-def test_a_failed_trial_is_told(cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_trial_is_told(
+    cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from painvrl.errors import Diverged
 
     def never(inputs: Any) -> Any:
