@@ -36,7 +36,10 @@ def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:
 
     A cold item is an isolated node that keeps its initial embedding; it gets zeros instead.
     """
-    train, device = inputs.prepared.train, inputs.prepared.device
+    train = inputs.prepared.train
+    device = inputs.prepared.device
+    if device.type == "mps":  # has no products with sparse rows
+        device = torch.device("cpu")
     graph = adjacency(train).to(device)
     sampler = NegativeSampler(train)
 
@@ -70,7 +73,7 @@ def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:
                 optimizer.step()
         with torch.no_grad():
             users, items = model.get_embedding(graph).split([train.n_users, train.n_items])
-        return vectors(inputs, users, items * inputs.prepared.training.warm[:, None])
+        return vectors(inputs, users, items * inputs.prepared.training.warm.to(device)[:, None])
 
     return fit
 

@@ -28,14 +28,14 @@ def ridge(inputs: Inputs) -> Fit[RidgeConfig]:
     ``R_w P (S / (S^2 + l)) Q'``, whether there are more items or more features (the dual and the primal
     solve in one), and every ``l`` costs one scaling.
     """
-    training = inputs.prepared.training
-    features = inputs.prepared.features.matrix.double()
-    warm = training.warm_items
+    # On the CPU: not every device has float64.
+    features = inputs.prepared.features.matrix.cpu().double()
+    warm = inputs.prepared.training.warm_items.cpu()
     left, size, right = torch.linalg.svd(features[warm], full_matrices=False)
-    of_items = torch.zeros(features.shape[0], len(size), dtype=torch.float64, device=features.device)
+    of_items = torch.zeros(features.shape[0], len(size), dtype=torch.float64)
     of_items[warm] = left
-    train = inputs.prepared.train.to(features.device)
-    taken = torch.zeros(train.n_users, len(size), dtype=torch.float64, device=features.device)
+    train = inputs.prepared.train
+    taken = torch.zeros(train.n_users, len(size), dtype=torch.float64)
     taken.index_add_(0, train.user, of_items[train.item])  # R_w P, [U, r]
     items = features @ right.T
 
