@@ -1,6 +1,6 @@
 """Matrix factorisation by the library ``implicit``: alternating least squares, and BPR.
 
-Both know items by their interactions only, so cold items get zero vectors and tie at a score of 0.
+Both know items by their interactions only: the library gives cold ones zero vectors, and they tie at 0.
 """
 
 from __future__ import annotations
@@ -73,15 +73,14 @@ def bpr(inputs: Inputs) -> Fit[BprConfig]:
 
 
 def _trained(model: MatrixFactorizationBase, inputs: Inputs) -> Scorer:
-    """Fit ``model`` and take its vectors, those of cold items as zeros."""
+    """Fit ``model`` and take its vectors."""
     from implicit.recommender_base import ModelFitError
 
     try:
         model.fit(inputs.matrix, show_progress=False)
     except ModelFitError as error:
         raise Diverged(f"implicit: {error}") from None
-    warm = inputs.prepared.training.warm.cpu()
-    return vectors(inputs, model.user_factors, torch.from_numpy(model.item_factors) * warm[:, None])
+    return vectors(inputs, model.user_factors, model.item_factors)
 
 
 ALS = Baseline(

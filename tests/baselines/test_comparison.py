@@ -49,6 +49,13 @@ def test_every_seed_is_its_own_split_scored_by_the_one_ranking(
     assert found.trials[0].runs[0].metrics != found.trials[0].runs[1].metrics
 
 
+def test_seeds_count_from_the_configurations(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    config = tiny_config.model_copy(update={"seed": 5})
+    report = compared(config, POPULARITY, seeds=2, cache=tmp_path)
+    assert report.seeds == (5, 6)
+    assert [run.seed for run in only(report).trials[0].runs] == [5, 6]
+
+
 def test_what_all_settings_share_is_done_once_a_split(tiny_config: TrainConfig, tmp_path: Path) -> None:
     started = []
 

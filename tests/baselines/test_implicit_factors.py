@@ -72,6 +72,18 @@ def test_the_runs_seed_decides_the_result(random_inputs: Any, table: Any, start:
     assert not torch.equal(first, other)
 
 
+def test_als_keeps_the_library_from_warning_of_a_blas_with_threads(
+    random_inputs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from implicit import utils
+    from threadpoolctl import threadpool_limits
+
+    monkeypatch.setattr(utils, "_checked_blas_config", False)  # it warns once a process
+    with threadpool_limits(2, "blas"):
+        als(random_inputs())(ALS_SETTINGS)
+    assert utils._checked_blas_config
+
+
 def test_a_factorisation_that_blows_up_is_a_failed_trial(random_inputs: Any) -> None:
     with pytest.raises(Diverged):
         bpr(random_inputs())(BprConfig(factors=3, learning_rate=1e20, iterations=30))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,11 @@ def test_the_seed_decides_and_more_trials_begin_with_the_same_ones() -> None:
     for one in (MIXED, CHOICES):
         assert settings_to_try(one, 5, 3) == settings_to_try(one, 6, 3)[:5]
         assert settings_to_try(one, 5, 3) != settings_to_try(one, 5, 4)
+
+
+def test_two_baselines_share_no_draws() -> None:
+    other = replace(MIXED, name="other")
+    assert not set(settings_to_try(MIXED, 5, 3)[1:]) & set(settings_to_try(other, 5, 3)[1:])
 
 
 def test_choices_alone_are_gone_through_once_each() -> None:

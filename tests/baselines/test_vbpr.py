@@ -40,6 +40,16 @@ def test_warm_items_keep_their_own_vectors_whatever_their_numbers(make_inputs: A
         np.testing.assert_allclose(found[user, [0, 2]], model.score(user), rtol=1e-4, atol=1e-5)
 
 
+def test_the_library_is_asked_for_the_settings(random_inputs: Any) -> None:
+    settings = VbprConfig(
+        factors=5, learning_rate=0.02, regularization=0.3, projection_l2=0.7, epochs=1, batch_size=64
+    )
+    inputs = random_inputs()
+    model = trained(inputs, settings, torch.arange(8), inputs.prepared.features.matrix[:8])
+    assert (model.k, model.k2, model.n_epochs, model.batch_size) == (5, 5, 1, 64)
+    assert (model.learning_rate, model.lambda_w, model.lambda_b, model.lambda_e) == (0.02, 0.3, 0.3, 0.7)
+
+
 def test_an_epoch_takes_every_pair_once_with_a_negative_of_the_user(random_inputs: Any) -> None:
     train = random_inputs().prepared.train
     data = _dataset(train, torch.Generator().manual_seed(0))

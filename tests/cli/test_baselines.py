@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from painvrl.baselines import registry
+from painvrl.baselines.report import BaselineReport, BaselineTrial, ComparisonReport, TrialRun
+from painvrl.cli import render
 from painvrl.config import TrainConfig
 from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]
-FEW = ("--baseline", "popularity", "--baseline", "ridge", "--trials", 3)
+FEW = ("--baseline", "popularity", "--baseline", "item-knn", "--trials", 4)
 
 
 @pytest.fixture
@@ -33,24 +35,34 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
     assert answer.out.startswith("baselines on planted, planted: valid parts, mean of 2 seeds")
     assert "(on OOD, the choice uses the target shift). Test parts stay sealed." in answer.out
     told = json.loads(cli(*arguments, "--json").out)
-    popularity, ridge = told["baselines"]
-    assert [len(one["trials"]) for one in (popularity, ridge)] == [1, 3]
+    popularity, knn = told["baselines"]
+    assert [len(one["trials"]) for one in (popularity, knn)] == [1, 4]
     rows = [
-        line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  ridge "))
+        line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  item-knn "))
     ]
-    assert [row[0] for row in rows] == ["popularity", *["ridge"] * len(ridge["front"])]
-    for row, place in zip(rows[1:], ridge["front"], strict=True):
-        trial = ridge["trials"][place]
+    assert [row[0] for row in rows] == ["popularity", *["item-knn"] * len(knn["front"])]
+    assert len(knn["front"]) > 1, "or the marks say nothing"
+    for row, place in zip(rows[1:], knn["front"], strict=True):
+        trial = knn["trials"][place]
         means = [
             sum(run["metrics"][f"{part}/{metric}_at_20"] for run in trial["runs"]) / 2
             for part in ("iid", "ood")
             for metric in ("ndcg", "recall")
         ]
         assert row[-5:-1] == [f"{mean:.4f}" for mean in means]
-        assert ("IID" in row) is (place == ridge["best"]["iid/ndcg_at_20"])
-        assert ("OOD" in row) is (place == ridge["best"]["ood/ndcg_at_20"])
+        assert ("IID" in row) is (place == knn["best"]["iid/ndcg_at_20"])
+        assert ("OOD" in row) is (place == knn["best"]["ood/ndcg_at_20"])
     assert told["config"] == str(config)
     assert not (workspace / "test_reads.jsonl").exists()
+
+
+def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {f"{part}/{metric}_at_20": 0.5 for part in ("iid", "ood") for metric in ("ndcg", "recall")}
+    trial = BaselineTrial(settings={}, runs=(TrialRun(seed=0, metrics=metrics, seconds=2.0),))
+    one = BaselineReport(name="some", summary="", trials=(trial,), shared_seconds=30.0)
+    render.comparison(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  some "))
+    assert row.split()[-1] == "32.0"
 
 
 def test_a_studys_file_gives_its_configuration(cli: Call, config: Path, spec: Path, tmp_path: Path) -> None:
