@@ -108,10 +108,10 @@ def test_of_equally_similar_items_the_first_are_the_nearest() -> None:
 
 
 def test_what_is_not_similar_is_no_neighbour_however_few_there_are() -> None:
-    square = np.array([[9, -1, 2], [-1, 9, 0], [2, 0, 9]], dtype=np.float32)
-    for neighbours in (2, 3):
-        found = nearest(lambda first, last: square[first:last].copy(), 3, neighbours)
-        assert found.toarray().tolist() == [[0, 0, 2], [0, 0, 0], [2, 0, 0]]
+    square = np.array([[9, -1, -2, 3], [-1, 9, 0, -4], [-2, 0, 9, 5], [3, -4, 5, 9]], dtype=np.float32)
+    for neighbours in (3, 4):
+        found = nearest(lambda first, last: square[first:last].copy(), 4, neighbours)
+        assert found.toarray().tolist() == [[0, 0, 0, 3], [0, 0, 0, 0], [0, 0, 0, 5], [3, 0, 5, 0]]
 
 
 def test_only_the_candidates_are_scored(random_inputs: Any, table: Any) -> None:
