@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.common import config, mean_and_spread, prepared, print_table, trained
-from painvrl.pipeline import score_valid
+from painvrl.baselines.implicit_factors import ALS, AlsConfig
+from painvrl.baselines.port import Inputs
+from painvrl.config import TrainConfig
+from painvrl.evaluation.ranking import evaluate_scorer
 from painvrl.prepare import Prepared
 
 BASE: dict[str, Any] = {
@@ -34,7 +35,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "training": {"learning_rate": 0.005, "max_epochs": 60, "evaluate_every": 5},
     },
 }
-ALS: dict[str, dict[str, Any]] = {
+ALS_SETTINGS: dict[str, dict[str, Any]] = {
     "als 64, reg 5, alpha 5": {"factors": 64, "regularization": 5.0, "alpha": 5.0},
     "als 64, reg 0.05, alpha 1": {"factors": 64, "regularization": 0.05, "alpha": 1.0},
     "als 32, reg 5, alpha 5": {"factors": 32, "regularization": 5.0, "alpha": 5.0},
@@ -42,21 +43,10 @@ ALS: dict[str, dict[str, Any]] = {
 }
 
 
-def als_metrics(data: Prepared, settings: dict[str, Any], seed: int) -> dict[str, float]:
+def als_metrics(settings: TrainConfig, data: Prepared, knobs: dict[str, Any]) -> dict[str, float]:
     """Fit implicit's ALS on the training part and score it with painvrl's ranking."""
-    from implicit.cpu.als import AlternatingLeastSquares
-    from scipy.sparse import csr_matrix
-
-    train = data.train
-    matrix = csr_matrix(
-        (np.ones(len(train), dtype=np.float32), (train.user.numpy(), train.item.numpy())),
-        shape=(train.n_users, train.n_items),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = AlternatingLeastSquares(iterations=15, random_state=seed, **settings)
-        model.fit(matrix, show_progress=False)
-    return score_valid(data, torch.from_numpy(model.user_factors), torch.from_numpy(model.item_factors))
+    fit = ALS.start(Inputs(settings, data))
+    return evaluate_scorer(data.valid_plan, fit(AlsConfig.model_validate(knobs)))
 
 
 def main() -> None:
@@ -65,14 +55,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     seeds = range(parser.parse_args().seeds)
     rows = []
-    for name in [*BACKBONES, *ALS]:
+    for name in [*BACKBONES, *ALS_SETTINGS]:
         iid, ood, seconds = [], [], []
         for seed in seeds:
             settings = config(BASE, BACKBONES.get(name, {}), {"seed": seed})
             data = prepared(settings)
             start = time.perf_counter()
-            if name in ALS:
-                metrics = als_metrics(data, ALS[name], seed)
+            if name in ALS_SETTINGS:
+                metrics = als_metrics(settings, data, ALS_SETTINGS[name])
             else:
                 metrics = dict(trained(settings, data).metrics)
             seconds.append(time.perf_counter() - start)

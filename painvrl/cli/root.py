@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import doctor, recommend, study, train, ui
+from painvrl.cli import baselines, doctor, recommend, study, train, ui
 from painvrl.errors import NothingFeasible, PainvrlError, UserError
 
 INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
@@ -68,6 +68,7 @@ app = typer.Typer(
 )
 app.add_typer(study.app, name="study")
 app.command(name="train")(train.train)
+app.command(name="baselines")(baselines.baselines)
 app.command(name="recommend")(recommend.recommend)
 app.command(name="ui")(ui.ui)
 app.command(name="doctor")(doctor.doctor)

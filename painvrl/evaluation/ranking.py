@@ -11,8 +11,9 @@ of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -160,9 +161,34 @@ def _padded(row: Tensor, value: Tensor, rows: int) -> Tensor:
     return table
 
 
+BlockScores = Callable[[Tensor], Tensor]
+"""From the users of a block ``[B]`` to their scores of the candidates ``[B, C]``, which ranking may
+write over."""
+
+
+class Scorer(Protocol):
+    """What can be ranked: scores of a few users at a time, so that no table of all pairs is ever made."""
+
+    def among(self, candidates: Tensor) -> BlockScores:
+        """The scores of the items ``candidates`` ``[C]``, on the device where they lie."""
+        ...
+
+
+@dataclass(frozen=True)
+class DotProducts:
+    """Scores ``users @ items.T`` of vectors ``[U, D]`` and ``[I, D]``."""
+
+    users: Tensor
+    items: Tensor
+
+    def among(self, candidates: Tensor) -> BlockScores:
+        """See :class:`Scorer`."""
+        items = self.items[candidates]
+        return lambda users: self.users[users] @ items.T
+
+
 def rank_block(
-    users: Tensor,
-    items: Tensor,
+    scores: Tensor,
     hidden: Tensor,
     positives: Sequence[Tensor],
     columns: Sequence[Tensor],
@@ -175,15 +201,13 @@ def rank_block(
     alike gains nothing.
 
     Args:
-        users: ``[B, D]`` score vectors.
-        items: ``[C, D]``, those of the candidates.
+        scores: ``[B, C]``; written over.
         hidden: ``[H]``, as in the block.
         positives: as in the block.
         columns: for each set of candidates, its columns; empty for all.
         members: for each part, its set.
         depth: ``R``.
     """
-    scores = users @ items.T
     found = [
         scores.gather(1, where.clamp_min(0)).masked_fill_(where == PADDING, -torch.inf) for where in positives
     ]
@@ -223,34 +247,38 @@ def top_values(scores: Tensor, depth: int) -> Tensor:
 MIN_MEMBERS = 3  # below, one selection over the whole row is as fast
 
 
-def top_hits(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> tuple[Tensor, ...]:
+def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     """For each part, whether each of the top ranks is a positive, ``[N, R]``: a row for each user ranked.
 
-    Scores are ``user_vectors @ item_vectors.T`` (``[U, D]``, ``[I, D]``). A hidden item never
-    counts, even where a user has fewer candidates left than ranks. A block makes no tensor larger
-    than its ``B * C`` scores.
+    A hidden item never counts, even where a user has fewer candidates left than ranks. A block makes
+    no tensor larger than its ``B * C`` scores.
     """
     depth = max(plan.ks)
-    items = item_vectors[plan.candidates]
+    scores_of = scorer.among(plan.candidates)
     members = [part.candidates for part in plan.parts]
     hits: list[list[Tensor]] = [[] for _ in plan.parts]
     for block in plan.blocks:
         ranked = rank_block(
-            user_vectors[block.users], items, block.hidden, block.positives, plan.columns, members, depth
+            scores_of(block.users), block.hidden, block.positives, plan.columns, members, depth
         )
         for found, each in zip(hits, ranked, strict=True):
             found.append(each)
-    nobody = torch.zeros(0, depth, dtype=torch.bool, device=user_vectors.device)
+    nobody = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
     return tuple(torch.cat([nobody, *found]) for found in hits)
 
 
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
+    """:func:`evaluate_scorer` of the scores ``user_vectors @ item_vectors.T`` (``[U, D]``, ``[I, D]``)."""
+    return evaluate_scorer(plan, DotProducts(user_vectors, item_vectors))
+
+
+def evaluate_scorer(plan: RankingPlan, scorer: Scorer) -> dict[str, float]:
     """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``.
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
     values: dict[str, float] = {}
-    for part, found in zip(plan.parts, top_hits(plan, user_vectors, item_vectors), strict=True):
+    for part, found in zip(plan.parts, top_hits(plan, scorer), strict=True):
         hits = found.cpu()[part.rows]
         for metric, each in metrics.per_user_metrics(hits, part.positives, plan.ks).items():
             for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True):

@@ -16,7 +16,17 @@ from torch.utils._pytree import tree_leaves
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
-from painvrl.evaluation.ranking import RankingPlan, evaluate, plan_ranking, rank_block, top_hits, top_values
+from painvrl.evaluation.ranking import (
+    BlockScores,
+    DotProducts,
+    RankingPlan,
+    evaluate,
+    evaluate_scorer,
+    plan_ranking,
+    rank_block,
+    top_hits,
+    top_values,
+)
 
 CPU = torch.device("cpu")
 SlowRanking = Callable[..., dict[str, float]]
@@ -49,7 +59,7 @@ def plan(
 
 def judged(made: RankingPlan, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Hits and positives of the users of the first part, in the users' order."""
-    return top_hits(made, users, items)[0][made.parts[0].rows], made.parts[0].positives
+    return top_hits(made, DotProducts(users, items))[0][made.parts[0].rows], made.parts[0].positives
 
 
 class World:
@@ -265,7 +275,7 @@ def test_a_pass_makes_one_product_a_block_and_no_tensor_above_its_bound(*, own: 
     made = plan(world.part, world.hidden, (3, 10), cells, world.other)
     assert len(made.blocks) > 3
     with Recording() as seen:
-        top_hits(made, *world.vectors)
+        top_hits(made, DotProducts(*world.vectors))
     assert seen.products == len(made.blocks)
     assert seen.largest <= cells
 
@@ -275,8 +285,35 @@ def test_ranking_a_block_compiles_into_one_graph() -> None:
     made = plan(world.part, world.hidden, (3,), 2**20, world.other)
     (block,) = made.blocks
     members = [part.candidates for part in made.parts]
-    users, items = world.vectors[0][block.users], world.vectors[1][made.candidates]
-    args = (users, items, block.hidden, block.positives, made.columns, members, 3)
+    scores = DotProducts(*world.vectors).among(made.candidates)(block.users)
+    args = (block.hidden, block.positives, made.columns, members, 3)
     compiled = torch.compile(rank_block, fullgraph=True, backend="eager")
-    for found, expected in zip(compiled(*args), rank_block(*args), strict=True):
+    for found, expected in zip(compiled(scores.clone(), *args), rank_block(scores, *args), strict=True):
         assert torch.equal(found, expected)
+
+
+class Listed:
+    """Scores from a table, which remembers how many users were asked for at a time."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self.asked: list[int] = []
+
+    def among(self, candidates: Tensor) -> BlockScores:
+        def scores(users: Tensor) -> Tensor:
+            self.asked.append(len(users))
+            return self.table[users][:, candidates]
+
+        return scores
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_any_scorer_is_ranked_like_vectors_a_block_at_a_time(*, own: bool) -> None:
+    world = TwoParts(6, n_users=40, n_items=50, own_candidates=own)
+    made = plan(world.part, world.hidden, (3, 10), 400, world.other)
+    scorer = Listed(world.vectors[0] @ world.vectors[1].T)
+    table = scorer.table.clone()
+    assert evaluate_scorer(made, scorer) == evaluate(made, *world.vectors)
+    assert scorer.asked == [len(block.users) for block in made.blocks]
+    assert len(scorer.asked) > 3
+    assert torch.equal(scorer.table, table)

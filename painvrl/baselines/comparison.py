@@ -1,0 +1,157 @@
+"""Every baseline, tuned on the valid parts of the same splits. Test parts stay sealed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
+from painvrl.baselines.report import CUTOFF, BaselineReport, BaselineTrial, ComparisonReport, TrialRun
+from painvrl.baselines.search import settings_to_try
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, TrialFailure
+from painvrl.evaluation.ranking import evaluate_scorer
+from painvrl.prepare import prepare
+from painvrl.progress import NullObserver, Observer
+from painvrl.settings import Settings
+
+
+def choose(known: Sequence[Baseline[Any]], names: Iterable[str]) -> tuple[Baseline[Any], ...]:
+    """The baselines called ``names``; all of them if there are no names.
+
+    Raises:
+        ConfigError: an unknown name, or one whose packages are missing.
+    """
+    by_name = {one.name: one for one in known}
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name not in by_name:
+            rule = f"is not a baseline; known: {', '.join(by_name)}"
+            raise ConfigError(rule, key="--baseline", value=name)
+        if by_name[name].missing():
+            raise ConfigError(_needs(by_name[name]), key="--baseline", value=name)
+        chosen.append(by_name[name])
+    return tuple(chosen or known)
+
+
+def compare(
+    config: TrainConfig,
+    baselines: Sequence[Baseline[Any]],
+    *,
+    seeds: int,
+    trials: int,
+    cache_dir: Path,
+    device: torch.device,
+    observer: Observer | None = None,
+) -> ComparisonReport:
+    """Tune every baseline on the valid parts of the same splits.
+
+    Args:
+        config: its data, split, features and evaluation count, to which the cut-off 20 is added.
+        baselines: those whose packages are missing are reported as skipped.
+        seeds: how many, from ``config.seed`` upwards; a seed is a split and an initialisation.
+        trials: settings of each baseline, at most.
+        cache_dir: of prepared data.
+        device: where ranking computes, and whatever of a baseline is written in torch.
+        observer: hears of every trial as a stage.
+
+    Raises:
+        UserError: the data is missing or breaks a rule.
+    """
+    observer = observer or NullObserver()
+    cutoffs = tuple(sorted({*config.evaluation.ks, CUTOFF}))
+    evaluation = config.evaluation.model_copy(update={"ks": cutoffs})
+    tunings = [
+        _Tuning(one, () if one.missing() else settings_to_try(one, trials, config.seed)) for one in baselines
+    ]
+    all_seeds = tuple(range(config.seed, config.seed + seeds))
+    data = ""
+    for seed in all_seeds:
+        observer.stage(f"seed {seed}: data")
+        seeded = config.model_copy(update={"evaluation": evaluation, "seed": seed})
+        inputs = Inputs(seeded, prepare(seeded, cache_dir=cache_dir, device=device))
+        data = inputs.prepared.dataset.name
+        for tuning in tunings:
+            tuning.run(inputs, observer)
+    return ComparisonReport(
+        data=data,
+        split=config.split.protocol,
+        seeds=all_seeds,
+        trials=trials,
+        baselines=tuple(tuning.report() for tuning in tunings),
+    )
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """A baseline, the settings to try, and what every seed came to so far."""
+
+    baseline: Baseline[Any]
+    settings: tuple[Settings, ...]
+    shared_seconds: list[float] = field(default_factory=list)
+    seeds: list[list[TrialRun]] = field(default_factory=list)
+
+    def run(self, inputs: Inputs, observer: Observer) -> None:
+        """Try every setting on the split of one seed."""
+        if not self.settings:
+            return
+        label = f"seed {inputs.config.seed}: {self.baseline.name}"
+        observer.stage(label)
+        start = time.perf_counter()
+        fit = _started(self.baseline, inputs)
+        self.shared_seconds.append(time.perf_counter() - start)
+        runs = []
+        for number, setting in enumerate(self.settings):
+            observer.stage(f"{label}, trial {number + 1} of {len(self.settings)}")
+            runs.append(_measured(fit, setting, inputs))
+        self.seeds.append(runs)
+
+    def report(self) -> BaselineReport:
+        """The trials, each over all seeds."""
+        name, summary = self.baseline.name, self.baseline.summary
+        if not self.settings:
+            return BaselineReport(name=name, summary=summary, skipped=_needs(self.baseline))
+        return BaselineReport(
+            name=name,
+            summary=summary,
+            trials=tuple(
+                BaselineTrial(settings=setting.model_dump(mode="json"), runs=tuple(runs))
+                for setting, *runs in zip(self.settings, *self.seeds, strict=True)
+            ),
+            shared_seconds=statistics.mean(self.shared_seconds),
+        )
+
+
+def _needs(baseline: Baseline[Any]) -> str:
+    return f"needs {' and '.join(baseline.missing())}: install the extra `{EXTRA}`"
+
+
+def _started(baseline: Baseline[Any], inputs: Inputs) -> Fit[Any]:
+    """What fits a setting; where nothing can be started, every setting fails for the same reason."""
+    try:
+        return baseline.start(inputs)
+    except TrialFailure as failure:
+        reason = failure
+
+        def fail(_: Settings) -> NoReturn:
+            raise reason
+
+        return fail
+
+
+def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> TrialRun:
+    """Fit and rank one setting."""
+    seed = inputs.config.seed
+    start = time.perf_counter()
+    try:
+        metrics = evaluate_scorer(inputs.prepared.valid_plan, fit(setting))
+    except TrialFailure as failure:
+        spent = time.perf_counter() - start
+        return TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure))
+    return TrialRun(seed=seed, metrics=metrics, seconds=time.perf_counter() - start)

@@ -1,0 +1,105 @@
+"""What tuning the baselines came to: every trial on every seed, the best ones, and the front."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from painvrl.evaluation.metrics import name as metric_name
+from painvrl.study.front import non_dominated
+from painvrl.study.space import Value
+
+CUTOFF = 20
+IID, OOD = (metric_name(part, "ndcg", CUTOFF) for part in ("iid", "ood"))
+"""What trials are chosen by, in the mean over seeds: the best of each, and all that no other beats on
+both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRun:
+    """One setting on one seed's split.
+
+    Attributes:
+        metrics: of the valid parts, ``iid/...`` and ``ood/...``; empty if it failed.
+        seconds: to fit and rank, without what all settings share.
+        failure: why it failed.
+    """
+
+    seed: int
+    metrics: Mapping[str, float]
+    seconds: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineTrial:
+    """One setting on every seed's split."""
+
+    settings: Mapping[str, Value]
+    runs: tuple[TrialRun, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was measured on every seed."""
+        return all(run.failure is None for run in self.runs)
+
+    @property
+    def seconds(self) -> float:
+        """To fit and rank, in the mean over seeds."""
+        return statistics.mean(run.seconds for run in self.runs)
+
+    def mean(self, metric: str) -> float:
+        """Over seeds; only of a complete trial."""
+        return statistics.mean(run.metrics[metric] for run in self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineReport:
+    """A baseline's trials, or why there are none.
+
+    Attributes:
+        shared_seconds: what all settings share, in the mean over seeds.
+        skipped: why the baseline did not run.
+    """
+
+    name: str
+    summary: str
+    trials: tuple[BaselineTrial, ...] = ()
+    shared_seconds: float = 0.0
+    skipped: str | None = None
+
+    def front(self) -> tuple[int, ...]:
+        """Numbers of the complete trials that no other beats on both means, from the best IID down."""
+        done = [number for number, trial in enumerate(self.trials) if trial.complete]
+        means = [[self.trials[number].mean(metric) for metric in (IID, OOD)] for number in done]
+        kept = [number for number, on_front in zip(done, non_dominated(means), strict=True) if on_front]
+        return tuple(sorted(kept, key=lambda number: -self.trials[number].mean(IID)))
+
+    def best(self, metric: str) -> int | None:
+        """The trial of the front with the greatest mean; None if no trial is complete."""
+        return max(self.front(), key=lambda number: self.trials[number].mean(metric), default=None)
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values: every trial with every run."""
+        chosen = {"best": {metric: self.best(metric) for metric in (IID, OOD)}, "front": list(self.front())}
+        return {**asdict(self), **chosen}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonReport:
+    """All baselines on the same splits.
+
+    ``split``: the protocol. ``trials``: settings tried of each baseline, at most.
+    """
+
+    data: str
+    split: str
+    seeds: tuple[int, ...]
+    trials: int
+    baselines: tuple[BaselineReport, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        own = {"data": self.data, "split": self.split, "seeds": list(self.seeds), "trials": self.trials}
+        return {**own, "chosen_by": [IID, OOD], "baselines": [one.as_dict() for one in self.baselines]}

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from painvrl.baselines import comparison
+from painvrl.baselines.comparison import choose, compare
+from painvrl.baselines.popularity import POPULARITY
+from painvrl.baselines.port import Baseline, Inputs
+from painvrl.baselines.registry import BASELINES
+from painvrl.baselines.report import IID, BaselineReport, ComparisonReport
+from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
+from painvrl.config import TrainConfig
+from painvrl.data.seal import SealedParts
+from painvrl.errors import ConfigError, Diverged
+from painvrl.evaluation.ranking import evaluate_scorer
+from painvrl.prepare import Prepared, prepare
+
+CPU = torch.device("cpu")
+
+
+def compared(
+    config: TrainConfig, *baselines: Baseline[Any], seeds: int = 1, trials: int = 2, cache: Path
+) -> ComparisonReport:
+    return compare(config, baselines, seeds=seeds, trials=trials, cache_dir=cache, device=CPU)
+
+
+def only(report: ComparisonReport) -> BaselineReport:
+    (one,) = report.baselines
+    return one
+
+
+def test_every_seed_is_its_own_split_scored_by_the_one_ranking(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    found = only(compared(tiny_config, RIDGE, seeds=2, trials=3, cache=tmp_path))
+    assert len(found.trials) == 3
+    for trial in found.trials:
+        assert [run.seed for run in trial.runs] == [0, 1]
+        for run in trial.runs:
+            seeded = tiny_config.model_copy(update={"seed": run.seed})
+            prepared = prepare(seeded, cache_dir=tmp_path, device=CPU)
+            scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(trial.settings))
+            assert run.metrics == evaluate_scorer(prepared.valid_plan, scorer)
+    assert found.trials[0].runs[0].metrics != found.trials[0].runs[1].metrics
+
+
+def test_seeds_count_from_the_configurations(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    config = tiny_config.model_copy(update={"seed": 5})
+    report = compared(config, POPULARITY, seeds=2, cache=tmp_path)
+    assert report.seeds == (5, 6)
+    assert [run.seed for run in only(report).trials[0].runs] == [5, 6]
+
+
+def test_what_all_settings_share_is_done_once_a_split(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    started = []
+
+    def counted(inputs: Inputs) -> Any:
+        started.append(inputs.config.seed)
+        return ridge(inputs)
+
+    compared(tiny_config, replace(RIDGE, start=counted), seeds=2, trials=5, cache=tmp_path)
+    assert started == [0, 1]
+
+
+def test_the_cut_off_of_the_table_is_measured_whatever_the_file_says(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    evaluation = tiny_config.evaluation.model_copy(update={"ks": (5, 50)})
+    config = tiny_config.model_copy(update={"evaluation": evaluation})
+    metrics = only(compared(config, POPULARITY, cache=tmp_path)).trials[0].runs[0].metrics
+    assert {name.rpartition("_")[2] for name in metrics} == {"5", "20", "50"}
+
+
+def test_the_test_parts_stay_sealed(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SealedParts, "open", lambda *_, **__: pytest.fail("the seal is broken"))
+    report = compared(tiny_config, *BASELINES, trials=1, cache=tmp_path)
+    assert all(trial.complete for one in report.baselines for trial in one.trials)
+    names = {name for one in report.baselines for trial in one.trials for name in trial.runs[0].metrics}
+    assert {name.partition("/")[0] for name in names} == {"iid", "ood"}
+
+
+@pytest.mark.parametrize(
+    "baseline", [one for one in BASELINES if one.name != "ultragcn-offset"], ids=lambda one: one.name
+)
+def test_a_baseline_learns_from_the_training_part_and_the_features_alone(
+    baseline: Baseline[Any], tiny_config: TrainConfig, tiny_prepared: Prepared, table: Any
+) -> None:
+    # The offset's backbone stops early by the valid parts, as our own runs do.
+    if baseline.missing():
+        pytest.skip("needs the extra")
+    blind = replace(tiny_prepared, split=None, dataset=None, valid_plan=None)  # type: ignore[arg-type]
+    inputs = Inputs(tiny_config, blind)
+    scores = table(baseline.start(inputs)(baseline.settings()), inputs)
+    assert scores.shape == (60, 80)
+    assert bool(torch.isfinite(scores).all())
+    seen = table(baseline.start(Inputs(tiny_config, tiny_prepared))(baseline.settings()), inputs)
+    assert torch.equal(scores, seen)
+
+
+def test_a_setting_that_fails_is_reported_and_the_others_go_on(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    def brittle(inputs: Inputs) -> Any:
+        def fit(config: RidgeConfig) -> Any:
+            if config == RidgeConfig():
+                raise Diverged("too much")
+            return ridge(inputs)(config)
+
+        return fit
+
+    found = only(compared(tiny_config, replace(RIDGE, start=brittle), trials=3, cache=tmp_path))
+    assert [trial.runs[0].failure for trial in found.trials] == ["too much", None, None]
+    assert found.best(IID) in {1, 2}
+
+
+def test_what_cannot_start_fails_with_every_setting(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    def never(inputs: Inputs) -> Any:
+        raise Diverged("no start")
+
+    found = compared(tiny_config, replace(RIDGE, start=never), POPULARITY, trials=2, cache=tmp_path)
+    assert [trial.runs[0].failure for trial in found.baselines[0].trials] == ["no start"] * 2
+    assert found.baselines[1].trials[0].complete
+
+
+def test_an_error_that_is_no_failed_trial_is_not_hidden(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    def broken(inputs: Inputs) -> Any:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        compared(tiny_config, replace(RIDGE, start=broken), cache=tmp_path)
+
+
+def test_a_baseline_without_its_packages_is_skipped_with_the_extras_name(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    absent = replace(RIDGE, modules=("no_such_package", "torch"))
+    assert absent.missing() == ("no_such_package",)
+    skipped, ran = compared(tiny_config, absent, POPULARITY, cache=tmp_path).baselines
+    assert skipped.skipped == "needs no_such_package: install the extra `baselines`"
+    assert skipped.trials == ()
+    assert ran.skipped is None
+    assert ran.trials[0].complete
+
+
+def test_names_choose_in_their_order_and_no_name_chooses_all() -> None:
+    assert choose(BASELINES, ["ridge", "popularity", "ridge"]) == (RIDGE, POPULARITY)
+    assert choose(BASELINES, []) == BASELINES
+
+
+def test_a_name_that_cannot_run_is_a_mistake_of_the_user() -> None:
+    with pytest.raises(ConfigError, match=r"--baseline: is not a baseline; known: popularity, .*'rigde'"):
+        choose(BASELINES, ["rigde"])
+    with pytest.raises(ConfigError, match="needs no_such_package: install the extra `baselines`"):
+        choose([replace(RIDGE, modules=("no_such_package",))], ["ridge"])
+
+
+def test_every_trial_is_announced(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    class Stages:
+        def __init__(self) -> None:
+            self.named: list[str] = []
+
+        def stage(self, name: str) -> None:
+            self.named.append(name)
+
+        def curve(self, *_: object) -> None:
+            pass
+
+    heard = Stages()
+    comparison.compare(
+        tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, observer=heard
+    )
+    assert heard.named == ["seed 0: data", "seed 0: popularity", "seed 0: popularity, trial 1 of 1"]

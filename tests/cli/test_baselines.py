@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from painvrl.baselines import registry
+from painvrl.baselines.report import BaselineReport, BaselineTrial, ComparisonReport, TrialRun
+from painvrl.cli import render
+from painvrl.config import TrainConfig
+from painvrl.yamlfile import dump_yaml
+
+Call = Callable[..., Any]
+FEW = ("--baseline", "popularity", "--baseline", "item-knn", "--trials", 4)
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_config: TrainConfig) -> Path:
+    path = tmp_path / "plain.yaml"
+    path.write_text(dump_yaml(tiny_config), encoding="utf-8")
+    return path
+
+
+def test_the_table_has_each_baselines_front_with_its_best_ends(
+    cli: Call, config: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "w"
+    arguments = ("baselines", config, *FEW, "--seeds", 2, "--workspace", workspace)
+    answer = cli(*arguments)
+    assert answer.code == 0
+    assert answer.out.startswith("baselines on planted, planted: valid parts, mean of 2 seeds")
+    assert "(on OOD, the choice uses the target shift). Test parts stay sealed." in answer.out
+    told = json.loads(cli(*arguments, "--json").out)
+    popularity, knn = told["baselines"]
+    assert [len(one["trials"]) for one in (popularity, knn)] == [1, 4]
+    rows = [
+        line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  item-knn "))
+    ]
+    assert [row[0] for row in rows] == ["popularity", *["item-knn"] * len(knn["front"])]
+    assert len(knn["front"]) > 1, "or the marks say nothing"
+    for row, place in zip(rows[1:], knn["front"], strict=True):
+        trial = knn["trials"][place]
+        means = [
+            sum(run["metrics"][f"{part}/{metric}_at_20"] for run in trial["runs"]) / 2
+            for part in ("iid", "ood")
+            for metric in ("ndcg", "recall")
+        ]
+        assert row[-5:-1] == [f"{mean:.4f}" for mean in means]
+        assert ("IID" in row) is (place == knn["best"]["iid/ndcg_at_20"])
+        assert ("OOD" in row) is (place == knn["best"]["ood/ndcg_at_20"])
+    assert told["config"] == str(config)
+    assert not (workspace / "test_reads.jsonl").exists()
+
+
+def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {f"{part}/{metric}_at_20": 0.5 for part in ("iid", "ood") for metric in ("ndcg", "recall")}
+    trial = BaselineTrial(settings={}, runs=(TrialRun(seed=0, metrics=metrics, seconds=2.0),))
+    one = BaselineReport(name="some", summary="", trials=(trial,), shared_seconds=30.0)
+    render.comparison(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  some "))
+    assert row.split()[-1] == "32.0"
+
+
+def test_a_studys_file_gives_its_configuration(cli: Call, config: Path, spec: Path, tmp_path: Path) -> None:
+    def told(file: Path) -> list[Any]:
+        out = cli("baselines", file, *FEW, "--workspace", tmp_path / "w", "--json").out
+        return [
+            [trial["runs"][0]["metrics"] for trial in one["trials"]] for one in json.loads(out)["baselines"]
+        ]
+
+    assert told(spec) == told(config)
+
+
+def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
+    cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = (one for one in registry.BASELINES if one.name in {"popularity", "ridge"})
+    monkeypatch.setattr(
+        registry, "BASELINES", (first, *(replace(one, modules=("absent",)) for one in others))
+    )
+    answer = cli("baselines", config, "--workspace", tmp_path / "w")
+    assert answer.code == 0
+    assert "ridge skipped: needs absent: install the extra `baselines`" in answer.out
+    assert any(line.startswith("  popularity ") for line in answer.out.splitlines())
+    asked = cli("baselines", config, "--baseline", "ridge", "--workspace", tmp_path / "w")
+    assert asked.code == 2
+    assert asked.err == "error: --baseline: needs absent: install the extra `baselines` (found 'ridge')\n"
+
+
+def test_a_failed_trial_is_told(
+    cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl.errors import Diverged
+
+    def never(inputs: Any) -> Any:
+        raise Diverged("no start")
+
+    ridge = next(one for one in registry.BASELINES if one.name == "ridge")
+    monkeypatch.setattr(registry, "BASELINES", (replace(ridge, start=never),))
+    answer = cli("baselines", config, "--trials", 1, "--workspace", tmp_path / "w")
+    assert answer.code == 0
+    assert "ridge trial 0 failed with seed 0: no start" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("data: {kind: planted}\nsplitt: {}\n", "splitt: is not a known key"),
+        ("study: {name: x}\n", "is missing"),
+    ],
+)
+def test_mistakes_in_the_file_are_told_in_a_line(cli: Call, tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(content)
+    answer = cli("baselines", path, "--workspace", tmp_path / "w")
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {path}: ")
+    assert told in answer.err
+
+
+def test_an_unknown_baseline_is_a_mistake_of_the_user(cli: Call, config: Path) -> None:
+    answer = cli("baselines", config, "--baseline", "als2")
+    assert answer.code == 2
+    assert "--baseline: is not a baseline; known: popularity" in answer.err
