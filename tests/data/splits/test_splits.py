@@ -324,7 +324,7 @@ def test_shares_that_leave_no_train_are_refused_with_both_values():
 
 def test_an_unknown_protocol_or_key_is_refused():
     with pytest.raises(ValidationError, match=r"popularity.*cold_item.*planted"):
-        TypeAdapter(SplitConfig).validate_python({"protocol": "temporal"})
+        TypeAdapter(SplitConfig).validate_python({"protocol": "yearly"})
     with pytest.raises(ValidationError, match="gama"):
         TypeAdapter(SplitConfig).validate_python({"protocol": "popularity", "gama": 1})
 
