@@ -138,7 +138,7 @@ def axes_of(objectives: Sequence[str]) -> Axes:
     def pick(part: str) -> str | None:
         names = [name for name in objectives if name.startswith(f"{part}/")]
         names = names or [name for name in objectives if name.startswith(f"{part}_")]
-        return next((name for name in names if name.startswith(f"{part}/ndcg_at_")), next(iter(names), None))
+        return next((name for name in names if "/ndcg_at_" in name), next(iter(names), None))
 
     return Axes(iid=pick("iid"), ood=pick("ood"))
 
