@@ -22,6 +22,7 @@ SPLITS: dict[str, tuple[dict[str, object], str]] = {
     "temporal": ({"ood_share": 0.1, "force": True}, "ood"),
     "temporal_user": ({"ood_share": 0.1}, "ood"),
     "item_group": ({"column": "genre", "hold_out": ["Drama", "Horror"]}, "ood"),
+    "clusters": ({"protocol": "item_group", "clusters": 12}, "ood"),
     "user_group": ({"column": "city", "share": 0.1}, "ood"),
     "official": ({"ood": {"protocol": "item_group", "column": "genre"}}, "ood"),
     "given": ({"parts": {"a": "train", "b": "ood_far_valid"}}, "ood_far"),
@@ -113,7 +114,11 @@ def test_a_dry_run_accepts_every_protocol_and_writes_its_defaults_out(
         ),
         ({"protocol": "popularity", "gamma": [1, 0]}, "config.split.gamma: a list of gammas must rise"),
         ({"protocol": "popularity", "gamma": -1}, "config.split.gamma: must be greater than or equal to 0"),
-        ({"protocol": "item_group"}, "config.split.column: is missing"),
+        (
+            {"protocol": "item_group"},
+            "config.split: item_group needs either column or clusters (found neither)",
+        ),
+        ({"protocol": "user_group"}, "config.split.column: is missing"),
         (
             {"protocol": "item_group", "column": "genre", "hold_out": ["Drama"]},
             "config.split.hold_out: must name at least 2 different groups",

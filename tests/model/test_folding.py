@@ -143,6 +143,13 @@ def test_the_order_of_the_support_does_not_matter(toy: Toy) -> None:
     torch.testing.assert_close(folded(toy, turned, start, items), folded(toy, support, start, items))
 
 
+def test_folding_in_reads_nothing_back_from_the_device(toy: Toy) -> None:
+    support = plan_support(support_of(toy), toy.data.warm > 0, torch.device("meta"))
+    users, items = torch.zeros(toy.n_users, 5, device="meta"), torch.zeros(toy.n_items, 5, device="meta")
+    vectors = fold_in(users, items, items, support, all_pairs_weight=A0, l2=L2, base_width=2)
+    assert vectors.shape == users.shape
+
+
 def test_without_l2_and_with_more_columns_than_items_the_vectors_are_finite(toy: Toy) -> None:
     items = torch.randn(toy.n_items, 12, generator=gen(3))
     vectors = folded(toy, support_of(toy), torch.zeros(toy.n_users, 12), items, l2=0.0)

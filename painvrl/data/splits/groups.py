@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from painvrl.data.draws import rank_within
+from painvrl.data.splits.clusters import content_clusters
 from painvrl.data.splits.cold_item import OodCandidates, rows_of_items
 from painvrl.data.splits.rows import (
     Assignment,
@@ -33,11 +34,10 @@ MAX_OVERSHOOT = 1.5
 class GroupChoice(Settings):
     """Which groups are held out.
 
-    ``column``: of the items (users), such as ``genre``. ``hold_out``: labels in it; without them, groups
-    are drawn until they hold ``share`` of the items (users). Items (users) without a label are in no group.
+    ``hold_out``: their labels; without them, groups are drawn until they hold ``share`` of the items
+    (users). Items (users) without a label are in no group.
     """
 
-    column: str
     hold_out: tuple[str, ...] = ()
     share: Share = 0.2
 
@@ -55,11 +55,23 @@ class GroupChoice(Settings):
 class ItemGroupOod(GroupChoice):
     """OOD rows are all interactions of items of held-out groups; valid and test hold different groups.
 
-    ``ood_candidates``: rank OOD rows among all held-out items, or among all items.
+    ``column``: of the items, such as ``genre``; or ``clusters``: so many groups by k-means on the
+    features. ``ood_candidates``: rank OOD rows among all held-out items, or among all items.
     """
 
     protocol: Literal["item_group"] = "item_group"
+    column: str | None = None
+    clusters: int | None = Field(default=None, ge=3, le=1000)
     ood_candidates: OodCandidates = "held_out"
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        if (self.column is None) is (self.clusters is None):
+            found = "neither" if self.column is None else "both"
+            raise ValueError(f"item_group needs either column or clusters (found {found})")
+        if self.clusters is not None and self.hold_out:
+            raise ValueError("clusters have no names, so hold_out cannot name them; leave it out")
+        return self
 
     def draw_ood(self, table: Table, seed: int) -> OodDraw:
         """The OOD rows.
@@ -67,7 +79,11 @@ class ItemGroupOod(GroupChoice):
         Raises:
             ConfigError: there is no such column or group, or fewer than two groups fit.
         """
-        labels = labels_of(table.columns.item, self.column, of="items", table=table.name)
+        if self.column is not None:
+            labels = labels_of(table.columns.item, self.column, of="items", table=table.name)
+        else:
+            assert self.clusters is not None
+            labels = content_clusters(table, self.clusters, generator(seed, "split", "clusters"))
         valid, test = held_out_members(self, labels, table.interactions.item_degree(), seed)
         return rows_of_items(table, valid, test, self.ood_candidates)
 
@@ -97,12 +113,13 @@ class UserGroupSplit(GroupChoice, SplitRule):
     half is OOD, ranked among all items. IID rows are drawn uniformly from the other users' rows; a random
     core of 1 interaction a user and 1 an item of those stays in train.
 
-    ``iid_share``: of all interactions, halved into valid and test.
+    ``column``: of the users. ``iid_share``: of all interactions, halved into valid and test.
     """
 
     reads_columns: ClassVar[bool] = True
 
     protocol: Literal["user_group"] = "user_group"
+    column: str
     iid_share: Share = 0.2
 
     def assign(self, table: Table, seed: int) -> Assignment:
@@ -179,7 +196,7 @@ def _named(choice: GroupChoice, groups: _Groups) -> list[int]:
         known = sorted(groups.names)
         more = f" and {len(known) - 30} more" if len(known) > 30 else ""
         raise ConfigError(
-            f"the column {choice.column} has no such group; it has {', '.join(known[:30])}{more}",
+            f"there is no such group; there are {', '.join(known[:30])}{more}",
             key="split.hold_out",
             value=", ".join(unknown),
         )
@@ -196,8 +213,8 @@ def _drawn(choice: GroupChoice, groups: _Groups, n_members: int) -> list[int]:
             held += members
     if len(chosen) < 2:
         raise ConfigError(
-            f"the column {choice.column} has {len(groups.names)} groups, of which fewer than 2 fit into that "
-            "share; raise it, or name at least 2 groups in hold_out",
+            f"there are {len(groups.names)} groups, of which fewer than 2 fit into that share; raise it, "
+            "or name at least 2 groups in hold_out",
             key="split.share",
             value=choice.share,
         )

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.draws import draw, halve, protected_core
 from painvrl.data.interactions import Interactions
 from painvrl.errors import ConfigError
@@ -32,12 +32,14 @@ class Table:
         name: of the data set, for messages.
         interactions: ``N`` of them.
         columns: ``[N]``, ``[I]`` and ``[U]`` of them, in the same order.
+        modalities: of the items, by name.
         planted_ood: ``[N]`` bool; only of planted data.
     """
 
     name: str
     interactions: Interactions
     columns: Columns
+    modalities: Mapping[str, Modality]
     planted_ood: Tensor | None = None
 
     def __len__(self) -> int:
@@ -57,6 +59,7 @@ class Table:
             name=self.name,
             interactions=self.interactions.select(rows),
             columns=columns,
+            modalities=self.modalities,
             planted_ood=planted,
         )
 
@@ -77,7 +80,13 @@ def table_of(dataset: Dataset) -> Table:
             user=columns.user,
         )
         planted = None if planted is None else planted[order]
-    return Table(name=dataset.name, interactions=data, columns=columns, planted_ood=planted)
+    return Table(
+        name=dataset.name,
+        interactions=data,
+        columns=columns,
+        modalities=dataset.modalities,
+        planted_ood=planted,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from painvrl.data.dataset import Dataset
+from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.splits import ItemGroupSplit, UserGroupSplit, make_split
+from painvrl.data.splits.clusters import k_means
 from painvrl.errors import ConfigError
 
 GENRES = ItemGroupSplit(column="genre")
@@ -121,9 +122,7 @@ def test_items_without_a_label_are_never_held_out(make_dataset):
 
 def test_an_unknown_group_is_refused_with_those_that_exist(dataset):
     config = ItemGroupSplit(column="genre", hold_out=("b", "zz"))
-    with pytest.raises(
-        ConfigError, match=r"split\.hold_out: the column genre has no such group; it has a, b, .*'zz'"
-    ):
+    with pytest.raises(ConfigError, match=r"split\.hold_out: there is no such group; there are a, b, .*'zz'"):
         make_split(dataset, config, seed=0)
 
 
@@ -136,7 +135,7 @@ def test_an_unknown_column_is_refused_with_those_that_exist(dataset):
 
 def test_groups_that_do_not_fit_the_share_are_refused(make_dataset):
     dataset = relabelled(make_dataset(), genre=["x" if index % 2 else "y" for index in range(90)])
-    with pytest.raises(ConfigError, match=r"split\.share: the column genre has 2 groups, .*fewer than 2"):
+    with pytest.raises(ConfigError, match=r"split\.share: there are 2 groups, .*fewer than 2"):
         make_split(dataset, GENRES, seed=0)
 
 
@@ -144,6 +143,68 @@ def test_groups_that_do_not_fit_the_share_are_refused(make_dataset):
 def test_fewer_than_two_named_groups_are_refused(hold_out):
     with pytest.raises(ValidationError, match="at least 2 different groups"):
         ItemGroupSplit(column="genre", hold_out=hold_out)
+
+
+# ------------------------------------------------------------------------------------- clusters
+
+
+def blobs(dataset: Dataset, count: int) -> tuple[Dataset, torch.Tensor]:
+    """Features in ``count`` far directions, and which of them each item has; the last two items have none."""
+    blob = torch.arange(90) % count
+    spread = 0.05 * torch.randn(90, count + 2, generator=torch.Generator().manual_seed(0))
+    values = torch.eye(count, count + 2)[blob] + spread
+    present = torch.ones(90, dtype=torch.bool)
+    present[-2:] = False
+    values[-2:] = 0
+    modality = Modality(values=values, present=present)
+    return dataclasses.replace(dataset, modalities={"look": modality}), blob
+
+
+def test_content_clusters_are_held_out_whole(make_dataset, parts_of):
+    dataset, blob = blobs(make_dataset(), 9)
+    for seed in range(4):
+        config = ItemGroupSplit(clusters=9, share=0.3)
+        split = make_split(dataset, config, seed=seed)
+        held = split.ood_valid.candidates
+        assert not held[-2:].any()
+        for group in range(9):
+            members = held[:-2][blob[:-2] == group]
+            assert members.all() or not members.any()
+        parts = parts_of(split)
+        sides = [set(blob[parts[name].item].tolist()) for name in ("ood_valid", "ood_test")]
+        assert not sides[0] & sides[1]
+
+
+def test_k_means_finds_clusters_that_no_single_move_betters():
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    label = k_means(rows, 5, torch.Generator().manual_seed(1))
+    centres = torch.stack([rows[label == group].mean(dim=0) for group in range(5)])
+    assert torch.equal(torch.cdist(rows, centres).argmin(dim=1), label)
+
+
+def test_k_means_survives_rows_that_are_all_alike():
+    label = k_means(torch.ones(7, 2, dtype=torch.float64), 4, torch.Generator().manual_seed(0))
+    assert label.shape == (7,)
+
+
+def test_more_clusters_than_items_with_a_feature_are_refused(make_dataset):
+    dataset, _ = blobs(make_dataset(), 9)
+    with pytest.raises(ConfigError, match=r"split\.clusters: must be at most .*'89 for 88 items'"):
+        make_split(dataset, ItemGroupSplit(clusters=89), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, r"either column or clusters \(found neither\)"),
+        ({"column": "genre", "clusters": 5}, r"either column or clusters \(found both\)"),
+        ({"clusters": 5, "hold_out": ("1", "2")}, "clusters have no names"),
+        ({"clusters": 2}, "greater than or equal to 3"),
+    ],
+)
+def test_groups_of_items_come_from_one_source(settings, said):
+    with pytest.raises(ValidationError, match=said):
+        ItemGroupSplit(**settings)
 
 
 # ----------------------------------------------------------------------------------- user_group

@@ -33,6 +33,7 @@ CONFIGS = {
     "temporal": TemporalSplit(force=True),
     "temporal_user": TemporalUserSplit(),
     "item_group": ItemGroupSplit(column="genre"),
+    "item_group, clusters": ItemGroupSplit(clusters=8),
     "user_group": UserGroupSplit(column="city", share=0.3),
     "official, popularity": OfficialSplit.model_validate(
         {"column": "official", "ood": {"protocol": "popularity"}}
@@ -49,11 +50,12 @@ FROM_FILES = {"official", "given"}
 
 
 def protocols(*, but: set[str] = frozenset()):
-    chosen = {name: config for name, config in CONFIGS.items() if config.protocol not in but}
+    chosen = {name: config for name, config in CONFIGS.items() if not {name, config.protocol} & but}
     return pytest.mark.parametrize("config", chosen.values(), ids=chosen)
 
 
 EVERY = protocols()
+READING = protocols(but={"popularity", "cold_item", "planted", "item_group, clusters"})
 WITH_IID_SHARE = protocols(but=FROM_FILES)
 
 
@@ -205,7 +207,7 @@ def test_the_fingerprint_sees_data_configuration_and_seed_but_no_features(datase
     assert fingerprint(data=richer) == fingerprint()
 
 
-@protocols(but={"popularity", "cold_item", "planted"})
+@READING
 def test_the_fingerprint_sees_the_columns_that_decide_the_rows(config, dataset):
     columns = dataset.columns
     other = dataclasses.replace(
@@ -220,7 +222,7 @@ def test_the_fingerprint_sees_the_columns_that_decide_the_rows(config, dataset):
     assert one.sealed.fingerprint != two.sealed.fingerprint
 
 
-@protocols(but={"popularity", "cold_item", "planted"})
+@READING
 def test_data_without_the_column_are_refused_by_its_name(config, dataset, make_dataset):
     bare = dataclasses.replace(dataset, columns=type(dataset.columns)())
     with pytest.raises(ConfigError) as caught:

@@ -100,12 +100,12 @@ def test_too_few_users_of_the_test_part_alone_are_refused_too(make_dataset):
 # -------------------------------------------------------------------------------- temporal_user
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
 def test_each_users_own_last_share_is_ood_the_earlier_half_of_it_valid(make_dataset, parts_of, pairs, share):
     dataset = make_dataset(n_users=150, n_items=60, n_rows=1200)
     dataset = with_times(dataset, torch.randperm(1200, generator=torch.Generator().manual_seed(1)).double())
     time = times_of(dataset, pairs)
-    config = TemporalUserSplit(ood_share=share, iid_share=0.1)
+    config = TemporalUserSplit(ood_share=share, iid_share=0.02)
     parts = {name: pairs(part) for name, part in parts_of(make_split(dataset, config, seed=0)).items()}
     sizes = set()
     for user in range(150):
