@@ -27,8 +27,8 @@ from painvrl.errors import ConfigError
 from painvrl.rng import generator
 from painvrl.settings import Settings
 
-MAX_OVERSHOOT = 1.5
-"""A group that would bring more than so many times the wanted share is passed over."""
+MAX_GROUP = 0.75
+"""A group with more than so much of the wanted share is passed over: valid and test need one each."""
 
 
 class GroupChoice(Settings):
@@ -208,13 +208,13 @@ def _drawn(choice: GroupChoice, groups: _Groups, n_members: int) -> list[int]:
     chosen: list[int] = []
     held = 0
     for index, members in enumerate(groups.members):
-        if held < wanted and held + members <= MAX_OVERSHOOT * wanted:
+        if held < wanted and members <= MAX_GROUP * wanted:
             chosen.append(index)
             held += members
     if len(chosen) < 2:
         raise ConfigError(
-            f"there are {len(groups.names)} groups, of which fewer than 2 fit into that share; raise it, "
-            "or name at least 2 groups in hold_out",
+            f"of {len(groups.names)} groups fewer than 2 hold at most {MAX_GROUP:.0%} of that share; "
+            "raise it, or name at least 2 groups in hold_out",
             key="split.share",
             value=choice.share,
         )

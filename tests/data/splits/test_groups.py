@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.splits import ItemGroupSplit, UserGroupSplit, make_split
 from painvrl.data.splits.clusters import k_means
+from painvrl.data.splits.groups import held_out_members
 from painvrl.errors import ConfigError
 
 GENRES = ItemGroupSplit(column="genre")
@@ -102,6 +103,27 @@ def test_a_group_larger_than_the_share_is_passed_over(make_dataset):
         assert "huge" not in set(np.array(labels)[held])
 
 
+def test_a_group_that_would_leave_no_room_for_another_is_passed_over(make_dataset):
+    dataset = make_dataset(n_users=100, n_items=200, n_rows=3000)
+    labels = ["large" if index % 5 == 0 else f"small {index % 20}" for index in range(200)]
+    dataset = relabelled(dataset, genre=labels)
+    for seed in range(10):
+        held = make_split(dataset, GENRES, seed=seed).ood_valid.candidates.numpy()
+        assert len(set(np.array(labels)[held])) >= 4
+
+
+def test_the_largest_groups_are_dealt_first():
+    labels, degree = np.array(["a", *"bcdef"]), torch.tensor([100.0, 20, 20, 20, 20, 20])
+    sides = set()
+    for seed in range(12):
+        choice = ItemGroupSplit(column="genre", hold_out=tuple("fedcba"))
+        valid, test = held_out_members(choice, labels, degree, seed)
+        assert (valid ^ test).all()
+        assert int(valid.sum()) in (1, 5)
+        sides.add(bool(valid[0]))
+    assert sides == {True, False}
+
+
 def test_both_halves_have_about_as_many_interactions(make_dataset, parts_of):
     dataset = make_dataset(n_users=200, n_items=300, n_rows=6000)
     dataset = relabelled(dataset, genre=[f"g{index % 30}" for index in range(300)])
@@ -135,7 +157,7 @@ def test_an_unknown_column_is_refused_with_those_that_exist(dataset):
 
 def test_groups_that_do_not_fit_the_share_are_refused(make_dataset):
     dataset = relabelled(make_dataset(), genre=["x" if index % 2 else "y" for index in range(90)])
-    with pytest.raises(ConfigError, match=r"split\.share: there are 2 groups, .*fewer than 2"):
+    with pytest.raises(ConfigError, match=r"split\.share: of 2 groups fewer than 2 hold at most 75% of"):
         make_split(dataset, GENRES, seed=0)
 
 
