@@ -43,9 +43,11 @@ def test_labels_can_stand_for_parts(dataset, parts_of, pairs):
 
 def test_two_labels_may_stand_for_one_part(dataset, parts_of):
     labels = dataset.columns.interaction["part"].astype("<U20")
-    labels[(labels == "train") & (np.arange(1500) % 2 == 0)] = "more"
-    one = parts_of(make_split(labelled(dataset, labels), GivenSplit(parts={"more": "train"}), seed=0))
-    assert len(one["train"]) == len(parts_of(make_split(dataset, GivenSplit(), seed=0))["train"])
+    labels[(labels == "ood_valid") & (np.arange(1500) % 2 == 0)] = "more"
+    one = parts_of(make_split(labelled(dataset, labels), GivenSplit(parts={"more": "ood_valid"}), seed=0))
+    two = parts_of(make_split(dataset, GivenSplit(), seed=0))
+    assert len(one["ood_valid"]) == len(two["ood_valid"])
+    assert len(one["train"]) == len(two["train"])
 
 
 def test_unknown_labels_are_one_refusal_that_names_them(dataset):

@@ -23,6 +23,7 @@ from painvrl.data.splits import (
     UserGroupSplit,
     make_split,
 )
+from painvrl.data.splits.rows import table_of
 from painvrl.errors import ConfigError
 
 CONFIGS = {
@@ -88,6 +89,15 @@ def test_parts_are_disjoint_and_lose_unknown_users_and_cold_iid_rows_only(
             assert lost == of_unknown_users
         assert split.card.dropped_interactions == len(lost)
         assert split.card.dropped_users == len({user for user, _ in of_unknown_users})
+
+
+@EVERY
+def test_a_protocol_gives_every_row_one_part(config, dataset):
+    rows = config.assign(table_of(dataset), 3)
+    members = [rows.train(), rows.iid_valid, rows.iid_test]
+    members += [half for part in rows.ood.values() for half in (part.valid, part.test)]
+    members += [] if rows.support is None else [rows.support]
+    assert torch.equal(torch.stack(members).sum(dim=0), torch.ones(1500, dtype=torch.int64))
 
 
 @EVERY
