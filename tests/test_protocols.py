@@ -203,6 +203,22 @@ def test_a_refit_trains_the_valid_users_on_their_support_and_folds_the_others_in
     assert (again.user_vectors[others].abs().sum(dim=1) > 0).all()
 
 
+def test_only_users_whom_train_does_not_have_are_folded_in(
+    folding: tuple[TrainConfig, Prepared, RunResult],
+) -> None:
+    config, prepared, _ = folding
+    split = prepared.split
+    assert split.support is not None
+    more = split.ood_valid.interactions
+    enlarged = prepare_split(config, prepared.dataset, split, more, CPU)
+    for each, train in ((prepared, split.train), (enlarged, more)):
+        assert each.support is not None
+        users = {user for block in each.support.blocks for user in block.users.tolist()}
+        trained = set(train.user.tolist())
+        assert users == set(split.support.user.tolist()) - trained
+    assert set(more.user.tolist()) <= set(split.support.user.tolist())
+
+
 # ---------------------------------------------------------------------------- several OOD parts
 
 
