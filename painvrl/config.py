@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from painvrl.data.features import FeatureConfig
+from painvrl.data.parts import ood_mean
 from painvrl.data.sources import DataConfig, PlantedConfig
 from painvrl.data.splits import PopularitySplit, SplitConfig
 from painvrl.evaluation.metrics import METRICS
@@ -44,7 +45,7 @@ class TrainConfig(Settings):
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Self:
+    def _watches_what_is_scored(self) -> Self:
         metric, _, cutoff = self.training.watch.rpartition("_at_")
         if int(cutoff) not in self.evaluation.ks:
             raise ValueError(
@@ -55,12 +56,26 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
             )
+        part, names = metric.partition("/")[0], self.scored_names()
+        if names is not None and part not in names:
+            raise ValueError(
+                f"training.watch must name a part of the split, {', '.join(names)} "
+                f"(found {self.training.watch!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decays_whole_tables(self) -> Self:
         lazy = self.backbone.loss.kind == "sampled" and self.training.updates == "lazy"
         if self.training.weight_decay > 0 and lazy:
             raise ValueError(
                 "training.weight_decay moves whole tables, so with the sampled loss it needs "
                 f"training.updates 'dense' (found {self.training.weight_decay} with 'lazy')"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_a_truth_that_is_known(self) -> Self:
         planted = self.data.kind == "planted"
         for key, needs_truth in (
             ("mask.source", self.mask.source == "given"),
@@ -83,12 +98,21 @@ class TrainConfig(Settings):
                     f"environments.count must be {known}, the number of planted environments "
                     f"(found {self.environments.count})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _environments_fit_in(self) -> Self:
         if self.environments.count * self.environments.min_share > 1:
             raise ValueError(
                 "environments.count * environments.min_share must be at most 1 "
                 f"(found {self.environments.count} * {self.environments.min_share})"
             )
         return self
+
+    def scored_names(self) -> tuple[str, ...] | None:
+        """What metrics of the valid parts are called before their slash; ``None`` where the data decide."""
+        names = self.split.ood_names()
+        return None if names is None else ("iid", *names, *ood_mean(names))
 
     def fingerprint(self) -> str:
         """A hex digest of every setting; equal configurations have equal digests."""

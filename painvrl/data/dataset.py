@@ -44,6 +44,24 @@ class PlantedTruth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What is known of interactions, items and users beside their ids; splits group and order by it.
+
+    Attributes:
+        time: ``[N]`` float64 in seconds, or None.
+        interaction: by name, ``[N]`` labels (str). ``part`` is the files' own split: ``train``, ``valid``,
+            ``test``.
+        item: by name, ``[I]`` labels (str); the empty one where nothing is known.
+        user: by name, ``[U]`` labels (str).
+    """
+
+    time: Tensor | None = None
+    interaction: Mapping[str, np.ndarray] = field(default_factory=dict)
+    item: Mapping[str, np.ndarray] = field(default_factory=dict)
+    user: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Interactions with raw ids, titles and modalities.
 
@@ -54,6 +72,7 @@ class Dataset:
         item_ids: ``[I]`` raw ids.
         titles: ``I`` titles, for people (the raw id where none is known).
         modalities: by name, in the order in which they are concatenated.
+        columns: what splits may group and order by.
         truth: only for planted data.
         fingerprint: hex digest of everything above that training can see; of planted data, of the
             configuration and the seed that made them.
@@ -65,5 +84,6 @@ class Dataset:
     item_ids: np.ndarray
     titles: tuple[str, ...]
     modalities: Mapping[str, Modality] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
     truth: PlantedTruth | None = None
     fingerprint: str

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from painvrl.data.card import SplitCard, make_card
 from painvrl.data.interactions import Interactions
@@ -47,6 +49,16 @@ def test_counts_by_hand(card):
 def test_overlap_with_train_counts_pairs_not_items(card):
     assert [part.overlap_with_train for part in card.parts] == [3, 0, 1, 0, 0]
     assert card.parts[2].items_in_train == 0.5
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12, unique=True)
+
+
+@given(PAIRS, PAIRS)
+def test_the_overlap_is_that_of_the_sets_whatever_the_order_of_the_rows(train, part):
+    parts = {"train": interactions(*train), "ood_valid": interactions(*part)}
+    made = make_card(protocol="x", seed=0, data=interactions(*train, *part), parts=parts, dropped_users=0)
+    assert made.parts[1].overlap_with_train == len(set(train) & set(part))
 
 
 def test_rows_are_texts_in_the_columns(card):

@@ -28,7 +28,8 @@ class MovieLensConfig(SourceConfig):
     """100,004 ratings of 9,066 films by 671 users.
 
     ``modalities``: ``text`` is "title (year), genres" as a vector of a sentence encoder,
-    ``genres`` one column a genre; ``files`` adds more, keyed by ``movieId``.
+    ``genres`` one column a genre; ``files`` adds more, keyed by ``movieId``. Splits may go by time, and
+    group films by ``genre`` (the first one listed, and they are listed by the alphabet) and ``decade``.
     """
 
     kind: Literal["movielens"] = "movielens"
@@ -82,6 +83,7 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         item=as_ids(frame["movieId"].to_numpy()),
         rating=frame["rating"].to_numpy(dtype="float64"),
         file=_FILE,
+        time=frame["timestamp"].to_numpy(dtype="float64"),
     )
     raw = without_duplicates(raw, None, duplicates="error")
     described = _describe(frame.drop_duplicates("movieId"), config)
@@ -93,6 +95,7 @@ def _describe(films: pd.DataFrame, config: MovieLensConfig) -> ItemDescriptions:
     titles: list[str] = []
     texts: list[str] = []
     genres: list[tuple[str, ...]] = []
+    decades: list[str] = []
     for title, year, names in zip(films["title"], films["year"], films["genres"], strict=True):
         known = isinstance(title, str) and title.strip() != ""
         dated = known and not math.isnan(year)
@@ -101,10 +104,12 @@ def _describe(films: pd.DataFrame, config: MovieLensConfig) -> ItemDescriptions:
         titles.append(shown)
         texts.append(", ".join(part for part in (shown, *listed) if part))
         genres.append(listed)
+        decades.append("" if math.isnan(year) else f"{int(year) // 10 * 10}s")
     return ItemDescriptions(
         ids=as_ids(films["movieId"].to_numpy()),
         titles=tuple(titles),
         texts=tuple(texts) if "text" in config.modalities else None,
         categories=tuple(genres) if "genres" in config.modalities else None,
         categories_name="genres",
+        columns={"genre": [next(iter(listed), "") for listed in genres], "decade": decades},
     )

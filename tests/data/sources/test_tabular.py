@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from painvrl.data.sources.tabular import as_ids, id_column, number_column, read_table, time_column
+from painvrl.data.sources.tabular import (
+    as_ids,
+    id_column,
+    label_column,
+    number_column,
+    read_table,
+    time_column,
+)
 from painvrl.errors import DataError
 
 FRAME = pd.DataFrame({"id": [3, 1], "x": [0.5, 1.5], "name": ["a", "b"]})
@@ -118,6 +125,22 @@ def test_a_number_that_is_not_finite_is_reported_with_its_row(bad):
 def test_a_text_is_no_number():
     with pytest.raises(DataError, match=r"data\.rating: the column must hold numbers.*\(found 'name'\)"):
         number_column(FRAME, "name", file=FILE, key="data.rating")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["b", None, " a ", "b"], ["b", "", "a", "b"]),
+        ([1, 2, 1], ["1", "2", "1"]),
+        ([1990.0, float("nan"), 2.5], ["1990", "", "2.5"]),
+        ([True, False], ["True", "False"]),
+    ],
+)
+def test_labels_are_texts_and_empty_where_one_is_missing(values, labels):
+    frame = pd.DataFrame({"x": values})
+    found = label_column(frame, "x", file=Path("t.csv"), key="data.columns")
+    assert found.tolist() == labels
+    assert found.dtype.kind == "U"
 
 
 def test_times_are_numbers_or_dates():
