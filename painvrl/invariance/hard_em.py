@@ -45,7 +45,7 @@ class HardEMSettings(Settings):
     """
 
     max_rounds: int = Field(default=20, ge=1)
-    steps: int = Field(default=10, ge=1)
+    steps: int = Field(default=30, ge=1)
     learning_rate: float = Field(default=0.03, gt=0)
     content_dim: int = Field(default=16, ge=1, le=1024)
     l2: float = Field(default=0.3, ge=0)
