@@ -127,3 +127,22 @@ def test_planted_environments_are_found_well_above_chance(planted_world: Planted
     gap = (found.tilts[0] - found.tilts[1]).abs()
     spurious, invariant = gap[planted_world.spurious].norm(), gap[planted_world.invariant].norm()
     assert float(spurious) > 3 * float(invariant)
+
+
+def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: PlantedWorld) -> None:
+    # Why it is not the default: its models remember the labels that they start from.
+    model, data = planted_world.model, planted_world.data
+    shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
+    found = {
+        assignment: identify(
+            0.5 * planted_world.features,
+            shared,
+            data,
+            EnvironmentConfig.model_validate({"assignment": assignment}),
+            gen(),
+        )
+        for assignment in ("hard_em", "soft_mixture")
+    }
+    assert found["hard_em"].converged
+    assert 0.5 <= accuracy(found["hard_em"].label, planted_world.label) < 0.56
+    assert accuracy(found["soft_mixture"].label, planted_world.label) >= 0.65
