@@ -71,19 +71,19 @@ def balance(
         share = torch.full_like(cosine, 1.0 / (1.0 + irm_weight))
         direction = share * risk_gradient + (1 - share) * penalty_gradient
         return Balance(direction=direction, epsilon=share, cosine=cosine)
-    has_penalty = penalty_gradient.square().sum() > 0
+    no_penalty = penalty_gradient.square().sum() == 0  # a NaN is no zero, and must come through
     if balancer == "upgrad":
         weights = upgrad_weights(risk_gradient, penalty_gradient, irm_weight)
         direction = weights[0] * risk_gradient + weights[1] * penalty_gradient
         return Balance(
-            direction=torch.where(has_penalty, direction, risk_gradient),
-            epsilon=torch.where(has_penalty, weights[0] / weights.sum(), 1.0),
+            direction=torch.where(no_penalty, risk_gradient, direction),
+            epsilon=torch.where(no_penalty, 1.0, weights[0] / weights.sum()),
             cosine=cosine,
         )
     scaled = penalty_gradient / irm_weight
     epsilon = min_norm_weight(risk_gradient, scaled)
     # Without a penalty gradient the min-norm point is the origin; the risk alone has a say then.
-    epsilon = torch.where(has_penalty, epsilon, 1.0)
+    epsilon = torch.where(no_penalty, 1.0, epsilon)
     direction = epsilon * risk_gradient + (1 - epsilon) * scaled
     return Balance(
         direction=direction / (epsilon + (1 - epsilon) / irm_weight), epsilon=epsilon, cosine=cosine

@@ -37,7 +37,7 @@ def is_installed() -> bool:
 
 
 def upgrad_weights(risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Tensor:
-    """``[2]`` the coefficients of ``g_E`` and ``g_I`` in the direction; NaN where a gradient is not finite.
+    """``[2]`` the coefficients of ``g_E`` and ``g_I`` in the direction.
 
     Args:
         risk_gradient: ``g_E``, ``[F]``.
@@ -57,8 +57,6 @@ def upgrad_weights(risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: 
     risk_norm, penalty_norm = risk_gradient.norm(), penalty_gradient.norm()
     product = (risk_gradient * penalty_gradient).sum()
     host = torch.stack([risk_norm, penalty_norm, product]).cpu().double()
-    if not bool(torch.isfinite(host).all()):
-        return risk_gradient.new_full((2,), torch.nan)
     # Rows of unit length span the same cone, and the solver's regularisation is small beside them;
     # the preference makes up for it.
     norms = torch.where(host[:2] > 0, host[:2], 1.0)

@@ -279,9 +279,11 @@ class TestUpgrad:
         assert torch.equal(step.direction, risk)
         assert float(step.epsilon) == 1.0
 
-    def test_a_gradient_that_is_not_finite_gives_a_direction_that_is_not(self) -> None:
-        step = balance(torch.tensor([1.0, math.nan]), torch.tensor([1.0, 2.0]), 5.0, "upgrad")
-        assert bool(step.direction.isnan().all())
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_gradient_that_is_not_finite_gives_a_direction_that_is_not(self, value: float) -> None:
+        broken, sound = torch.tensor([1.0, value]), torch.tensor([1.0, 2.0])
+        for pair in ((broken, sound), (sound, broken), (broken, broken)):
+            assert bool(balance(*pair, 5.0, "upgrad").direction.isnan().any())
 
 
 @pytest.mark.parametrize("missing", ["torchjd", "quadprog", "qpsolvers"])
