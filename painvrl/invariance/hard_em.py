@@ -98,13 +98,13 @@ def assign(label: Tensor, n_environments: int, data: TrainingData, all_pairs_wei
     A user's row weighs ``sqrt(d + a0 I share)`` for ``d`` interactions in the environment and ``I`` items,
     cold ones included, as in the backbone.
     """
-    n_users, n_items = data.user_degree.shape[0], data.warm_items.shape[0]
+    n_users, n_warm = data.user_degree.shape[0], data.warm_items.shape[0]
     pairs = sort_pairs(
         Interactions(
             user=label * n_users + data.warm_pairs.user,
-            item=label * n_items + data.warm_pairs.item,
+            item=label * n_warm + data.warm_pairs.item,
             n_users=n_environments * n_users,
-            n_items=n_environments * n_items,
+            n_items=n_environments * n_warm,
         )
     )
     degree = pairs.user_offsets.diff().view(n_environments, n_users).to(data.user_degree.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from painvrl.errors import EmptyEnvironment
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
+from painvrl.invariance.hard_em import _random_start
 from painvrl.invariance.shared_model import calibrate
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def test_planted_environments_are_found_well_above_chance(planted_world: Planted
 
 
 def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: PlantedWorld) -> None:
-    # Why it is not the default: its models remember the labels that they start from.
+    # Why it is not the default: its models remember the random labels that they start from.
     model, data = planted_world.model, planted_world.data
     shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
     found = {
@@ -145,4 +146,7 @@ def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: Pla
     }
     assert found["hard_em"].converged
     assert 0.5 <= accuracy(found["hard_em"].label, planted_world.label) < 0.56
+    settings = EnvironmentConfig().hard_em
+    start, _ = _random_start(planted_world.features, data, 2, settings, gen())
+    assert float((found["hard_em"].label == start).double().mean()) > 0.58  # after five rounds
     assert accuracy(found["soft_mixture"].label, planted_world.label) >= 0.65

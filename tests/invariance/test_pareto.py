@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import importlib.util
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.errors import UserError
+from painvrl.invariance import upgrad
 from painvrl.invariance.mask import MaskConfig
 from painvrl.invariance.pareto import Balance, balance, min_norm_weight
 
@@ -303,3 +306,9 @@ def test_upgrad_whose_import_fails_names_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
     with pytest.raises(UserError, match=r"mask\.balancer: 'upgrad' needs the extra torchjd"):
         balance(*AGREEING, 1.0, "upgrad")
+
+
+def test_torchjd_is_imported_only_where_it_is_used() -> None:
+    tree = ast.parse(Path(upgrad.__file__).read_text(encoding="utf-8"))
+    on_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not any("torchjd" in ast.unparse(node) for node in on_import)
