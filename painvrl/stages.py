@@ -17,7 +17,7 @@ from torch import Tensor
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError
 from painvrl.evaluation.ranking import evaluate
-from painvrl.invariance.environments import Environments, identify
+from painvrl.invariance.environments import Environments, identify, seen_features
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import calibrate
@@ -35,10 +35,11 @@ from painvrl.training import fit
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """What one round of environments and mask came to."""
+    """What one round of environments and mask came to; see ``Environments`` and ``MaskState``."""
 
     environment_sizes: tuple[int, ...]
     moved_share: float
+    moves: tuple[float, ...]
     converged: bool
     reseeded: int
     log_likelihood: float
@@ -224,7 +225,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     for index in range(config.rounds):
         with stages.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
-                features * (1 - mask),
+                seen_features(features, mask, config.environments.sees),
                 shared,
                 prepared.training,
                 config.environments,
@@ -253,7 +254,8 @@ def _report(environments: Environments, learned: MaskState) -> RoundReport:
     return RoundReport(
         environment_sizes=environments.sizes,
         moved_share=environments.moved_share,
-        converged=environments.moved_share <= 0.01,
+        moves=environments.moves,
+        converged=environments.converged,
         reseeded=environments.reseeded,
         log_likelihood=environments.log_likelihood,
         mask_density=float(learned.mask.mean()),

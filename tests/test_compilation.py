@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,11 +15,14 @@ from torch.utils._pytree import tree_leaves
 from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.environments import EnvironmentConfig, FitSample, identify, mixture_loss
+from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.gates import with_density
+from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, assign, environment_losses
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.risks import freeze
+from painvrl.invariance.penalties import Penalty, part_pairs
+from painvrl.invariance.risks import Frozen, freeze
 from painvrl.invariance.shared_model import calibrate, calibration_step
+from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
@@ -133,24 +136,75 @@ def test_a_step_of_the_mixture_is_one_graph(data: TrainingData) -> None:
     )
 
 
-@pytest.mark.parametrize("balancer", ["mgda", "fixed", "erm"])
-@pytest.mark.parametrize("contrasts", ["sketched", "all"])
-def test_a_step_of_the_gates_is_one_graph(data: TrainingData, balancer: str, contrasts: str) -> None:
-    config = MaskConfig.model_validate({"balancer": balancer, "contrasts": contrasts})
+def test_a_step_of_hard_em_is_one_graph(data: TrainingData) -> None:
+    label = torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen())
+    assigned = assign(label, ENVIRONMENTS, data, 0.1)
+    leaves = [
+        normal(ENVIRONMENTS, USERS, 2).requires_grad_(),
+        normal(ENVIRONMENTS, FEATURES, 2, seed=1).requires_grad_(),
+        normal(ENVIRONMENTS, 2, seed=2).requires_grad_(),
+    ]
+    models = EnvironmentModels(users=leaves[0], weight=leaves[1], bias=leaves[2])
+    variant = data.warm_rows(normal(ITEMS, FEATURES, seed=3))
+
+    def gradients(function: Callable[..., Tensor]) -> list[Tensor]:
+        losses = function(models, variant, assigned, HardEMSettings())
+        return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
+
+    torch.testing.assert_close(
+        gradients(one_graph(environment_losses)), gradients(environment_losses), rtol=1e-5, atol=1e-6
+    )
+
+
+def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
     frozen = freeze(
         data, normal(ITEMS, FEATURES), normal(USERS, 2), normal(ITEMS, 2), normal(USERS, WIDTH), 0.1
     )
-    plan = plan_contrasts(config.contrasts, ENVIRONMENTS, frozen.user_content)
-    at = Gated(mu=0.1 * normal(FEATURES), weight=normal(FEATURES, WIDTH), bias=normal(WIDTH))
-    label = torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen())
+    start = Gated(mu=0.1 * normal(FEATURES), weight=normal(FEATURES, WIDTH), bias=normal(WIDTH))
+    return start, torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen()), frozen
 
-    def step(at: Gated, noise: Tensor, half: Tensor, rows: Tensor) -> list[Tensor]:
-        draw = Draw(noise=noise, sigma=torch.tensor(0.5), half=half, contrasts=rows)
+
+@pytest.mark.parametrize(
+    ("penalty", "balancer", "contrasts"),
+    [(penalty, "mgda", "sketched") for penalty in get_args(Penalty)]
+    + [("gradient_variance", "fixed", "all"), ("legacy", "mgda", "all"), ("iga", "erm", "sketched")],
+)
+def test_a_step_of_the_gates_is_one_graph(
+    data: TrainingData, penalty: str, balancer: str, contrasts: str
+) -> None:
+    config = MaskConfig.model_validate({"balancer": balancer, "contrasts": contrasts, "penalty": penalty})
+    at, label, frozen = a_mask_to_learn(data)
+    plan, sides = (
+        plan_contrasts(config.contrasts, ENVIRONMENTS, frozen.user_content),
+        part_pairs(config.penalty),
+    )
+
+    def step(at: Gated, noise: Tensor, part: Tensor, rows: Tensor) -> list[Tensor]:
+        draw = Draw(noise=noise, sigma=torch.tensor(0.5), part=part, contrasts=rows)
         taken = gate_step(at, draw, label, plan, frozen, config, 1e-5)
         return [taken.balance.direction, taken.weight_gradient, taken.bias_gradient, taken.penalty]
 
-    half = torch.randint(2, (data.n_pairs,), generator=gen(1))
-    assert_same(step, at, normal(FEATURES, seed=2), half, draw_contrasts(plan, gen()).float())
+    part = torch.randint(2 * sides, (data.n_pairs,), generator=gen(1))
+    rows = torch.stack([draw_contrasts(plan, gen(side)) for side in range(sides)]).float()
+    assert_same(step, at, normal(FEATURES, seed=2), part, rows)
+
+
+def test_upgrad_whose_solver_is_on_the_host_is_not_compiled(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchjd")
+    asked: dict[str, bool] = {}
+
+    def noting(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:
+        asked[function.__name__] = compiled
+        return function
+
+    monkeypatch.setattr("painvrl.invariance.mask.step_function", noting)
+    start, label, frozen = a_mask_to_learn(data)
+    for balancer, wanted in (("upgrad", False), ("mgda", True)):
+        config = MaskConfig.model_validate({"balancer": balancer, "steps": 2})
+        learn_mask(start, label, ENVIRONMENTS, frozen, config, projection_l2=0.0, seed=0, compiled=True)
+        assert asked == {"gate_step": wanted, "with_density": True}
 
 
 def test_a_step_of_the_calibration_is_one_graph() -> None:

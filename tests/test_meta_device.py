@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 import torch
@@ -22,18 +22,21 @@ from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate, plan_ranking, top_hits
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.environments import (
-    EnvironmentConfig,
-    FitSample,
-    identify,
-    mixture_loss,
-    posterior,
-)
+from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
+from painvrl.invariance.hard_em import (
+    EnvironmentModels,
+    HardEMSettings,
+    assign,
+    environment_losses,
+    environment_scores,
+)
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.pareto import balance
+from painvrl.invariance.pareto import Balancer, balance
+from painvrl.invariance.penalties import Penalty, part_pairs
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
+from painvrl.invariance.soft_mixture import FitSample, mixture_loss, posterior
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fusion import weighted_branch
 from painvrl.model.losses import GramianLoss, SampledLoss
@@ -259,25 +262,63 @@ def test_the_posterior_stays_on_the_device(data: TrainingData, guard: Guard) -> 
     assert found.device == META
 
 
-@pytest.mark.parametrize("balancer", ["mgda", "fixed", "erm"])
-@pytest.mark.parametrize("penalty", ["gradient_variance", "iga"])
-def test_a_gate_step_stays_on_the_device(
-    data: TrainingData, guard: Guard, balancer: str, penalty: str
-) -> None:
+def environment_models() -> EnvironmentModels:
+    return EnvironmentModels(
+        users=meta(ENVIRONMENTS, USERS, WIDTH).requires_grad_(),
+        weight=meta(ENVIRONMENTS, FEATURES, WIDTH).requires_grad_(),
+        bias=meta(ENVIRONMENTS, WIDTH).requires_grad_(),
+    )
+
+
+def test_a_step_of_hard_em_stays_on_the_device(guard: Guard) -> None:
+    there = training_data(interactions(), CPU)
+    label = torch.arange(there.n_pairs) % ENVIRONMENTS
+    assigned = on_meta(assign(label, ENVIRONMENTS, there, 0.1))  # made once a relabelling
+    models = environment_models()
+    optimizer = torch.optim.Adam([models.users, models.weight, models.bias])
+    variant = meta(there.warm_items.shape[0], FEATURES)
+    environment_losses(models, variant, assigned, HardEMSettings()).sum().backward()
+    optimizer.step()
+    assert guard.updates == 3
+
+
+def test_the_scores_of_hard_em_stay_on_the_device(data: TrainingData, guard: Guard) -> None:
+    variant = meta(data.warm_items.shape[0], FEATURES)
+    found = environment_scores(environment_models(), variant, data.warm_pairs)
+    assert found.shape == (data.n_pairs, ENVIRONMENTS)
+    assert found.device == META
+
+
+def a_gate_step(data: TrainingData, balancer: str, penalty: str) -> Tensor:
     config = MaskConfig.model_validate({"balancer": balancer, "penalty": penalty})
     frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
     at = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
     plan = plan_contrasts("sketched", ENVIRONMENTS, frozen.user_content)
+    sides = part_pairs(config.penalty)
     draw = Draw(
         noise=torch.randn(FEATURES, generator=gen()).to(META),
         sigma=meta(),
-        half=torch.randint(2, (data.n_pairs,), generator=gen()).to(META),
-        contrasts=draw_contrasts(plan, gen()).float().to(META),
+        part=torch.randint(2 * sides, (data.n_pairs,), generator=gen()).to(META),
+        contrasts=torch.stack([draw_contrasts(plan, gen()) for _ in range(sides)]).float().to(META),
     )
     taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5)
     for tensor in (taken.balance.direction, taken.balance.epsilon, taken.balance.cosine, taken.risk):
         assert tensor.device == META
-    assert taken.balance.direction.shape == (FEATURES,)
+    return taken.balance.direction
+
+
+@pytest.mark.parametrize("balancer", [name for name in get_args(Balancer) if name != "upgrad"])
+@pytest.mark.parametrize("penalty", get_args(Penalty))
+def test_a_gate_step_stays_on_the_device(
+    data: TrainingData, guard: Guard, balancer: str, penalty: str
+) -> None:
+    assert a_gate_step(data, balancer, penalty).shape == (FEATURES,)
+
+
+def test_a_gate_step_of_upgrad_asks_the_host_for_its_weights(data: TrainingData, guard: Guard) -> None:
+    pytest.importorskip("torchjd")
+    with pytest.raises(ReadBack):  # its solver runs there: the one exception
+        a_gate_step(data, "upgrad", "gradient_variance")
 
 
 def test_learning_a_mask_reads_nothing_back_before_its_last_step(data: TrainingData, guard: Guard) -> None:

@@ -465,3 +465,37 @@ def test_each_round_sees_the_variant_part_that_the_last_mask_left(
         torch.testing.assert_close(seen[later][0], features * (1 - masks[earlier][1].mask))
         assert seen[later][1] is not None
         assert masks[later][0] is masks[earlier][1].learned
+
+
+def test_legacy_environments_see_all_features_in_every_round(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl import stages
+
+    seen: list[torch.Tensor] = []
+    identify = stages.identify
+
+    def watched(variant: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        seen.append(variant)
+        return identify(variant, *arguments, **more)
+
+    monkeypatch.setattr(stages, "identify", watched)
+    run(changed(tiny_settings, rounds=2, environments={"sees": "all"}), tiny_prepared)
+    assert all(torch.equal(features, tiny_prepared.features.matrix) for features in seen)
+    assert len(seen) == 2
+
+
+def test_rounds_of_hard_em_go_on_from_the_last_and_report_their_moves(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    environments = {"assignment": "hard_em", "hard_em": {"max_rounds": 30, "content_dim": 3}}
+    result = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
+    first, second = result.rounds
+    for report in (first, second):
+        assert 1 <= len(report.moves) <= 30
+        assert report.converged == (report.moves[-1] <= 0.01)
+    assert first.moved_share == 1.0
+    assert second.moved_share < 0.4  # fresh random labels would move half of them
+    again = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
+    assert again.metrics == result.metrics
+    assert torch.equal(again.mask, result.mask)

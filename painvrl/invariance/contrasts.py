@@ -104,7 +104,9 @@ class Halves:
     user_weights: Tensor
 
 
-def weigh_halves(label: Tensor, half: Tensor, contrasts: Tensor, frozen: Frozen) -> Halves:
+def weigh_halves(
+    label: Tensor, half: Tensor, contrasts: Tensor, frozen: Frozen, member: Tensor | None = None
+) -> Halves:
     """Weigh every interaction so that sums over a half are contrasts of its environments' means.
 
     Args:
@@ -112,20 +114,21 @@ def weigh_halves(label: Tensor, half: Tensor, contrasts: Tensor, frozen: Frozen)
         half: ``[N]`` int64 of 0 and 1.
         contrasts: ``[B, E]``.
         frozen: whose pairs they are.
+        member: ``[N]`` 1 for the interactions that take part, 0 for the others; ``None`` for all.
     """
     count, n_environments = contrasts.shape
     group = 2 * label + half
-    ones = torch.ones_like(group, dtype=contrasts.dtype)
-    sizes = ones.new_zeros(2 * n_environments).scatter_add_(0, group, ones).clamp_min(1)
+    taking_part = torch.ones_like(group, dtype=contrasts.dtype) if member is None else member
+    sizes = contrasts.new_zeros(2 * n_environments).scatter_add_(0, group, taking_part).clamp_min(1)
     table = contrasts.repeat_interleave(2, dim=1) / sizes  # [B, 2 E]
     # A row a group: its weights, in the columns of its half.
     sides = table.T.view(n_environments, 2, 1, count) * torch.eye(2, device=table.device)[:, :, None]
     by_user = weighted_rows(
-        sides.reshape(2 * n_environments, 2 * count), group, ones, frozen.pairs.user_offsets
+        sides.reshape(2 * n_environments, 2 * count), group, taking_part, frozen.pairs.user_offsets
     )
     return Halves(
         half=half,
-        weights=table[:, group],
+        weights=table[:, group] if member is None else table[:, group] * member,
         user_weights=by_user.T / frozen.user_degree.clamp_min(1),
     )
 

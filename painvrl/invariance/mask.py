@@ -12,34 +12,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from painvrl.compilation import step_function
 from painvrl.errors import Diverged
-from painvrl.invariance.contrasts import (
-    ContrastKind,
-    ContrastPlan,
-    contrast_gradients,
-    draw_contrasts,
-    plan_contrasts,
-    weigh_halves,
-)
+from painvrl.invariance.contrasts import ContrastKind, ContrastPlan, draw_contrasts, plan_contrasts
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
-from painvrl.invariance.risks import Frozen, Scored, empirical_risk, score
+from painvrl.invariance.penalties import Estimate, Penalty, estimate_penalty, part_pairs
+from painvrl.invariance.risks import Frozen, empirical_risk, score
+from painvrl.invariance.upgrad import MISSING, is_installed
 from painvrl.rng import generator
 from painvrl.settings import Settings
 from painvrl.transfer import to_device
-
-Penalty = Literal["gradient_variance", "iga"]
 
 
 class MaskConfig(Settings):
     """How the mask is learned.
 
     ``sparsity``: share of gates that end closed. ``irm_weight``: ``lambda``, the wanted ratio of the
-    penalty's descent to the risk's. ``contrasts``: how the penalty sees the environments
+    penalty's descent to the risk's. ``balancer``: how the two gradients become one direction
+    (:mod:`painvrl.invariance.pareto`; ``upgrad`` needs the extra ``torchjd``). ``penalty``: see
+    :mod:`painvrl.invariance.penalties`. ``contrasts``: how penalties on gradients see the environments
     (:mod:`painvrl.invariance.contrasts`). ``source``: ``learned``; ``ones`` keeps every feature (all
     features); ``given`` takes the data set's own mask (planted data only); ``half`` fixes m = 1/2.
     """
@@ -55,6 +50,13 @@ class MaskConfig(Settings):
     learning_rate: float = Field(default=0.02, gt=0)
     sigma: float = Field(default=0.5, gt=0)
     final_sigma: float = Field(default=0.1, gt=0)
+
+    @field_validator("balancer")
+    @classmethod
+    def _balancer_is_installed(cls, balancer: Balancer) -> Balancer:
+        if balancer == "upgrad" and not is_installed():
+            raise ValueError(MISSING)
+        return balancer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,45 +89,19 @@ class MaskState:
     cosine: float
 
 
-def invariance_penalty(
-    gradients: Tensor, gates: Tensor, penalty: Penalty, scale: float
-) -> tuple[Tensor, Tensor]:
-    """The variance over environments of the gradients on ``W``, and its naive estimate.
-
-    A variance of noisy gradients is mostly noise. Each environment's interactions are cut into two
-    random halves; the product of the halves' deviations has the variance between environments as
-    its mean, whatever the noise: it is zero for random labels.
-
-    Args:
-        gradients: ``[2, F, C]``, the contrasts of each half (:mod:`painvrl.invariance.contrasts`).
-        gates: ``[F]``; ``gradient_variance`` weighs each feature's variance with its gate.
-        penalty: ``gradient_variance`` (HRM's form) or ``iga`` (without the gates).
-        scale: the contrasts' own.
-
-    Returns:
-        ``P``, which may be negative, and the mean square of the halves' deviations, a positive
-        scale to compare it with.
-    """
-    first, second = gradients
-    weight = gates if penalty == "gradient_variance" else torch.ones_like(gates)
-    unbiased = scale * ((first * second).sum(dim=1) * weight).sum()
-    naive = scale * ((first.square() + second.square()).sum(dim=1) * weight).sum() / 2
-    return unbiased, naive
-
-
 @dataclass(frozen=True, kw_only=True)
 class Draw:
     """The randomness of one step.
 
     Attributes:
         noise: ``[F]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
-        half: ``[N]`` of 0 and 1, which half of its environment each pair falls in.
-        contrasts: ``[B, E]``.
+        part: ``[N]`` in ``[0, 2 S)``, which part of its environment each pair falls in.
+        contrasts: ``[S, B, E]`` (:func:`painvrl.invariance.penalties.estimate_penalty`).
     """
 
     noise: Tensor
     sigma: Tensor
-    half: Tensor
+    part: Tensor
     contrasts: Tensor
 
 
@@ -174,9 +150,8 @@ def gate_step(
         objective, (mu, weight, bias), retain_graph=need_penalty
     )
     if need_penalty:
-        halves = weigh_halves(label, draw.half, draw.contrasts, frozen)
-        gradients = contrast_gradients(scored, frozen, halves, plan)
-        penalty, penalty_mu = _penalty_gradient(mu, scored, gradients, config.penalty, plan.scale)
+        estimate = estimate_penalty(config.penalty, scored, frozen, label, draw.part, draw.contrasts, plan)
+        penalty, penalty_mu = estimate.value, _log_gradient(estimate, mu)
     else:
         penalty, penalty_mu = torch.zeros_like(risk), torch.zeros_like(risk_mu)
     return GateStep(
@@ -190,14 +165,11 @@ def gate_step(
     )
 
 
-def _penalty_gradient(
-    mu: Tensor, scored: Scored, gradients: Tensor, kind: Penalty, scale: float
-) -> tuple[Tensor, Tensor]:
-    """``P`` and the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
-    penalty, naive = invariance_penalty(gradients, scored.gates, kind, scale)
-    (slope,) = torch.autograd.grad(penalty, mu)
-    size = torch.maximum(penalty, _PENALTY_FLOOR * naive).detach().clamp_min(1e-30)
-    return penalty, torch.where(penalty.detach() > 0, slope / size, 0.0)
+def _log_gradient(penalty: Estimate, mu: Tensor) -> Tensor:
+    """``[F]`` the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
+    (slope,) = torch.autograd.grad(penalty.value, mu)
+    size = torch.maximum(penalty.value, _PENALTY_FLOOR * penalty.naive).detach().clamp_min(1e-30)
+    return torch.where(penalty.value.detach() > 0, slope / size, 0.0)
 
 
 def learn_mask(
@@ -220,8 +192,9 @@ def learn_mask(
         frozen: the features and the pretrained parts.
         config: knobs.
         projection_l2: the backbone's.
-        seed: of the gates' noise, the halves and the contrasts.
-        compiled: whether steps go through ``torch.compile``.
+        seed: of the gates' noise, the parts and the contrasts.
+        compiled: whether steps go through ``torch.compile``; those of ``upgrad`` never do, they ask the
+            host for its weights.
 
     Raises:
         Diverged: a parameter is not finite at the end.
@@ -232,7 +205,8 @@ def learn_mask(
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
     plan = plan_contrasts(config.contrasts, n_environments, frozen.user_content)
-    step_gates = step_function(gate_step, compiled=compiled)
+    sides = part_pairs(config.penalty)
+    step_gates = step_function(gate_step, compiled=compiled and config.balancer != "upgrad")
     keep_density = step_function(with_density, compiled=compiled)
     log: list[Tensor] = []
     for step in range(config.steps):
@@ -241,11 +215,16 @@ def learn_mask(
         sigma = to_device(sigma.to(mu.dtype), device)
         noise = to_device(torch.randn(width, generator=draws), device)
         # A byte a pair travels; the draws are those of whole numbers of any width.
-        half = to_device(torch.randint(2, (n_pairs,), generator=draws, dtype=torch.uint8), device).long()
-        contrasts = to_device(draw_contrasts(plan, draws).to(weight.dtype), device)
+        part = torch.randint(2 * sides, (n_pairs,), generator=draws, dtype=torch.uint8)
+        contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)
         taken = step_gates(
             Gated(mu=mu, weight=weight, bias=bias),
-            Draw(noise=noise, sigma=sigma, half=half, contrasts=contrasts),
+            Draw(
+                noise=noise,
+                sigma=sigma,
+                part=to_device(part, device).long(),
+                contrasts=to_device(contrasts, device),
+            ),
             label,
             plan,
             frozen,

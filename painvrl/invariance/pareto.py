@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Balancer = Literal["mgda", "fixed", "erm"]
+from painvrl.invariance.upgrad import upgrad_weights
+
+Balancer = Literal["mgda", "fixed", "upgrad", "erm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,8 @@ class Balance:
 
     Attributes:
         direction: ``[F]``; descend along it. Zero at a Pareto-stationary point.
-        epsilon: weight of the empirical risk in the min-norm point, in [0, 1].
+        epsilon: weight of the empirical risk in the min-norm point, or its share of the weights of
+            ``fixed`` and ``upgrad``; in [0, 1].
         cosine: of the angle between the two gradients; below 0 they are in conflict.
     """
 
@@ -50,7 +53,9 @@ def balance(
     by ``eps + (1 - eps) / lambda``: a convex combination of ``g_E`` and ``g_I`` whose length does not
     depend on ``lambda``. At an interior point both inner products agree, so the penalty falls
     ``lambda`` times as fast as the risk. ``fixed`` is InvRL's weighted sum ``g_E + lambda g_I``
-    divided by ``1 + lambda``. ``erm`` follows the risk alone.
+    divided by ``1 + lambda``. ``upgrad`` adds up as ``fixed`` does, after each gradient was projected
+    off the other's conflict (:mod:`painvrl.invariance.upgrad`). ``erm`` follows the risk alone, and so
+    do ``mgda`` and ``upgrad`` where the penalty has no gradient.
 
     Args:
         risk_gradient: ``g_E``, ``[F]``, gradient of the risk divided by the risk.
@@ -66,10 +71,19 @@ def balance(
         share = torch.full_like(cosine, 1.0 / (1.0 + irm_weight))
         direction = share * risk_gradient + (1 - share) * penalty_gradient
         return Balance(direction=direction, epsilon=share, cosine=cosine)
+    no_penalty = penalty_gradient.square().sum() == 0  # a NaN is no zero, and must come through
+    if balancer == "upgrad":
+        weights = upgrad_weights(risk_gradient, penalty_gradient, irm_weight)
+        direction = weights[0] * risk_gradient + weights[1] * penalty_gradient
+        return Balance(
+            direction=torch.where(no_penalty, risk_gradient, direction),
+            epsilon=torch.where(no_penalty, 1.0, weights[0] / weights.sum()),
+            cosine=cosine,
+        )
     scaled = penalty_gradient / irm_weight
     epsilon = min_norm_weight(risk_gradient, scaled)
     # Without a penalty gradient the min-norm point is the origin; the risk alone has a say then.
-    epsilon = torch.where(penalty_gradient.square().sum() > 0, epsilon, 1.0)
+    epsilon = torch.where(no_penalty, 1.0, epsilon)
     direction = epsilon * risk_gradient + (1 - epsilon) * scaled
     return Balance(
         direction=direction / (epsilon + (1 - epsilon) / irm_weight), epsilon=epsilon, cosine=cosine

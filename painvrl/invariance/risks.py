@@ -39,6 +39,7 @@ class Frozen:
         user_degree: ``[U]``.
         features: ``[I, F]``.
         users: ``[U, D]``: ID part, then content part.
+        item_id: ``[I, d]``.
         user_content: ``[U, k]``.
         id_scores: ``[N]`` scores of the pairs' ID parts.
         id_reach: ``[F, d]`` ``f' q``.
@@ -52,6 +53,7 @@ class Frozen:
     user_degree: Tensor
     features: Tensor
     users: Tensor
+    item_id: Tensor
     user_content: Tensor
     id_scores: Tensor
     id_reach: Tensor
@@ -82,6 +84,7 @@ def freeze(
         user_degree=data.user_degree,
         features=features,
         users=users,
+        item_id=item_id,
         user_content=users[:, width:].contiguous(),
         id_scores=pair_scores(users[:, :width], item_id, data.warm_pairs),
         id_reach=features.T @ item_id,
@@ -124,3 +127,22 @@ def empirical_risk(scored: Scored, frozen: Frozen) -> Tensor:
     everything = frozen.id_energy + (content * (2 * frozen.id_pull + content @ frozen.content_gram)).sum()
     pairs = pointwise_gramian(scored.scores, frozen.all_pairs_weight).sum()
     return (pairs + frozen.all_pairs_weight * everything) / len(frozen.pairs)
+
+
+def interaction_risks(scored: Scored, frozen: Frozen) -> Tensor:
+    """``[N]`` ``l(u, i)`` of every interaction; the mean over a group is its risk."""
+    a0 = frozen.all_pairs_weight
+    return pointwise_gramian(scored.scores, a0) + a0 * _all_pairs_share(scored, frozen)
+
+
+def scale_slopes(scored: Scored, frozen: Frozen) -> Tensor:
+    """``[N]`` ``d l(u, i) / dw`` at ``w = 1`` for scores ``w s``; the mean over a group is ``dR/dw``."""
+    a0, s = frozen.all_pairs_weight, scored.scores
+    return -2 * (1 - s) * s - 2 * a0 * s.square() + 2 * a0 * _all_pairs_share(scored, frozen)
+
+
+def _all_pairs_share(scored: Scored, frozen: Frozen) -> Tensor:
+    """``[N]`` ``x_u' (Y'Y) x_u / n_u``: an interaction's share of its user's squared scores."""
+    items = torch.cat([frozen.item_id, scored.content], dim=1)
+    energy = ((frozen.users @ (items.T @ items)) * frozen.users).sum(dim=1)
+    return (energy / frozen.user_degree.clamp_min(1)).index_select(0, frozen.pairs.user)

@@ -242,7 +242,10 @@ def _round_metrics(report: RoundReport) -> dict[str, float]:
         "mask/epsilon": report.epsilon,
         "mask/cosine": report.cosine,
     }
-    if not math.isnan(report.log_likelihood):  # assignments that control an experiment have none
+    if report.moves:  # of hard EM alone
+        told["environments/em_rounds"] = float(len(report.moves))
+        told["environments/em_moved_share"] = report.moves[-1]
+    if not math.isnan(report.log_likelihood):  # only the mixture has one
         told["environments/log_likelihood"] = report.log_likelihood
     return told
 

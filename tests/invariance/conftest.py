@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.invariance.mask import Gated
 from painvrl.invariance.risks import Frozen, Scored, freeze, score
+from painvrl.invariance.shared_model import SharedModel
 from painvrl.model.pairs import canonical_order
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
@@ -170,3 +173,53 @@ def planted_world() -> PlantedWorld:
         ),
         label=truth.environment[truth.part == 0][canonical_order(train)],
     )
+
+
+class Small:
+    """Users with random interactions, a shared model, variant features; a cold item among them."""
+
+    def __init__(self, n_users: int = 9, n_items: int = 11, width: int = 4, share: float = 0.4) -> None:
+        draw = torch.Generator().manual_seed(5)
+        taken = torch.rand(n_users, n_items, generator=draw) < share
+        taken[:, 2], taken[0, 0] = False, True
+        user, item = taken.nonzero(as_tuple=True)
+        train = Interactions(user=user, item=item, n_users=n_users, n_items=n_items)
+        self.n_users, self.n_items = n_users, n_items
+        self.data: TrainingData = training_data(train, torch.device("cpu"))
+        self.shared = SharedModel(
+            users=torch.randn(n_users, 3, generator=draw),
+            items=torch.randn(n_items, 3, generator=draw),
+            log_degree=(1 + self.data.item_degree).log(),
+            warm=self.data.warm > 0,
+            temperature=torch.tensor(0.8),
+            popularity=torch.tensor(0.3),
+        )
+        self.variant = torch.randn(n_items, width, generator=draw)
+        self.pairs = list(zip(user.tolist(), item.tolist(), strict=True))
+
+    def slow_log_p(self, tilts: np.ndarray) -> np.ndarray:
+        """``[N, E]``: ``log p_e(i | u)`` of every pair by the definition, a softmax at a time."""
+        users, items = (t.double().numpy() for t in (self.shared.users, self.shared.items))
+        variant = self.variant.double().numpy()
+        degree = self.data.item_degree.double().numpy()
+        warm = [item for item in range(self.n_items) if degree[item] > 0]
+        out = np.zeros((len(self.pairs), len(tilts)))
+        for place, (user, item) in enumerate(self.pairs):
+            for e, tilt in enumerate(tilts):
+                logit = {
+                    j: 0.8 * users[user] @ items[j] + 0.3 * math.log1p(degree[j]) + tilt @ variant[j]
+                    for j in warm
+                }
+                out[place, e] = logit[item] - math.log(sum(math.exp(value) for value in logit.values()))
+        return out
+
+
+@pytest.fixture(scope="session")
+def small() -> Small:
+    return Small()
+
+
+@pytest.fixture(scope="session")
+def make_small() -> type[Small]:
+    """For worlds of other sizes."""
+    return Small

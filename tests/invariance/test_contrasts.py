@@ -15,7 +15,7 @@ from painvrl.invariance.contrasts import (
     plan_contrasts,
     weigh_halves,
 )
-from painvrl.invariance.mask import invariance_penalty
+from painvrl.invariance.penalties import gradient_variance
 
 if TYPE_CHECKING:
     from conftest import World
@@ -121,7 +121,7 @@ def test_all_contrasts_give_the_exact_penalty(world: World, count: int) -> None:
     plan = plan_contrasts("all", count, world.frozen.user_content)
     rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, count, seed=4)
     gradients = fast(world, plan, rows, label, half, some_gates())
-    found, _ = invariance_penalty(gradients, some_gates(), "gradient_variance", plan.scale)
+    found = gradient_variance(gradients, some_gates(), "gradient_variance", plan.scale).value
     wanted = exact_penalty(slow_gradients(world, count, label, half, some_gates()), some_gates())
     assert float(found) == pytest.approx(wanted, rel=1e-6)
 
@@ -145,12 +145,12 @@ def test_the_sketched_penalty_is_the_exact_one_in_the_mean(world: World, count: 
     values = torch.tensor(
         [
             float(
-                invariance_penalty(
+                gradient_variance(
                     slow_contrasts(plan, draw_contrasts(plan, draws), gradients),
                     some_gates(),
                     "gradient_variance",
                     plan.scale,
-                )[0]
+                ).value
             )
             for _ in range(4000)
         ]
@@ -165,9 +165,9 @@ def test_renaming_environments_changes_no_penalty(world: World) -> None:
     plan, order = plan_contrasts("all", 4, world.frozen.user_content), torch.tensor([2, 0, 3, 1])
     rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, 4, seed=7)
     found = [
-        invariance_penalty(
+        gradient_variance(
             fast(world, plan, rows, names, half, some_gates()), some_gates(), "iga", plan.scale
-        )
+        ).value
         for names in (label, order[label])
     ]
     torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
@@ -200,3 +200,18 @@ def test_a_sketch_takes_as_many_operations_for_many_environments_as_for_a_few(wo
             gradients = fast(world, plan, rows, label, half, some_gates())
         seen.append((mode.operations, gradients.shape))
     assert seen[0] == seen[1]
+
+
+def test_interactions_that_are_no_members_are_as_if_they_were_not_there(world: World) -> None:
+    # The weights of the members are those of a half whose other interactions belong to nobody.
+    plan = plan_contrasts("all", 2, world.frozen.user_content)
+    rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, 2, seed=8)
+    member = torch.rand(world.n_pairs, generator=gen(9)) < 0.6
+    halves = weigh_halves(label, half, rows, world.frozen, member.double())
+    found = contrast_gradients(world.scored(some_gates()), world.frozen, halves, plan)
+    weight = world.weight.clone().requires_grad_()
+    groups = torch.where(member, 2 * label + half, 4).tolist()
+    risks = world.slow_risks(groups, 5, some_gates(), weight, world.bias)[:4]
+    slow = torch.stack([torch.autograd.grad(risk, weight, retain_graph=True)[0] for risk in risks])
+    wanted = slow_contrasts(plan, rows, slow.view(2, 2, 5, 3))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-8)

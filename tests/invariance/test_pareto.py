@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import ast
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
+from painvrl.errors import UserError
+from painvrl.invariance import upgrad
+from painvrl.invariance.mask import MaskConfig
 from painvrl.invariance.pareto import Balance, balance, min_norm_weight
 
 laws = settings(deadline=None, derandomize=True, max_examples=60)
@@ -217,3 +225,90 @@ def test_the_length_does_not_depend_on_the_weight_where_one_gradient_rules() -> 
     risk, penalty = AGREEING
     lengths = [float(mgda(risk, penalty, weight).direction.norm()) for weight in (1e3, 1e6, 1e9)]
     assert all(math.isclose(length, float(penalty.norm()), rel_tol=1e-9) for length in lengths)
+
+
+class TestUpgrad:
+    """The balancer from TorchJD against its closed form for two gradients."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_the_extra(self) -> None:
+        pytest.importorskip("torchjd")
+
+    @staticmethod
+    def closed_form(risk: Tensor, penalty: Tensor, weight: float) -> Tensor:
+        """Each gradient without its part along the other one where they are in conflict."""
+        conflict = min(0.0, float(risk @ penalty))
+        of_risk = risk - conflict / float(penalty @ penalty) * penalty
+        of_penalty = penalty - conflict / float(risk @ risk) * risk
+        return (of_risk + weight * of_penalty) / (1 + weight)
+
+    @laws
+    @given(seed=seeds, weight=weights, scale=st.floats(1e-4, 1e4))
+    def test_it_projects_each_gradient_off_the_others_conflict(
+        self, seed: int, weight: float, scale: float
+    ) -> None:
+        risk, penalty = gradients(seed)
+        penalty = scale * penalty
+        step = balance(risk, penalty, weight, "upgrad")
+        wanted = self.closed_form(risk, penalty, weight)
+        size = float(risk.norm() + weight * penalty.norm()) / (1 + weight)
+        torch.testing.assert_close(step.direction, wanted, rtol=0, atol=1e-5 * size)
+        assert 0 <= float(step.epsilon) <= 1
+
+    @laws
+    @given(seed=seeds, weight=weights)
+    def test_the_direction_climbs_neither_risk(self, seed: int, weight: float) -> None:
+        risk, penalty = gradients(seed)
+        direction = balance(risk, penalty, weight, "upgrad").direction
+        slack = 1e-6 * float(direction.norm())
+        assert float(direction @ risk) >= -slack * float(risk.norm())
+        assert float(direction @ penalty) >= -slack * float(penalty.norm())
+
+    def test_without_conflict_it_is_the_fixed_sum(self) -> None:
+        for weight in (0.1, 1.0, 30.0):
+            steps = [balance(*AGREEING, weight, balancer) for balancer in ("upgrad", "fixed")]
+            torch.testing.assert_close(steps[0].direction, steps[1].direction, rtol=0, atol=1e-6)
+            assert float(steps[0].epsilon) == pytest.approx(float(steps[1].epsilon), abs=1e-6)
+
+    @pytest.mark.parametrize("weight", [1e-9, 1e9])
+    def test_its_limits_are_those_of_mgda(self, weight: float) -> None:
+        for pair in (AGREEING, IN_CONFLICT):
+            ours, theirs = (balance(*pair, weight, balancer).direction for balancer in ("upgrad", "mgda"))
+            torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm(), rtol=0, atol=1e-5)
+
+    def test_a_penalty_without_a_gradient_leaves_the_risk(self) -> None:
+        risk = torch.tensor([1.0, -2.0, 3.0])
+        step = balance(risk, torch.zeros(3), 5.0, "upgrad")
+        assert torch.equal(step.direction, risk)
+        assert float(step.epsilon) == 1.0
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_gradient_that_is_not_finite_gives_a_direction_that_is_not(self, value: float) -> None:
+        broken, sound = torch.tensor([1.0, value]), torch.tensor([1.0, 2.0])
+        for pair in ((broken, sound), (sound, broken), (broken, broken)):
+            assert bool(balance(*pair, 5.0, "upgrad").direction.isnan().any())
+
+
+@pytest.mark.parametrize("missing", ["torchjd", "quadprog", "qpsolvers"])
+def test_upgrad_without_its_packages_is_refused_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == missing else find_spec(name, *rest)
+    )
+    with pytest.raises(ValidationError, match=r"balancer\n.*extra torchjd: pip install"):
+        MaskConfig(balancer="upgrad")
+    assert MaskConfig(balancer="mgda").balancer == "mgda"
+
+
+def test_upgrad_whose_import_fails_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    with pytest.raises(UserError, match=r"mask\.balancer: 'upgrad' needs the extra torchjd"):
+        balance(*AGREEING, 1.0, "upgrad")
+
+
+def test_torchjd_is_imported_only_where_it_is_used() -> None:
+    tree = ast.parse(Path(upgrad.__file__).read_text(encoding="utf-8"))
+    on_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not any("torchjd" in ast.unparse(node) for node in on_import)

@@ -103,6 +103,17 @@ def test_a_control_assignment_has_no_likelihood_to_report(
     assert all(math.isfinite(value) for value in random.values())
 
 
+def test_hard_em_reports_its_rounds(objective: TrainingObjective, tiny_config: TrainConfig) -> None:
+    settings = {"environments.assignment": "hard_em", "environments.hard_em.max_rounds": 1}
+    outcome = outcome_of(objective, apply(tiny_config, settings))
+    assert isinstance(outcome, Completed)
+    (told,) = outcome.rounds
+    assert told["environments/em_rounds"] == 1.0
+    assert told["environments/em_moved_share"] > 0.01
+    assert told["environments/converged"] == 0.0
+    assert "environments/log_likelihood" not in told
+
+
 def test_curves_hold_loss_and_metrics_by_epoch(
     objective: TrainingObjective, tiny_config: TrainConfig
 ) -> None:

@@ -1,0 +1,185 @@
+"""Environments by a mixture of tilts of one shared model (our extension, and the default).
+
+InvRL's hard EM (:mod:`painvrl.invariance.hard_em`) maximises the classification likelihood, which
+always gains by cutting along the widest direction of the features, invariant ones too; a mixture
+likelihood does not. One shared, calibrated model is tilted by each environment,
+
+    p_e(i | u) = softmax_i( tau s(u, i) + beta log(1 + d_i) + w_e . v_i ),   v = (1 - m) f,
+
+and ``-mean log sum_e p_e(i | u) / E`` is minimised in the tilts ``w_e``. The shares are equal: with
+learned ones, one environment swallows the rest wherever the features say little. The shared part
+is frozen, so the normaliser ``Z_e(u) = sum_i A_ui exp(w_e . v_i)`` is one matrix product for
+all environments and restarts together, and ``sum_e exp(w_e . v_i) / Z_e(u)`` is the dot product of two
+vectors of width ``E``: no tensor of the fit has a row a pair and a column an environment. The tilts
+carry no item ID embeddings, or they would cluster by popularity.
+
+Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``R``
+restarts, ``S`` users that the fit sees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from painvrl.compilation import step_function
+from painvrl.data.interactions import Interactions
+from painvrl.errors import Diverged
+from painvrl.invariance.shared_model import SharedModel
+from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
+from painvrl.model.training_data import TrainingData
+from painvrl.settings import Settings
+
+
+class MixtureSettings(Settings):
+    """How the mixture is fitted.
+
+    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of ``|w|^2``. ``fit_cells``:
+    at most so many (user, item) cells enter the normalisers of a fit; beyond it a random subset of the
+    users is fitted, so that memory stays bounded.
+    """
+
+    restarts: int = Field(default=3, ge=1, le=20)
+    steps: int = Field(default=60, ge=1)
+    learning_rate: float = Field(default=0.2, gt=0)
+    ridge: float = Field(default=1e-4, ge=0)
+    fit_cells: int = Field(default=1_500_000, ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """A fitted mixture.
+
+    Attributes:
+        tilts: ``[E, F]``.
+        log_likelihood: what the mixture gains over the shared model, as the mean log-likelihood of
+            a fitted interaction.
+    """
+
+    tilts: Tensor
+    log_likelihood: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSample:
+    """What a fit sees: ``weights`` ``[S, I]`` are the shared model's probabilities of the fitted
+    users, ``pairs`` their interactions, whose users are rows of ``weights``.
+    """
+
+    weights: Tensor
+    pairs: Pairs
+
+
+def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float) -> Tensor:
+    """``[R]``: each restart's negative mean log-likelihood, relative to the shared model, plus its ridge.
+
+    Args:
+        tilts: ``[R, E, F]``.
+        variant: ``[I, F]``.
+        sample: the users and pairs of the fit.
+        ridge: weight of ``|w|^2``.
+    """
+    restarts, n_environments, width = tilts.shape
+    tilt = variant @ tilts.reshape(-1, width).T
+    tilt = (tilt - tilt.amax(dim=0)).unflatten(1, (restarts, n_environments))  # [I, R, E], at most 0
+    log_z = (sample.weights @ tilt.exp().flatten(1)).clamp_min(1e-30).log().view(-1, *tilt.shape[1:])
+    # Each user's least normaliser and each item's greatest tilt are taken out of the sum, so that no factor
+    # is above 1 and an item that every environment dislikes does not vanish; both are put back as
+    # constants, since the sum does not depend on them.
+    least, greatest = log_z.detach().amin(dim=2), tilt.detach().amax(dim=2)  # [S, R], [I, R]
+    shares = (least[:, :, None] - log_z).exp().unbind(1)
+    numerators = (tilt - greatest[:, :, None]).exp().unbind(1)
+    mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
+    log_mixture = torch.stack(mixtures).clamp_min(1e-30).log()
+    log_mixture = log_mixture + greatest.index_select(0, sample.pairs.item).T
+    log_mixture = log_mixture - least.index_select(0, sample.pairs.user).T
+    log_likelihood: Tensor = log_mixture.mean(dim=1) - math.log(n_environments)
+    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - log_likelihood
+    return loss
+
+
+def fit_mixture(
+    variant: Tensor,
+    shared: SharedModel,
+    data: TrainingData,
+    count: int,
+    settings: MixtureSettings,
+    generator: torch.Generator,
+    *,
+    start: Tensor | None = None,
+    compiled: bool = False,
+) -> Mixture:
+    """Fit all restarts at once and keep the likeliest.
+
+    Args:
+        variant: ``[I, F]``.
+        shared: the calibrated model that all environments share.
+        data: the training part.
+        count: ``E``.
+        settings: see there.
+        generator: a CPU generator.
+        start: ``[E, F]`` tilts of the round before, instead of random restarts.
+        compiled: whether steps go through ``torch.compile``.
+
+    Raises:
+        Diverged: the likelihood is not finite.
+    """
+    sample = fit_sample(shared, data, settings, generator)
+    if start is None:
+        start = 0.1 * torch.randn(settings.restarts, count, variant.shape[1], generator=generator)
+    else:
+        start = start[None].clone()
+    tilts = start.to(variant.device).requires_grad_()
+    optimizer = torch.optim.Adam([tilts], lr=settings.learning_rate)
+    step_loss = step_function(mixture_loss, compiled=compiled)
+    for _ in range(settings.steps):
+        optimizer.zero_grad(set_to_none=True)
+        step_loss(tilts, variant, sample, settings.ridge).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        losses = mixture_loss(tilts, variant, sample, 0.0)
+        best = int(losses.argmin())
+    if not bool(torch.isfinite(losses).all()):
+        raise Diverged("the mixture's likelihood is not finite; lower environments.learning_rate")
+    return Mixture(tilts=tilts.detach()[best], log_likelihood=-float(losses[best]))
+
+
+def fit_sample(
+    shared: SharedModel, data: TrainingData, settings: MixtureSettings, generator: torch.Generator
+) -> FitSample:
+    """All users where their cells fit the budget, else a random subset of them."""
+    n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
+    budget = max(1, settings.fit_cells // n_items)
+    pairs = data.pairs
+    if budget >= n_users:
+        users = torch.arange(n_users, device=data.warm.device)
+        return FitSample(weights=shared.probabilities(users), pairs=pairs)
+    users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
+    row = torch.full((n_users,), -1, device=data.warm.device)
+    row[users] = torch.arange(budget, device=data.warm.device)
+    inside = row[pairs.user] >= 0
+    fitted = Interactions(
+        user=row[pairs.user[inside]], item=pairs.item[inside], n_users=budget, n_items=n_items
+    )
+    return FitSample(weights=shared.probabilities(users), pairs=sort_pairs(fitted))
+
+
+@torch.no_grad()
+def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
+    """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
+
+    The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
+    """
+    tilt = variant @ tilts.T
+    tilt = tilt - tilt.amax(dim=0)
+    lifted = tilt.exp()
+    users = torch.arange(data.user_degree.shape[0], device=variant.device)
+    normaliser = torch.cat(
+        [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(1024)]
+    )
+    pairs = data.pairs
+    return tilt[pairs.item] - normaliser[pairs.user]
