@@ -21,7 +21,7 @@ from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import calibrate
-from painvrl.model.fusion import weighted_branch
+from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
@@ -110,7 +110,13 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     return model
 
 
-def _initial(stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tensor] | None) -> Backbone:
+def _initial(
+    stages: Stages,
+    name: str,
+    gates: Tensor,
+    base: tuple[Tensor, Tensor] | None,
+    mixing: MixingKind = "sum",
+) -> Backbone:
     """A backbone as its training begins."""
     config, prepared = stages.config, stages.prepared
     backbone = config.backbone
@@ -124,6 +130,7 @@ def _initial(stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tenso
         gates=gates,
         base=base,
         base_id_dim=config.backbone.id_dim if base is not None else 0,
+        mixing=mixing,
     )
 
 
@@ -132,13 +139,15 @@ def train_backbone(
     name: str,
     gates: Tensor,
     base: tuple[Tensor, Tensor] | None = None,
+    mixing: MixingKind = "sum",
 ) -> Backbone:
     """Train a backbone from scratch on gated features, on top of ``base``.
 
-    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side.
+    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side, whose projections
+    ``mixing`` makes one.
     """
     config, prepared = stages.config, stages.prepared
-    model = _initial(stages, name, gates, base)
+    model = _initial(stages, name, gates, base, mixing)
 
     def curves(users: Tensor, items: Tensor) -> dict[str, float]:
         return evaluate(prepared.valid_plan, users, items)
@@ -266,8 +275,9 @@ def _true_labels(stages: Stages) -> Tensor:
 def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width."""
     fusion = stages.config.fusion
-    if fusion.kind == "sum":
-        model = train_backbone(stages, "sum", torch.cat([mask, 1 - mask]))
+    if fusion.kind in {"sum", "scalar", "item"}:
+        both = torch.cat([mask, 1 - mask])
+        model = train_backbone(stages, fusion.kind, both, mixing=fusion.kind)
         users, items = model.user_vectors().detach(), model.item_vectors().detach()
         return users, items, users.shape[1]
     invariant = train_backbone(stages, "invariant", mask)

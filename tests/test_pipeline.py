@@ -138,7 +138,7 @@ class Poison:
         raise AssertionError(f"a run asked the sealed test parts for {name}")
 
 
-@pytest.mark.parametrize("kind", ["branch", "sum"])
+@pytest.mark.parametrize("kind", ["branch", "sum", "scalar", "item"])
 def test_test_parts_stay_sealed_during_a_run(
     tiny_settings: dict[str, Any],
     tiny_prepared: Prepared,
@@ -272,10 +272,11 @@ def test_an_open_feature_reaches_the_invariant_model_alone(
     torch.testing.assert_close(fitted, centred, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["sum", "scalar"])
 def test_a_sum_sees_all_features_whatever_the_mask(
-    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, kind: str
 ) -> None:
-    result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": "sum"}), tiny_prepared)
+    result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": kind}), tiny_prepared)
     content = result.item_vectors[:, 4:]
     for columns, explains in ((slice(0, 4), False), (slice(4, 10), False), (slice(0, 10), True)):
         features = tiny_prepared.features.matrix[:, columns]
@@ -283,6 +284,24 @@ def test_a_sum_sees_all_features_whatever_the_mask(
         centred = content - content.mean(0)
         left = centred - features @ torch.linalg.lstsq(features, centred).solution
         assert (float(left.abs().max()) < 1e-4) == explains
+
+
+@pytest.mark.parametrize("loss", ["gramian", "sampled"])
+@pytest.mark.parametrize("kind", ["scalar", "item"])
+def test_a_learned_fusion_is_one_training_on_both_parts(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, kind: str, loss: str
+) -> None:
+    backbone = {"id_dim": 4, "content_dim": 4, "loss": {"kind": loss}}
+    config = changed(tiny_settings, mask={"source": "given"}, fusion={"kind": kind}, backbone=backbone)
+    diary = Diary()
+    result = run(config, tiny_prepared, observer=diary)
+    assert diary.stages == [kind, "evaluate"]
+    assert set(result.epochs) == {kind}
+    assert result.base_width == result.user_vectors.shape[1] == 8
+    again = run(config, tiny_prepared, epochs=result.epochs)
+    assert torch.equal(again.item_vectors, result.item_vectors)
+    summed = run(changed(config.model_dump(), fusion={"kind": "sum"}), tiny_prepared)
+    assert not torch.equal(summed.item_vectors, result.item_vectors)
 
 
 def test_the_truth_of_other_data_is_not_known(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:

@@ -11,7 +11,7 @@ of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -244,15 +244,34 @@ def top_hits(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> t
     return tuple(torch.cat([nobody, *found]) for found in hits)
 
 
-def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
-    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``.
+@dataclass(frozen=True, kw_only=True)
+class UserValues:
+    """What each user of a part has got: ``users`` ``[U]`` ascending, and ``{metric: [U, K]}`` float64."""
+
+    users: Tensor
+    values: Mapping[str, Tensor]
+
+
+def evaluate_users(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, UserValues]:
+    """Every metric at every cut-off of every user, by the name of the part; on the CPU.
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
-    values: dict[str, float] = {}
-    for part, found in zip(plan.parts, top_hits(plan, user_vectors, item_vectors), strict=True):
-        hits = found.cpu()[part.rows]
-        for metric, each in metrics.per_user_metrics(hits, part.positives, plan.ks).items():
-            for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True):
-                values[metrics.name(part.name, metric, k)] = value
-    return values
+    found = top_hits(plan, user_vectors, item_vectors)
+    return {
+        part.name: UserValues(
+            users=part.users,
+            values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
+        )
+        for part, hits in zip(plan.parts, found, strict=True)
+    }
+
+
+def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
+    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``."""
+    return {
+        metrics.name(part, metric, k): value
+        for part, judged in evaluate_users(plan, user_vectors, item_vectors).items()
+        for metric, each in judged.values.items()
+        for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True)
+    }
