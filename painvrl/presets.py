@@ -20,7 +20,12 @@ PRESETS: Mapping[PresetName, Changes] = {
     # The mask follows the risk alone.
     "erm": {"mask.source": "learned", "mask.balancer": "erm", "fusion.kind": "branch"},
     # R_ERM + lambda P. P is least where every gate is closed, so `mask.sparsity` must hold the density.
-    "irm": {"mask.source": "learned", "mask.balancer": "fixed", "fusion.kind": "branch"},
+    "irm": {
+        "environments.assignment": "soft_mixture",
+        "mask.source": "learned",
+        "mask.balancer": "fixed",
+        "fusion.kind": "branch",
+    },
     # The same fixed balance, and only the invariant part is kept.
     "invrl": {
         "environments.assignment": "soft_mixture",

@@ -153,6 +153,16 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(
     assert sum(run.data.tags.get("kind") == "ablation" for run in mlflow_runs(workspace)) == 1
 
 
+def test_runs_that_mlflow_lost_are_written_anew_once(
+    cli: Call, workspace: Path, spec: Path, empty_mlflow: Path
+) -> None:
+    shutil.copy(empty_mlflow, workspace)
+    for _ in range(2):
+        assert cli("study", "run", spec, "--workspace", workspace).code == 0
+        kinds = [run.data.tags.get("kind") for run in mlflow_runs(workspace)]
+        assert (kinds.count("ablation"), kinds.count("trial")) == (1, 6)
+
+
 def test_quiet_prints_the_result_only(cli: Call, workspace: Path, spec: Path) -> None:
     answer = cli("study", "run", spec, "--workspace", workspace, "--quiet")
     assert answer.out.startswith("recall@20 of the valid parts")
