@@ -184,7 +184,7 @@ NEIGHBOURED = SampledLoss(negatives=2, batch_size=4)
 
 
 def neighboured(toy: Toy, **knobs: object) -> Backbone:
-    return build(toy, loss=NEIGHBOURED, item_item_neighbours=2, **knobs)
+    return build(toy, **{"loss": NEIGHBOURED, "item_item_neighbours": 2, **knobs})
 
 
 def batch_of(model: Backbone, pairs: list[tuple[int, int]], kept: Tensor | None = None) -> Batch:
@@ -193,11 +193,15 @@ def batch_of(model: Backbone, pairs: list[tuple[int, int]], kept: Tensor | None 
     return make_batch(user, item, torch.tensor([0, 3]), kept, torch.device("cpu"), near)
 
 
+@pytest.mark.parametrize("count", [2, 4])  # with four, items are filled up with themselves at no weight
 @pytest.mark.parametrize("dropped", [False, True])
-def test_the_item_item_term_is_the_loop_over_pairs_and_neighbours(toy: Toy, dropped: bool) -> None:
-    pairs = [(0, 1), (3, 5), (0, 4), (1, 1)]
+def test_the_item_item_term_is_the_loop_over_pairs_and_neighbours(
+    toy: Toy, dropped: bool, count: int
+) -> None:
+    pairs = [(0, 1), (3, 5), (0, 0), (1, 1)]
     kept = torch.zeros(toy.n_items) if dropped else None  # the term is about the ID parts, seen or not
-    plain, model = neighboured(toy), neighboured(toy, item_item_weight=0.6)
+    plain = neighboured(toy)
+    model = neighboured(toy, item_item_weight=0.6, item_item_neighbours=count)
     near, p, expected = model.item_neighbours(), arrays(model), 0.0
     assert near is not None
     for user, item in pairs:
