@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -21,6 +22,7 @@ from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.model.ultragcn import BackboneConfig
+from painvrl.presets import PresetName, expanded
 from painvrl.settings import Settings
 from painvrl.training import TrainingConfig
 
@@ -29,9 +31,11 @@ class TrainConfig(Settings):
     """Everything that decides what one run computes (and nothing about where it runs).
 
     ``rounds``: how often environments and mask are learned in turn; each round sees the variant
-    part that the last mask left. ``seed``: split and initialisation together.
+    part that the last mask left. ``seed``: split and initialisation together. ``preset``: only in what is
+    read, where the knobs of :mod:`painvrl.presets` take its place; a configuration has none.
     """
 
+    preset: PresetName | None = Field(default=None, exclude=True)
     data: DataConfig
     split: SplitConfig = PopularitySplit()
     features: FeatureConfig = FeatureConfig()
@@ -43,6 +47,11 @@ class TrainConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     rounds: int = Field(default=2, ge=1, le=20)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_preset(cls, settings: object) -> object:
+        return expanded(settings) if isinstance(settings, Mapping) else settings
 
     @model_validator(mode="after")
     def _watches_what_is_scored(self) -> Self:

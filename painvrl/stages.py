@@ -22,7 +22,7 @@ from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import calibrate
 from painvrl.model.folding import fold_in
-from painvrl.model.fusion import weighted_branch
+from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone, BackboneConfig
@@ -145,7 +145,13 @@ def _pretrain_for(stages: Stages, gates: Tensor, store: PretrainedStore, key: st
     return model
 
 
-def _initial(stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tensor] | None) -> Backbone:
+def _initial(
+    stages: Stages,
+    name: str,
+    gates: Tensor,
+    base: tuple[Tensor, Tensor] | None,
+    mixing: MixingKind = "sum",
+) -> Backbone:
     """A backbone as its training begins."""
     config, prepared = stages.config, stages.prepared
     backbone = config.backbone
@@ -159,6 +165,7 @@ def _initial(stages: Stages, name: str, gates: Tensor, base: tuple[Tensor, Tenso
         gates=gates,
         base=base,
         base_id_dim=config.backbone.id_dim if base is not None else 0,
+        mixing=mixing,
     )
 
 
@@ -167,13 +174,15 @@ def train_backbone(
     name: str,
     gates: Tensor,
     base: tuple[Tensor, Tensor] | None = None,
+    mixing: MixingKind = "sum",
 ) -> Backbone:
     """Train a backbone from scratch on gated features, on top of ``base``.
 
-    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side.
+    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side, whose projections
+    ``mixing`` makes one.
     """
     config, prepared = stages.config, stages.prepared
-    model = _initial(stages, name, gates, base)
+    model = _initial(stages, name, gates, base, mixing)
 
     def curves(users: Tensor, items: Tensor) -> dict[str, float]:
         base_width = users.shape[1] if base is None else base[0].shape[1]
@@ -305,8 +314,9 @@ def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     Users are folded in last, and before the branch is weighed: neither branch is trained on them.
     """
     fusion = stages.config.fusion
-    if fusion.kind == "sum":
-        model = train_backbone(stages, "sum", torch.cat([mask, 1 - mask]))
+    if fusion.kind in {"sum", "scalar", "item"}:
+        both = torch.cat([mask, 1 - mask])
+        model = train_backbone(stages, fusion.kind, both, mixing=fusion.kind)
         users, items = model.user_vectors().detach(), model.item_vectors().detach()
         return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
     invariant = train_backbone(stages, "invariant", mask)

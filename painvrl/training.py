@@ -19,7 +19,7 @@ from torch import Tensor
 from painvrl.compilation import step_function
 from painvrl.data.parts import is_scored_name
 from painvrl.errors import Diverged
-from painvrl.model.batches import epoch_of_batches
+from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.lazy_adam import LazyAdam
 from painvrl.model.losses import SampledLoss
 from painvrl.model.ultragcn import Backbone, Rows
@@ -139,12 +139,24 @@ def _adam(groups: list[dict[str, object]], config: TrainingConfig, device: torch
     return torch.optim.Adam(groups, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
 
 
+def _batches(model: Backbone, loss: SampledLoss, generator: torch.Generator) -> Iterator[Batch]:
+    return epoch_of_batches(
+        model.data,
+        loss,
+        model.config.id_dropout,
+        generator,
+        model.weight.device,
+        neighbours=model.item_neighbours(),
+    )
+
+
 def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Epoch:
     """Every parameter moves in every step."""
-    tables = [model.user_id, model.user_content, model.item_id]
-    projection = [model.weight, model.bias]
     optimizer = _adam(
-        [{"params": tables, "weight_decay": config.weight_decay}, {"params": projection}],
+        [
+            {"params": model.tables(), "weight_decay": config.weight_decay},
+            {"params": model.content_parameters()},
+        ],
         config,
         model.weight.device,
     )
@@ -158,8 +170,7 @@ def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Gener
         if not isinstance(loss, SampledLoss):
             yield full_loss(model.kept_items(generator))
             return
-        device = model.weight.device
-        for batch in epoch_of_batches(model.data, loss, model.config.id_dropout, generator, device):
+        for batch in _batches(model, loss, generator):
             yield batch_loss(batch)
 
     def epoch() -> Iterator[Tensor]:
@@ -177,22 +188,22 @@ def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Genera
     loss_config, device = model.config.loss, model.weight.device
     assert isinstance(loss_config, SampledLoss)
     assert config.weight_decay == 0, "a row that is not touched cannot decay"
-    projection = _adam([{"params": [model.weight, model.bias]}], config, device)
-    tables = LazyAdam([model.user_id, model.user_content, model.item_id], config.learning_rate)
+    content = _adam([{"params": model.content_parameters()}], config, device)
+    tables = LazyAdam(model.tables(), config.learning_rate)
     batch_loss = step_function(model.batch_loss, compiled=config.compile)
 
     def epoch() -> Iterator[Tensor]:
-        for batch in epoch_of_batches(model.data, loss_config, model.config.id_dropout, generator, device):
+        for batch in _batches(model, loss_config, generator):
             with torch.no_grad():
                 touched = model.rows(batch)
             user_id, user_content, item_id = (
                 rows.detach().requires_grad_()
                 for rows in (touched.user_id, touched.user_content, touched.item_id)
             )
-            projection.zero_grad(set_to_none=True)
+            content.zero_grad(set_to_none=True)
             loss = batch_loss(batch, Rows(user_id=user_id, user_content=user_content, item_id=item_id))
             loss.backward()
-            projection.step()
+            content.step()
             index = (batch.users, batch.users, batch.items)
             tables.step(
                 (places, rows.detach(), torch.zeros_like(rows) if rows.grad is None else rows.grad)

@@ -47,6 +47,11 @@ class Workspace:
         return self.root / "mlartifacts"
 
     @property
+    def ablations(self) -> Path:
+        """Results of ablations, a folder each."""
+        return self.root / "ablations"
+
+    @property
     def optuna_db(self) -> Path:
         """The studies."""
         return self.root / "optuna.db"

@@ -24,6 +24,7 @@ from painvrl.invariance.risks import Frozen, freeze
 from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model.batches import Batch, epoch_of_batches
+from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
@@ -117,6 +118,29 @@ def test_a_sampled_step_is_one_graph(data: TrainingData, per: str, base: bool) -
     model = backbone(data, loss, base=base)
     compiled = one_graph(model.batch_loss)
     for batch in list(epoch_of_batches(data, loss, 0.5, gen(), CPU))[:3]:  # of different sizes
+        expected = loss_and_gradients(model, model.batch_loss, batch, leaves(model, batch))
+        found = loss_and_gradients(model, compiled, batch, leaves(model, batch))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixing", ["scalar", "item"])
+def test_a_step_of_a_learned_fusion_is_one_graph(data: TrainingData, mixing: MixingKind) -> None:
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH)
+    model = Backbone(
+        normal(ITEMS, FEATURES), data, config, gen(), gates=torch.rand(2 * FEATURES), mixing=mixing
+    )
+    expected = loss_and_gradients(model, model.full_loss, None)
+    found = loss_and_gradients(model, one_graph(model.full_loss), None)
+    assert len(found) == 7
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_with_the_item_item_term_is_one_graph(data: TrainingData) -> None:
+    loss = SampledLoss(negatives=4, batch_size=8)
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, loss=loss, item_item_weight=0.5)
+    model = Backbone(normal(ITEMS, FEATURES), data, config, gen())
+    near, compiled = model.item_neighbours(), one_graph(model.batch_loss)
+    for batch in list(epoch_of_batches(data, loss, 0.0, gen(), CPU, neighbours=near))[:2]:
         expected = loss_and_gradients(model, model.batch_loss, batch, leaves(model, batch))
         found = loss_and_gradients(model, compiled, batch, leaves(model, batch))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

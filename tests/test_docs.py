@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from painvrl.cli import app
 from painvrl.config import TrainConfig
 from painvrl.data.sources import DataConfig
+from painvrl.study.ablation.spec import AblationSpec, check_ablation
 from painvrl.study.spec import StudySpec, check_spec
 from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 
@@ -106,6 +107,11 @@ def test_the_commands_of_the_documents_work_in_their_order(
     shutil.copy(empty_mlflow, tmp_path / "workspace")
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "movielens.yaml").write_text(dump_yaml(validated(StudySpec, spec)))
+    ablation = {
+        "ablation": {"name": "movielens-ablation", "seeds": [0], "presets": ["ultragcn", "painvrl"]},
+        "config": tiny_config.model_dump(mode="json"),
+    }
+    (tmp_path / "studies" / "ablation.yaml").write_text(dump_yaml(validated(AblationSpec, ablation)))
     (tmp_path / "config.yaml").write_text(dump_yaml(tiny_config))
     ran = 0
     for command in commands():
@@ -131,7 +137,9 @@ def _some_run() -> str:
 @pytest.mark.parametrize(("document", "text"), blocks("yaml"))
 def test_every_yaml_block_is_valid(document: str, text: str) -> None:
     content: dict[str, Any] = parse_yaml(text, file=document)
-    if "space" in content:
+    if "ablation" in content:
+        check_ablation(validated(AblationSpec, content, file=document))
+    elif "space" in content:
         check_spec(validated(StudySpec, content, file=document))
     elif set(content) == {"data"}:
         TypeAdapter(DataConfig).validate_python(content["data"])

@@ -38,7 +38,7 @@ from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss, posterior
 from painvrl.model.batches import epoch_of_batches
-from painvrl.model.fusion import weighted_branch
+from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
@@ -160,10 +160,29 @@ def labels(data: TrainingData) -> Tensor:
     return torch.zeros(data.n_pairs, dtype=torch.long, device=META)
 
 
-def backbone(data: TrainingData, loss: GramianLoss | SampledLoss, *, base: bool = False) -> Backbone:
-    config = BackboneConfig(id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss)
+def backbone(
+    data: TrainingData,
+    loss: GramianLoss | SampledLoss,
+    *,
+    base: bool = False,
+    mixing: MixingKind = "sum",
+    item_item_weight: float = 0.0,
+) -> Backbone:
+    config = BackboneConfig(
+        id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss, item_item_weight=item_item_weight
+    )
     vectors = (meta(USERS, 4), meta(ITEMS, 4)) if base else None
-    return Backbone(meta(ITEMS, FEATURES), data, config, gen(), base=vectors, base_id_dim=2 if base else 0)
+    gates = None if mixing == "sum" else meta(2 * FEATURES)
+    return Backbone(
+        meta(ITEMS, FEATURES),
+        data,
+        config,
+        gen(),
+        gates=gates,
+        base=vectors,
+        base_id_dim=2 if base else 0,
+        mixing=mixing,
+    )
 
 
 def shared_model(data: TrainingData) -> SharedModel:
@@ -212,6 +231,31 @@ def test_a_training_step_stays_on_the_device(
     assert guard.updates == 5
     assert model.weight.grad is not None
     assert model.weight.grad.device == META
+
+
+@pytest.mark.parametrize(
+    "loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=5)], ids=["gramian", "sampled"]
+)
+@pytest.mark.parametrize("mixing", ["scalar", "item"])
+def test_a_step_of_a_learned_fusion_stays_on_the_device(
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, mixing: MixingKind
+) -> None:
+    model = backbone(data, loss, mixing=mixing)
+    with pytest.raises(ReadBack):  # the loss of the first epoch, at its evaluation
+        fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=1)
+    steps = 1 if isinstance(loss, GramianLoss) else -(-data.n_pairs // 5)
+    assert guard.updates == 6 * steps
+
+
+@pytest.mark.parametrize("updates", ["lazy", "dense"])
+def test_a_step_with_the_item_item_term_stays_on_the_device(
+    data: TrainingData, guard: Guard, updates: str
+) -> None:
+    model = backbone(data, SampledLoss(negatives=4, batch_size=5), item_item_weight=0.5)
+    config = TrainingConfig.model_validate({"updates": updates})
+    with pytest.raises(ReadBack):
+        fit(model, config, gen(), evaluate=None, observe=silent, epochs=1)
+    assert guard.updates == 5 * -(-data.n_pairs // 5)
 
 
 @pytest.mark.parametrize("updates", ["lazy", "dense"])

@@ -16,6 +16,7 @@ from painvrl.data.seal import SealedParts
 from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
 from painvrl.pipeline import run, score_valid, with_variant_weight
 from painvrl.prepare import prepare
+from painvrl.stages import Stages, train_backbone
 
 if TYPE_CHECKING:
     from painvrl.data.interactions import Interactions
@@ -138,7 +139,7 @@ class Poison:
         raise AssertionError(f"a run asked the sealed test parts for {name}")
 
 
-@pytest.mark.parametrize("kind", ["branch", "sum"])
+@pytest.mark.parametrize("kind", ["branch", "sum", "scalar", "item"])
 def test_test_parts_stay_sealed_during_a_run(
     tiny_settings: dict[str, Any],
     tiny_prepared: Prepared,
@@ -272,10 +273,11 @@ def test_an_open_feature_reaches_the_invariant_model_alone(
     torch.testing.assert_close(fitted, centred, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["sum", "scalar"])
 def test_a_sum_sees_all_features_whatever_the_mask(
-    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, kind: str
 ) -> None:
-    result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": "sum"}), tiny_prepared)
+    result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": kind}), tiny_prepared)
     content = result.item_vectors[:, 4:]
     for columns, explains in ((slice(0, 4), False), (slice(4, 10), False), (slice(0, 10), True)):
         features = tiny_prepared.features.matrix[:, columns]
@@ -283,6 +285,27 @@ def test_a_sum_sees_all_features_whatever_the_mask(
         centred = content - content.mean(0)
         left = centred - features @ torch.linalg.lstsq(features, centred).solution
         assert (float(left.abs().max()) < 1e-4) == explains
+
+
+@pytest.mark.parametrize("loss", ["gramian", "sampled"])
+@pytest.mark.parametrize("kind", ["scalar", "item"])
+def test_a_learned_fusion_is_one_training_on_both_parts(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, kind: str, loss: str
+) -> None:
+    backbone = {"id_dim": 4, "content_dim": 4, "loss": {"kind": loss}}
+    config = changed(tiny_settings, mask={"source": "given"}, fusion={"kind": kind}, backbone=backbone)
+    diary = Diary()
+    result = run(config, tiny_prepared, observer=diary)
+    assert diary.stages == [kind, "evaluate"]
+    assert set(result.epochs) == {kind}
+    assert result.base_width == result.user_vectors.shape[1] == 8
+    again = run(config, tiny_prepared, epochs=result.epochs)
+    assert torch.equal(again.item_vectors, result.item_vectors)
+    stages = Stages(config=config, prepared=tiny_prepared, observer=Diary(), fixed_epochs=None)
+    both = torch.cat([result.mask, 1 - result.mask])
+    for mixing, same in (("sum", False), (kind, True)):
+        model = train_backbone(stages, kind, both, mixing=mixing)  # type: ignore[arg-type]
+        assert torch.equal(model.item_vectors(), result.item_vectors) is same
 
 
 def test_the_truth_of_other_data_is_not_known(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
 from painvrl.model.batches import Batch, epoch_of_batches
+from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
@@ -28,7 +30,11 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def build(
-    base: tuple[Tensor, Tensor] | None = None, base_id_dim: int = 0, seed: int = 0, **knobs: object
+    base: tuple[Tensor, Tensor] | None = None,
+    base_id_dim: int = 0,
+    seed: int = 0,
+    mixing: MixingKind = "sum",
+    **knobs: object,
 ) -> Backbone:
     columns = torch.tensor(LISTED)
     train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=USERS, n_items=ITEMS)
@@ -44,7 +50,10 @@ def build(
     )
     features = torch.randn(ITEMS, 4, generator=gen(4))
     data = training_data(train, torch.device("cpu"))
-    return Backbone(features, data, config, gen(seed), base=base, base_id_dim=base_id_dim)
+    gates = None if mixing == "sum" else torch.tensor([1.0, 0.0, 1.0, 0.5, 0.0, 1.0, 0.0, 0.5])
+    return Backbone(
+        features, data, config, gen(seed), gates=gates, base=base, base_id_dim=base_id_dim, mixing=mixing
+    )
 
 
 def silent(epoch: int, values: Mapping[str, float]) -> None:
@@ -257,15 +266,21 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
     assert len(set(kept)) > 10  # a fresh draw for every step
 
 
-def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection() -> None:
-    model, twin = build(loss=SAMPLED, id_dropout=0.5), build(loss=SAMPLED, id_dropout=0.5)
+@pytest.mark.parametrize(
+    "knobs",
+    [{}, {"mixing": "scalar"}, {"mixing": "item"}, {"item_item_weight": 0.7, "item_item_neighbours": 2}],
+    ids=["sum", "scalar", "item", "item-item"],
+)
+def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection(knobs: dict[str, Any]) -> None:
+    model, twin = (build(loss=SAMPLED, id_dropout=0.5, **knobs) for _ in range(2))
     fit(model, TrainingConfig(learning_rate=0.1), gen(3), evaluate=None, observe=silent, epochs=2)
     tables = {"user_id": "users", "user_content": "users", "item_id": "items"}
     sparse = torch.optim.SparseAdam([getattr(twin, name) for name in tables], lr=0.1)
-    dense = torch.optim.Adam([twin.weight, twin.bias], lr=0.1)
-    draws, before = gen(3), parameters(twin)
+    dense = torch.optim.Adam([twin.weight, twin.bias, *twin.mixing.parameters()], lr=0.1)
+    draws, before, cpu = gen(3), parameters(twin), torch.device("cpu")
+    near = twin.data.item_neighbours(2) if "item_item_weight" in knobs else None
     for _ in range(2):
-        for batch in epoch_of_batches(twin.data, SAMPLED, 0.5, draws, torch.device("cpu")):
+        for batch in epoch_of_batches(twin.data, SAMPLED, 0.5, draws, cpu, neighbours=near):
             twin.zero_grad()
             twin.batch_loss(batch, twin.rows(batch)).backward()
             for name, index in tables.items():
@@ -292,6 +307,43 @@ def test_weight_decay_shrinks_whole_tables_and_not_the_projection() -> None:
     assert torch.equal(without.item_id[unknown], start.item_id[unknown])
     assert (decayed.item_id[unknown].abs() < start.item_id[unknown].abs()).all()
     assert torch.equal(without.weight, decayed.weight)
+
+
+@pytest.mark.parametrize("updates", ["lazy", "dense"])
+@pytest.mark.parametrize("loss", [GramianLoss(all_pairs_weight=A0), SAMPLED], ids=["gramian", "sampled"])
+@pytest.mark.parametrize("mixing", ["scalar", "item"])
+def test_a_learned_fusion_is_trained_end_to_end(
+    mixing: MixingKind, loss: GramianLoss | SampledLoss, updates: Literal["lazy", "dense"]
+) -> None:
+    model, seen = build(loss=loss, mixing=mixing, l2=0.0), []
+    before = parameters(model)
+    fit(
+        model,
+        TrainingConfig(learning_rate=0.05, evaluate_every=1, updates=updates),
+        gen(),
+        evaluate=None,
+        observe=lambda e, v: seen.append(v["loss"]),
+        epochs=40,
+    )
+    assert seen[-1] < 0.9 * seen[0]
+    for name, value in parameters(model).items():
+        assert np.abs(value - before[name]).max() > 0.02, name
+
+
+@pytest.mark.parametrize("updates", ["lazy", "dense"])
+def test_the_item_item_term_pulls_users_to_the_neighbours_of_their_items(
+    updates: Literal["lazy", "dense"],
+) -> None:
+    def attraction(weight: float) -> float:
+        knobs = {"item_item_weight": weight, "item_item_neighbours": 2}
+        model = build(loss=SampledLoss(negatives=4, batch_size=4), l2=0.0, **knobs)
+        config = TrainingConfig(learning_rate=0.05, updates=updates)
+        fit(model, config, gen(), evaluate=None, observe=silent, epochs=30)
+        near = model.data.item_neighbours(2)
+        scores = (model.user_id @ model.item_id.T).detach()
+        return float(sum((near.weight[i] * scores[u, near.index[i]]).sum() for u, i in LISTED))
+
+    assert attraction(1.0) > attraction(0.0) + 1
 
 
 @pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])

@@ -78,7 +78,8 @@ class StudyLines:
     def trial_started(self, event: TrialStarted) -> None:
         """Show the trial on a terminal."""
         place = event.finished + event.others + 1
-        self._running[event.number] = f"trial {event.number} ({place} of {event.wanted})"
+        name = event.title or f"trial {event.number}"
+        self._running[event.number] = f"{name} ({place} of {event.wanted})"
         self._show()
 
     def trial_stage(self, number: int, stage: str) -> None:
@@ -94,7 +95,8 @@ class StudyLines:
         if self._quiet:
             return
         done = f"[{event.finished}/{event.wanted}]"
-        line = f"{done} trial {event.number:>3}  {event.seconds:5.1f} s  {_came_to(event)}"
+        name = event.title or f"trial {event.number:>3}"
+        line = f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}"
         with self._spinner.paused():
             typer.echo(line)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from painvrl.checkpoint import Recommendation
     from painvrl.doctor import Diagnosis
     from painvrl.retrain import TrainReport
+    from painvrl.study.ablation.spec import AblationSpec
+    from painvrl.study.ablation.table import AblationTable
     from painvrl.study.report import FrontTable, StudyStatus
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
@@ -57,6 +59,27 @@ def front(table: FrontTable) -> None:
     if table.iid_only is not None:
         values = ", ".join(f"{name} {number(value)}" for name, value in table.iid_only.values.items())
         typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.trial} ({values})")
+
+
+def ablation(table: AblationTable) -> None:
+    """Print the tables of an ablation, one a metric, and what failed."""
+    for metric in table.metrics:
+        columns, rows = table.text(metric)
+        compared = next(place for place, column in enumerate(columns) if " - " in column)
+        whole = make_table(columns, rows, title=table.caption(metric))
+        if not print_table(whole, only_if_it_fits=True):
+            first = [row[:compared] for row in rows]
+            print_table(make_table(columns[:compared], first, title=table.caption(metric)))
+            print_table(make_table(["row", *columns[compared:]], [[row[0], *row[compared:]] for row in rows]))
+    for failure in table.failures():
+        typer.echo(f"failed: {failure}")
+
+
+def ablation_rows(spec: AblationSpec) -> None:
+    """Print what each row of an ablation turns, as comments of a YAML file."""
+    for row, turned in spec.changes().items():
+        knobs = ", ".join(f"{path}: {value}" for path, value in turned.items())
+        typer.echo(f"# row {row} = config with {knobs or 'no change'}")
 
 
 def status(now: StudyStatus) -> None:

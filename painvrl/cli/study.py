@@ -17,6 +17,7 @@ from painvrl.cli.options import (
     WorkspaceOption,
     named_study,
 )
+from painvrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from painvrl.study.storage import StoredStudy
@@ -50,39 +51,57 @@ def run(
         bool, typer.Option("--dry-run", help="Check the file, print it with every default, and stop.")
     ] = False,
 ) -> None:
-    """Run a study; called again, it goes on.
+    """Run a study or an ablation; called again, it goes on.
 
     Searches the space that SPEC.yaml describes. Prints the split's card, a line a trial, the front, and as
-    the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`).
+    the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`). Of an ablation it
+    prints the table, keeps it as Markdown and JSON in the workspace, and links to all its runs.
     """
     from painvrl.cli import progress, render
-    from painvrl.study.spec import load_spec
+    from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
-    loaded = load_spec(spec)
+    loaded = load_study_file(spec)
+    if isinstance(loaded, AblationSpec) and trials is not None:
+        rule = "is for studies; an ablation has one run for each row and seed of its file"
+        raise ConfigError(rule, key="--trials")
     if dry_run:
         from painvrl.yamlfile import dump_yaml
 
         typer.echo(dump_yaml(loaded), nl=False)
+        if isinstance(loaded, AblationSpec):
+            render.ablation_rows(loaded)
         return
 
     from painvrl.device import select_device
-    from painvrl.study.runner import run_study
+    from painvrl.study.ablation.runner import AblationSummary, run_ablation
+    from painvrl.study.runner import StudySummary, run_study
     from painvrl.workspace import Workspace
 
+    place, where = Workspace(workspace), select_device(device)
+    summary: StudySummary | AblationSummary
     with progress.study_progress(quiet=quiet) as lines:
         try:
-            summary = run_study(
-                loaded,
-                Workspace(workspace),
-                select_device(device),
-                trials=trials,
-                workers=workers,
-                memory_fraction=memory_fraction,
-                progress=lines,
-            )
+            if isinstance(loaded, AblationSpec):
+                summary = run_ablation(
+                    loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
+                )
+            else:
+                summary = run_study(
+                    loaded,
+                    place,
+                    where,
+                    trials=trials,
+                    workers=workers,
+                    memory_fraction=memory_fraction,
+                    progress=lines,
+                )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on") from None
-    render.front(summary.front)
+    if isinstance(summary, AblationSummary):
+        render.ablation(summary.table)
+        typer.echo(f"table: {summary.folder / 'table.md'}")
+    else:
+        render.front(summary.front)
     if summary.link:
         typer.echo(summary.link)
 

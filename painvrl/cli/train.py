@@ -58,6 +58,12 @@ def train(
     test: Annotated[
         bool, typer.Option("--test", help="Read the sealed test parts (--best always does).")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check the file, print it with preset and defaults written out, and stop."
+        ),
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
 ) -> None:
@@ -69,6 +75,9 @@ def train(
     each read is counted in the workspace, printed and logged.
     """
     _check(config=config, best=best, study=study, prefer=prefer, trial=trial, run=run)
+    if dry_run:
+        _print_expanded(config)
+        return
 
     from painvrl.cli import progress, render
     from painvrl.device import select_device
@@ -91,6 +100,16 @@ def train(
             settings = load_settings(config, TrainConfig)
             report = train_config(settings, config.stem, place, options, observer=observer)
     render.train_report(report)
+
+
+def _print_expanded(config: Path | None) -> None:
+    if config is None:
+        raise ConfigError("only works with a configuration file", key="--dry-run")
+
+    from painvrl.config import TrainConfig
+    from painvrl.yamlfile import dump_yaml, load_settings
+
+    typer.echo(dump_yaml(load_settings(config, TrainConfig)), nl=False)
 
 
 def _check(*, config: Path | None, best: bool, **only_with_best: object) -> None:

@@ -274,22 +274,42 @@ def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     return tuple(torch.cat([nobody, *found]) for found in hits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UserValues:
+    """What each user of a part has got: ``users`` ``[U]`` ascending, and ``{metric: [U, K]}`` float64."""
+
+    users: Tensor
+    values: Mapping[str, Tensor]
+
+
+def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, UserValues]:
+    """Every metric at every cut-off of every user, by the name of the part; on the CPU.
+
+    Only hits leave the device; the metrics' float64 sums are made on the CPU.
+    """
+    found = top_hits(plan, scorer)
+    return {
+        part.name: UserValues(
+            users=part.users,
+            values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
+        )
+        for part, hits in zip(plan.parts, found, strict=True)
+    }
+
+
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
     """:func:`evaluate_scorer` of the scores ``user_vectors @ item_vectors.T`` (``[U, D]``, ``[I, D]``)."""
     return evaluate_scorer(plan, DotProducts(user_vectors, item_vectors))
 
 
 def evaluate_scorer(plan: RankingPlan, scorer: Scorer) -> dict[str, float]:
-    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``.
-
-    Only hits leave the device; the metrics' float64 sums are made on the CPU.
-    """
-    values: dict[str, float] = {}
-    for part, found in zip(plan.parts, top_hits(plan, scorer), strict=True):
-        hits = found.cpu()[part.rows]
-        for metric, each in metrics.per_user_metrics(hits, part.positives, plan.ks).items():
-            for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True):
-                values[metrics.name(part.name, metric, k)] = value
+    """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``."""
+    values = {
+        metrics.name(part, metric, k): value
+        for part, judged in evaluate_users(plan, scorer).items()
+        for metric, each in judged.values.items()
+        for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True)
+    }
     for mean, parts in plan.means.items():
         for metric in metrics.METRICS:
             for k in plan.ks:

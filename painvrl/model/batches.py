@@ -8,17 +8,28 @@ Shape letters: ``B`` pairs of a batch, ``J`` negatives, ``n_u`` and ``n_i`` dist
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
+from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import SampledLoss
-from painvrl.model.pairs import Pairs, sort_pairs
+from painvrl.model.pairs import Pairs, canonical_order, sort_pairs
 from painvrl.model.training_data import TrainingData
 from painvrl.transfer import to_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourPairs:
+    """For each pair of a batch its item's neighbours: ``B * K`` pairs (place in the batch, place in
+    ``items``), and their ``weight`` ``[B * K]`` in the pairs' order.
+    """
+
+    pairs: Pairs
+    weight: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +37,14 @@ class Batch:
     """A batch on the device.
 
     Attributes:
-        users, items: ``[n_u]``, ``[n_i]`` the distinct ones, sorted; items of positives and negatives.
+        users, items: ``[n_u]``, ``[n_i]`` the distinct ones, sorted; items of positives, negatives and
+            neighbours.
         user_share, item_share: ``[n_u]``, ``[n_i]`` share of the batch's pairs that each has.
         user, item: ``[B]`` the pairs, as places in ``users`` and ``items``.
         negative: ``[J]`` places in ``items`` of the negatives that all pairs share; empty if ``drawn``.
         drawn: ``B * J`` pairs (place in the batch, place in ``items``) of negatives drawn per pair.
         kept: ``[n_i]`` 1 where the batch sees the item's ID part; ``None`` if it sees all.
+        neighbours: of the positives' items; ``None`` without an item-item term.
     """
 
     users: Tensor
@@ -43,10 +56,16 @@ class Batch:
     negative: Tensor
     drawn: Pairs | None
     kept: Tensor | None
+    neighbours: NeighbourPairs | None = None
 
 
 def make_batch(
-    user: Tensor, item: Tensor, negative: Tensor, kept: Tensor | None, device: torch.device
+    user: Tensor,
+    item: Tensor,
+    negative: Tensor,
+    kept: Tensor | None,
+    device: torch.device,
+    neighbours: ItemNeighbours | None = None,
 ) -> Batch:
     """Index a batch by the rows that it touches.
 
@@ -56,21 +75,18 @@ def make_batch(
         negative: ``[J]`` items that all pairs share, or ``[B, J]`` items, on the CPU.
         kept: ``[I]`` on the CPU, or ``None``.
         device: where the batch goes.
+        neighbours: of all items, on the CPU.
     """
     size = user.shape[0]
     users, user_place, user_count = torch.unique(user, return_inverse=True, return_counts=True)
-    items, place = torch.unique(torch.cat([item, negative.flatten()]), return_inverse=True)
-    item_place, negative_place = place[:size], place[size:]
+    near = item.new_empty(0) if neighbours is None else neighbours.index[item]
+    wanted = [item, negative.flatten(), near.flatten()]
+    items, place = torch.unique(torch.cat(wanted), return_inverse=True)
+    item_place, negative_place, near_place = place.split([len(part) for part in wanted])
     item_count = torch.bincount(item_place, minlength=items.shape[0])
     drawn = None
     if negative.ndim == 2:
-        listed = Interactions(
-            user=torch.arange(size).repeat_interleave(negative.shape[1]),
-            item=negative_place,
-            n_users=size,
-            n_items=items.shape[0],
-        )
-        drawn = sort_pairs(listed)
+        drawn = sort_pairs(_listed(negative_place.view_as(negative), items.shape[0]))
         negative_place = negative_place[:0]
 
     def there(tensor: Tensor) -> Tensor:
@@ -86,11 +102,37 @@ def make_batch(
         negative=there(negative_place),
         drawn=None if drawn is None else drawn.map(there),
         kept=None if kept is None else there(kept[items]),
+        neighbours=None
+        if neighbours is None
+        else _neighbour_pairs(near_place.view_as(near), neighbours.weight[item], items.shape[0], there),
     )
 
 
+def _listed(item: Tensor, n_items: int) -> Interactions:
+    """``[B, K]`` places of items as ``B * K`` pairs with their row."""
+    rows, each = item.shape
+    return Interactions(
+        user=torch.arange(rows).repeat_interleave(each), item=item.flatten(), n_users=rows, n_items=n_items
+    )
+
+
+def _neighbour_pairs(
+    item: Tensor, weight: Tensor, n_items: int, there: Callable[[Tensor], Tensor]
+) -> NeighbourPairs:
+    listed = _listed(item, n_items)
+    # Only fillers repeat a pair, and all of them weigh 0: the order of equal pairs does not matter.
+    order = canonical_order(listed)
+    return NeighbourPairs(pairs=sort_pairs(listed).map(there), weight=there(weight.flatten()[order]))
+
+
 def epoch_of_batches(
-    data: TrainingData, loss: SampledLoss, id_dropout: float, generator: torch.Generator, device: torch.device
+    data: TrainingData,
+    loss: SampledLoss,
+    id_dropout: float,
+    generator: torch.Generator,
+    device: torch.device,
+    *,
+    neighbours: ItemNeighbours | None = None,
 ) -> Iterator[Batch]:
     """A permutation of the training pairs in batches, each with fresh negatives and dropout.
 
@@ -102,6 +144,7 @@ def epoch_of_batches(
         id_dropout: the backbone's.
         generator: a CPU generator.
         device: where the batches go.
+        neighbours: for the item-item term.
     """
     host = data.host
     for rows in torch.randperm(data.n_pairs, generator=generator).split(loss.batch_size):
@@ -110,4 +153,4 @@ def epoch_of_batches(
         kept = None
         if id_dropout > 0:
             kept = (torch.rand(data.n_items, generator=generator) >= id_dropout).float()
-        yield make_batch(host.user[rows], host.item[rows], negative, kept, device)
+        yield make_batch(host.user[rows], host.item[rows], negative, kept, device, neighbours)

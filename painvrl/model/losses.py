@@ -121,3 +121,14 @@ def sampled_loss(positive: Tensor, positive_b: Tensor, repulsion: Tensor, config
     """
     attract = (config.w1 + config.w2 * positive_b) * softplus(-positive)
     return (attract + config.negative_weight * repulsion).mean()
+
+
+def neighbour_attraction(scores: Tensor, weight: Tensor, n_pairs: int) -> Tensor:
+    """UltraGCN's ``L_I`` of a batch: ``1/B sum over (u, i) and neighbours j of i of w_ij softplus(-s_uj)``.
+
+    Args:
+        scores: ``[M]`` ``<p_u, q_j>`` for each pair of the batch and neighbour of its item.
+        weight: ``[M]`` ``w_ij``.
+        n_pairs: ``B``.
+    """
+    return (weight * softplus(-scores)).sum() / n_pairs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
+from painvrl.model.item_graph import ItemNeighbours, strongest_neighbours
 from painvrl.model.pairs import Pairs, offsets, sort_pairs
 
 
@@ -44,6 +45,7 @@ class TrainingData:
     warm: Tensor
     warm_items: Tensor
     active: Tensor
+    _neighbours: dict[int, ItemNeighbours] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def n_pairs(self) -> int:
@@ -63,6 +65,14 @@ class TrainingData:
     def warm_rows(self, rows: Tensor) -> Tensor:
         """``[I_w, ...]`` of ``[I, ...]``; no copy where all items are warm."""
         return rows if self.all_warm else rows.index_select(0, self.warm_items)
+
+    def item_neighbours(self, count: int) -> ItemNeighbours:
+        """Each item's ``count`` strongest neighbours, on the CPU; computed at the first call."""
+        if count not in self._neighbours:
+            self._neighbours[count] = strongest_neighbours(
+                self.host.user, self.host.item, self.active.shape[0], self.n_items, count
+            )
+        return self._neighbours[count]
 
 
 def training_data(train: Interactions, device: torch.device) -> TrainingData:

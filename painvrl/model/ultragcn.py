@@ -7,18 +7,21 @@ content width, ``D`` width of the score vectors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from painvrl.model.batches import Batch
+from painvrl.model.fusion import MixingKind, make_mixing
+from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import (
     GramianLoss,
     SampledLoss,
     drawn_repulsion,
     gramian_loss,
+    neighbour_attraction,
     sampled_loss,
     shared_repulsion,
     ultragcn_weights,
@@ -37,7 +40,9 @@ class BackboneConfig(Settings):
     of the squared projection ``W``. ``id_dropout``: probability that a step does not see an
     item's ID part, so that the content part learns to stand alone. ``precision``: of the products with
     the features, their factors and their results (the content part and the projection's gradient);
-    ``bfloat16`` halves what they read, everything else stays float32.
+    ``bfloat16`` halves what they read, everything else stays float32. ``item_item_weight``: ``gamma`` of
+    UltraGCN's item-item term, over each positive item's ``item_item_neighbours`` strongest neighbours
+    (:mod:`painvrl.model.item_graph`); it is a term of the sampled loss on the ID parts.
     """
 
     id_dim: int = Field(default=64, ge=0, le=1024)
@@ -46,7 +51,23 @@ class BackboneConfig(Settings):
     projection_l2: float = Field(default=1e-5, ge=0)
     id_dropout: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    item_item_weight: float = Field(default=0.0, ge=0)
+    item_item_neighbours: int = Field(default=10, ge=1, le=1000)
     loss: Annotated[GramianLoss | SampledLoss, Field(discriminator="kind")] = GramianLoss()
+
+    @model_validator(mode="after")
+    def _item_item_term_has_its_place(self) -> Self:
+        if self.item_item_weight > 0 and not isinstance(self.loss, SampledLoss):
+            raise ValueError(
+                "item_item_weight must be 0 unless loss.kind is 'sampled': the term belongs to UltraGCN's "
+                f"logistic loss (found {self.item_item_weight} with {self.loss.kind!r})"
+            )
+        if self.item_item_weight > 0 and self.id_dim == 0:
+            raise ValueError(
+                "item_item_weight must be 0 where id_dim is 0: the term is about ID embeddings "
+                f"(found {self.item_item_weight})"
+            )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +96,7 @@ class Backbone(nn.Module):
         gates: Tensor | None = None,
         base: tuple[Tensor, Tensor] | None = None,
         base_id_dim: int = 0,
+        mixing: MixingKind = "sum",
     ) -> None:
         """Initialise from ``generator``, the same for every device.
 
@@ -88,6 +110,7 @@ class Backbone(nn.Module):
                 is smaller than the features.
             base: ``([U, D], [I, D])`` frozen vectors of an earlier model.
             base_id_dim: how many leading columns of ``base`` are its ID part.
+            mixing: how the projections of the copies make one.
         """
         super().__init__()
         n_items, width = features.shape
@@ -107,6 +130,7 @@ class Backbone(nn.Module):
         self.user_content = normal(n_users, config.content_dim)
         self.weight = normal(self.gates.shape[0], config.content_dim)
         self.bias = nn.Parameter(torch.zeros(config.content_dim, device=device))
+        self.mixing = make_mixing(mixing, self.gates.shape[0] // width, config.content_dim, device)
         self.base = base
         self.base_id_dim = base_id_dim
         a0 = config.loss.all_pairs_weight if isinstance(config.loss, GramianLoss) else 0.0
@@ -117,8 +141,23 @@ class Backbone(nn.Module):
     def content(self, features: Tensor | None = None) -> Tensor:
         """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them."""
         rows = self.features if features is None else features
-        gated = (self.gates[:, None] * self.weight).view(-1, rows.shape[1], self.weight.shape[1]).sum(dim=0)
-        return (rows @ gated.to(rows.dtype)).float() + self.bias
+        gated = (self.gates[:, None] * self.weight).view(-1, rows.shape[1], self.weight.shape[1])
+        mixed: Tensor = self.mixing(rows, gated)
+        return mixed + self.bias
+
+    def tables(self) -> list[nn.Parameter]:
+        """A row a user or an item, of which a mini-batch touches a few."""
+        return [self.user_id, self.user_content, self.item_id]
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        """What every item's content part depends on."""
+        return [self.weight, self.bias, *self.mixing.parameters()]
+
+    def item_neighbours(self) -> ItemNeighbours | None:
+        """The neighbours that the loss asks for; ``None`` without an item-item term or without an ID part."""
+        if self.config.item_item_weight == 0 or self.config.id_dim == 0:
+            return None  # a variant branch has no ID part
+        return self.data.item_neighbours(self.config.item_item_neighbours)
 
     def user_vectors(self) -> Tensor:
         """``[U, D]``: base, ID part and content part side by side.
@@ -219,6 +258,12 @@ class Backbone(nn.Module):
             repulsion=repulsion,
             config=loss,
         )
+        if batch.neighbours is not None:
+            value = value + self.config.item_item_weight * neighbour_attraction(
+                pair_scores(rows.user_id.index_select(0, batch.user), rows.item_id, batch.neighbours.pairs),
+                batch.neighbours.weight,
+                users.shape[0],
+            )
         return value + self._batch_penalty(batch, rows)
 
     def _batch_penalty(self, batch: Batch, rows: Rows) -> Tensor:

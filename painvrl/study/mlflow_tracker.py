@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from painvrl.errors import StudyError
 from painvrl.study.measurements import Measurement, of_card, of_outcome, text_table
@@ -23,9 +23,12 @@ from painvrl.study.tracking import (
     DEFAULT_UI_URL,
     FinishedTrial,
     Opened,
+    Status,
     StudyHeader,
     front_url,
     resolve_tracking_uri,
+    runs_filter,
+    runs_url,
 )
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -76,11 +79,13 @@ class MlflowTracker:
         self._parent = ""
         self._objectives: tuple[str, ...] = ()
         self._study = ""
+        self._has_front = True
         self._pareto: dict[str, bool] = {}
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
         """Find the study's run or make it; write anew, without curves, the runs of trials that are gone."""
         self._objectives, self._study = header.objectives, header.name
+        self._has_front = header.kind == "study"
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
             children = {run.info.run_id: run for run in self._children()}
@@ -147,18 +152,21 @@ class MlflowTracker:
                 self._client.set_tag(run_id, "pareto", "true" if member else "false")
                 self._pareto[run_id] = member
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         """End the study's own run; a resumed study opens it again."""
         with mlflow_calls(self._uri):
-            if picture is not None:
-                self._client.log_text(self._parent, picture, "front.html")
-            front = sum(self._pareto.values())
-            self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": float(front)}))
+            for name, text in (pages or {}).items():
+                self._client.log_text(self._parent, text, name)
+            if self._has_front:
+                front = float(sum(self._pareto.values()))
+                self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": front}))
             self._client.set_terminated(self._parent, status=status)
 
     def link(self, base_url: str) -> str:
-        """The page of MLflow's UI that shows exactly the front."""
+        """The page of MLflow's UI that shows exactly the front, or all runs of what has none."""
         base = self._uri if self._uri.startswith(("http://", "https://")) else base_url
+        if not self._has_front:
+            return runs_url(base, self._experiment, runs_filter(self._parent), self._objectives[0])
         return front_url(base, self._experiment, self._parent, self._objectives[0])
 
     def _parent_run(self, header: StudyHeader) -> str:
@@ -166,13 +174,13 @@ class MlflowTracker:
             self._client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
         tags = {
-            "kind": "study",
+            "kind": header.kind,
             "study": header.name,
             "data": header.data.fingerprint,
             "protocol": str(header.data.card.get("protocol", "")),
         }
         run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
-        self._client.log_text(run_id, header.yaml, "study.yaml")
+        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
         self._client.log_text(run_id, text_table(header.data.columns, header.data.rows), "split_card.txt")
         self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))

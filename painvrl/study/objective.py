@@ -19,11 +19,11 @@ from painvrl.config import TrainConfig
 from painvrl.data.features import build_features
 from painvrl.device import peak_memory_mib, reset_peak_memory
 from painvrl.errors import PainvrlError, TrialFailure, UserError
-from painvrl.pipeline import run
+from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore
 from painvrl.stages import RoundReport
-from painvrl.study.space import Point
+from painvrl.study.space import FIXED_SECTIONS, Point
 
 WORKER_DIED = "worker_died"
 """The reason of a trial whose process died."""
@@ -127,27 +127,49 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainedJob:
+    """A completed job where it was trained; ``data``: fingerprint of the objective's data."""
+
+    job: TrialJob
+    data: str
+    prepared: Prepared
+    result: RunResult
+    outcome: Completed
+
+
 class TrainingObjective:
-    """The real objective: :func:`painvrl.pipeline.run` on data that were prepared once.
+    """The real objective: :func:`painvrl.pipeline.run` on data that are prepared once a split.
 
     Args:
-        config: any of the study's configurations; its data and split are everybody's.
+        config: any of the configurations; what its data and split hold is told. A study's trials all share
+            them; where jobs differ in them, those of one split should follow each other.
         cache_dir: for prepared data.
         device: where to train.
         share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
             processes, too. Worth it where pretrainings come back.
+        keep: takes every completed job; sent to other processes, so it must be picklable.
 
     Raises:
         UserError: the data are missing or break a rule.
     """
 
     def __init__(
-        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_pretrained: bool = False
+        self,
+        config: TrainConfig,
+        *,
+        cache_dir: Path,
+        device: torch.device,
+        share_pretrained: bool = False,
+        keep: Callable[[TrainedJob], None] | None = None,
     ) -> None:
         self._device = device
+        self._cache_dir = cache_dir
+        self._keep = keep
         self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
-        prepared = prepare(config, cache_dir=cache_dir, device=device)
-        self._prepared = OrderedDict({config.features.model_dump_json(): prepared})
+        self._split = ""
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        prepared = self._prepare(config)
         split = prepared.split
         self.data = DataSummary(
             fingerprint=f"{prepared.dataset.fingerprint}-{split.sealed.fingerprint}",
@@ -170,7 +192,7 @@ class TrainingObjective:
             return Failed(reason="refused", message=_one_line(error))
         except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
             return failed_by(error)
-        return completed(
+        outcome = completed(
             Completed(
                 metrics=dict(result.metrics),
                 rounds=tuple(_round_metrics(report) for report in result.rounds),
@@ -180,12 +202,24 @@ class TrainingObjective:
                 peak_memory_mib=peak_memory_mib(self._device),
             )
         )
+        if self._keep is not None and isinstance(outcome, Completed):
+            fingerprint = self.data.fingerprint
+            self._keep(
+                TrainedJob(job=job, data=fingerprint, prepared=prepared, result=result, outcome=outcome)
+            )
+        return outcome
 
     def _prepare(self, config: TrainConfig) -> Prepared:
         # Of what `prepare` reads only the features may differ between trials of one study: the split
         # and what is indexed of it are everybody's.
+        split = config.model_dump_json(include=set(FIXED_SECTIONS))
         key = config.features.model_dump_json()
-        if key not in self._prepared:
+        if split != self._split:
+            self._prepared.clear()  # before the next one takes the device's memory
+            self._split = ""
+            self._prepared[key] = prepare(config, cache_dir=self._cache_dir, device=self._device)
+            self._split = split
+        elif key not in self._prepared:
             known = next(reversed(self._prepared.values()))
             if len(self._prepared) == _PREPARED:
                 self._prepared.popitem(last=False)

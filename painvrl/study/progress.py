@@ -34,6 +34,7 @@ class TrialStarted:
 
     Attributes:
         finished, wanted: count the study's trials. others: trials that are under way already.
+        title: what to call it instead of its number.
     """
 
     number: int
@@ -41,6 +42,7 @@ class TrialStarted:
     finished: int
     wanted: int
     others: int = 0
+    title: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class TrialFinished:
     Attributes:
         values: of the objectives by name; ``None`` for a failed trial.
         on_front: whether it is on the front now. front_size: trials on the front now.
+        title: what to call it instead of its number.
     """
 
     number: int
@@ -60,6 +63,7 @@ class TrialFinished:
     wanted: int
     on_front: bool
     front_size: int
+    title: str | None = None
 
 
 class Progress(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +81,18 @@ def run_study(
     progress = progress or NullProgress()
     with (
         study_lock(lock_path(spec, workspace), spec.study.name),
-        _crew(spec, workspace, device, workers, memory_fraction, objective) as crew,
+        crew_of(
+            partial(
+                TrainingObjective,
+                spec.config,
+                cache_dir=workspace.cache,
+                share_pretrained=pretraining_comes_back(spec.space),
+            ),
+            device,
+            workers,
+            memory_fraction,
+            objective,
+        ) as crew,
     ):
         if crew.data.parts:  # a split by a column: only the data know its parts
             check_measured(spec, crew.data.parts)
@@ -111,28 +122,26 @@ def run_study(
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = front_table(stored)
-        tracker.close("FINISHED" if table.rows else "FAILED", picture=front_picture(table))
+        picture = front_picture(table)
+        pages = {} if picture is None else {"front.html": picture}
+        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:
             raise NothingFeasible(_nothing_feasible(stored))
         return StudySummary(study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url))
 
 
 @contextmanager
-def _crew(
-    spec: StudySpec,
-    workspace: Workspace,
+def crew_of(
+    make: Callable[..., Objective],
     device: torch.device,
     workers: int,
     memory_fraction: float | None,
-    objective: Objective | None,
+    objective: Objective | None = None,
 ) -> Iterator[Crew]:
-    """Who trains the study's trials."""
-    make = partial(
-        TrainingObjective,
-        spec.config,
-        cache_dir=workspace.cache,
-        share_pretrained=pretraining_comes_back(spec.space),
-    )
+    """Who trains the trials: ``workers`` that each call ``make(device=...)``, or ``objective`` alone.
+
+    ``make`` must be picklable; the other arguments are those of :func:`run_study`.
+    """
     devices = deal_devices(device, workers)
     if workers == 1:
         use_device(devices[0], memory_fraction)

@@ -15,7 +15,7 @@ from painvrl.errors import ConfigError
 from painvrl.pretrained import NOT_READ
 from painvrl.settings import Settings
 from painvrl.study.space import FIXED_SECTIONS, Categorical, Distribution, IntRange, Space, apply, knobs
-from painvrl.yamlfile import config_error, load_settings, near_matches
+from painvrl.yamlfile import config_error, near_matches, read_yaml, validated
 
 _METRIC = re.compile(r"([^/]+)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
 
@@ -63,13 +63,21 @@ class StudySpec(Settings):
     space: Space
 
 
+ABLATION = "ablation"
+"""The key that makes a file that of an ablation (:mod:`painvrl.study.ablation`)."""
+
+
 def load_spec(path: Path) -> StudySpec:
     """Read and check a study's file.
 
     Raises:
         ConfigError: a rule is broken; the message names file, key, rule and value.
     """
-    spec = load_settings(path, StudySpec)
+    content = read_yaml(path)
+    if ABLATION in content:
+        rule = "an ablation has a table and no front: only `painvrl study run` takes its file"
+        raise ConfigError(rule, file=path, key=ABLATION)
+    spec = validated(StudySpec, content, file=path)
     check_spec(spec, file=path)
     return spec
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 from urllib.parse import quote
 
 from painvrl.study.objective import DataSummary, Outcome, TrialJob
@@ -19,6 +19,9 @@ from painvrl.study.records import TrialRecord
 from painvrl.workspace import Workspace
 
 DEFAULT_UI_URL = "http://127.0.0.1:5000"
+
+Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
+"""How a study's own run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class StudyHeader:
     Attributes:
         yaml: the study's file with every default written out.
         parent_run: the run that an earlier process made for it.
+        kind: what the study is; only a ``study`` has a front.
     """
 
     name: str
@@ -35,6 +39,7 @@ class StudyHeader:
     yaml: str
     data: DataSummary
     parent_run: str | None = None
+    kind: Literal["study", "ablation"] = "study"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +86,12 @@ class Tracker(Protocol):
         """Which runs are on the front now, and which are not."""
         ...
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
-        """The study stops here; ``picture`` is an HTML page of the front."""
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+        """The study stops here; ``pages`` are what to show of it, text by file name."""
         ...
 
     def link(self, base_url: str) -> str | None:
-        """A link that shows exactly the front."""
+        """A link that shows exactly the front, or all runs of what has none."""
         ...
 
 
@@ -110,7 +115,7 @@ class NullTracker:
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Ignore it."""
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         """Ignore it."""
 
     def link(self, base_url: str) -> str | None:
@@ -130,19 +135,29 @@ def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> s
     return f"{scheme}:///{Path(path).absolute()}"
 
 
+def runs_filter(parent_run: str) -> str:
+    """MLflow's search for all runs of one study."""
+    return f"tags.`mlflow.parentRunId` = '{parent_run}'"
+
+
 def front_filter(parent_run: str) -> str:
     """MLflow's search for the runs on the front of one study."""
-    return f"tags.pareto = 'true' and tags.`mlflow.parentRunId` = '{parent_run}'"
+    return f"tags.pareto = 'true' and {runs_filter(parent_run)}"
 
 
 def front_url(base_url: str, experiment_id: str, parent_run: str, metric: str) -> str:
-    """The page of MLflow's UI that shows exactly the front of a study.
+    """The page of MLflow's UI that shows exactly the front of a study."""
+    return runs_url(base_url, experiment_id, front_filter(parent_run), metric)
+
+
+def runs_url(base_url: str, experiment_id: str, search: str, metric: str) -> str:
+    """The page of MLflow's UI that shows the runs that ``search`` finds.
 
     The order by a metric matters: without one the list shows the parent run, folded up, and
     nothing else.
     """
     query = {
-        "searchFilter": front_filter(parent_run),
+        "searchFilter": search,
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": "false",
         "compareRunsMode": "CHART",

@@ -22,6 +22,7 @@ from painvrl.evaluation.ranking import (
     RankingPlan,
     evaluate,
     evaluate_scorer,
+    evaluate_users,
     plan_ranking,
     rank_block,
     top_hits,
@@ -89,6 +90,31 @@ def test_ranking_equals_the_brute_force(slow_ranking: SlowRanking, seed: int, ce
     assert values.keys() == expected.keys()
     for metric, value in expected.items():
         assert values[metric] == pytest.approx(value, abs=1e-12), metric
+
+
+@pytest.mark.parametrize("cells", [1, 10**6])
+def test_the_values_of_each_user_are_those_of_a_part_that_holds_nobody_else(
+    slow_ranking: SlowRanking, cells: int
+) -> None:
+    world, ks = World(3), (1, 3, 10)
+    found = evaluate_users(plan(world.part, world.hidden, ks, cells), DotProducts(*world.vectors))["ood"]
+    users = found.users.tolist()
+    assert users == sorted(set(world.part.interactions.user.tolist()))
+    for row, user in enumerate(users):
+        alone = world.part.interactions.select(world.part.interactions.user == user)
+        one = replace(world.part, interactions=alone)
+        for name, value in slow_ranking(one, world.hidden, world.users, world.items, ks).items():
+            metric, _, k = name.removeprefix("ood/").rpartition("_at_")
+            assert float(found.values[metric][row, ks.index(int(k))]) == pytest.approx(value, abs=1e-12)
+
+
+def test_a_metric_is_the_mean_over_users() -> None:
+    world, ks = World(4), (1, 3, 10)
+    made = plan(world.part, world.hidden, ks)
+    users, means = evaluate_users(made, DotProducts(*world.vectors))["ood"], evaluate(made, *world.vectors)
+    for metric, values in users.values.items():
+        assert values.shape == (len(users.users), 3)
+        assert values.mean(dim=0).tolist() == [means[f"ood/{metric}_at_{k}"] for k in ks]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

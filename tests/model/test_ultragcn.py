@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from painvrl.model.batches import make_batch
+from painvrl.model.batches import Batch, make_batch
+from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
@@ -176,6 +178,102 @@ def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(
         torch.device("cpu"),
     )
     assert number(model.batch_loss(batch, model.rows(batch))) == pytest.approx(expected, rel=1e-5)
+
+
+NEIGHBOURED = SampledLoss(negatives=2, batch_size=4)
+
+
+def neighboured(toy: Toy, **knobs: object) -> Backbone:
+    return build(toy, **{"loss": NEIGHBOURED, "item_item_neighbours": 2, **knobs})
+
+
+def batch_of(model: Backbone, pairs: list[tuple[int, int]], kept: Tensor | None = None) -> Batch:
+    user, item = torch.tensor(pairs).T
+    near = model.item_neighbours()
+    return make_batch(user, item, torch.tensor([0, 3]), kept, torch.device("cpu"), near)
+
+
+@pytest.mark.parametrize("count", [2, 4])  # with four, items are filled up with themselves at no weight
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_item_item_term_is_the_loop_over_pairs_and_neighbours(
+    toy: Toy, dropped: bool, count: int
+) -> None:
+    pairs = [(0, 1), (3, 5), (0, 0), (1, 1)]
+    kept = torch.zeros(toy.n_items) if dropped else None  # the term is about the ID parts, seen or not
+    plain = neighboured(toy)
+    model = neighboured(toy, item_item_weight=0.6, item_item_neighbours=count)
+    near, p, expected = model.item_neighbours(), arrays(model), 0.0
+    assert near is not None
+    for user, item in pairs:
+        for j, weight in zip(near.index[item].tolist(), near.weight[item].tolist(), strict=True):
+            score = float(p["user_id"][user] @ p["item_id"][j])
+            expected += 0.6 * weight * math.log1p(math.exp(-score)) / len(pairs)
+    without, batch = batch_of(plain, pairs, kept), batch_of(model, pairs, kept)
+    found = number(model.batch_loss(batch, model.rows(batch)))
+    assert found - number(plain.batch_loss(without, plain.rows(without))) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.1
+
+
+def test_the_item_item_term_moves_neighbours_that_the_batch_does_not_name(toy: Toy) -> None:
+    model = neighboured(toy, item_item_weight=1.0, l2=0.0)
+    batch = batch_of(model, [(1, 1)])
+    near = model.item_neighbours()
+    assert near is not None
+    reached = set(near.index[1].tolist()) - {1, 0, 3}
+    assert reached  # neither the positive nor a negative
+    model.batch_loss(batch, model.rows(batch)).backward()
+    assert model.item_id.grad is not None
+    for j in reached:
+        assert model.item_id.grad[j].abs().max() > 0
+    assert model.item_id.grad[toy.cold].tolist() == [0.0, 0.0]
+
+
+def test_neighbours_that_a_batch_only_looks_at_have_no_l2(toy: Toy) -> None:
+    plain, model = neighboured(toy), neighboured(toy, item_item_weight=1.0)
+    without, batch = batch_of(plain, [(1, 1)]), batch_of(model, [(1, 1)])
+    assert len(batch.items) > len(without.items)
+    rows = (model.rows(batch), plain.rows(without))
+    assert number(model._batch_penalty(batch, rows[0])) == pytest.approx(
+        number(plain._batch_penalty(without, rows[1])), rel=1e-6
+    )
+
+
+def test_without_its_weight_nothing_asks_for_neighbours(toy: Toy) -> None:
+    model = neighboured(toy)
+    assert model.item_neighbours() is None
+    assert batch_of(model, [(2, 5)]).neighbours is None
+    assert batch_of(model, [(2, 5)]).items.tolist() == [0, 3, 5]
+    assert toy.data._neighbours == {}
+
+
+def test_a_variant_branch_has_no_item_item_term(toy: Toy) -> None:
+    config = BackboneConfig(loss=NEIGHBOURED, item_item_weight=1.0).model_copy(update={"id_dim": 0})
+    branch = Backbone(toy.features, toy.data, config, gen(), base=a_base(toy), base_id_dim=2)
+    assert branch.item_neighbours() is None
+
+
+def test_the_item_item_term_is_refused_where_it_has_no_meaning() -> None:
+    with pytest.raises(ValidationError, match=r"item_item_weight must be 0 unless loss\.kind is 'sampled'"):
+        BackboneConfig(item_item_weight=0.1)
+    with pytest.raises(ValidationError, match="item_item_weight must be 0 where id_dim is 0"):
+        BackboneConfig(item_item_weight=0.1, id_dim=0, loss=NEIGHBOURED)
+    assert BackboneConfig(item_item_weight=0.1, loss=NEIGHBOURED).item_item_neighbours == 10
+
+
+@pytest.mark.parametrize("mixing", ["scalar", "item"])
+def test_a_learned_fusion_is_the_content_part_of_a_model(toy: Toy, mixing: MixingKind) -> None:
+    gates = torch.tensor([1.0, 0.0, 0.3, 0.7])
+    config = BackboneConfig(id_dim=2, content_dim=3)
+    both = torch.cat([gates, 1 - gates])
+    model = Backbone(toy.features, toy.data, config, gen(), gates=both, mixing=mixing)
+    weights = next(model.mixing.parameters())
+    with torch.no_grad():
+        weights.copy_(torch.arange(len(weights)).float())
+        model.bias += 0.5
+    parts = torch.stack([gates[:, None] * model.weight[:4], (1 - gates)[:, None] * model.weight[4:]])
+    torch.testing.assert_close(model.item_vectors()[:, 2:], model.mixing(toy.features, parts) + 0.5)
+    assert [name for name, _ in model.named_parameters() if name.startswith("mixing.")]
+    assert any(weights is each for each in model.content_parameters())
 
 
 def test_the_l2_of_batches_is_the_whole_l2_in_the_mean(toy: Toy) -> None:

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.space import apply
 from painvrl.study.spec import StudySpec
-from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader, Tracker
+from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -147,7 +146,7 @@ class Diary:
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         self.front = dict(membership)
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], *, picture: str | None = None) -> None:
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         self.events.append(("close", status))
 
     def link(self, base_url: str) -> str | None:

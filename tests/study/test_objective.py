@@ -176,7 +176,7 @@ def test_a_few_features_stay_the_most_recently_used(
 ) -> None:
     def prepare_kind(name: str) -> None:  # more kinds than the settings can tell apart today
         features = SimpleNamespace(standardise=False, model_dump_json=lambda: name)
-        objective._prepare(SimpleNamespace(features=features))  # type: ignore[arg-type]
+        objective._prepare(tiny_config.model_copy(update={"features": features}))
 
     for name in "bcd":
         prepare_kind(name)
@@ -187,6 +187,26 @@ def test_a_few_features_stay_the_most_recently_used(
     assert built == list("bcde")
     prepare_kind("b")
     assert built == list("bcdeb")
+
+
+def test_another_split_takes_the_place_of_the_one_before(
+    objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tiny_config.model_copy(update={"seed": 5})
+    first, second = objective._prepare(tiny_config), objective._prepare(other)
+    assert second.split.sealed.fingerprint != first.split.sealed.fingerprint
+    assert list(objective._prepared.values()) == [second]
+    assert objective._prepare(other.model_copy(update={"rounds": 3})) is second
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConfigError("leaves a part without a single user to evaluate", key="split")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("painvrl.study.objective.prepare", refused)
+        with pytest.raises(ConfigError):
+            objective._prepare(tiny_config)
+    again = objective._prepare(other)  # neither is there any more
+    assert again.split.sealed.fingerprint == second.split.sealed.fingerprint
 
 
 @pytest.mark.parametrize(

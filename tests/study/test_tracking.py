@@ -62,5 +62,5 @@ def test_the_null_tracker_keeps_nothing() -> None:
     null.finish(None, None, None)
     null.kill(None)
     null.mark_front({"a": True})
-    null.close("FINISHED", picture="x")
+    null.close("FINISHED", pages={"x.html": "x"})
     assert null.link("http://x") is None

@@ -1,0 +1,175 @@
+"""An ablation as its YAML file describes it: which configurations to compare, under which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError
+from painvrl.evaluation import metrics
+from painvrl.evaluation.metrics import METRICS
+from painvrl.presets import KEY, PRESETS, PresetName, is_preset
+from painvrl.settings import Settings
+from painvrl.study.objective import TrialJob
+from painvrl.study.space import FIXED_SECTIONS, Value, apply, knobs
+from painvrl.study.spec import ABLATION, StudySpec, load_spec
+from painvrl.yamlfile import config_error, near_matches, read_yaml, validated
+
+PARTS = ("iid", "ood")
+
+BUDGET = ("training.max_epochs", "training.evaluate_every", "training.patience", "training.watch")
+"""Knobs that decide how long a row trains; all rows have those of the base configuration."""
+
+RowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
+
+
+class AblationSettings(Settings):
+    """What is compared, and how.
+
+    ``name``: what it is resumed by. ``seeds``: each is split and initialisation of one run of every row.
+    ``presets``: rows of :mod:`painvrl.presets`, over the file's ``config``. ``reference``: the row that the
+    others are compared with. ``metrics`` at ``cutoff`` are in the table. ``draws``: of the bootstrap.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    presets: tuple[PresetName, ...] = tuple(PRESETS)
+    reference: str = "painvrl"
+    metrics: tuple[str, ...] = Field(default=("recall", "ndcg"), min_length=1)
+    cutoff: int = Field(default=20, ge=1)
+    draws: int = Field(default=2000, ge=100, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _distinct_and_known(self) -> Self:
+        for key, values in (("seeds", self.seeds), ("presets", self.presets), ("metrics", self.metrics)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key} must not name one twice (found {list(values)})")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise ValueError(f"metrics must be among {', '.join(METRICS)} (found {metric!r})")
+        return self
+
+
+class AblationSpec(Settings):
+    """An ablation's file. ``variants``: further rows, the knobs that each turns over a ``preset`` or not."""
+
+    ablation: AblationSettings
+    config: TrainConfig
+    variants: dict[RowName, dict[str, Value]] = Field(default_factory=dict)
+
+    def changes(self) -> dict[str, dict[str, Value]]:
+        """The rows of the table in order, and what each turns in ``config``."""
+        rows: dict[str, dict[str, Value]] = {name: dict(PRESETS[name]) for name in self.ablation.presets}
+        for name, turned in self.variants.items():
+            preset = turned.get(KEY)
+            known: Mapping[str, Value] = PRESETS[preset] if is_preset(preset) else {}  # type: ignore[index]
+            rows[name] = {**known, **{path: value for path, value in turned.items() if path != KEY}}
+        return rows
+
+    def measured(self) -> tuple[str, ...]:
+        """Full names of what is in the table, ``iid/recall_at_20``, ..."""
+        settings = self.ablation
+        return tuple(
+            metrics.name(part, metric, settings.cutoff) for metric in settings.metrics for part in PARTS
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run: a row under a seed."""
+
+    row: str
+    seed: int
+    job: TrialJob
+
+
+def cells_of(spec: AblationSpec) -> Iterator[Cell]:
+    """Every run, those of one seed after each other: they share the split."""
+    rows = {name: apply(spec.config, turned) for name, turned in spec.changes().items()}
+    number = 0
+    for seed in spec.ablation.seeds:
+        for row, config in rows.items():
+            seeded = config.model_copy(update={"seed": seed})
+            yield Cell(row=row, seed=seed, job=TrialJob(number=number, point={"variant": row}, config=seeded))
+            number += 1
+
+
+def load_study_file(path: Path) -> StudySpec | AblationSpec:
+    """Read and check the file of a study or, where it has the key ``ablation``, of an ablation.
+
+    Raises:
+        ConfigError: a rule is broken; the message names file, key, rule and value.
+    """
+    content = read_yaml(path)
+    if ABLATION not in content:
+        return load_spec(path)
+    spec = validated(AblationSpec, content, file=path)
+    check_ablation(spec, file=path)
+    return spec
+
+
+def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
+    """The rules that join several keys.
+
+    Raises:
+        ConfigError: see :func:`load_study_file`.
+    """
+    settings = spec.ablation
+    for name, turned in spec.variants.items():
+        if name in settings.presets:
+            rule = "is the name of a preset's row already; choose another"
+            raise ConfigError(rule, file=file, key=f"variants.{name}")
+        for path, value in turned.items():
+            _check_change(spec, name, path, value, file)
+    rows = spec.changes()
+    if not rows:
+        raise ConfigError("must name a row: a preset, or one of variants", file=file, key="ablation.presets")
+    if settings.reference not in rows:
+        raise ConfigError(
+            "must be one of the rows" + near_matches(settings.reference, rows),
+            file=file,
+            key="ablation.reference",
+            value=settings.reference,
+        )
+    cutoffs = spec.config.evaluation.ks
+    if settings.cutoff not in cutoffs:
+        raise ConfigError(
+            f"must be one of config.evaluation.ks, {list(cutoffs)}",
+            file=file,
+            key="ablation.cutoff",
+            value=settings.cutoff,
+        )
+    for name, turned in rows.items():
+        try:
+            apply(spec.config, turned)
+        except ValidationError as error:
+            cause = config_error(error, TrainConfig, {})
+            key = f"variants.{name}" if name in spec.variants else "ablation.presets"
+            rule = f"the config refuses it: {cause.rule}"
+            raise ConfigError(rule, file=file, key=key, value=cause.value or name) from None
+
+
+def _check_change(spec: AblationSpec, name: str, path: str, value: Value, file: object) -> None:
+    key = f"variants.{name}.{path}"
+    if path == KEY:
+        if not is_preset(value):
+            rule = "is not a preset" + near_matches(str(value), PRESETS)
+            raise ConfigError(rule, file=file, key=key, value=value)
+        return
+    if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
+        rule = "cannot differ between rows: they share their data, split, evaluation and seeds"
+        raise ConfigError(rule, file=file, key=key)
+    if path in BUDGET:
+        rule = "cannot differ between rows: they have equal budgets, those of config.training"
+        raise ConfigError(rule, file=file, key=key)
+    known = knobs(spec.config)
+    below = [knob for knob in known if knob.startswith(f"{path}.")]
+    if below:
+        raise ConfigError(f"is a section; name one of its knobs: {', '.join(below)}", file=file, key=key)
+    if path not in known:
+        raise ConfigError("is not a knob of the config" + near_matches(path, known), file=file, key=key)

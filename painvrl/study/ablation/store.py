@@ -1,0 +1,167 @@
+"""What an ablation has computed: a file a run, under a key of all that decides it.
+
+    ablations/NAME/runs/KEY.npz    the outcome, and the table's metrics of every user
+    ablations/NAME/tracking.json   its runs in the tracker
+    ablations/NAME/table.md, table.json
+
+A run's file is written at once, when it is complete, by the process that trained it: whoever finds it need
+not train again. Changing the ablation's file makes other keys, and going back finds the old ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from painvrl.config import TrainConfig
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.data.digest import digest_of
+from painvrl.errors import DataError
+from painvrl.evaluation.metrics import name
+from painvrl.evaluation.ranking import DotProducts, evaluate_users
+from painvrl.study.objective import Completed, TrainedJob
+
+_COMPLETED = TypeAdapter(Completed)
+_OUTCOME, _USERS, _VALUES = "outcome", "users/", "values/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptRun:
+    """A run that is complete.
+
+    Attributes:
+        outcome: without its curves.
+        users: by part, ``[U]`` numbers of the users with positives, ascending.
+        values: by full name (``ood/recall_at_20``), ``[U]`` float32, what each of them has got.
+    """
+
+    outcome: Completed
+    users: Mapping[str, NDArray[np.int64]]
+    values: Mapping[str, NDArray[np.float32]]
+
+
+def run_key(config: TrainConfig, data: str, metrics: Sequence[str], cutoff: int) -> str:
+    """Equal for two runs only if they compute the same: configuration (with its seed), data and metrics."""
+    return digest_of(config.model_dump(mode="json"), data, list(metrics), cutoff)
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The runs of one ablation in ``folder``."""
+
+    folder: Path
+
+    def load(self, key: str) -> KeptRun | None:
+        """The run under ``key``; ``None`` if there is none, or only a damaged file."""
+        arrays = self._cache.load(key)
+        if arrays is None or _OUTCOME not in arrays:
+            return None
+        try:
+            outcome = _COMPLETED.validate_python(unpack_text(arrays[_OUTCOME]))
+        except ValueError:
+            return None
+        return KeptRun(
+            outcome=outcome,
+            users={part: array.astype(np.int64) for part, array in _under(_USERS, arrays)},
+            values=dict(_under(_VALUES, arrays)),
+        )
+
+    def store(self, key: str, run: KeptRun) -> None:
+        """Write a run; a reader sees all of it or nothing.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        outcome = asdict(replace(run.outcome, curves=()))
+        users = {f"{_USERS}{part}": array.astype(np.int32) for part, array in run.users.items()}
+        values = {f"{_VALUES}{name}": array for name, array in run.values.items()}
+        self._cache.store(key, {_OUTCOME: pack_text(outcome), **users, **values})
+
+    @property
+    def _cache(self) -> ArrayCache:
+        return ArrayCache(self.folder)
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    for key, array in arrays.items():
+        if key.startswith(prefix):
+            yield key.removeprefix(prefix), array
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepRun:
+    """Stores what a job came to, in the process that trained it."""
+
+    store: RunStore
+    metrics: tuple[str, ...]
+    cutoff: int
+
+    def __call__(self, trained: TrainedJob) -> None:
+        """Score every user once more and write the run."""
+        result, plan = trained.result, trained.prepared.valid_plan
+        column = plan.ks.index(self.cutoff)
+        judged = evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors))
+        run = KeptRun(
+            outcome=trained.outcome,
+            users={part: each.users.numpy() for part, each in judged.items()},
+            values={
+                name(part, metric, self.cutoff): each.values[metric][:, column].float().numpy()
+                for part, each in judged.items()
+                for metric in self.metrics
+            },
+        )
+        self.store.store(run_key(trained.job.config, trained.data, self.metrics, self.cutoff), run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """Where a tracker has the ablation: its own run, and those of complete runs by key.
+
+    ``of``: digest of the base configuration and the data; another one is another ablation to the tracker.
+    """
+
+    of: str
+    parent_run: str | None = None
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_tracked(path: Path, of: str) -> Tracked:
+    """What the file remembers of this ablation; nothing if it cannot be read."""
+    try:
+        tracked = TypeAdapter(Tracked).validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return Tracked(of=of)
+    return tracked if tracked.of == of else Tracked(of=of)
+
+
+def save_tracked(path: Path, tracked: Tracked) -> None:
+    """Write what a later process needs to find the runs again."""
+    write_text(path, json.dumps(asdict(tracked), indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; a reader sees the old one or the new one.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", file=path) from error

@@ -1,0 +1,258 @@
+"""The table of an ablation: for each row IID, OOD, their harmonic mean and the drop, beside a reference.
+
+Every figure is a mean over seeds with its standard deviation; every difference is paired, with a 95%
+bootstrap interval over seeds and users (:mod:`painvrl.evaluation.bootstrap`).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.errors import StudyError
+from painvrl.evaluation.bootstrap import PartValues, percentile_interval, resampled_means
+from painvrl.evaluation.metrics import name
+from painvrl.rng import derive_seed
+from painvrl.study.ablation.spec import PARTS, AblationSpec
+from painvrl.study.ablation.store import KeptRun
+from painvrl.study.space import Value
+
+MEASURES = ("iid", "ood", "harmonic_mean", "drop")
+TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A row less the reference: the mean over the seeds of both, and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A measure of a row.
+
+    Attributes:
+        mean: over the row's seeds.
+        spread: their standard deviation; ``None`` for a single seed.
+        difference: to the reference; ``None`` for the reference itself, or without a seed in common.
+    """
+
+    mean: float
+    spread: float | None
+    difference: Difference | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A configuration.
+
+    Attributes:
+        changes: the knobs that it turns in the base configuration.
+        seeds: those under which it is complete.
+        failures: by seed why it is not, where it is not.
+        figures: by metric and measure (``MEASURES``); none if no seed is complete.
+    """
+
+    name: str
+    changes: Mapping[str, Value]
+    seeds: tuple[int, ...]
+    failures: Mapping[int, str]
+    figures: Mapping[str, Mapping[str, Figure]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationTable:
+    """The table; its metrics are those of the valid parts."""
+
+    ablation: str
+    reference: str
+    cutoff: int
+    seeds: tuple[int, ...]
+    draws: int
+    rows: tuple[TableRow, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, ``ndcg`` for example."""
+        return next((tuple(row.figures) for row in self.rows if row.figures), ())
+
+    def as_dict(self) -> dict[str, object]:
+        """The table as JSON-ready values."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """The table as JSON."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+
+    def text(self, metric: str) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows of the table of one metric, as people read it."""
+        columns = ["row", *(TITLES[measure] for measure in MEASURES)]
+        columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
+        lines = []
+        for row in self.rows:
+            figures = row.figures.get(metric, {})
+            known = [figures.get(measure) for measure in MEASURES]
+            lines.append([row.name, *map(_shown, known), *map(_shown_difference, known)])
+        return columns, lines
+
+    def caption(self, metric: str) -> str:
+        """What the table of one metric shows."""
+        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
+        return (
+            f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
+            f"differences to {self.reference} with 95% intervals (paired bootstrap over seeds and users)"
+        )
+
+    def as_markdown(self) -> str:
+        """The tables of all metrics, and what failed."""
+        blocks = [f"# {self.ablation}\n"]
+        for metric in self.metrics:
+            columns, lines = self.text(metric)
+            ruler = ["---", *["---:"] * (len(columns) - 1)]
+            table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ruler, *lines))
+            blocks.append(f"{self.caption(metric)}.\n\n{table}\n")
+        if failures := self.failures():
+            blocks.append("\n".join(f"- {line}" for line in failures) + "\n")
+        return "\n".join(blocks)
+
+    def failures(self) -> tuple[str, ...]:
+        """A line for each run that is not complete."""
+        return tuple(
+            f"{row.name}, seed {seed}: {reason}" for row in self.rows for seed, reason in row.failures.items()
+        )
+
+
+def make_table(
+    spec: AblationSpec, runs: Mapping[tuple[str, int], KeptRun], failures: Mapping[tuple[str, int], str]
+) -> AblationTable:
+    """The table of complete ``runs`` and of ``failures``, both by row and seed.
+
+    Raises:
+        StudyError: two runs of a seed were judged by different users.
+    """
+    settings = spec.ablation
+    changes = spec.changes()
+    seeds = {row: tuple(seed for seed in settings.seeds if (row, seed) in runs) for row in changes}
+    differences = _differences(spec, runs, seeds)
+    rows = []
+    for row, turned in changes.items():
+        figures: dict[str, dict[str, Figure]] = {}
+        for metric in settings.metrics if seeds[row] else ():
+            by_seed = [_measures(runs[row, seed], metric, settings.cutoff) for seed in seeds[row]]
+            figures[metric] = {
+                measure: Figure(
+                    mean=statistics.fmean(each[measure] for each in by_seed),
+                    spread=statistics.stdev(each[measure] for each in by_seed) if len(by_seed) > 1 else None,
+                    difference=differences.get((row, metric, measure)),
+                )
+                for measure in MEASURES
+            }
+        rows.append(
+            TableRow(
+                name=row,
+                changes=turned,
+                seeds=seeds[row],
+                failures={seed: failures[row, seed] for seed in settings.seeds if (row, seed) in failures},
+                figures=figures,
+            )
+        )
+    return AblationTable(
+        ablation=settings.name,
+        reference=settings.reference,
+        cutoff=settings.cutoff,
+        seeds=settings.seeds,
+        draws=settings.draws,
+        rows=tuple(rows),
+    )
+
+
+def _measures(run: KeptRun, metric: str, cutoff: int) -> dict[str, float]:
+    iid, ood = (run.outcome.metrics[name(part, metric, cutoff)] for part in PARTS)
+    return {
+        measure: float(value)
+        for measure, value in zip(MEASURES, _measured(np.array(iid), np.array(ood)), strict=True)
+    }
+
+
+def _measured(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """The measures in their order."""
+    total = iid + ood
+    harmonic = 2 * iid * ood / np.where(total > 0, total, 1.0)
+    return iid, ood, harmonic, iid - ood
+
+
+def _differences(
+    spec: AblationSpec, runs: Mapping[tuple[str, int], KeptRun], seeds: Mapping[str, tuple[int, ...]]
+) -> dict[tuple[str, str, str], Difference]:
+    """By row, metric and measure; rows with the same seeds are compared on the same draws."""
+    settings = spec.ablation
+    reference = settings.reference
+    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for row, own in seeds.items():
+        common = tuple(seed for seed in own if seed in seeds[reference])
+        if row != reference and common:
+            groups[common].append(row)
+    found = {}
+    for common, rows in groups.items():
+        columns = [(row, metric) for row in (reference, *rows) for metric in settings.metrics]
+        values = [_parts(spec, runs, columns, seed) for seed in common]
+        rng = np.random.default_rng(derive_seed(0, "bootstrap", *common))
+        iid, ood = resampled_means(values, settings.draws, rng)
+        drawn = dict(zip(MEASURES, _measured(iid, ood), strict=True))
+        for at, (row, metric) in enumerate(columns):
+            if row == reference:
+                continue
+            beside = columns.index((reference, metric))
+            for measure in MEASURES:
+                draws = drawn[measure].mean(axis=1)
+                interval = percentile_interval(draws[:, at] - draws[:, beside])
+                mean = statistics.fmean(
+                    _measures(runs[row, seed], metric, settings.cutoff)[measure]
+                    - _measures(runs[reference, seed], metric, settings.cutoff)[measure]
+                    for seed in common
+                )
+                found[row, metric, measure] = Difference(mean=mean, low=interval.low, high=interval.high)
+    return found
+
+
+def _parts(
+    spec: AblationSpec,
+    runs: Mapping[tuple[str, int], KeptRun],
+    columns: Sequence[tuple[str, str]],
+    seed: int,
+) -> list[PartValues]:
+    reference = runs[spec.ablation.reference, seed]
+    parts = []
+    for part in PARTS:
+        for row, _ in columns:
+            if not np.array_equal(runs[row, seed].users[part], reference.users[part]):
+                raise StudyError(
+                    f"the runs of seed {seed} were judged by other users than its reference", key=row
+                )
+        listed = [runs[row, seed].values[name(part, metric, spec.ablation.cutoff)] for row, metric in columns]
+        parts.append(
+            PartValues(users=reference.users[part], values=np.stack(listed, axis=1).astype(np.float64))
+        )
+    return parts
+
+
+def _shown(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure.mean:.4f}" if figure.spread is None else f"{figure.mean:.4f} ± {figure.spread:.4f}"
+
+
+def _shown_difference(figure: Figure | None) -> str:
+    if figure is None or figure.difference is None:
+        return ""
+    found = figure.difference
+    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from painvrl.data.seal import SealedParts
+from painvrl.errors import DataError, NothingFeasible, StudyError
+from painvrl.evaluation.ranking import DotProducts, evaluate_users
+from painvrl.pipeline import run
+from painvrl.prepare import prepare
+from painvrl.study import objective
+from painvrl.study.ablation import runner
+from painvrl.study.ablation.runner import AblationSummary, _Grid
+from painvrl.study.ablation.spec import AblationSpec, cells_of
+from painvrl.study.ablation.store import KeptRun, RunStore
+from painvrl.study.lock import study_lock
+from painvrl.study.objective import WORKER_DIED, Completed, DataSummary, Failed, Outcome, TrialJob
+from painvrl.study.progress import NullProgress
+from painvrl.study.tracking import NullTracker
+from painvrl.study.workers import OnStage
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import validated
+
+Go = Callable[..., Any]
+Done = tuple[AblationSummary, Any, Path]
+EVERYTHING = [f"{row} seed {seed}" for seed in (3, 4) for row in ("ultragcn", "erm", "painvrl", "loud")]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "ablations" / "tiny" / "runs").glob("*.npz"))
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("nothing was to be trained")
+
+
+def test_every_row_is_trained_once_under_every_seed(done: Done) -> None:
+    summary, listener, folder = done
+    assert listener.titles == EVERYTHING
+    assert len(files(folder)) == 8
+    assert (listener.started[0].wanted, listener.started[0].finished) == (8, 0)
+    assert [event.finished for event in listener.finished] == list(range(1, 9))
+    assert summary.folder == folder / "ablations" / "tiny"
+
+
+def test_the_table_holds_what_each_run_alone_comes_to(
+    done: Done, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    summary, _, _ = done
+    spec = validated(AblationSpec, tree)
+    store = RunStore(summary.folder / "runs")
+    kept = {path.stem: store.load(path.stem) for path in files(done[2])}
+    iid: dict[str, list[float]] = {}
+    for cell in cells_of(spec):
+        prepared = prepare(cell.job.config, cache_dir=tmp_path, device=torch.device("cpu"))
+        result = run(cell.job.config, prepared)
+        iid.setdefault(cell.row, []).append(result.metrics["iid/ndcg_at_20"])
+        mine = [one for one in kept.values() if one is not None and one.outcome.metrics == result.metrics]
+        assert mine, f"no file has the metrics of {cell.row} under seed {cell.seed}"
+        judged = evaluate_users(prepared.valid_plan, DotProducts(result.user_vectors, result.item_vectors))[
+            "ood"
+        ]
+        place = prepared.evaluation.ks.index(20)
+        for one in mine:
+            assert one.users["ood"].tolist() == judged.users.tolist()
+            expected = judged.values["recall"][:, place].float()
+            assert torch.equal(torch.from_numpy(one.values["ood/recall_at_20"]), expected)
+    for row in summary.table.rows:
+        assert row.figures["ndcg"]["iid"].mean == pytest.approx(sum(iid[row.name]) / 2, abs=1e-15)
+
+
+def test_the_table_is_kept_as_it_was_told(done: Done) -> None:
+    summary, _, _ = done
+    assert (summary.folder / "table.md").read_text(encoding="utf-8") == summary.table.as_markdown()
+    assert json.loads((summary.folder / "table.json").read_text(encoding="utf-8")) == json.loads(
+        summary.table.as_json()
+    )
+
+
+def test_what_is_complete_is_never_trained_again(
+    go: Go, tree: dict[str, Any], folder: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "run", refuse)
+    summary, listener = go(tree, folder)
+    assert listener.titles == []
+    assert (listener.started[0].finished, listener.started[0].resumed) == (8, True)
+    assert summary.table == done[0].table
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_only_what_is_missing_is_trained(
+    go: Go, tree: dict[str, Any], folder: Path, done: Done, damage: str
+) -> None:
+    victim = files(folder)[2]
+    if damage == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:1000])
+    summary, listener = go(tree, folder)
+    assert len(listener.titles) == 1
+    assert summary.table == done[0].table  # the same seed comes to the same
+
+
+def test_a_changed_row_is_trained_anew_and_a_change_taken_back_is_not(
+    go: Go, tree: dict[str, Any], folder: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree["variants"]["loud"]["mask.sparsity"] = 0.3
+    _, listener = go(tree, folder)
+    assert listener.titles == ["loud seed 3", "loud seed 4"]
+    tree["variants"]["loud"]["mask.sparsity"] = 0.2
+    monkeypatch.setattr(objective, "run", refuse)
+    assert go(tree, folder)[0].table == done[0].table
+
+
+def test_an_interrupted_ablation_goes_on_where_it_stopped(
+    go: Go, tree: dict[str, Any], tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = objective.run, []
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            go(tree, tmp_path)
+    assert len(files(tmp_path)) == 3
+    summary, listener = go(tree, tmp_path)
+    assert listener.titles == EVERYTHING[3:]
+    assert summary.table == done[0].table
+
+
+def test_a_row_that_fails_does_not_take_the_others_with_it_and_is_tried_again(
+    go: Go, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["ablation"]["presets"], tree["ablation"]["seeds"] = ["painvrl"], [0]
+    tree["variants"] = {"wild": {"preset": "ultragcn", "training.learning_rate": 1e30}}
+    for _ in range(2):
+        summary, listener = go(tree, tmp_path)
+        wild = summary.table.rows[1]
+        assert wild.figures == {}
+        assert wild.failures[0].startswith("diverged: ")
+        assert listener.titles[-1] == "wild seed 0"
+        assert listener.finished[-1].values is None
+    assert summary.table.rows[0].figures["ndcg"]["iid"].mean > 0
+    tree["ablation"]["reference"], tree["ablation"]["presets"] = "wild", []
+    with pytest.raises(NothingFeasible, match="has no complete run; the last said diverged: "):
+        go(tree, tmp_path)
+
+
+def test_test_parts_stay_sealed(
+    go: Go, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree["ablation"]["presets"], tree["ablation"]["seeds"] = ["painvrl"], [0]
+    monkeypatch.setattr(SealedParts, "open", refuse)
+    go(tree, tmp_path)
+    assert not Workspace(tmp_path).test_reads.exists()
+
+
+def test_one_process_an_ablation(go: Go, tree: dict[str, Any], folder: Path) -> None:
+    with (
+        study_lock(Workspace(folder).lock_path("ablation tiny"), "tiny"),
+        pytest.raises(StudyError, match="is being run by another process"),
+    ):
+        go(tree, folder)
+
+
+def test_a_run_that_cannot_be_kept_stops_the_ablation(
+    go: Go, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DataError("the cache folder cannot be written (No space left on device)")
+
+    monkeypatch.setattr(RunStore, "store", full)
+    with pytest.raises(DataError, match="No space left"):
+        go(tree, tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_come_to_the_same_table(go: Go, tree: dict[str, Any], tmp_path: Path, done: Done) -> None:
+    summary, listener = go(tree, tmp_path, workers=2)
+    assert sorted(listener.titles) == sorted(EVERYTHING)
+    assert summary.table == done[0].table
+
+
+@dataclass
+class Mortal:
+    """A crew of two that dies over the first job as often as told, and completes all others."""
+
+    store: RunStore
+    key: Callable[[TrialJob], str]
+    run: KeptRun
+    deaths: int
+    size: int = 2
+    data: DataSummary = field(default_factory=lambda: DataSummary(fingerprint="data"))
+    started: list[int] = field(default_factory=list)
+    _jobs: list[TrialJob] = field(default_factory=list)
+
+    def start(self, job: TrialJob) -> None:
+        assert len(self._jobs) < self.size
+        self.started.append(job.number)
+        self._jobs.append(job)
+
+    def next(self, on_stage: OnStage) -> tuple[int, Outcome]:
+        job = self._jobs.pop(0)
+        if job.number == 0 and self.deaths > 0:
+            self.deaths -= 1
+            return 0, Failed(reason=WORKER_DIED, message="the process died")
+        self.store.store(self.key(job), self.run)
+        return job.number, self.run.outcome
+
+
+@pytest.mark.parametrize(("deaths", "failed"), [(0, False), (2, False), (3, True)])
+def test_a_run_whose_process_dies_is_tried_again_and_then_given_up(
+    tree: dict[str, Any], done: Done, tmp_path: Path, deaths: int, failed: bool
+) -> None:
+    spec, store = validated(AblationSpec, tree), RunStore(tmp_path / "runs")
+    cells = tuple(cells_of(spec))
+    settings = spec.ablation
+    kept = RunStore(done[0].folder / "runs").load(files(done[2])[0].stem)
+    assert kept is not None
+    crew = Mortal(
+        store=store,
+        key=lambda job: runner.run_key(job.config, "data", settings.metrics, settings.cutoff),
+        run=kept,
+        deaths=deaths,
+    )
+    grid = _Grid(spec, cells, store, crew, NullTracker(), NullProgress(), tmp_path / "tracking.json")
+    grid.open()
+    grid.run()
+    assert crew.started.count(0) == min(deaths, 2) + 1
+    assert len(grid.complete) == 8 - failed
+    assert grid.failures == ({("ultragcn", 3): "worker_died: the process died"} if failed else {})
+    assert isinstance(kept.outcome, Completed)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from painvrl.errors import ConfigError
+from painvrl.presets import PRESETS
+from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation, load_study_file
+from painvrl.study.space import apply
+from painvrl.study.spec import StudySpec, load_spec
+from painvrl.yamlfile import dump_yaml, parse_yaml, validated
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def changed(tree: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    *sections, leaf = path.split("/")
+    branch = tree
+    for section in sections:
+        branch = branch.setdefault(section, {})
+    branch[leaf] = value
+    return tree
+
+
+def test_rows_are_the_presets_and_then_the_variants(tree: dict[str, Any]) -> None:
+    changes = validated(AblationSpec, tree).changes()
+    assert list(changes) == ["ultragcn", "erm", "painvrl", "loud"]
+    assert changes["erm"] == PRESETS["erm"]
+    assert changes["loud"] == {**PRESETS["painvrl"], "mask.sparsity": 0.2, "fusion.variant_weight": 1.0}
+
+
+def test_a_preset_wins_over_the_base_and_a_variant_over_its_preset(tree: dict[str, Any]) -> None:
+    tree["config"]["mask"]["balancer"] = "fixed"
+    tree["variants"]["odd"] = {"preset": "erm", "mask.balancer": "mgda", "fusion.kind": "sum"}
+    made = {(cell.row, cell.seed): cell.job.config for cell in cells_of(validated(AblationSpec, tree))}
+    assert made["erm", 3].mask.balancer == "erm"
+    assert made["ultragcn", 3].mask.balancer == "fixed"  # which it does not read
+    assert made["odd", 4].mask.balancer == "mgda"
+    assert made["odd", 4].fusion.kind == "sum"
+
+
+def test_a_cell_is_its_row_under_its_seed_and_seeds_follow_each_other(tree: dict[str, Any]) -> None:
+    spec = validated(AblationSpec, tree)
+    cells = list(cells_of(spec))
+    assert [(cell.seed, cell.row) for cell in cells] == [
+        (seed, row) for seed in (3, 4) for row in ("ultragcn", "erm", "painvrl", "loud")
+    ]
+    assert [cell.job.number for cell in cells] == list(range(8))
+    for cell in cells:
+        expected = apply(spec.config, spec.changes()[cell.row]).model_copy(update={"seed": cell.seed})
+        assert cell.job.config == expected
+
+
+def test_rows_share_data_split_evaluation_and_budget(tree: dict[str, Any]) -> None:
+    configs = [cell.job.config for cell in cells_of(validated(AblationSpec, tree))]
+    for section in ("data", "split", "evaluation", "training"):
+        assert len({getattr(config, section).model_dump_json() for config in configs}) == 1
+
+
+def test_a_written_out_file_reads_back_as_itself(tree: dict[str, Any]) -> None:
+    spec = validated(AblationSpec, tree)
+    assert validated(AblationSpec, parse_yaml(dump_yaml(spec))) == spec
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "ablation/reference",
+            "painvlr",
+            "ablation.reference: must be one of the rows; did you mean painvrl?",
+        ),
+        (
+            "ablation/cutoff",
+            7,
+            r"ablation.cutoff: must be one of config.evaluation.ks, [5, 10, 20, 50] (found 7)",
+        ),
+        ("ablation/presets", ["ultragcm"], "ablation.presets.0: must be 'ultragcn', "),
+        ("ablation/seeds", [], "ablation.seeds: "),
+        ("ablation/seeds", [1, 1], "ablation: seeds must not name one twice (found [1, 1])"),
+        ("ablation/metrics", ["accuracy"], "ablation: metrics must be among recall, "),
+        ("ablation/trials", 3, "ablation.trials: is not a known key"),
+        ("variants/erm", {}, "variants.erm: is the name of a preset's row already"),
+        ("variants/x/preset", "irn", "variants.x.preset: is not a preset; did you mean "),
+        ("variants/x/seed", 3, "variants.x.seed: cannot differ between rows: they share their data"),
+        ("variants/x/split.gamma", 3, "variants.x.split.gamma: cannot differ between rows"),
+        (
+            "variants/x/training.max_epochs",
+            3,
+            "variants.x.training.max_epochs: cannot differ between rows: they have equal budgets",
+        ),
+        ("variants/x/mask", 3, "variants.x.mask: is a section; name one of its knobs: mask.source, "),
+        (
+            "variants/x/mask.sparsty",
+            0.1,
+            "variants.x.mask.sparsty: is not a knob of the config; did you mean mask.sparsity",
+        ),
+        (
+            "variants/x/mask.sparsity",
+            1.5,
+            "variants.x: the config refuses it: must be less than 1 (found 1.5)",
+        ),
+    ],
+)
+def test_a_mistake_is_named_by_its_key_and_rule(
+    tree: dict[str, Any], tmp_path: Path, path: str, value: object, message: str
+) -> None:
+    file = tmp_path / "ablation.yaml"
+    file.write_text(dump_yaml(changed(tree, path, value)), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_study_file(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_without_rows_there_is_nothing_to_run(tree: dict[str, Any]) -> None:
+    tree["ablation"]["presets"], tree["variants"] = [], {}
+    with pytest.raises(ConfigError, match=r"ablation\.presets: must name a row"):
+        check_ablation(validated(AblationSpec, tree))
+
+
+def test_the_key_ablation_makes_the_file_one(tmp_path: Path, tree: dict[str, Any]) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(dump_yaml(tree), encoding="utf-8")
+    assert isinstance(load_study_file(file), AblationSpec)
+    with pytest.raises(ConfigError, match="an ablation has a table and no front"):
+        load_spec(file)
+    study = {
+        "study": {"name": "toy"},
+        "objectives": ["ood/ndcg_at_20"],
+        "config": tree["config"],
+        "space": {"mask.sparsity": {"type": "float", "low": 0.1, "high": 0.9}},
+    }
+    file.write_text(dump_yaml(study), encoding="utf-8")
+    assert isinstance(load_study_file(file), StudySpec)
+
+
+def test_the_shipped_ablation_is_movielens_of_the_shipped_study() -> None:
+    ablation = load_study_file(REPOSITORY / "studies" / "ablation.yaml")
+    study = load_spec(REPOSITORY / "studies" / "movielens.yaml")
+    assert isinstance(ablation, AblationSpec)
+    assert ablation.config == study.config
+    assert ablation.ablation.presets == ("ultragcn", "erm", "irm", "invrl", "painvrl")
+    assert len(list(cells_of(ablation))) == 25
