@@ -49,7 +49,8 @@ class Columns:
 
     Attributes:
         time: ``[N]`` float64 in seconds, or None.
-        interaction: by name, ``[N]`` labels (str). ``part`` is the files' own split: ``train``, ``valid``, ``test``.
+        interaction: by name, ``[N]`` labels (str). ``part`` is the files' own split: ``train``, ``valid``,
+            ``test``.
         item: by name, ``[I]`` labels (str); the empty one where nothing is known.
         user: by name, ``[U]`` labels (str).
     """

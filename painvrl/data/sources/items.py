@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
-from painvrl.data.sources.modality_file import KeyedValues, ModalityFile
+from painvrl.data.sources.modality_file import KeyedValues
 from painvrl.data.sources.text import encode
 from painvrl.errors import DataError
 
@@ -97,19 +98,25 @@ def _multi_hot(of_item: list[tuple[str, ...]]) -> Modality:
     return Modality(values=values, present=values.any(dim=1))
 
 
-def joined(item_ids: np.ndarray, keyed: KeyedValues, source: ModalityFile, modality: str) -> Modality:
-    """A file's features in the order of ``item_ids``; zeros for items that it lacks."""
+def joined(
+    item_ids: np.ndarray, keyed: KeyedValues, *, file: Path | str, key: str, value: object = None
+) -> Modality:
+    """A file's features in the order of ``item_ids``; zeros for items that it lacks.
+
+    ``file``, ``key`` and ``value`` are named where it has none of them.
+    """
     place = find(item_ids, keyed.ids)
     present = place >= 0
     if not present.any():
         raise DataError(
             f"none of its {len(keyed.ids)} item ids occurs in the interactions "
             f"(it has {keyed.ids[0]}, ..., they have {item_ids[0]}, ...)",
-            file=source.path,
-            key=f"data.files.{modality}.key",
-            value=source.key,
+            file=file,
+            key=key,
+            value=value,
         )
-    values = np.where(present[:, None], keyed.values[place], np.float32(0.0))
+    values = keyed.values[place]  # a copy; some of these matrices fill a fair part of the memory
+    values[~present] = 0.0
     return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present))
 
 

@@ -14,11 +14,11 @@ from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
 from painvrl.data.sources.tabular import (
-    column,
     id_column,
     number_column,
     read_table,
     require_distinct,
+    text_column,
     time_column,
 )
 from painvrl.settings import Settings
@@ -115,11 +115,7 @@ def _describe(table: ItemTable | None) -> ItemDescriptions:
     require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
 
     def texts_of(name: str, key: str) -> list[str]:
-        series = column(frame, name, file=table.path, key=f"{where}.{key}")
-        return [
-            "" if missing else str(value).strip()
-            for value, missing in zip(series, series.isna(), strict=True)
-        ]
+        return text_column(frame, name, file=table.path, key=f"{where}.{key}")
 
     titles = [""] * len(ids) if table.title is None else texts_of(table.title, "title")
     fields = [texts_of(name, "text") for name in table.text_columns()]

@@ -35,7 +35,7 @@ def test_find_matches_a_dictionary(wanted, known):
 
 
 def test_joined_rows_are_in_the_order_of_the_items_and_zeros_where_missing():
-    modality = joined(np.array([10, 20, 30]), KEYED, SOURCE, "look")
+    modality = joined(np.array([10, 20, 30]), KEYED, file=SOURCE.path, key="k")
     assert modality.values.tolist() == [[1.0, 1.5], [0.0, 0.0], [3.0, 3.5]]
     assert modality.present.tolist() == [True, False, True]
     assert modality.values.dtype == torch.float32
@@ -45,7 +45,7 @@ def test_a_file_of_other_items_is_an_error_that_shows_both_kinds_of_ids():
     with pytest.raises(
         DataError, match=r"look\.npz: data\.files\.look\.key: none of its 2 .*30.*tt1.*\(found 'ids'\)"
     ):
-        joined(np.array(["tt1", "tt2"]), KEYED, SOURCE, "look")
+        joined(np.array(["tt1", "tt2"]), KEYED, file=SOURCE.path, key="data.files.look.key", value=SOURCE.key)
 
 
 DESCRIBED = ItemDescriptions(
