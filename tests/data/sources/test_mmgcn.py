@@ -29,11 +29,15 @@ def objects(rows: list[object]) -> np.ndarray:
     return array
 
 
+def offset(pairs: list[tuple[int, int]], users: int) -> np.ndarray:
+    return np.array(pairs) + np.array([0, users])
+
+
 def write(folder: str = "data/toy", *, users: int = U, as_arrays: bool = False) -> Path:
     """A folder as Tiktok's, with ``users`` added to item ids."""
     path = Path(folder)
     path.mkdir(parents=True)
-    np.save(path / "train.npy", np.array(TRAIN) + [[0, users]])
+    np.save(path / "train.npy", offset(TRAIN, users))
     for name, rows in (("val_full.npy", VALID), ("test_full.npy", TEST)):
         lists = [[user, *(item + users for item in items)] for user, items in rows.items()]
         np.save(path / name, objects([np.array(row) for row in lists] if as_arrays else lists))
@@ -102,14 +106,14 @@ def test_words_become_counts_in_the_order_of_their_indices():
 def test_words_of_ids_with_the_offset_are_the_same():
     path = write()
     without = read(path).modalities["textual"]
-    torch.save(torch.from_numpy(WORDS + [[U], [0]]), path / "feat_t.pt")
+    torch.save(torch.from_numpy(WORDS + np.array([[U], [0]])), path / "feat_t.pt")
     with_offset = read(path).modalities["textual"]
     assert torch.equal(without.values, with_offset.values)
 
 
 def test_features_stay_with_their_items_where_items_have_no_interaction():
     path = write()
-    np.save(path / "train.npy", np.array([(0, 0), (0, 3), (1, 0), (3, 0)]) + [[0, U]])
+    np.save(path / "train.npy", offset([(0, 0), (0, 3), (1, 0), (3, 0)], U))
     np.save(path / "val_full.npy", objects([[0, 4 + U], [2]]))
     np.save(path / "test_full.npy", objects([[3, 3 + U, 4 + U]]))
     dataset = read(path)
@@ -141,7 +145,7 @@ def test_a_pair_that_occurs_again_keeps_its_first_part():
 
 def test_the_core_drops_rows_with_their_parts():
     assert triples(read(write(), core=2)) == {
-        (user, item, part) for user, item, part in EVERYTHING if item not in {2}
+        (user, item, part) for user, item, part in EVERYTHING if item != 2
     }
 
 
@@ -211,7 +215,7 @@ def test_the_number_of_users_follows_from_the_rows_of_features():
 )
 def test_ids_that_are_not_offset_are_an_error(shift, users, message):
     path = write()
-    np.save(path / "train.npy", np.array(TRAIN) + [[0, shift]])
+    np.save(path / "train.npy", offset(TRAIN, shift))
     np.save(path / "val_full.npy", np.array([[0, 1 + shift]]))
     np.save(path / "test_full.npy", np.array([[0, 4 + shift]]))
     with pytest.raises(DataError, match=rf"^data/toy: data\.users: item ids must be offset .*{message}"):
@@ -333,7 +337,13 @@ def test_no_file_of_the_folder_can_execute_code():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"vocabulary": 0}, {"users": 0}, {"features": {"text": "x.npy"}}, {"features": {"a b": "x.npy"}}, {"x": 1}],
+    [
+        {"vocabulary": 0},
+        {"users": 0},
+        {"features": {"text": "x.npy"}},
+        {"features": {"a b": "x.npy"}},
+        {"x": 1},
+    ],
 )
 def test_wrong_keys_are_refused(changes):
     with pytest.raises(ValidationError):
@@ -351,7 +361,7 @@ def test_a_changed_file_is_read_again(name):
     config = MmgcnConfig(path=path)
     before = load(config, cache_dir=Path("cache"), seed=0)
     if name == "train.npy":
-        np.save(path / name, np.array([*TRAIN, (2, 2)]) + [[0, U]])
+        np.save(path / name, offset([*TRAIN, (2, 2)], U))
     elif name.endswith(".npy"):
         np.save(path / name, objects([[2, U + 2]]))
     else:

@@ -189,7 +189,8 @@ def test_a_missing_folder_or_file_says_what_is_expected_and_where_it_is_publishe
     path = write_mmrec()
     (path / "baby.inter").rename(path / "baby.txt")
     with pytest.raises(
-        DataError, match=rf"^baby: data\.path: lacks an \.inter file; .*{PUBLISHED} \(found 'baby\.txt, image_"
+        DataError,
+        match=rf"^baby: data\.path: lacks an \.inter file; .*{PUBLISHED} \(found 'baby\.txt, image_",
     ):
         read(path)
 
@@ -221,7 +222,8 @@ def test_an_unknown_part_is_an_error(label):
     text = (path / "baby.inter").read_text()
     (path / "baby.inter").write_text(text.replace("1003\t2", f"1003\t{label}"))
     with pytest.raises(
-        DataError, match=rf"baby\.inter: data\.path: x_label must be 0 .*row 4 is not \(found {float(label)}\)"
+        DataError,
+        match=rf"baby\.inter: data\.path: x_label must be 0 .*row 4 is not \(found {float(label)}\)",
     ):
         read(path)
 
@@ -251,7 +253,10 @@ def test_a_changed_file_is_read_again(name):
         (path / name).write_text((path / name).read_text() + "2\t1\t3.0\t1010\t0\n")
     else:
         np.save(path / name, IMAGE + 1)
-    assert load(MmrecConfig(path=path, core=1), cache_dir=Path("cache"), seed=0).fingerprint != before.fingerprint
+    assert (
+        load(MmrecConfig(path=path, core=1), cache_dir=Path("cache"), seed=0).fingerprint
+        != before.fingerprint
+    )
 
 
 @pytest.mark.parametrize("changes", [{"features": {"text": "x"}}, {"separator": ""}, {"x": 1}])
