@@ -23,6 +23,7 @@ from painvrl.data.sources.items import (
     described_modalities,
     has_every_modality,
     joined,
+    numbered,
     titles_of,
 )
 from painvrl.data.sources.modality_file import KeyedValues, ModalityFile, read_modality
@@ -112,8 +113,8 @@ def assemble(
         keep &= has_every_modality(raw.item, described, {**features, **files})
         _require_some(keep, raw, "data.items", "no item has every modality", config.items)
 
-    user_ids, user = np.unique(raw.user[keep], return_inverse=True)
-    item_ids, item = np.unique(raw.item[keep], return_inverse=True)
+    user_ids, user = numbered(raw.user[keep])
+    item_ids, item = numbered(raw.item[keep])
     core = core_rows(user, item, config.core)
     if not core.any():
         raise DataError(
@@ -124,7 +125,7 @@ def assemble(
         )
     user_ids, user = _renumbered(user_ids, user[core])
     item_ids, item = _renumbered(item_ids, item[core])
-    order = np.lexsort((item, user))
+    order = np.argsort(user * len(item_ids) + item, kind="stable")
     interactions = Interactions(
         user=torch.from_numpy(user[order]),
         item=torch.from_numpy(item[order]),
@@ -161,8 +162,8 @@ def assemble(
 
 def _renumbered(ids: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids that still occur, and the rows' indices into them."""
-    used, renumbered = np.unique(index, return_inverse=True)
-    return ids[used], renumbered.astype(np.int64)
+    used, renumbered = numbered(index)
+    return ids[used], renumbered
 
 
 def _require_some(keep: np.ndarray, raw: RawInteractions, key: str, rule: str, value: object) -> None:

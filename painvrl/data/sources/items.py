@@ -35,6 +35,20 @@ class ItemDescriptions:
     categories_name: str = "categories"
 
 
+def fits_table(ids: np.ndarray) -> bool:
+    """Whether a table indexed by ``ids`` costs no more than sorting them would: whole numbers near 0."""
+    return ids.dtype.kind == "i" and int(ids.min(initial=0)) >= 0 and int(ids.max(initial=0)) < 8 * len(ids)
+
+
+def numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ``ids`` in order, and where among them each of ``ids`` is (int64)."""
+    if not fits_table(ids):
+        distinct, index = np.unique(ids, return_inverse=True)
+        return distinct, index.astype(np.int64, copy=False)
+    seen = np.bincount(ids) > 0
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[ids]
+
+
 def find(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Where in ``known`` (distinct) each of ``wanted`` is; -1 where it is not.
 
@@ -44,6 +58,10 @@ def find(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
         wanted, known = wanted.astype(np.str_), known.astype(np.str_)
     if len(known) == 0:
         return np.full(len(wanted), -1)
+    if fits_table(known) and wanted.dtype.kind == "i":
+        place = np.full(int(known.max()) + 2, -1)  # the last one is for ids that are out of range
+        place[known] = np.arange(len(known))
+        return place[np.where((wanted >= 0) & (wanted < len(place)), wanted, -1)]
     order = np.argsort(known)
     place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
     index = order[place]

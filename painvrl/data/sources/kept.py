@@ -22,14 +22,16 @@ def kept_rows(dataset: Dataset, raw: RawInteractions, time: np.ndarray | None = 
     user, item = find(raw.user, dataset.user_ids), find(raw.item, dataset.item_ids)
     candidates = np.flatnonzero((user >= 0) & (item >= 0))
     n_items = dataset.interactions.n_items
-    wanted = (dataset.interactions.user * n_items + dataset.interactions.item).numpy()
-    place = find(user[candidates] * n_items + item[candidates], wanted)
-    candidates, place = candidates[place >= 0], place[place >= 0]
-    if len(place) > len(wanted):
+    pairs = (dataset.interactions.user * n_items + dataset.interactions.item).numpy()
+    pair = user[candidates] * n_items + item[candidates]
+    place = np.minimum(np.searchsorted(pairs, pair), len(pairs) - 1)  # interactions are sorted
+    kept = pairs[place] == pair
+    candidates, place = candidates[kept], place[kept]
+    if len(place) > len(pairs):
         nothing = np.zeros(len(raw.user))
         rating = nothing if raw.rating is None else raw.rating
         order = np.lexsort((rating[candidates], (nothing if time is None else time)[candidates]))
         candidates, place = candidates[order], place[order]
-    rows = np.empty(len(wanted), dtype=np.int64)
+    rows = np.empty(len(pairs), dtype=np.int64)
     rows[place] = candidates  # of several for one place, the last one stays
     return rows

@@ -98,6 +98,8 @@ def read_movielens_files(path: Path) -> MovieLensFiles:
     with _readable(path / films):
         described = _read_films(place, films)
     rating = frame["rating"].to_numpy()
+    if len(rating) == 0:
+        raise DataError("holds no rating", file=where, key="data.path")
     if not np.isfinite(rating).all():
         row = int((~np.isfinite(rating)).argmax())
         raise DataError("a rating is missing", file=where, key="data.path", value=f"row {row + 1}")
@@ -168,25 +170,23 @@ class _Opened:
 
 
 def _read_ratings(place: Path, name: PurePosixPath) -> pd.DataFrame:
-    """Columns user, item (int64), rating, time (float64), in this order of the file's."""
+    """Columns user, item (int64), rating, time (float64), in the order of the file's rows."""
     import pandas as pd
 
-    names = ["user", "item", "rating", "time"]
-    # "1::1193::5::978300760" between single colons: every other field is empty. One character keeps
-    # pandas in its fast parser.
-    separator, fields, header = {
-        "ratings.csv": (",", [0, 1, 2, 3], 0),
-        "ratings.dat": (":", [0, 2, 4, 6], None),
-        "u.data": ("\t", [0, 1, 2, 3], None),
-    }[name.name]
-    types = dict(zip(fields, [np.int64, np.int64, np.float64, np.float64], strict=True))
+    fields: list[str] | list[int]
+    match name.name:
+        case "ratings.csv":
+            separator, header, fields = ",", 0, ["userId", "movieId", "rating", "timestamp"]
+        case "ratings.dat":
+            # "1::1193::5::978300760" between single colons: every other field is empty. One character keeps
+            # pandas in its fast parser.
+            separator, header, fields = ":", None, [0, 2, 4, 6]
+        case _:
+            separator, header, fields = "\t", None, [0, 1, 2, 3]
+    types = dict(zip(fields, (np.int64, np.int64, np.float64, np.float64), strict=True))
     with _Opened(place, name) as stream:
-        if header is not None:
-            first = stream.readline().decode("utf-8", "replace").strip()
-            if first != "userId,movieId,rating,timestamp":
-                raise ValueError(f"the header of {name} must be userId,movieId,rating,timestamp, not {first}")
-        frame = pd.read_csv(stream, sep=separator, header=None, usecols=fields, dtype=types)
-    return frame.set_axis(names, axis=1)
+        frame = pd.read_csv(stream, sep=separator, header=header, usecols=fields, dtype=types)
+    return frame[fields].set_axis(["user", "item", "rating", "time"], axis=1)
 
 
 def _read_films(place: Path, name: PurePosixPath) -> list[tuple[int, str, tuple[str, ...]]]:

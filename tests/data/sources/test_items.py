@@ -13,8 +13,10 @@ from painvrl.data.sources.items import (
     ItemDescriptions,
     described_modalities,
     find,
+    fits_table,
     has_every_modality,
     joined,
+    numbered,
     split_names,
     titles_of,
 )
@@ -94,3 +96,28 @@ def test_every_modality_means_text_categories_and_each_file():
 def test_names_are_split_without_blanks_and_empty_ones():
     assert split_names(" a |b||c d", "|") == ("a", "b", "c d")
     assert split_names("", "|") == ()
+
+
+@pytest.mark.parametrize("scale", [1, 1_000_000], ids=["by a table", "by sorting"])
+def test_ids_are_found_and_numbered_as_a_slow_loop_does(scale):
+    rng = np.random.default_rng(0)
+    known = rng.permutation(40)[:25] * scale
+    wanted = np.concatenate([rng.integers(-5, 60, 200) * scale, known])
+    assert fits_table(known) == (scale == 1)
+    place = {one: index for index, one in enumerate(known.tolist())}
+    assert find(wanted, known).tolist() == [place.get(one, -1) for one in wanted.tolist()]
+    ids = known[rng.integers(0, 25, 100)]
+    distinct, index = numbered(ids)
+    assert distinct.tolist() == sorted(set(ids.tolist()))
+    assert distinct[index].tolist() == ids.tolist()
+    assert index.dtype == np.int64
+
+
+def test_negative_ids_and_texts_are_numbered_by_sorting():
+    for ids in (np.array([3, -1, 3, 0]), np.array(["b", "a", "b", "aa"])):
+        assert not fits_table(ids)
+        distinct, index = numbered(ids)
+        assert distinct.tolist() == sorted(set(ids.tolist()))
+        assert distinct[index].tolist() == ids.tolist()
+    assert numbered(np.zeros(0, dtype=np.int64))[0].tolist() == []
+    assert find(np.array([-1, 5]), np.array([5, -1])).tolist() == [1, 0]
