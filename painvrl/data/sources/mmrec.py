@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -15,7 +15,7 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
 from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import ItemDescriptions, split_names
+from painvrl.data.sources.items import ItemDescriptions, find, split_names
 from painvrl.data.sources.kept import kept_rows
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.modality_file import KeyedValues
@@ -54,7 +54,8 @@ class MmrecConfig(SourceConfig):
     are several; an ``.item`` file of the same name describes the items. Columns are named without
     RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the columns of ids, where they
     are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns ``rating`` and ``timestamp`` are
-    used where they are; ``x_label`` (0, 1, 2) is the files' own split. ``duplicates``: as for tables.
+    used where they are; ``x_label`` (0, 1, 2) is the files' own split, and the columns of ``.item`` and
+    ``.user`` files are what splits can group by. ``duplicates``: as for tables.
 
     ``features``: file names by modality; nothing for every ``NAME_feat.npy`` (``text_feat.npy`` is the
     modality ``textual``). Row ``i`` belongs to the item in row ``i`` of the ``.item`` file, or, without that
@@ -83,7 +84,7 @@ class MmrecConfig(SourceConfig):
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
         there = files_in(self.path)
-        tables = [file for file in there.values() if file.suffix in {".inter", ".item"}]
+        tables = [file for file in there.values() if file.suffix in {".inter", ".item", ".user"}]
         features = [self.path.expanduser() / name for name in self.feature_files().values()]
         return (*tables, *features, *super().named_files())
 
@@ -129,8 +130,10 @@ def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
     label = numbers("x_label")
     part = None if label is None else _parts(label, file)
     distinct = without_duplicates(raw, time, duplicates=config.duplicates)
-    described, item_ids = _describe(config, there.get(f"{file.stem}.item"))
-    features = _read_features(config, there, raw, item_ids)
+    items = _read_described(there.get(f"{file.stem}.item"), config.item, ITEM_COLUMNS, "data.item")
+    users = _read_described(there.get(f"{file.stem}.user"), config.user, USER_COLUMNS, "data.user")
+    described = _describe(config, items)
+    features = _read_features(config, there, raw, None if items is None else items.ids)
     if not (features or config.files or config.text or config.categories):
         raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
     dataset = assemble(file.stem, distinct, described, config, cache, features)
@@ -140,6 +143,8 @@ def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
         columns=Columns(
             time=None if time is None else torch.from_numpy(time[rows]),
             interaction={} if part is None else {"part": part[rows]},
+            item={} if items is None else items.labels_of(dataset.item_ids),
+            user={} if users is None else users.labels_of(dataset.user_ids),
         ),
     )
 
@@ -187,33 +192,67 @@ def _parts(label: np.ndarray, file: Path) -> np.ndarray:
     return np.array(list(PARTS.values()))[label.astype(np.int64)]
 
 
-def _describe(config: MmrecConfig, file: Path | None) -> tuple[ItemDescriptions, np.ndarray | None]:
-    """What the ``.item`` file says, and its ids in the order of its rows."""
-    wanted = config.text or config.categories or config.title
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """An ``.item`` or ``.user`` file.
+
+    Attributes:
+        ids: ``[M]`` distinct raw ids, in the order of the rows.
+        frame: all columns, the ids' among them.
+        name: the ids' column.
+        file: for messages.
+    """
+
+    ids: np.ndarray
+    frame: pd.DataFrame
+    name: str
+    file: Path
+
+    def texts_of(self, column: str, key: str) -> list[str]:
+        return text_column(self.frame, column, file=self.file, key=key)
+
+    def labels_of(self, wanted: np.ndarray) -> dict[str, np.ndarray]:
+        """By column, the labels of the ``wanted`` ids; empty where one is not known."""
+        place = find(wanted, self.ids)
+        return {
+            column: np.array([*self.texts_of(column, "data.path"), ""], dtype=np.str_)[place]
+            for column in self.frame.columns
+            if column != self.name
+        }
+
+
+def _read_described(
+    file: Path | None, named: str | None, usual: tuple[str, ...], key: str
+) -> _Described | None:
     if file is None:
-        if wanted:
-            raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
-        return ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=()), None
+        return None
     frame = _read_typed(file)
-    name = _id_name(config.item, ITEM_COLUMNS, frame)
-    ids = id_column(frame, name, file=file, key="data.item")
-    require_distinct(ids, file=file, key="data.item", value=name)
+    name = _id_name(named, usual, frame)
+    ids = id_column(frame, name, file=file, key=key)
+    require_distinct(ids, file=file, key=key, value=name)
+    return _Described(ids=ids, frame=frame, name=name, file=file)
 
-    def texts_of(column: str, key: str) -> list[str]:
-        return text_column(frame, column, file=file, key=f"data.{key}")
 
-    fields = [texts_of(column, "text") for column in config.text_columns()]
+def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions:
+    """Titles, texts and categories from the ``.item`` file."""
+    if items is None:
+        if config.text or config.categories or config.title:
+            raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
+        return ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
+    titles = [""] * len(items.ids)
+    if config.title is not None:
+        titles = items.texts_of(config.title, "data.title")
+    fields = [items.texts_of(column, "data.text") for column in config.text_columns()]
     categories = None
     if config.categories is not None:
-        named = texts_of(config.categories, "categories")
+        named = items.texts_of(config.categories, "data.categories")
         categories = tuple(split_names(names, config.separator) for names in named)
-    described = ItemDescriptions(
-        ids=ids,
-        titles=tuple([""] * len(ids) if config.title is None else texts_of(config.title, "title")),
+    return ItemDescriptions(
+        ids=items.ids,
+        titles=tuple(titles),
         texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
         categories=categories,
     )
-    return described, ids
 
 
 def _read_features(

@@ -173,6 +173,7 @@ def _read_ratings(place: Path, name: PurePosixPath) -> pd.DataFrame:
     """Columns user, item (int64), rating, time (float64), in the order of the file's rows."""
     import pandas as pd
 
+    header: int | None
     fields: list[str] | list[int]
     match name.name:
         case "ratings.csv":

@@ -188,10 +188,14 @@ def time_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.n
 def text_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> list[str]:
     """A column of texts without blanks around them, empty where one is missing.
 
+    Whole numbers stay whole beside missing ones, which pandas reads as floating-point numbers.
+
     Raises:
         DataError: there is no such column.
     """
     series = column(frame, name, file=file, key=key)
+    if series.dtype.kind == "f" and bool((series.dropna() % 1 == 0).all()):
+        series = series.astype("Int64")
     return [
         "" if missing else str(value).strip() for value, missing in zip(series, series.isna(), strict=True)
     ]

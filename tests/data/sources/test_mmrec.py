@@ -51,6 +51,7 @@ def write_recbole(folder: str = "ml-100k") -> Path:
         "70\tSeven\t1995\t\n"
         "20\t\t1996\tThriller Animation\n"
     )
+    (path / "ml-100k.user").write_text("user_id:token\tgender:token\tage:token\n101\tF\t24\n100\tM\t\n")
     return path
 
 
@@ -115,6 +116,15 @@ def test_recboles_items_are_described_by_their_columns(fake_encoder):
     assert pairs(dataset) == [(100, 10), (100, 40), (101, 20), (101, 40), (102, 10)]
     assert dataset.columns.time.tolist() == [1000, 1001, 1003, 1002, 1004]
     assert dict(dataset.columns.interaction) == {}
+    assert {name: labels.tolist() for name, labels in dataset.columns.item.items()} == {
+        "movie_title": ["Toy Story", "", "Four Rooms"],
+        "release_year": ["1995", "1996", "1995"],
+        "class": ["Animation Children's", "Thriller Animation", "Thriller"],
+    }
+    assert {name: labels.tolist() for name, labels in dataset.columns.user.items()} == {
+        "gender": ["M", "F", ""],
+        "age": ["", "24", ""],
+    }
     assert dataset.titles == ("Toy Story", "20", "Four Rooms")
     assert fake_encoder == [["Toy Story, 1995", "1996", "Four Rooms, 1995"]]
     assert list(dataset.modalities) == ["text", "categories"]
@@ -144,7 +154,7 @@ def test_names_are_divided_by_the_separator():
 
 def test_other_columns_can_be_the_ids():
     path = write_recbole()
-    for file in ("ml-100k.inter", "ml-100k.item"):
+    for file in ("ml-100k.inter", "ml-100k.item", "ml-100k.user"):
         text = (path / file).read_text()
         (path / file).write_text(text.replace("item_id", "artist_id").replace("user_id", "who"))
     assert read(path, user="who", item="artist_id", categories="class").item_ids.tolist() == [10, 20, 40]

@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from painvrl.data.sources.tabular import as_ids, id_column, number_column, read_table, time_column
+from painvrl.data.sources.tabular import (
+    as_ids,
+    id_column,
+    number_column,
+    read_table,
+    text_column,
+    time_column,
+)
 from painvrl.errors import DataError
 
 FRAME = pd.DataFrame({"id": [3, 1], "x": [0.5, 1.5], "name": ["a", "b"]})
@@ -143,3 +150,16 @@ def test_a_field_too_many_is_refused_with_file_and_rule(tmp_path, rows):
     with pytest.raises(DataError) as caught:
         read_table(path, key="data.path")
     assert str(caught.value) == f"{path}: data.path: the rows must not have more fields than the header"
+
+
+def test_texts_are_stripped_and_whole_numbers_stay_whole_beside_missing_ones():
+    frame = pd.DataFrame(
+        {"a": [" x", None], "year": [1995, None], "share": [0.5, None], "none": [None, None]}
+    )
+    texts = {name: text_column(frame, name, file=FILE, key="k") for name in frame.columns}
+    assert texts == {"a": ["x", ""], "year": ["1995", ""], "share": ["0.5", ""], "none": ["", ""]}
+
+
+def test_a_file_of_another_name_is_read_as_the_kind_that_is_told(tmp_path):
+    FRAME.to_csv(tmp_path / "t.inter", index=False, sep="\t")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.inter", key="k", kind=".tsv"), FRAME)
