@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from painvrl.data.features import FeatureConfig
+from painvrl.data.parts import ood_mean
 from painvrl.data.sources import DataConfig, PlantedConfig
 from painvrl.data.splits import PopularitySplit, SplitConfig
 from painvrl.evaluation.metrics import METRICS
@@ -55,6 +56,12 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
             )
+        part, names = metric.partition("/")[0], self.scored_names()
+        if names is not None and part not in names:
+            raise ValueError(
+                f"training.watch must name a part of the split, {', '.join(names)} "
+                f"(found {self.training.watch!r})"
+            )
         planted = self.data.kind == "planted"
         for key, needs_truth in (
             ("mask.source", self.mask.source == "given"),
@@ -83,6 +90,11 @@ class TrainConfig(Settings):
                 f"(found {self.environments.count} * {self.environments.min_share})"
             )
         return self
+
+    def scored_names(self) -> tuple[str, ...] | None:
+        """What metrics of the valid parts are called before their slash; ``None`` where the data decide."""
+        names = self.split.ood_names()
+        return None if names is None else ("iid", *names, *ood_mean(names))
 
     def fingerprint(self) -> str:
         """A hex digest of every setting; equal configurations have equal digests."""

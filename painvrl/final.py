@@ -12,7 +12,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealLedger
-from painvrl.data.splits import ColdItemSplit
+from painvrl.data.splits import Split
 from painvrl.evaluation.ranking import evaluate
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, plan_parts, prepare_split
@@ -21,7 +21,7 @@ from painvrl.progress import Observer
 
 @dataclass(frozen=True, kw_only=True)
 class TestEvaluation:
-    """Metrics of the test parts, ``iid_test/...`` and ``ood_test/...``.
+    """Metrics of the test parts: ``iid_test/...``, ``ood_test/...``, and ``ood_NAME_test/...``.
 
     ``reads``: how often the test parts of this split have been read, this time included.
     """
@@ -35,7 +35,9 @@ class TestEvaluation:
 def refit(
     config: TrainConfig, prepared: Prepared, *, steps_of: RunResult, observer: Observer | None = None
 ) -> RunResult:
-    """Train ``config`` on the train and both valid parts, for the epochs that early stopping chose.
+    """Train ``config`` on the train and all valid parts, for the epochs that early stopping chose.
+
+    Users of a valid part who were folded in are trained then, on their support, too.
 
     Args:
         config: of the run before.
@@ -45,7 +47,10 @@ def refit(
         observer: hears of stages and curves.
     """
     split = prepared.split
-    parts = [split.train, split.iid_valid.interactions, split.ood_valid.interactions]
+    parts = [split.train, *(part.interactions for part in split.valid.values())]
+    if split.support is not None:
+        validated = torch.stack([part.user_degree() for part in parts]).sum(dim=0) > 0
+        parts.append(split.support.select(validated[split.support.user]))
     more = Interactions(
         user=torch.cat([part.user for part in parts]),
         item=torch.cat([part.item for part in parts]),
@@ -60,28 +65,36 @@ def refit(
 def evaluate_test(
     result: RunResult, prepared: Prepared, *, ledger: SealLedger, reader: str
 ) -> TestEvaluation:
-    """Break the seal and score both test parts; the ledger counts it.
+    """Break the seal and score all test parts; the ledger counts it.
 
-    Each user's positives of train, of both valid parts and of the other test part are hidden.
-    Where a ``cold_item`` split ranks among held-out items only, those of the valid part are warm after
-    a refit; they are no candidates then, or they would push the cold ones out.
+    Each user's positives of train, of the support, of all valid parts and of the other test parts are
+    hidden. Where a part is ranked among held-out items only, those of the valid parts are warm after a
+    refit; they are no candidates then, or they would push the cold ones out.
 
     Raises:
         DataError: the ledger cannot be written.
     """
     split = prepared.split
     tests = split.sealed.open(ledger, reader)
-    seen = [split.train, split.iid_valid.interactions, split.ood_valid.interactions]
-    ood = tests.ood_test
-    rule = result.config.split
-    if result.refit and isinstance(rule, ColdItemSplit) and rule.ood_candidates == "held_out":
-        ood = replace(ood, candidates=ood.candidates & ~_has_interaction(split.ood_valid))
-    parts = {part.name: part for part in (tests.iid_test, ood)}
-    plan = plan_parts(parts, seen, prepared.evaluation, prepared.device)
+    seen = [split.train, *(part.interactions for part in split.valid.values())]
+    seen += [] if split.support is None else [split.support]
+    parts = {}
+    for name, part in tests.parts.items():
+        candidates = part.candidates
+        if result.refit and part.held_out:
+            candidates = candidates & ~(_warmed(split) & ~_items(part))
+        parts[f"{name}_test"] = replace(part, candidates=candidates)
+    means = {f"{mean}_test": tuple(f"{name}_test" for name in names) for mean, names in split.means.items()}
+    plan = plan_parts(parts, seen, prepared.evaluation, prepared.device, means=means)
     metrics = evaluate(plan, result.user_vectors, result.item_vectors)
     return TestEvaluation(metrics=metrics, reads=tests.reads)
 
 
-def _has_interaction(part: Part) -> Tensor:
-    """``[I]`` bool."""
+def _warmed(split: Split) -> Tensor:
+    """``[I]`` bool: items that a refit trains on and the training before did not."""
+    return torch.stack([_items(part) for part in split.valid.values()]).any(dim=0)
+
+
+def _items(part: Part) -> Tensor:
+    """``[I]`` bool: items of the positives, which are candidates whatever else was trained on."""
     return part.interactions.item_degree() > 0

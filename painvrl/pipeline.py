@@ -28,7 +28,7 @@ class RunResult:
             variant weight applied.
         base_width: columns from here on are the variant branch.
         mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
-        metrics: of the valid parts, ``iid/...`` and ``ood/...``.
+        metrics: of the valid parts: ``iid/...``, ``ood/...``, and ``ood_NAME/...`` of further OOD parts.
         rounds: a report a round. seconds: wall time by stage.
         epochs: chosen epoch by training (``pretrain``, ``invariant``, ``variant``, ``sum``).
         refit: trained on the valid parts, too; ``metrics`` are then those of the run before.
@@ -93,7 +93,7 @@ def run(
 
 
 def score_valid(prepared: Prepared, users: Tensor, items: Tensor) -> dict[str, float]:
-    """Every metric of both valid parts for score vectors ``[U, D]`` and ``[I, D]``."""
+    """Every metric of the valid parts for score vectors ``[U, D]`` and ``[I, D]``."""
     if not bool(torch.isfinite(users).all() & torch.isfinite(items).all()):
         raise Diverged("the trained vectors are not finite; lower training.learning_rate")
     return evaluate(prepared.valid_plan, users, items)

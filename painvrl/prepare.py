@@ -15,9 +15,10 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
 from painvrl.data.splits import Split, make_split
-from painvrl.errors import DataError
+from painvrl.errors import ConfigError, DataError
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
+from painvrl.model.folding import Support, plan_support
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.rng import derive_seed
 
@@ -31,7 +32,8 @@ class Prepared:
         train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
         features: ``[I, F]`` on the device; statistics fitted on the train items.
         training: the training part indexed for the losses.
-        valid_plan: how the two valid parts are ranked, in one pass.
+        valid_plan: how the valid parts are ranked, in one pass.
+        support: what users are folded in by whom ``train`` does not have, if any.
         device: where it all lies.
     """
 
@@ -42,6 +44,7 @@ class Prepared:
     training: TrainingData
     evaluation: EvaluationConfig
     valid_plan: RankingPlan
+    support: Support | None
     device: torch.device
 
 
@@ -59,9 +62,24 @@ def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Pr
 def prepare_split(
     config: TrainConfig, dataset: Dataset, split: Split, train: Interactions, device: torch.device
 ) -> Prepared:
-    """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``)."""
-    features = build_features(dataset.modalities, train.item_degree() > 0, config.features)
-    parts = {"iid": split.iid_valid, "ood": split.ood_valid}
+    """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``).
+
+    Raises:
+        UserError: ``training.watch`` names a part that the split does not have, or nobody is in a part.
+    """
+    warm_items = train.item_degree() > 0
+    features = build_features(dataset.modalities, warm_items, config.features)
+    hidden, support = [train], None
+    if split.support is not None:
+        hidden.append(split.support)
+        untrained = train.user_degree() == 0
+        support = plan_support(split.support.select(untrained[split.support.user]), warm_items, device)
+    plan = plan_parts(split.valid, hidden, config.evaluation, device, means=split.means)
+    watched = config.training.watch.partition("/")[0]
+    if watched not in plan.names:
+        raise ConfigError(
+            f"the split has no such part; it has {', '.join(plan.names)}", key="training.watch", value=watched
+        )
     return Prepared(
         dataset=dataset,
         split=split,
@@ -69,7 +87,8 @@ def prepare_split(
         features=features.to(device),
         training=training_data(train, device),
         evaluation=config.evaluation,
-        valid_plan=plan_parts(parts, [train], config.evaluation, device),
+        valid_plan=plan,
+        support=support,
         device=device,
     )
 
@@ -79,8 +98,12 @@ def plan_parts(
     hidden: list[Interactions],
     evaluation: EvaluationConfig,
     device: torch.device,
+    *,
+    means: Mapping[str, tuple[str, ...]] | None = None,
 ) -> RankingPlan:
     """Plan the ranking of ``parts``; the metrics of each are called after its key, ``key/...``.
+
+    ``means``: names of further metrics, each the mean of those of the parts that it lists.
 
     Raises:
         DataError: nobody has a positive in one of them, so its metrics have no value.
@@ -89,4 +112,4 @@ def plan_parts(
         if len(part.interactions) == 0:
             raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
     renamed = [replace(part, name=name) for name, part in parts.items()]
-    return plan_ranking(renamed, hidden, evaluation, device)
+    return replace(plan_ranking(renamed, hidden, evaluation, device), means=means or {})

@@ -21,10 +21,11 @@ from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import calibrate
+from painvrl.model.folding import fold_in
 from painvrl.model.fusion import weighted_branch
 from painvrl.model.losses import GramianLoss
 from painvrl.model.pairs import canonical_order
-from painvrl.model.ultragcn import Backbone
+from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
 from painvrl.pretrained import CurveRecorder, Pretrained, PretrainedStore, pretraining_key
 from painvrl.progress import Observer
@@ -81,6 +82,33 @@ class Stages:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def folded_in(self, users: Tensor, items: Tensor, base_width: int) -> Tensor:
+        """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
+
+        Args:
+            users: trained vectors.
+            items: ``[I, D]``, frozen.
+            base_width: columns from here on are the variant branch; ``D`` without one.
+        """
+        prepared, backbone = self.prepared, self.config.backbone
+        if prepared.support is None:
+            return users
+        return fold_in(
+            users,
+            items,
+            prepared.training.warm_rows(items),
+            prepared.support,
+            all_pairs_weight=_all_pairs_weight(backbone),
+            l2=backbone.l2,
+            base_width=base_width,
+        )
+
+
+def _all_pairs_weight(backbone: BackboneConfig) -> float:
+    """That of the whole-data loss, which stands in where the backbone is trained with the sampled one."""
+    loss = backbone.loss if isinstance(backbone.loss, GramianLoss) else GramianLoss()
+    return loss.all_pairs_weight
 
 
 def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
@@ -141,7 +169,8 @@ def train_backbone(
     model = _initial(stages, name, gates, base)
 
     def curves(users: Tensor, items: Tensor) -> dict[str, float]:
-        return evaluate(prepared.valid_plan, users, items)
+        base_width = users.shape[1] if base is None else base[0].shape[1]
+        return evaluate(prepared.valid_plan, stages.folded_in(users, items, base_width), items)
 
     refit = stages.fixed_epochs
     with stages.stage(name):
@@ -163,7 +192,6 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     if pretrained is None:
         return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
     features = prepared.features.matrix
-    loss = config.backbone.loss
     with stages.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -171,7 +199,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             pretrained.user_id,
             pretrained.item_id,
             pretrained.user_content,
-            loss.all_pairs_weight if isinstance(loss, GramianLoss) else GramianLoss().all_pairs_weight,
+            _all_pairs_weight(config.backbone),
         )
         shared = calibrate(
             pretrained.user_vectors().detach(),
@@ -264,19 +292,23 @@ def _true_labels(stages: Stages) -> Tensor:
 
 
 def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width."""
+    """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width.
+
+    Users are folded in last, and before the branch is weighed: neither branch is trained on them.
+    """
     fusion = stages.config.fusion
     if fusion.kind == "sum":
         model = train_backbone(stages, "sum", torch.cat([mask, 1 - mask]))
         users, items = model.user_vectors().detach(), model.item_vectors().detach()
-        return users, items, users.shape[1]
+        return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
     invariant = train_backbone(stages, "invariant", mask)
     with torch.no_grad():
         users, items = invariant.user_vectors().detach(), invariant.item_vectors().detach()
     base_width = users.shape[1]
     if fusion.kind == "invariant" or fusion.variant_weight == 0:
-        return users, items, base_width
+        return stages.folded_in(users, items, base_width), items, base_width
     branch = train_backbone(stages, "variant", 1 - mask, base=(users, items))
     with torch.no_grad():
         users, items = branch.user_vectors(), branch.item_vectors()
+        users = stages.folded_in(users, items, base_width)
         return users, weighted_branch(items, base_width, fusion.variant_weight), base_width

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from painvrl.compilation import step_function
+from painvrl.data.parts import is_scored_name
 from painvrl.errors import Diverged
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.lazy_adam import LazyAdam
@@ -39,10 +40,17 @@ class TrainingConfig(Settings):
     learning_rate: float = Field(default=0.03, gt=0)
     evaluate_every: int = Field(default=10, ge=1)
     patience: int = Field(default=3, ge=1)
-    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^(iid|ood)/[a-z_]+_at_[0-9]+$")
+    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[a-z_]+_at_[0-9]+$")
     updates: Literal["lazy", "dense"] = "lazy"
     weight_decay: float = Field(default=0.0, ge=0)
     compile: bool = False
+
+    @field_validator("watch")
+    @classmethod
+    def _of_a_valid_part(cls, watch: str) -> str:
+        if not is_scored_name(watch.partition("/")[0]):
+            raise ValueError("must be a metric of a valid part: iid/..., ood/... or ood_NAME/...")
+        return watch
 
     @model_validator(mode="after")
     def _decay_is_dense(self) -> Self:

@@ -117,6 +117,12 @@ def test_a_configuration_survives_json() -> None:
             r"training\.watch must name one of recall, ndcg",
         ),
         (TABLE, {"training": {"watch": "iid_test/ndcg_at_20"}}, r"training\.watch"),
+        (TABLE, {"training": {"watch": "ood_far_test/ndcg_at_20"}}, r"training\.watch"),
+        (
+            TABLE,
+            {"training": {"watch": "ood_far/ndcg_at_20"}},
+            r"training\.watch must name a part of the split, iid, ood \(found",
+        ),
         (TABLE, {"mask": {"source": "given"}}, r"mask\.source needs planted data"),
         (TABLE, {"environments": {"assignment": "given"}}, r"environments\.assignment needs planted data"),
         (TABLE, {"split": {"protocol": "planted"}}, r"split\.protocol needs planted data"),
@@ -149,6 +155,11 @@ def test_parts_that_do_not_fit_together_are_refused_with_the_key_to_change(
         {"mask": {"source": "given"}},
         {"environments": {"assignment": "given", "count": 2}},
         {"training": {"watch": "ood/recall_at_50"}},
+        {"training": {"watch": "ood_far/recall_at_50"}, "split": {"protocol": "given"}},
+        {
+            "training": {"watch": "ood_gamma_2/recall_at_50"},
+            "split": {"protocol": "popularity", "gamma": [1, 2]},
+        },
         {"environments": {"count": 50, "min_share": 0.02}},
     ],
 )

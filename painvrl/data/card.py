@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 
@@ -16,7 +17,8 @@ class PartCard:
     """Counts of one part.
 
     Attributes:
-        name: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid`` or ``ood_test``.
+        name: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid``, ``ood_test``, further OOD parts, or
+            ``support``.
         interactions: rows.
         users: users with a row.
         items: items with a row.
@@ -36,7 +38,7 @@ class PartCard:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCard:
-    """The five parts, and what the split left out.
+    """The parts, and what the split left out.
 
     Attributes:
         protocol: the split's name.
@@ -44,9 +46,9 @@ class SplitCard:
         users: users of the data set with an interaction.
         items: items of the data set with an interaction.
         interactions: of the data set.
-        dropped_users: users without a train interaction; they have no row in any part.
-        dropped_interactions: their rows.
-        parts: in the order train, iid_valid, iid_test, ood_valid, ood_test.
+        dropped_users: users without a train (or support) interaction; they have no row in any part.
+        dropped_interactions: their rows, and IID rows of items without a train interaction.
+        parts: in the order train, iid_valid, iid_test, ood_valid, ood_test, further OOD parts, support.
     """
 
     protocol: str
@@ -102,13 +104,13 @@ def make_card(
         protocol: the split's name.
         seed: of the split.
         data: the whole data set.
-        parts: the five parts by name, ``train`` among them.
+        parts: all parts by name, ``train`` among them.
         dropped_users: users without a train interaction.
     """
     popularity = data.item_degree().double()
     train = parts["train"]
     train_items = train.item_degree() > 0
-    train_pairs = train.user * train.n_items + train.item
+    train_pairs = (train.user * train.n_items + train.item).sort().values
     cards = []
     for name, part in parts.items():
         items = part.item_degree() > 0
@@ -121,7 +123,7 @@ def make_card(
                 items=int(items.sum()),
                 mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
                 items_in_train=float(train_items[items].double().mean()) if len(part) else 0.0,
-                overlap_with_train=int(torch.isin(pairs, train_pairs).sum()),
+                overlap_with_train=_found(pairs, train_pairs),
             )
         )
     return SplitCard(
@@ -134,3 +136,11 @@ def make_card(
         dropped_interactions=len(data) - sum(len(part) for part in parts.values()),
         parts=tuple(cards),
     )
+
+
+def _found(pairs: Tensor, known: Tensor) -> int:
+    """How many of ``pairs`` are among ``known``, which is sorted."""
+    if len(known) == 0:
+        return 0
+    place = torch.searchsorted(known, pairs).clamp_max(len(known) - 1)
+    return int((known[place] == pairs).sum())

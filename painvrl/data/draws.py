@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +30,9 @@ def protected_core(
         ``[N]`` bool, a subset of ``rows``.
     """
     priority = torch.rand(len(interactions), generator=generator, dtype=torch.float64)
-    priority = torch.where(rows, priority, torch.inf)  # the rows not to draw from come last
-    by_user = _rank_within(interactions.user, interactions.n_users, priority)
-    by_item = _rank_within(interactions.item, interactions.n_items, priority)
-    return rows & ((by_user < per_user) | (by_item < per_item))
+    priority = torch.where(rows, priority, torch.inf)  # the rows not to draw from
+    by_user = _lowest_within(interactions.user, interactions.n_users, priority, per_user)
+    return by_user | _lowest_within(interactions.item, interactions.n_items, priority, per_item)
 
 
 def draw(rows: Tensor, size: int, *, generator: torch.Generator, log_weight: Tensor | None = None) -> Tensor:
@@ -54,9 +54,14 @@ def draw(rows: Tensor, size: int, *, generator: torch.Generator, log_weight: Ten
     key = torch.empty(rows.shape[0], dtype=torch.float64).exponential_(generator=generator).log()
     if log_weight is not None:
         key = key - log_weight
-    chosen = torch.argsort(torch.where(rows, key, torch.inf), stable=True)[:size]
-    drawn = torch.zeros_like(rows)
-    drawn[chosen] = True
+    if size == 0:
+        return torch.zeros_like(rows)
+    key = torch.where(rows, key, torch.inf)
+    # A selection reads the keys a few times; sorting ten million of them takes a second.
+    last = float(np.partition(key.numpy(), size - 1)[size - 1])
+    drawn = key < last
+    # Of equal keys the earlier rows are taken.
+    drawn[(key == last).nonzero(as_tuple=True)[0][: size - int(drawn.sum())]] = True
     return drawn & rows
 
 
@@ -66,8 +71,26 @@ def halve(rows: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return first, rows & ~first
 
 
-def _rank_within(group: Tensor, n_groups: int, priority: Tensor) -> Tensor:
-    """``[N]`` int64: how many rows of the same group have a smaller priority (ties by row)."""
+def _lowest_within(group: Tensor, n_groups: int, priority: Tensor, count: int) -> Tensor:
+    """``[N]`` bool: the ``count`` rows of each group with the smallest finite priority (ties by row).
+
+    One pass a row: ``count`` is 1 or 2, and a pass costs much less than sorting.
+    """
+    taken = torch.zeros_like(group, dtype=torch.bool)
+    for _ in range(count):
+        left = torch.where(taken, torch.inf, priority)
+        lowest = left.new_full((n_groups,), torch.inf).scatter_reduce_(0, group, left, "amin")
+        rows = ((left == lowest[group]) & (left < torch.inf)).nonzero(as_tuple=True)[0]
+        first = rows.new_full((n_groups,), len(group)).scatter_reduce_(0, group[rows], rows, "amin")
+        taken[first[first < len(group)]] = True
+    return taken
+
+
+def rank_within(group: Tensor, n_groups: int, priority: Tensor) -> Tensor:
+    """``[N]`` int64: how many rows of the same group (``[N]``, below ``n_groups``) have a smaller priority.
+
+    Rows of equal priority count in their own order.
+    """
     by_priority = torch.argsort(priority, stable=True)
     order = by_priority[torch.argsort(group[by_priority], stable=True)]
     counts = torch.bincount(group, minlength=n_groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,15 +75,15 @@ class SealedParts:
     """The test parts of a split; :meth:`open` is the only way to their rows.
 
     Attributes:
-        fingerprint: digest of the interactions, the split's configuration and its seed. Features
-            do not enter: another modality does not make test rows unread.
+        fingerprint: digest of the interactions, the split's configuration and its seed, and of the rows
+            where columns decided them. Features do not enter: another modality does not make test
+            rows unread.
     """
 
-    __slots__ = ("__iid_test", "__ood_test", "fingerprint")
+    __slots__ = ("__parts", "fingerprint")
 
-    def __init__(self, *, iid_test: Part, ood_test: Part, fingerprint: str) -> None:
-        self.__iid_test = iid_test
-        self.__ood_test = ood_test
+    def __init__(self, *, parts: Mapping[str, Part], fingerprint: str) -> None:
+        self.__parts = dict(parts)
         self.fingerprint = fingerprint
 
     def open(self, ledger: SealLedger, reader: str) -> TestParts:
@@ -92,7 +93,7 @@ class SealedParts:
             DataError: the ledger cannot be written.
         """
         reads = ledger.record(self.fingerprint, reader=reader)
-        return TestParts(iid_test=self.__iid_test, ood_test=self.__ood_test, reads=reads)
+        return TestParts(parts=dict(self.__parts), reads=reads)
 
     def __repr__(self) -> str:
         return f"SealedParts(fingerprint={self.fingerprint!r})"

@@ -11,8 +11,8 @@ of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ class RankingPlan:
         columns: for each distinct set of candidates, its ``[c]`` columns of the scores; empty for all.
         blocks: the users in the order in which they are ranked.
         ks: cut-offs.
+        means: names of metrics that are the mean over the parts listed, every part weighing the same.
     """
 
     parts: tuple[PlannedPart, ...]
@@ -62,6 +63,12 @@ class RankingPlan:
     columns: tuple[Tensor, ...]
     blocks: tuple[_Block, ...]
     ks: tuple[int, ...]
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the metrics are called before their slash."""
+        return (*(part.name for part in self.parts), *self.means)
 
 
 def plan_ranking(
@@ -255,4 +262,9 @@ def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> d
         for metric, each in metrics.per_user_metrics(hits, part.positives, plan.ks).items():
             for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True):
                 values[metrics.name(part.name, metric, k)] = value
+    for mean, parts in plan.means.items():
+        for metric in metrics.METRICS:
+            for k in plan.ks:
+                of_parts = [values[metrics.name(part, metric, k)] for part in parts]
+                values[metrics.name(mean, metric, k)] = sum(of_parts) / len(of_parts)
     return values

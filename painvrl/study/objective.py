@@ -104,12 +104,14 @@ class DataSummary:
         fingerprint: of the data set's content and of the split, test parts included.
         columns, rows: the split's card as a table.
         card: the split's card as JSON-ready values.
+        parts: what the metrics of the valid parts are called before their slash; empty if unknown.
     """
 
     fingerprint: str
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     card: Mapping[str, object] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
 
 class Objective(Protocol):
@@ -152,6 +154,7 @@ class TrainingObjective:
             columns=split.card.COLUMNS,
             rows=split.card.rows(),
             card=split.card.as_dict(),
+            parts=prepared.valid_plan.names,
         )
 
     def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:

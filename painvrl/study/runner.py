@@ -18,7 +18,7 @@ from painvrl.study.objective import DataSummary, Objective, TrainingObjective, T
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.records import FINISHED
 from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
-from painvrl.study.spec import StudySpec, check_spec, pretraining_comes_back
+from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.workers import Alone, Crew, Place, WorkerPool, memory_fractions
@@ -83,6 +83,8 @@ def run_study(
         study_lock(lock_path(spec, workspace), spec.study.name),
         _crew(spec, workspace, device, workers, memory_fraction, objective) as crew,
     ):
+        if crew.data.parts:  # a split by a column: only the data know its parts
+            check_measured(spec, crew.data.parts)
         stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint)
         stored.study.set_user_attr(Attr.WANTED, wanted)
         if tracker is None:

@@ -121,7 +121,7 @@ def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | No
     The metric is the IID objective that rules look at, or the IID counterpart of the OOD one.
     """
     axes = axes_of(study.objectives)
-    metric = axes.iid or (axes.ood or "").replace("ood/", "iid/", 1)
+    metric = axes.iid or f"iid/{(axes.ood or '').partition('/')[2]}"
     candidates = [record for record in complete(records) if metric in record.metrics]
     if not candidates:
         return None
@@ -130,11 +130,15 @@ def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | No
 
 
 def axes_of(objectives: Sequence[str]) -> Axes:
-    """The IID and the OOD objective that rules look at: NDCG if there is one, else the first."""
+    """The IID and the OOD objective that rules look at: NDCG if there is one, else the first.
+
+    Objectives of OOD parts with names of their own are looked at where there is none of plain ``ood``.
+    """
 
     def pick(part: str) -> str | None:
         names = [name for name in objectives if name.startswith(f"{part}/")]
-        return next((name for name in names if name.startswith(f"{part}/ndcg_at_")), next(iter(names), None))
+        names = names or [name for name in objectives if name.startswith(f"{part}_")]
+        return next((name for name in names if "/ndcg_at_" in name), next(iter(names), None))
 
     return Axes(iid=pick("iid"), ood=pick("ood"))
 

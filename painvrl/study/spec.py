@@ -10,24 +10,26 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from painvrl.config import TrainConfig
+from painvrl.data.parts import is_scored_name
 from painvrl.errors import ConfigError
 from painvrl.pretrained import NOT_READ
 from painvrl.settings import Settings
 from painvrl.study.space import FIXED_SECTIONS, Categorical, Distribution, IntRange, Space, apply, knobs
 from painvrl.yamlfile import config_error, load_settings, near_matches
 
-_METRIC = re.compile(r"(iid|ood)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
+_METRIC = re.compile(r"([^/]+)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
 
 
 def _valid_part_metric(name: str) -> str:
-    if re.match(r"(iid|ood)_test/", name):
+    if re.match(r"(iid|ood[^/]*)_test/", name):
         raise ValueError(
             f"is sealed: a study must not look at the test parts; use {name.replace('_test/', '/', 1)}"
         )
-    if not _METRIC.fullmatch(name):
+    match = _METRIC.fullmatch(name)
+    if match is None or not is_scored_name(match[1]):
         raise ValueError(
-            "is not a metric; one reads PART/METRIC_at_K with PART iid or ood and METRIC recall, ndcg, "
-            "precision, hit_rate or ndcg_legacy"
+            "is not a metric; one reads PART/METRIC_at_K with PART iid, ood or ood_NAME and METRIC recall, "
+            "ndcg, precision, hit_rate or ndcg_legacy"
         )
     return name
 
@@ -94,6 +96,21 @@ def _check_objectives(spec: StudySpec, file: object) -> None:
             raise ConfigError(
                 f"its K must be one of config.evaluation.ks, {list(cutoffs)}", file=file, key=key, value=name
             )
+    parts = spec.config.scored_names()
+    if parts is not None:
+        check_measured(spec, parts, file=file)
+
+
+def check_measured(spec: StudySpec, parts: tuple[str, ...], *, file: object = None) -> None:
+    """Refuse objectives of other parts than ``parts``, which the split has.
+
+    Raises:
+        ConfigError: the first such objective is named.
+    """
+    for position, name in enumerate(spec.objectives):
+        if name.partition("/")[0] not in parts:
+            rule = f"the split has no such part; it has {', '.join(parts)}"
+            raise ConfigError(rule, file=file, key=f"objectives.{position}", value=name)
 
 
 def _check_knob(spec: StudySpec, path: str, file: object) -> None:

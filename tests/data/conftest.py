@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.data.dataset import Dataset, Modality, PlantedTruth
+from painvrl.data.dataset import Columns, Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
 
 MakeDataset = Callable[..., Dataset]
@@ -22,7 +22,10 @@ def _make_dataset(
     seed: int = 0,
     planted_share: float | None = None,
 ) -> Dataset:
-    """Distinct pairs with a long tail of items, in random order."""
+    """Distinct pairs with a long tail of items, in random order, and a column of every kind.
+
+    Times are 50 days. The columns ``part`` and ``official`` name parts at random.
+    """
     rng = np.random.default_rng(seed)
     weight = 1.0 / np.arange(1, n_items + 1)
     pairs = rng.choice(
@@ -55,8 +58,29 @@ def _make_dataset(
                 present=torch.ones(n_items, dtype=torch.bool),
             )
         },
+        columns=_columns(np.random.default_rng([seed, 1]), n_users, n_items, n_rows),
         truth=truth,
         fingerprint=f"toy-{seed}",
+    )
+
+
+def _columns(rng: np.random.Generator, n_users: int, n_items: int, n_rows: int) -> Columns:
+    parts = ["train"] * 6 + [
+        "iid_valid",
+        "iid_test",
+        "ood_valid",
+        "ood_test",
+        "ood_far_valid",
+        "ood_far_test",
+    ]
+    return Columns(
+        time=torch.from_numpy(rng.integers(0, 50, n_rows) * 86400.0),
+        interaction={
+            "part": rng.choice(parts, n_rows),
+            "official": rng.choice(["train"] * 7 + ["valid", "test", "test"], n_rows),
+        },
+        item={"genre": np.array(list("abcdefghij"))[rng.integers(0, 10, n_items)]},
+        user={"city": np.array(["", *"ABCDEFGH"])[rng.integers(0, 9, n_users)]},
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from painvrl.data.draws import _rank_within, draw, halve, protected_core
+from painvrl.data.draws import _lowest_within, draw, halve, protected_core, rank_within
 from painvrl.data.interactions import Interactions
 from painvrl.rng import generator
 
@@ -20,7 +20,7 @@ def test_ranks_within_groups_match_a_slow_loop(rows):
         sum(h == g and (q, other) < (p, row) for other, (h, q) in enumerate(rows))
         for row, (g, p) in enumerate(rows)
     ]
-    assert _rank_within(group, 5, priority).tolist() == slow
+    assert rank_within(group, 5, priority).tolist() == slow
 
 
 @given(
@@ -45,6 +45,39 @@ def test_a_core_keeps_every_user_and_item_alive_and_no_more_than_it_needs(
     assert (kept.item_degree() >= drawable.item_degree().clamp(max=per_item)).all()
     users, items = (drawable.user_degree() > 0).sum(), (drawable.item_degree() > 0).sum()
     assert core.sum() <= per_user * users + per_item * items
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.25, 0.5, float("inf")])), max_size=30),
+    st.integers(0, 3),
+)
+def test_the_lowest_of_a_group_are_those_of_the_lowest_rank(rows, count):
+    group = torch.tensor([g for g, _ in rows], dtype=torch.int64)
+    priority = torch.tensor([p for _, p in rows], dtype=torch.float64)
+    expected = (rank_within(group, 5, priority) < count) & (priority < torch.inf)
+    assert torch.equal(_lowest_within(group, 5, priority, count), expected)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=40),
+    st.integers(0, 50),
+    st.data(),
+)
+def test_a_draw_is_the_beginning_of_the_sorted_keys(rows, seed, data):
+    available = torch.tensor([is_available for is_available, _ in rows])
+    log_weight = torch.tensor([weight for _, weight in rows], dtype=torch.float64)
+    size = data.draw(st.integers(0, int(available.sum())))
+    exponential = torch.empty(len(rows), dtype=torch.float64).exponential_(generator=generator(seed, "x"))
+    key = torch.where(available, exponential.log() - log_weight, torch.inf)
+    drawn = draw(available, size, generator=generator(seed, "x"), log_weight=log_weight)
+    assert set(drawn.nonzero()[:, 0].tolist()) == set(key.argsort(stable=True)[:size].tolist())
+
+
+def test_of_equal_keys_the_earlier_rows_are_drawn(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda keys, generator: keys.fill_(1.0))
+    rows = torch.tensor([True, False, True, True, True])
+    drawn = draw(rows, 2, generator=generator(0, "x"))
+    assert drawn.tolist() == [True, False, True, False, False]
 
 
 def test_a_core_is_drawn_at_random():

@@ -25,7 +25,7 @@ def part(name: str) -> Part:
 
 @pytest.fixture
 def sealed() -> SealedParts:
-    return SealedParts(iid_test=part("iid_test"), ood_test=part("ood_test"), fingerprint="abc")
+    return SealedParts(parts={"iid": part("iid_test"), "ood": part("ood_test")}, fingerprint="abc")
 
 
 @pytest.fixture

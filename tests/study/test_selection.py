@@ -238,3 +238,19 @@ def test_the_order_of_the_trials_decides_nothing_but_ties(plane: Plane) -> None:
             order[select(plane(*order), prefer=prefer).trial] for order in itertools.permutations(points)
         }
         assert len(picks) == 1
+
+
+def test_named_ood_objectives_are_the_ood_axis_where_there_is_no_plain_one() -> None:
+    assert (
+        axes_of(["iid/ndcg_at_20", "ood_far/recall_at_20", "ood_far/ndcg_at_20"]).ood == "ood_far/ndcg_at_20"
+    )
+    assert axes_of(["ood_far/ndcg_at_20", "ood/recall_at_20"]).ood == "ood/recall_at_20"
+    assert axes_of(["ood_far/ndcg_at_20"]).iid is None
+
+
+def test_an_iid_only_choice_is_told_where_the_only_objective_is_a_named_ood_part(shelf: Plane) -> None:
+    rows = [{"iid/ndcg_at_20": iid, "ood_far/ndcg_at_20": ood} for iid, ood in ((0.1, 0.3), (0.2, 0.1))]
+    pick = select(shelf(rows, ["ood_far/ndcg_at_20"]))
+    assert pick.trial == 0
+    assert pick.iid_only is not None
+    assert pick.iid_only.trial == 1

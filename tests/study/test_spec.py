@@ -8,7 +8,7 @@ import pytest
 from painvrl.errors import ConfigError
 from painvrl.study.runner import run_study
 from painvrl.study.space import Space
-from painvrl.study.spec import StudySpec, load_spec, pretraining_comes_back
+from painvrl.study.spec import StudySpec, check_measured, load_spec, pretraining_comes_back
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -63,12 +63,12 @@ def test_the_example_of_the_repository_is_good(repository: Path) -> None:
     assert spec.study.trials >= 30
 
 
-@pytest.mark.parametrize("part", ["iid_test", "ood_test"])
+@pytest.mark.parametrize("part", ["iid_test", "ood_test", "ood_far_test"])
 def test_test_metrics_are_sealed(tree: Tree, write: Write, part: str) -> None:
     tree["objectives"] = ["iid/ndcg_at_20", f"{part}/ndcg_at_20"]  # type: ignore[assignment]
     said = refusal(write())
     assert said.startswith("objectives.1: is sealed")
-    assert f"use {part[:3]}/ndcg_at_20" in said
+    assert f"use {part.removesuffix('_test')}/ndcg_at_20" in said
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,11 @@ def test_test_metrics_are_sealed(tree: Tree, write: Write, part: str) -> None:
         (["ndcg_at_20"], "objectives.0: is not a metric"),
         (["train/ndcg_at_20"], "objectives.0: is not a metric"),
         (["iid/ndcg_at_020"], "objectives.0: is not a metric"),
+        (["ood_valid/ndcg_at_20"], "objectives.0: is not a metric"),
+        (
+            ["iid/ndcg_at_20", "ood_far/ndcg_at_20"],
+            "objectives.1: the split has no such part; it has iid, ood (found 'ood_far/ndcg_at_20')",
+        ),
     ],
 )
 def test_objectives_are_metrics_that_trials_measure(
@@ -88,6 +93,24 @@ def test_objectives_are_metrics_that_trials_measure(
 ) -> None:
     tree["objectives"] = objectives  # type: ignore[assignment]
     assert refusal(write()).startswith(said)
+
+
+def test_graded_parts_are_objectives_and_their_mean_is_one(tree: Tree, write: Write) -> None:
+    tree["config"]["split"] = {"protocol": "popularity", "gamma": [0.5, 1.0]}
+    names = [f"{part}/ndcg_at_20" for part in ("iid", "ood", "ood_gamma_0.5", "ood_gamma_1")]
+    tree["objectives"] = names  # type: ignore[assignment]
+    assert list(load_spec(write()).objectives) == names
+    tree["objectives"] = ["ood_gamma_2/ndcg_at_20"]  # type: ignore[assignment]
+    assert "it has iid, ood_gamma_0.5, ood_gamma_1, ood (found" in refusal(write())
+
+
+def test_parts_that_only_the_data_know_are_checked_against_them(tree: Tree, write: Write) -> None:
+    tree["config"]["split"] = {"protocol": "given"}
+    tree["objectives"] = ["iid/ndcg_at_20", "ood_far/ndcg_at_20"]  # type: ignore[assignment]
+    spec = load_spec(write())
+    check_measured(spec, ("iid", "ood_far", "ood"))
+    with pytest.raises(ConfigError, match=r"objectives\.1: the split has no such part; it has iid, ood \("):
+        check_measured(spec, ("iid", "ood"))
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,11 @@ from painvrl.data.sources.planted import read_planted
 from painvrl.data.sources.prepared import load_dataset, store_dataset
 from painvrl.data.sources.table import ItemTable as ItemTable
 from painvrl.data.sources.table import TableConfig as TableConfig
+from painvrl.data.sources.table import UserTable as UserTable
 from painvrl.data.sources.table import read_table_source
 from painvrl.data.sources.text import encoder_id
 
-_LAYOUT = 1  # raise it when the readers, the filters or the stored arrays give something else than before
+_LAYOUT = 2  # raise it when the readers, the filters or the stored arrays give something else than before
 
 FileConfig = MovieLensConfig | TableConfig | MmgcnConfig | MmrecConfig
 DataConfig = Annotated[FileConfig | PlantedConfig, Field(discriminator="kind")]

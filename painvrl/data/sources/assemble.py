@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, field_validator
 
 from painvrl.data.cache import ArrayCache
-from painvrl.data.dataset import Dataset
+from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.items import (
@@ -23,6 +23,7 @@ from painvrl.data.sources.items import (
     described_modalities,
     has_every_modality,
     joined,
+    labels_at,
     numbered,
     titles_of,
 )
@@ -126,6 +127,12 @@ def assemble(
     user_ids, user = _renumbered(user_ids, user[core])
     item_ids, item = _renumbered(item_ids, item[core])
     order = np.argsort(user * len(item_ids) + item, kind="stable")
+    rows = keep.nonzero()[0][core][order]
+    columns = Columns(
+        time=None if raw.time is None else torch.from_numpy(raw.time[rows]),
+        interaction={name: labels[rows] for name, labels in raw.labels.items()},
+        item=labels_at(item_ids, described.ids, described.columns),
+    )
     interactions = Interactions(
         user=torch.from_numpy(user[order]),
         item=torch.from_numpy(item[order]),
@@ -156,6 +163,7 @@ def assemble(
         item_ids=item_ids,
         titles=titles_of(item_ids, described),
         modalities=modalities,
+        columns=columns,
         fingerprint=dataset_fingerprint(interactions, user_ids, item_ids, modalities),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class ItemDescriptions:
         texts: ``M`` texts for the encoder, or None for no modality ``text``.
         categories: ``M`` tuples of names, or None for no modality of them.
         categories_name: that modality's name.
+        columns: what splits may group by, ``M`` labels each, empty where unknown.
     """
 
     ids: np.ndarray
@@ -33,6 +34,7 @@ class ItemDescriptions:
     texts: tuple[str, ...] | None = None
     categories: tuple[tuple[str, ...], ...] | None = None
     categories_name: str = "categories"
+    columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
 
 
 def fits_table(ids: np.ndarray) -> bool:
@@ -143,6 +145,15 @@ def titles_of(item_ids: np.ndarray, described: ItemDescriptions) -> tuple[str, .
     place = find(item_ids, described.ids).tolist()
     known = [described.titles[at] if at >= 0 else "" for at in place]
     return tuple(title or str(raw) for title, raw in zip(known, item_ids.tolist(), strict=True))
+
+
+def labels_at(
+    ids: np.ndarray, known: np.ndarray, columns: Mapping[str, Sequence[str] | np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The ``columns`` of the ``known`` ids (distinct) in the order of ``ids``; empty where it is unknown."""
+    place = find(ids, known)
+    # -1, where an id is not known, is the last one's place.
+    return {name: np.array([*labels, ""], dtype=np.str_)[place] for name, labels in columns.items()}
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
@@ -13,11 +12,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from painvrl.data.cache import ArrayCache
-from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import ItemDescriptions
-from painvrl.data.sources.kept import kept_rows
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.modality_file import KeyedValues
 from painvrl.data.sources.rows import RawInteractions
@@ -117,7 +115,9 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     n_users, n_items = _sizes(config, user, item, arrays)
     item -= n_users
     first = np.sort(np.unique(user * n_items + item, return_index=True)[1])
-    raw = RawInteractions(user=user[first], item=item[first], rating=None, file=config.path)
+    raw = RawInteractions(
+        user=user[first], item=item[first], rating=None, file=config.path, labels={"part": part[first]}
+    )
     features: dict[str, KeyedValues] = {}
     for modality, (file, array) in arrays.items():
         key = f"data.features.{modality}"
@@ -134,9 +134,7 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
             else keyed_by_row(array, file=file, key=key)
         )
     bare = ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
-    dataset = assemble(config.path.expanduser().resolve().name, raw, bare, config, cache, features)
-    rows = kept_rows(dataset, raw)
-    return replace(dataset, columns=Columns(interaction={"part": part[first][rows]}))
+    return assemble(config.path.expanduser().resolve().name, raw, bare, config, cache, features)
 
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:

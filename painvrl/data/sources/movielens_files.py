@@ -46,15 +46,13 @@ class MovieLensFiles:
     """What the files say.
 
     Attributes:
-        raw: ``R`` ratings, without duplicates.
-        time: ``[R]`` float64, seconds since 1970.
+        raw: ``R`` ratings with their times in seconds since 1970, without duplicates.
         film_ids: ``[M]`` int64, distinct.
         titles: ``M`` titles with their year, as published.
         genres: ``M`` tuples of names.
     """
 
     raw: RawInteractions
-    time: np.ndarray
     film_ids: np.ndarray
     titles: tuple[str, ...]
     genres: tuple[tuple[str, ...], ...]
@@ -104,7 +102,11 @@ def read_movielens_files(path: Path) -> MovieLensFiles:
         row = int((~np.isfinite(rating)).argmax())
         raise DataError("a rating is missing", file=where, key="data.path", value=f"row {row + 1}")
     raw = RawInteractions(
-        user=frame["user"].to_numpy(), item=frame["item"].to_numpy(), rating=rating, file=where
+        user=frame["user"].to_numpy(),
+        item=frame["item"].to_numpy(),
+        rating=rating,
+        file=where,
+        time=frame["time"].to_numpy(),
     )
     if _repeats(raw):
         raw = without_duplicates(raw, None, duplicates="error")
@@ -112,7 +114,6 @@ def read_movielens_files(path: Path) -> MovieLensFiles:
     require_distinct(ids, file=path / films, key="data.path", value="film ids")
     return MovieLensFiles(
         raw=raw,
-        time=frame["time"].to_numpy(dtype=np.float64),
         film_ids=ids,
         titles=tuple(title for _, title, _ in described),
         genres=tuple(genres for _, _, genres in described),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 import torch
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
 
 
@@ -22,6 +23,7 @@ def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
         "titles": pack_text(dataset.titles),
         "labels": pack_text([dataset.name, dataset.fingerprint, *dataset.modalities]),
     }
+    arrays |= _pack_columns(dataset.columns)
     for index, modality in enumerate(dataset.modalities.values()):
         arrays[f"values.{index}"] = modality.values.numpy()
         arrays[f"present.{index}"] = modality.present.numpy()
@@ -55,10 +57,43 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
                 )
                 for index, modality in enumerate(modalities)
             },
+            columns=_unpack_columns(arrays),
             fingerprint=fingerprint,
         )
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, IndexError):
         return None
+
+
+def _pack_columns(columns: Columns) -> dict[str, np.ndarray]:
+    """Every label once, and its number in each row: a text a row would take many times the room."""
+    arrays = {} if columns.time is None else {"time": columns.time.numpy()}
+    kinds = {"interaction": columns.interaction, "item": columns.item, "user": columns.user}
+    arrays["columns"] = pack_text({kind: list(labels) for kind, labels in kinds.items()})
+    for kind, of_kind in kinds.items():
+        for index, labels in enumerate(of_kind.values()):
+            distinct, code = np.unique(labels, return_inverse=True)
+            arrays[f"{kind}.{index}.labels"] = pack_text(distinct.tolist())
+            arrays[f"{kind}.{index}.code"] = code.astype(np.int32)
+    return arrays
+
+
+def _unpack_columns(arrays: Mapping[str, np.ndarray]) -> Columns:
+    names = cast("dict[str, list[str]]", unpack_text(arrays["columns"]))
+
+    def labels(kind: str) -> dict[str, np.ndarray]:
+        return {
+            name: np.array(unpack_text(arrays[f"{kind}.{index}.labels"]), dtype=np.str_)[
+                arrays[f"{kind}.{index}.code"]
+            ]
+            for index, name in enumerate(names[kind])
+        }
+
+    return Columns(
+        time=torch.from_numpy(arrays["time"]) if "time" in arrays else None,
+        interaction=labels("interaction"),
+        item=labels("item"),
+        user=labels("user"),
+    )
 
 
 def _pack_ids(ids: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +21,16 @@ class RawInteractions:
         item: ``[R]`` raw ids.
         rating: ``[R]`` float64, if there are ratings.
         file: where the rows come from, for messages.
+        time: ``[R]`` float64, if there are times.
+        labels: further columns by name, ``[R]`` text each.
     """
 
     user: np.ndarray
     item: np.ndarray
     rating: np.ndarray | None
     file: Path | str
+    time: np.ndarray | None = None
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def without_duplicates(
@@ -61,6 +66,8 @@ def without_duplicates(
         item=raw.item[rows],
         rating=None if raw.rating is None else raw.rating[rows],
         file=raw.file,
+        time=None if raw.time is None else raw.time[rows],
+        labels={name: labels[rows] for name, labels in raw.labels.items()},
     )
 
 

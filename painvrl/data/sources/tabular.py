@@ -118,8 +118,8 @@ def require_ids(missing: np.ndarray, *, file: Path, key: str, value: str) -> Non
         )
 
 
-def require_distinct(ids: np.ndarray, *, file: Path, key: str, value: str) -> None:
-    """Refuse item ids that repeat.
+def require_distinct(ids: np.ndarray, *, file: Path, key: str, value: str, of: str = "item") -> None:
+    """Refuse ids (of items, or of what ``of`` names) that repeat.
 
     Raises:
         DataError: the first such id is named.
@@ -128,7 +128,7 @@ def require_distinct(ids: np.ndarray, *, file: Path, key: str, value: str) -> No
     repeated = distinct[counts > 1]
     if len(repeated):
         raise DataError(
-            f"{len(repeated)} item ids occur more than once; the first is {repeated[0]}",
+            f"{len(repeated)} {of} ids occur more than once; the first is {repeated[0]}",
             file=file,
             key=key,
             value=value,
@@ -185,20 +185,21 @@ def time_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.n
     return number_column(pd.DataFrame({name: seconds}), name, file=file, key=key)
 
 
-def text_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> list[str]:
-    """A column of texts without blanks around them, empty where one is missing.
-
-    Whole numbers stay whole beside missing ones, which pandas reads as floating-point numbers.
+def label_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.ndarray:
+    """A column of labels, ``[rows]`` text: whole numbers without a point, and empty where one is missing.
 
     Raises:
         DataError: there is no such column.
     """
-    series = column(frame, name, file=file, key=key)
-    if series.dtype.kind == "f" and bool((series.dropna() % 1 == 0).all()):
-        series = series.astype("Int64")
-    return [
-        "" if missing else str(value).strip() for value, missing in zip(series, series.isna(), strict=True)
-    ]
+    codes, distinct = column(frame, name, file=file, key=key).factorize()
+    names = np.array([*(_label(value) for value in distinct.tolist()), ""], dtype=np.str_)
+    labels: np.ndarray = names[codes]  # missing values have the code -1: the last name
+    return labels
+
+
+def _label(value: object) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()  # type: ignore[call-overload]
 
 
 def as_ids(values: np.ndarray) -> np.ndarray:

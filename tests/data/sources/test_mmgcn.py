@@ -11,6 +11,8 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MmgcnConfig, load
 from painvrl.data.sources.mmgcn import read_mmgcn
+from painvrl.data.splits import OfficialSplit, make_split
+from painvrl.data.splits.popularity import PopularityOod
 from painvrl.errors import DataError
 
 U, I = 4, 5
@@ -368,6 +370,24 @@ def test_a_changed_file_is_read_again(name):
         torch.save(torch.from_numpy(WORDS[:, 1:]) if name == "feat_t.pt" else torch.ones(I, 2), path / name)
     after = load(config, cache_dir=Path("cache"), seed=0)
     assert before.fingerprint != after.fingerprint
+
+
+def test_a_cache_hit_keeps_the_parts():
+    config = MmgcnConfig(path=write())
+    for _ in range(2):
+        assert triples(load(config, cache_dir=Path("cache"), seed=0)) == EVERYTHING
+
+
+def test_the_official_split_takes_the_files_own_parts():
+    path = write()
+    later = {(user, item) for rows in (VALID, TEST) for user, items in rows.items() for item in items}
+    train = [(user, item) for user in range(U) for item in range(I) if (user, item) not in later]
+    np.save(path / "train.npy", offset(train, U))
+    dataset = read(path)
+    split = make_split(dataset, OfficialSplit(ood=PopularityOod(ood_share=0.2)), seed=0)
+    users = dataset.user_ids[split.iid_valid.interactions.user].tolist()
+    items = dataset.item_ids[split.iid_valid.interactions.item].tolist()
+    assert list(zip(users, items, strict=True)) == [(0, 1), (2, 0), (2, 3)]
 
 
 def test_a_renamed_file_is_read_again():

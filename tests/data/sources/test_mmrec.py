@@ -247,6 +247,14 @@ def test_ids_that_are_no_numbers_need_an_item_file():
         read(path)
 
 
+def test_repeated_users_of_the_user_file_are_an_error():
+    path = write_recbole()
+    with (path / "ml-100k.user").open("a") as stream:
+        stream.write("101\tF\t25\n")
+    with pytest.raises(DataError, match=r"ml-100k\.user: data\.user: 1 user ids occur more than once"):
+        read(path, categories="class")
+
+
 def test_repeated_items_of_the_item_file_are_an_error():
     path = write_recbole()
     with (path / "ml-100k.item").open("a") as stream:

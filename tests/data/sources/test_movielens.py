@@ -70,6 +70,21 @@ def test_titles_carry_their_year_and_genres_are_multi_hot(dataset):
     assert genres.present.all()
 
 
+def test_every_rating_brings_its_time_and_every_film_its_first_genre_and_decade(frame, dataset):
+    time = {(row.userId, row.movieId): row.timestamp for row in frame.itertuples()}
+    users = dataset.user_ids[dataset.interactions.user.numpy()].tolist()
+    items = dataset.item_ids[dataset.interactions.item.numpy()].tolist()
+    assert dataset.columns.time.tolist() == [time[pair] for pair in zip(users, items, strict=True)]
+    films = frame.drop_duplicates("movieId").set_index("movieId")
+    genre, decade = dataset.columns.item["genre"], dataset.columns.item["decade"]
+    for index in range(0, 3496, 40):
+        film = films.loc[dataset.item_ids[index]]
+        assert genre[index] == film["genres"].split("|")[0]
+        assert decade[index] == f"{int(film['year']) // 10}0s"
+    assert {"1930s", "1990s", "2010s"} <= set(decade.tolist())
+    assert dataset.columns.user == dataset.columns.interaction == {}
+
+
 def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_encoder):
     dataset = read_movielens(MovieLensConfig(core=1), ArrayCache(tmp_path))
     assert len(dataset.interactions) == 100_004
@@ -79,6 +94,11 @@ def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_
     for raw, genres in zip(untitled["movieId"], untitled["genres"], strict=True):
         assert dataset.titles[index[raw]] == str(raw)
         assert bool(dataset.modalities["text"].present[index[raw]]) == (genres != "(no genres listed)")
+    bare = {
+        raw for raw, genres in zip(untitled["movieId"], untitled["genres"], strict=True) if genres[0] == "("
+    }
+    assert all(dataset.columns.item["genre"][index[raw]] == "" for raw in bare)
+    assert all(dataset.columns.item["decade"][index[raw]] == "" for raw in untitled["movieId"])
     listed = {raw for raw, genres in zip(frame["movieId"], frame["genres"], strict=True) if genres[0] != "("}
     present = dataset.modalities["genres"].present.tolist()
     assert {raw for raw, has in zip(dataset.item_ids.tolist(), present, strict=True) if has} == listed

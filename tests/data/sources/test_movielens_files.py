@@ -25,7 +25,7 @@ RATINGS = [
 ]
 FILMS = [
     (31, "Dangerous Minds (1995)", ("Drama",)),
-    (260, "Léon: The Professional (a.k.a. The Professional) (1994)", ("Action", "Crime", "Drama")),
+    (260, "Léon: The Professional (a.k.a. The Professional) (1989)", ("Action", "Crime", "Drama")),
     (777, 'Pharaoh\'s "Army", The (1995)', ("War",)),
     (1029, "Mission::Impossible\x85 (1996)", ()),
 ]
@@ -131,13 +131,15 @@ def test_every_layout_gives_the_same_data_set(layout, where, fake_encoder, monke
     assert dataset.columns.time.tolist() == [1260759144, 1260759179, 1298861675, 1298861589, 949810645]
     assert dataset.columns.time.dtype == torch.float64
     assert dataset.titles == tuple(title for film, title, _ in FILMS if film != 777)
+    assert dataset.columns.item["genre"].tolist() == ["Drama", "Action", ""]
+    assert dataset.columns.item["decade"].tolist() == ["1990s", "1980s", "1990s"]
     genres = dataset.modalities["genres"]  # Action, Crime, Drama
     assert genres.values.tolist() == [[0, 0, 1], [1, 1, 1], [0, 0, 0]]
     assert genres.present.tolist() == [True, True, False]
     assert fake_encoder == [
         [
             "Dangerous Minds (1995), Drama",
-            "Léon: The Professional (a.k.a. The Professional) (1994), Action, Crime, Drama",
+            "Léon: The Professional (a.k.a. The Professional) (1989), Action, Crime, Drama",
             "Mission::Impossible\x85 (1996)",
         ]
     ]
@@ -263,8 +265,9 @@ def test_the_cache_follows_the_files(where, monkeypatch):
     monkeypatch.setattr("painvrl.data.sources.read_movielens", counted)
     config = MovieLensConfig(path=path, core=1, modalities=("genres",))
     before = load(config, cache_dir=Path("cache"), seed=0)
-    load(config, cache_dir=Path("cache"), seed=0)
+    again = load(config, cache_dir=Path("cache"), seed=0)
     assert len(reads) == 1
+    assert torch.equal(again.columns.time, before.columns.time)
     if where == "zip":
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("ml-x/more", "x")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from painvrl.data.cache import ArrayCache
-from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.prepared import load_dataset, store_dataset
 
 
-def dataset(user_ids: np.ndarray) -> Dataset:
+def dataset(user_ids: np.ndarray, columns: Columns | None = None) -> Dataset:
     return Dataset(
         name="shop",
         interactions=Interactions(
@@ -28,6 +28,7 @@ def dataset(user_ids: np.ndarray) -> Dataset:
                 values=torch.tensor([[0.1, -2.0], [0.0, 0.0]]), present=torch.tensor([True, False])
             )
         },
+        columns=columns or Columns(),
         fingerprint="f00d",
     )
 
@@ -46,6 +47,29 @@ def test_a_stored_data_set_comes_back_whole(tmp_path: Path, ids: np.ndarray) -> 
     assert (loaded.name, loaded.fingerprint) == ("shop", "f00d")
     assert torch.equal(loaded.modalities["image"].values, stored.modalities["image"].values)
     assert torch.equal(loaded.modalities["image"].present, stored.modalities["image"].present)
+
+
+def test_columns_come_back_with_their_rows(tmp_path: Path) -> None:
+    columns = Columns(
+        time=torch.tensor([3.5, 1.0, 2.0], dtype=torch.float64),
+        interaction={"part": np.array(["train", "", "ood_valid"]), "week": np.array(["7", "7", "7"])},
+        item={"genre": np.array(["ß", "b"])},
+        user={"city": np.array(["", ""])},
+    )
+    cache = ArrayCache(tmp_path)
+    store_dataset(cache, "key", dataset(np.array([3, 5]), columns))
+    loaded = load_dataset(cache, "key")
+    assert loaded is not None
+    assert torch.equal(loaded.columns.time, columns.time)
+    for kind in ("interaction", "item", "user"):
+        stored, found = getattr(columns, kind), getattr(loaded.columns, kind)
+        assert {name: labels.tolist() for name, labels in found.items()} == {
+            name: labels.tolist() for name, labels in stored.items()
+        }
+    store_dataset(cache, "bare", dataset(np.array([3, 5])))
+    bare = load_dataset(cache, "bare")
+    assert bare is not None
+    assert bare.columns == Columns()
 
 
 def test_what_was_not_stored_is_not_there(tmp_path: Path) -> None:

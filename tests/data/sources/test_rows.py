@@ -68,6 +68,20 @@ def test_the_latest_row_of_a_pair_is_kept():
     assert (kept.user.tolist(), kept.item.tolist(), kept.rating.tolist()) == ([1, 2], ["a", "a"], [1, 2])
 
 
+def test_times_and_labels_stay_with_their_rows():
+    rows = RawInteractions(
+        user=np.array([1, 1, 2]),
+        item=np.array(["a", "a", "a"]),
+        rating=None,
+        file="rows.csv",
+        time=np.array([10.0, 30.0, 20.0]),
+        labels={"part": np.array(["x", "y", "z"])},
+    )
+    kept = without_duplicates(rows, rows.time, duplicates="drop")
+    assert kept.time.tolist() == [30.0, 20.0]
+    assert kept.labels["part"].tolist() == ["y", "z"]
+
+
 def test_without_times_the_best_rated_row_is_kept():
     kept = without_duplicates(raw([1, 1, 1], ["a", "a", "b"], [3, 5, 1]), None, duplicates="drop")
     assert (kept.item.tolist(), kept.rating.tolist()) == (["a", "b"], [5, 1])

@@ -139,6 +139,60 @@ def test_of_duplicates_the_latest_rating_decides(read, rewrite):
     assert first in raw_pairs(read(duplicates="drop", min_rating=5, time=None))
 
 
+# ------------------------------------------------------------------------------------- columns
+
+
+def times_by_pair(dataset: Dataset) -> dict[tuple[object, object], float]:
+    return dict(zip(raw_pairs(dataset), dataset.columns.time.tolist(), strict=True))
+
+
+def test_times_and_labels_follow_their_rows_through_every_filter(read, rewrite):
+    rewrite(
+        lambda frame: pd.concat(
+            [frame, frame.head(4).assign(when=3000, stars=5), frame.tail(2).assign(when=0)]
+        ).assign(week=lambda rows: rows["when"] // 7, mood=lambda rows: "m" + rows["when"].astype(str))
+    )
+    frame = pd.read_csv("ratings.csv").sort_values("when").drop_duplicates(["who", "what"], keep="last")
+    frame = frame[(frame["stars"] >= 2) & frame["what"].isin([10, 11, 13])]
+    expected = {(row.who, row.what): row for row in frame.itertuples()}
+    dataset = read(
+        columns=["mood", "week"], duplicates="drop", min_rating=2, items="with_every_modality", core=2
+    )
+    assert 3 < len(dataset.interactions) < len(expected) + 1
+    assert times_by_pair(dataset) == {pair: expected[pair].when for pair in raw_pairs(dataset)}
+    labels = dataset.columns.interaction
+    assert list(labels) == ["mood", "week"]
+    for pair, mood, week in zip(raw_pairs(dataset), labels["mood"], labels["week"], strict=True):
+        assert mood == f"m{expected[pair].when}"
+        assert week == str(expected[pair].when // 7)
+
+
+def test_a_table_without_times_has_none(read):
+    assert read(time=None).columns.time is None
+
+
+def test_columns_of_the_item_table_are_in_the_order_of_the_items(read):
+    table = {"path": "items.csv", "key": "id", "columns": ["kind", "about"]}
+    item = read(item_table=table).columns.item
+    assert item["kind"].tolist() == ["a|b", "b", "", "c| a", ""]
+    assert item["about"].tolist() == ["grey", "", "", "red", ""]
+
+
+def test_columns_of_the_user_table_are_in_the_order_of_the_users(read):
+    users = pd.DataFrame(
+        {"u": ["u5", "u1", "u9", "u0"], "born": [1990, np.nan, 3, 1971.5], "x": list("abcd")}
+    )
+    users.to_csv("users.csv", index=False)
+    dataset = read(user_table={"path": "users.csv", "key": "u", "columns": ["born", "x"]})
+    assert dataset.user_ids.tolist() == ["u0", "u1", "u2", "u3", "u4", "u5"]
+    assert dataset.columns.user["born"].tolist() == ["1971.5", "", "", "", "", "1990"]
+    assert dataset.columns.user["x"].tolist() == ["d", "b", "", "", "", "a"]
+
+
+def test_columns_do_not_change_what_training_sees(read):
+    assert read(columns=["stars"]).fingerprint == read().fingerprint
+
+
 # ----------------------------------------------------------------------------------- bad input
 
 
@@ -164,6 +218,15 @@ def test_of_duplicates_the_latest_rating_decides(read, rewrite):
         (
             {"item_table": {"path": "items.csv", "key": "id", "title": "titel"}},
             r"^items\.csv: data\.item_table\.title: .*id, name, kind, about \(found 'titel'\)$",
+        ),
+        ({"columns": ["wen"]}, r"^ratings\.csv: data\.columns: .*who, what, stars, when \(found 'wen'\)$"),
+        (
+            {"item_table": {"path": "items.csv", "key": "id", "columns": ["colour"]}},
+            r"^items\.csv: data\.item_table\.columns: .*id, name, kind, about \(found 'colour'\)$",
+        ),
+        (
+            {"user_table": {"path": "gone.csv", "key": "id", "columns": ["x"]}},
+            r"^gone\.csv: data\.user_table\.path: there is no such file",
         ),
         (
             {"item_table": {"path": "gone.csv", "key": "id"}},
@@ -210,6 +273,14 @@ def test_items_described_twice_are_named(read):
         read(item_table={"path": "items.csv", "key": "id", "title": "name"})
 
 
+def test_users_described_twice_are_named(read):
+    pd.DataFrame({"id": ["u1", "u1"], "x": ["a", "b"]}).to_csv("users.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"^users\.csv: data\.user_table\.key: 1 user ids .*first is u1 \(found 'id'\)"
+    ):
+        read(user_table={"path": "users.csv", "key": "id", "columns": ["x"]})
+
+
 def test_no_item_with_every_modality_is_an_error(read):
     np.savez("features.npz", ids=np.array([90, 91]), look=np.ones((2, 1)))
     with pytest.raises(DataError, match=r"data\.items: no item has every modality.*'with_every_modality'"):
@@ -247,8 +318,9 @@ def test_every_file_that_decides_the_data_is_named(tmp_path):
     named = config(
         path=tmp_path / "r.csv",
         item_table={"path": "i.csv", "key": "id"},
+        user_table={"path": "u.csv", "key": "id", "columns": ["x"]},
         files={"a": LOOK, "b": {"path": "x/v.npy", "key": "ids.txt"}},
     ).named_files()
     assert [str(path) for path in named] == [
-        str(tmp_path / "r.csv"), "i.csv", "features.npz", "x/v.npy", "x/ids.txt"
+        str(tmp_path / "r.csv"), "i.csv", "u.csv", "features.npz", "x/v.npy", "x/ids.txt"
     ]  # fmt: skip

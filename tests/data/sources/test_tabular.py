@@ -10,9 +10,9 @@ import pytest
 from painvrl.data.sources.tabular import (
     as_ids,
     id_column,
+    label_column,
     number_column,
     read_table,
-    text_column,
     time_column,
 )
 from painvrl.errors import DataError
@@ -127,6 +127,22 @@ def test_a_text_is_no_number():
         number_column(FRAME, "name", file=FILE, key="data.rating")
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["b", None, " a ", "b"], ["b", "", "a", "b"]),
+        ([1, 2, 1], ["1", "2", "1"]),
+        ([1990.0, float("nan"), 2.5], ["1990", "", "2.5"]),
+        ([True, False], ["True", "False"]),
+    ],
+)
+def test_labels_are_texts_and_empty_where_one_is_missing(values, labels):
+    frame = pd.DataFrame({"x": values})
+    found = label_column(frame, "x", file=Path("t.csv"), key="data.columns")
+    assert found.tolist() == labels
+    assert found.dtype.kind == "U"
+
+
 def test_times_are_numbers_or_dates():
     frame = pd.DataFrame(
         {"n": [5, 3], "d": ["1970-01-02T00:00:00Z", "1970-01-01 00:00:30"], "bad": ["1970-01-02", "soon"]}
@@ -150,14 +166,6 @@ def test_a_field_too_many_is_refused_with_file_and_rule(tmp_path, rows):
     with pytest.raises(DataError) as caught:
         read_table(path, key="data.path")
     assert str(caught.value) == f"{path}: data.path: the rows must not have more fields than the header"
-
-
-def test_texts_are_stripped_and_whole_numbers_stay_whole_beside_missing_ones():
-    frame = pd.DataFrame(
-        {"a": [" x", None], "year": [1995, None], "share": [0.5, None], "none": [None, None]}
-    )
-    texts = {name: text_column(frame, name, file=FILE, key="k") for name in frame.columns}
-    assert texts == {"a": ["x", ""], "year": ["1995", ""], "share": ["0.5", ""], "none": ["", ""]}
 
 
 def test_a_file_of_another_name_is_read_as_the_kind_that_is_told(tmp_path):

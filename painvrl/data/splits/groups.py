@@ -1,0 +1,221 @@
+"""``item_group`` and ``user_group``: whole groups of items or users are OOD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from painvrl.data.draws import rank_within
+from painvrl.data.splits.clusters import content_clusters
+from painvrl.data.splits.cold_item import OodCandidates, rows_of_items
+from painvrl.data.splits.rows import (
+    Assignment,
+    OodDraw,
+    OodRows,
+    Share,
+    SplitRule,
+    Table,
+    labels_of,
+    with_iid,
+)
+from painvrl.errors import ConfigError
+from painvrl.rng import generator
+from painvrl.settings import Settings
+
+MAX_OVERSHOOT = 1.5
+"""A group that would bring more than so many times the wanted share is passed over."""
+
+
+class GroupChoice(Settings):
+    """Which groups are held out.
+
+    ``hold_out``: their labels; without them, groups are drawn until they hold ``share`` of the items
+    (users). Items (users) without a label are in no group.
+    """
+
+    hold_out: tuple[str, ...] = ()
+    share: Share = 0.2
+
+    @field_validator("hold_out")
+    @classmethod
+    def _at_least_two(cls, hold_out: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(hold_out)) != len(hold_out) or len(hold_out) == 1 or "" in hold_out:
+            raise ValueError(
+                "must name at least 2 different groups, one for valid and one for test, or none "
+                f"(found {list(hold_out)})"
+            )
+        return hold_out
+
+
+class ItemGroupOod(GroupChoice):
+    """OOD rows are all interactions of items of held-out groups; valid and test hold different groups.
+
+    ``column``: of the items, such as ``genre``; or ``clusters``: so many groups by k-means on the
+    features. ``ood_candidates``: rank OOD rows among all held-out items, or among all items.
+    """
+
+    protocol: Literal["item_group"] = "item_group"
+    column: str | None = None
+    clusters: int | None = Field(default=None, ge=3, le=1000)
+    ood_candidates: OodCandidates = "held_out"
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        if (self.column is None) is (self.clusters is None):
+            found = "neither" if self.column is None else "both"
+            raise ValueError(f"item_group needs either column or clusters (found {found})")
+        if self.clusters is not None and self.hold_out:
+            raise ValueError("clusters have no names, so hold_out cannot name them; leave it out")
+        return self
+
+    def draw_ood(self, table: Table, seed: int) -> OodDraw:
+        """The OOD rows.
+
+        Raises:
+            ConfigError: there is no such column or group, or fewer than two groups fit.
+        """
+        if self.column is not None:
+            labels = labels_of(table.columns.item, self.column, of="items", table=table.name)
+        else:
+            assert self.clusters is not None
+            labels = content_clusters(table, self.clusters, generator(seed, "split", "clusters"))
+        valid, test = held_out_members(self, labels, table.interactions.item_degree(), seed)
+        return rows_of_items(table, valid, test, self.ood_candidates)
+
+
+class ItemGroupSplit(ItemGroupOod, SplitRule):
+    """OOD rows as in :class:`ItemGroupOod`; IID rows are drawn uniformly from the other (warm) items.
+
+    A random core of 1 interaction a user and 1 a warm item stays in train.
+
+    ``iid_share``: of all interactions, halved into valid and test.
+    """
+
+    reads_columns: ClassVar[bool] = True
+
+    iid_share: Share = 0.2
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Hold groups of items out, then draw IID rows."""
+        return with_iid(table, self.draw_ood(table, seed), self.iid_share, seed)
+
+
+class UserGroupSplit(GroupChoice, SplitRule):
+    """OOD rows are interactions of users of held-out groups; valid and test hold different groups.
+
+    Nothing is trained on such a user. A random half of the user's interactions, the larger one, is the
+    support: the user's vectors are fitted to it after the training, with the items frozen. The other
+    half is OOD, ranked among all items. IID rows are drawn uniformly from the other users' rows; a random
+    core of 1 interaction a user and 1 an item of those stays in train.
+
+    ``column``: of the users. ``iid_share``: of all interactions, halved into valid and test.
+    """
+
+    reads_columns: ClassVar[bool] = True
+
+    protocol: Literal["user_group"] = "user_group"
+    column: str
+    iid_share: Share = 0.2
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Hold groups of users out, halve their interactions, then draw IID rows from the others'."""
+        data = table.interactions
+        labels = labels_of(table.columns.user, self.column, of="users", table=table.name)
+        valid, test = held_out_members(self, labels, data.user_degree(), seed)
+        priority = torch.rand(len(data), generator=generator(seed, "split", "support"), dtype=torch.float64)
+        history = torch.bincount(data.user, minlength=data.n_users)
+        half = rank_within(data.user, data.n_users, priority) >= ((history + 1) // 2)[data.user]
+        taken = (valid | test)[data.user]
+        everything = torch.ones(data.n_items, dtype=torch.bool)
+        rows = OodRows(valid=half & valid[data.user], test=half & test[data.user], candidates=everything)
+        ood = OodDraw(parts={"ood": rows}, taken=taken, support=taken & ~half)
+        return with_iid(table, ood, self.iid_share, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Groups:
+    """``G`` groups: names, members that have an interaction, and their interactions, in a drawn order."""
+
+    names: tuple[str, ...]
+    members: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+def held_out_members(
+    choice: GroupChoice, labels: np.ndarray, degree: Tensor, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Members of the groups held out for valid and for test, ``[M]`` bool each.
+
+    The groups are dealt so that both sides have about as many interactions: the largest first, each to
+    the side that has fewer so far.
+
+    Args:
+        choice: which groups.
+        labels: ``[M]`` names of the members' groups.
+        degree: ``[M]`` interactions; members without one do not count.
+        seed: draws groups and sides.
+
+    Raises:
+        ConfigError: a group does not exist, or the share holds fewer than two of them.
+    """
+    groups = _groups(labels, degree, seed)
+    chosen = _named(choice, groups) if choice.hold_out else _drawn(choice, groups, int((degree > 0).sum()))
+    rows = [0, 0]
+    sides: tuple[list[str], list[str]] = ([], [])
+    toss = int(torch.randint(2, (1,), generator=generator(seed, "split", "group halves")))
+    for index in sorted(chosen, key=lambda index: -groups.rows[index]):
+        side = toss if rows[0] == rows[1] else int(rows[1] < rows[0])
+        rows[side] += groups.rows[index]
+        sides[side].append(groups.names[index])
+    valid, test = (torch.from_numpy(np.isin(labels, np.array(side, dtype=np.str_))) for side in sides)
+    return valid, test
+
+
+def _groups(labels: np.ndarray, degree: Tensor, seed: int) -> _Groups:
+    names, group = np.unique(labels, return_inverse=True)
+    members = np.bincount(group, weights=(degree > 0).numpy(), minlength=len(names))
+    rows = np.bincount(group, weights=degree.numpy(), minlength=len(names))
+    order = torch.randperm(len(names), generator=generator(seed, "split", "groups")).tolist()
+    order = [index for index in order if names[index] != "" and members[index] > 0]
+    return _Groups(
+        names=tuple(str(names[index]) for index in order),
+        members=tuple(int(members[index]) for index in order),
+        rows=tuple(int(rows[index]) for index in order),
+    )
+
+
+def _named(choice: GroupChoice, groups: _Groups) -> list[int]:
+    place = {name: index for index, name in enumerate(groups.names)}
+    unknown = [name for name in choice.hold_out if name not in place]
+    if unknown:
+        known = sorted(groups.names)
+        more = f" and {len(known) - 30} more" if len(known) > 30 else ""
+        raise ConfigError(
+            f"there is no such group; there are {', '.join(known[:30])}{more}",
+            key="split.hold_out",
+            value=", ".join(unknown),
+        )
+    return [place[name] for name in sorted(choice.hold_out, key=place.__getitem__)]
+
+
+def _drawn(choice: GroupChoice, groups: _Groups, n_members: int) -> list[int]:
+    wanted = choice.share * n_members
+    chosen: list[int] = []
+    held = 0
+    for index, members in enumerate(groups.members):
+        if held < wanted and held + members <= MAX_OVERSHOOT * wanted:
+            chosen.append(index)
+            held += members
+    if len(chosen) < 2:
+        raise ConfigError(
+            f"there are {len(groups.names)} groups, of which fewer than 2 fit into that share; raise it, "
+            "or name at least 2 groups in hold_out",
+            key="split.share",
+            value=choice.share,
+        )
+    return chosen

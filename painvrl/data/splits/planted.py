@@ -1,0 +1,37 @@
+"""``planted``: the planted data's own shift."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from painvrl.data.draws import halve
+from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
+from painvrl.errors import ConfigError
+from painvrl.rng import generator
+
+
+class PlantedSplit(SplitRule):
+    """The planted data's own OOD rows, halved into valid and test; ranked among all items.
+
+    IID rows are drawn uniformly from the others; a random core of 1 interaction a user and 1 an
+    item stays in train. ``iid_share``: of all interactions, halved into valid and test.
+    """
+
+    protocol: Literal["planted"] = "planted"
+    iid_share: Share = 0.2
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Halve the planted OOD rows, then draw IID rows."""
+        ood = table.planted_ood
+        if ood is None:
+            raise ConfigError(
+                "the planted protocol needs planted data (data.kind: planted)",
+                key="split.protocol",
+                value=f"planted on {table.name}",
+            )
+        valid, test = halve(ood, generator=generator(seed, "split", "ood halves"))
+        everything = torch.ones(table.interactions.n_items, dtype=torch.bool)
+        rows = OodRows(valid=valid, test=test, candidates=everything)
+        return with_iid(table, OodDraw(parts={"ood": rows}, taken=ood), self.iid_share, seed)

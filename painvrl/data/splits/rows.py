@@ -1,0 +1,206 @@
+"""What a protocol is given, and what it decides: the rows of a data set, and a part for each of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from painvrl.data.dataset import Columns, Dataset, Modality
+from painvrl.data.draws import draw, halve, protected_core
+from painvrl.data.interactions import Interactions
+from painvrl.errors import ConfigError
+from painvrl.rng import generator
+from painvrl.settings import Settings
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of a data set as protocols see them, sorted by user and then by item.
+
+    That order, and not the order in which a file lists its rows, is what every draw goes by.
+
+    Attributes:
+        name: of the data set, for messages.
+        interactions: ``N`` of them.
+        columns: ``[N]``, ``[I]`` and ``[U]`` of them, in the same order.
+        modalities: of the items, by name.
+        planted_ood: ``[N]`` bool; only of planted data.
+    """
+
+    name: str
+    interactions: Interactions
+    columns: Columns
+    modalities: Mapping[str, Modality]
+    planted_ood: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.interactions)
+
+    def select(self, rows: Tensor) -> Table:
+        """The rows where ``rows`` ``[N]`` bool is true; users and items stay."""
+        kept = rows.numpy()
+        columns = Columns(
+            time=None if self.columns.time is None else self.columns.time[rows],
+            interaction={name: labels[kept] for name, labels in self.columns.interaction.items()},
+            item=self.columns.item,
+            user=self.columns.user,
+        )
+        planted = None if self.planted_ood is None else self.planted_ood[rows]
+        return Table(
+            name=self.name,
+            interactions=self.interactions.select(rows),
+            columns=columns,
+            modalities=self.modalities,
+            planted_ood=planted,
+        )
+
+
+def table_of(dataset: Dataset) -> Table:
+    """The rows of ``dataset``; they are sorted only where they are not, as the readers' are."""
+    data, columns = dataset.interactions, dataset.columns
+    planted = None if dataset.truth is None else dataset.truth.part == 1
+    pair = data.user * data.n_items + data.item
+    if not bool((pair[1:] > pair[:-1]).all()):
+        order = torch.argsort(pair)
+        place = order.numpy()
+        data = data.select(order)
+        columns = Columns(
+            time=None if columns.time is None else columns.time[order],
+            interaction={name: labels[place] for name, labels in columns.interaction.items()},
+            item=columns.item,
+            user=columns.user,
+        )
+        planted = None if planted is None else planted[order]
+    return Table(
+        name=dataset.name,
+        interactions=data,
+        columns=columns,
+        modalities=dataset.modalities,
+        planted_ood=planted,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodRows:
+    """One shifted pair of parts.
+
+    Attributes:
+        valid, test: ``[N]`` bool, disjoint.
+        candidates: ``[I]`` bool; ``None`` where they are the items with a train interaction.
+        held_out: the candidates are items that train never sees.
+    """
+
+    valid: Tensor
+    test: Tensor
+    candidates: Tensor | None = None
+    held_out: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodDraw:
+    """What a rule takes from the rows before the IID parts are drawn from the others.
+
+    Attributes:
+        parts: by name, ``ood`` or ``ood_NAME``.
+        taken: ``[N]`` bool, the rows of all ``parts`` and of ``support``.
+        core: ``[N]`` bool, the rows that stay in train; ``None``: 1 a user and 1 an item of those not taken.
+        support: ``[N]`` bool, rows that held-out users are folded in by.
+    """
+
+    parts: Mapping[str, OodRows]
+    taken: Tensor
+    core: Tensor | None = None
+    support: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A part for every row; what is in none of these is train.
+
+    Attributes:
+        iid_valid, iid_test: ``[N]`` bool.
+        ood: by name, ``ood`` or ``ood_NAME``.
+        support: ``[N]`` bool, if any.
+    """
+
+    iid_valid: Tensor
+    iid_test: Tensor
+    ood: Mapping[str, OodRows]
+    support: Tensor | None = None
+
+    def train(self) -> Tensor:
+        """``[N]`` bool."""
+        rest = ~(self.iid_valid | self.iid_test)
+        for part in self.ood.values():
+            rest &= ~(part.valid | part.test)
+        return rest if self.support is None else rest & ~self.support
+
+
+class SplitRule(Settings):
+    """The base of every protocol's settings.
+
+    ``reads_columns``: whether the rows depend on more than who took what, the settings and the seed.
+    """
+
+    reads_columns: ClassVar[bool] = False
+
+    @abstractmethod
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Give every row its part.
+
+        Raises:
+            ConfigError: the protocol does not fit the data.
+        """
+        raise NotImplementedError
+
+    def ood_names(self) -> tuple[str, ...] | None:
+        """Names of the OOD parts; ``None`` where only the data know them."""
+        return ("ood",)
+
+
+def with_iid(table: Table, ood: OodDraw, share: float, seed: int) -> Assignment:
+    """Draw the IID parts, ``share * N`` rows in all, uniformly from what ``ood`` leaves beside the core.
+
+    Raises:
+        ConfigError: that leaves fewer rows.
+    """
+    data = table.interactions
+    core = ood.core
+    if core is None:
+        source = generator(seed, "split", "core")
+        core = protected_core(data, ~ood.taken, per_user=1, per_item=1, generator=source)
+    free = ~ood.taken & ~core
+    size = round(share * len(data))
+    if size > int(free.sum()):
+        raise ConfigError(
+            f"iid_share asks for {size} interactions, but the OOD parts and the core of 1 a user "
+            "and 1 an item that stays in train leave fewer; lower it",
+            key="split.iid_share",
+            value=f"{int(free.sum())} of {len(data)}",
+        )
+    iid = draw(free, size, generator=generator(seed, "split", "iid"))
+    iid_valid, iid_test = halve(iid, generator=generator(seed, "split", "iid halves"))
+    return Assignment(iid_valid=iid_valid, iid_test=iid_test, ood=ood.parts, support=ood.support)
+
+
+def labels_of(columns: Mapping[str, np.ndarray], name: str, *, of: str, table: str) -> np.ndarray:
+    """The column ``name`` of interactions, items or users.
+
+    Raises:
+        ConfigError: there is no such column; the message names those that exist.
+    """
+    if name not in columns:
+        known = f"it has {', '.join(sorted(columns))}" if columns else "it has none"
+        raise ConfigError(
+            f"the data set {table} has no such column of its {of}; {known}", key="split.column", value=name
+        )
+    return columns[name]

@@ -1,0 +1,158 @@
+"""A split: a data set in disjoint parts, made by a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from painvrl.data.card import SplitCard, make_card
+from painvrl.data.dataset import Dataset
+from painvrl.data.digest import digest_of, digest_of_interactions
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part, ood_mean
+from painvrl.data.seal import SealedParts
+from painvrl.data.splits.cold_item import ColdItemSplit
+from painvrl.data.splits.given import GivenSplit
+from painvrl.data.splits.groups import ItemGroupSplit, UserGroupSplit
+from painvrl.data.splits.official import OfficialSplit
+from painvrl.data.splits.planted import PlantedSplit
+from painvrl.data.splits.popularity import PopularitySplit
+from painvrl.data.splits.rows import Assignment, table_of
+from painvrl.data.splits.temporal import TemporalSplit, TemporalUserSplit
+from painvrl.errors import ConfigError
+
+SplitConfig = Annotated[
+    PopularitySplit
+    | ColdItemSplit
+    | TemporalSplit
+    | TemporalUserSplit
+    | ItemGroupSplit
+    | UserGroupSplit
+    | OfficialSplit
+    | GivenSplit
+    | PlantedSplit,
+    Field(discriminator="protocol"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A data set in disjoint parts, all in the data set's id space.
+
+    Attributes:
+        protocol: how the parts were made.
+        seed: of the draws.
+        train: what may be learnt from.
+        valid: the valid parts by the name of their metrics: ``iid``, ``ood``, and further ``ood_NAME``.
+        sealed: the test part of each.
+        support: rows of users whom train does not have; their vectors are fitted to these, with the
+            items frozen, and nothing else is learnt from them.
+        card: counts of all parts.
+    """
+
+    protocol: str
+    seed: int
+    train: Interactions
+    valid: Mapping[str, Part]
+    sealed: SealedParts
+    support: Interactions | None
+    card: SplitCard
+
+    @property
+    def iid_valid(self) -> Part:
+        """Like train."""
+        return self.valid["iid"]
+
+    @property
+    def ood_valid(self) -> Part:
+        """Shifted; the first OOD part where there are several."""
+        return next(part for name, part in self.valid.items() if name != "iid")
+
+    @property
+    def means(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of metrics that are the mean over parts: see :func:`painvrl.data.parts.ood_mean`."""
+        return ood_mean(self.valid)
+
+
+def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
+    """Split ``dataset`` by ``config``.
+
+    Users whom neither train nor the support has have no row in any part, and neither have items without a
+    train interaction in an IID part (the card counts both). IID rows are ranked among the items with
+    a train interaction.
+
+    Raises:
+        ConfigError: the protocol does not fit the data set, or would leave a part empty.
+    """
+    table = table_of(dataset)
+    data = table.interactions
+    rows = config.assign(table, seed)
+    train = data.select(rows.train())
+    support = None if rows.support is None else data.select(rows.support)
+    warm = train.item_degree() > 0
+    known_users = train.user_degree() > 0
+    if support is not None:
+        known_users |= support.user_degree() > 0
+    known = known_users[data.user]
+    in_distribution = known & warm[data.item]
+
+    valid: dict[str, Part] = {}
+    test: dict[str, Part] = {}
+    for stage, parts, iid in (("valid", valid, rows.iid_valid), ("test", test, rows.iid_test)):
+        parts["iid"] = Part(
+            name=f"iid_{stage}", interactions=data.select(iid & in_distribution), candidates=warm
+        )
+        for name, shifted in rows.ood.items():
+            chosen = shifted.valid if stage == "valid" else shifted.test
+            parts[name] = Part(
+                name=f"{name}_{stage}",
+                interactions=data.select(chosen & known),
+                candidates=warm if shifted.candidates is None else shifted.candidates,
+                held_out=shifted.held_out,
+            )
+    counted = {"train": train}
+    for pair in zip(valid.values(), test.values(), strict=True):
+        counted |= {part.name: part.interactions for part in pair}
+    for name, part in counted.items():
+        if len(part) == 0:
+            raise ConfigError(
+                f"the protocol {config.protocol} leaves {name} without an interaction; "
+                "change the shares or bring more data",
+                key="split",
+                value=f"{len(data)} interactions",
+            )
+    content: list[object] = [digest_of_interactions(data, dataset.user_ids, dataset.item_ids)]
+    content += [config.model_dump(mode="json"), seed]
+    if config.reads_columns:
+        content.append(_numbered(rows, len(data)).numpy())
+    return Split(
+        protocol=config.protocol,
+        seed=seed,
+        train=train,
+        valid=valid,
+        sealed=SealedParts(parts=test, fingerprint=digest_of(*content)),
+        support=support,
+        card=make_card(
+            protocol=config.protocol,
+            seed=seed,
+            data=data,
+            parts=counted if support is None else {**counted, "support": support},
+            dropped_users=int((~known_users & (data.user_degree() > 0)).sum()),
+        ),
+    )
+
+
+def _numbered(rows: Assignment, n_rows: int) -> Tensor:
+    """``[N]`` uint8: the number of each row's part; 0 is train."""
+    number = torch.zeros(n_rows, dtype=torch.uint8)
+    members = [rows.iid_valid, rows.iid_test]
+    members += [half for part in rows.ood.values() for half in (part.valid, part.test)]
+    members += [] if rows.support is None else [rows.support]
+    for index, member in enumerate(members):
+        number[member] = index + 1
+    return number

@@ -1,0 +1,278 @@
+"""Laws of every protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.splits import (
+    ColdItemSplit,
+    GivenSplit,
+    ItemGroupSplit,
+    OfficialSplit,
+    PlantedSplit,
+    PopularitySplit,
+    SplitConfig,
+    TemporalSplit,
+    TemporalUserSplit,
+    UserGroupSplit,
+    make_split,
+)
+from painvrl.errors import ConfigError
+
+CONFIGS = {
+    "popularity": PopularitySplit(),
+    "popularity, graded": PopularitySplit(gamma=(0.0, 1.0, 2.0), ood_share=0.3),
+    "cold_item": ColdItemSplit(),
+    "planted": PlantedSplit(),
+    "temporal": TemporalSplit(force=True),
+    "temporal_user": TemporalUserSplit(),
+    "item_group": ItemGroupSplit(column="genre"),
+    "item_group, clusters": ItemGroupSplit(clusters=8),
+    "user_group": UserGroupSplit(column="city", share=0.3),
+    "official, popularity": OfficialSplit.model_validate(
+        {"column": "official", "ood": {"protocol": "popularity"}}
+    ),
+    "official, cold_item": OfficialSplit.model_validate(
+        {"column": "official", "ood": {"protocol": "cold_item"}}
+    ),
+    "official, item_group": OfficialSplit.model_validate(
+        {"column": "official", "ood": {"protocol": "item_group", "column": "genre"}}
+    ),
+    "given": GivenSplit(),
+}
+FROM_FILES = {"official", "given"}
+
+
+def protocols(*, but: set[str] = frozenset()):
+    chosen = {name: config for name, config in CONFIGS.items() if not {name, config.protocol} & but}
+    return pytest.mark.parametrize("config", chosen.values(), ids=chosen)
+
+
+EVERY = protocols()
+READING = protocols(but={"popularity", "cold_item", "planted", "item_group, clusters"})
+WITH_IID_SHARE = protocols(but=FROM_FILES)
+
+
+@pytest.fixture
+def dataset(make_dataset) -> Dataset:
+    return make_dataset(planted_share=0.3)
+
+
+@EVERY
+def test_parts_are_disjoint_and_lose_unknown_users_and_cold_iid_rows_only(
+    config, make_dataset, parts_of, pairs
+):
+    for size in ({}, {"n_users": 150, "n_items": 60, "n_rows": 900}):
+        dataset = make_dataset(planted_share=0.3, **size)
+        split = make_split(dataset, config, seed=3)
+        parts = parts_of(split)
+        rows = [pair for part in parts.values() for pair in pairs(part)]
+        assert len(rows) == len(set(rows))
+        everything = set(pairs(dataset.interactions))
+        assert set(rows) <= everything
+        known = set(split.train.user.tolist())
+        if split.support is not None:
+            known |= set(split.support.user.tolist())
+        lost = everything - set(rows)
+        of_unknown_users = {pair for pair in everything if pair[0] not in known}
+        assert lost >= of_unknown_users
+        warm = set(split.train.item.tolist())
+        assert all(item not in warm for _, item in lost - of_unknown_users)
+        if config.protocol not in FROM_FILES:
+            assert lost == of_unknown_users
+        assert split.card.dropped_interactions == len(lost)
+        assert split.card.dropped_users == len({user for user, _ in of_unknown_users})
+
+
+@EVERY
+def test_rows_of_every_part_are_sorted_by_user_and_item(config, dataset, parts_of, pairs):
+    for part in parts_of(make_split(dataset, config, seed=0)).values():
+        assert pairs(part) == sorted(pairs(part))
+
+
+@EVERY
+def test_the_card_names_every_part(config, dataset, parts_of):
+    split = make_split(dataset, config, seed=0)
+    parts = parts_of(split)
+    assert {part.name: part.interactions for part in split.card.parts} == {
+        k: len(v) for k, v in parts.items()
+    }
+    assert [part.name for part in split.card.parts][:4] == [
+        "train",
+        "iid_valid",
+        "iid_test",
+        split.ood_valid.name,
+    ]
+
+
+@EVERY
+def test_every_user_of_a_part_has_a_train_or_support_interaction(config, make_dataset, parts_of):
+    sparse = make_dataset(n_users=150, n_items=40, n_rows=700, planted_share=0.3)
+    parts = parts_of(make_split(sparse, config, seed=1))
+    known = set(parts["train"].user.tolist())
+    if config.protocol == "user_group":
+        assert not known & set(parts["support"].user.tolist())
+        known |= set(parts["support"].user.tolist())
+    else:
+        assert "support" not in parts
+    for part in parts.values():
+        assert set(part.user.tolist()) <= known
+
+
+@EVERY
+def test_positives_are_candidates_though_many_items_are_rare(config, make_dataset, tests_of):
+    rare = make_dataset(n_users=60, n_items=200, n_rows=700, planted_share=0.2)
+    for seed in range(3):
+        split = make_split(rare, config, seed=seed)
+        for part in (*split.valid.values(), *tests_of(split).values()):
+            assert part.candidates[part.interactions.item].all(), part.name
+
+
+@EVERY
+def test_iid_parts_are_ranked_among_the_items_of_train(config, dataset, tests_of):
+    split = make_split(dataset, config, seed=0)
+    warm = split.train.item_degree() > 0
+    assert torch.equal(split.iid_valid.candidates, warm)
+    assert torch.equal(tests_of(split)["iid"].candidates, warm)
+
+
+@EVERY
+def test_valid_and_test_parts_come_in_pairs(config, dataset, tests_of):
+    split = make_split(dataset, config, seed=0)
+    tests = tests_of(split)
+    names = config.ood_names() or ("ood", "ood_far")
+    assert list(split.valid) == list(tests) == ["iid", *names]
+    for name in tests:
+        assert (split.valid[name].name, tests[name].name) == (f"{name}_valid", f"{name}_test")
+        assert torch.equal(split.valid[name].candidates, tests[name].candidates)
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_split(config, dataset, parts_of, pairs):
+    one, two = (make_split(dataset, config, seed=5) for _ in range(2))
+    assert {k: pairs(v) for k, v in parts_of(one).items()} == {k: pairs(v) for k, v in parts_of(two).items()}
+    assert one.sealed.fingerprint == two.sealed.fingerprint
+    assert one.card == two.card
+
+
+@protocols(but={"given", "temporal", "temporal_user", "official"})
+def test_another_seed_gives_other_parts(config, dataset, parts_of, pairs):
+    one, two = (parts_of(make_split(dataset, config, seed=seed)) for seed in (5, 6))
+    for name in one:
+        assert set(pairs(one[name])) != set(pairs(two[name]))
+
+
+@protocols(but={"given"})
+def test_another_seed_gives_another_train_part(config, dataset, pairs):
+    one, two = (make_split(dataset, config, seed=seed) for seed in (5, 6))
+    assert set(pairs(one.train)) != set(pairs(two.train))
+    assert one.sealed.fingerprint != two.sealed.fingerprint
+
+
+@EVERY
+def test_the_order_of_the_rows_does_not_matter(config, dataset, parts_of, pairs, shuffled):
+    one = make_split(dataset, config, seed=2)
+    two = make_split(shuffled(dataset, 9), config, seed=2)
+    assert {k: pairs(v) for k, v in parts_of(one).items()} == {k: pairs(v) for k, v in parts_of(two).items()}
+    assert one.sealed.fingerprint == two.sealed.fingerprint
+
+
+@WITH_IID_SHARE
+def test_iid_parts_are_the_share_of_all_interactions(config, dataset, parts_of):
+    config = config.model_copy(update={"iid_share": 0.17})
+    parts = parts_of(make_split(dataset, config, seed=0))
+    assert len(parts["iid_valid"]) == round(0.17 * 1500) // 2
+    assert len(parts["iid_valid"]) + len(parts["iid_test"]) == round(0.17 * 1500)
+
+
+def test_the_fingerprint_sees_data_configuration_and_seed_but_no_features(dataset, make_dataset):
+    def fingerprint(data=dataset, config=CONFIGS["popularity"], seed=0):
+        return make_split(data, config, seed=seed).sealed.fingerprint
+
+    others = [
+        fingerprint(data=make_dataset(seed=1)),
+        fingerprint(config=PopularitySplit(gamma=0.9)),
+        fingerprint(config=ColdItemSplit()),
+        fingerprint(seed=1),
+    ]
+    assert len({fingerprint(), *others}) == 5
+    modality = Modality(values=torch.ones(90, 2), present=torch.ones(90, dtype=torch.bool))
+    richer = dataclasses.replace(dataset, modalities={"other": modality}, fingerprint="other")
+    assert fingerprint(data=richer) == fingerprint()
+
+
+@READING
+def test_the_fingerprint_sees_the_columns_that_decide_the_rows(config, dataset):
+    columns = dataset.columns
+    other = dataclasses.replace(
+        columns,
+        time=columns.time.roll(7),
+        interaction={name: np.roll(labels, 7) for name, labels in columns.interaction.items()},
+        item={name: np.roll(labels, 7) for name, labels in columns.item.items()},
+        user={name: np.roll(labels, 7) for name, labels in columns.user.items()},
+    )
+    one = make_split(dataset, config, seed=0)
+    two = make_split(dataclasses.replace(dataset, columns=other), config, seed=0)
+    assert one.sealed.fingerprint != two.sealed.fingerprint
+
+
+@READING
+def test_data_without_the_column_are_refused_by_its_name(config, dataset, make_dataset):
+    bare = dataclasses.replace(dataset, columns=type(dataset.columns)())
+    with pytest.raises(ConfigError) as caught:
+        make_split(bare, config, seed=0)
+    said = str(caught.value)
+    if config.protocol.startswith("temporal"):
+        assert said.startswith("split.protocol: needs the time of every interaction")
+        assert f"(found '{config.protocol} on toy')" in said
+    else:
+        assert said.startswith("split.column: the data set toy has no such column")
+        assert "it has none" in said
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("protocol", "key"),
+    [
+        ("popularity", "ood_share"),
+        ("popularity", "iid_share"),
+        ("cold_item", "item_share"),
+        ("cold_item", "iid_share"),
+        ("planted", "iid_share"),
+        ("temporal", "ood_share"),
+        ("temporal_user", "iid_share"),
+        ("item_group", "share"),
+        ("user_group", "iid_share"),
+    ],
+)
+def test_shares_outside_the_open_unit_interval_are_refused(protocol, key, share):
+    column = {"column": "x"} if protocol.endswith("group") else {}
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(SplitConfig).validate_python({"protocol": protocol, key: share, **column})
+    assert caught.value.errors()[0]["loc"] == (protocol, key)
+
+
+@pytest.mark.parametrize("config", [PopularitySplit, TemporalSplit, TemporalUserSplit])
+def test_shares_that_leave_no_train_are_refused_with_both_values(config):
+    with pytest.raises(ValidationError, match=r"ood_share \+ iid_share must be below 1.*0\.6 \+ 0\.4"):
+        config(ood_share=0.6, iid_share=0.4)
+
+
+def test_an_unknown_protocol_or_key_is_refused():
+    with pytest.raises(ValidationError, match=r"popularity.*cold_item.*user_group.*given.*planted"):
+        TypeAdapter(SplitConfig).validate_python({"protocol": "yearly"})
+    with pytest.raises(ValidationError, match="gama"):
+        TypeAdapter(SplitConfig).validate_python({"protocol": "popularity", "gama": 1})
+
+
+@WITH_IID_SHARE
+def test_a_part_that_would_be_empty_is_reported_by_name(config, make_dataset):
+    tiny = make_dataset(n_users=3, n_items=8, n_rows=12, planted_share=0.4)
+    with pytest.raises(ConfigError, match=r"split.*(leaves \w+ without|leave|fewer than 2)"):
+        make_split(tiny, config.model_copy(update={"iid_share": 0.01}), seed=0)
