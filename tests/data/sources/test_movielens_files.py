@@ -146,6 +146,19 @@ def test_every_layout_gives_the_same_data_set(layout, where, fake_encoder, monke
     assert dataset.name == {"folder": "ml", "folder in a folder": "outer", "zip": "ml"}[where]
 
 
+@pytest.mark.parametrize(
+    ("layout", "file"), [("csv", "movies.csv"), ("dat in utf-8", "movies.dat"), ("100k", "u.item")]
+)
+def test_titles_that_look_like_missing_values_and_other_line_ends_are_read(layout, file):
+    path = written(layout, "folder")
+    content = (path / file).read_bytes().replace(b"\r\n", b"\n").replace(b"Dangerous Minds (1995)", b"NA")
+    (path / file).write_bytes(content.replace(b"\n", b"\r\n"))
+    dataset = read(path)
+    assert dataset.titles[0] == "NA"
+    assert dataset.columns.item["decade"].tolist() == ["", "1980s", "1990s"]
+    assert dataset.modalities["genres"].values.tolist() == [[0, 0, 1], [1, 1, 1], [0, 0, 0]]
+
+
 def test_ratings_are_read():
     dataset = read(written("dat in utf-8", "folder"), min_rating=3)
     assert dataset.user_ids.tolist() == [1, 3]
