@@ -59,12 +59,12 @@ class MovieLensFiles:
 
 
 def rating_files(path: Path) -> tuple[Path, ...]:
-    """The files whose content decides the data set; only ``path`` where nothing fits."""
+    """The files whose content decides the data set; none where nothing in the folder ``path`` fits."""
     place = path.expanduser()
     if not place.is_dir():
         return (place,)
     names = [name for ratings in _candidates(_names(place)) for name in (ratings, _films_of(ratings))]
-    return tuple(place / name for name in names) or (place,)
+    return tuple(place / name for name in names)
 
 
 def read_movielens_files(path: Path) -> MovieLensFiles:
@@ -134,13 +134,12 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _names(place: Path) -> list[PurePosixPath]:
-    """Files in a folder or zip file and in the folders right below, relative to it."""
+    """Files in a zip file, or in a folder and in those right below, relative to it."""
     if place.is_dir():
         files = [file for pattern in ("*", "*/*") for file in sorted(place.glob(pattern)) if file.is_file()]
         return [PurePosixPath(file.relative_to(place).as_posix()) for file in files]
     with zipfile.ZipFile(place) as archive:
-        names = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
-    return [name for name in names if len(name.parts) <= 2]
+        return [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
 
 
 def _candidates(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:

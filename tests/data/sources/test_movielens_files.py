@@ -121,7 +121,7 @@ def read(path: Path, **changes: object) -> Dataset:
 @pytest.mark.parametrize("where", ["folder", "folder in a folder", "zip"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_data_set(layout, where, fake_encoder, monkeypatch):
-    monkeypatch.setattr(movielens, "movielens_version", None)  # the package is not asked for
+    monkeypatch.setattr(movielens, "movielens_version", None)
     dataset = read(written(layout, where), modalities=["text", "genres"])
     data = dataset.interactions
     assert (data.n_users, data.n_items) == (3, 3)
@@ -276,6 +276,7 @@ def test_the_cache_follows_the_files(where, monkeypatch):
         return read_movielens(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("painvrl.data.sources.read_movielens", counted)
+    monkeypatch.setattr("painvrl.data.sources.movielens_version", None)  # the package is not asked for
     config = MovieLensConfig(path=path, core=1, modalities=("genres",))
     before = load(config, cache_dir=Path("cache"), seed=0)
     again = load(config, cache_dir=Path("cache"), seed=0)
