@@ -1,4 +1,4 @@
-"""Readers of data sets: MovieLens, the user's own table, planted data.
+"""Readers of data sets: MovieLens, the published multimodal folders, the user's own table, planted data.
 
 The only code that opens data files. Prepared data (after all filters, before any split) are
 cached under a digest of the configuration, the packages, a layout number and the content of every
@@ -17,6 +17,10 @@ import painvrl
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_file
+from painvrl.data.sources.mmgcn import MmgcnConfig as MmgcnConfig
+from painvrl.data.sources.mmgcn import read_mmgcn
+from painvrl.data.sources.mmrec import MmrecConfig as MmrecConfig
+from painvrl.data.sources.mmrec import read_mmrec
 from painvrl.data.sources.modality_file import ModalityFile as ModalityFile
 from painvrl.data.sources.movielens import MovieLensConfig as MovieLensConfig
 from painvrl.data.sources.movielens import movielens_version, read_movielens
@@ -31,7 +35,8 @@ from painvrl.data.sources.text import encoder_id
 
 _LAYOUT = 2  # raise it when the readers, the filters or the stored arrays give something else than before
 
-DataConfig = Annotated[MovieLensConfig | TableConfig | PlantedConfig, Field(discriminator="kind")]
+FileConfig = MovieLensConfig | TableConfig | MmgcnConfig | MmrecConfig
+DataConfig = Annotated[FileConfig | PlantedConfig, Field(discriminator="kind")]
 
 
 def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
@@ -52,25 +57,31 @@ def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
     dataset = load_dataset(prepared, key)
     if dataset is None:
         encodings = ArrayCache(cache_dir / "encodings")
-        if isinstance(config, MovieLensConfig):
-            dataset = read_movielens(config, encodings)
-        else:
-            dataset = read_table_source(config, encodings)
+        match config:
+            case MovieLensConfig():
+                dataset = read_movielens(config, encodings)
+            case MmgcnConfig():
+                dataset = read_mmgcn(config, encodings)
+            case MmrecConfig():
+                dataset = read_mmrec(config, encodings)
+            case TableConfig():
+                dataset = read_table_source(config, encodings)
         store_dataset(prepared, key, dataset)
     return dataset
 
 
-def _key(config: MovieLensConfig | TableConfig) -> str:
+def _key(config: FileConfig) -> str:
     """Digest of everything that decides the prepared data set.
 
-    A file that cannot be read has no digest; its reader then says what is wrong with it.
+    File names count, because in a folder they can decide what a file is. A file that cannot be read
+    has no digest; its reader then says what is wrong with it.
     """
     packages = [f"painvrl=={painvrl.__version__}", f"layout {_LAYOUT}"]
-    if isinstance(config, MovieLensConfig):
+    if isinstance(config, MovieLensConfig) and config.path is None:
         packages.append(movielens_version())
     if config.uses_text:
         packages.append(encoder_id())
-    files = [_digest_or_none(path) for path in config.named_files()]
+    files = [(path.name, _digest_or_none(path)) for path in config.named_files()]
     return digest_of("prepared", config.model_dump(mode="json"), packages, files)
 
 

@@ -6,8 +6,9 @@ MovieLens and for the user's own table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +24,15 @@ from painvrl.data.sources.items import (
     has_every_modality,
     joined,
     labels_at,
+    numbered,
     titles_of,
 )
-from painvrl.data.sources.modality_file import ModalityFile, read_modality
+from painvrl.data.sources.modality_file import KeyedValues, ModalityFile, read_modality
 from painvrl.data.sources.rows import RawInteractions, core_rows
 from painvrl.errors import DataError
 from painvrl.settings import Settings
+
+T = TypeVar("T")
 
 
 class SourceConfig(Settings):
@@ -48,16 +52,25 @@ class SourceConfig(Settings):
     @field_validator("files")
     @classmethod
     def _plain_names(cls, files: dict[str, ModalityFile]) -> dict[str, ModalityFile]:
-        for name in files:
-            if not name.replace("-", "_").isidentifier():
-                raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
-            if name in ("text", "genres", "categories"):
-                raise ValueError(f"the name {name!r} is taken by a built-in modality")
-        return files
+        return with_free_names(files)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
         return tuple(path for source in self.files.values() for path in source.files())
+
+
+def with_free_names(modalities: dict[str, T]) -> dict[str, T]:
+    """The same ``modalities``, whose names can be keys of YAML and are not taken.
+
+    Raises:
+        ValueError: a name is neither.
+    """
+    for name in modalities:
+        if not name.replace("-", "_").isidentifier():
+            raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
+        if name in ("text", "genres", "categories"):
+            raise ValueError(f"the name {name!r} is taken by a built-in modality")
+    return modalities
 
 
 def assemble(
@@ -66,15 +79,25 @@ def assemble(
     described: ItemDescriptions,
     config: SourceConfig,
     cache: ArrayCache,
+    features: Mapping[str, KeyedValues] | None = None,
 ) -> Dataset:
     """Filter, number and join.
 
     Users and items are numbered in the order of their raw ids, and interactions are sorted by
     user and item, so that the order of the rows does not matter. ``raw`` has no duplicates.
+    ``features``: modalities that the source itself brings, before those of ``config.files``.
 
     Raises:
         DataError: nothing is left, or a modality's file does not fit.
     """
+    features = features or {}
+    for modality in config.files:
+        if modality in features:
+            raise DataError(
+                "the data set brings a modality of that name; choose another one",
+                file=raw.file,
+                key=f"data.files.{modality}",
+            )
     files = {
         modality: read_modality(source, where=f"data.files.{modality}")
         for modality, source in config.files.items()
@@ -88,11 +111,11 @@ def assemble(
             keep, raw, "data.min_rating", "no interaction is rated at least that high", config.min_rating
         )
     if config.items == "with_every_modality":
-        keep &= has_every_modality(raw.item, described, files)
+        keep &= has_every_modality(raw.item, described, {**features, **files})
         _require_some(keep, raw, "data.items", "no item has every modality", config.items)
 
-    user_ids, user = np.unique(raw.user[keep], return_inverse=True)
-    item_ids, item = np.unique(raw.item[keep], return_inverse=True)
+    user_ids, user = numbered(raw.user[keep])
+    item_ids, item = numbered(raw.item[keep])
     core = core_rows(user, item, config.core)
     if not core.any():
         raise DataError(
@@ -103,7 +126,7 @@ def assemble(
         )
     user_ids, user = _renumbered(user_ids, user[core])
     item_ids, item = _renumbered(item_ids, item[core])
-    order = np.lexsort((item, user))
+    order = np.argsort(user * len(item_ids) + item, kind="stable")
     rows = keep.nonzero()[0][core][order]
     columns = Columns(
         time=None if raw.time is None else torch.from_numpy(raw.time[rows]),
@@ -119,7 +142,17 @@ def assemble(
     modalities = {
         **described_modalities(item_ids, described, cache),
         **{
-            modality: joined(item_ids, values, config.files[modality], modality)
+            modality: joined(item_ids, values, file=raw.file, key=f"data.features.{modality}")
+            for modality, values in features.items()
+        },
+        **{
+            modality: joined(
+                item_ids,
+                values,
+                file=config.files[modality].path,
+                key=f"data.files.{modality}.key",
+                value=config.files[modality].key,
+            )
             for modality, values in files.items()
         },
     }
@@ -137,8 +170,8 @@ def assemble(
 
 def _renumbered(ids: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids that still occur, and the rows' indices into them."""
-    used, renumbered = np.unique(index, return_inverse=True)
-    return ids[used], renumbered.astype(np.int64)
+    used, renumbered = numbered(index)
+    return ids[used], renumbered
 
 
 def _require_some(keep: np.ndarray, raw: RawInteractions, key: str, rule: str, value: object) -> None:

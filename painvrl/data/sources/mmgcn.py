@@ -1,0 +1,217 @@
+"""Movielens, Tiktok and Kwai in the layout in which they are published with MMGCN, GRCN and InvRL."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from painvrl.data.cache import ArrayCache
+from painvrl.data.dataset import Dataset
+from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
+from painvrl.data.sources.folder import Layout, files_in, unfit
+from painvrl.data.sources.items import ItemDescriptions
+from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.modality_file import KeyedValues
+from painvrl.data.sources.rows import RawInteractions
+from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.words import bag_of_words, is_index_pairs
+from painvrl.errors import DataError
+
+PARTS: Final = {"train": "train.npy", "valid": "val_full.npy", "test": "test_full.npy"}
+FEATURES: Final = {
+    "visual": ("feat_v", "v_feat", "FeatureVideo_normal", "visual_feat", "image_feat"),
+    "acoustic": ("feat_a", "a_feat", "FeatureAudio_avg_normal", "audio_feat"),
+    "textual": ("feat_t", "t_feat", "FeatureText_stl_normal", "textual_feat", "text_feat"),
+}
+"""Each modality's published names, without ``.npy`` or ``.pt``."""
+
+LAYOUT: Final = Layout(
+    files=f"{', '.join(PARTS.values())}, and features: feat_v, feat_a or feat_t as .npy or .pt, "
+    "or FeatureVideo_normal.npy, FeatureAudio_avg_normal.npy, FeatureText_stl_normal.npy "
+    "(other names: data.features)",
+    published="with MMGCN (github.com/weiyinwei/MMGCN), GRCN (github.com/weiyinwei/GRCN) "
+    "and InvRL (github.com/nickwzk/InvRL)",
+)
+
+
+class MmgcnConfig(SourceConfig):
+    """A folder of ``.npy`` files: parts of interactions, and features by item number.
+
+    ``path``: the folder, relative to the current directory. It holds ``train.npy``, ``[N, 2]`` whole
+    numbers (user, item), and ``val_full.npy`` and ``test_full.npy``, whose rows are a user followed by
+    items. Item ids are offset by the number of users; the data set's own ids of items are without it, and
+    are the rows of the features. ``user_item_dict.npy`` repeats ``train.npy`` and is not read.
+
+    ``features``: file names by modality; nothing for every file with a published name
+    (:data:`FEATURES`). Floating-point numbers are a matrix ``[items, features]``, in which a row of zeros
+    says that the item has none; whole numbers ``[2, M]`` are (item, word) pairs, a bag of words.
+    ``vocabulary``: the words that most items have become features, at most so many of them: the matrix is
+    dense, and 1,024 words take 0.3 GiB for Tiktok's 76,085 items. ``users``: their number, where the
+    files leave it open. ``core``: 1, because the published sets are filtered already.
+    """
+
+    kind: Literal["mmgcn"] = "mmgcn"
+    path: Path
+    core: int = Field(default=1, ge=1)
+    features: dict[str, str] = Field(default_factory=dict)
+    vocabulary: int = Field(default=1024, ge=1)
+    users: int | None = Field(default=None, ge=1)
+
+    @field_validator("features")
+    @classmethod
+    def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
+        return with_free_names(features)
+
+    def named_files(self) -> tuple[Path, ...]:
+        """Every file whose content decides the data set."""
+        folder = self.path.expanduser()
+        parts = [folder / name for name in PARTS.values()]
+        features = [folder / name for names in self.feature_files().values() for name in names]
+        return (*parts, *features, *super().named_files())
+
+    def feature_files(self) -> dict[str, tuple[str, ...]]:
+        """By modality, the names to read: one where all is well, several where the folder leaves it open."""
+        if self.features:
+            return {modality: (name,) for modality, name in self.features.items()}
+        there = files_in(self.path)
+        found = {
+            modality: tuple(name for stem in stems for name in (f"{stem}.npy", f"{stem}.pt") if name in there)
+            for modality, stems in FEATURES.items()
+        }
+        return {modality: names for modality, names in found.items() if names}
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether item texts are encoded."""
+        return False
+
+
+def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
+    """Read such a folder; ``columns.interaction["part"]`` is ``train``, ``valid`` or ``test``.
+
+    A pair that occurs again keeps its first row, train before valid before test: whatever is trained on
+    cannot be found later, because it is hidden.
+
+    Raises:
+        DataError: a file is missing or not as it must be.
+    """
+    there = files_in(config.path)
+    missing = [name for name in PARTS.values() if name not in there]
+    if missing:
+        raise unfit(config.path, LAYOUT, ", ".join(missing))
+    pairs = {part: _read_part(there[name]) for part, name in PARTS.items()}
+    user = np.concatenate([users for users, _ in pairs.values()])
+    item = np.concatenate([items for _, items in pairs.values()])
+    if len(item) == 0:
+        raise DataError("no row has an item", file=config.path, key="data.path")
+    part = np.repeat(list(PARTS), [len(users) for users, _ in pairs.values()])
+    arrays = _read_features(config, there)
+    n_users, n_items = _sizes(config, user, item, arrays)
+    item -= n_users
+    first = np.sort(np.unique(user * n_items + item, return_index=True)[1])
+    raw = RawInteractions(
+        user=user[first], item=item[first], rating=None, file=config.path, labels={"part": part[first]}
+    )
+    features: dict[str, KeyedValues] = {}
+    for modality, (file, array) in arrays.items():
+        key = f"data.features.{modality}"
+        features[modality] = (
+            bag_of_words(
+                array,
+                n_users=n_users,
+                n_items=n_items,
+                vocabulary=config.vocabulary,
+                file=file,
+                key=key,
+            )
+            if is_index_pairs(array)
+            else keyed_by_row(array, file=file, key=key)
+        )
+    bare = ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
+    return assemble(config.path.expanduser().resolve().name, raw, bare, config, cache, features)
+
+
+def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Users and items ``[n]`` int64 of rows that are a user followed by items; a pair is such a row."""
+    rows = read_npy(file, key="data.path").tolist()
+    try:
+        rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
+        length = np.array([len(row) for row in rows], dtype=np.int64)
+        flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
+    except (TypeError, OverflowError) as error:
+        raise DataError(
+            "each row must be a user followed by items, all of them whole numbers", file=file, key="data.path"
+        ) from error
+    if len(length) == 0 or length.min() == 0 or flat.min() < 0:
+        raise DataError(
+            "must hold rows, each with a user first, and no number below 0",
+            file=file,
+            key="data.path",
+            value=f"{len(length)} rows" if len(flat) == 0 or length.min() == 0 else int(flat.min()),
+        )
+    first = np.zeros(len(flat), dtype=bool)
+    first[np.cumsum(length) - length] = True
+    return np.repeat(flat[first], length - 1), flat[~first]
+
+
+def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, tuple[Path, np.ndarray]]:
+    """By modality, the file and the array in it."""
+    arrays: dict[str, tuple[Path, np.ndarray]] = {}
+    for modality, names in config.feature_files().items():
+        key = f"data.features.{modality}"
+        if len(names) > 1:
+            raise DataError(
+                "several files can be this modality; name one of them", file=config.path, key=key, value=names
+            )
+        if names[0] not in there:
+            raise unfit(config.path, LAYOUT, names[0], key=key)
+        arrays[modality] = (there[names[0]], read_array(there[names[0]], key=key))
+    if not arrays and not config.files:
+        raise unfit(config.path, LAYOUT, "features", key="data.features")
+    return arrays
+
+
+def _sizes(
+    config: MmgcnConfig, user: np.ndarray, item: np.ndarray, arrays: Mapping[str, tuple[Path, np.ndarray]]
+) -> tuple[int, int]:
+    """Numbers of users and items.
+
+    The number of users, by which item ids are offset, lies above every user, not above any item, and is
+    such that every item has a row of features.
+    """
+    lengths = {modality: len(array) for modality, (_, array) in arrays.items() if not is_index_pairs(array)}
+    if len(set(lengths.values())) > 1:
+        raise DataError(
+            "all modalities must have one row an item",
+            file=config.path,
+            key="data.features",
+            value=", ".join(f"{modality} {rows}" for modality, rows in lengths.items()),
+        )
+    n_rows = next(iter(lengths.values()), None)
+    lowest = int(user.max()) + 1
+    if n_rows is not None:
+        lowest = max(lowest, int(item.max()) + 1 - n_rows)
+    highest = int(item.min())
+    n_users = config.users if config.users is not None else lowest
+    if not lowest <= n_users <= highest:
+        raise DataError(
+            "item ids must be offset by the number of users, and every item must have a row of features; "
+            f"the users are 0 to {user.max()}, the items {item.min()} to "
+            f"{item.max()}, and there are {n_rows if n_rows is not None else 'no'} such rows",
+            file=config.path,
+            key="data.users",
+            value=config.users,
+        )
+    if config.users is None and lowest < highest:
+        raise DataError(
+            f"the files leave the number of users open: anything from {lowest} to {highest} fits; name it",
+            file=config.path,
+            key="data.users",
+        )
+    return n_users, n_rows if n_rows is not None else int(item.max()) + 1 - n_users

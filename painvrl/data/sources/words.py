@@ -1,0 +1,88 @@
+"""Items' words, published as index pairs, as a bag-of-words modality.
+
+The reference code learns an embedding ``E`` of the words and describes an item by the sum (InvRL) or the
+mean (MMGCN, GRCN) of its words' rows. With the counts of the words as features ``f``, the projection ``f W``
+is exactly that, for ``W = E``; so the words need no layer of their own, and the mask can gate each of them.
+What differs: an item's row is scaled to unit length before the projection, as all modalities are
+(InvRL scales the sum after it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from painvrl.data.sources.modality_file import KeyedValues
+from painvrl.errors import DataError
+
+MAX_BYTES = 8 << 30
+"""Of a dense bag of words; above it, the message asks for fewer words."""
+
+
+def is_index_pairs(array: np.ndarray) -> bool:
+    """Whether ``array`` is ``[2, M]`` whole numbers: items in row 0, words in row 1."""
+    return array.ndim == 2 and array.dtype.kind in "iu" and len(array) == 2 and array.size > 0
+
+
+def bag_of_words(
+    pairs: np.ndarray, *, n_users: int, n_items: int, vocabulary: int, file: Path, key: str
+) -> KeyedValues:
+    """How often each item has each of the ``vocabulary`` words that most items have.
+
+    Ties are kept in the order of the words' indices; columns are in that order, too. Items without any
+    of the kept words are absent.
+
+    Args:
+        pairs: ``[2, M]`` whole numbers. Row 0 holds item indices in ``[0, n_items)`` (as TikTok's are
+            published), or, where one of them is not below ``n_items``, ids offset by ``n_users``.
+        n_users: the offset of item ids.
+        n_items: rows of the other modalities.
+        vocabulary: at most so many words become features.
+        file: for messages.
+        key: for messages.
+
+    Raises:
+        DataError: an index is out of range, row 0 can be read both ways, or the result would be larger
+            than ``MAX_BYTES``.
+    """
+    item, word = pairs.astype(np.int64)
+    lowest, highest = int(item.min()), int(item.max())
+    plain = lowest >= 0 and highest < n_items
+    offset = lowest >= n_users and highest < n_users + n_items
+    if plain == offset or int(word.min()) < 0:
+        rule = (
+            f"row 0 of the word pairs must hold item indices from 0 to {n_items - 1}, or ids from "
+            f"{n_users} to {n_users + n_items - 1}, and row 1 words from 0 on"
+        )
+        if plain and offset:
+            rule = (
+                "row 0 of the word pairs can be read as item indices and as ids offset by the number of "
+                f"users, {n_users}; give the words as a matrix in data.files instead"
+            )
+        raise DataError(
+            rule, file=file, key=key, value=f"items {lowest} to {highest}, words from {word.min()}"
+        )
+    if offset:
+        item = item - n_users
+    words, column = np.unique(word, return_inverse=True)
+    cells, counts = np.unique(item * len(words) + column, return_counts=True)
+    item, column = np.divmod(cells, len(words))
+    items_with = np.bincount(column, minlength=len(words))
+    kept = np.sort(np.argsort(-items_with, kind="stable")[:vocabulary])
+    place = np.full(len(words), -1)
+    place[kept] = np.arange(len(kept))
+    inside = place[column] >= 0
+    ids, row = np.unique(item[inside], return_inverse=True)
+    size = len(ids) * len(kept) * 4
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{len(kept)} words for {len(ids)} items would take {size / 2**30:.0f} GiB of at most "
+            f"{MAX_BYTES / 2**30:.0f}; lower it",
+            file=file,
+            key="data.vocabulary",
+            value=vocabulary,
+        )
+    values = np.zeros((len(ids), len(kept)), dtype=np.float32)
+    values[row, place[column[inside]]] = counts[inside]
+    return KeyedValues(ids=ids, values=values)
