@@ -8,7 +8,9 @@ directions that sum to zero:
 The gradient of a contrast is the gradient of *one* weighted risk, not of ``E`` of them. ``all``
 contrasts for every column of the projection are exact. ``sketched`` gives each column one contrast of a
 randomly turned basis: the expectation over turns is the same, and a step costs the same for 2 and for
-50 environments. With two environments there is one contrast, and both are exact. (Our extension.)
+50 environments, but is noisier: it averages over the columns that share a contrast. With two environments
+there is one contrast, and both are exact. ``auto`` is ``all`` where a sketch has few columns a contrast,
+which was seen to cost quality (docs/performance.md), as long as that is cheap. (Our extension.)
 
 Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``k`` content width, ``D``
 width of the score vectors, ``E`` environments, ``B`` blocks of columns, ``C`` columns in all blocks.
@@ -26,9 +28,25 @@ from painvrl.invariance.risks import Frozen, Scored
 from painvrl.model.pairs import half_sums, weighted_rows
 
 ContrastKind = Literal["sketched", "all"]
+ContrastChoice = Literal["auto", "sketched", "all"]
 
 _BLOCKS = 4
 """Of columns that a sketch draws contrasts for; more read the pairs more often."""
+
+
+_ENOUGH_COLUMNS = 6
+"""A contrast: with 3.6 (planted data, ten environments) a sketch lost OOD quality, with 7 and more it did not."""
+_CHEAP = 30_000_000
+"""Numbers (interactions times columns times contrasts) that a step of ``auto`` may read to be exact."""
+
+
+def chosen_kind(choice: ContrastChoice, n_environments: int, n_pairs: int, width: int) -> ContrastKind:
+    """What ``choice`` comes to for ``n_pairs`` interactions and ``width`` content columns."""
+    if choice != "auto":
+        return choice
+    rank = n_environments - 1
+    exact = width < _ENOUGH_COLUMNS * rank and n_pairs * width * rank <= _CHEAP
+    return "all" if exact else "sketched"
 
 
 @dataclass(frozen=True, kw_only=True)

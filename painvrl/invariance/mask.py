@@ -17,7 +17,13 @@ from torch import Tensor
 
 from painvrl.compilation import step_function
 from painvrl.errors import Diverged
-from painvrl.invariance.contrasts import ContrastKind, ContrastPlan, draw_contrasts, plan_contrasts
+from painvrl.invariance.contrasts import (
+    ContrastChoice,
+    ContrastPlan,
+    chosen_kind,
+    draw_contrasts,
+    plan_contrasts,
+)
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
 from painvrl.invariance.penalties import Estimate, Penalty, estimate_penalty, part_pairs
@@ -44,7 +50,7 @@ class MaskConfig(Settings):
     irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
     penalty: Penalty = "gradient_variance"
-    contrasts: ContrastKind = "sketched"
+    contrasts: ContrastChoice = "auto"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)
     learning_rate: float = Field(default=0.02, gt=0)
@@ -204,7 +210,8 @@ def learn_mask(
     mu, weight, bias = (tensor.detach().clone() for tensor in (start.mu, start.weight, start.bias))
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
-    plan = plan_contrasts(config.contrasts, n_environments, frozen.user_content)
+    kind = chosen_kind(config.contrasts, n_environments, n_pairs, frozen.user_content.shape[1])
+    plan = plan_contrasts(kind, n_environments, frozen.user_content)
     sides = part_pairs(config.penalty)
     step_gates = step_function(gate_step, compiled=compiled and config.balancer != "upgrad")
     keep_density = step_function(with_density, compiled=compiled)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from painvrl.invariance.contrasts import (
     ContrastPlan,
+    chosen_kind,
     contrast_gradients,
     draw_contrasts,
     plan_contrasts,
@@ -72,6 +73,23 @@ def exact_penalty(gradients: Tensor, gates: Tensor) -> float:
     """``mean_e <g_e' - mean g', g_e'' - mean g''>``, weighed with the gates, entry by entry."""
     deviations = gradients - gradients.mean(dim=0)
     return float((deviations[:, 0] * deviations[:, 1] * gates[:, None]).sum() / len(gradients))
+
+
+@pytest.mark.parametrize(
+    ("count", "n_pairs", "width", "kind"),
+    [
+        (10, 64_000, 32, "all"),  # planted: 3.6 columns a contrast
+        (4, 64_000, 32, "sketched"),  # 10.7
+        (10, 54_000, 64, "sketched"),  # 7.1
+        (10, 1_000_000, 32, "sketched"),  # few, but exactness would take long
+    ],
+)
+def test_auto_is_exact_where_a_sketch_has_few_columns_and_data_are_few(
+    count: int, n_pairs: int, width: int, kind: str
+) -> None:
+    assert chosen_kind("auto", count, n_pairs, width) == kind
+    assert chosen_kind("all", count, n_pairs, width) == "all"
+    assert chosen_kind("sketched", count, n_pairs, width) == "sketched"
 
 
 @pytest.mark.parametrize("kind", ["all", "sketched"])
