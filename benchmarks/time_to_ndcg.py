@@ -103,6 +103,7 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
     }
     if asked.als:
         whole = train_ours(data, ours.GRAMIAN, ours.GRAMIAN_TRAINING)
+        measured["gramian_whole"] = rounded(whole)
         measured["als"] = beside_als(data, ours.GRAMIAN, whole)
     return measured
 

@@ -35,7 +35,7 @@ _BLOCKS = 4
 
 
 _ENOUGH_COLUMNS = 6
-"""A contrast: with 3.6 (planted data, ten environments) a sketch lost OOD quality, with 7 and more it did not."""
+"""A contrast: with 3.6 (planted data, ten environments) a sketch lost OOD quality, with 7 it did not."""
 _CHEAP = 30_000_000
 """Numbers (interactions times columns times contrasts) that a step of ``auto`` may read to be exact."""
 
