@@ -40,7 +40,7 @@ def contrasts(kind: str, count: int) -> dict[str, Any]:
 
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     **{
-        f"contrasts, {name}, E = {count}": (base, contrasts("all", count), contrasts("auto", count))
+        f"contrasts, {name}, E = {count}": (base, contrasts("all", count), contrasts("sketched", count))
         for name, base, counts in (("MovieLens", MOVIELENS, (4, 6, 10)), ("planted", PLANTED, (4, 10)))
         for count in counts
     },
