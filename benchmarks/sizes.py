@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.common import CACHE, config, merged
 from painvrl.config import TrainConfig
+from painvrl.data import dataset as dataset_types
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources import planted
@@ -66,7 +67,7 @@ def build(size: str, *changes: dict[str, Any]) -> Prepared:
 
 def _drawn(data: planted.PlantedConfig) -> Dataset:
     """Draw the data set, or read what was drawn before with the same settings by the same code."""
-    text = data.model_dump_json() + inspect.getsource(planted)
+    text = data.model_dump_json() + inspect.getsource(planted) + inspect.getsource(dataset_types)
     path = CACHE / "benchmarks" / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.pt"
     if path.exists():
         dataset: Dataset = torch.load(path, weights_only=False)  # written below, by this user
