@@ -18,9 +18,12 @@ from painvrl.prepare import Prepared
 from painvrl.training import TrainingConfig
 
 STEPS = 60
+HALF = {"precision": "bfloat16"}
 SETTINGS = {
     "gramian": (ours.GRAMIAN, ours.GRAMIAN_TRAINING),
+    "gramian, bfloat16": (ours.GRAMIAN.model_copy(update=HALF), ours.GRAMIAN_TRAINING),
     "sampled": (ours.SAMPLED, ours.SAMPLED_TRAINING),
+    "sampled, bfloat16": (ours.SAMPLED.model_copy(update=HALF), ours.SAMPLED_TRAINING),
     "literal's settings, lazy": (
         ours.like_literal(LiteralSettings(l2=0.0))[0],
         TrainingConfig(learning_rate=LiteralSettings.learning_rate),
@@ -58,7 +61,7 @@ def bench_epoch_ours(benchmark: BenchmarkFixture, size: str, data: Prepared, nam
     model = ours.model(data.features.matrix, data.training, backbone)
     benchmark.group = f"epoch, {size}"
     slow = size == "large" and name == "literal's settings, lazy"  # a minute an epoch
-    rounds = 1 if slow else 20 if name == "gramian" else 3
+    rounds = 1 if slow else 20 if name.startswith("gramian") else 3
     benchmark.pedantic(ours.epochs, args=(model, training, 1), rounds=rounds, warmup_rounds=int(not slow))
 
 
