@@ -51,7 +51,7 @@ class MaskConfig(Settings):
     sparsity: float = Field(default=0.5, ge=0, lt=1)
     irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
-    penalty: Penalty | Literal["coefficient_variance"] = "gradient_variance"
+    penalty: Penalty | Literal["coefficient_variance"] = "coefficient_variance"
     contrasts: ContrastKind = "sketched"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)

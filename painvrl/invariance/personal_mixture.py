@@ -54,13 +54,13 @@ class Design:
     candidates: Tensor
 
 
-def personal_mixture_loss(tilts: Tensor, design: Design, ridge: Tensor) -> Tensor:
+def personal_mixture_loss(tilts: Tensor, design: Design, ridge: float) -> Tensor:
     """``[R]``: each restart's negative mean log-likelihood, relative to the shared model, plus its ridge.
 
     Args:
         tilts: ``[R, E, C]``.
         design: the rows of the fit.
-        ridge: ``[C]`` weight of each column's squares.
+        ridge: weight of the tilts' squares.
     """
     restarts, n_environments, width = tilts.shape
     columns = tilts.reshape(-1, width).T
@@ -68,7 +68,7 @@ def personal_mixture_loss(tilts: Tensor, design: Design, ridge: Tensor) -> Tenso
     log_z = (design.candidates @ columns).logsumexp(dim=1) - math.log(n_candidates)  # [S, R E]
     log_ratio = design.rows @ columns - log_z.index_select(0, design.user)
     log_mixture = log_ratio.unflatten(1, (restarts, n_environments)).logsumexp(dim=2)
-    loss: Tensor = (tilts.square() * ridge).sum(dim=(1, 2)) - (log_mixture.mean(dim=0) - math.log(n_environments))
+    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - (log_mixture.mean(dim=0) - math.log(n_environments))
     return loss
 
 
@@ -90,16 +90,13 @@ def fit_personal_mixture(
         Diverged: the likelihood is not finite.
     """
     design = draw_design(variant, shared, tastes, data, settings, generator)
-    width = variant.shape[1]
-    ridges = {"shared": [settings.ridge], "personal": [settings.personal_ridge]}
-    by_part = ridges["shared"] + ridges["personal"] if settings.tilt == "both" else ridges[settings.tilt]
-    ridge = torch.tensor(by_part).repeat_interleave(width).to(variant.device)
-    starts = first_tilts(start, count, ridge.shape[0], settings, generator).to(variant.device)
+    width = design.rows.shape[1]
+    starts = first_tilts(start, count, width, settings, generator).to(variant.device)
     step_loss = step_function(personal_mixture_loss, compiled=compiled)
     return likeliest(
         starts,
-        lambda tilts: step_loss(tilts, design, ridge),
-        lambda tilts: personal_mixture_loss(tilts, design, torch.zeros_like(ridge)),
+        lambda tilts: step_loss(tilts, design, settings.personal_ridge),
+        lambda tilts: personal_mixture_loss(tilts, design, 0.0),
         settings,
     )
 
@@ -143,12 +140,10 @@ def draw_design(
 
 
 def _rows(variant: Tensor, taste: Tensor, user: Tensor, item: Tensor, tilt: TiltKind) -> Tensor:
-    """``[B, C]``: ``v_i``, ``b_u * v_i``, or both side by side."""
+    """``[B, C]``: ``b_u * v_i``, for ``both`` beside ``v_i``."""
     features = variant[item]
-    if tilt == "shared":
-        return features
     own = taste[user] * features
-    return own if tilt == "personal" else torch.cat([features, own], dim=1)
+    return torch.cat([features, own], dim=1) if tilt == "both" else own
 
 
 @torch.no_grad()
@@ -166,8 +161,8 @@ def personal_posterior(
     most ``fit_cells`` cells.
     """
     n_users, width = data.user_degree.shape[0], variant.shape[1]
-    trend = tilts[:, :width] if settings.tilt != "personal" else tilts.new_zeros(len(tilts), width)
-    own = tilts[:, -width:] if settings.tilt != "shared" else tilts.new_zeros(len(tilts), width)
+    own = tilts[:, -width:]
+    trend = tilts[:, :width] if settings.tilt == "both" else torch.zeros_like(own)
     users = torch.cat([tilts.new_ones(n_users, 1), tastes.user_content], dim=1)  # [U, 1 + k]
     block = max(1, settings.fit_cells // variant.shape[0])
     columns = []

@@ -45,14 +45,14 @@ class MixtureSettings(Settings):
 
     ``tilt``: what an environment changes, a trend that all users share (this module), how much each
     user's own taste counts, or ``both`` (:mod:`painvrl.invariance.personal_mixture`).
-    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of ``|w|^2``;
-    ``personal_ridge``: of ``|delta|^2``. ``fit_cells``: at most so many (user, item) cells enter the
+    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of the tilts' squares where all are
+    shared; ``personal_ridge``: where some are personal. ``fit_cells``: at most so many (user, item) cells enter the
     normalisers of a fit; beyond it a random subset of the users is fitted, so that memory stays
     bounded. ``design_cells``: the same for the rows of a personal fit, times their features.
     ``candidates``: items that stand for the catalogue in a personal fit, a user.
     """
 
-    tilt: TiltKind = "shared"
+    tilt: TiltKind = "both"
 
     restarts: int = Field(default=3, ge=1, le=20)
     steps: int = Field(default=60, ge=1)
@@ -60,8 +60,8 @@ class MixtureSettings(Settings):
     ridge: float = Field(default=1e-4, ge=0)
     personal_ridge: float = Field(default=1e-3, ge=0)
     fit_cells: int = Field(default=1_500_000, ge=1)
-    design_cells: int = Field(default=4_000_000, ge=1)
-    candidates: int = Field(default=64, ge=2)
+    design_cells: int = Field(default=8_000_000, ge=1)
+    candidates: int = Field(default=32, ge=2)
 
 
 @dataclass(frozen=True, kw_only=True)
