@@ -17,18 +17,18 @@ and ``delta`` the same with ``f_i`` weighed by ``b_u - mean b``, ``H`` by its se
 choice set taken as independent there: H is shared by all environments and only sets the metric).
 
 Coefficients of two logit models are comparable up to a common scale only (Swait and Louviere, 1993):
-what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains environments unequally well. Each
-environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef`` over the half of the
-features whose trend ``w_ef`` varies least: a trend that differs between environments is not a matter of
-scale, so those features are the better anchor (our assumption; without it, environments in
+what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains environments unequally
+well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef`` over
+the half of the features whose trend ``w_ef`` varies least: a trend that differs between environments is
+not a matter of scale, so the others are the better anchor (our assumption; without it, environments in
 which the spurious features stay and everything else shrinks would fit as well). What is left,
 
     V_f = H_ff Var_e(w_ef - kappa_e mean b_f) + H'_ff Var_e(delta_ef - kappa_e),
 
-is the mean variance of a feature's contribution to the log-odds, and ``P(m) = sum_f m_f V_f``. Each
-environment's interactions are cut into two random halves, and a variance is the mean product of both halves'
-deviations: with random labels it is zero in the mean. All of this is our extension. ``V`` does not depend on the
-gates, so a step of the mask costs only the risk.
+is the variance of a feature's contribution to the log-odds, and ``P(m) = sum_f m_f V_f``. Each
+environment's interactions are cut into two random halves, and a variance is the mean product of both
+halves' deviations: with random labels it is zero in the mean. ``V`` does not depend on the gates, so a
+step of the mask costs only the risk. All of this is our extension.
 
 Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``S`` users
 that the fit sees, ``G`` groups.

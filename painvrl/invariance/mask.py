@@ -23,7 +23,6 @@ from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
 from painvrl.invariance.penalties import (
     Estimate,
-    Penalty,
     estimate_penalty,
     gated_variance,
     part_pairs,
@@ -33,6 +32,8 @@ from painvrl.invariance.upgrad import MISSING, is_installed
 from painvrl.rng import generator
 from painvrl.settings import Settings
 from painvrl.transfer import to_device
+
+MaskPenalty = Literal["coefficient_variance", "gradient_variance", "iga", "irmv1", "vrex", "legacy"]
 
 
 class MaskConfig(Settings):
@@ -51,7 +52,7 @@ class MaskConfig(Settings):
     sparsity: float = Field(default=0.5, ge=0, lt=1)
     irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
-    penalty: Penalty | Literal["coefficient_variance"] = "coefficient_variance"
+    penalty: MaskPenalty = "coefficient_variance"
     contrasts: ContrastKind = "sketched"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)
@@ -239,9 +240,7 @@ def learn_mask(
             # A byte a pair travels; the draws are those of whole numbers of any width.
             part = torch.randint(2 * sides, (n_pairs,), generator=draws, dtype=torch.uint8)
             contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)
-            draw = replace(
-                draw, part=to_device(part, device).long(), contrasts=to_device(contrasts, device)
-            )
+            draw = replace(draw, part=to_device(part, device).long(), contrasts=to_device(contrasts, device))
         at = Gated(mu=mu, weight=weight, bias=bias)
         taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances)
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.

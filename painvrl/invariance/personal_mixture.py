@@ -68,7 +68,9 @@ def personal_mixture_loss(tilts: Tensor, design: Design, ridge: float) -> Tensor
     log_z = (design.candidates @ columns).logsumexp(dim=1) - math.log(n_candidates)  # [S, R E]
     log_ratio = design.rows @ columns - log_z.index_select(0, design.user)
     log_mixture = log_ratio.unflatten(1, (restarts, n_environments)).logsumexp(dim=2)
-    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - (log_mixture.mean(dim=0) - math.log(n_environments))
+    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - (
+        log_mixture.mean(dim=0) - math.log(n_environments)
+    )
     return loss
 
 
@@ -125,7 +127,9 @@ def draw_design(
     budget = min(settings.fit_cells // n_items, int(settings.design_cells / by_user))
     sample = sample_users(data, budget, generator)
     count = sample.users.shape[0]
-    place = (torch.arange(settings.candidates) + torch.rand(count, 1, generator=generator)) / settings.candidates
+    place = (
+        torch.arange(settings.candidates) + torch.rand(count, 1, generator=generator)
+    ) / settings.candidates
     cumulated = shared.probabilities(sample.users).cumsum(dim=1)
     place = to_device(place, variant.device) * cumulated[:, -1:]
     items = torch.searchsorted(cumulated, place).clamp_max(n_items - 1)  # [S, M]

@@ -36,7 +36,6 @@ from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
 
-
 TiltKind = Literal["shared", "personal", "both"]
 
 
@@ -45,10 +44,10 @@ class MixtureSettings(Settings):
 
     ``tilt``: what an environment changes, a trend that all users share (this module), how much each
     user's own taste counts, or ``both`` (:mod:`painvrl.invariance.personal_mixture`).
-    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of the tilts' squares where all are
-    shared; ``personal_ridge``: where some are personal. ``fit_cells``: at most so many (user, item) cells enter the
-    normalisers of a fit; beyond it a random subset of the users is fitted, so that memory stays
-    bounded. ``design_cells``: the same for the rows of a personal fit, times their features.
+    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of the tilts' squares where all
+    are shared; ``personal_ridge``: where some are personal. ``fit_cells``: at most so many (user, item)
+    cells enter the normalisers of a fit; beyond it a random subset of the users is fitted, so that
+    memory stays bounded. ``design_cells``: the same for the rows of a personal fit, times its columns.
     ``candidates``: items that stand for the catalogue in a personal fit, a user.
     """
 
@@ -224,7 +223,9 @@ def sample_users(data: TrainingData, budget: int, generator: torch.Generator) ->
     if budget >= n_users:
         device = data.warm.device
         return UserSample(
-            users=torch.arange(n_users, device=device), kept=torch.arange(len(pairs), device=device), pairs=pairs
+            users=torch.arange(n_users, device=device),
+            kept=torch.arange(len(pairs), device=device),
+            pairs=pairs,
         )
     users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
     row = torch.full((n_users,), -1, device=data.warm.device)
