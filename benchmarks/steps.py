@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import print_table
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.environments import FitSample, mixture_loss
 from painvrl.invariance.gates import with_density
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step
 from painvrl.invariance.risks import freeze
+from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model.batches import make_batch
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.pairs import Pairs
@@ -175,7 +175,7 @@ def steps(n_users: int, n_items: int, n_pairs: int, width: int) -> dict[str, Cal
         )
 
         def step() -> None:
-            gate_step(at, drawn, index(n_pairs), plan, frozen, MaskConfig(), 1e-5)
+            gate_step(at, drawn, index(n_pairs), plan, frozen, MaskConfig(penalty="gradient_variance"), 1e-5)
             with_density(at.mu, drawn.sigma, 0.5)
 
         return step
