@@ -21,7 +21,8 @@ what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains 
 well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef`` over
 the half of the features whose trend ``w_ef`` varies least: a trend that differs between environments is
 not a matter of scale, so the others are the better anchor (our assumption; without it, environments in
-which the spurious features stay and everything else shrinks would fit as well). What is left,
+which the spurious features stay and everything else shrinks would fit as well, and where no shared
+trend shifts that is what may be found). What is left,
 
     V_f = H_ff Var_e(w_ef - kappa_e mean b_f) + H'_ff Var_e(delta_ef - kappa_e),
 
