@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import config, mean_and_spread, paired_interval, prepared, print_table, trained
-from benchmarks.planted import BASE as PLANTED
+from benchmarks.common import config, mean_and_spread, merged, paired_interval, prepared, print_table, trained
+from benchmarks.planted import BASE
 from painvrl.study.spec import load_spec
 
 MOVIELENS: dict[str, Any] = load_spec(Path("studies/movielens.yaml")).config.model_dump()
+# With the defaults, whose penalty the contrasts are for.
+PLANTED = merged(BASE, {"environments": {"tilt": "shared"}, "mask": {"penalty": "gradient_variance"}})
 SAMPLED: dict[str, Any] = {
     "data": {"kind": "movielens", "modalities": ["genres"]},
     "split": {"protocol": "popularity"},

@@ -183,7 +183,7 @@ def steps(n_users: int, n_items: int, n_pairs: int, width: int) -> dict[str, Cal
         )
 
         def step() -> None:
-            gate_step(at, drawn, index(n_pairs), plan, frozen, MaskConfig(), 1e-5)
+            gate_step(at, drawn, index(n_pairs), plan, frozen, MaskConfig(penalty="gradient_variance"), 1e-5)
             with_density(at.mu, drawn.sigma, 0.5)
 
         return step

@@ -17,10 +17,13 @@ from torch import Tensor
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError
 from painvrl.evaluation.ranking import evaluate
+from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify, seen_features
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import calibrate
+from painvrl.invariance.shared_model import SharedModel, calibrate
+from painvrl.invariance.soft_mixture import sample_users
+from painvrl.invariance.tastes import Tastes
 from painvrl.model.folding import fold_in
 from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss
@@ -223,6 +226,10 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             prepared.training,
             generator(config.seed, "calibrate"),
         )
+        tastes = Tastes(
+            user_content=pretrained.user_content.detach() * shared.temperature,
+            weight=pretrained.weight.detach(),
+        )
     start = Gated(
         mu=torch.zeros(features.shape[1], device=prepared.device),
         weight=pretrained.weight.detach(),
@@ -241,9 +248,13 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 generator(config.seed, "environments", index),
                 last=environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
+                tastes=tastes,
                 compiled=config.training.compile,
             )
         with stages.stage("mask", f"round {index + 1}: mask"):
+            variances = None
+            if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
+                variances = _feature_variances(stages, shared, tastes, environments.label, index)
             learned = learn_mask(
                 start,
                 environments.label,
@@ -252,11 +263,25 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 config.mask,
                 projection_l2=config.backbone.projection_l2,
                 seed=derive_seed(config.seed, "mask", index),
+                variances=variances,
                 compiled=config.training.compile,
             )
         start, mask = learned.learned, learned.mask
         reports.append(_report(environments, learned))
     return Invariance(mask=mask, environments=environments, rounds=tuple(reports))
+
+
+def _feature_variances(
+    stages: Stages, shared: SharedModel, tastes: Tastes, label: Tensor, index: int
+) -> FeatureVariances:
+    """How differently this round's environments weigh each feature."""
+    config, prepared = stages.config, stages.prepared
+    features, data = prepared.features.matrix, prepared.training
+    draws = generator(config.seed, "coefficients", index)
+    sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
+    half = torch.randint(2, label.shape, generator=draws).to(label.device)
+    count = config.environments.count
+    return feature_variances(fit_coefficients(features, shared, tastes, sample, label, half, count))
 
 
 def _report(environments: Environments, learned: MaskState) -> RoundReport:

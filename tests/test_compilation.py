@@ -14,12 +14,14 @@ from torch.utils._pytree import tree_leaves
 
 from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
+from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.gates import with_density
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, assign, environment_losses
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.penalties import Penalty, part_pairs
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
+from painvrl.invariance.penalties import part_pairs
+from painvrl.invariance.personal_mixture import Design, personal_mixture_loss
 from painvrl.invariance.risks import Frozen, freeze
 from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss
@@ -160,6 +162,23 @@ def test_a_step_of_the_mixture_is_one_graph(data: TrainingData) -> None:
     )
 
 
+def test_a_step_of_the_personal_mixture_is_one_graph() -> None:
+    tilts = normal(2, ENVIRONMENTS, 2 * FEATURES).requires_grad_()
+    design = Design(
+        rows=normal(12, 2 * FEATURES, seed=1),
+        user=torch.arange(12) % USERS,
+        candidates=normal(USERS, 5, 2 * FEATURES, seed=2),
+    )
+
+    def gradient(function: Callable[..., Tensor]) -> Tensor:
+        (slope,) = torch.autograd.grad(function(tilts, design, 1e-3).sum(), tilts)
+        return slope
+
+    torch.testing.assert_close(
+        gradient(one_graph(personal_mixture_loss)), gradient(personal_mixture_loss), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_a_step_of_hard_em_is_one_graph(data: TrainingData) -> None:
     label = torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen())
     assigned = assign(label, ENVIRONMENTS, data, 0.1)
@@ -180,6 +199,11 @@ def test_a_step_of_hard_em_is_one_graph(data: TrainingData) -> None:
     )
 
 
+def some_variances() -> FeatureVariances:
+    value = torch.rand(FEATURES, generator=gen())
+    return FeatureVariances(value=value, naive=2 * value)
+
+
 def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
     frozen = freeze(
         data, normal(ITEMS, FEATURES), normal(USERS, 2), normal(ITEMS, 2), normal(USERS, WIDTH), 0.1
@@ -190,7 +214,7 @@ def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
 
 @pytest.mark.parametrize(
     ("penalty", "balancer", "contrasts"),
-    [(penalty, "mgda", "sketched") for penalty in get_args(Penalty)]
+    [(penalty, "mgda", "sketched") for penalty in get_args(MaskPenalty)]
     + [("gradient_variance", "fixed", "all"), ("legacy", "mgda", "all"), ("iga", "erm", "sketched")],
 )
 def test_a_step_of_the_gates_is_one_graph(
@@ -200,12 +224,14 @@ def test_a_step_of_the_gates_is_one_graph(
     at, label, frozen = a_mask_to_learn(data)
     plan, sides = (
         plan_contrasts(config.contrasts, ENVIRONMENTS, frozen.user_content),
-        part_pairs(config.penalty),
+        1 if config.penalty == "coefficient_variance" else part_pairs(config.penalty),
     )
+
+    variances = some_variances()
 
     def step(at: Gated, noise: Tensor, part: Tensor, rows: Tensor) -> list[Tensor]:
         draw = Draw(noise=noise, sigma=torch.tensor(0.5), part=part, contrasts=rows)
-        taken = gate_step(at, draw, label, plan, frozen, config, 1e-5)
+        taken = gate_step(at, draw, label, plan, frozen, config, 1e-5, variances)
         return [taken.balance.direction, taken.weight_gradient, taken.bias_gradient, taken.penalty]
 
     part = torch.randint(2 * sides, (data.n_pairs,), generator=gen(1))
@@ -227,7 +253,17 @@ def test_upgrad_whose_solver_is_on_the_host_is_not_compiled(
     start, label, frozen = a_mask_to_learn(data)
     for balancer, wanted in (("upgrad", False), ("mgda", True)):
         config = MaskConfig.model_validate({"balancer": balancer, "steps": 2})
-        learn_mask(start, label, ENVIRONMENTS, frozen, config, projection_l2=0.0, seed=0, compiled=True)
+        learn_mask(
+            start,
+            label,
+            ENVIRONMENTS,
+            frozen,
+            config,
+            projection_l2=0.0,
+            seed=0,
+            variances=some_variances(),
+            compiled=True,
+        )
         assert asked == {"gate_step": wanted, "with_density": True}
 
 

@@ -21,6 +21,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate, plan_ranking, top_hits
+from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
@@ -31,12 +32,21 @@ from painvrl.invariance.hard_em import (
     environment_losses,
     environment_scores,
 )
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
 from painvrl.invariance.pareto import Balancer, balance
-from painvrl.invariance.penalties import Penalty, part_pairs
+from painvrl.invariance.penalties import part_pairs
+from painvrl.invariance.personal_mixture import personal_posterior
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
-from painvrl.invariance.soft_mixture import FitSample, mixture_loss, posterior
+from painvrl.invariance.soft_mixture import (
+    FitSample,
+    MixtureSettings,
+    TiltKind,
+    UserSample,
+    mixture_loss,
+    posterior,
+)
+from painvrl.invariance.tastes import Tastes
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss, SampledLoss
@@ -290,12 +300,25 @@ def test_an_identification_step_stays_on_the_device(data: TrainingData, guard: G
     assert guard.updates == 1
 
 
-def test_identification_reads_nothing_back_before_its_fit_is_done(data: TrainingData, guard: Guard) -> None:
+@pytest.mark.parametrize("tilt", get_args(TiltKind))
+def test_identification_reads_nothing_back_before_its_fit_is_done(
+    data: TrainingData, guard: Guard, tilt: TiltKind
+) -> None:
+    config = EnvironmentConfig(tilt=tilt, steps=7, min_share=0.0)
     with pytest.raises(ReadBack):  # which restart is the likeliest
-        identify(
-            meta(ITEMS, FEATURES), shared_model(data), data, EnvironmentConfig(steps=7, min_share=0.0), gen()
-        )
+        identify(meta(ITEMS, FEATURES), shared_model(data), data, config, gen(), tastes=tastes())
     assert guard.updates == 7
+
+
+@pytest.mark.parametrize("tilt", ["personal", "both"])
+def test_the_posterior_of_personal_tilts_stays_on_the_device(
+    data: TrainingData, guard: Guard, tilt: TiltKind
+) -> None:
+    tilts = meta(ENVIRONMENTS, FEATURES * (2 if tilt == "both" else 1))
+    settings = MixtureSettings(tilt=tilt)
+    found = personal_posterior(meta(ITEMS, FEATURES), shared_model(data), tastes(), data, tilts, settings)
+    assert found.shape == (data.n_pairs, ENVIRONMENTS)
+    assert found.device == META
 
 
 def test_the_posterior_stays_on_the_device(data: TrainingData, guard: Guard) -> None:
@@ -304,6 +327,10 @@ def test_the_posterior_stays_on_the_device(data: TrainingData, guard: Guard) -> 
     )
     assert found.shape == (data.n_pairs,)
     assert found.device == META
+
+
+def tastes() -> Tastes:
+    return Tastes(user_content=meta(USERS, WIDTH), weight=meta(FEATURES, WIDTH))
 
 
 def environment_models() -> EnvironmentModels:
@@ -338,21 +365,23 @@ def a_gate_step(data: TrainingData, balancer: str, penalty: str) -> Tensor:
     frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
     at = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
     plan = plan_contrasts("sketched", ENVIRONMENTS, frozen.user_content)
-    sides = part_pairs(config.penalty)
-    draw = Draw(
-        noise=torch.randn(FEATURES, generator=gen()).to(META),
-        sigma=meta(),
-        part=torch.randint(2 * sides, (data.n_pairs,), generator=gen()).to(META),
-        contrasts=torch.stack([draw_contrasts(plan, gen()) for _ in range(sides)]).float().to(META),
-    )
-    taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5)
+    draw = Draw(noise=torch.randn(FEATURES, generator=gen()).to(META), sigma=meta())
+    variances = FeatureVariances(value=meta(FEATURES), naive=meta(FEATURES))
+    if config.penalty != "coefficient_variance":
+        sides = part_pairs(config.penalty)
+        draw = dataclasses.replace(
+            draw,
+            part=torch.randint(2 * sides, (data.n_pairs,), generator=gen()).to(META),
+            contrasts=torch.stack([draw_contrasts(plan, gen()) for _ in range(sides)]).float().to(META),
+        )
+    taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5, variances)
     for tensor in (taken.balance.direction, taken.balance.epsilon, taken.balance.cosine, taken.risk):
         assert tensor.device == META
     return taken.balance.direction
 
 
 @pytest.mark.parametrize("balancer", [name for name in get_args(Balancer) if name != "upgrad"])
-@pytest.mark.parametrize("penalty", get_args(Penalty))
+@pytest.mark.parametrize("penalty", get_args(MaskPenalty))
 def test_a_gate_step_stays_on_the_device(
     data: TrainingData, guard: Guard, balancer: str, penalty: str
 ) -> None:
@@ -365,12 +394,38 @@ def test_a_gate_step_of_upgrad_asks_the_host_for_its_weights(data: TrainingData,
         a_gate_step(data, "upgrad", "gradient_variance")
 
 
-def test_learning_a_mask_reads_nothing_back_before_its_last_step(data: TrainingData, guard: Guard) -> None:
+@pytest.mark.parametrize("penalty", ["coefficient_variance", "gradient_variance"])
+def test_learning_a_mask_reads_nothing_back_before_its_last_step(
+    data: TrainingData, guard: Guard, penalty: str
+) -> None:
     frozen = freeze(data, meta(ITEMS, FEATURES), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
     start = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
+    config = MaskConfig.model_validate({"steps": 4, "penalty": penalty})
+    variances = FeatureVariances(value=meta(FEATURES), naive=meta(FEATURES))
     with pytest.raises(ReadBack):  # whether the gates are finite
-        learn_mask(start, labels(data), ENVIRONMENTS, frozen, MaskConfig(steps=4), projection_l2=0.0, seed=0)
+        learn_mask(
+            start,
+            labels(data),
+            ENVIRONMENTS,
+            frozen,
+            config,
+            projection_l2=0.0,
+            seed=0,
+            variances=variances,
+        )
     assert guard.updates == 4 * 2
+
+
+def test_the_variances_of_the_coefficients_stay_on_the_device(data: TrainingData, guard: Guard) -> None:
+    users, places = torch.arange(USERS).to(META), torch.arange(data.n_pairs).to(META)
+    sample = UserSample(users=users, kept=places, pairs=data.pairs)
+    label, features = labels(data), meta(ITEMS, FEATURES)
+    found = feature_variances(
+        fit_coefficients(features, shared_model(data), tastes(), sample, label, label % 2, ENVIRONMENTS)
+    )
+    for tensor in (found.value, found.naive):
+        assert tensor.shape == (FEATURES,)
+        assert tensor.device == META
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _BLOCKS = 4
 
 
 _ENOUGH_COLUMNS = 6
-"""A contrast: with 3.6 on planted data a sketch lost OOD quality, with 10.7 there and 6.4 on MovieLens not."""
+"""A contrast: with 3.6 on planted data a sketch lost OOD quality, with 10.7 or 6.4 (MovieLens) not."""
 _CHEAP = 30_000_000
 """Numbers (interactions times columns times contrasts) that a step of ``auto`` may read to be exact."""
 

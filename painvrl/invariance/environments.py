@@ -18,8 +18,10 @@ from torch import Tensor
 from painvrl.errors import EmptyEnvironment
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
+from painvrl.invariance.personal_mixture import fit_personal_mixture, personal_posterior
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, posterior
+from painvrl.invariance.tastes import Tastes
 from painvrl.model.training_data import TrainingData
 
 Sees = Literal["variant", "all"]
@@ -48,7 +50,8 @@ class Environments:
 
     Attributes:
         label: ``[N]`` int64 in ``[0, E)``, in the canonical order of the training pairs.
-        tilts: ``[E, F]`` of ``soft_mixture``, else ``None``.
+        tilts: ``[E, C]`` of ``soft_mixture`` (:class:`~painvrl.invariance.soft_mixture.Mixture`), else
+            ``None``.
         models: of ``hard_em``, else ``None``.
         sizes: interactions of each environment.
         moved_share: share of the interactions whose label changed since the round before (1 in
@@ -88,6 +91,7 @@ def identify(
     *,
     last: Environments | None = None,
     given: Tensor | None = None,
+    tastes: Tastes | None = None,
     compiled: bool = False,
 ) -> Environments:
     """Label every training interaction with its environment.
@@ -100,6 +104,7 @@ def identify(
         generator: a CPU generator.
         last: the round before; this fit starts from its tilts, or from its labels and models.
         given: ``[N]`` true labels for ``assignment: given``.
+        tastes: of the users, for a ``tilt`` that is not ``shared``.
         compiled: whether steps go through ``torch.compile``.
 
     Raises:
@@ -129,17 +134,18 @@ def identify(
             moves=found.moves,
             reseeded=found.reseeded,
         )
-    mixture = fit_mixture(
-        variant,
-        shared,
-        data,
-        config.count,
-        config,
-        generator,
-        start=None if last is None else last.tilts,
-        compiled=compiled,
-    )
-    log_posterior = posterior(variant, shared, data, mixture.tilts)
+    start_at = None if last is None else last.tilts
+    if config.tilt == "shared":
+        mixture = fit_mixture(
+            variant, shared, data, config.count, config, generator, start=start_at, compiled=compiled
+        )
+        log_posterior = posterior(variant, shared, data, mixture.tilts)
+    else:
+        assert tastes is not None
+        mixture = fit_personal_mixture(
+            variant, shared, tastes, data, config.count, config, generator, start=start_at, compiled=compiled
+        )
+        log_posterior = personal_posterior(variant, shared, tastes, data, mixture.tilts, config)
     label, reseeded = with_least_size(
         log_posterior.argmax(dim=1), log_posterior.logsumexp(dim=1), config.count, needed
     )

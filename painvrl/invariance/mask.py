@@ -8,7 +8,7 @@ Shape letters: ``F`` features, ``E`` environments, ``k`` content width, ``N`` in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from painvrl.compilation import step_function
 from painvrl.errors import Diverged
+from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import (
     ContrastChoice,
     ContrastPlan,
@@ -26,12 +27,19 @@ from painvrl.invariance.contrasts import (
 )
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
 from painvrl.invariance.pareto import Balance, Balancer, balance
-from painvrl.invariance.penalties import Estimate, Penalty, estimate_penalty, part_pairs
+from painvrl.invariance.penalties import (
+    Estimate,
+    estimate_penalty,
+    gated_variance,
+    part_pairs,
+)
 from painvrl.invariance.risks import Frozen, empirical_risk, score
 from painvrl.invariance.upgrad import MISSING, is_installed
 from painvrl.rng import generator
 from painvrl.settings import Settings
 from painvrl.transfer import to_device
+
+MaskPenalty = Literal["coefficient_variance", "gradient_variance", "iga", "irmv1", "vrex", "legacy"]
 
 
 class MaskConfig(Settings):
@@ -40,7 +48,8 @@ class MaskConfig(Settings):
     ``sparsity``: share of gates that end closed. ``irm_weight``: ``lambda``, the wanted ratio of the
     penalty's descent to the risk's. ``balancer``: how the two gradients become one direction
     (:mod:`painvrl.invariance.pareto`; ``upgrad`` needs the extra ``torchjd``). ``penalty``: see
-    :mod:`painvrl.invariance.penalties`. ``contrasts``: how penalties on gradients see the environments
+    :mod:`painvrl.invariance.penalties` and, for ``coefficient_variance``,
+    :mod:`painvrl.invariance.coefficients`. ``contrasts``: how penalties on gradients see the environments
     (:mod:`painvrl.invariance.contrasts`). ``source``: ``learned``; ``ones`` keeps every feature (all
     features); ``given`` takes the data set's own mask (planted data only); ``half`` fixes m = 1/2.
     """
@@ -49,7 +58,7 @@ class MaskConfig(Settings):
     sparsity: float = Field(default=0.5, ge=0, lt=1)
     irm_weight: float = Field(default=100.0, gt=0)
     balancer: Balancer = "mgda"
-    penalty: Penalty = "gradient_variance"
+    penalty: MaskPenalty = "gradient_variance"
     contrasts: ContrastChoice = "auto"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)
@@ -102,13 +111,14 @@ class Draw:
     Attributes:
         noise: ``[F]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
         part: ``[N]`` in ``[0, 2 S)``, which part of its environment each pair falls in.
-        contrasts: ``[S, B, E]`` (:func:`painvrl.invariance.penalties.estimate_penalty`).
+        contrasts: ``[S, B, E]`` (:func:`painvrl.invariance.penalties.estimate_penalty`); both ``None``
+            for a penalty that no step estimates.
     """
 
     noise: Tensor
     sigma: Tensor
-    part: Tensor
-    contrasts: Tensor
+    part: Tensor | None = None
+    contrasts: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +145,7 @@ def gate_step(
     frozen: Frozen,
     config: MaskConfig,
     projection_l2: float,
+    variances: FeatureVariances | None = None,
 ) -> GateStep:
     """One evaluation of both risks at sampled gates, and the balanced direction on ``mu``.
 
@@ -146,6 +157,7 @@ def gate_step(
         frozen: the features and the pretrained parts.
         config: penalty, balancer and IRM weight.
         projection_l2: weight of ``|W|^2`` beside the risk.
+        variances: of ``coefficient_variance``.
     """
     mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (at.mu, at.weight, at.bias))
     scored = score(sample_gates(mu, draw.sigma, draw.noise), weight, bias, frozen)
@@ -156,7 +168,15 @@ def gate_step(
         objective, (mu, weight, bias), retain_graph=need_penalty
     )
     if need_penalty:
-        estimate = estimate_penalty(config.penalty, scored, frozen, label, draw.part, draw.contrasts, plan)
+        if config.penalty == "coefficient_variance":
+            assert variances is not None
+            estimate = gated_variance(variances.value, variances.naive, scored.gates)
+        else:
+            assert draw.part is not None
+            assert draw.contrasts is not None
+            estimate = estimate_penalty(
+                config.penalty, scored, frozen, label, draw.part, draw.contrasts, plan
+            )
         penalty, penalty_mu = estimate.value, _log_gradient(estimate, mu)
     else:
         penalty, penalty_mu = torch.zeros_like(risk), torch.zeros_like(risk_mu)
@@ -187,6 +207,7 @@ def learn_mask(
     *,
     projection_l2: float,
     seed: int,
+    variances: FeatureVariances | None = None,
     compiled: bool = False,
 ) -> MaskState:
     """Learn the gates for fixed environments.
@@ -199,6 +220,7 @@ def learn_mask(
         config: knobs.
         projection_l2: the backbone's.
         seed: of the gates' noise, the parts and the contrasts.
+        variances: how differently the environments weigh each feature, for ``coefficient_variance``.
         compiled: whether steps go through ``torch.compile``; those of ``upgrad`` never do, they ask the
             host for its weights.
 
@@ -212,7 +234,6 @@ def learn_mask(
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
     kind = chosen_kind(config.contrasts, n_environments, n_pairs, frozen.user_content.shape[1])
     plan = plan_contrasts(kind, n_environments, frozen.user_content)
-    sides = part_pairs(config.penalty)
     step_gates = step_function(gate_step, compiled=compiled and config.balancer != "upgrad")
     keep_density = step_function(with_density, compiled=compiled)
     log: list[Tensor] = []
@@ -220,24 +241,15 @@ def learn_mask(
         progress = step / max(1, config.steps - 1)
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
         sigma = to_device(sigma.to(mu.dtype), device)
-        noise = to_device(torch.randn(width, generator=draws), device)
-        # A byte a pair travels; the draws are those of whole numbers of any width.
-        part = torch.randint(2 * sides, (n_pairs,), generator=draws, dtype=torch.uint8)
-        contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)
-        taken = step_gates(
-            Gated(mu=mu, weight=weight, bias=bias),
-            Draw(
-                noise=noise,
-                sigma=sigma,
-                part=to_device(part, device).long(),
-                contrasts=to_device(contrasts, device),
-            ),
-            label,
-            plan,
-            frozen,
-            config,
-            projection_l2,
-        )
+        draw = Draw(noise=to_device(torch.randn(width, generator=draws), device), sigma=sigma)
+        if config.penalty != "coefficient_variance":
+            sides = part_pairs(config.penalty)
+            # A byte a pair travels; the draws are those of whole numbers of any width.
+            part = torch.randint(2 * sides, (n_pairs,), generator=draws, dtype=torch.uint8)
+            contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)
+            draw = replace(draw, part=to_device(part, device).long(), contrasts=to_device(contrasts, device))
+        at = Gated(mu=mu, weight=weight, bias=bias)
+        taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances)
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
         if config.sparsity > 0:

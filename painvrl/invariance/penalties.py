@@ -110,6 +110,11 @@ def gradient_variance(
     )
 
 
+def gated_variance(value: Tensor, naive: Tensor, gates: Tensor) -> Estimate:
+    """``sum_f m_f V_f`` for variances ``[F]`` that do not depend on the gates ``[F]``."""
+    return Estimate(value=(gates * value).sum(), naive=(gates * naive).sum())
+
+
 def squared_variance(first: Tensor, second: Tensor, scored: Scored, scale: float) -> Estimate:
     """The sum over the entries of ``W`` of ``(Var_e m)^2``.
 

@@ -20,7 +20,9 @@ restarts, ``S`` users that the fit sees.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -34,20 +36,31 @@ from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
 
+TiltKind = Literal["shared", "personal", "both"]
+
 
 class MixtureSettings(Settings):
     """How the mixture is fitted.
 
-    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of ``|w|^2``. ``fit_cells``:
-    at most so many (user, item) cells enter the normalisers of a fit; beyond it a random subset of the
-    users is fitted, so that memory stays bounded.
+    ``tilt``: what an environment changes, a trend that all users share (this module), how much each
+    user's own taste counts, or ``both`` (:mod:`painvrl.invariance.personal_mixture`).
+    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of the tilts' squares where all
+    are shared; ``personal_ridge``: where some are personal. ``fit_cells``: at most so many (user, item)
+    cells enter the normalisers of a fit; beyond it a random subset of the users is fitted, so that
+    memory stays bounded. ``design_cells``: the same for the rows of a personal fit, times its columns.
+    ``candidates``: items that stand for the catalogue in a personal fit, a user.
     """
+
+    tilt: TiltKind = "shared"
 
     restarts: int = Field(default=3, ge=1, le=20)
     steps: int = Field(default=60, ge=1)
     learning_rate: float = Field(default=0.2, gt=0)
     ridge: float = Field(default=1e-4, ge=0)
+    personal_ridge: float = Field(default=1e-3, ge=0)
     fit_cells: int = Field(default=1_500_000, ge=1)
+    design_cells: int = Field(default=8_000_000, ge=1)
+    candidates: int = Field(default=32, ge=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,7 @@ class Mixture:
     """A fitted mixture.
 
     Attributes:
-        tilts: ``[E, F]``.
+        tilts: ``[E, F]``; ``[E, 2 F]`` for both kinds of tilt, the shared ones first.
         log_likelihood: what the mixture gains over the shared model, as the mean log-likelihood of
             a fitted interaction.
     """
@@ -129,19 +142,50 @@ def fit_mixture(
         Diverged: the likelihood is not finite.
     """
     sample = fit_sample(shared, data, settings, generator)
-    if start is None:
-        start = 0.1 * torch.randn(settings.restarts, count, variant.shape[1], generator=generator)
-    else:
-        start = start[None].clone()
-    tilts = start.to(variant.device).requires_grad_()
-    optimizer = torch.optim.Adam([tilts], lr=settings.learning_rate)
+    starts = first_tilts(start, count, variant.shape[1], settings, generator).to(variant.device)
     step_loss = step_function(mixture_loss, compiled=compiled)
+    return likeliest(
+        starts,
+        lambda tilts: step_loss(tilts, variant, sample, settings.ridge),
+        lambda tilts: mixture_loss(tilts, variant, sample, 0.0),
+        settings,
+    )
+
+
+def first_tilts(
+    start: Tensor | None, count: int, width: int, settings: MixtureSettings, generator: torch.Generator
+) -> Tensor:
+    """``[R, E, C]``: random restarts, or ``start`` ``[E, C]`` alone."""
+    if start is not None:
+        return start[None].clone()
+    return 0.1 * torch.randn(settings.restarts, count, width, generator=generator)
+
+
+def likeliest(
+    starts: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    settings: MixtureSettings,
+) -> Mixture:
+    """Minimise ``objective`` from every start ``[R, E, C]`` at once and keep the end of least ``loss``.
+
+    Args:
+        starts: on the device of the fit.
+        objective: ``[R]`` losses with ridge of tilts ``[R, E, C]``.
+        loss: the same without ridge.
+        settings: steps and learning rate.
+
+    Raises:
+        Diverged: the likelihood is not finite.
+    """
+    tilts = starts.requires_grad_()
+    optimizer = torch.optim.Adam([tilts], lr=settings.learning_rate)
     for _ in range(settings.steps):
         optimizer.zero_grad(set_to_none=True)
-        step_loss(tilts, variant, sample, settings.ridge).sum().backward()
+        objective(tilts).sum().backward()
         optimizer.step()
     with torch.no_grad():
-        losses = mixture_loss(tilts, variant, sample, 0.0)
+        losses = loss(tilts)
         best = int(losses.argmin())
     if not bool(torch.isfinite(losses).all()):
         raise Diverged("the mixture's likelihood is not finite; lower environments.learning_rate")
@@ -152,20 +196,42 @@ def fit_sample(
     shared: SharedModel, data: TrainingData, settings: MixtureSettings, generator: torch.Generator
 ) -> FitSample:
     """All users where their cells fit the budget, else a random subset of them."""
+    sample = sample_users(data, settings.fit_cells // data.warm.shape[0], generator)
+    return FitSample(weights=shared.probabilities(sample.users), pairs=sample.pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserSample:
+    """Some users with all their interactions.
+
+    Attributes:
+        users: ``[S]``, ascending.
+        kept: ``[N_S]`` places of their interactions in the canonical order.
+        pairs: their interactions; users are places in ``users``.
+    """
+
+    users: Tensor
+    kept: Tensor
+    pairs: Pairs
+
+
+def sample_users(data: TrainingData, budget: int, generator: torch.Generator) -> UserSample:
+    """All users where there are no more than ``budget``, else so many at random, but one at least."""
     n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
-    budget = max(1, settings.fit_cells // n_items)
-    pairs = data.pairs
+    budget, pairs = max(1, budget), data.pairs
     if budget >= n_users:
-        users = torch.arange(n_users, device=data.warm.device)
-        return FitSample(weights=shared.probabilities(users), pairs=pairs)
+        device = data.warm.device
+        return UserSample(
+            users=torch.arange(n_users, device=device),
+            kept=torch.arange(len(pairs), device=device),
+            pairs=pairs,
+        )
     users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
     row = torch.full((n_users,), -1, device=data.warm.device)
     row[users] = torch.arange(budget, device=data.warm.device)
-    inside = row[pairs.user] >= 0
-    fitted = Interactions(
-        user=row[pairs.user[inside]], item=pairs.item[inside], n_users=budget, n_items=n_items
-    )
-    return FitSample(weights=shared.probabilities(users), pairs=sort_pairs(fitted))
+    kept = (row[pairs.user] >= 0).nonzero()[:, 0]
+    fitted = Interactions(user=row[pairs.user[kept]], item=pairs.item[kept], n_users=budget, n_items=n_items)
+    return UserSample(users=users, kept=kept, pairs=sort_pairs(fitted))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -12,21 +12,32 @@ from painvrl.errors import EmptyEnvironment
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
 from painvrl.invariance.shared_model import calibrate
+from painvrl.invariance.soft_mixture import TiltKind
+from painvrl.invariance.tastes import Tastes
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small
+
+    from painvrl.invariance.shared_model import SharedModel
+    from painvrl.model.training_data import TrainingData
+    from painvrl.model.ultragcn import Backbone
 
 
 def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def run(small: Small, config: EnvironmentConfig, seed: int = 0, **more: object) -> Environments:
-    return identify(small.variant, small.shared, small.data, config, gen(seed), **more)  # type: ignore[arg-type]
+def shared_tilts(**knobs: Any) -> EnvironmentConfig:
+    return EnvironmentConfig(tilt="shared", **knobs)
+
+
+def run(small: Small, config: EnvironmentConfig, seed: int = 0, **more: Any) -> Environments:
+    tastes = Tastes(user_content=small.shared.users, weight=small.variant.T @ small.shared.items)
+    return identify(small.variant, small.shared, small.data, config, gen(seed), tastes=tastes, **more)
 
 
 def test_the_label_is_the_likeliest_environment(small: Small) -> None:
-    found = run(small, EnvironmentConfig(count=3, steps=15, min_share=0.0))
+    found = run(small, shared_tilts(count=3, steps=15, min_share=0.0))
     assert found.tilts is not None
     assert found.reseeded == 0
     best = small.slow_log_p(found.tilts.double().numpy()).argmax(axis=1)
@@ -74,9 +85,8 @@ def test_equal_seeds_give_equal_labels(small: Small) -> None:
 
 def test_identification_reports_that_it_filled_an_environment(small: Small) -> None:
     # Without features all environments are alike, and every interaction falls to the first.
-    found = identify(
-        torch.zeros(small.n_items, 4), small.shared, small.data, EnvironmentConfig(min_share=0.3), gen()
-    )
+    config = shared_tilts(min_share=0.3)
+    found = identify(torch.zeros(small.n_items, 4), small.shared, small.data, config, gen())
     needed = round(0.3 * small.data.n_pairs)
     assert sorted(found.sizes) == [needed, small.data.n_pairs - needed]
     assert found.reseeded == 1
@@ -116,24 +126,39 @@ def accuracy(label: Tensor, truth: Tensor) -> float:
     return max(share, 1 - share)
 
 
-def test_planted_environments_are_found_well_above_chance(planted_world: PlantedWorld) -> None:
-    model, data = planted_world.model, planted_world.data
-    shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
-    found = identify(0.5 * planted_world.features, shared, data, EnvironmentConfig(), gen())
+@pytest.mark.parametrize("tilt", get_args(TiltKind))
+def test_planted_environments_are_found_well_above_chance(
+    planted_world: PlantedWorld, tilt: TiltKind
+) -> None:
+    model, data, shared, tastes = calibrated(planted_world)
+    variant = 0.5 * planted_world.features
+    found = identify(variant, shared, data, EnvironmentConfig(tilt=tilt), gen(), tastes=tastes)
     assert accuracy(found.label, planted_world.label) >= 0.65
     random = identify(planted_world.features, shared, data, EnvironmentConfig(assignment="random"), gen())
     assert accuracy(random.label, planted_world.label) < 0.52
-    # The tilts differ along what the environments differ in.
+    # The tilts differ along what the environments differ in; a taste's contribution is what counts.
     assert found.tilts is not None
-    gap = (found.tilts[0] - found.tilts[1]).abs()
+    width = planted_world.width
+    assert found.tilts.shape == (2, width * (2 if tilt == "both" else 1))
+    gap = (found.tilts[0] - found.tilts[1]).abs()[:width]
+    if tilt == "personal":
+        gap = gap * tastes.of(torch.arange(len(model.user_content))).square().mean(dim=0).sqrt()
     spurious, invariant = gap[planted_world.spurious].norm(), gap[planted_world.invariant].norm()
-    assert float(spurious) > 3 * float(invariant)
+    assert float(spurious) > (2 if tilt == "personal" else 3) * float(invariant)
+
+
+def calibrated(planted: PlantedWorld) -> tuple[Backbone, TrainingData, SharedModel, Tastes]:
+    model, data = planted.model, planted.data
+    shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
+    tastes = Tastes(
+        user_content=shared.temperature * model.user_content.detach(), weight=model.weight.detach()
+    )
+    return model, data, shared, tastes
 
 
 def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: PlantedWorld) -> None:
-    # Why it is not the default: its models remember the random labels that they start from.
-    model, data = planted_world.model, planted_world.data
-    shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
+    # Why it is not the default: its models remember the labels that they start from.
+    _, data, shared, tastes = calibrated(planted_world)
     found = {
         assignment: identify(
             0.5 * planted_world.features,
@@ -141,6 +166,7 @@ def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: Pla
             data,
             EnvironmentConfig.model_validate({"assignment": assignment}),
             gen(),
+            tastes=tastes,
         )
         for assignment in ("hard_em", "soft_mixture")
     }

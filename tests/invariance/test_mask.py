@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -20,6 +20,10 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def by_gradient(**knobs: Any) -> MaskConfig:
+    return MaskConfig(penalty="gradient_variance", **knobs)
+
+
 def a_step(
     planted: PlantedWorld, label: Tensor, config: MaskConfig, seed: int = 0, count: int = 2
 ) -> tuple[Tensor, float, float]:
@@ -36,7 +40,7 @@ def a_step(
 
 
 def test_the_step_closes_spurious_gates_before_invariant_ones(planted_world: PlantedWorld) -> None:
-    direction, _, penalty = a_step(planted_world, planted_world.label, MaskConfig(irm_weight=1e6))
+    direction, _, penalty = a_step(planted_world, planted_world.label, by_gradient(irm_weight=1e6))
     assert penalty > 0
     invariant, spurious = direction[planted_world.invariant], direction[planted_world.spurious]
     # ``mu`` descends along the direction: a larger value closes.
@@ -56,7 +60,7 @@ def test_a_penalty_that_is_not_positive_leaves_the_risk_alone(planted_world: Pla
     seen = set()
     for seed in range(12):
         label = torch.randint(2, planted_world.label.shape, generator=gen(100 + seed))
-        direction, _, penalty = a_step(planted_world, label, MaskConfig(irm_weight=100.0), seed)
+        direction, _, penalty = a_step(planted_world, label, by_gradient(irm_weight=100.0), seed)
         seen.add(penalty > 0)
         assert torch.equal(direction, erm) == (penalty <= 0)
     assert seen == {True, False}
@@ -72,7 +76,7 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
         contrasts=draw_contrasts(plan, gen()).float()[None],
     )
     taken = gate_step(
-        planted_world.start, draw, planted_world.label, plan, planted_world.frozen, MaskConfig(), 0.0
+        planted_world.start, draw, planted_world.label, plan, planted_world.frozen, by_gradient(), 0.0
     )
     gates = (0.3 * noise + 0.5).clamp(0, 1)
     scored = score(gates, planted_world.start.weight, planted_world.start.bias, planted_world.frozen)
@@ -80,7 +84,9 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
 
 
 def learn(planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **knobs: object) -> MaskState:
-    config = MaskConfig.model_validate({"steps": 12, "sparsity": 0.65} | knobs)
+    config = MaskConfig.model_validate(
+        {"steps": 12, "sparsity": 0.65, "penalty": "gradient_variance"} | knobs
+    )
     return learn_mask(
         planted.start,
         planted.label if label is None else label,

@@ -27,7 +27,7 @@ PINNED: dict[str, Any] = {
     "data": {"kind": "planted"},
     "split": {"protocol": "planted"},
     "backbone": {"id_dim": 0, "content_dim": 32},
-    "environments": {"assignment": "soft_mixture"},
+    "environments": {"assignment": "soft_mixture", "tilt": "both"},
     "mask": {
         "source": "learned",
         "sparsity": 0.65,
@@ -35,6 +35,7 @@ PINNED: dict[str, Any] = {
         "gate_rate": 0.05,
         "steps": 60,
         "balancer": "mgda",
+        "penalty": "coefficient_variance",
     },
     "fusion": {"kind": "invariant"},
     "rounds": 2,
@@ -82,8 +83,7 @@ def true_mask(seed: int) -> float:
 def assert_the_gain_is_lost(seed: int, without: float) -> None:
     """painvrl is ahead of the control by a third of what the true mask gains over all features.
 
-    It gains about three quarters of that itself, the best control (shuffled labels) about a quarter at
-    most.
+    It gains about nine tenths of that itself, the controls next to nothing.
     """
     gap = true_mask(seed) - all_features(seed)
     assert gap > 0.04  # the data hold something to be gained
@@ -106,9 +106,22 @@ def test_a_constant_half_mask_loses_the_gain(seed: int) -> None:
 
 
 @every_seed
-def test_painvrl_closes_half_of_the_gap_to_the_true_mask(seed: int) -> None:
+def test_painvrl_closes_most_of_the_gap_to_the_true_mask(seed: int) -> None:
     gap = true_mask(seed) - all_features(seed)
-    assert painvrl(seed).metrics[OOD] - all_features(seed) > 0.5 * gap
+    assert painvrl(seed).metrics[OOD] - all_features(seed) > 0.7 * gap
+
+
+@every_seed
+def test_painvrl_closes_half_of_the_gap_under_a_stronger_shift(seed: int) -> None:
+    def at(**mask: Any) -> float:
+        stronger = pinned(seed, data={"spurious_strengths": (6.0, 1.0)}, mask=mask)
+        with TemporaryDirectory() as folder:
+            prepared = prepare(stronger, cache_dir=Path(folder), device=torch.device("cpu"))
+        return run(stronger, prepared).metrics[OOD]
+
+    low, high = at(source="ones"), at(source="given")
+    assert high - low > 0.04
+    assert at() - low > 0.5 * (high - low)
 
 
 @every_seed
