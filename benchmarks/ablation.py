@@ -37,7 +37,7 @@ def sampled(loss: dict[str, Any], **training: Any) -> dict[str, Any]:
 
 def contrasts(kind: str, count: int) -> dict[str, Any]:
     """A number of environments, and how the penalty sees them."""
-    return {"environments": {"count": count}, "mask": {"contrasts": kind}}
+    return {"environments": {"count": count}, "mask": {"penalty": "gradient_variance", "contrasts": kind}}
 
 
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
