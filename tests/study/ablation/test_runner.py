@@ -187,6 +187,20 @@ def test_ood_may_be_the_mean_of_several_parts(
     assert difference.low <= difference.mean <= difference.high
 
 
+def test_other_data_under_the_same_settings_train_anew(go: Go, tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["config"] |= {"data": labelled_rows(tmp_path), "split": {"protocol": "given"}}
+    tree["ablation"] |= {"presets": ["ultragcn"], "reference": "ultragcn", "seeds": [3]}
+    tree["variants"] = {}
+    items = tmp_path / "items.csv"
+    before = items.read_text(encoding="utf-8")
+    changed = (
+        before.replace("\n7,", "\n?,").replace("\n8,", "\n7,").replace("\n?,", "\n8,")
+    )  # they swap features
+    for content, trained in ((before, 1), (before, 0), (changed, 1), (before, 0)):
+        items.write_text(content, encoding="utf-8")
+        assert len(go(tree, tmp_path / "w")[1].titles) == trained
+
+
 def labelled_rows(folder: Path) -> dict[str, Any]:
     """1,200 rows of 60 users and 40 items with the names of their parts, and features of the items."""
     rng = np.random.default_rng(0)

@@ -64,6 +64,10 @@ def test_what_is_not_there_or_damaged_is_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "another.npz", values=np.zeros(3))
     assert store.load("other") is None
     assert store.load("another") is None
+    store.store("key", RUN)
+    with np.load(tmp_path / "key.npz") as arrays:
+        np.savez(tmp_path / "older.npz", **{name: arrays[name] for name in arrays if name != "means"})
+    assert store.load("older") is None
 
 
 def test_a_key_holds_all_that_decides_a_run(tiny_config: TrainConfig) -> None:
