@@ -98,9 +98,13 @@ def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
         [prepared.dataset.fingerprint, prepared.split.sealed.fingerprint],
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
-        rounding_of(prepared.device),
-        _code(),
+        numbers_of(prepared.device),
     )
+
+
+def numbers_of(device: torch.device) -> str:
+    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds."""
+    return digest_of(rounding_of(device), _code())
 
 
 class PretrainedStore:

@@ -7,6 +7,9 @@ import pytest
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError
+from painvrl.invariance.environments import EnvironmentConfig
+from painvrl.invariance.mask import MaskConfig
+from painvrl.model.fusion import FusionConfig
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared
 from painvrl.presets import PRESETS, PresetName, expanded
@@ -77,6 +80,41 @@ def test_each_preset_means_its_method(
     assert made.fusion.kind == fusion
     if balancer is not None:
         assert made.mask.balancer == balancer
+
+
+@pytest.mark.parametrize(
+    ("name", "assignment", "sees", "penalty"),
+    [
+        ("erm", "soft_mixture", "variant", "gradient_variance"),
+        ("irm", "soft_mixture", "variant", "gradient_variance"),
+        ("invrl", "hard_em", "all", "legacy"),
+        ("painvrl", "soft_mixture", "variant", "gradient_variance"),
+    ],
+)
+@pytest.mark.parametrize("below", PRESETS)
+def test_a_preset_is_its_method_over_any_base(
+    name: PresetName, below: PresetName, assignment: str, sees: str, penalty: str
+) -> None:
+    made = apply(config(preset=below), PRESETS[name])
+    assert made == apply(config(), PRESETS[name])
+    assert (made.environments.assignment, made.environments.sees) == (assignment, sees)
+    assert made.mask.penalty == penalty
+
+
+def test_erm_irm_and_painvrl_differ_in_the_balancer_alone() -> None:
+    balanced = {name: knobs(apply(config(preset="invrl"), PRESETS[name])) for name in PRESETS}
+    for name in ("erm", "irm"):
+        turned = {path for path, value in balanced[name].items() if balanced["painvrl"][path] != value}
+        assert turned == {"mask.balancer"}
+
+
+def test_a_preset_fills_a_section_that_is_a_settings_object() -> None:
+    made = config(preset="invrl", mask=MaskConfig(sparsity=0.3), fusion=FusionConfig(kind="sum"))
+    assert made == config(preset="invrl", mask={"sparsity": 0.3}, fusion={"kind": "sum"})
+    assert (made.mask.sparsity, made.mask.penalty, made.mask.balancer) == (0.3, "legacy", "fixed")
+    assert made.fusion.kind == "sum"
+    said = config(preset="invrl", environments=EnvironmentConfig(sees="variant"))
+    assert (said.environments.assignment, said.environments.sees) == ("hard_em", "variant")
 
 
 def test_the_default_is_painvrl() -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def baselines(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG.yaml", help="A configuration, or a study's file (its `config`)."),
+        typer.Argument(
+            metavar="CONFIG.yaml", help="A configuration, or the file of a study or ablation (its `config`)."
+        ),
     ],
     baseline: Annotated[
         list[str] | None,
@@ -66,13 +68,14 @@ def baselines(
 
 
 def _config_of(path: Path) -> TrainConfig:
-    """The configuration that a file holds by itself, or as a study's."""
+    """The configuration that a file holds by itself, or as a study's or an ablation's."""
     from painvrl.config import TrainConfig
+    from painvrl.study.spec import ABLATION
     from painvrl.yamlfile import read_yaml, validated
 
     content = read_yaml(path)
-    if "study" in content:
-        from painvrl.study.spec import load_spec
+    if "study" in content or ABLATION in content:
+        from painvrl.study.ablation.spec import load_study_file
 
-        return load_spec(path).config
+        return load_study_file(path).config
     return validated(TrainConfig, content, file=path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.data.dataset import Modality
+from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 
 _DIGEST_BYTES = 16
@@ -63,4 +63,19 @@ def dataset_fingerprint(
     parts: list[object] = [digest_of_interactions(interactions, user_ids, item_ids)]
     for name, modality in modalities.items():
         parts += [name, modality.values.cpu().numpy(), modality.present.cpu().numpy()]
+    return digest_of(*parts)
+
+
+def digest_for_all_seeds(dataset: Dataset) -> str:
+    """A hex digest of all that data and splits are made of beside settings and seed.
+
+    That is what training can see and the columns that splits go by; nothing of planted data, which
+    settings and seed make.
+    """
+    if dataset.truth is not None:
+        return digest_of("planted")
+    columns = dataset.columns
+    parts: list[object] = [dataset.fingerprint, None if columns.time is None else columns.time.numpy()]
+    for of in (columns.interaction, columns.item, columns.user):
+        parts += [sorted(of), *(of[name] for name in sorted(of))]
     return digest_of(*parts)

@@ -1,8 +1,15 @@
-"""How sure a difference between recommenders is: a paired bootstrap over seeds and over users.
+"""How sure a difference between recommenders is: a paired, crossed bootstrap over seeds and over users.
 
 A run's metric varies with its seed (split and initialisation) and with the users who happen to be in its
-parts. A draw takes seeds with replacement, and for each the users of its split with replacement; every
-recommender and every part is scored on the same draw, so what they share cancels in their differences.
+parts. A draw takes seeds with replacement and, apart from that, users with replacement: a user counts as
+often under every seed of the draw. Every recommender and every part is scored on the same draw, so what
+they share cancels in their differences.
+
+Seeds and users are crossed because seeds share their users: each splits the same population anew, or not
+even that where files or times say the parts. Users drawn for each seed by itself would take what a user
+adds under all of them for noise that averages out over the seeds. What is a user's under one seed
+alone is counted more than once, which makes intervals wider and not narrower; so it is with planted data
+that every seed draws anew, with users who only share their numbers.
 
 With few seeds the intervals are somewhat too narrow, as those of every bootstrap over few units are.
 
@@ -42,32 +49,31 @@ def resampled_means(
 ) -> tuple[NDArray[np.float64], ...]:
     """For each part the mean over users of what each recommender has got, ``[D, S, R]``: draws of seeds.
 
-    A user who is in several parts of a split is drawn into all of them together. A draw that holds nobody
-    of a part, which only happens where it has hardly a user, has the part's own mean.
+    A user is drawn into all parts and seeds that have this user together. A draw that holds nobody of a
+    part, which only happens where it has hardly a user, has the part's own mean.
 
     Args:
-        seeds: for each seed its parts, the same parts in the same order.
+        seeds: for each seed its parts, the same parts in the same order; a number is the same user in all.
         draws: ``D``.
         rng: draws seeds and users.
     """
     n_seeds, n_parts = len(seeds), len(seeds[0])
     width = seeds[0][0].values.shape[1]
     chosen = rng.integers(n_seeds, size=(draws, n_seeds))
+    everybody = np.unique(np.concatenate([part.users for parts in seeds for part in parts]))
+    places = [[np.searchsorted(everybody, part.users) for part in parts] for parts in seeds]
     means = [np.empty((draws, n_seeds, width)) for _ in range(n_parts)]
-    for seed, parts in enumerate(seeds):
-        everybody = np.unique(np.concatenate([part.users for part in parts]))
-        places = [np.searchsorted(everybody, part.users) for part in parts]
-        at = np.nonzero(chosen == seed)
-        size = max(1, _CELLS // len(everybody))
-        for start in range(0, len(at[0]), size):
-            block = tuple(axis[start : start + size] for axis in at)
-            times = _times_drawn(len(block[0]), len(everybody), rng)
-            for mean, part, place in zip(means, parts, places, strict=True):
+    size = max(1, _CELLS // len(everybody))
+    for start in range(0, draws, size):
+        block = slice(start, min(start + size, draws))
+        times = _times_drawn(block.stop - block.start, len(everybody), rng)
+        for seed, parts in enumerate(seeds):
+            for mean, part, place in zip(means, parts, places[seed], strict=True):
                 weight = times[:, place]
                 count = weight.sum(axis=1, keepdims=True)
                 drawn = weight @ part.values / np.maximum(count, 1)
-                mean[block] = np.where(count > 0, drawn, part.values.mean(axis=0))
-    return tuple(means)
+                mean[block, seed] = np.where(count > 0, drawn, part.values.mean(axis=0))
+    return tuple(np.take_along_axis(mean, chosen[:, :, None], axis=1) for mean in means)
 
 
 def percentile_interval(draws: NDArray[np.float64], level: float = 0.95) -> Interval:

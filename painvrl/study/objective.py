@@ -16,12 +16,13 @@ from typing import Protocol, TypeAlias
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.features import build_features
 from painvrl.device import peak_memory_mib, reset_peak_memory
 from painvrl.errors import PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
-from painvrl.pretrained import PretrainedStore
+from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.stages import RoundReport
 from painvrl.study.space import FIXED_SECTIONS, Point
 
@@ -34,11 +35,15 @@ _PREPARED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything."""
+    """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything.
+
+    ``key``: what its outcome is kept under, if it is kept where it is trained.
+    """
 
     number: int
     point: Point
     config: TrainConfig
+    key: str = ""
 
     @property
     def seed(self) -> int:
@@ -105,6 +110,8 @@ class DataSummary:
         columns, rows: the split's card as a table.
         card: the split's card as JSON-ready values.
         parts: what the metrics of the valid parts are called before their slash; empty if unknown.
+        all_seeds: digest of what the data are under every seed.
+        numbers: digest of code and device; see :func:`painvrl.pretrained.numbers_of`.
     """
 
     fingerprint: str
@@ -112,6 +119,8 @@ class DataSummary:
     rows: tuple[tuple[str, ...], ...] = ()
     card: Mapping[str, object] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
+    all_seeds: str = ""
+    numbers: str = ""
 
 
 class Objective(Protocol):
@@ -129,10 +138,9 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedJob:
-    """A completed job where it was trained; ``data``: fingerprint of the objective's data."""
+    """A completed job where it was trained."""
 
     job: TrialJob
-    data: str
     prepared: Prepared
     result: RunResult
     outcome: Completed
@@ -177,6 +185,8 @@ class TrainingObjective:
             rows=split.card.rows(),
             card=split.card.as_dict(),
             parts=prepared.valid_plan.names,
+            all_seeds=digest_for_all_seeds(prepared.dataset),
+            numbers=numbers_of(device),
         )
 
     def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
@@ -203,10 +213,7 @@ class TrainingObjective:
             )
         )
         if self._keep is not None and isinstance(outcome, Completed):
-            fingerprint = self.data.fingerprint
-            self._keep(
-                TrainedJob(job=job, data=fingerprint, prepared=prepared, result=result, outcome=outcome)
-            )
+            self._keep(TrainedJob(job=job, prepared=prepared, result=result, outcome=outcome))
         return outcome
 
     def _prepare(self, config: TrainConfig) -> Prepared:

@@ -65,14 +65,20 @@ def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureF
     assert row.split()[-1] == "32.0"
 
 
-def test_a_studys_file_gives_its_configuration(cli: Call, config: Path, spec: Path, tmp_path: Path) -> None:
+def test_the_file_of_a_study_or_an_ablation_gives_its_configuration(
+    cli: Call, config: Path, spec: Path, tmp_path: Path, tiny_config: TrainConfig
+) -> None:
+    ablation = tmp_path / "ablation.yaml"
+    content = {"ablation": {"name": "tiny"}, "config": tiny_config.model_dump(mode="json")}
+    ablation.write_text(dump_yaml(content), encoding="utf-8")
+
     def told(file: Path) -> list[Any]:
         out = cli("baselines", file, *FEW, "--workspace", tmp_path / "w", "--json").out
         return [
             [trial["runs"][0]["metrics"] for trial in one["trials"]] for one in json.loads(out)["baselines"]
         ]
 
-    assert told(spec) == told(config)
+    assert told(spec) == told(ablation) == told(config)
 
 
 def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from painvrl.data.dataset import Modality
-from painvrl.data.digest import dataset_fingerprint, digest_of, digest_of_file
+from painvrl.data.digest import dataset_fingerprint, digest_for_all_seeds, digest_of, digest_of_file
+from painvrl.data.sources import PlantedConfig, load
 
 
 def test_equal_content_has_an_equal_digest():
@@ -71,3 +72,26 @@ def test_a_data_sets_fingerprint_sees_everything_that_training_sees(make_dataset
     ]
     assert fingerprint() == fingerprint()
     assert len({fingerprint(), *others}) == len(others) + 1
+
+
+def test_what_all_seeds_share_is_features_and_columns_and_no_seed(make_dataset, tmp_path):
+    data = make_dataset()
+
+    def columns(**changed):
+        return dataclasses.replace(data, columns=dataclasses.replace(data.columns, **changed))
+
+    labels = np.array(["a"] * len(data.interactions))
+    others = [
+        dataclasses.replace(data, fingerprint="other"),
+        columns(time=torch.arange(len(data.interactions), dtype=torch.float64)),
+        columns(interaction={"part": labels}),
+        columns(interaction={"trap": labels}),
+        columns(item={"part": labels[: len(data.item_ids)]}),
+        columns(user={"part": labels[: len(data.user_ids)]}),
+    ]
+    digests = {digest_for_all_seeds(one) for one in (data, *others)}
+    assert len(digests) == len(others) + 1
+    assert digest_for_all_seeds(make_dataset()) in digests
+    one, two = (load(PlantedConfig(n_users=30, n_items=20), cache_dir=tmp_path, seed=seed) for seed in (0, 1))
+    assert one.fingerprint != two.fingerprint
+    assert digest_for_all_seeds(one) == digest_for_all_seeds(two)

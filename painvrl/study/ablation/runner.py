@@ -144,7 +144,7 @@ class _Grid:
 
     def open(self) -> None:
         """Find what is complete already, and tell tracker and listener where the ablation stands."""
-        of = digest_of(self.spec.config.model_dump(mode="json"), self.crew.data.fingerprint)
+        of = digest_of(self.spec.config.model_dump(mode="json"), self.crew.data.all_seeds)
         self._tracked = load_tracked(self.tracking, of)
         finished = []
         for cell in self.cells:
@@ -205,7 +205,7 @@ class _Grid:
             )
         )
         self._under_way[cell.job.number] = _UnderWay(cell, start, self.tracker.start(cell.job))
-        self.crew.start(cell.job)
+        self.crew.start(replace(cell.job, key=self._key(cell)))
 
     def _end(self, number: int, outcome: Outcome) -> Cell | None:
         """Take in what a run came to; the cell if it is to be tried again."""
@@ -261,7 +261,7 @@ class _Grid:
 
     def _key(self, cell: Cell) -> str:
         settings = self.spec.ablation
-        return run_key(cell.job.config, self.crew.data.fingerprint, settings.metrics, settings.cutoff)
+        return run_key(cell.job.config, self.crew.data, settings.metrics, settings.cutoff)
 
     def _title(self, cell: Cell) -> str:
         width = max(len(each.row) for each in self.cells)

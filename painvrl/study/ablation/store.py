@@ -27,10 +27,11 @@ from painvrl.data.digest import digest_of
 from painvrl.errors import DataError
 from painvrl.evaluation.metrics import name
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
-from painvrl.study.objective import Completed, TrainedJob
+from painvrl.study.objective import Completed, DataSummary, TrainedJob
 
 _COMPLETED = TypeAdapter(Completed)
-_OUTCOME, _USERS, _VALUES = "outcome", "users/", "values/"
+_MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
+_OUTCOME, _MEAN_PARTS, _USERS, _VALUES = "outcome", "means", "users/", "values/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,23 @@ class KeptRun:
         outcome: without its curves.
         users: by part, ``[U]`` numbers of the users with positives, ascending.
         values: by full name (``ood/recall_at_20``), ``[U]`` float32, what each of them has got.
+        means: names of metrics (``ood``) that are the mean over the parts listed, which have the users.
     """
 
     outcome: Completed
     users: Mapping[str, NDArray[np.int64]]
     values: Mapping[str, NDArray[np.float32]]
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def run_key(config: TrainConfig, data: str, metrics: Sequence[str], cutoff: int) -> str:
-    """Equal for two runs only if they compute the same: configuration (with its seed), data and metrics."""
-    return digest_of(config.model_dump(mode="json"), data, list(metrics), cutoff)
+def run_key(config: TrainConfig, data: DataSummary, metrics: Sequence[str], cutoff: int) -> str:
+    """Equal for two runs only if they compute the same.
+
+    That is: configuration (with its seed), data, metrics, code and device. Of the data only what is the
+    same under every seed enters, as ``data`` is the summary of any of the seeds.
+    """
+    settings = config.model_dump(mode="json")
+    return digest_of(settings, data.all_seeds, data.numbers, list(metrics), cutoff)
 
 
 @dataclass(frozen=True)
@@ -62,16 +70,18 @@ class RunStore:
     def load(self, key: str) -> KeptRun | None:
         """The run under ``key``; ``None`` if there is none, or only a damaged file."""
         arrays = self._cache.load(key)
-        if arrays is None or _OUTCOME not in arrays:
+        if arrays is None or not {_OUTCOME, _MEAN_PARTS} <= arrays.keys():
             return None
         try:
             outcome = _COMPLETED.validate_python(unpack_text(arrays[_OUTCOME]))
+            means = _MEANS.validate_python(unpack_text(arrays[_MEAN_PARTS]))
         except ValueError:
             return None
         return KeptRun(
             outcome=outcome,
             users={part: array.astype(np.int64) for part, array in _under(_USERS, arrays)},
             values=dict(_under(_VALUES, arrays)),
+            means=means,
         )
 
     def store(self, key: str, run: KeptRun) -> None:
@@ -83,7 +93,8 @@ class RunStore:
         outcome = asdict(replace(run.outcome, curves=()))
         users = {f"{_USERS}{part}": array.astype(np.int32) for part, array in run.users.items()}
         values = {f"{_VALUES}{name}": array for name, array in run.values.items()}
-        self._cache.store(key, {_OUTCOME: pack_text(outcome), **users, **values})
+        texts = {_OUTCOME: pack_text(outcome), _MEAN_PARTS: pack_text(dict(run.means))}
+        self._cache.store(key, {**texts, **users, **values})
 
     @property
     def _cache(self) -> ArrayCache:
@@ -105,7 +116,7 @@ class KeepRun:
     cutoff: int
 
     def __call__(self, trained: TrainedJob) -> None:
-        """Score every user once more and write the run."""
+        """Score every user once more and write the run under the job's key."""
         result, plan = trained.result, trained.prepared.valid_plan
         column = plan.ks.index(self.cutoff)
         judged = evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors))
@@ -117,15 +128,17 @@ class KeepRun:
                 for part, each in judged.items()
                 for metric in self.metrics
             },
+            means=plan.means,
         )
-        self.store.store(run_key(trained.job.config, trained.data, self.metrics, self.cutoff), run)
+        self.store.store(trained.job.key, run)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracked:
     """Where a tracker has the ablation: its own run, and those of complete runs by key.
 
-    ``of``: digest of the base configuration and the data; another one is another ablation to the tracker.
+    ``of``: digest of the base configuration and of the data under every seed; another one is another
+    ablation to the tracker.
     """
 
     of: str

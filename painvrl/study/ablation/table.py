@@ -56,6 +56,7 @@ class TableRow:
     """A configuration.
 
     Attributes:
+        label: its name, with the number of its seeds where those are not all.
         changes: the knobs that it turns in the base configuration.
         seeds: those under which it is complete.
         failures: by seed why it is not, where it is not.
@@ -63,6 +64,7 @@ class TableRow:
     """
 
     name: str
+    label: str
     changes: Mapping[str, Value]
     seeds: tuple[int, ...]
     failures: Mapping[int, str]
@@ -101,7 +103,7 @@ class AblationTable:
         for row in self.rows:
             figures = row.figures.get(metric, {})
             known = [figures.get(measure) for measure in MEASURES]
-            lines.append([row.name, *map(_shown, known), *map(_shown_difference, known)])
+            lines.append([row.label, *map(_shown, known), *map(_shown_difference, known)])
         return columns, lines
 
     def caption(self, metric: str) -> str:
@@ -109,7 +111,8 @@ class AblationTable:
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
         return (
             f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
-            f"differences to {self.reference} with 95% intervals (paired bootstrap over seeds and users)"
+            f"differences to {self.reference} with 95% intervals "
+            "(paired, crossed bootstrap over seeds and users)"
         )
 
     def as_markdown(self) -> str:
@@ -159,6 +162,7 @@ def make_table(
         rows.append(
             TableRow(
                 name=row,
+                label=_label(row, len(seeds[row]), len(settings.seeds)),
                 changes=turned,
                 seeds=seeds[row],
                 failures={seed: failures[row, seed] for seed in settings.seeds if (row, seed) in failures},
@@ -173,6 +177,10 @@ def make_table(
         draws=settings.draws,
         rows=tuple(rows),
     )
+
+
+def _label(row: str, complete: int, wanted: int) -> str:
+    return row if complete == wanted else f"{row} ({complete} of {wanted} seeds)"
 
 
 def _measures(run: KeptRun, metric: str, cutoff: int) -> dict[str, float]:
@@ -206,7 +214,9 @@ def _differences(
         columns = [(row, metric) for row in (reference, *rows) for metric in settings.metrics]
         values = [_parts(spec, runs, columns, seed) for seed in common]
         rng = np.random.default_rng(derive_seed(0, "bootstrap", *common))
-        iid, ood = resampled_means(values, settings.draws, rng)
+        resampled = iter(resampled_means(values, settings.draws, rng))
+        members = _members(runs[reference, common[0]])
+        iid, ood = (np.mean([next(resampled) for _ in members[part]], axis=0) for part in PARTS)
         drawn = dict(zip(MEASURES, _measured(iid, ood), strict=True))
         for at, (row, metric) in enumerate(columns):
             if row == reference:
@@ -224,6 +234,11 @@ def _differences(
     return found
 
 
+def _members(run: KeptRun) -> dict[str, tuple[str, ...]]:
+    """The parts behind IID and OOD: themselves, or those that they are the mean of."""
+    return {part: run.means.get(part, (part,)) for part in PARTS}
+
+
 def _parts(
     spec: AblationSpec,
     runs: Mapping[tuple[str, int], KeptRun],
@@ -232,7 +247,7 @@ def _parts(
 ) -> list[PartValues]:
     reference = runs[spec.ablation.reference, seed]
     parts = []
-    for part in PARTS:
+    for part in (member for members in _members(reference).values() for member in members):
         for row, _ in columns:
             if not np.array_equal(runs[row, seed].users[part], reference.users[part]):
                 raise StudyError(

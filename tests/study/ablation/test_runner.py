@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,14 +16,13 @@ from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.pipeline import run
 from painvrl.prepare import prepare
 from painvrl.study import objective
-from painvrl.study.ablation import runner
 from painvrl.study.ablation.runner import AblationSummary, _Grid
 from painvrl.study.ablation.spec import AblationSpec, cells_of
 from painvrl.study.ablation.store import KeptRun, RunStore
 from painvrl.study.lock import study_lock
 from painvrl.study.objective import WORKER_DIED, Completed, DataSummary, Failed, Outcome, TrialJob
 from painvrl.study.progress import NullProgress
-from painvrl.study.tracking import NullTracker
+from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader
 from painvrl.study.workers import OnStage
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import validated
@@ -118,6 +118,111 @@ def test_a_changed_row_is_trained_anew_and_a_change_taken_back_is_not(
     assert go(tree, folder)[0].table == done[0].table
 
 
+@dataclass
+class Parents(NullTracker):
+    """Says that the ablation has a run of its own, and remembers which one it is asked to go on with."""
+
+    known: list[str | None] = field(default_factory=list)
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        self.known.append(header.parent_run)
+        return Opened(parent_run="parent")
+
+
+@pytest.mark.parametrize("seeds", [[9, 3, 4], [4, 3], [4]])
+def test_other_seeds_train_no_seed_again_and_stay_under_the_same_parent(
+    go: Go, tree: dict[str, Any], folder: Path, done: Done, seeds: list[int]
+) -> None:
+    tracker = Parents()
+    go(tree, folder, tracker)
+    tree["ablation"]["presets"], tree["variants"] = ["erm", "painvrl"], {}
+    tree["ablation"]["seeds"] = seeds
+    summary, listener = go(tree, folder, tracker)
+    assert listener.titles == [f"{row} seed 9" for row in ("erm", "painvrl") if 9 in seeds]
+    assert tracker.known == [None, "parent"]
+    assert summary.table.rows[1].seeds == tuple(seeds)
+
+
+def test_another_version_of_the_code_or_another_device_trains_anew(
+    go: Go, tree: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree["ablation"]["presets"], tree["variants"], tree["ablation"]["seeds"] = ["painvrl"], {}, [4]
+    with monkeypatch.context() as patch:
+        patch.setattr("painvrl.pretrained._code", lambda: "another version")
+        assert go(tree, folder)[1].titles == ["painvrl seed 4"]
+    with monkeypatch.context() as patch:
+        patch.setattr("painvrl.pretrained.rounding_of", lambda _: ["another device"])
+        assert go(tree, folder)[1].titles == ["painvrl seed 4"]
+    assert go(tree, folder)[1].titles == []
+
+
+GRADED = {"protocol": "popularity", "gamma": [0.5, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("split", "parts"),
+    [
+        (GRADED, ("ood_gamma_0.5", "ood_gamma_1")),
+        ({"protocol": "given"}, ("ood_a", "ood_b")),
+    ],
+)
+def test_ood_may_be_the_mean_of_several_parts(
+    go: Go, tree: dict[str, Any], tmp_path: Path, split: dict[str, Any], parts: tuple[str, str]
+) -> None:
+    if split["protocol"] == "given":
+        tree["config"]["data"] = labelled_rows(tmp_path)
+    tree["config"]["split"] = split
+    tree["ablation"]["presets"], tree["ablation"]["reference"] = ["ultragcn", "erm"], "erm"
+    tree["variants"] = {}
+    summary, _ = go(tree, tmp_path / "w")
+    store = RunStore(summary.folder / "runs")
+    for path in files(tmp_path / "w"):
+        kept = store.load(path.stem)
+        assert kept is not None
+        assert kept.means == {"ood": parts}
+        mean = np.mean([kept.values[f"{part}/ndcg_at_20"].mean(dtype=np.float64) for part in parts])
+        assert kept.outcome.metrics["ood/ndcg_at_20"] == pytest.approx(mean, abs=1e-6)
+    difference = summary.table.rows[0].figures["ndcg"]["ood"].difference
+    assert difference.low < difference.high
+    assert difference.low <= difference.mean <= difference.high
+
+
+def test_other_data_under_the_same_settings_train_anew(go: Go, tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["config"] |= {"data": labelled_rows(tmp_path), "split": {"protocol": "given"}}
+    tree["ablation"] |= {"presets": ["ultragcn"], "reference": "ultragcn", "seeds": [3]}
+    tree["variants"] = {}
+    items = tmp_path / "items.csv"
+    before = items.read_text(encoding="utf-8")
+    changed = (
+        before.replace("\n7,", "\n?,").replace("\n8,", "\n7,").replace("\n?,", "\n8,")
+    )  # they swap features
+    for content, trained in ((before, 1), (before, 0), (changed, 1), (before, 0)):
+        items.write_text(content, encoding="utf-8")
+        assert len(go(tree, tmp_path / "w")[1].titles) == trained
+
+
+def labelled_rows(folder: Path) -> dict[str, Any]:
+    """1,200 rows of 60 users and 40 items with the names of their parts, and features of the items."""
+    rng = np.random.default_rng(0)
+    names = ["train"] * 8 + ["iid_valid", "iid_test"]
+    names += [f"ood_{name}_{half}" for name in ("a", "b") for half in ("valid", "test")]
+    rows = [
+        f"{pair // 40},{pair % 40},{part}"
+        for pair, part in zip(rng.choice(2400, 1200, replace=False), rng.choice(names, 1200), strict=True)
+    ]
+    items = [f"{item},{x:.3f},{y:.3f}" for item, (x, y) in enumerate(rng.normal(size=(40, 2)))]
+    (folder / "rows.csv").write_text("\n".join(["user,item,part", *rows]), encoding="utf-8")
+    (folder / "items.csv").write_text("\n".join(["id,x,y", *items]), encoding="utf-8")
+    return {
+        "kind": "table",
+        "path": str(folder / "rows.csv"),
+        "columns": ["part"],
+        "core": 1,
+        "item_table": {"path": str(folder / "items.csv"), "key": "id"},
+        "files": {"look": {"path": str(folder / "items.csv"), "key": "id", "values": ["x", "y"]}},
+    }
+
+
 def test_an_interrupted_ablation_goes_on_where_it_stopped(
     go: Go, tree: dict[str, Any], tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +302,6 @@ class Mortal:
     """A crew of two that dies over the first job as often as told, and completes all others."""
 
     store: RunStore
-    key: Callable[[TrialJob], str]
     run: KeptRun
     deaths: int
     size: int = 2
@@ -215,7 +319,7 @@ class Mortal:
         if job.number == 0 and self.deaths > 0:
             self.deaths -= 1
             return 0, Failed(reason=WORKER_DIED, message="the process died")
-        self.store.store(self.key(job), self.run)
+        self.store.store(job.key, self.run)
         return job.number, self.run.outcome
 
 
@@ -225,15 +329,9 @@ def test_a_run_whose_process_dies_is_tried_again_and_then_given_up(
 ) -> None:
     spec, store = validated(AblationSpec, tree), RunStore(tmp_path / "runs")
     cells = tuple(cells_of(spec))
-    settings = spec.ablation
     kept = RunStore(done[0].folder / "runs").load(files(done[2])[0].stem)
     assert kept is not None
-    crew = Mortal(
-        store=store,
-        key=lambda job: runner.run_key(job.config, "data", settings.metrics, settings.cutoff),
-        run=kept,
-        deaths=deaths,
-    )
+    crew = Mortal(store=store, run=kept, deaths=deaths)
     grid = _Grid(spec, cells, store, crew, NullTracker(), NullProgress(), tmp_path / "tracking.json")
     grid.open()
     grid.run()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from painvrl.study.ablation.store import (
     save_tracked,
     write_text,
 )
-from painvrl.study.objective import Completed, CurvePoint
+from painvrl.study.objective import Completed, CurvePoint, DataSummary
 
 RUN = KeptRun(
     outcome=Completed(
@@ -27,6 +28,7 @@ RUN = KeptRun(
         epochs={"pretrain": 6},
     ),
     users={"iid": np.array([0, 5, 70_000]), "ood": np.array([5])},
+    means={"ood": ("ood_a", "ood_b")},
     values={
         "iid/ndcg_at_20": np.array([0.1, 0.5, 1 / 3], dtype=np.float32),
         "ood/ndcg_at_20": np.array([1.0], dtype=np.float32),
@@ -43,6 +45,7 @@ def test_a_run_comes_back_as_it_was_without_its_curves(tmp_path: Path) -> None:
     assert (found.outcome.rounds, found.outcome.seconds) == (RUN.outcome.rounds, RUN.outcome.seconds)
     assert found.outcome.epochs == {"pretrain": 6}
     assert found.outcome.curves == ()
+    assert found.means == {"ood": ("ood_a", "ood_b")}
     for kept, stored in ((RUN.users, found.users), (RUN.values, found.values)):
         assert kept.keys() == stored.keys()
         for name, array in kept.items():
@@ -61,19 +64,26 @@ def test_what_is_not_there_or_damaged_is_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "another.npz", values=np.zeros(3))
     assert store.load("other") is None
     assert store.load("another") is None
+    store.store("key", RUN)
+    with np.load(tmp_path / "key.npz") as arrays:
+        np.savez(tmp_path / "older.npz", **{name: arrays[name] for name in arrays if name != "means"})
+    assert store.load("older") is None
 
 
 def test_a_key_holds_all_that_decides_a_run(tiny_config: TrainConfig) -> None:
     other = tiny_config.model_copy(update={"seed": 1})
+    data = DataSummary(fingerprint="seed 0", all_seeds="data", numbers="code and device")
     keys = [
-        run_key(tiny_config, "data", ("ndcg",), 20),
-        run_key(other, "data", ("ndcg",), 20),
-        run_key(tiny_config, "more", ("ndcg",), 20),
-        run_key(tiny_config, "data", ("ndcg", "recall"), 20),
-        run_key(tiny_config, "data", ("ndcg",), 10),
+        run_key(tiny_config, data, ("ndcg",), 20),
+        run_key(other, data, ("ndcg",), 20),
+        run_key(tiny_config, replace(data, all_seeds="more"), ("ndcg",), 20),
+        run_key(tiny_config, replace(data, numbers="other code"), ("ndcg",), 20),
+        run_key(tiny_config, data, ("ndcg", "recall"), 20),
+        run_key(tiny_config, data, ("ndcg",), 10),
     ]
-    assert len(set(keys)) == 5
-    assert run_key(tiny_config.model_copy(), "data", ("ndcg",), 20) == keys[0]
+    assert len(set(keys)) == 6
+    assert run_key(tiny_config.model_copy(), data, ("ndcg",), 20) == keys[0]
+    assert run_key(tiny_config, replace(data, fingerprint="seed 1"), ("ndcg",), 20) == keys[0]
 
 
 def test_the_trackers_runs_are_those_of_the_same_ablation(tmp_path: Path) -> None:

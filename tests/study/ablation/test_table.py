@@ -113,6 +113,55 @@ def test_a_row_is_compared_over_the_seeds_that_it_shares_with_the_reference(
     assert "- erm, seed 4: diverged: too fast" in table.as_markdown().splitlines()
 
 
+def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
+    del runs["erm", 4]
+    for seed in (3, 4, 5):
+        del runs["loud", seed]
+    table = make_table(spec, runs, {("erm", 4): "diverged: too fast"})
+    wanted = ["ultragcn", "erm (2 of 3 seeds)", "painvrl", "loud (0 of 3 seeds)"]
+    assert [line[0] for line in table.text("ndcg")[1]] == wanted
+    assert [row["label"] for row in json.loads(table.as_json())["rows"]] == wanted
+    assert [row["name"] for row in json.loads(table.as_json())["rows"]] == list(ROWS)
+    assert any(line.startswith("| erm (2 of 3 seeds) |") for line in table.as_markdown().splitlines())
+
+
+def test_the_caption_says_what_the_intervals_are(
+    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+) -> None:
+    caption = make_table(spec, runs, {}).caption("ndcg")
+    assert caption.endswith("with 95% intervals (paired, crossed bootstrap over seeds and users)")
+
+
+def test_where_ood_is_a_mean_its_parts_are_resampled_and_weigh_the_same(spec: AblationSpec) -> None:
+    # Rows differ by a constant in each part, so their mean differs by the constants' for certain: 0.2, and
+    # not the 0.26 of all users together.
+    shift = {"ultragcn": (0.0, 0.1, 0.3), "erm": (0.0, 0.0, 0.0), "painvrl": (0.0,) * 3, "loud": (0.0,) * 3}
+    users = {"iid": np.arange(40), "ood_a": np.arange(10), "ood_b": np.arange(20, 60)}
+    means = {"ood": ("ood_a", "ood_b")}
+    runs = {}
+    for seed in (3, 4, 5):
+        rng = np.random.default_rng(seed)
+        base = {part: 0.3 + 0.05 * rng.normal(size=len(who)) for part, who in users.items()}
+        for row in ROWS:
+            values = {
+                f"{part}/ndcg_at_20": (base[part] + more).astype(np.float32)
+                for part, more in zip(users, shift[row], strict=True)
+            }
+            metrics = {name: float(value.astype(np.float64).mean()) for name, value in values.items()}
+            metrics["ood/ndcg_at_20"] = (metrics["ood_a/ndcg_at_20"] + metrics["ood_b/ndcg_at_20"]) / 2
+            outcome = Completed(metrics=metrics)
+            runs[row, seed] = KeptRun(outcome=outcome, users=users, values=values, means=means)
+    rows = {row.name: row.figures["ndcg"] for row in make_table(spec, runs, {}).rows}
+    for measure, wanted in (("iid", 0.0), ("ood", 0.2), ("drop", -0.2)):
+        found = rows["ultragcn"][measure].difference
+        assert found is not None
+        assert (found.mean, found.low, found.high) == pytest.approx((wanted,) * 3, abs=1e-6)
+    for measure in MEASURES:
+        same = rows["erm"][measure].difference
+        assert same is not None
+        assert (same.mean, same.low, same.high) == pytest.approx((0, 0, 0), abs=1e-15)
+
+
 def test_a_row_without_a_run_and_a_single_seed_are_shown_as_such(
     spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
 ) -> None:
