@@ -130,12 +130,15 @@ class Assignment:
         iid_valid, iid_test: ``[N]`` bool.
         ood: by name, ``ood`` or ``ood_NAME``.
         support: ``[N]`` bool, if any.
+        fixed_test: ``[N]`` bool, rows that the data keep for the test, whatever the seed and the settings;
+            ``None`` where the test parts are drawn.
     """
 
     iid_valid: Tensor
     iid_test: Tensor
     ood: Mapping[str, OodRows]
     support: Tensor | None = None
+    fixed_test: Tensor | None = None
 
     def train(self) -> Tensor:
         """``[N]`` bool."""
