@@ -68,7 +68,7 @@ def table_of(dataset: Dataset) -> Table:
     """The rows of ``dataset``; they are sorted only where they are not, as the readers' are."""
     data, columns = dataset.interactions, dataset.columns
     planted = None if dataset.truth is None else dataset.truth.part == 1
-    pair = data.user * data.n_items + data.item
+    pair = data.cells()
     if not bool((pair[1:] > pair[:-1]).all()):
         order = torch.argsort(pair)
         place = order.numpy()
