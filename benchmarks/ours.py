@@ -104,7 +104,8 @@ def rank(prepared: Prepared, users: Tensor, items: Tensor) -> dict[str, float]:
 def literal_iid_ranking(prepared: Prepared) -> LiteralRanking:
     """What painvrl ranks as the IID part, for the literal implementation."""
     part = prepared.split.iid_valid
-    hidden = [prepared.train, prepared.split.ood_valid.interactions]
+    others = [other.interactions for name, other in prepared.split.valid.items() if name != "iid"]
+    hidden = [prepared.train, *others]
     return literal_ranking(part.interactions, hidden, part.candidates)
 
 

@@ -52,7 +52,7 @@ def label_accuracy(result: RunResult, data: Prepared) -> float | None:
         return None
     everything, train = data.dataset.interactions, data.train
     lookup = torch.full((everything.n_users * everything.n_items,), -1)
-    lookup[everything.user * everything.n_items + everything.item] = truth.environment
+    lookup[everything.cells()] = truth.environment
     pairs = data.training.pairs
     right = (lookup[pairs.user * train.n_items + pairs.item] == result.environments.label).double().mean()
     return max(float(right), 1 - float(right))

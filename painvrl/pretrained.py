@@ -95,7 +95,7 @@ def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
     """
     return digest_of(
         config.model_dump(mode="json", exclude=set(NOT_READ)),
-        [prepared.dataset.fingerprint, prepared.split.sealed.fingerprint],
+        [prepared.dataset.fingerprint, prepared.split.fingerprint],
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
         numbers_of(prepared.device),

@@ -321,8 +321,8 @@ def _true_labels(stages: Stages) -> Tensor:
         )
     everything, train = prepared.dataset.interactions, prepared.train
     known, order = canonical_order(everything), canonical_order(train)
-    cells = (everything.user * everything.n_items + everything.item)[known]
-    place = torch.searchsorted(cells, (train.user * train.n_items + train.item)[order])
+    cells = everything.cells()[known]
+    place = torch.searchsorted(cells, train.cells()[order])
     found = prepared.dataset.truth.environment[known][place]
     if bool((found < 0).any()):
         raise ConfigError(

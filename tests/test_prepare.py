@@ -72,7 +72,7 @@ def test_preparing_is_loading_and_splitting_with_the_runs_seed(
     split = make_split(dataset, config.split, seed=derive_seed(5, "split"))
     assert torch.equal(prepared.split.train.item, split.train.item)
     assert torch.equal(prepared.split.ood_valid.interactions.item, split.ood_valid.interactions.item)
-    assert prepared.split.sealed.fingerprint == split.sealed.fingerprint
+    assert prepared.split.fingerprint == split.fingerprint
     assert prepared.dataset.fingerprint == dataset.fingerprint
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,11 +112,10 @@ def test_the_key_holds_what_is_trained_on_and_what_decides_the_rounding(
     tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = pretraining_key(tiny_config, tiny_prepared)
-    sealed = SimpleNamespace(sealed=SimpleNamespace(fingerprint="other"))
     others = [
         replace(tiny_prepared, train=tiny_prepared.split.ood_valid.interactions),
         replace(tiny_prepared, dataset=replace(tiny_prepared.dataset, fingerprint="other")),
-        replace(tiny_prepared, split=sealed),
+        replace(tiny_prepared, split=replace(tiny_prepared.split, fingerprint="other")),
     ]
     keys = {pretraining_key(tiny_config, other) for other in others}
     with monkeypatch.context() as patch:

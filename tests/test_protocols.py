@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.baselines import comparison
+from painvrl.baselines.comparison import compare
+from painvrl.baselines.popularity import POPULARITY
+from painvrl.baselines.report import OOD
+from painvrl.baselines.ridge import RIDGE
 from painvrl.config import TrainConfig
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.interactions import Interactions
@@ -27,6 +32,7 @@ from painvrl.prepare import Prepared, prepare_split
 CPU = torch.device("cpu")
 USER_GROUP = {"protocol": "user_group", "column": "city", "share": 0.3}
 GIVEN = {"protocol": "given"}
+NDCG = OOD.partition("/")[2]
 
 
 def labelled(config: TrainConfig) -> Dataset:
@@ -116,7 +122,7 @@ def test_the_support_teaches_nothing_but_the_vectors_of_its_users(
     assert not result.user_vectors[~supported & ~trained].any()
 
 
-@pytest.mark.parametrize("fusion", ["branch", "invariant", "sum"])
+@pytest.mark.parametrize("fusion", ["branch", "invariant", "sum", "scalar", "item"])
 def test_folded_in_users_are_ranked_by_their_vectors_without_their_support(
     settings: dict[str, Any], fusion: str
 ) -> None:
@@ -219,6 +225,17 @@ def test_only_users_whom_train_does_not_have_are_folded_in(
     assert set(more.user.tolist()) <= set(split.support.user.tolist())
 
 
+def test_baselines_refuse_users_whom_they_would_know_nothing_of(
+    folding: tuple[TrainConfig, Prepared, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, prepared, _ = folding
+    monkeypatch.setattr(comparison, "prepare", lambda *_, **__: prepared)
+    with pytest.raises(
+        ConfigError, match=r"split\.protocol: .*users all have training rows.*\(found 'user_group'\)"
+    ):
+        compare(config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU)
+
+
 # ---------------------------------------------------------------------------- several OOD parts
 
 
@@ -275,6 +292,35 @@ def test_all_test_parts_stay_sealed_until_they_are_read_together(
         assert found.metrics[f"{name}_test/recall_at_10"] == pytest.approx(expected, abs=1e-9)
     mean = (found.metrics["ood_far_test/recall_at_10"] + found.metrics["ood_near_test/recall_at_10"]) / 2
     assert found.metrics["ood_test/recall_at_10"] == pytest.approx(mean)
+
+
+def test_baselines_are_scored_on_every_named_part_and_judged_by_their_mean(
+    several: tuple[TrainConfig, Prepared, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, prepared, result = several
+    monkeypatch.setattr(comparison, "prepare", lambda *_, **__: prepared)
+    report = compare(config, [POPULARITY, RIDGE], seeds=1, trials=2, cache_dir=tmp_path, device=CPU)
+    for baseline in report.baselines:
+        assert baseline.best(OOD) is not None
+        for trial in baseline.trials:
+            found = trial.runs[0].metrics
+            assert set(found) == set(result.metrics)
+            assert found[OOD] == pytest.approx((found[f"ood_far/{NDCG}"] + found[f"ood_near/{NDCG}"]) / 2)
+            assert trial.mean(OOD) == found[OOD]
+            assert found[OOD] > 0
+
+
+def test_the_literal_ranking_hides_every_ood_part(
+    several: tuple[TrainConfig, Prepared, RunResult],
+) -> None:
+    from benchmarks import ours
+
+    _, prepared, _ = several
+    hidden = ours.literal_iid_ranking(prepared).hidden
+    parts = [part.interactions for name, part in prepared.split.valid.items() if name != "iid"]
+    assert {(user, item) for user, items in enumerate(hidden) for item in items} == pairs(
+        [prepared.train, *parts]
+    )
 
 
 def test_early_stopping_can_watch_a_named_part_and_refuses_one_that_the_data_lack(

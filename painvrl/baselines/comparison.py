@@ -62,7 +62,8 @@ def compare(
         observer: hears of every trial as a stage.
 
     Raises:
-        UserError: the data is missing or breaks a rule.
+        UserError: the data is missing or breaks a rule, or the split keeps users out of training, whom
+            a baseline would know nothing of.
     """
     observer = observer or NullObserver()
     cutoffs = tuple(sorted({*config.evaluation.ks, CUTOFF}))
@@ -76,6 +77,7 @@ def compare(
         observer.stage(f"seed {seed}: data")
         seeded = config.model_copy(update={"evaluation": evaluation, "seed": seed})
         inputs = Inputs(seeded, prepare(seeded, cache_dir=cache_dir, device=device))
+        _refuse_support(inputs)
         data = inputs.prepared.dataset.name
         for tuning in tunings:
             tuning.run(inputs, observer)
@@ -86,6 +88,15 @@ def compare(
         trials=trials,
         baselines=tuple(tuning.report() for tuning in tunings),
     )
+
+
+def _refuse_support(inputs: Inputs) -> None:
+    if inputs.prepared.split.support is not None:
+        raise ConfigError(
+            "baselines need a split whose users all have training rows; they do not fold users in",
+            key="split.protocol",
+            value=inputs.config.split.protocol,
+        )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class LightGcnConfig(Settings):
 def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:
     """The mean over layers of embeddings propagated by ``1 / sqrt(d_u d_i)``, trained by BPR.
 
-    A cold item is an isolated node that keeps its initial embedding; it gets zeros instead.
+    A user or item without a training row is an isolated node that keeps its initial embedding; it gets
+    zeros instead.
     """
     train = inputs.prepared.train
     device = inputs.prepared.device
@@ -72,8 +73,9 @@ def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:
                 loss.backward()
                 optimizer.step()
         with torch.no_grad():
-            users, items = model.get_embedding(graph).split([train.n_users, train.n_items])
-        return vectors(inputs, users, items * inputs.prepared.training.warm.to(device)[:, None])
+            joined = torch.cat([train.user_degree(), train.item_degree()]).to(device) > 0
+            both = model.get_embedding(graph) * joined[:, None]
+        return vectors(inputs, *both.split([train.n_users, train.n_items]))
 
     return fit
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from painvrl.data.interactions import Interactions
+from painvrl.data.interactions import Interactions, among
 
 ROUNDS = 100
 """A user who took every item would be drawn for without end: the last draw stands."""
@@ -20,7 +20,7 @@ class NegativeSampler:
     def __init__(self, train: Interactions) -> None:
         self._n_items = train.n_items
         self._warm = train.item.unique()
-        self._taken = (train.user * train.n_items + train.item).unique()
+        self._taken = train.cells().unique()
 
     def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """An item for each of ``users`` ``[B]``, on the CPU as ``generator`` is."""
@@ -33,7 +33,4 @@ class NegativeSampler:
         return items
 
     def _is_taken(self, users: Tensor, items: Tensor) -> Tensor:
-        cells = users * self._n_items + items
-        place = torch.searchsorted(self._taken, cells).clamp_max(len(self._taken) - 1)
-        taken: Tensor = self._taken[place] == cells
-        return taken
+        return among(users * self._n_items + items, self._taken)

@@ -107,11 +107,10 @@ def make_card(
     popularity = data.item_degree().double()
     train = parts["train"]
     train_items = train.item_degree() > 0
-    train_pairs = (train.user * train.n_items + train.item).sort().values
+    train_pairs = train.cells().sort().values
     cards = []
     for name, part in parts.items():
         items = part.item_degree() > 0
-        pairs = part.user * part.n_items + part.item
         cards.append(
             PartCard(
                 name=name,
@@ -120,7 +119,7 @@ def make_card(
                 items=int(items.sum()),
                 mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
                 items_in_train=float(train_items[items].double().mean()) if len(part) else 0.0,
-                overlap_with_train=int(among(pairs, train_pairs).sum()),
+                overlap_with_train=int(among(part.cells(), train_pairs).sum()),
             )
         )
     return SplitCard(

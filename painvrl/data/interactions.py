@@ -53,9 +53,13 @@ class Interactions:
         """``[I]`` float32: interactions of each item."""
         return torch.bincount(self.item, minlength=self.n_items).float()
 
+    def cells(self) -> Tensor:
+        """``[N]`` int64: one number a pair, ``user * I + item``; in order of the user, then of the item."""
+        return self.user * self.n_items + self.item
+
     def by_user(self) -> tuple[Tensor, Tensor]:
         """CSR: offsets ``[U + 1]`` and the items ``[N]``, sorted by user and then by item."""
-        order = torch.argsort(self.user * self.n_items + self.item)
+        order = torch.argsort(self.cells())
         counts = torch.bincount(self.user, minlength=self.n_users)
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return offsets, self.item[order]

@@ -37,7 +37,7 @@ class TestParts:
 
     Attributes:
         parts: by the name of the valid part's metrics: ``iid``, ``ood``, and further ``ood_NAME``.
-        reads: how often the test parts of this split have been read, this time included.
+        reads: how often these test parts have been read, this time included.
     """
 
     __test__ = False  # pytest would take the class for a test case

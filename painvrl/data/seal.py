@@ -27,11 +27,11 @@ class SealLedger:
         """Append one read and make it durable.
 
         Args:
-            fingerprint: names the split whose test parts are about to be read.
+            fingerprint: names the test parts that are about to be read.
             reader: who reads, for people (a trial, a command).
 
         Returns:
-            How often this split has been read, this read included. Processes that append at the
+            How often these have been read, this read included. Processes that append at the
             same time get different numbers.
 
         Raises:
@@ -60,7 +60,7 @@ class SealLedger:
         return _count(written, fingerprint)
 
     def reads(self, fingerprint: str) -> int:
-        """How often the test parts of this split have been read so far (looking is not a read)."""
+        """How often the test parts of this name have been read so far (looking is not a read)."""
         try:
             return _count(self.path.read_bytes(), fingerprint)
         except FileNotFoundError:
@@ -75,9 +75,9 @@ class SealedParts:
     """The test parts of a split; :meth:`open` is the only way to their rows.
 
     Attributes:
-        fingerprint: digest of the interactions, the split's configuration and its seed, and of the rows
-            where columns decided them. Features do not enter: another modality does not make test
-            rows unread.
+        fingerprint: what the ledger counts reads by: of drawn test parts the split's own fingerprint; where
+            the data say which rows are for the test, a digest of those rows, so that neither another
+            seed nor another setting makes them unread.
     """
 
     __slots__ = ("__parts", "fingerprint")
@@ -106,7 +106,7 @@ def _is_closed(descriptor: int) -> bool:
 
 
 def _count(ledger: bytes, fingerprint: str) -> int:
-    """Lines of ``ledger`` about this split.
+    """Lines of ``ledger`` about these test parts.
 
     A torn line does not count: rows are handed out only after the whole line is on disk.
     """

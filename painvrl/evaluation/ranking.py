@@ -90,8 +90,8 @@ def plan_ranking(
     union = torch.stack(sets).any(dim=0)
     candidates = union.nonzero(as_tuple=True)[0]
     column = union.long().cumsum(0) - 1
-    keys = [(part.interactions.user * n_items + part.interactions.item).cpu().unique() for part in parts]
-    listed = [(each.user * n_items + each.item).cpu() for each in hidden]
+    keys = [part.interactions.cells().cpu().unique() for part in parts]
+    listed = [each.cells().cpu() for each in hidden]
     concealed = torch.cat([torch.empty(0, dtype=torch.long), *listed]).sort().values
     counts = [torch.bincount(part.interactions.user.cpu(), minlength=n_users) for part in parts]
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painvrl.model.pairs import offsets
+
 _PATHS = 2**21
 """Paths from item to user to item that are held at once, or those of one item if they are more."""
 
@@ -51,8 +53,8 @@ def strongest_neighbours(
         count: ``K``.
     """
     by_user, by_item = item[user.argsort(stable=True)], user[item.argsort(stable=True)]
-    user_start, user_degree = _starts(user, n_users)
-    item_start, item_degree = _starts(item, n_items)
+    user_start, item_start = offsets(user, n_users), offsets(item, n_items)
+    user_degree, item_degree = user_start.diff(), item_start.diff()
     # g_i: the degrees of the item's users, summed; exact in float64.
     total = torch.zeros(n_items, dtype=torch.float64).index_add_(0, item, user_degree[user].double())
     paths = torch.cat([total.new_zeros(1), total.cumsum(0)])  # before each item
@@ -89,9 +91,3 @@ def strongest_neighbours(
         weight[left[kept], rank[kept]] = found[kept].float()
         start = end
     return ItemNeighbours(index=index, weight=weight)
-
-
-def _starts(key: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where each value below ``size`` starts once ``key`` is sorted, ``[size + 1]``, and its count."""
-    degree = torch.bincount(key, minlength=size)
-    return torch.cat([degree.new_zeros(1), degree.cumsum(0)]), degree

@@ -61,7 +61,7 @@ class Pairs:
 
 def canonical_order(interactions: Interactions) -> Tensor:
     """``[N]`` the permutation that sorts interactions by user, then by item."""
-    return torch.argsort(interactions.user * interactions.n_items + interactions.item)
+    return torch.argsort(interactions.cells())
 
 
 def sort_pairs(interactions: Interactions) -> Pairs:

@@ -180,7 +180,7 @@ class TrainingObjective:
         prepared = self._prepare(config)
         split = prepared.split
         self.data = DataSummary(
-            fingerprint=f"{prepared.dataset.fingerprint}-{split.sealed.fingerprint}",
+            fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
             columns=split.card.COLUMNS,
             rows=split.card.rows(),
             card=split.card.as_dict(),

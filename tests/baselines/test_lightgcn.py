@@ -74,6 +74,13 @@ def test_two_epochs_are_the_literal_steps(random_inputs: Any, table: Any, layers
     torch.testing.assert_close(table(lightgcn(inputs)(config), inputs), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_user_without_a_training_row_gets_zeros(make_inputs: Any, table: Any) -> None:
+    inputs = make_inputs([(0, 0), (0, 1), (2, 1)], 4, torch.eye(3))
+    scores = table(lightgcn(inputs)(LightGcnConfig(dim=3, epochs=1)), inputs)
+    assert scores.ne(0).any(dim=1).tolist() == [True, False, True, False]
+    assert scores.ne(0).any(dim=0).tolist() == [True, True, False]
+
+
 def test_the_runs_seed_decides_the_result(random_inputs: Any, table: Any) -> None:
     config = LightGcnConfig(dim=3, epochs=2)
     torch.manual_seed(1)

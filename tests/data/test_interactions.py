@@ -25,6 +25,13 @@ def test_csr_lists_each_users_items_in_order(pairs, random):
 
 
 @given(PAIRS)
+def test_cells_number_the_pairs_in_the_order_of_their_users_and_items(pairs):
+    cells = interactions(pairs).cells()
+    assert cells.dtype == torch.int64
+    assert cells.tolist() == [9 * user + item for user, item in pairs] == sorted(cells.tolist())
+
+
+@given(PAIRS)
 def test_degrees_count_rows_and_keep_the_ones_without(pairs):
     data = interactions(pairs)
     assert data.user_degree().tolist() == [sum(u == user for u, _ in pairs) for user in range(7)]

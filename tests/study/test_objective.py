@@ -194,7 +194,7 @@ def test_another_split_takes_the_place_of_the_one_before(
 ) -> None:
     other = tiny_config.model_copy(update={"seed": 5})
     first, second = objective._prepare(tiny_config), objective._prepare(other)
-    assert second.split.sealed.fingerprint != first.split.sealed.fingerprint
+    assert second.split.fingerprint != first.split.fingerprint
     assert list(objective._prepared.values()) == [second]
     assert objective._prepare(other.model_copy(update={"rounds": 3})) is second
 
@@ -206,7 +206,7 @@ def test_another_split_takes_the_place_of_the_one_before(
         with pytest.raises(ConfigError):
             objective._prepare(tiny_config)
     again = objective._prepare(other)  # neither is there any more
-    assert again.split.sealed.fingerprint == second.split.sealed.fingerprint
+    assert again.split.fingerprint == second.split.fingerprint
 
 
 @pytest.mark.parametrize(

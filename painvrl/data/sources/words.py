@@ -4,7 +4,8 @@ The reference code learns an embedding ``E`` of the words and describes an item 
 mean (MMGCN, GRCN) of its words' rows. With the counts of the words as features ``f``, the projection ``f W``
 is exactly that, for ``W = E``; so the words need no layer of their own, and the mask can gate each of them.
 What differs: an item's row is scaled to unit length before the projection, as all modalities are
-(InvRL scales the sum after it).
+(InvRL scales the sum after it), and only words that many items have are kept. They are counted over all items
+before any split, so the features of items that a split will hold out are counted as well.
 """
 
 from __future__ import annotations

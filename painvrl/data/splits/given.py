@@ -64,8 +64,13 @@ class GivenSplit(SplitRule):
             rows[part] |= torch.from_numpy(labels == label)
         nothing = torch.zeros(len(table), dtype=torch.bool)
         ood = self._ood(table, rows)
+        iid_test = rows.get("iid_test", nothing)
+        tests = torch.stack([iid_test, *(part.test for part in ood.values())])
         return Assignment(
-            iid_valid=rows.get("iid_valid", nothing), iid_test=rows.get("iid_test", nothing), ood=ood
+            iid_valid=rows.get("iid_valid", nothing),
+            iid_test=iid_test,
+            ood=ood,
+            fixed_test=tests.any(dim=0),
         )
 
     def _ood(self, table: Table, rows: dict[str, Tensor]) -> dict[str, OodRows]:

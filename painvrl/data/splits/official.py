@@ -57,7 +57,7 @@ class OfficialSplit(SplitRule):
         shifted = torch.zeros_like(train)
         for part in parts.values():
             shifted |= part.valid | part.test
-        return Assignment(iid_valid=valid & ~shifted, iid_test=test & ~shifted, ood=parts)
+        return Assignment(iid_valid=valid & ~shifted, iid_test=test & ~shifted, ood=parts, fixed_test=test)
 
     def _everywhere(self, part: OodRows, train: Tensor, table: Table) -> OodRows:
         """``part``, whose rows are some of the ``train`` rows, among all rows."""

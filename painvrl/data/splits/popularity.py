@@ -37,12 +37,17 @@ class PopularityOod(Settings):
     def _rises(cls, gamma: float | tuple[float, ...]) -> float | tuple[float, ...]:
         if isinstance(gamma, tuple) and (not gamma or any(a >= b for a, b in pairwise(gamma))):
             raise ValueError(f"a list of gammas must rise and hold at least one (found {list(gamma)})")
+        if isinstance(gamma, tuple) and len(set(_named(gamma))) < len(gamma):
+            raise ValueError(
+                "the gammas of a list must differ in the six digits that name their parts "
+                f"(found {list(gamma)}, named {', '.join(_named(gamma))})"
+            )
         return gamma
 
     def ood_names(self) -> tuple[str, ...]:
         """A part for every ``gamma``."""
         if isinstance(self.gamma, tuple):
-            return tuple(f"ood_gamma_{gamma:g}" for gamma in self.gamma)
+            return _named(self.gamma)
         return ("ood",)
 
     def draw_ood(self, table: Table, seed: int, *, iid_size: int = 0) -> OodDraw:
@@ -104,6 +109,10 @@ class PopularitySplit(PopularityOod, SplitRule):
         """Draw OOD rows, then IID rows."""
         ood = self.draw_ood(table, seed, iid_size=round(self.iid_share * len(table)))
         return with_iid(table, ood, self.iid_share, seed)
+
+
+def _named(gammas: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(f"ood_gamma_{gamma:g}" for gamma in gammas)
 
 
 def check_shares(ood_share: float, iid_share: float) -> None:

@@ -68,7 +68,7 @@ def table_of(dataset: Dataset) -> Table:
     """The rows of ``dataset``; they are sorted only where they are not, as the readers' are."""
     data, columns = dataset.interactions, dataset.columns
     planted = None if dataset.truth is None else dataset.truth.part == 1
-    pair = data.user * data.n_items + data.item
+    pair = data.cells()
     if not bool((pair[1:] > pair[:-1]).all()):
         order = torch.argsort(pair)
         place = order.numpy()
@@ -130,12 +130,15 @@ class Assignment:
         iid_valid, iid_test: ``[N]`` bool.
         ood: by name, ``ood`` or ``ood_NAME``.
         support: ``[N]`` bool, if any.
+        fixed_test: ``[N]`` bool, rows that the data keep for the test, whatever the seed and the settings;
+            ``None`` where the test parts are drawn.
     """
 
     iid_valid: Tensor
     iid_test: Tensor
     ood: Mapping[str, OodRows]
     support: Tensor | None = None
+    fixed_test: Tensor | None = None
 
     def train(self) -> Tensor:
         """``[N]`` bool."""

@@ -49,6 +49,8 @@ class Split:
         seed: of the draws.
         train: what may be learnt from.
         valid: the valid parts by the name of their metrics: ``iid``, ``ood``, and further ``ood_NAME``.
+        fingerprint: digest of the interactions, the configuration and the seed, and of the rows where
+            columns decided them. Features do not enter.
         sealed: the test part of each.
         support: rows of users whom train does not have; their vectors are fitted to these, with the
             items frozen, and nothing else is learnt from them.
@@ -59,6 +61,7 @@ class Split:
     seed: int
     train: Interactions
     valid: Mapping[str, Part]
+    fingerprint: str
     sealed: SealedParts
     support: Interactions | None
     card: SplitCard
@@ -130,12 +133,17 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
     content += [config.model_dump(mode="json"), seed]
     if config.reads_columns:
         content.append(_numbered(rows, len(data)).numpy())
+    fingerprint = sealed_as = digest_of(*content)
+    if rows.fixed_test is not None:
+        kept = data.select(rows.fixed_test)
+        sealed_as = digest_of(dataset.user_ids[kept.user.numpy()], dataset.item_ids[kept.item.numpy()])
     return Split(
         protocol=config.protocol,
         seed=seed,
         train=train,
         valid=valid,
-        sealed=SealedParts(parts=test, fingerprint=digest_of(*content)),
+        fingerprint=fingerprint,
+        sealed=SealedParts(parts=test, fingerprint=sealed_as),
         support=support,
         card=make_card(
             protocol=config.protocol,

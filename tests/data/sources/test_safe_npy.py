@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import _codecs
 import io
 import pickle
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +129,75 @@ def test_bytes_are_decoded_by_no_other_codec():
         read(written(EVIL["another codec"]))
 
 
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Fails if more than ``size`` bytes were taken at once."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= size
+
+
+@pytest.mark.parametrize("number", [2**25, 2**32 - 1])
+def test_the_number_of_a_remembered_object_takes_no_memory(number):
+    remembered = b"Nr" + number.to_bytes(4, "little") + b"0"
+    content = written(remembered + pickle.dumps(RAGGED[0], protocol=2))
+    with at_most(2**20):
+        assert_same(read(content), RAGGED[0])
+
+
+def test_a_bytearray_is_refused_before_its_size_is_filled_with_zeros():
+    with at_most(2**20), pytest.raises(DataError, match="cannot be read"):
+        read(written(pickle.BYTEARRAY8 + (2**25).to_bytes(8, "little") + b"."))
+
+
+class Made:
+    """Pickled as a call, and a state for its result."""
+
+    def __init__(self, *how: object) -> None:
+        self.how = how
+
+    def __reduce__(self):
+        return self.how
+
+
+def as_array(dtype: str, length: int, content: object) -> Made:
+    reconstruct, shell, _ = np.empty(0).__reduce__()
+    return Made(reconstruct, shell, (1, (length,), np.dtype(dtype), False, content))
+
+
+BLOB, NOTHING, TEXT = bytes(2**18), [None] * 2**18, "x" * 2**18
+AGAIN = {
+    "numbers": lambda: as_array("u1", len(BLOB), BLOB),
+    "numbers of the other byte order": lambda: as_array(">i8", len(BLOB) // 8, BLOB),
+    "objects": lambda: as_array("O", len(NOTHING), NOTHING),
+    "text": lambda: Made(_codecs.encode, (TEXT, "latin-1")),
+}
+
+
+@pytest.mark.parametrize("again", AGAIN.values(), ids=AGAIN)
+def test_one_content_does_not_fill_many_arrays(again):
+    content = written(objects(*(again() for _ in range(200))), shape=(200,))
+    assert len(content) < 2**19
+    with at_most(32 * len(content)), pytest.raises(DataError, match="than 16 times the memory of the file"):
+        read(content)
+
+
+def test_many_arrays_of_their_own_content_are_read():
+    rows = objects(*([None] * 300 for _ in range(40)), *(np.full(50, row, "u1") for row in range(40)))
+    for array in (rows, objects(*(objects(*[None] * 300) for _ in range(40)))):
+        assert_same(read(written(array, shape=array.shape)), array)
+
+
 @pytest.mark.parametrize("state", [b"(dVx\nI1\ns", b"(N(dVx\nI1\nst"], ids=["dict", "slots"])
 @pytest.mark.parametrize("name", ["numpy.core.multiarray\nscalar", "numpy\nndarray", "numpy\ndtype"])
-def test_a_pickle_cannot_change_the_stand_ins(name, state):
-    known = safe_npy._KNOWN[tuple(name.split("\n"))]
+def test_a_pickle_cannot_change_the_stand_ins(name, state, monkeypatch):
+    stand_ins = safe_npy._known(safe_npy._Budget(1000))
+    monkeypatch.setattr(safe_npy, "_known", lambda _: stand_ins)
+    known = stand_ins[tuple(name.split("\n"))]
     before = dict(vars(known))
     with pytest.raises(DataError, match="cannot be read"):
         read(written(b"c" + name.encode() + b"\n" + state + b"b."))

@@ -90,6 +90,12 @@ def test_gammas_that_do_not_rise_are_refused(gamma):
         PopularitySplit(gamma=gamma)
 
 
+def test_gammas_whose_parts_would_have_one_name_are_refused():
+    with pytest.raises(ValidationError, match=r"differ in the six digits .*1\.0000001.*ood_gamma_1, ood"):
+        PopularitySplit(gamma=[1.0, 1.0000001])
+    assert PopularitySplit(gamma=[1.0, 1.00001]).ood_names() == ("ood_gamma_1", "ood_gamma_1.00001")
+
+
 @pytest.mark.parametrize("gamma", [-1, 11, [0.0, 11]])
 def test_gammas_out_of_range_are_refused(gamma):
     with pytest.raises(ValidationError, match="than or equal to"):

@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.seal import SealLedger
 from painvrl.data.splits import (
     ColdItemSplit,
     GivenSplit,
@@ -58,6 +59,7 @@ def protocols(*, but: set[str] = frozenset()):
 EVERY = protocols()
 READING = protocols(but={"popularity", "cold_item", "planted", "item_group, clusters"})
 WITH_IID_SHARE = protocols(but=FROM_FILES)
+FILES = protocols(but={config.protocol for config in CONFIGS.values()} - FROM_FILES)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_valid_and_test_parts_come_in_pairs(config, dataset, tests_of):
 def test_the_same_seed_gives_the_same_split(config, dataset, parts_of, pairs):
     one, two = (make_split(dataset, config, seed=5) for _ in range(2))
     assert {k: pairs(v) for k, v in parts_of(one).items()} == {k: pairs(v) for k, v in parts_of(two).items()}
-    assert one.sealed.fingerprint == two.sealed.fingerprint
+    assert one.fingerprint == two.fingerprint
     assert one.card == two.card
 
 
@@ -182,7 +184,7 @@ def test_another_seed_gives_other_parts(config, dataset, parts_of, pairs):
 def test_another_seed_gives_another_train_part(config, dataset, pairs):
     one, two = (make_split(dataset, config, seed=seed) for seed in (5, 6))
     assert set(pairs(one.train)) != set(pairs(two.train))
-    assert one.sealed.fingerprint != two.sealed.fingerprint
+    assert one.fingerprint != two.fingerprint
 
 
 @EVERY
@@ -190,7 +192,7 @@ def test_the_order_of_the_rows_does_not_matter(config, dataset, parts_of, pairs,
     one = make_split(dataset, config, seed=2)
     two = make_split(shuffled(dataset, 9), config, seed=2)
     assert {k: pairs(v) for k, v in parts_of(one).items()} == {k: pairs(v) for k, v in parts_of(two).items()}
-    assert one.sealed.fingerprint == two.sealed.fingerprint
+    assert one.fingerprint == two.fingerprint
 
 
 @WITH_IID_SHARE
@@ -203,7 +205,7 @@ def test_iid_parts_are_the_share_of_all_interactions(config, dataset, parts_of):
 
 def test_the_fingerprint_sees_data_configuration_and_seed_but_no_features(dataset, make_dataset):
     def fingerprint(data=dataset, config=CONFIGS["popularity"], seed=0):
-        return make_split(data, config, seed=seed).sealed.fingerprint
+        return make_split(data, config, seed=seed).fingerprint
 
     others = [
         fingerprint(data=make_dataset(seed=1)),
@@ -229,7 +231,54 @@ def test_the_fingerprint_sees_the_columns_that_decide_the_rows(config, dataset):
     )
     one = make_split(dataset, config, seed=0)
     two = make_split(dataclasses.replace(dataset, columns=other), config, seed=0)
-    assert one.sealed.fingerprint != two.sealed.fingerprint
+    assert one.fingerprint != two.fingerprint
+
+
+@protocols(but=FROM_FILES)
+def test_reads_of_drawn_test_parts_are_counted_by_the_split(config, dataset):
+    split = make_split(dataset, config, seed=3)
+    assert split.sealed.fingerprint == split.fingerprint
+
+
+@FILES
+def test_reads_of_the_files_own_test_rows_add_up_over_seeds_and_settings(config, dataset, tmp_path):
+    ledger = SealLedger(tmp_path / "reads")
+    if isinstance(config, OfficialSplit):
+        other = OfficialSplit(column="official", ood=PopularitySplit(gamma=0.3, ood_share=0.1))
+    else:
+        other = GivenSplit(parts={"unused": "train"})
+    settings = [(config, 0), (config, 1), (other, 0), (other, 7)]
+    reads = [
+        make_split(dataset, each, seed=seed).sealed.open(ledger, "a test").reads for each, seed in settings
+    ]
+    assert reads == [1, 2, 3, 4]
+
+
+@FILES
+def test_the_files_test_rows_are_named_by_their_raw_ids_and_by_nothing_else(config, dataset, shuffled):
+    def sealed(data: Dataset) -> str:
+        return make_split(data, config, seed=0).sealed.fingerprint
+
+    def relabelled(old: str, new: str) -> Dataset:
+        interaction = {}
+        for name, labels in dataset.columns.interaction.items():
+            changed = labels.copy()
+            changed[np.flatnonzero(labels == old)[:1]] = new
+            interaction[name] = changed
+        columns = dataclasses.replace(dataset.columns, interaction=interaction)
+        return dataclasses.replace(dataset, columns=columns)
+
+    label = "test" if config.protocol == "official" else "ood_far_test"
+    valid = "valid" if config.protocol == "official" else "ood_far_valid"
+    same = [shuffled(dataset, 4), relabelled("train", valid)]
+    assert {sealed(data) for data in same} == {sealed(dataset)}
+    others = [
+        relabelled(label, "train"),
+        relabelled("train", label),
+        dataclasses.replace(dataset, user_ids=dataset.user_ids + 1),
+        dataclasses.replace(dataset, item_ids=np.char.add(dataset.item_ids, "x")),
+    ]
+    assert len({sealed(dataset), *map(sealed, others)}) == 5
 
 
 @READING
