@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks import ours
-from benchmarks.backbone import ALS
+from benchmarks.backbone import ALS_SETTINGS
 from benchmarks.curves import WATCHED, Point, best, reached, rounded, train_ours
 from painvrl.model.ultragcn import BackboneConfig
 from painvrl.prepare import Prepared
@@ -52,7 +52,7 @@ def beside_als(data: Prepared, backbone: BackboneConfig, gramian: list[Point]) -
     ``gramian`` is a whole curve, for what it reaches. The seconds come from curves of their own, ranked after
     every epoch as ALS is after every iteration: nobody's rankings count.
     """
-    curves = {name: train_als(data, settings) for name, settings in ALS.items()}
+    curves = {name: train_als(data, settings) for name, settings in ALS_SETTINGS.items()}
     target = min(best(gramian), max(best(curve) for curve in curves.values()))
     times = {name: reached(curve, target) for name, curve in curves.items()}
     als = min(seconds for seconds in times.values() if seconds is not None)

@@ -353,3 +353,23 @@ def test_a_stored_curve_is_replaced_by_a_longer_one_alone(
     assert curve(2, unfinished=True) == long
     assert curve(5)[:4] == long
     assert len(curve(1, unfinished=True)) == 5
+
+
+def test_als_and_the_gramian_loss_are_compared_where_both_have_been(
+    tiny_prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import beside_als, ours
+    from benchmarks.backbone import ALS_SETTINGS
+    from benchmarks.curves import best, train_ours
+
+    monkeypatch.setattr(beside_als, "ITERATIONS", (1, 2))
+    monkeypatch.setattr(beside_als, "REPEATS", 1)
+    small = ours.GRAMIAN.model_copy(update={"id_dim": 4, "content_dim": 4})
+    whole = train_ours(tiny_prepared, small, ours.GRAMIAN_TRAINING)
+    found = beside_als.beside_als(tiny_prepared, small, whole)
+    curves = found["als"]
+    assert isinstance(curves, dict)
+    assert set(curves) == set(ALS_SETTINGS)
+    assert all(len(curve) == 2 for curve in curves.values())
+    assert found["ndcg"] == pytest.approx(min(best(whole), found["best_als_ndcg"]))  # type: ignore[call-overload]
+    assert found["times_als"] == pytest.approx(found["gramian_seconds"] / found["als_seconds"])  # type: ignore[operator]
