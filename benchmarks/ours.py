@@ -15,7 +15,8 @@ from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
 from painvrl.progress import NullObserver
 from painvrl.rng import generator
-from painvrl.stages import Stages, learn_invariance
+from painvrl.rounds import learn_invariance
+from painvrl.stages import Stages
 from painvrl.training import TrainingConfig, fit
 
 __all__ = ["training_data"]

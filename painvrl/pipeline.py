@@ -16,7 +16,8 @@ from painvrl.model.fusion import FusionConfig, weighted_branch
 from painvrl.prepare import Prepared
 from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
-from painvrl.stages import RoundReport, Stages, convert, learn_invariance, pretrain
+from painvrl.rounds import RoundReport, learn_invariance
+from painvrl.stages import Stages, convert, pretrain
 
 
 @dataclass(frozen=True, kw_only=True)

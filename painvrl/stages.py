@@ -1,7 +1,7 @@
-"""The stages of a run: train a backbone, learn environments and mask in turn, convert.
+"""The stages of a run that train: the backbone that the rounds start from, and the final model.
 
-Each takes the run's :class:`Stages` and returns what the next one needs; :mod:`painvrl.pipeline` is
-the list of them.
+Each takes the run's :class:`Stages` and returns what the next one needs; :mod:`painvrl.rounds` lies
+between them, and :mod:`painvrl.pipeline` is the list of them all.
 """
 
 from __future__ import annotations
@@ -15,52 +15,16 @@ import torch
 from torch import Tensor
 
 from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
 from painvrl.evaluation.ranking import evaluate
-from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
-from painvrl.invariance.environments import Environments, identify, seen_features
-from painvrl.invariance.mask import Gated, MaskState, learn_mask
-from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibrate
-from painvrl.invariance.soft_mixture import sample_users
-from painvrl.invariance.tastes import Tastes
 from painvrl.model.folding import fold_in
 from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss
-from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
 from painvrl.pretrained import CurveRecorder, Pretrained, PretrainedStore, pretraining_key
 from painvrl.progress import Observer
-from painvrl.rng import derive_seed, generator
+from painvrl.rng import generator
 from painvrl.training import fit
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundReport:
-    """What one round of environments and mask came to; see ``Environments`` and ``MaskState``."""
-
-    environment_sizes: tuple[int, ...]
-    moved_share: float
-    moves: tuple[float, ...]
-    converged: bool
-    reseeded: int
-    log_likelihood: float
-    mask_density: float
-    achieved_sparsity: float
-    risk: float
-    penalty: float
-    epsilon: float
-    cosine: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Invariance:
-    """The outcome of the rounds: the mask ``[F]``, the last environments, a report a round."""
-
-    mask: Tensor
-    environments: Environments | None
-    rounds: tuple[RoundReport, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +67,13 @@ class Stages:
             items,
             prepared.training.warm_rows(items),
             prepared.support,
-            all_pairs_weight=_all_pairs_weight(backbone),
+            all_pairs_weight=all_pairs_weight(backbone),
             l2=backbone.l2,
             base_width=base_width,
         )
 
 
-def _all_pairs_weight(backbone: BackboneConfig) -> float:
+def all_pairs_weight(backbone: BackboneConfig) -> float:
     """That of the whole-data loss, which stands in where the backbone is trained with the sampled one."""
     loss = backbone.loss if isinstance(backbone.loss, GramianLoss) else GramianLoss()
     return loss.all_pairs_weight
@@ -203,134 +167,6 @@ def train_backbone(
         )
     stages.epochs[name] = fitted.best_epoch
     return model
-
-
-def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
-    """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
-    config, prepared = stages.config, stages.prepared
-    if pretrained is None:
-        return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
-    features = prepared.features.matrix
-    with stages.stage("calibrate"):
-        frozen = freeze(
-            prepared.training,
-            features,
-            pretrained.user_id,
-            pretrained.item_id,
-            pretrained.user_content,
-            _all_pairs_weight(config.backbone),
-        )
-        shared = calibrate(
-            pretrained.user_vectors().detach(),
-            pretrained.item_vectors().detach(),
-            prepared.training,
-            generator(config.seed, "calibrate"),
-        )
-        tastes = Tastes(
-            user_content=pretrained.user_content.detach() * shared.temperature,
-            weight=pretrained.weight.detach(),
-        )
-    start = Gated(
-        mu=torch.zeros(features.shape[1], device=prepared.device),
-        weight=pretrained.weight.detach(),
-        bias=pretrained.bias.detach(),
-    )
-    mask = start.mu + 0.5
-    environments: Environments | None = None
-    reports: list[RoundReport] = []
-    for index in range(config.rounds):
-        with stages.stage("environments", f"round {index + 1}: environments"):
-            environments = identify(
-                seen_features(features, mask, config.environments.sees),
-                shared,
-                prepared.training,
-                config.environments,
-                generator(config.seed, "environments", index),
-                last=environments,
-                given=_true_labels(stages) if config.environments.assignment == "given" else None,
-                tastes=tastes,
-                compiled=config.training.compile,
-            )
-        with stages.stage("mask", f"round {index + 1}: mask"):
-            variances = None
-            if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
-                variances = _feature_variances(stages, shared, tastes, environments.label, index)
-            learned = learn_mask(
-                start,
-                environments.label,
-                config.environments.count,
-                frozen,
-                config.mask,
-                projection_l2=config.backbone.projection_l2,
-                seed=derive_seed(config.seed, "mask", index),
-                variances=variances,
-                compiled=config.training.compile,
-            )
-        start, mask = learned.learned, learned.mask
-        reports.append(_report(environments, learned))
-    return Invariance(mask=mask, environments=environments, rounds=tuple(reports))
-
-
-def _feature_variances(
-    stages: Stages, shared: SharedModel, tastes: Tastes, label: Tensor, index: int
-) -> FeatureVariances:
-    """How differently this round's environments weigh each feature."""
-    config, prepared = stages.config, stages.prepared
-    features, data = prepared.features.matrix, prepared.training
-    draws = generator(config.seed, "coefficients", index)
-    sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
-    half = torch.randint(2, label.shape, generator=draws).to(label.device)
-    count = config.environments.count
-    return feature_variances(fit_coefficients(features, shared, tastes, sample, label, half, count))
-
-
-def _report(environments: Environments, learned: MaskState) -> RoundReport:
-    return RoundReport(
-        environment_sizes=environments.sizes,
-        moved_share=environments.moved_share,
-        moves=environments.moves,
-        converged=environments.converged,
-        reseeded=environments.reseeded,
-        log_likelihood=environments.log_likelihood,
-        mask_density=float(learned.mask.mean()),
-        achieved_sparsity=float((learned.mask == 0).float().mean()),
-        risk=learned.risk,
-        penalty=learned.penalty,
-        epsilon=learned.epsilon,
-        cosine=learned.cosine,
-    )
-
-
-def _fixed_mask(stages: Stages) -> Tensor:
-    width = stages.prepared.features.matrix.shape[1]
-    source = stages.config.mask.source
-    if source == "given":
-        truth = stages.prepared.dataset.truth
-        if truth is None:
-            raise ConfigError("only planted data knows the true mask", key="mask.source", value=source)
-        return truth.mask.to(stages.prepared.device)
-    return torch.full((width,), 1.0 if source == "ones" else 0.5, device=stages.prepared.device)
-
-
-def _true_labels(stages: Stages) -> Tensor:
-    """``[N]`` planted environments of the training pairs, in the canonical order."""
-    prepared = stages.prepared
-    if prepared.dataset.truth is None:
-        raise ConfigError(
-            "only planted data knows the true environments", key="environments.assignment", value="given"
-        )
-    everything, train = prepared.dataset.interactions, prepared.train
-    known, order = canonical_order(everything), canonical_order(train)
-    cells = everything.cells()[known]
-    place = torch.searchsorted(cells, train.cells()[order])
-    found = prepared.dataset.truth.environment[known][place]
-    if bool((found < 0).any()):
-        raise ConfigError(
-            "OOD rows have no training environment, so a refit on the valid parts cannot use the true ones",
-            key="environments.assignment",
-            value="given",
-        )
-    return found.to(prepared.device)
 
 
 def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -464,10 +464,10 @@ def test_too_many_environments_for_the_data_are_a_failed_trial(
 def test_each_round_sees_the_variant_part_that_the_last_mask_left(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl import stages
+    from painvrl import rounds
 
     seen, masks = [], []
-    identify, learn_mask = stages.identify, stages.learn_mask
+    identify, learn_mask = rounds.identify, rounds.learn_mask
 
     def watched_identify(variant: torch.Tensor, *arguments: Any, **more: Any) -> Any:
         seen.append((variant, more["last"]))
@@ -477,8 +477,8 @@ def test_each_round_sees_the_variant_part_that_the_last_mask_left(
         masks.append((arguments[0], learn_mask(*arguments, **more)))
         return masks[-1][1]
 
-    monkeypatch.setattr(stages, "identify", watched_identify)
-    monkeypatch.setattr(stages, "learn_mask", watched_learn)
+    monkeypatch.setattr(rounds, "identify", watched_identify)
+    monkeypatch.setattr(rounds, "learn_mask", watched_learn)
     run(changed(tiny_settings, rounds=3), tiny_prepared)
     features = tiny_prepared.features.matrix
     torch.testing.assert_close(seen[0][0], 0.5 * features)
@@ -493,16 +493,16 @@ def test_each_round_sees_the_variant_part_that_the_last_mask_left(
 def test_legacy_environments_see_all_features_in_every_round(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl import stages
+    from painvrl import rounds
 
     seen: list[torch.Tensor] = []
-    identify = stages.identify
+    identify = rounds.identify
 
     def watched(variant: torch.Tensor, *arguments: Any, **more: Any) -> Any:
         seen.append(variant)
         return identify(variant, *arguments, **more)
 
-    monkeypatch.setattr(stages, "identify", watched)
+    monkeypatch.setattr(rounds, "identify", watched)
     run(changed(tiny_settings, rounds=2, environments={"sees": "all"}), tiny_prepared)
     assert all(torch.equal(features, tiny_prepared.features.matrix) for features in seen)
     assert len(seen) == 2

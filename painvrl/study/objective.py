@@ -23,7 +23,7 @@ from painvrl.errors import PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
-from painvrl.stages import RoundReport
+from painvrl.rounds import RoundReport
 from painvrl.study.space import FIXED_SECTIONS, Point
 
 WORKER_DIED = "worker_died"
