@@ -178,3 +178,15 @@ def test_bags_sum_their_weighted_rows() -> None:
         rows, torch.tensor([2, 0, 1, 1]), torch.tensor([1.0, -1.0, 0.5, 2.0]), torch.tensor([0, 2, 2, 4])
     )
     assert sums.tolist() == [[2.0, 20.0], [0.0, 0.0], [5.0, 50.0]]
+
+
+def test_scores_are_bit_for_bit_the_gradient_of_a_bags_weights() -> None:
+    # How they were computed before: with the forward pass of the bag in front.
+    draw = torch.Generator().manual_seed(3)
+    cells = torch.randperm(60 * 40, generator=draw)[:700]
+    pairs = index([(int(cell) // 40, int(cell) % 40) for cell in cells], 60, 40)
+    users, items = torch.randn(60, 24, generator=draw), torch.randn(40, 24, generator=draw)
+    weights = torch.zeros(len(pairs), requires_grad=True)
+    bags = weighted_rows(items, pairs.item, weights, pairs.user_offsets)
+    (before,) = torch.autograd.grad((bags * users).sum(), weights)
+    assert torch.equal(pair_scores(users, items, pairs), before)
