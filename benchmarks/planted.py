@@ -1,7 +1,7 @@
 """The proof on planted data: ``python -m benchmarks.planted [--seeds 5]``.
 
-Five rows at both levels, equal in everything but the mask: all features, a mask learned by risk alone
-(``erm``), painvrl with shuffled environment labels, painvrl, and the true mask.
+Six rows at both levels, equal in everything but the mask: all features, a mask learned by risk alone
+(``erm``), painvrl with shuffled environment labels, painvrl, painvrl with the true labels, and the true mask.
 """
 
 from __future__ import annotations

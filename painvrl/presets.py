@@ -20,6 +20,7 @@ Changes: TypeAlias = Mapping[str, bool | int | float | str | None]
 _MIXTURE: Changes = {
     "environments.assignment": "soft_mixture",
     "environments.sees": "variant",
+    "environments.tilt": "shared",
     "mask.source": "learned",
     "mask.penalty": "gradient_variance",
     "fusion.kind": "branch",

@@ -18,11 +18,11 @@ choice set taken as independent there: H is shared by all environments and only 
 
 Coefficients of two logit models are comparable up to a common scale only (Swait and Louviere, 1993):
 what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains environments unequally
-well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef`` over
-the half of the features whose trend ``w_ef`` varies least: a trend that differs between environments is
-not a matter of scale, so the others are the better anchor (our assumption; without it, environments in
-which the spurious features stay and everything else shrinks would fit as well, and where no shared
-trend shifts that is what may be found). What is left,
+well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef``,
+weighed by ``H'_ff``, over the half of the features with the least ``H_ff Var_e(w_ef)``: a trend that
+differs between environments is not a matter of scale, so the others are the better anchor (our
+assumption; without it, environments in which the spurious features stay and everything else shrinks
+would fit as well, and where no shared trend shifts that is what may be found). What is left,
 
     V_f = H_ff Var_e(w_ef - kappa_e mean b_f) + H'_ff Var_e(delta_ef - kappa_e),
 
@@ -47,6 +47,8 @@ from painvrl.invariance.soft_mixture import UserSample
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.pairs import weighted_rows
 
+_LEAST_SCALE = 1e-6
+"""Of the mean ``H_ff``; below it a feature is constant but for rounding."""
 _RIDGE = 1e-2
 """Beside the mean of each H's diagonal; a feature that hardly varies gets no coefficient of noise."""
 
@@ -110,7 +112,7 @@ def fit_coefficients(
     expected = weights @ features  # [S, F]
     counts = _counts(group, n_groups, pairs.user, n_users)  # [G, S]
     sizes = counts.sum(dim=1, keepdim=True).clamp_min(1)
-    share = counts.sum(dim=0) / len(pairs)  # [S] of all fitted interactions
+    share = counts.sum(dim=0) / max(1, len(pairs))  # [S] of all fitted interactions
     taste = tastes.of(sample.users)
     mean_taste = share @ taste
     taste = taste - mean_taste
@@ -129,8 +131,8 @@ def fit_coefficients(
     return Coefficients(
         trend=_newton(covariance, trend_slope).view(shape),
         taste=_newton(moments, taste_slope).view(shape),
-        trend_scale=covariance.diagonal(),
-        taste_scale=moments.diagonal(),
+        trend_scale=covariance.diagonal().clamp_min(0),  # rounding leaves constant features below 0
+        taste_scale=moments.diagonal().clamp_min(0),
         mean_taste=mean_taste,
     )
 
@@ -153,8 +155,11 @@ def _newton(curvature: Tensor, slope: Tensor) -> Tensor:
 def feature_variances(coefficients: Coefficients) -> FeatureVariances:
     """``V`` with every environment's common scale taken out."""
     spread = _deviations(coefficients.trend).square().mean(dim=0) * coefficients.trend_scale  # [2, F]
+    # A feature that does not vary among the warm items says nothing, and is no anchor.
+    varies = coefficients.trend_scale > _LEAST_SCALE * coefficients.trend_scale.mean()
+    spread = torch.where(varies, spread, torch.nan)
     # Anchors of a half are chosen by that half alone, so that the halves stay independent.
-    anchor = spread <= spread.median(dim=1, keepdim=True).values
+    anchor = spread <= spread.nanmedian(dim=1, keepdim=True).values
     scale = weighted_median(coefficients.taste, anchor * coefficients.taste_scale)  # [E, 2, 1]
     trend = _deviations(coefficients.trend - scale * coefficients.mean_taste)
     taste = _deviations(coefficients.taste - scale)

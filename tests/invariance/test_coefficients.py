@@ -203,6 +203,20 @@ def test_features_whose_trend_stays_are_the_anchor() -> None:
     assert found.tolist() == pytest.approx([0.0] * 3 + [0.0625 + 9 * 1.0] * 3)
 
 
+@pytest.mark.parametrize("count", [1, 5, 6, 20])
+def test_features_that_do_not_vary_change_no_other_variance(count: int) -> None:
+    told = drawn(3)
+    padded = Coefficients(
+        **{
+            name: torch.cat([value, value.new_zeros(*value.shape[:-1], count)], dim=-1)
+            for name, value in vars(told).items()
+        }
+    )
+    alone, beside = feature_variances(told).value, feature_variances(padded).value
+    torch.testing.assert_close(beside[:6], alone)
+    assert beside[6:].tolist() == [0.0] * count
+
+
 def test_the_weighted_median_equals_a_sorted_walk() -> None:
     values, weights = torch.randn(4, 7, generator=gen()), torch.rand(4, 7, generator=gen(1))
     weights[:, 2] = 0.0
