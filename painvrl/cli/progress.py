@@ -140,9 +140,11 @@ def run_progress() -> Iterator[RunLine]:
 
 def _came_to(event: TrialFinished) -> str:
     if event.values is None:
-        from painvrl.study.objective import Failed
+        from painvrl.study.outcomes import Failed, Pruned
 
         failed = event.outcome
-        return f"failed ({failed.reason}): {failed.message}" if isinstance(failed, Failed) else "failed"
+        if isinstance(failed, Failed):
+            return f"failed ({failed.reason}): {failed.message}"
+        return f"pruned at {failed.rung}" if isinstance(failed, Pruned) else "failed"
     values = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
     return f"{values}  on the front" if event.on_front else values

@@ -24,7 +24,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from painvrl.rng import derive_seed
-from painvrl.study.objective import Completed, Failed, Outcome
+from painvrl.study.outcomes import Failed, Outcome, Pruned
 from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
@@ -88,7 +88,7 @@ class Desk:
         The outcome is written first, in one piece: should the process die before the trial is
         ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
         """
-        kept = outcome if isinstance(outcome, Failed) else _without_curves(outcome)
+        kept = outcome if isinstance(outcome, Failed) else replace(outcome, curves=())
         self._set(number, Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
         self._end(number, kept)
 
@@ -163,6 +163,8 @@ class Desk:
     def _end(self, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Failed):
             self._fail(number)
+        elif isinstance(outcome, Pruned):
+            self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
         else:
             values = [outcome.metrics[name] for name in self._stored.objectives]
             self._study.tell(number, values)
@@ -187,7 +189,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass  # somebody else's process is a process, too
     return True
-
-
-def _without_curves(outcome: Completed) -> Completed:
-    return replace(outcome, curves=())

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
 from painvrl.study.asktell import Desk
-from painvrl.study.objective import WORKER_DIED, Failed, Outcome, TrialJob
+from painvrl.study.objective import TrialJob
+from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.records import FINISHED, front_of
 from painvrl.study.space import Point, apply
@@ -114,7 +115,7 @@ class TrialLoop:
         records = self.stored.trials()
         front = {record.number for record in front_of(records)}
         values = None
-        if not isinstance(outcome, Failed):
+        if isinstance(outcome, Completed):
             values = {name: outcome.metrics[name] for name in self.stored.objectives}
         self.progress.trial_finished(
             TrialFinished(

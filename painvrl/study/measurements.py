@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from painvrl.study.objective import Completed
+from painvrl.study.outcomes import Completed, CurvePoint, Pruned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,17 @@ def of_outcome(outcome: Completed, followed: Collection[str]) -> Iterator[Measur
     yield from _at(0, once)
     for index, values in enumerate(outcome.rounds):
         yield from _at(index + 1, values)
-    for point in outcome.curves:
+    yield from _of_curves(outcome.curves, followed)
+
+
+def of_pruned(outcome: Pruned) -> Iterator[Measurement]:
+    """The curves of a training that was stopped early, up to there: its metrics are not a result."""
+    yield from _at(0, {f"seconds/{stage}": value for stage, value in outcome.seconds.items()})
+    yield from _of_curves(outcome.curves, outcome.metrics)
+
+
+def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Iterator[Measurement]:
+    for point in curves:
         named = {
             f"training/{point.curve}/{name}": value
             for name, value in point.values.items()

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.errors import StudyError
-from painvrl.study.measurements import Measurement, of_card, of_outcome, text_table
-from painvrl.study.objective import Failed, Outcome, TrialJob
+from painvrl.study.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
+from painvrl.study.objective import TrialJob
+from painvrl.study.outcomes import Failed, Outcome, Pruned
 from painvrl.study.storage import StoredStudy
 from painvrl.study.tracking import (
     DEFAULT_UI_URL,
@@ -133,6 +134,11 @@ class MlflowTracker:
                 if outcome.log:
                     self._client.log_text(run_id, outcome.log, "failure.txt")
                 self._client.set_terminated(run_id, status="FAILED")
+                return
+            if isinstance(outcome, Pruned):
+                tags = [RunTag("pruned", outcome.rung), RunTag("message", outcome.message)]
+                self._client.log_batch(run_id, tags=tags, metrics=_logged(of_pruned(outcome)))
+                self._client.set_terminated(run_id, status="FINISHED")
                 return
             followed = {*self._objectives, job.config.training.watch}
             self._client.log_batch(run_id, metrics=_logged(of_outcome(outcome, followed)))

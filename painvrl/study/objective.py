@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 
@@ -24,10 +24,8 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.rounds import RoundReport
+from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, completed
 from painvrl.study.space import FIXED_SECTIONS, Point
-
-WORKER_DIED = "worker_died"
-"""The reason of a trial whose process died."""
 
 _PREPARED = 4
 """Kinds of features that stay on the device at most."""
@@ -49,56 +47,6 @@ class TrialJob:
     def seed(self) -> int:
         """The seed of split and initialisation: the study's own, so that all trials share the split."""
         return self.config.seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """Metrics of one training at one epoch."""
-
-    curve: str
-    step: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Completed:
-    """A trained configuration.
-
-    Attributes:
-        metrics: of the valid parts, all finite.
-        rounds: for each round the sizes of its environments and the state of the mask.
-        curves: loss and metrics by epoch.
-        seconds: wall time by stage.
-        epochs: the epoch that early stopping chose, by training.
-        peak_memory_mib: on CUDA what the trial's tensors took of the device at most; elsewhere the
-            largest resident set so far of the process that trained it, earlier trials included.
-    """
-
-    metrics: Mapping[str, float]
-    rounds: tuple[Mapping[str, float], ...] = ()
-    curves: tuple[CurvePoint, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    epochs: Mapping[str, int] = field(default_factory=dict)
-    peak_memory_mib: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """A configuration that could not be trained.
-
-    Attributes:
-        reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory``, ``unexpected``, ``interrupted`` or ``worker_died``.
-        message: one sentence for people.
-        log: the traceback, for the trial's log.
-    """
-
-    reason: str
-    message: str
-    log: str | None = None
-
-
-Outcome: TypeAlias = Completed | Failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,15 +193,6 @@ def failed_by(error: Exception) -> Failed:
         message=_one_line(error),
         log="".join(traceback.format_exception(error)),
     )
-
-
-def completed(outcome: Completed) -> Outcome:
-    """``outcome``, or its failure if a metric is not finite (Optuna would take ``inf`` for the best)."""
-    bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
-    if not bad:
-        return outcome
-    others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return Failed(reason="not_finite", message=f"{bad[0]} is {outcome.metrics[bad[0]]}{others}")
 
 
 class _Recorder:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from painvrl.study.objective import DataSummary, Outcome
+from painvrl.study.objective import DataSummary
+from painvrl.study.outcomes import Outcome
 from painvrl.study.space import Point
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from painvrl.study.front import non_dominated
-from painvrl.study.objective import Failed, Outcome
+from painvrl.study.outcomes import Completed, Failed, Outcome
 from painvrl.study.space import Point
 
 
@@ -15,13 +15,14 @@ class TrialState(StrEnum):
     """``INTERRUPTED`` trials were stopped or killed; their points are tried again."""
 
     COMPLETE = "complete"
+    PRUNED = "pruned"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     RUNNING = "running"
     WAITING = "waiting"
 
 
-FINISHED = (TrialState.COMPLETE, TrialState.FAILED)
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 """States that count towards the number of trials that was asked for."""
 
 
@@ -38,6 +39,9 @@ class TrialRecord:
         run_id: its MLflow run.
         seconds: wall time, tracking included.
         deaths: how many processes died over this point before.
+        preset: the preset that it trained instead of a point of the space.
+        violated: what of the study's constraints it breaks, a phrase each; such a trial is complete, but
+            never on the front.
     """
 
     number: int
@@ -48,11 +52,13 @@ class TrialRecord:
     run_id: str | None
     seconds: float | None
     deaths: int
+    preset: str | None = None
+    violated: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> Mapping[str, float]:
         """All metrics of the valid parts; empty unless complete."""
-        return {} if self.outcome is None or isinstance(self.outcome, Failed) else self.outcome.metrics
+        return self.outcome.metrics if isinstance(self.outcome, Completed) else {}
 
     @property
     def reason(self) -> str | None:
@@ -70,8 +76,13 @@ def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.values is not None]
 
 
+def feasible(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete records that keep to the study's constraints."""
+    return [record for record in complete(records) if not record.violated]
+
+
 def front_of(records: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """The complete records that no other dominates, by number."""
-    candidates = complete(records)
+    """The feasible records that no other dominates, by number."""
+    candidates = feasible(records)
     member = non_dominated([list(record.values or ()) for record in candidates])
     return tuple(record for record, on_front in zip(candidates, member, strict=True) if on_front)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from painvrl.study.front import hypervolume
-from painvrl.study.records import TrialRecord, TrialState, complete, front_of
+from painvrl.study.records import FINISHED, TrialRecord, TrialState, complete, front_of
 from painvrl.study.selection import axes_of, iid_only
 from painvrl.study.space import Value
 from painvrl.study.storage import StoredStudy
@@ -125,7 +125,7 @@ def status(study: StoredStudy) -> StudyStatus:
         study=study.name,
         objectives=study.objectives,
         wanted=study.wanted,
-        finished=counts[TrialState.COMPLETE] + counts[TrialState.FAILED],
+        finished=sum(counts[state] for state in FINISHED),
         counts={state.value: counts[state] for state in TrialState},
         best=tuple(best),
         front_size=len(front),

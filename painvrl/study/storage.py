@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.settings import Settings
-from painvrl.study.objective import Outcome
+from painvrl.study.outcomes import Outcome
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.space import Space, apply
 from painvrl.study.spec import ObjectiveName, StudySpec
@@ -234,6 +234,8 @@ def _record(trial: FrozenTrial, moved_run: str | None) -> TrialRecord:
         optuna.trial.TrialState.RUNNING: TrialState.RUNNING,
         optuna.trial.TrialState.WAITING: TrialState.WAITING,
     }.get(trial.state, TrialState.INTERRUPTED if stored is None else TrialState.FAILED)
+    if trial.state is optuna.trial.TrialState.PRUNED and stored is not None:
+        state = TrialState.PRUNED
     complete = state is TrialState.COMPLETE
     return TrialRecord(
         number=trial.number,

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from urllib.parse import quote
 
-from painvrl.study.objective import DataSummary, Outcome, TrialJob
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import Outcome
 from painvrl.study.records import TrialRecord
 from painvrl.workspace import Workspace
 

@@ -22,15 +22,8 @@ import torch
 
 from painvrl.device import use_device
 from painvrl.errors import StudyError, UserError
-from painvrl.study.objective import (
-    WORKER_DIED,
-    DataSummary,
-    Failed,
-    Objective,
-    Outcome,
-    TrialJob,
-    failed_by,
-)
+from painvrl.study.objective import DataSummary, Objective, TrialJob, failed_by
+from painvrl.study.outcomes import WORKER_DIED, Failed, Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -184,7 +184,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
-    from painvrl.study.objective import Failed
+    from painvrl.study.outcomes import Failed
     from painvrl.study.progress import TrialFinished, TrialStarted
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
@@ -212,7 +212,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
-    from painvrl.study.objective import Failed
+    from painvrl.study.outcomes import Failed
     from painvrl.study.progress import TrialFinished, TrialStarted
 
     shown: list[str] = []

@@ -14,7 +14,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from painvrl.config import TrainConfig
-from painvrl.study.objective import Completed, CurvePoint, DataSummary, Failed, Outcome, TrialJob
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import StudySummary, run_study

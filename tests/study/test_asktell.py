@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from painvrl.study.asktell import MAX_DEATHS, Desk, make_sampler
-from painvrl.study.objective import Completed, Failed
+from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings, StudySpec

@@ -10,7 +10,8 @@ import pytest
 
 from painvrl.study.asktell import Desk
 from painvrl.study.loop import TrialLoop
-from painvrl.study.objective import Completed, DataSummary, Failed, Outcome, TrialJob
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import Completed, Failed, Outcome
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import StoredStudy, create_study

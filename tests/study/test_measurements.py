@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from painvrl.study.measurements import Measurement, of_card, of_outcome, text_table
-from painvrl.study.objective import Completed, CurvePoint
+from painvrl.study.outcomes import Completed, CurvePoint
 
 
 def test_an_outcome_is_measured_once_by_round_and_by_epoch() -> None:

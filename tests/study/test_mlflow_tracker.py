@@ -20,7 +20,8 @@ from painvrl.study.mlflow_tracker import (
     mlflow_tracker,
     tagged_runs,
 )
-from painvrl.study.objective import Completed, DataSummary, Failed
+from painvrl.study.objective import DataSummary
+from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.runner import StudySummary
 from painvrl.study.selection import select
 from painvrl.study.spec import StudySpec
@@ -317,7 +318,7 @@ def test_a_study_that_was_never_tracked_has_no_link_and_no_tags(
 def test_thousands_of_points_of_curves_are_logged(
     spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
-    from painvrl.study.objective import CurvePoint
+    from painvrl.study.outcomes import CurvePoint
 
     curves = tuple(
         CurvePoint(curve="pretrain", step=step, values={"loss": 1.0 / (1 + step)}) for step in range(1500)
@@ -332,7 +333,7 @@ def test_thousands_of_points_of_curves_are_logged(
 def test_of_the_curves_the_objectives_and_what_stopping_watches_are_kept(
     spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
-    from painvrl.study.objective import CurvePoint
+    from painvrl.study.outcomes import CurvePoint
 
     values = {"loss": 1.0, "iid/ndcg_at_20": 0.1, "iid/recall_at_50": 0.2}
     metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}

@@ -14,7 +14,8 @@ from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.study import objective as module
-from painvrl.study.objective import Completed, Failed, Outcome, TrainingObjective, TrialJob, completed
+from painvrl.study.objective import TrainingObjective, TrialJob
+from painvrl.study.outcomes import Completed, Failed, Outcome, completed
 from painvrl.study.space import apply
 
 

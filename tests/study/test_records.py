@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.objective import Failed
+from painvrl.study.outcomes import Failed
 from painvrl.study.records import FINISHED, TrialRecord, TrialState, complete, front_of
 
 Plane = Callable[..., Any]
@@ -32,7 +32,11 @@ def test_without_a_complete_trial_the_front_is_empty(plane: Plane, rows: tuple[A
 
 
 def test_what_failed_counts_as_finished_and_what_stopped_or_waits_does_not() -> None:
-    assert {state for state in TrialState if state in FINISHED} == {TrialState.COMPLETE, TrialState.FAILED}
+    assert {state for state in TrialState if state in FINISHED} == {
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAILED,
+    }
 
 
 def test_a_record_has_metrics_or_a_reason_or_neither(plane: Plane) -> None:

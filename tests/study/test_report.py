@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.objective import Failed
+from painvrl.study.outcomes import Failed
 from painvrl.study.report import front_picture, front_table, status
 
 Plane = Callable[..., Any]
@@ -41,7 +41,14 @@ def test_the_status_counts_and_times_the_trials(plane: Plane) -> None:
     study = plane((0.1, 0.3), (0.3, 0.1), Failed(reason="diverged", message="no"), (0.3, 0.05), None)
     now = status(study)
     assert (now.study, now.wanted, now.finished) == ("toy", 9, 4)
-    assert now.counts == {"complete": 3, "failed": 1, "interrupted": 0, "running": 1, "waiting": 0}
+    assert now.counts == {
+        "complete": 3,
+        "pruned": 0,
+        "failed": 1,
+        "interrupted": 0,
+        "running": 1,
+        "waiting": 0,
+    }
     assert [(best.objective, best.trial, best.value) for best in now.best] == [
         ("iid/ndcg_at_20", 1, 0.3),
         ("ood/ndcg_at_20", 0, 0.3),

@@ -15,7 +15,7 @@ import torch
 
 from painvrl.errors import ConfigError, DataError, NothingFeasible, StudyError
 from painvrl.study.lock import study_lock
-from painvrl.study.objective import Completed, Failed
+from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState
 from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.selection import select
@@ -263,7 +263,8 @@ DIE = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from painvrl.study.objective import Completed, DataSummary
+from painvrl.study.objective import DataSummary
+from painvrl.study.outcomes import Completed
 from painvrl.study.runner import run_study
 from painvrl.study.spec import load_spec
 from painvrl.study.tracking import NullTracker

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
-from painvrl.study.objective import Failed
+from painvrl.study.outcomes import Failed
 from painvrl.study.selection import PREFERENCES, axes_of, select
 
 Plane = Callable[..., Any]

@@ -9,7 +9,7 @@ import pytest
 
 from painvrl.errors import ConfigError, StudyError
 from painvrl.study.asktell import Desk
-from painvrl.study.objective import Completed, Failed
+from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import _readable_errors, create_study, list_studies, lock_path, open_study

@@ -28,7 +28,8 @@ from painvrl.study.ablation.store import (
 from painvrl.study.ablation.table import AblationTable, make_table
 from painvrl.study.asktell import MAX_DEATHS
 from painvrl.study.lock import study_lock
-from painvrl.study.objective import WORKER_DIED, Completed, Failed, Outcome, TrainingObjective
+from painvrl.study.objective import TrainingObjective
+from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
 from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import crew_of
@@ -211,7 +212,8 @@ class _Grid:
         """Take in what a run came to; the cell if it is to be tried again."""
         ended = self._under_way[number]
         cell, again = ended.cell, False
-        if not isinstance(outcome, Failed):
+        assert not isinstance(outcome, Pruned), "an ablation's runs are not pruned"
+        if isinstance(outcome, Completed):
             self._keep(ended, outcome)
         elif outcome.reason == WORKER_DIED and self._deaths[number] + 1 < MAX_DEATHS:
             self._deaths[number] += 1

@@ -27,7 +27,8 @@ from painvrl.data.digest import digest_of
 from painvrl.errors import DataError
 from painvrl.evaluation.metrics import name
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
-from painvrl.study.objective import Completed, DataSummary, TrainedJob
+from painvrl.study.objective import DataSummary, TrainedJob
+from painvrl.study.outcomes import Completed
 
 _COMPLETED = TypeAdapter(Completed)
 _MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])

@@ -20,7 +20,8 @@ from painvrl.study.ablation.runner import AblationSummary, _Grid
 from painvrl.study.ablation.spec import AblationSpec, cells_of
 from painvrl.study.ablation.store import KeptRun, RunStore
 from painvrl.study.lock import study_lock
-from painvrl.study.objective import WORKER_DIED, Completed, DataSummary, Failed, Outcome, TrialJob
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.progress import NullProgress
 from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader
 from painvrl.study.workers import OnStage

@@ -17,7 +17,8 @@ from painvrl.study.ablation.store import (
     save_tracked,
     write_text,
 )
-from painvrl.study.objective import Completed, CurvePoint, DataSummary
+from painvrl.study.objective import DataSummary
+from painvrl.study.outcomes import Completed, CurvePoint
 
 RUN = KeptRun(
     outcome=Completed(

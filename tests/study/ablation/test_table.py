@@ -11,7 +11,7 @@ from painvrl.errors import StudyError
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.ablation.store import KeptRun
 from painvrl.study.ablation.table import MEASURES, make_table
-from painvrl.study.objective import Completed
+from painvrl.study.outcomes import Completed
 from painvrl.yamlfile import validated
 
 ROWS = ("ultragcn", "erm", "painvrl", "loud")

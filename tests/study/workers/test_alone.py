@@ -9,7 +9,8 @@ import torch
 
 from painvrl.errors import ConfigError
 from painvrl.study import runner
-from painvrl.study.objective import Completed, TrialJob
+from painvrl.study.objective import TrialJob
+from painvrl.study.outcomes import Completed
 from painvrl.study.runner import run_study
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import list_studies

@@ -14,7 +14,8 @@ import torch
 from painvrl.errors import ConfigError, DataError, StudyError
 from painvrl.study import runner
 from painvrl.study import workers as module
-from painvrl.study.objective import Failed, Objective, Outcome, TrialJob
+from painvrl.study.objective import Objective, TrialJob
+from painvrl.study.outcomes import Failed, Outcome
 from painvrl.study.runner import run_study
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import list_studies, open_study

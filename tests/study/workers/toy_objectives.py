@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from painvrl.config import TrainConfig
-from painvrl.study.objective import Completed, DataSummary, Outcome, TrialJob
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import Completed, Outcome
 
 
 class Toy:

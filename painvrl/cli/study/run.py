@@ -1,39 +1,23 @@
-"""``painvrl study``: run a study, look at its front and at how far it is."""
+"""``painvrl study run``: run a study or an ablation, or go on with it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
-    JsonOption,
     MemoryFractionOption,
     QuietOption,
     WorkersOption,
     WorkspaceOption,
-    named_study,
 )
+from painvrl.cli.study.common import SpecArgument
 from painvrl.errors import ConfigError
 
-if TYPE_CHECKING:
-    from painvrl.study.storage import StoredStudy
 
-app = typer.Typer(help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None)
-
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
-StudyArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY", help="A study's name or file; not needed while the workspace holds only one."
-    ),
-]
-
-
-@app.command()
 def run(
     spec: SpecArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -104,54 +88,3 @@ def run(
         render.front(summary.front)
     if summary.link:
         typer.echo(summary.link)
-
-
-@app.command()
-def front(
-    study: StudyArgument = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    json: JsonOption = False,
-) -> None:
-    """Print the front: trials that no other beats."""
-    from painvrl.cli import render
-    from painvrl.study.report import front_table
-
-    table = front_table(_open(study, workspace))
-    if json:
-        render.json(table.as_dict())
-    elif table.rows:
-        render.front(table)
-    if not table.rows:
-        raise _nothing_feasible(table.study)
-
-
-@app.command()
-def status(
-    study: StudyArgument = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    json: JsonOption = False,
-) -> None:
-    """Print how far a study is, and why trials failed."""
-    from painvrl.cli import render
-    from painvrl.study.report import status as status_of
-
-    now = status_of(_open(study, workspace))
-    if json:
-        render.json(now.as_dict())
-    else:
-        render.status(now)
-    if not now.front_size:
-        raise _nothing_feasible(now.study)
-
-
-def _open(study: str | None, workspace: Path) -> StoredStudy:
-    from painvrl.study.storage import open_study
-    from painvrl.workspace import Workspace
-
-    return open_study(named_study(study), Workspace(workspace))
-
-
-def _nothing_feasible(study: str) -> Exception:
-    from painvrl.errors import NothingFeasible
-
-    return NothingFeasible(f"the study {study!r} has no complete trial")

@@ -1,0 +1,12 @@
+"""``painvrl study``: one file a command, or a few that belong together."""
+
+from __future__ import annotations
+
+import typer
+
+from painvrl.cli.study import look, run
+
+app = typer.Typer(help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None)
+app.command(name="run")(run.run)
+app.command(name="front")(look.front)
+app.command(name="status")(look.status)

@@ -1,0 +1,36 @@
+"""What the commands of ``painvrl study`` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import named_study
+
+if TYPE_CHECKING:
+    from painvrl.study.storage import StoredStudy
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY", help="A study's name or file; not needed while the workspace holds only one."
+    ),
+]
+
+
+def open_named(study: str | None, workspace: Path) -> StoredStudy:
+    """The study that a command was given, by name, by file, or the only one."""
+    from painvrl.study.storage import open_study
+    from painvrl.workspace import Workspace
+
+    return open_study(named_study(study), Workspace(workspace))
+
+
+def nothing_feasible(study: str) -> Exception:
+    """What a command that needs a front says where there is none."""
+    from painvrl.errors import NothingFeasible
+
+    return NothingFeasible(f"the study {study!r} has no complete trial")

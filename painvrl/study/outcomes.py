@@ -1,0 +1,89 @@
+"""What a trial comes to: it completes, it is pruned, or it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+WORKER_DIED = "worker_died"
+"""The reason of a trial whose process died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Metrics of one training at one epoch."""
+
+    curve: str
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A trained configuration.
+
+    Attributes:
+        metrics: of the valid parts, all finite.
+        rounds: for each round the sizes of its environments and the state of the mask.
+        curves: loss and metrics by epoch.
+        seconds: wall time by stage.
+        epochs: the epoch that early stopping chose, by training.
+        peak_memory_mib: on CUDA what the trial's tensors took of the device at most; elsewhere the
+            largest resident set so far of the process that trained it, earlier trials included.
+    """
+
+    metrics: Mapping[str, float]
+    rounds: tuple[Mapping[str, float], ...] = ()
+    curves: tuple[CurvePoint, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A configuration that could not be trained.
+
+    Attributes:
+        reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
+            ``not_finite``, ``out_of_memory``, ``unexpected``, ``interrupted`` or ``worker_died``.
+        message: one sentence for people.
+        log: the traceback, for the trial's log.
+    """
+
+    reason: str
+    message: str
+    log: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """A training that was stopped early, because others were better at the same rung.
+
+    Attributes:
+        rung: where it was stopped, such as ``pretrain/20``: a training and its epoch.
+        message: one sentence for people.
+        metrics: of the valid parts at that rung; those of an unfinished training.
+        curves: loss and metrics by epoch, so far.
+        seconds: wall time by stage, so far.
+    """
+
+    rung: str
+    message: str
+    metrics: Mapping[str, float]
+    curves: tuple[CurvePoint, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+Outcome: TypeAlias = Completed | Pruned | Failed
+
+
+def completed(outcome: Completed) -> Outcome:
+    """``outcome``, or its failure if a metric is not finite (Optuna would take ``inf`` for the best)."""
+    bad = [name for name, value in outcome.metrics.items() if not math.isfinite(value)]
+    if not bad:
+        return outcome
+    others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return Failed(reason="not_finite", message=f"{bad[0]} is {outcome.metrics[bad[0]]}{others}")
