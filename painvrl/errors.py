@@ -8,6 +8,7 @@ PainvrlError
 ├── NothingFeasible      the study has no complete trial: exit code 3
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
     ├── Diverged         a loss or a parameter is no longer finite
+    ├── OutOfTime        it takes longer than a trial may
     └── EmptyEnvironment an environment kept too few interactions to train on
 """
 
@@ -67,6 +68,12 @@ class Diverged(TrialFailure):
     """A loss or a parameter stopped being finite."""
 
     reason = "diverged"
+
+
+class OutOfTime(TrialFailure):
+    """A training takes longer than the study gives a trial."""
+
+    reason = "out_of_time"
 
 
 class EmptyEnvironment(TrialFailure):

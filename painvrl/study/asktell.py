@@ -7,10 +7,11 @@ not (with ``nsga2`` only the start-up points: its generations are formed from tr
 several trials at a time that holds for ``random``; ``tpe`` and ``gp`` learn from what has landed by then,
 and take a trial under way for a bad one (the "constant liar"), so as not to try its neighbourhood twice.
 
-A configuration that could not be trained is told as a failed trial, so that everybody who reads the
-study sees what it is. The price: samplers learn nothing from a failed trial. ``tpe`` and ``gp`` keep
-going back to a region that always fails (in a small experiment with all of the last 20 points),
-where a violated constraint would keep them out of it. Leave such a region out of the space.
+A configuration that could not be trained is told as a complete trial with the worst values that violates
+a constraint, since samplers learn nothing from a failed one: ``tpe`` and ``gp`` keep going back to a region
+that always fails (in a small experiment with all of the last 20 points), and a violated constraint keeps
+them out of it. What it really is stands in its outcome. Only a fault of the program, which says nothing of
+the point, is told as a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from painvrl.rng import derive_seed
-from painvrl.study.outcomes import Failed, Outcome, Pruned
+from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
@@ -32,6 +33,12 @@ from painvrl.study.storage import OUTCOME, Attr, StoredStudy
 
 MAX_DEATHS = 3
 """A point over which so many processes died counts as failed."""
+
+UNTRAINED = "untrained"
+"""The constraint that a configuration violates which cannot be trained."""
+
+WORST = 0.0
+"""What such a configuration has of every objective: no metric is below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ class Desk:
 
     def attach_run(self, number: int, run_id: str) -> None:
         """Note the MLflow run of a running trial."""
-        self._set(number, Attr.RUN_ID, run_id)
+        self._stored.trial(number).set_user_attr(Attr.RUN_ID, run_id)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Store what a running trial came to, and end it.
@@ -89,7 +96,7 @@ class Desk:
         ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
         """
         kept = outcome if isinstance(outcome, Failed) else replace(outcome, curves=())
-        self._set(number, Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
+        self._stored.trial(number).set_user_attr(Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
         self._end(number, kept)
 
     def interrupt(self, number: int) -> None:
@@ -112,7 +119,7 @@ class Desk:
             False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be told.
         """
         deaths = self._stored.trials()[number].deaths + 1
-        self._set(number, Attr.DEATHS, deaths)
+        self._stored.trial(number).set_user_attr(Attr.DEATHS, deaths)
         if deaths >= MAX_DEATHS:
             return False
         self._fail(number)
@@ -161,22 +168,23 @@ class Desk:
         return bool(worker["host"] == platform.node() and not _is_alive(int(worker["process"])))
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        if isinstance(outcome, Failed):
-            self._fail(number)
-        elif isinstance(outcome, Pruned):
+        if isinstance(outcome, Pruned):
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+        elif isinstance(outcome, Completed):
+            self._constrain(number, -1.0)
+            self._study.tell(number, [outcome.metrics[name] for name in self._stored.objectives])
+        elif outcome.teaches:
+            self._constrain(number, 1.0)
+            self._study.tell(number, [WORST] * len(self._stored.objectives))
         else:
-            values = [outcome.metrics[name] for name in self._stored.objectives]
-            self._study.tell(number, values)
+            self._fail(number)
+
+    def _constrain(self, number: int, untrained: float) -> None:
+        # Every trial has the same constraints, in the same order: `gp` refuses anything else.
+        self._stored.trial(number).set_constraint(UNTRAINED, untrained)
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
-
-    def _set(self, number: int, key: str, value: object) -> None:
-        storage = self._stored.storage
-        study_id = storage.get_study_id_from_name(self._stored.name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        storage.set_trial_user_attr(trial_id, key, value)
 
 
 def _is_alive(process: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +12,11 @@ from pydantic import ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
 from painvrl.study.asktell import Desk
+from painvrl.study.budget import Budget
 from painvrl.study.objective import TrialJob
 from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
+from painvrl.study.pruner import Pruner
 from painvrl.study.records import FINISHED, front_of
 from painvrl.study.space import Point, apply
 from painvrl.study.storage import StoredStudy
@@ -42,15 +45,28 @@ class TrialLoop:
     crew: Crew
     tracker: Tracker
     progress: Progress
-    wanted: int
+    budget: Budget
+    pruner: Pruner | None = None
+    trial_timeout: float | None = None
+    clock: Callable[[], float] = time.monotonic
     under_way: dict[int, UnderWay] = field(default_factory=dict)
 
-    def run(self) -> None:
-        """Run trials until as many are finished as wanted; what is under way at an error is interrupted."""
+    def run(self) -> str | None:
+        """Run trials until the budget is spent; what is under way at an error is interrupted.
+
+        Returns:
+            Why it ended before there were as many trials as wanted, if it did.
+        """
         self._mark_front()
+        begun = self.clock()
         try:
-            while self._start_trials():
-                number, outcome = self.crew.next(self.progress.trial_stage)
+            while True:
+                ended_by = self.budget.spent(self.stored.trials(), self.clock() - begun)
+                if ended_by is None:
+                    self._start_trials()
+                if not self.under_way:
+                    return ended_by
+                number, outcome = self.crew.next(self.progress.trial_stage, self._judge)
                 self._end(number, outcome)
         except BaseException as error:
             for trial in self.under_way.values():
@@ -60,14 +76,16 @@ class TrialLoop:
                         self.tracker.kill(trial.run_id)
             raise
 
-    def _start_trials(self) -> int:
-        """Start as many trials as there is room for; how many are under way."""
+    def _start_trials(self) -> None:
+        """Start as many trials as there is room for."""
         while (
             len(self.under_way) < self.crew.size
-            and (finished := self.desk.finished()) + len(self.under_way) < self.wanted
+            and (finished := self.desk.finished()) + len(self.under_way) < self.budget.trials
         ):
             self._start(finished)
-        return len(self.under_way)
+
+    def _judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        return None if self.pruner is None else self.pruner.judge(number, rung, values)
 
     def _start(self, finished: int) -> None:
         start = time.perf_counter()
@@ -76,13 +94,19 @@ class TrialLoop:
         trial = UnderWay(number=asked.number, point=asked.point, start=start)
         self.under_way[asked.number] = trial
         event = TrialStarted(
-            number=asked.number, point=asked.point, finished=finished, wanted=self.wanted, others=others
+            number=asked.number,
+            point=asked.point,
+            finished=finished,
+            wanted=self.budget.trials,
+            others=others,
         )
         self.progress.trial_started(event)
         job = job_of(self.stored, asked.number, asked.point)
         if isinstance(job, Failed):
             self._end(asked.number, job)
             return
+        rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
+        job = replace(job, rungs=rungs, timeout=self.trial_timeout)
         run_id = self.tracker.start(job)
         self.under_way[asked.number] = replace(trial, job=job, run_id=run_id)
         if run_id is not None:
@@ -124,7 +148,7 @@ class TrialLoop:
                 values=values,
                 seconds=seconds,
                 finished=sum(record.state in FINISHED for record in records),
-                wanted=self.wanted,
+                wanted=self.budget.trials,
                 on_front=number in front,
                 front_size=len(front),
             )

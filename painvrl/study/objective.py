@@ -6,12 +6,13 @@ This module knows no Optuna and no MLflow.
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
@@ -19,29 +20,36 @@ from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.features import build_features
 from painvrl.device import peak_memory_mib, reset_peak_memory
-from painvrl.errors import PainvrlError, TrialFailure, UserError
+from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.rounds import RoundReport
-from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, completed
+from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
 from painvrl.study.space import FIXED_SECTIONS, Point
 
 _PREPARED = 4
 """Kinds of features that stay on the device at most."""
+
+OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
+"""Hears of a rung and of the valid metrics there; says why the trial is to stop, or ``None``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
     """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything.
 
-    ``key``: what its outcome is kept under, if it is kept where it is trained.
+    ``key``: what its outcome is kept under, if it is kept where it is trained. ``rungs``: where it is to be
+    judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a stage begins and at
+    every evaluation.
     """
 
     number: int
     point: Point
     config: TrainConfig
     key: str = ""
+    rungs: frozenset[str] = frozenset()
+    timeout: float | None = None
 
     @property
     def seed(self) -> int:
@@ -79,7 +87,7 @@ class Objective(Protocol):
         """The data behind every trial."""
         ...
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Train one configuration. Only ``KeyboardInterrupt`` and its kin come out as exceptions."""
         ...
 
@@ -137,13 +145,21 @@ class TrainingObjective:
             numbers=numbers_of(device),
         )
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Train one configuration."""
-        observer = _Recorder(on_stage)
+        observer = _Recorder(job, on_stage, on_rung)
         reset_peak_memory(self._device)
         try:
             prepared = self._prepare(job.config)
             result = run(job.config, prepared, observer=observer, store=self._pretrained)
+        except _Stopped as stop:
+            return Pruned(
+                rung=stop.rung,
+                message=stop.message,
+                metrics=dict(stop.metrics),
+                curves=tuple(observer.points),
+                seconds=observer.seconds(),
+            )
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=_one_line(failure))
         except UserError as error:
@@ -195,18 +211,52 @@ def failed_by(error: Exception) -> Failed:
     )
 
 
-class _Recorder:
-    """Passes stages on and keeps the curves: they are logged in one batch when the trial ends."""
+@dataclass
+class _Stopped(Exception):
+    """Ends a run at a rung."""
 
-    def __init__(self, on_stage: Callable[[str], None]) -> None:
+    rung: str
+    message: str
+    metrics: Mapping[str, float]
+
+
+class _Recorder:
+    """Passes stages on, keeps the curves (they are logged in one batch when the trial ends), and stops a run
+    that takes too long or is judged hopeless.
+    """
+
+    def __init__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> None:
         self.points: list[CurvePoint] = []
+        self._job = job
         self._on_stage = on_stage
+        self._on_rung = on_rung
+        self._begun = self._now()
+        self._stages: list[tuple[str, float]] = []
 
     def stage(self, name: str) -> None:
+        self._stages.append((name, self._now()))
+        self._check_time()
         self._on_stage(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
         self.points.append(CurvePoint(curve=name, step=step, values=dict(values)))
+        self._check_time()
+        rung = f"{name}/{step}"
+        if rung in self._job.rungs and (message := self._on_rung(rung, values)) is not None:
+            raise _Stopped(rung, message, values)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each stage so far, by the name that it announced."""
+        ends = [*(start for _, start in self._stages[1:]), self._now()]
+        return {name: end - start for (name, start), end in zip(self._stages, ends, strict=True)}
+
+    def _check_time(self) -> None:
+        limit = self._job.timeout
+        if limit is not None and (spent := self._now() - self._begun) > limit:
+            raise OutOfTime(f"it was not finished after {spent:.0f} s; a trial may take {limit:g} s")
+
+    def _now(self) -> float:
+        return time.perf_counter()
 
 
 def _round_metrics(report: RoundReport) -> dict[str, float]:

@@ -10,6 +10,9 @@ from typing import TypeAlias
 WORKER_DIED = "worker_died"
 """The reason of a trial whose process died."""
 
+BLAMELESS = frozenset({"unexpected"})
+"""Reasons that say nothing about the configuration: a fault of the program, or of the machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
@@ -48,7 +51,8 @@ class Failed:
 
     Attributes:
         reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory``, ``unexpected``, ``interrupted`` or ``worker_died``.
+            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``interrupted`` or
+            ``worker_died``.
         message: one sentence for people.
         log: the traceback, for the trial's log.
     """
@@ -57,13 +61,18 @@ class Failed:
     message: str
     log: str | None = None
 
+    @property
+    def teaches(self) -> bool:
+        """Whether the configuration is to blame, so that a search had better keep away from it."""
+        return self.reason not in BLAMELESS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
     """A training that was stopped early, because others were better at the same rung.
 
     Attributes:
-        rung: where it was stopped, such as ``pretrain/20``: a training and its epoch.
+        rung: where it was stopped, such as ``pretrain/20``: a training and its epoch (``training/epoch``).
         message: one sentence for people.
         metrics: of the valid parts at that rung; those of an unfinished training.
         curves: loss and metrics by epoch, so far.

@@ -12,10 +12,13 @@ import torch
 from painvrl.device import deal_devices, use_device
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
+from painvrl.study.budget import Budget
 from painvrl.study.lock import study_lock
 from painvrl.study.loop import TrialLoop, job_of
 from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
+from painvrl.study.pruner import Pruner
+from painvrl.study.pruning import PruningConfig
 from painvrl.study.records import FINISHED
 from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
 from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
@@ -28,12 +31,18 @@ from painvrl.yamlfile import dump_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What a study came to. ``link`` shows exactly the front in MLflow's UI."""
+    """What a study came to.
+
+    Attributes:
+        link: shows exactly the front in MLflow's UI.
+        ended_by: why there are fewer trials than wanted, if there are.
+    """
 
     study: str
     status: StudyStatus
     front: FrontTable
     link: str | None
+    ended_by: str | None = None
 
 
 def run_study(
@@ -114,9 +123,19 @@ def run_study(
             data=crew.data,
         )
         progress.study_started(event)
-        loop = TrialLoop(stored, desk, crew, tracker, progress, wanted)
+        budget = Budget(trials=wanted, seconds=spec.study.timeout, stall=spec.study.stall)
+        loop = TrialLoop(
+            stored,
+            desk,
+            crew,
+            tracker,
+            progress,
+            budget,
+            pruner=_pruner(spec, stored),
+            trial_timeout=spec.study.trial_timeout,
+        )
         try:
-            loop.run()
+            ended_by = loop.run()
         except BaseException as error:
             with suppress(StudyError):  # the first error, or the interrupt, is the one to show
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -127,7 +146,19 @@ def run_study(
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:
             raise NothingFeasible(_nothing_feasible(stored))
-        return StudySummary(study=stored.name, status=status(stored), front=table, link=tracker.link(ui_url))
+        return StudySummary(
+            study=stored.name,
+            status=status(stored),
+            front=table,
+            link=tracker.link(ui_url),
+            ended_by=ended_by,
+        )
+
+
+def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
+    if spec.pruning is False:
+        return None
+    return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
 
 
 @contextmanager

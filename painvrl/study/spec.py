@@ -14,6 +14,8 @@ from painvrl.data.parts import is_scored_name
 from painvrl.errors import ConfigError
 from painvrl.pretrained import NOT_READ
 from painvrl.settings import Settings
+from painvrl.study.budget import StallConfig
+from painvrl.study.pruning import PruningConfig
 from painvrl.study.space import FIXED_SECTIONS, Categorical, Distribution, IntRange, Space, apply, knobs
 from painvrl.yamlfile import config_error, near_matches, read_yaml, validated
 
@@ -52,6 +54,9 @@ class StudySettings(Settings):
     sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
     startup_trials: int = Field(default=10, ge=2)
     storage: str | None = None
+    timeout: float | None = Field(default=None, gt=0)
+    trial_timeout: float | None = Field(default=None, gt=0)
+    stall: StallConfig | None = None
 
 
 class StudySpec(Settings):
@@ -61,6 +66,7 @@ class StudySpec(Settings):
     objectives: tuple[ObjectiveName, ...] = Field(min_length=1, max_length=6)
     config: TrainConfig
     space: Space
+    pruning: bool | PruningConfig = True
 
 
 ABLATION = "ablation"

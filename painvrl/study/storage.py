@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.settings import Settings
-from painvrl.study.outcomes import Outcome
+from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.space import Space, apply
 from painvrl.study.spec import ObjectiveName, StudySpec
@@ -38,6 +39,9 @@ class Attr:
     RETRY_OF = "retry_of"
     DEATHS = "deaths"
     WORKER = "worker"
+    PRESET = "preset"
+    RUNG = "rung:"
+    """Begins the names of what a trial had at a rung."""
 
 
 class StudyIdentity(Settings):
@@ -79,6 +83,8 @@ class StoredStudy:
     study: optuna.Study
     storage: RDBStorage
     identity: StudyIdentity
+    _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
+    """Records of trials that have ended, which never change: reading one costs more than all else."""
 
     @property
     def name(self) -> str:
@@ -114,8 +120,30 @@ class StoredStudy:
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records of all trials, by number."""
         moved = self.study.user_attrs.get(Attr.RUNS, {})
-        frozen = self.study.get_trials(deepcopy=False)
-        return tuple(_record(trial, moved.get(str(trial.number))) for trial in frozen)
+        return tuple(
+            replace(record, run_id=moved.get(str(record.number), record.run_id))
+            for record in map(self._record_of, self.study.get_trials(deepcopy=False))
+        )
+
+    def _record_of(self, trial: FrozenTrial) -> TrialRecord:
+        known = self._ended.get(trial.number)
+        if known is None:
+            known = _record(trial)
+            if trial.state.is_finished():
+                self._ended[trial.number] = known
+        return known
+
+    def trial(self, number: int) -> optuna.Trial:
+        """A trial that has not ended, as Optuna hands it out."""
+        study_id = self.storage.get_study_id_from_name(self.name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return optuna.Trial(self._plain, trial_id)
+
+    @cached_property
+    def _plain(self) -> optuna.Study:
+        """The study with a sampler that does nothing when a trial is looked at; others prepare one then."""
+        sampler = optuna.samplers.RandomSampler()
+        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
 
     def config_of(self, record: TrialRecord) -> TrainConfig:
         """The configuration that a trial trained."""
@@ -227,26 +255,33 @@ def _identity(study: optuna.Study) -> StudyIdentity:
         raise StudyError(rule, key=study.study_name) from None
 
 
-def _record(trial: FrozenTrial, moved_run: str | None) -> TrialRecord:
+def _record(trial: FrozenTrial) -> TrialRecord:
     stored = trial.user_attrs.get(Attr.OUTCOME)
-    state = {
-        optuna.trial.TrialState.COMPLETE: TrialState.COMPLETE,
-        optuna.trial.TrialState.RUNNING: TrialState.RUNNING,
-        optuna.trial.TrialState.WAITING: TrialState.WAITING,
-    }.get(trial.state, TrialState.INTERRUPTED if stored is None else TrialState.FAILED)
-    if trial.state is optuna.trial.TrialState.PRUNED and stored is not None:
-        state = TrialState.PRUNED
+    outcome = None if stored is None else OUTCOME.validate_python(stored)
+    state = _state(trial, outcome)
     complete = state is TrialState.COMPLETE
     return TrialRecord(
         number=trial.number,
         state=state,
         point={**trial.system_attrs.get("fixed_params", {}), **trial.params},
         values=tuple(trial.values) if complete else None,
-        outcome=None if stored is None else OUTCOME.validate_python(stored),
-        run_id=moved_run or trial.user_attrs.get(Attr.RUN_ID),
+        outcome=outcome,
+        run_id=trial.user_attrs.get(Attr.RUN_ID),
         seconds=None if trial.duration is None else trial.duration.total_seconds(),
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
     )
+
+
+def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:
+    """Ours, not Optuna's: to that a configuration that cannot be trained is a complete, infeasible trial."""
+    if not trial.state.is_finished():
+        waits = trial.state is optuna.trial.TrialState.WAITING
+        return TrialState.WAITING if waits else TrialState.RUNNING
+    if isinstance(outcome, Pruned):
+        return TrialState.PRUNED
+    if isinstance(outcome, Failed):
+        return TrialState.FAILED
+    return TrialState.COMPLETE if isinstance(outcome, Completed) else TrialState.INTERRUPTED
 
 
 def _connect(url: str) -> RDBStorage:

@@ -10,13 +10,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import ParamSpec, Protocol, Self, TypeVar
+from queue import SimpleQueue
+from typing import ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 import torch
 
@@ -31,11 +33,19 @@ R = TypeVar("R")
 OnStage = Callable[[int, str], None]
 """Hears of a trial's number and the stage that it enters."""
 
+OnTrialRung = Callable[[int, str, Mapping[str, float]], str | None]
+"""Hears of a trial's number, a rung and the metrics there; says why the trial is to stop, or ``None``."""
+
+
+def goes_on(number: int, rung: str, values: Mapping[str, float]) -> None:
+    """Stops nothing."""
+
+
 _SHARED_FRACTION = 0.95
 """What workers may use together of a device that they share; the rest is the driver's."""
 
-_LISTEN_SECONDS = 0.2
-"""How often stages are passed on while no trial ends."""
+_LISTEN_SECONDS = 0.05
+"""How often stages are passed on, and trials at a rung get their answer, while no trial ends."""
 
 
 class Crew(Protocol):
@@ -55,7 +65,7 @@ class Crew(Protocol):
         """Put a trial under way; fewer than ``size`` are."""
         ...
 
-    def next(self, on_stage: OnStage) -> tuple[int, Outcome]:
+    def next(self, on_stage: OnStage, on_rung: OnTrialRung = goes_on) -> tuple[int, Outcome]:
         """Wait until a trial that is under way ends: its number and what it came to."""
         ...
 
@@ -74,11 +84,12 @@ class Alone:
         """Take the job; :meth:`next` trains it."""
         self._job = job
 
-    def next(self, on_stage: OnStage) -> tuple[int, Outcome]:
+    def next(self, on_stage: OnStage, on_rung: OnTrialRung = goes_on) -> tuple[int, Outcome]:
         """Train the job."""
         assert self._job is not None
         job, self._job = self._job, None
-        return job.number, self._objective(job, lambda stage: on_stage(job.number, stage))
+        outcome = self._objective(job, partial(on_stage, job.number), partial(on_rung, job.number))
+        return job.number, outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +155,16 @@ class WorkerPool:
         slot = next(slot for slot in self._slots if slot not in busy)
         self._running[slot.submit(_train, job)] = (job.number, slot)
 
-    def next(self, on_stage: OnStage) -> tuple[int, Outcome]:
+    def next(self, on_stage: OnStage, on_rung: OnTrialRung = goes_on) -> tuple[int, Outcome]:
         """Wait for the first trial that ends."""
         while True:
             done, _ = wait(self._running, timeout=_LISTEN_SECONDS, return_when=FIRST_COMPLETED)
             for number, slot in self._running.values():
-                for stage in slot.stages():
-                    on_stage(number, stage)
+                for told in slot.told():
+                    if isinstance(told, str):
+                        on_stage(number, told)
+                    else:
+                        slot.answer(on_rung(number, *told))
             if done:
                 future = min(done, key=lambda one: self._running[one][0])
                 number, slot = self._running.pop(future)
@@ -167,6 +181,10 @@ class WorkerPool:
             slot.hang_up()
         for slot in self._slots:
             slot.close()
+
+
+_Told: TypeAlias = str | tuple[str, Mapping[str, float]]
+"""What a process says while it trains: a stage, or a rung and the metrics there, and waits for an answer."""
 
 
 class _Slot:
@@ -192,11 +210,17 @@ class _Slot:
         with far_end, _interrupts_held_back():
             return self._executor.submit(task, *arguments, **named)
 
-    def stages(self) -> Iterator[str]:
-        """The stages that the process has entered since the last call."""
+    def told(self) -> Iterator[_Told]:
+        """What the process has said since the last call."""
         with suppress(EOFError, OSError):  # it died; its future says so, too
             while self._line is not None and self._line.poll():
                 yield self._line.recv()
+
+    def answer(self, verdict: str | None) -> None:
+        """Let the process go on from a rung, or stop there."""
+        with suppress(OSError):  # it died
+            if self._line is not None:
+                self._line.send(verdict)
 
     def hang_up(self) -> None:
         """Tell the process to end at once."""
@@ -229,6 +253,7 @@ class _Worker:
 
     def __init__(self, place: Place, line: Connection) -> None:
         self.line = line
+        self.answers: SimpleQueue[str | None] = SimpleQueue()
         self._place = place
         self._objective: Objective | None = None
 
@@ -251,13 +276,14 @@ def _begin(place: Place, line: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(place.threads)
     _worker = _Worker(place, line)
-    threading.Thread(target=_end_with_the_line, args=(line,), daemon=True).start()
+    threading.Thread(target=_listen, args=(line, _worker.answers), daemon=True).start()
 
 
-def _end_with_the_line(line: Connection) -> None:
-    """End this process when the other end is closed: by its owner, or because that process is gone."""
+def _listen(line: Connection, answers: SimpleQueue[str | None]) -> None:
+    """Take answers in; end this process when the other end is closed: by its owner, or because it is gone."""
     with suppress(EOFError, OSError):
-        line.recv()
+        while True:
+            answers.put(line.recv())
     os._exit(1)
 
 
@@ -268,15 +294,16 @@ def _describe() -> DataSummary:
 
 def _train(job: TrialJob) -> Outcome:
     assert _worker is not None
-    line = _worker.line
+    worker, line = _worker, _worker.line
     try:
-        objective = _worker.objective
+        objective = worker.objective
     except UserError:  # every trial would meet it
         raise
     except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries anew)
         return failed_by(error)
 
-    def on_stage(stage: str) -> None:
-        line.send(stage)
+    def on_rung(rung: str, values: Mapping[str, float]) -> str | None:
+        line.send((rung, dict(values)))
+        return worker.answers.get()
 
-    return objective(job, on_stage)
+    return objective(job, line.send, on_rung)

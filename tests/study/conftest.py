@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from painvrl.config import TrainConfig
-from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.records import TrialRecord, TrialState
@@ -49,6 +49,7 @@ def spec_tree(tiny_settings: dict[str, object]) -> Tree:
             "environments.count": {"type": "int", "low": 2, "high": 8},
             "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
         },
+        "pruning": False,  # type: ignore[dict-item]
     }
 
 
@@ -97,7 +98,7 @@ class Formula:
     data: DataSummary = field(default=DataSummary(fingerprint="planted-1"))
     jobs: list[TrialJob] = field(default_factory=list)
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         place = len(self.jobs)
         self.jobs.append(job)
         on_stage("pretrain")

@@ -204,6 +204,57 @@ def test_an_outcome_that_was_stored_before_the_end_is_not_computed_again(
     assert desk.finished() == 2
 
 
+def learnt(spec: StudySpec, workspace: Workspace, sampler: str, failure: Failed) -> list[float]:
+    """Sparsities tried where every one above 0.3 fails, after the start-up trials."""
+    settings = spec.study.model_copy(update={"name": f"{sampler}-{failure.reason}", "sampler": sampler})
+    named = spec.model_copy(update={"study": settings.model_copy(update={"startup_trials": 8})})
+    desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+    tried = []
+    for _ in range(24):
+        asked = desk.ask()
+        value = float(asked.point["mask.sparsity"] or 0)
+        tried.append(value)
+        good = Completed(metrics={"iid/ndcg_at_20": 0.2 + value, "ood/ndcg_at_20": 0.2 + value})
+        desk.tell(asked.number, failure if value > 0.3 else good)
+    return tried[8:]
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "diverged", "not_finite", "out_of_time"])
+def test_a_region_that_cannot_be_trained_is_left_alone(
+    spec: StudySpec, workspace: Workspace, reason: str
+) -> None:
+    taught = learnt(spec, workspace, "tpe", Failed(reason=reason, message="no"))
+    blameless = learnt(spec, workspace, "tpe", Failed(reason="unexpected", message="a bug"))
+    assert sum(value > 0.3 for value in taught) <= 8 < sum(value > 0.3 for value in blameless)
+
+
+@pytest.mark.slow
+def test_gp_takes_failures_among_complete_trials(spec: StudySpec, workspace: Workspace) -> None:
+    taught = learnt(spec, workspace, "gp", FAILED)
+    assert sum(value > 0.3 for value in taught) <= 6
+
+
+def test_what_cannot_be_trained_is_infeasible_to_optuna_and_failed_to_us(
+    stored: StoredStudy, spec: StudySpec
+) -> None:
+    desk = Desk(stored, spec.study)
+    for outcome in (DONE, FAILED, Failed(reason="unexpected", message="a bug")):
+        desk.tell(desk.ask().number, outcome)
+    assert [trial.state.name for trial in stored.study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert [trial.constraints for trial in stored.study.trials] == [
+        {"untrained": -1.0},
+        {"untrained": 1.0},
+        {},
+    ]
+    assert [record.state for record in stored.trials()] == [
+        TrialState.COMPLETE,
+        TrialState.FAILED,
+        TrialState.FAILED,
+    ]
+    assert [record.values for record in stored.trials()] == [(0.2, 0.1), None, None]
+    assert [trial.number for trial in stored.study.best_trials] == [0]
+
+
 def test_an_interrupt_in_the_last_moment_loses_no_outcome(
     stored: StoredStudy, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

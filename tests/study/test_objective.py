@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.study import objective as module
 from painvrl.study.objective import TrainingObjective, TrialJob
-from painvrl.study.outcomes import Completed, Failed, Outcome, completed
+from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned, completed
 from painvrl.study.space import apply
 
 
@@ -26,7 +27,7 @@ def objective(tiny_config: TrainConfig, tmp_path: Path) -> TrainingObjective:
 
 def outcome_of(objective: TrainingObjective, config: TrainConfig, stages: list[str] | None = None) -> Outcome:
     sink: list[str] = [] if stages is None else stages
-    return objective(TrialJob(number=3, point={}, config=config), sink.append)
+    return objective(TrialJob(number=3, point={}, config=config), sink.append, lambda *_: None)
 
 
 def test_a_trial_is_a_run_of_its_configuration_to_the_last_bit(
@@ -75,6 +76,67 @@ def test_pretrained_backbones_are_kept_in_memory_and_on_disk_only_if_asked(
         outcome_of(made, apply(tiny_config, {"mask.sparsity": sparsity}))
     assert len(list((tmp_path / "pretrained").glob("*.npz"))) == int(share)
     assert [store is not None for store in stores] == [share, share]
+
+
+def judged(
+    objective: TrainingObjective, config: TrainConfig, verdicts: Mapping[str, str]
+) -> tuple[Outcome, list[tuple[str, Mapping[str, float]]]]:
+    """A trial with three rungs, where ``verdicts`` stop it; and what was told there."""
+    told: list[tuple[str, Mapping[str, float]]] = []
+
+    def on_rung(rung: str, values: Mapping[str, float]) -> str | None:
+        told.append((rung, values))
+        return verdicts.get(rung)
+
+    rungs = frozenset({"pretrain/6", "pretrain/9", "invariant/3"})
+    job = TrialJob(number=3, point={}, config=config, rungs=rungs)
+    return objective(job, lambda stage: None, on_rung), told
+
+
+def test_a_trial_is_judged_at_its_rungs_alone_by_what_it_has_there(
+    objective: TrainingObjective, tiny_config: TrainConfig
+) -> None:
+    outcome, told = judged(objective, tiny_config, {})
+    assert isinstance(outcome, Completed)
+    assert [rung for rung, _ in told] == ["pretrain/6", "pretrain/9", "invariant/3"]
+    curves = {f"{point.curve}/{point.step}": point.values for point in outcome.curves}
+    assert all(values == curves[rung] for rung, values in told)
+    assert outcome.metrics == outcome_of(objective, tiny_config).metrics  # type: ignore[union-attr]
+
+
+def test_a_hopeless_trial_stops_at_its_rung_and_trains_nothing_further(
+    objective: TrainingObjective, tiny_config: TrainConfig
+) -> None:
+    outcome, told = judged(objective, tiny_config, {"pretrain/6": "all others were ahead"})
+    assert isinstance(outcome, Pruned)
+    assert (outcome.rung, outcome.message) == ("pretrain/6", "all others were ahead")
+    assert [rung for rung, _ in told] == ["pretrain/6"]
+    assert outcome.metrics == told[0][1]
+    assert [(point.curve, point.step) for point in outcome.curves] == [("pretrain", 3), ("pretrain", 6)]
+    assert set(outcome.seconds) == {"pretrain"}
+    later, _ = judged(objective, tiny_config, {"invariant/3": "too late"})
+    assert isinstance(later, Pruned)
+    assert next(iter(later.seconds)) == "pretrain"
+    assert list(later.seconds)[-1] == "invariant"
+
+
+@pytest.mark.parametrize(("ticks", "entered"), [([0.0, 1.0, 1.0, 9.0], ["pretrain"]), ([0.0, 9.0], [])])
+def test_a_trial_that_takes_too_long_fails_at_the_next_evaluation_or_stage(
+    objective: TrainingObjective,
+    tiny_config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    ticks: list[float],
+    entered: list[str],
+) -> None:
+    looks = chain(ticks, repeat(ticks[-1]))
+    monkeypatch.setattr(module._Recorder, "_now", lambda self: next(looks))
+    stages: list[str] = []
+    job = TrialJob(number=3, point={}, config=tiny_config, timeout=5.0)
+    outcome = objective(job, stages.append, lambda *_: None)
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.teaches) == ("out_of_time", True)
+    assert outcome.message == "it was not finished after 9 s; a trial may take 5 s"
+    assert stages == entered
 
 
 def test_rounds_are_reported_as_numbers(

@@ -273,7 +273,7 @@ from painvrl.workspace import Workspace
 class Dies:
     data = DataSummary(fingerprint="planted-1")
     done = 0
-    def __call__(self, job, on_stage):
+    def __call__(self, job, on_stage, on_rung):
         if self.done == int(sys.argv[3]):
             print("training", flush=True)
             sys.stdin.read()

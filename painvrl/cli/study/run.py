@@ -86,5 +86,7 @@ def run(
         typer.echo(f"table: {summary.folder / 'table.md'}")
     else:
         render.front(summary.front)
+        if summary.ended_by:
+            typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:
         typer.echo(summary.link)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, DataError, StudyError
 from painvrl.study import runner
 from painvrl.study import workers as module
 from painvrl.study.objective import Objective, TrialJob
-from painvrl.study.outcomes import Failed, Outcome
+from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.runner import run_study
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import list_studies, open_study
 from painvrl.study.tracking import NullTracker
-from painvrl.study.workers import Place, memory_fractions
+from painvrl.study.workers import Place, WorkerPool, memory_fractions
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -128,6 +130,29 @@ def test_real_trials_in_workers_are_those_of_one_process(
         results.append([(record.point, record.values) for record in records])
     assert results[0] == results[1]
     assert len(list((workspace.cache / "pretrained").glob("*.npz"))) == 1
+
+
+def test_trials_in_processes_are_judged_at_their_rungs_by_the_one_that_runs_the_study(
+    toys: ModuleType, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    make = partial(toys.Toy, tiny_config, cache_dir=tmp_path / "cache", device=CPU, share_pretrained=False)
+    places = [Place(make=make, device=CPU, threads=1) for _ in range(2)]
+    asked: list[tuple[int, str]] = []
+
+    def on_rung(number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        assert values["ood/ndcg_at_20"] == tiny_config.mask.sparsity
+        asked.append((number, rung))
+        return "it is hopeless" if (number, rung) == (1, "pretrain/2") else None
+
+    rungs = frozenset({"pretrain/1", "pretrain/2"})
+    with WorkerPool(places) as pool:
+        for number in range(2):
+            pool.start(TrialJob(number=number, point={}, config=tiny_config, rungs=rungs))
+        outcomes = dict(pool.next(lambda *_: None, on_rung) for _ in range(2))
+    assert sorted(asked) == [(number, rung) for number in range(2) for rung in sorted(rungs)]
+    assert isinstance(outcomes[0], Completed)
+    assert isinstance(outcomes[1], Pruned)
+    assert (outcomes[1].rung, outcomes[1].message) == ("pretrain/2", "it is hopeless")
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""Stopping hopeless trials early: asynchronous successive halving over non-dominated ranks.
+
+Optuna prunes studies with one objective only, so the rule is our own. A *rung* is an epoch of one of a
+trial's trainings. There the trial is compared with all that came by before it, and the best one in ``eta``
+goes on. Nobody waits for anybody, so any number of workers may ask, each at its own time (Li et al., *A
+System for Massively Parallel Hyperparameter Tuning*, MLSys 2020; the variant that stops trials and never
+resumes them).
+
+Several objectives have no single order. Trials are ordered by non-dominated rank on the plane of IID and
+OOD; within a rank by how much hypervolume each adds to what is ahead of it, the largest gain first (our
+reading: the order in which a front of so many points would be picked from them).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field
+
+from painvrl.config import TrainConfig
+from painvrl.settings import Settings
+from painvrl.study.front import hypervolume, ranks
+
+
+class PruningConfig(Settings):
+    """How hard.
+
+    ``eta``: of the trials at a rung the best one in so many goes on. ``first``: evaluations before a
+    training's first rung; each further rung comes ``eta`` times later than the last.
+    """
+
+    eta: float = Field(default=3.0, gt=1)
+    first: int = Field(default=2, ge=1)
+
+
+def rungs_of(config: TrainConfig, settings: PruningConfig) -> frozenset[str]:
+    """The rungs of a run, as ``training/epoch``: of its pretraining, and of its first training with the mask.
+
+    A training that stops early meets no later rung.
+    """
+    training, fusion = config.training, config.fusion.kind
+    final = fusion if fusion in {"sum", "scalar", "item"} else "invariant"
+    curves = [final] if config.mask.source != "learned" else ["pretrain", final]
+    epochs, evaluations = [], float(settings.first)
+    while (epoch := round(evaluations) * training.evaluate_every) <= training.max_epochs:
+        epochs.append(epoch)
+        evaluations *= settings.eta
+    return frozenset(f"{curve}/{epoch}" for curve in curves for epoch in epochs)
+
+
+def ahead_of(values: ArrayLike, own: int) -> int:
+    """How many of the points are ahead of the one in row ``own``.
+
+    Args:
+        values: ``[T, M]``, larger is better. A point that is not finite is behind all that are.
+        own: its row.
+    """
+    points = np.asarray(values, dtype=float)
+    rank = ranks(points)
+    better = int((rank < rank[own]).sum())
+    equals = [int(row) for row in np.flatnonzero(rank == rank[own])]
+    if not np.isfinite(points[own]).all():
+        return better + len(equals) - 1
+    chosen: list[int] = []
+    while equals:  # the earlier one of two that add the same
+        best = max(equals, key=lambda row: (hypervolume(points[[*chosen, row]]), -row))
+        if best == own:
+            break
+        chosen.append(best)
+        equals.remove(best)
+    return better + len(chosen)
+
+
+def places(count: int, eta: float) -> int:
+    """How many of ``count`` trials at a rung go on: one in ``eta``, and at least one."""
+    return max(1, math.ceil(count / eta))
