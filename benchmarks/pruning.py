@@ -1,13 +1,14 @@
-"""What pruning and the choice of the sampler cost and give. ``python -m benchmarks.pruning [--seeds 10]``.
+"""What pruning and the choice of the sampler cost and give: ``python -m benchmarks.pruning [--seeds 10]``.
 
-Runs the whole of ``studies/movielens.yaml`` in several arms under several seeds (a seed is that of the sampler,
-and of split and initialisation together), without MLflow: ``tpe`` with pruning and without it, ``random`` and
-``nsga2``. Every process has one thread, and two run at a time, so that the arms of a seed meet the same machine.
-Then it trains to their ends the points that pruning stopped: what would they have added to the hypervolume?
+Runs the whole of ``studies/movielens.yaml`` in several arms under several seeds (a seed is that of the
+sampler, and of split and initialisation together), without MLflow: ``tpe`` with pruning and without it,
+``random`` and ``nsga2``. Every process has one thread, and two run at a time, so that the arms of a seed meet
+the same machine. Then it trains to their ends the points that pruning stopped: what would they have added?
 
 Prints the ratios of pruned to unpruned (wall time, hypervolume) with 95% t intervals, the same ratio for
-two unpruned studies whose samplers have other seeds (what chance alone does to it), and hypervolume against
-epochs spent. ``--output`` keeps every number; a study that stands there is not run again. Reads valid parts only.
+two unpruned studies whose samplers have other seeds (what chance alone does to it), and hypervolume
+against epochs spent. ``--output`` keeps every number; a study that stands there is not run again. Reads
+valid parts only.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from painvrl.config import TrainConfig
 from painvrl.settings import Settings
@@ -25,29 +25,25 @@ from painvrl.study.front import hypervolume, ranks
 
 
 class PruningConfig(Settings):
-    """How hard.
+    """How hard, and when.
 
-    ``eta``: of the trials at a rung the best one in so many goes on. ``first``: evaluations before a
-    training's first rung; each further rung comes ``eta`` times later than the last.
+    ``eta``: of the trials at a rung the best one in so many goes on. ``evaluations``: those of the first
+    training of a run that are rungs, counted from 1. That training is the pretraining wherever a mask is
+    learned: what comes after it costs several times as much, so a rung there would save little.
     """
 
     eta: float = Field(default=3.0, gt=1)
-    first: int = Field(default=2, ge=1)
+    evaluations: tuple[PositiveInt, ...] = Field(default=(2,), min_length=1)
 
 
 def rungs_of(config: TrainConfig, settings: PruningConfig) -> frozenset[str]:
-    """The rungs of a run, as ``training/epoch``: of its pretraining, and of its first training with the mask.
-
-    A training that stops early meets no later rung.
-    """
-    training, fusion = config.training, config.fusion.kind
-    final = fusion if fusion in {"sum", "scalar", "item"} else "invariant"
-    curves = [final] if config.mask.source != "learned" else ["pretrain", final]
-    epochs, evaluations = [], float(settings.first)
-    while (epoch := round(evaluations) * training.evaluate_every) <= training.max_epochs:
-        epochs.append(epoch)
-        evaluations *= settings.eta
-    return frozenset(f"{curve}/{epoch}" for curve in curves for epoch in epochs)
+    """The rungs of a run, as ``training/epoch``. A training that stops early meets no later rung."""
+    if config.mask.source == "learned":
+        first = "pretrain"
+    else:
+        first = config.fusion.kind if config.fusion.kind in {"sum", "scalar", "item"} else "invariant"
+    every = config.training.evaluate_every
+    return frozenset(f"{first}/{evaluation * every}" for evaluation in settings.evaluations)
 
 
 def ahead_of(values: ArrayLike, own: int) -> int:

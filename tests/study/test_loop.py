@@ -117,7 +117,7 @@ def test_with_a_pruner_trials_are_judged_and_without_one_they_have_no_rungs(
     over.run()
     states = [record.state for record in stored.trials()]
     assert states == [TrialState.COMPLETE, *[TrialState.PRUNED] * 3]  # each is worse than all before
-    assert all("pretrain/6" in job.rungs for job in crew.jobs)
+    assert all("pretrain/6" in job.rungs for job in crew.jobs)  # the second evaluation
     replace(over, pruner=None, budget=Budget(trials=5), trial_timeout=7.0).run()
     assert stored.trials()[4].state is TrialState.COMPLETE
     assert (crew.jobs[4].rungs, crew.jobs[4].timeout) == (frozenset(), 7.0)

@@ -18,35 +18,19 @@ def config(tiny_settings: dict[str, object], **sections: object) -> TrainConfig:
     return TrainConfig.model_validate({**tiny_settings, "training": training, **sections})
 
 
-def test_rungs_lie_eta_times_later_each_in_the_pretraining_and_in_the_first_training_with_the_mask(
-    tiny_settings: dict[str, object],
-) -> None:
-    found = rungs_of(config(tiny_settings), PruningConfig(eta=2, first=2))
-    assert found == {f"{name}/{epoch}" for name in ("pretrain", "invariant") for epoch in (20, 40, 80)}
-    third = rungs_of(config(tiny_settings), PruningConfig(eta=3, first=1))
-    assert third == {f"{name}/{epoch}" for name in ("pretrain", "invariant") for epoch in (10, 30, 90)}
+def test_rungs_are_evaluations_of_the_pretraining(tiny_settings: dict[str, object]) -> None:
+    assert rungs_of(config(tiny_settings), PruningConfig()) == {"pretrain/20"}
+    found = rungs_of(config(tiny_settings), PruningConfig(evaluations=(1, 4)))
+    assert found == {"pretrain/10", "pretrain/40"}
 
 
 @pytest.mark.parametrize("kind", ["sum", "scalar", "item", "branch", "invariant"])
-def test_the_training_with_the_mask_is_the_one_of_the_fusion(
+def test_what_pretrains_nothing_is_judged_in_the_training_of_its_fusion(
     tiny_settings: dict[str, object], kind: str
 ) -> None:
-    found = {
-        rung.partition("/")[0]
-        for rung in rungs_of(config(tiny_settings, fusion={"kind": kind}), PruningConfig())
-    }
-    assert found == {"pretrain", kind if kind in {"sum", "scalar", "item"} else "invariant"}
-
-
-def test_what_pretrains_nothing_has_no_rung_there(tiny_settings: dict[str, object]) -> None:
-    found = rungs_of(config(tiny_settings, mask={"source": "ones"}), PruningConfig(first=1))
-    assert {rung.partition("/")[0] for rung in found} == {"invariant"}
-
-
-def test_a_training_shorter_than_the_first_rung_has_none(tiny_settings: dict[str, object]) -> None:
-    short = config(tiny_settings)
-    short = short.model_copy(update={"training": short.training.model_copy(update={"max_epochs": 19})})
-    assert rungs_of(short, PruningConfig(first=2)) == frozenset()
+    plain = config(tiny_settings, mask={"source": "ones"}, fusion={"kind": kind})
+    name = kind if kind in {"sum", "scalar", "item"} else "invariant"
+    assert rungs_of(plain, PruningConfig(evaluations=(3,))) == {f"{name}/30"}
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -88,7 +72,9 @@ def test_one_in_eta_goes_on_and_never_nobody() -> None:
     assert places(10, 1.5) == 7
 
 
-@pytest.mark.parametrize("wrong", [{"eta": 1.0}, {"first": 0}, {"eta": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"eta": 1.0}, {"evaluations": [0]}, {"evaluations": []}, {"eta": float("nan")}]
+)
 def test_a_pruning_that_keeps_everybody_or_begins_before_the_training_is_refused(
     wrong: dict[str, float],
 ) -> None:
