@@ -27,6 +27,7 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.progress import NullObserver, Observer
 from painvrl.study.mlflow_tracker import mlflow_tracker, tagged_runs
+from painvrl.study.picks import stored_picks
 from painvrl.study.registry import RegisteredModel, register_model
 from painvrl.study.selection import Selection, select
 from painvrl.study.spec import StudySpec
@@ -37,15 +38,17 @@ from painvrl.yamlfile import dump_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which trial of a study to train. ``trial`` and ``run_id`` win over a tag, a tag over ``prefer``.
+    """Which trial of a study to train; :func:`painvrl.study.selection.select` says which wins.
 
-    ``study``: its name or its file's content; ``None`` stands for the only one of the workspace.
+    ``study``: its name or its file's content; ``None`` stands for the only one of the workspace. ``pick``:
+    the alias of a stored pick. ``prefer``: a rule's word.
     """
 
     study: StudySpec | str | None = None
-    prefer: str = "knee"
     trial: int | None = None
     run_id: str | None = None
+    pick: str | None = None
+    prefer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +119,22 @@ def train_best(
     """Train the chosen trial of a study anew.
 
     Raises:
-        UserError: no such study or trial, two tagged runs, or data that are no longer there.
+        UserError: no such study, trial or pick, two tagged runs, or data that are no longer there.
         NothingFeasible: the study has no complete trial.
     """
     study = open_study(choice.study, workspace)
     tagged: tuple[str, ...] = ()
     if choice.trial is None and choice.run_id is None:
         tagged = tagged_runs(study, workspace)
-    pick = select(study, prefer=choice.prefer, trial=choice.trial, run_id=choice.run_id, tagged=tagged)
+    pick = select(
+        study,
+        trial=choice.trial,
+        run_id=choice.run_id,
+        tagged=tagged,
+        pick=choice.pick,
+        prefer=choice.prefer,
+        picks=stored_picks(study),
+    )
     return _train(
         pick.config,
         workspace,
@@ -209,6 +220,8 @@ def _train(
                 **({"test_reads": float(test.reads)} if test else {}),
             },
             tags=_tags(pick, repetition, trained_on(kept)),
+            alias=pick.alias if pick else None,
+            reason=pick.reason if pick else None,
         )
     except (StudyError, OSError) as error:  # the test parts were read: their metrics must not be lost
         not_registered = str(error)

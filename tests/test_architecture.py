@@ -37,7 +37,7 @@ def users_of(repository: Path, package: str) -> set[str]:
 
 
 def test_mlflow_appears_only_in_the_tracker_and_the_registry(repository: Path) -> None:
-    allowed = {"study/mlflow_tracker.py", "study/tracking.py", "study/registry.py"}
+    allowed = {"study/mlflow_tracker.py", "study/tracking.py", "study/registry.py", "study/mlflow_picks.py"}
     assert users_of(repository, "mlflow") <= allowed
 
 
@@ -56,8 +56,9 @@ def test_typer_appears_only_in_the_command_line(repository: Path) -> None:
     )
 
 
-def test_the_front_is_computed_by_numpy_alone(repository: Path) -> None:
-    names = {name.split(".")[0] for name in imported(repository / "painvrl" / "study" / "front.py")}
+@pytest.mark.parametrize("module", ["front", "candidates", "rules"])
+def test_the_front_and_its_rules_are_computed_by_numpy_alone(repository: Path, module: str) -> None:
+    names = {name.split(".")[0] for name in imported(repository / "painvrl" / "study" / f"{module}.py")}
     assert names - set(sys.stdlib_module_names) <= {"numpy", "painvrl"}
 
 

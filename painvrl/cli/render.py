@@ -131,6 +131,8 @@ def train_report(report: TrainReport) -> None:
     typer.echo(f"seconds: {', '.join(f'{stage} {spent:.1f}' for stage, spent in report.seconds.items())}")
     typer.echo(f"checkpoint: {report.checkpoint}")
     if report.model is not None:
+        if report.model.alias_uri is not None:
+            typer.echo(f"alias: {report.model.alias_uri}")
         typer.echo(f"registered model: {report.model.uri}")
     else:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)

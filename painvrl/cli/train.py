@@ -13,7 +13,7 @@ from painvrl.errors import ConfigError
 
 
 class Prefer(StrEnum):
-    """Rules that pick from a front; the same words as ``painvrl.study.selection.PREFERENCES``."""
+    """Rules that pick from a front; the same words as ``painvrl.study.rules.PREFERENCES``."""
 
     KNEE = "knee"
     IID = "iid"
@@ -31,6 +31,7 @@ def train(
     config: Annotated[
         Path | None, typer.Argument(metavar="CONFIG.yaml", help="A configuration; or give --best.")
     ] = None,
+    *,
     best: Annotated[bool, typer.Option("--best", help="Train a trial of a study's front.")] = False,
     study: Annotated[
         str | None,
@@ -41,7 +42,15 @@ def train(
     prefer: Annotated[
         Prefer | None,
         typer.Option(
-            help="With --best: the rule that picks (default knee); a run tagged selected=true wins."
+            help="With --best: the rule that picks (knee where nothing was picked); a run tagged "
+            "selected=true wins."
+        ),
+    ] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --best: what `study pick` stored under this name; not needed for the only one.",
         ),
     ] = None,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --best: this trial.")] = None,
@@ -70,11 +79,12 @@ def train(
     """Train a configuration and keep the model.
 
     The model is saved as a checkpoint and registered in MLflow. With --best the configuration is a trial of
-    a study: the one tagged selected=true in the MLflow UI, or the one that --prefer picks from the front. It
-    is trained anew, its valid metrics are checked against the trial's, and the sealed test parts are read:
-    each read is counted in the workspace, printed and logged.
+    a study: the one tagged selected=true in the MLflow UI, or what `study pick` stored, or what --prefer
+    picks from the front. It is trained anew, its valid metrics are checked against the trial's, and the
+    sealed test parts are read: each read is counted in the workspace, printed and logged. The model of a
+    pick or of a rule gets its alias in MLflow.
     """
-    _check(config=config, best=best, study=study, prefer=prefer, trial=trial, run=run)
+    _check(config=config, best=best, study=study, prefer=prefer, pick=pick, trial=trial, run=run)
     if dry_run:
         _print_expanded(config)
         return
@@ -90,8 +100,13 @@ def train(
     )
     with progress.run_progress() as observer:
         if config is None:
-            rule = (prefer or Prefer.KNEE).value
-            choice = Choice(study=named_study(study), prefer=rule, trial=trial, run_id=run)
+            choice = Choice(
+                study=named_study(study),
+                trial=trial,
+                run_id=run,
+                pick=pick,
+                prefer=None if prefer is None else prefer.value,
+            )
             report = train_best(choice, place, options, observer=observer)
         else:
             from painvrl.config import TrainConfig
@@ -121,6 +136,6 @@ def _check(*, config: Path | None, best: bool, **only_with_best: object) -> None
     for name, value in only_with_best.items():
         if config is not None and value is not None:
             raise ConfigError("only works with --best", key=f"--{name}")
-    choosers = [name for name in ("prefer", "trial", "run") if only_with_best.get(name) is not None]
+    choosers = [name for name in ("prefer", "pick", "trial", "run") if only_with_best.get(name) is not None]
     if len(choosers) > 1:
         raise ConfigError(f"give only one of {' and '.join(f'--{name}' for name in choosers)}", key="train")

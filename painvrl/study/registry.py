@@ -22,22 +22,29 @@ from painvrl.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
+    from mlflow.tracking import MlflowClient
 
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """A version in the registry; ``mlflow.pyfunc.load_model(uri)`` loads it."""
+    """A version in the registry; ``mlflow.pyfunc.load_model(uri)`` loads it. ``alias``: its other name."""
 
     name: str
     version: int
     run_id: str
+    alias: str | None = None
 
     @property
     def uri(self) -> str:
         """How MLflow names it."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def alias_uri(self) -> str | None:
+        """How MLflow names it as long as no later version has its alias."""
+        return None if self.alias is None else f"models:/{self.name}@{self.alias}"
 
 
 class CheckpointModel:
@@ -86,6 +93,8 @@ def register_model(
     config_yaml: str,
     metrics: Mapping[str, float],
     tags: Mapping[str, str] = _NO_TAGS,
+    alias: str | None = None,
+    reason: str | None = None,
 ) -> RegisteredModel:
     """Log a checkpoint as a run of its own and register it as the next version of ``name``.
 
@@ -99,6 +108,8 @@ def register_model(
         config_yaml: what was trained.
         metrics: of the valid and, if read, the test parts.
         tags: for the run.
+        alias: a name that the new version takes over from an earlier one.
+        reason: why this configuration was chosen; the version's description.
 
     Raises:
         StudyError: MLflow refuses.
@@ -132,9 +143,9 @@ def register_model(
                 pip_requirements=_requirements(),
                 registered_model_name=name,
             )
-        return RegisteredModel(
-            name=name, version=int(info.registered_model_version), run_id=str(run.info.run_id)
-        )
+        version = int(info.registered_model_version)
+        _describe(client, name, version, alias, reason)
+        return RegisteredModel(name=name, version=version, run_id=str(run.info.run_id), alias=alias)
 
 
 @contextmanager
@@ -159,6 +170,15 @@ def _parent_of(client: object, run_id: str) -> str | None:
         return None  # the trial was tracked elsewhere
     parent = run.data.tags.get(PARENT)
     return None if parent is None else str(parent)
+
+
+def _describe(client: MlflowClient, name: str, version: int, alias: str | None, reason: str | None) -> None:
+    number = str(version)
+    if reason is not None:
+        client.update_model_version(name, number, description=reason)
+        client.set_model_version_tag(name, number, "picked", reason)
+    if alias is not None:  # last: whoever finds the alias finds the reason
+        client.set_registered_model_alias(name, alias, number)
 
 
 def _signature() -> ModelSignature:

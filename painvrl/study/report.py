@@ -1,28 +1,38 @@
-"""What a study has found so far: tables, counts and a picture."""
+"""What a study has found so far: tables and counts."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
+from painvrl.study.candidates import axes_of
 from painvrl.study.front import hypervolume
+from painvrl.study.picks import Pick
 from painvrl.study.records import FINISHED, TrialRecord, TrialState, complete, front_of
-from painvrl.study.selection import axes_of, iid_only
+from painvrl.study.selection import iid_only
 from painvrl.study.space import Value
 from painvrl.study.storage import StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:
-    """A complete trial. ``metrics`` are all those of the valid parts, ``values`` the objectives."""
+    """A complete trial.
+
+    Attributes:
+        values: of the objectives. metrics: all those of the valid parts.
+        preset: the preset that it trained instead of a point.
+        violated: what of the study's constraints it breaks.
+    """
 
     trial: int
     run_id: str | None
     values: Mapping[str, float]
     point: Mapping[str, Value]
     metrics: Mapping[str, float]
+    preset: str | None = None
+    violated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +41,10 @@ class FrontTable:
 
     Attributes:
         rows: its trials, the best IID first.
-        dominated: the other complete trials.
+        dominated: the other complete trials, those that break a constraint among them.
         iid_only: the trial that the best IID metric alone would have picked.
         hypervolume: between the front and zero.
+        picks: trials that somebody picked, by alias.
     """
 
     study: str
@@ -42,6 +53,7 @@ class FrontTable:
     dominated: tuple[FrontRow, ...]
     iid_only: FrontRow | None
     hypervolume: float
+    picks: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The table as JSON-ready values."""
@@ -92,8 +104,8 @@ class StudyStatus:
         return asdict(self)
 
 
-def front_table(study: StoredStudy) -> FrontTable:
-    """The front of a study, empty if no trial is complete."""
+def front_table(study: StoredStudy, picks: Sequence[Pick] = ()) -> FrontTable:
+    """The front of a study, empty if no trial is complete; ``picks`` are those that it has stored."""
     records = study.trials()
     front = front_of(records)
     axes = axes_of(study.objectives)
@@ -107,6 +119,7 @@ def front_table(study: StoredStudy) -> FrontTable:
         dominated=tuple(_row(study, record) for record in complete(records) if record not in front),
         iid_only=None if alone is None else _row(study, records[alone.trial]),
         hypervolume=_hypervolume(front),
+        picks={pick.alias: pick.trial for pick in picks},
     )
 
 
@@ -139,55 +152,6 @@ def status(study: StoredStudy) -> StudyStatus:
     )
 
 
-def front_picture(table: FrontTable) -> str | None:
-    """An HTML page with the trials on the plane of IID and OOD; ``None`` without both or without trials.
-
-    The page holds plotly itself, so that it shows without a network.
-    """
-    axes = axes_of(table.objectives)
-    if axes.iid is None or axes.ood is None or not table.rows:
-        return None
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    groups = (("dominated", table.dominated, "lightgray"), ("front", table.rows, "crimson"))
-    for name, rows, colour in groups:
-        figure.add_scatter(
-            x=[row.values[axes.iid] for row in rows],
-            y=[row.values[axes.ood] for row in rows],
-            mode="markers",
-            name=f"{name} ({len(rows)})",
-            marker={"color": colour, "size": 9},
-            text=[_hover(row) for row in rows],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    if table.iid_only is not None:
-        figure.add_scatter(
-            x=[table.iid_only.values[axes.iid]],
-            y=[table.iid_only.values[axes.ood]],
-            mode="markers",
-            name="what IID alone would pick",
-            marker={"color": "black", "size": 16, "symbol": "circle-open"},
-            hoverinfo="skip",
-        )
-    figure.update_layout(
-        title=f"{table.study}: {len(table.rows)} trials on the front",
-        xaxis_title=axes.iid,
-        yaxis_title=axes.ood,
-    )
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
-
-
-def _hover(row: FrontRow) -> str:
-    lines = [f"trial {row.trial}"]
-    lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
-    lines += [
-        f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"
-        for path, value in row.point.items()
-    ]
-    return "<br>".join(lines)
-
-
 def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
     return FrontRow(
         trial=record.number,
@@ -195,6 +159,8 @@ def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
         values=dict(zip(study.objectives, record.values or (), strict=True)),
         point=dict(record.point),
         metrics=dict(record.metrics),
+        preset=record.preset,
+        violated=record.violated,
     )
 
 

@@ -16,11 +16,13 @@ from painvrl.study.budget import Budget
 from painvrl.study.lock import study_lock
 from painvrl.study.loop import TrialLoop, job_of
 from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
+from painvrl.study.picks import stored_picks
+from painvrl.study.pictures import front_page
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.pruner import Pruner
 from painvrl.study.pruning import PruningConfig
 from painvrl.study.records import FINISHED
-from painvrl.study.report import FrontTable, StudyStatus, front_picture, front_table, status
+from painvrl.study.report import FrontTable, StudyStatus, front_table, status
 from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
@@ -140,8 +142,8 @@ def run_study(
             with suppress(StudyError):  # the first error, or the interrupt, is the one to show
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        table = front_table(stored)
-        picture = front_picture(table)
+        table = front_table(stored, stored_picks(stored))
+        picture = front_page(table)
         pages = {} if picture is None else {"front.html": picture}
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:

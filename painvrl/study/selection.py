@@ -1,4 +1,4 @@
-"""Picking one trial: by hand, by a tag, or by a rule on the front."""
+"""Picking one trial: by hand, by a tag, by a stored pick, or by a rule on the front."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
-from painvrl.study.records import TrialRecord, complete, front_of
+from painvrl.study.candidates import Candidates, axes_of
+from painvrl.study.picks import Pick, pick_named
+from painvrl.study.records import TrialRecord, feasible, front_of
+from painvrl.study.rules import PREFERENCES, Knee, Rule, rule_named
 from painvrl.study.space import Point
 from painvrl.study.storage import StoredStudy
 
-PREFERENCES = ("knee", "iid", "ood", "balanced")
-
-_KNEE_MARGIN = 1e-9  # of the front's extent: below it a bend is rounding
+__all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Selection:
         values: of the objectives. metrics: everything measured on the valid parts.
         run_id: its MLflow run.
         reason: why it was chosen, one sentence, and whether another trial dominates it.
+        alias: what its model is called in MLflow; ``None`` for a trial that was named by hand.
         iid_only: what an IID-only choice would have got.
     """
 
@@ -48,99 +49,100 @@ class Selection:
     metrics: Mapping[str, float]
     run_id: str | None
     reason: str
+    alias: str | None
     iid_only: IidOnly | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axes:
-    """The two metrics that rules look at; with one missing, the other stands alone."""
-
-    iid: str | None
-    ood: str | None
+class _Chosen:
+    record: TrialRecord
+    reason: str
+    alias: str | None = None
 
 
 def select(
     study: StoredStudy,
     *,
-    prefer: str = "knee",
     trial: int | None = None,
     run_id: str | None = None,
     tagged: Sequence[str] = (),
+    pick: str | None = None,
+    prefer: str | Rule | None = None,
+    picks: Sequence[Pick] = (),
 ) -> Selection:
-    """Pick a trial. A number or a run wins over a tag, a tag over the rule.
+    """Pick a trial: by the first that is given of trial or run, tag, pick, rule.
+
+    With none of them the only stored pick is taken, and where nothing is stored the knee.
 
     Args:
         study: with at least one complete trial.
-        prefer: ``iid`` and ``ood`` take the best IID or OOD metric of the front (NDCG if it is an
-            objective, else the first objective of that part). ``balanced`` takes the largest harmonic
-            mean of the two. ``knee`` scales both metrics over the front to [0, 1], draws the line
-            between the front's best-IID and best-OOD trial, and takes the trial farthest above it;
-            a front without a trial above the line falls back to ``balanced``. With objectives of
-            one part only every rule takes the best of it.
         trial: a trial's number.
         run_id: a trial's MLflow run.
         tagged: run ids that somebody tagged ``selected = true``.
+        pick: the alias of a stored pick.
+        prefer: a rule, or the word of one (see :mod:`painvrl.study.rules`).
+        picks: those that the study has stored.
 
     Raises:
-        ConfigError: both ``trial`` and ``run_id``, or an unknown ``prefer``.
-        StudyError: the trial does not exist or is not complete, or several runs are tagged.
-        NothingFeasible: no trial is complete.
+        ConfigError: both ``trial`` and ``run_id``, an unknown ``prefer``, or a rule that the study's
+            objectives do not allow.
+        StudyError: the trial does not exist or is not complete, several runs are tagged, there is no
+            such pick, or there are several and nothing names one.
+        NothingFeasible: no trial is complete, or a rule is asked and none keeps to the constraints.
     """
-    if prefer not in PREFERENCES:
-        raise ConfigError(f"must be one of {', '.join(PREFERENCES)}", key="prefer", value=prefer)
+    rule = rule_named(prefer) if isinstance(prefer, str) else prefer
     if trial is not None and run_id is not None:
         raise ConfigError("names a trial and a run; give one of them", key="trial", value=trial)
     records = study.trials()
-    if not complete(records):
+    if not any(record.values is not None for record in records):
         raise NothingFeasible(f"the study {study.name!r} has no complete trial")
     front = front_of(records)
     if trial is not None:
-        chosen, reason = _by_number(study, records, trial), f"trial {trial} was asked for by its number"
+        chosen = _Chosen(
+            record=_by_number(study, records, trial), reason=f"trial {trial} was asked for by its number"
+        )
     elif run_id is not None:
-        chosen, reason = _by_run(study, records, run_id), f"run {run_id} was asked for"
+        chosen = _Chosen(record=_by_run(study, records, run_id), reason=f"run {run_id} was asked for")
     elif tagged:
-        chosen = _by_tag(study, records, tagged)
-        reason = f"run {tagged[0]} is tagged selected = true in MLflow, which wins over the rule {prefer!r}"
+        chosen = _by_tag(study, records, tagged, over=_weaker(pick, rule))
+    elif pick is not None:
+        chosen = _by_pick(study, records, pick_named(picks, pick, study=study.name))
+    elif rule is not None or not picks:
+        chosen = _by_rule(study, front, rule or Knee())
+    elif len(picks) > 1:
+        raise StudyError(
+            "the study has several picks; name one with --pick, or give a rule with --prefer",
+            key="pick",
+            value=", ".join(one.alias for one in picks),
+        )
     else:
-        chosen, reason = _by_rule(front, axes_of(study.objectives), study.objectives, prefer)
+        chosen = _by_pick(study, records, picks[0])
+    record = chosen.record
     return Selection(
-        trial=chosen.number,
-        config=study.config_of(chosen),
-        point=chosen.point,
-        values=_named(study, chosen),
-        metrics=chosen.metrics,
-        run_id=chosen.run_id,
-        reason=reason if chosen in front else f"{reason} (another trial dominates it)",
+        trial=record.number,
+        config=study.config_of(record),
+        point=record.point,
+        values=_named(study, record),
+        metrics=record.metrics,
+        run_id=record.run_id,
+        reason=chosen.reason + ("" if record in front else f" ({_why_not(record)})"),
+        alias=chosen.alias,
         iid_only=iid_only(study, records),
     )
 
 
 def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | None:
-    """The best IID metric over all complete trials, without a look at OOD; ``None`` if there is none.
+    """The best IID metric over all feasible trials, without a look at OOD; ``None`` if there is none.
 
     The metric is the IID objective that rules look at, or the IID counterpart of the OOD one.
     """
     axes = axes_of(study.objectives)
     metric = axes.iid or f"iid/{(axes.ood or '').partition('/')[2]}"
-    candidates = [record for record in complete(records) if metric in record.metrics]
+    candidates = [record for record in feasible(records) if metric in record.metrics]
     if not candidates:
         return None
     best = max(candidates, key=lambda record: (record.metrics[metric], -record.number))
     return IidOnly(trial=best.number, values=_named(study, best))
-
-
-def axes_of(objectives: Sequence[str]) -> Axes:
-    """The IID and the OOD objective that rules look at: NDCG if there is one, else the first.
-
-    Objectives of OOD parts with names of their own are looked at where there is none of plain ``ood``.
-    """
-
-    def pick(part: str) -> str | None:
-        names = [name for name in objectives if name.startswith(f"{part}/")]
-        names = names or [name for name in objectives if name.startswith(f"{part}_")]
-        return next((name for name in names if "/ndcg_at_" in name), next(iter(names), None))
-
-    return Axes(iid=pick("iid"), ood=pick("ood"))
 
 
 def _by_number(study: StoredStudy, records: Sequence[TrialRecord], number: int) -> TrialRecord:
@@ -157,11 +159,43 @@ def _by_run(study: StoredStudy, records: Sequence[TrialRecord], run_id: str) -> 
     return _require_complete(found)
 
 
-def _by_tag(study: StoredStudy, records: Sequence[TrialRecord], tagged: Sequence[str]) -> TrialRecord:
+def _by_tag(
+    study: StoredStudy, records: Sequence[TrialRecord], tagged: Sequence[str], *, over: str
+) -> _Chosen:
     if len(tagged) > 1:
         rule = f"{len(tagged)} runs are tagged selected = true in MLflow; leave the tag on one of them"
         raise StudyError(rule, key="selected", value=", ".join(tagged))
-    return _by_run(study, records, tagged[0])
+    reason = f"run {tagged[0]} is tagged selected = true in MLflow, which wins over {over}"
+    return _Chosen(record=_by_run(study, records, tagged[0]), reason=reason)
+
+
+def _weaker(pick: str | None, rule: Rule | None) -> str:
+    """What a tag wins over."""
+    if pick is not None:
+        return f"the pick {pick!r}"
+    return "picks and rules" if rule is None else f"the rule {rule.label!r}"
+
+
+def _by_pick(study: StoredStudy, records: Sequence[TrialRecord], pick: Pick) -> _Chosen:
+    try:
+        record = _by_number(study, records, pick.trial)
+    except StudyError as error:
+        rule = f"its trial {pick.trial} cannot be trained again: {error}"
+        raise StudyError(rule, key=f"pick {pick.alias}") from None
+    return _Chosen(record=record, reason=f"it is the pick {pick.alias!r}: {pick.reason}", alias=pick.alias)
+
+
+def candidates_of(front: Sequence[TrialRecord], objectives: Sequence[str]) -> Candidates:
+    """What rules choose among."""
+    values = np.array([record.values for record in front], dtype=float)
+    return Candidates(values=values, objectives=tuple(objectives))
+
+
+def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> _Chosen:
+    if not front:
+        raise NothingFeasible(f"no complete trial of the study {study.name!r} keeps to its constraints")
+    verdict = rule.choose(candidates_of(front, study.objectives))
+    return _Chosen(record=front[verdict.place], reason=verdict.reason, alias=verdict.alias)
 
 
 def _require_complete(record: TrialRecord) -> TrialRecord:
@@ -171,58 +205,9 @@ def _require_complete(record: TrialRecord) -> TrialRecord:
     return record
 
 
-def _by_rule(
-    front: Sequence[TrialRecord], axes: Axes, objectives: Sequence[str], prefer: str
-) -> tuple[TrialRecord, str]:
-    values = np.array([record.values for record in front])
-    columns = {name: values[:, place] for place, name in enumerate(objectives)}
-    if axes.iid is None or axes.ood is None:
-        name = axes.iid or axes.ood or objectives[0]
-        return front[_best(columns[name])], f"it has the best {name}; the study has no other part to weigh"
-    iid, ood = columns[axes.iid], columns[axes.ood]
-    of = f"of the {len(front)} trials on the front"
-    if prefer == "iid":
-        return front[_best(iid, ood)], f"it has the best {axes.iid} {of}"
-    if prefer == "ood":
-        return front[_best(ood, iid)], f"it has the best {axes.ood} {of}"
-    plane = f"{axes.iid} and {axes.ood}"
-    if prefer == "knee":
-        height = _above_the_line(iid, ood)
-        if height.max() > _KNEE_MARGIN:
-            knee = _best(height, iid)
-            return front[knee], f"it is the knee {of}: farthest above the line of its ends in {plane}"
-    balance = _harmonic_mean(iid, ood)
-    bend = "the front has no knee; " if prefer == "knee" else ""
-    return front[_best(balance, iid)], f"{bend}it has the largest harmonic mean of {plane} {of}"
-
-
-def _above_the_line(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[T]``: signed distance above the line of the ends, both axes scaled to [0, 1]."""
-    x, y = _scaled(iid), _scaled(ood)
-    right, top = _best(iid, ood), _best(ood, iid)
-    along = np.array([x[right] - x[top], y[right] - y[top]])
-    length = float(np.hypot(*along))
-    if length == 0:
-        return np.zeros_like(x)
-    # The normal (-along_y, along_x) points up and to the right: along_x > 0 >= along_y.
-    height: NDArray[np.float64] = (-along[1] * (x - x[top]) + along[0] * (y - y[top])) / length
-    return height
-
-
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    extent = float(np.ptp(values))
-    return (values - values.min()) / extent if extent > 0 else np.zeros_like(values)
-
-
-def _harmonic_mean(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = iid + ood
-    return np.divide(2 * iid * ood, total, out=np.zeros_like(total), where=total > 0)
-
-
-def _best(first: NDArray[np.float64], second: NDArray[np.float64] | None = None) -> int:
-    """The position of the largest value; ties go to ``second``, then to the earlier trial."""
-    ties = np.zeros_like(first) if second is None else second
-    return int(np.lexsort((np.arange(len(first)), -ties, -first))[0])
+def _why_not(record: TrialRecord) -> str:
+    """Why a complete trial is not on the front."""
+    return f"it breaks {', '.join(record.violated)}" if record.violated else "another trial dominates it"
 
 
 def _named(study: StoredStudy, record: TrialRecord) -> dict[str, float]:

@@ -30,6 +30,8 @@ def loaded_by(*arguments: str) -> set[str]:
         ["train", "--help"],
         ["study", "--help"],
         ["study", "run", "--help"],
+        ["study", "front", "--help"],
+        ["study", "pick", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
         ["ui", "--help"],

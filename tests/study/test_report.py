@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from painvrl.study.outcomes import Failed
-from painvrl.study.report import front_picture, front_table, status
+from painvrl.study.report import front_table, status
 
 Plane = Callable[..., Any]
 
@@ -32,7 +32,6 @@ def test_a_study_without_a_complete_trial_has_an_empty_table(plane: Plane) -> No
     for study in (plane(), plane(None, Failed(reason="x", message="y"))):
         table = front_table(study)
         assert (table.rows, table.dominated, table.iid_only, table.hypervolume) == ((), (), None, 0.0)
-        assert front_picture(table) is None
         now = status(study)
         assert (now.best, now.front_size, now.hypervolume, now.seconds_per_trial) == ((), 0, 0.0, None)
 
@@ -69,16 +68,18 @@ def test_table_and_status_are_json(plane: Plane) -> None:
     assert now["failures"][0]["reason"] == "diverged"
 
 
-def test_the_picture_shows_every_trial_and_needs_no_network(plane: Plane) -> None:
-    page = front_picture(front_table(plane((0.1, 0.3), (0.3, 0.1), (0.05, 0.05))))
-    assert page is not None
-    assert "front (2)" in page
-    assert "dominated (1)" in page
-    assert all(f"trial {number}" in page for number in range(3))
-    assert 'src="http' not in page
-    assert len(page) > 1_000_000  # plotly itself is inside
+def test_the_table_says_what_was_picked_and_which_trials_are_presets_or_break_constraints(
+    plane: Plane,
+) -> None:
+    from dataclasses import replace
 
+    from painvrl.study.picks import Pick
 
-def test_one_part_alone_has_no_plane_to_show(shelf: Plane) -> None:
-    study = shelf([{"iid/ndcg_at_20": 0.1, "iid/recall_at_20": 0.1}], ["iid/ndcg_at_20", "iid/recall_at_20"])
-    assert front_picture(front_table(study)) is None
+    study = plane((0.1, 0.3), (0.3, 0.1), (0.2, 0.4))
+    records = (study.records[0], replace(study.records[1], preset="erm"))
+    study = replace(study, records=(*records, replace(study.records[2], violated=("time <= 3",))))
+    pick = Pick(alias="ood", trial=0, rule="ood", reason="best", values={})
+    table = front_table(study, [pick])
+    assert table.picks == {"ood": 0}
+    assert [(row.trial, row.preset) for row in table.rows] == [(1, "erm"), (0, None)]
+    assert [(row.trial, row.violated) for row in table.dominated] == [(2, ("time <= 3",))]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.outcomes import Failed
+from painvrl.study.picks import Pick
+from painvrl.study.records import TrialState
+from painvrl.study.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
 from painvrl.study.selection import PREFERENCES, axes_of, select
 
 Plane = Callable[..., Any]
@@ -254,3 +258,110 @@ def test_an_iid_only_choice_is_told_where_the_only_objective_is_a_named_ood_part
     assert pick.trial == 0
     assert pick.iid_only is not None
     assert pick.iid_only.trial == 1
+
+
+def pick_of(alias: str, trial: int) -> Pick:
+    return Pick(alias=alias, trial=trial, rule="knee", reason="it bends", values={})
+
+
+EVERY_RULE: tuple[Rule, ...] = (
+    *(rule_named(word) for word in PREFERENCES),
+    MaxOodWithIid(share=0.5),
+    Weighted(weights={"iid/ndcg_at_20": 1, "ood/ndcg_at_20": 1}),
+    Reference(reference={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.2}),
+)
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE)
+def test_no_rule_takes_a_trial_that_is_pruned_failed_under_way_or_infeasible(
+    plane: Plane, rule: Rule
+) -> None:
+    study = plane((0.1, 0.1), (0.9, 0.9), (0.8, 0.8), Failed(reason="diverged", message="no"), None)
+    records = list(study.records)
+    records[1] = replace(records[1], violated=("time <= 3",))
+    records[2] = replace(records[2], state=TrialState.PRUNED, values=None)
+    chosen = select(replace(study, records=tuple(records)), prefer=rule)
+    assert chosen.trial == 0
+    assert chosen.iid_only is not None
+    assert chosen.iid_only.trial == 0
+
+
+def test_where_every_trial_breaks_a_constraint_rules_find_nothing_but_hands_do(plane: Plane) -> None:
+    study = plane((0.1, 0.1))
+    study = replace(study, records=(replace(study.records[0], violated=("time <= 3", "oom")),))
+    with pytest.raises(
+        NothingFeasible, match="no complete trial of the study 'toy' keeps to its constraints"
+    ):
+        select(study)
+    by_hand = select(study, trial=0)
+    assert by_hand.reason == "trial 0 was asked for by its number (it breaks time <= 3, oom)"
+    assert by_hand.iid_only is None
+
+
+def test_what_wins_over_what(plane: Plane) -> None:
+    # One trial for each way of asking; the knee would be trial 4.
+    study = plane((0.1, 0.5), (0.2, 0.48), (0.3, 0.45), (0.5, 0.1), (0.4, 0.4), (0.45, 0.3))
+    picks = [pick_of("mine", 2)]
+    asked: dict[str, Any] = {
+        "trial": 0,
+        "tagged": ["run-1"],
+        "pick": "mine",
+        "prefer": "iid",
+        "picks": [*picks, pick_of("other", 5)],
+    }
+    found = []
+    for name in ("trial", "tagged", "pick", "prefer"):
+        found.append(select(study, **asked).trial)
+        del asked[name]
+    assert found == [0, 1, 2, 3]
+    assert select(study, picks=picks).trial == 2
+    assert select(study).trial == 4
+    assert select(study, run_id="run-5", tagged=["run-1"], pick="mine", prefer="iid", picks=picks).trial == 5
+
+
+def test_several_picks_and_no_name_are_a_mistake_that_names_them(plane: Plane) -> None:
+    study = plane((0.1, 0.3), (0.3, 0.1))
+    picks = [pick_of("iid", 1), pick_of("ood", 0)]
+    with pytest.raises(StudyError, match=r"name one with --pick, or give a rule .*\(found 'iid, ood'\)"):
+        select(study, picks=picks)
+    assert select(study, picks=picks, pick="ood").trial == 0
+    assert select(study, picks=picks, prefer="iid").trial == 1
+    with pytest.raises(StudyError, match=r"no such pick; there is iid, ood \(found 'mine'\)"):
+        select(study, picks=picks, pick="mine")
+
+
+@pytest.mark.parametrize(
+    ("trial", "why"),
+    [(7, r"no such trial \(found 7\)"), (1, "trial 1 is failed"), (2, "trial 2 is running")],
+)
+def test_a_pick_whose_trial_has_no_result_is_one_clear_error(plane: Plane, trial: int, why: str) -> None:
+    study = plane((0.1, 0.2), Failed(reason="diverged", message="no"), None)
+    with pytest.raises(StudyError, match=f"pick mine: its trial {trial} cannot be trained again: .*{why}"):
+        select(study, picks=[pick_of("mine", trial)])
+
+
+def test_a_pick_gives_its_alias_and_a_rule_its_own_and_a_hand_none(plane: Plane) -> None:
+    study = plane((0.1, 0.3), (0.3, 0.1))
+    picks = [pick_of("mine", 0)]
+    assert select(study, picks=picks).alias == "mine"
+    assert select(study, picks=picks).reason == "it is the pick 'mine': it bends"
+    aliases = [select(study, prefer=word).alias for word in PREFERENCES]
+    assert aliases == ["balanced", "iid", "ood", "balanced"]
+    assert select(study).alias == "balanced"
+    for by_hand in ({"trial": 0}, {"run_id": "run-0"}, {"tagged": ["run-0"]}):
+        assert select(study, picks=picks, **by_hand).alias is None  # type: ignore[arg-type]
+
+
+def test_a_pick_that_was_overtaken_is_still_followed_and_says_so(plane: Plane) -> None:
+    chosen = select(plane((0.1, 0.1), (0.3, 0.2)), picks=[pick_of("mine", 0)])
+    assert chosen.trial == 0
+    assert chosen.reason.endswith("it bends (another trial dominates it)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "over"),
+    [({"pick": "mine"}, "the pick 'mine'"), ({}, "picks and rules"), ({"prefer": "iid"}, "the rule 'iid'")],
+)
+def test_a_tag_says_what_it_wins_over(plane: Plane, asked: dict[str, Any], over: str) -> None:
+    chosen = select(plane((0.1, 0.3)), tagged=["run-0"], picks=[pick_of("mine", 0)], **asked)
+    assert chosen.reason.endswith(f"which wins over {over}")

@@ -1,0 +1,139 @@
+"""``painvrl study pick``: choose a trial of the front, and keep the choice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.cli.study.common import StudyArgument, open_named
+from painvrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from painvrl.study.rules import Rule
+
+
+def pick(
+    study: StudyArgument = None,
+    *,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="Farthest above the line between the best IID and the best OOD.")
+    ] = False,
+    iid: Annotated[bool, typer.Option("--iid", help="The best IID metric.")] = False,
+    ood: Annotated[bool, typer.Option("--ood", help="The best OOD metric.")] = False,
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="The largest harmonic mean of IID and OOD.")
+    ] = False,
+    max_ood_with_iid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The best OOD metric with at least this share of the best IID metric, such as 98% or 0.98.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=W,...",
+            help="The largest weighted sum of objectives, each scaled to the front's range.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            help="The largest worst margin over these values, in units of the front's range.",
+        ),
+    ] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial.")] = None,
+    alias: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Its name, and its model's alias in MLflow; by default iid, ood or balanced, by the rule.",
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Show what was picked.")] = False,
+    clear: Annotated[str | None, typer.Option(metavar="NAME", help="Forget this pick.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Pick a trial of the front by one rule, and keep it with its reason.
+
+    The pick is what `train --best` trains. It is stored with the study under a name, and shown on the trial's
+    run in MLflow; the model that is trained from it gets that name as its alias. OOD here is the validation
+    part: picking by it uses knowledge of the shift that the test will have.
+    """
+    given = {
+        "--knee": knee,
+        "--iid": iid,
+        "--ood": ood,
+        "--balanced": balanced,
+        "--max-ood-with-iid": max_ood_with_iid is not None,
+        "--weights": weights is not None,
+        "--reference": reference is not None,
+        "--trial": trial is not None,
+        "--list": show,
+        "--clear": clear is not None,
+    }
+    asked = [name for name, is_given in given.items() if is_given]
+    if len(asked) != 1:
+        found = " and ".join(asked) or None
+        raise ConfigError(f"needs exactly one of {', '.join(given)}", key="pick", value=found)
+    if alias is not None and asked[0] in {"--list", "--clear"}:
+        raise ConfigError(f"does not go with {asked[0]}", key="--as", value=alias)
+
+    from painvrl.cli import render_picks
+    from painvrl.study.choosing import choose, forget, kept_picks
+    from painvrl.workspace import Workspace
+
+    place, stored = Workspace(workspace), open_named(study, workspace)
+    if show:
+        render_picks.picks(stored.name, kept_picks(stored), json=json)
+    elif clear is not None:
+        render_picks.forgotten(stored.name, forget(stored, place, clear), json=json)
+    else:
+        what = trial if trial is not None else _rule(asked[0], max_ood_with_iid, weights, reference)
+        render_picks.picked(stored.name, choose(stored, place, what, alias=alias), json=json)
+
+
+def _rule(option: str, share: str | None, weights: str | None, reference: str | None) -> Rule:
+    from painvrl.study.rules import MaxOodWithIid, Reference, Weighted, rule_named
+
+    if share is not None:
+        return MaxOodWithIid(share=_share(share))
+    if weights is not None:
+        return Weighted(weights=_numbers(weights, "--weights"))
+    if reference is not None:
+        return Reference(reference=_numbers(reference, "--reference"))
+    return rule_named(option.removeprefix("--"))
+
+
+def _share(text: str) -> float:
+    """``98%`` and ``0.98`` are the same."""
+    rule = "must be a share of the best IID, such as 98% or 0.98"
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(rule, key="--max-ood-with-iid", value=text) from None
+    if not 0 <= share <= 1:
+        raise ConfigError(rule, key="--max-ood-with-iid", value=text)
+    return share
+
+
+def _numbers(text: str, option: str) -> dict[str, float]:
+    """``NAME=NUMBER,NAME=NUMBER``."""
+    numbers: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            rule = "reads OBJECTIVE=NUMBER,OBJECTIVE=NUMBER, such as iid/ndcg_at_20=1,ood/ndcg_at_20=2"
+            raise ConfigError(rule, key=option, value=part) from None
+        if name in numbers:
+            raise ConfigError("names an objective twice", key=option, value=name)
+        numbers[name] = value
+    return numbers
