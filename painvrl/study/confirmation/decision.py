@@ -109,7 +109,8 @@ def plausible(
 def _decision(probability: float, sure: float) -> Decision:
     if probability >= sure:
         return Decision.IN
-    return Decision.OUT if probability <= 1 - sure else Decision.UNDECIDED
+    # 1 - 0.9 is a little less than 0.1, so this side is compared as the other one is.
+    return Decision.OUT if 1 - probability >= sure else Decision.UNDECIDED
 
 
 def _dominated(draws: NDArray[np.float64]) -> NDArray[np.bool_]:

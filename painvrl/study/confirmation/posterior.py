@@ -122,11 +122,13 @@ def draw_means(fitted: Fit, draws: int, rng: np.random.Generator) -> Array:
         if candidates > 1:
             raise ValueError("several candidates need two seeds")
         return np.repeat(fitted.means[None], draws, axis=0)
+    deviation = np.sqrt(np.diag(fitted.residual))
+    divisible = np.where(deviation > 0, deviation, 1.0)
     shrinkage = objectives / (objectives + fitted.freedom)
-    alone = np.diag(np.diag(fitted.residual))
-    covariance = (1 - shrinkage) * fitted.residual + shrinkage * alone
+    correlation = (1 - shrinkage) * fitted.residual / np.outer(divisible, divisible)
+    np.fill_diagonal(correlation, 1.0)
     normal = rng.standard_normal((draws, candidates, objectives))
-    noise = _root(fitted.mean_factor) @ normal @ _root(covariance)
+    noise = _root(fitted.mean_factor) @ normal @ _root(correlation) * deviation
     # One divisor a draw: the residual's size is uncertain for all candidates and objectives alike.
     divisor = np.sqrt(rng.chisquare(fitted.freedom, size=draws) / fitted.freedom)
     means = fitted.means + noise / divisor[:, None, None]
