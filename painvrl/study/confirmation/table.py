@@ -136,7 +136,7 @@ class Confirmation:
             [
                 _name(row),
                 "on the front" if row.source == "front" else "near it",
-                *(f"{each.first:.4f} ({each.optimism:+.4f})" for each in row.estimates.values()),
+                *(f"{each.first:.4f} ({each.optimism:+z.4f})" for each in row.estimates.values()),
             ]
             for row in self.rows
             if row.estimates
@@ -168,7 +168,7 @@ class Confirmation:
         for name, each in self.optimism.items():
             lines.append(
                 f"optimism of the first front, {name}: "
-                f"{each.mean:+.4f} [{each.low:+.4f}, {each.high:+.4f}] in the mean of its trials"
+                f"{each.mean:+z.4f} [{each.low:+z.4f}, {each.high:+z.4f}] in the mean of its trials"
             )
         if self.optimism:
             share = self.first_hypervolume / self.hypervolume - 1 if self.hypervolume > 0 else 0.0
