@@ -27,7 +27,7 @@ def candidates(tiny_config: Any) -> list[Candidate]:
 @pytest.fixture
 def confirmation(candidates: list[Candidate]) -> Confirmation:
     """Two seeds that move nothing but themselves; the fourth candidate failed."""
-    means = np.array([[0.4, 0.2], [0.5, 0.1], [0.3, 0.1]])
+    means = np.array([[0.4, 0.2], [0.5, 0.1], [0.3, 0.3]])
     values = means[:, None] + np.array([-0.1, 0.1])[None, :, None] * np.array([1.0, 0.0])
     fitted = fit(values)
     decisions = [Decision.OUT, Decision.IN, Decision.UNDECIDED]
@@ -92,7 +92,7 @@ def test_the_tables_read_as_people_expect(confirmation: Confirmation) -> None:
     assert columns == ["trial", "was", "iid", "ood"]
     assert rows == [
         ["7 (= 9, 11)", "on the front", "0.6000 (+0.1000)", "0.1000 (+0.0000)"],
-        ["8", "near it", "0.4000 (+0.1000)", "0.1000 (+0.0000)"],
+        ["8", "near it", "0.4000 (+0.1000)", "0.1000 (-0.2000)"],
         ["4 erm", "on the front", "0.5000 (+0.1000)", "0.2000 (+0.0000)"],
     ]
 
