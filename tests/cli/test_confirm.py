@@ -129,6 +129,16 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
     assert sum(line.startswith("[") for line in rest.out.splitlines()) == page["runs"] - 1
 
 
+@pytest.mark.slow
+def test_workers_come_to_the_same(cli: Call, workspace: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(workspace, tmp_path / "other")
+    options = ("--device", "cpu", "--seeds-at-most", 2, "--json")
+    alone = cli("study", "confirm", "--workspace", workspace, *options)
+    shared = cli("study", "confirm", "--workspace", other, *options, "--workers", 2)
+    assert (alone.code, shared.code, shared.err) == (0, 0, "")
+    assert json.loads(shared.out) == json.loads(alone.out)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -107,6 +107,7 @@ def test_only_what_is_undecided_and_its_rivals_run_again(study: Make, confirm: M
     assert (rows[0].decision, rows[1].decision) == ("in", "in")
     assert "undecided" in {rows[2].decision, rows[3].decision}
     assert found.runs == 16
+    assert (ear.finished[-1].finished, ear.finished[-1].wanted) == (16, 16)
     assert ear.steps[-1].undecided == tuple(sorted(found.of(Decision.UNDECIDED)))
     assert [step.seeds for step in ear.steps] == [2, 3, 4, 5, 6]
     for sparsity in seeds:
