@@ -52,6 +52,11 @@ class Workspace:
         return self.root / "ablations"
 
     @property
+    def confirmations(self) -> Path:
+        """Results of confirmations, a folder a study."""
+        return self.root / "confirmations"
+
+    @property
     def optuna_db(self) -> Path:
         """The studies."""
         return self.root / "optuna.db"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,25 +12,16 @@ import torch
 
 from painvrl.data.digest import digest_of
 from painvrl.errors import NothingFeasible, StudyError
-from painvrl.study.ablation.spec import AblationSpec, Cell, cells_of, check_ablation
-from painvrl.study.ablation.store import (
-    KeepRun,
-    KeptRun,
-    RunStore,
-    Tracked,
-    load_tracked,
-    run_key,
-    save_tracked,
-    write_text,
-)
+from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation
+from painvrl.study.ablation.store import KeepRun, Tracked, load_tracked, save_tracked
 from painvrl.study.ablation.table import AblationTable, make_table
-from painvrl.study.asktell import MAX_DEATHS
+from painvrl.study.kept_runs import KeptRun, RunStore, run_key, write_text
 from painvrl.study.lock import study_lock
 from painvrl.study.objective import TrainingObjective
-from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
-from painvrl.study.progress import NullProgress, Progress, StudyStarted, TrialFinished, TrialStarted
+from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import crew_of
+from painvrl.study.seeded_runs import Cell, SeededRuns
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.workers import Crew
 from painvrl.workspace import Workspace
@@ -120,15 +109,8 @@ def run_ablation(
 
 
 @dataclass
-class _UnderWay:
-    cell: Cell
-    start: float
-    run_id: str | None
-
-
-@dataclass
 class _Grid:
-    """The runs of an ablation: what is complete, what failed, and what is still to be trained."""
+    """The runs of an ablation, and what a tracker and a later process are told of them."""
 
     spec: AblationSpec
     cells: Sequence[Cell]
@@ -137,21 +119,40 @@ class _Grid:
     tracker: Tracker
     progress: Progress
     tracking: Path
-    complete: dict[tuple[str, int], KeptRun] = field(default_factory=dict)
-    failures: dict[tuple[str, int], str] = field(default_factory=dict)
-    _under_way: dict[int, _UnderWay] = field(default_factory=dict)
-    _deaths: Counter[int] = field(default_factory=Counter)
+    runs: SeededRuns = field(init=False)
     _tracked: Tracked = field(default_factory=lambda: Tracked(of=""))
+
+    def __post_init__(self) -> None:
+        self.runs = SeededRuns(
+            store=self.store,
+            crew=self.crew,
+            tracker=self.tracker,
+            progress=self.progress,
+            key=self._key,
+            measured=self.spec.measured(),
+            tracked=self._keep_track,
+            wanted=len(self.cells),
+            width=max(len(cell.row) for cell in self.cells),
+        )
+
+    @property
+    def complete(self) -> dict[tuple[str, int], KeptRun]:
+        """Runs by row and seed."""
+        return self.runs.complete
+
+    @property
+    def failures(self) -> dict[tuple[str, int], str]:
+        """By row and seed why a run failed."""
+        return self.runs.failures
 
     def open(self) -> None:
         """Find what is complete already, and tell tracker and listener where the ablation stands."""
         of = digest_of(self.spec.config.model_dump(mode="json"), self.crew.data.all_seeds)
         self._tracked = load_tracked(self.tracking, of)
-        finished = []
-        for cell in self.cells:
-            if (run := self.store.load(self._key(cell))) is not None:
-                self.complete[cell.row, cell.seed] = run
-                finished.append(FinishedTrial(record=self._record(cell, run), job=cell.job))
+        finished = [
+            FinishedTrial(record=self._record(cell, run), job=cell.job)
+            for cell, run in self.runs.find(self.cells)
+        ]
         header = StudyHeader(
             name=self.spec.ablation.name,
             objectives=self.spec.measured(),
@@ -177,97 +178,17 @@ class _Grid:
         )
 
     def run(self) -> None:
-        """Train what is missing; what is under way at an error is interrupted."""
-        waiting = deque(cell for cell in self.cells if (cell.row, cell.seed) not in self.complete)
-        try:
-            while waiting or self._under_way:
-                while waiting and len(self._under_way) < self.crew.size:
-                    self._start(waiting.popleft())
-                number, outcome = self.crew.next(self.progress.trial_stage)
-                if again := self._end(number, outcome):
-                    waiting.appendleft(again)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                for one in self._under_way.values():
-                    with suppress(StudyError):  # an interrupt stays one
-                        self.tracker.kill(one.run_id)
-            raise
+        """Train what is missing."""
+        self.runs.train(self.cells)
 
-    def _start(self, cell: Cell) -> None:
-        start = time.perf_counter()
-        self.progress.trial_started(
-            TrialStarted(
-                number=cell.job.number,
-                point=cell.job.point,
-                finished=self._finished,
-                wanted=len(self.cells),
-                others=len(self._under_way),
-                title=self._title(cell),
-            )
-        )
-        self._under_way[cell.job.number] = _UnderWay(cell, start, self.tracker.start(cell.job))
-        self.crew.start(replace(cell.job, key=self._key(cell)))
-
-    def _end(self, number: int, outcome: Outcome) -> Cell | None:
-        """Take in what a run came to; the cell if it is to be tried again."""
-        ended = self._under_way[number]
-        cell, again = ended.cell, False
-        assert not isinstance(outcome, Pruned), "an ablation's runs are not pruned"
-        if isinstance(outcome, Completed):
-            self._keep(ended, outcome)
-        elif outcome.reason == WORKER_DIED and self._deaths[number] + 1 < MAX_DEATHS:
-            self._deaths[number] += 1
-            again = True
-            outcome = replace(outcome, message=f"{outcome.message}; it is tried again")
-            self.tracker.kill(ended.run_id)
-        else:
-            self.failures[cell.row, cell.seed] = f"{outcome.reason}: {outcome.message}"
-            self.tracker.finish(ended.run_id, cell.job, outcome)
-        del self._under_way[number]
-        self._report(cell, outcome, time.perf_counter() - ended.start)
-        return cell if again else None
-
-    def _keep(self, ended: _UnderWay, outcome: Completed) -> None:
-        """Its own process has stored the run already; the tracker, which can be mended, comes after that."""
-        cell = ended.cell
-        kept = self.store.load(self._key(cell))
-        if kept is None:
-            raise StudyError("the run's file is gone", file=self.store.folder, key=self._title(cell))
-        self.complete[cell.row, cell.seed] = kept
-        self.tracker.finish(ended.run_id, cell.job, outcome)
-        if ended.run_id is not None:
-            runs = {**self._tracked.runs, self._key(cell): ended.run_id}
+    def _keep_track(self, cell: Cell, run_id: str | None) -> None:
+        if run_id is not None:
+            runs = {**self._tracked.runs, self._key(cell): run_id}
             self._remember(replace(self._tracked, runs=runs))
-
-    def _report(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
-        values = None
-        if not isinstance(outcome, Failed):
-            values = {name: outcome.metrics[name] for name in self.spec.measured()}
-        self.progress.trial_finished(
-            TrialFinished(
-                number=cell.job.number,
-                outcome=outcome,
-                values=values,
-                seconds=seconds,
-                finished=self._finished,
-                wanted=len(self.cells),
-                on_front=False,
-                front_size=0,
-                title=self._title(cell),
-            )
-        )
-
-    @property
-    def _finished(self) -> int:
-        return len(self.complete) + len(self.failures)
 
     def _key(self, cell: Cell) -> str:
         settings = self.spec.ablation
         return run_key(cell.job.config, self.crew.data, settings.metrics, settings.cutoff)
-
-    def _title(self, cell: Cell) -> str:
-        width = max(len(each.row) for each in self.cells)
-        return f"{cell.row:<{width}} seed {cell.seed}"
 
     def _record(self, cell: Cell, run: KeptRun) -> TrialRecord:
         return TrialRecord(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -16,6 +15,7 @@ from painvrl.evaluation.metrics import METRICS
 from painvrl.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.settings import Settings
 from painvrl.study.objective import TrialJob
+from painvrl.study.seeded_runs import Cell
 from painvrl.study.space import FIXED_SECTIONS, Value, apply, knobs
 from painvrl.study.spec import ABLATION, StudySpec, load_spec
 from painvrl.yamlfile import config_error, near_matches, read_yaml, validated
@@ -77,15 +77,6 @@ class AblationSpec(Settings):
         return tuple(
             metrics.name(part, metric, settings.cutoff) for metric in settings.metrics for part in PARTS
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One run: a row under a seed."""
-
-    row: str
-    seed: int
-    job: TrialJob
 
 
 def cells_of(spec: AblationSpec) -> Iterator[Cell]:

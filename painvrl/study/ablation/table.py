@@ -20,7 +20,7 @@ from painvrl.evaluation.bootstrap import PartValues, percentile_interval, resamp
 from painvrl.evaluation.metrics import name
 from painvrl.rng import derive_seed
 from painvrl.study.ablation.spec import PARTS, AblationSpec
-from painvrl.study.ablation.store import KeptRun
+from painvrl.study.kept_runs import KeptRun
 from painvrl.study.space import Value
 
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")

@@ -18,7 +18,7 @@ from painvrl.prepare import prepare
 from painvrl.study import objective
 from painvrl.study.ablation.runner import AblationSummary, _Grid
 from painvrl.study.ablation.spec import AblationSpec, cells_of
-from painvrl.study.ablation.store import KeptRun, RunStore
+from painvrl.study.kept_runs import KeptRun, RunStore
 from painvrl.study.lock import study_lock
 from painvrl.study.objective import DataSummary, TrialJob
 from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome

@@ -1,0 +1,96 @@
+"""``painvrl study confirm``: run the front's candidates under further seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    MemoryFractionOption,
+    QuietOption,
+    WorkersOption,
+    WorkspaceOption,
+)
+from painvrl.cli.study.common import StudyArgument, open_named
+from painvrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from painvrl.study.confirmation.runner import Step
+
+SCOPES = ("front", "plausible")
+
+
+def confirm(
+    study: StudyArgument = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    seeds_at_most: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Fresh seeds of any candidate, at most.")
+    ] = 10,
+    sure: Annotated[
+        float, typer.Option(metavar="P", help="Probability at which a candidate is decided; above 0.5.")
+    ] = 0.9,
+    candidates: Annotated[
+        str,
+        typer.Option(
+            metavar="WHO",
+            help="front: the front's trials; plausible: also dominated ones that noise may have kept off it.",
+        ),
+    ] = "plausible",
+    workers: WorkersOption = 1,
+    memory_fraction: MemoryFractionOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Find out which trials of the front are there by luck; called again, it goes on.
+
+    Runs the front's candidates under seeds that the study has not seen, until for each the probability of
+    being on the front is at least P or at most 1 - P. Prints their means with intervals, the confirmed front,
+    and how optimistic the first one was.
+    """
+    if candidates not in SCOPES:
+        raise ConfigError(f"must be one of {', '.join(SCOPES)}", key="--candidates", value=candidates)
+    if not 0.5 < sure < 1:
+        raise ConfigError("must lie above 0.5 and below 1", key="--sure", value=sure)
+
+    from painvrl.cli import progress, render, render_confirmation
+    from painvrl.device import select_device
+    from painvrl.study.confirmation.runner import run_confirmation
+    from painvrl.workspace import Workspace
+
+    stored = open_named(study, workspace)
+    silent = quiet or json
+
+    def tell(step: Step) -> None:
+        if not silent:
+            typer.echo(
+                f"after {step.seeds} seeds: {len(step.undecided)} of {step.candidates} candidates undecided"
+            )
+
+    with progress.study_progress(quiet=silent) as lines:
+        try:
+            summary = run_confirmation(
+                stored,
+                Workspace(workspace),
+                select_device(device),
+                seeds_at_most=seeds_at_most,
+                sure=sure,
+                scope="front" if candidates == "front" else "plausible",
+                workers=workers,
+                memory_fraction=memory_fraction,
+                progress=lines,
+                on_step=tell,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on") from None
+    if summary.not_tracked is not None:
+        typer.echo(f"warning: the confirmation is not in MLflow: {summary.not_tracked}", err=True)
+    if json:
+        render.json(summary.confirmation.as_dict())
+        return
+    render_confirmation.confirmation(summary.confirmation)
+    typer.echo(f"table: {summary.folder / 'table.md'}")

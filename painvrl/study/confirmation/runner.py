@@ -1,0 +1,329 @@
+"""Confirming a front: its candidates are run under fresh seeds until it is decided who is on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.rng import derive_seed
+from painvrl.study.confirmation.candidates import Candidate, candidates_of, near_the_front
+from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
+from painvrl.study.confirmation.posterior import Fit, draw_means, fit
+from painvrl.study.confirmation.table import Confirmation, optimism_of, rows_of
+from painvrl.study.kept_runs import KeptRun, RunStore, run_key, write_text
+from painvrl.study.lock import study_lock
+from painvrl.study.mlflow_notes import write_notes
+from painvrl.study.objective import Objective, TrainingObjective, TrialJob
+from painvrl.study.outcomes import Completed
+from painvrl.study.progress import NullProgress, Progress
+from painvrl.study.runner import crew_of
+from painvrl.study.seeded_runs import Cell, SeededRuns
+from painvrl.study.spec import pretraining_comes_back
+from painvrl.study.storage import StoredStudy
+from painvrl.study.tracking import NullTracker
+from painvrl.workspace import Workspace
+
+Scope: TypeAlias = Literal["front", "plausible"]
+
+AT_LEAST = 2
+"""Seeds of every candidate: fewer show no noise."""
+
+DRAWS = 4000
+"""Of the means; a probability of 0.9 is known to half a percent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How things stand after some runs.
+
+    Attributes:
+        seeds: the most fresh seeds that a candidate has run under.
+        undecided: trials of which it is not known yet whether they are on the front.
+        candidates: how many there are.
+    """
+
+    seeds: int
+    undecided: tuple[int, ...]
+    candidates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmationSummary:
+    """What a confirmation came to.
+
+    Attributes:
+        folder: where it is kept.
+        not_tracked: why it is not in MLflow, although the study is.
+    """
+
+    confirmation: Confirmation
+    folder: Path
+    not_tracked: str | None
+
+
+def run_confirmation(
+    study: StoredStudy,
+    workspace: Workspace,
+    device: torch.device,
+    *,
+    seeds_at_most: int = 10,
+    sure: float = 0.9,
+    scope: Scope = "plausible",
+    workers: int = 1,
+    memory_fraction: float | None = None,
+    progress: Progress | None = None,
+    on_step: Callable[[Step], None] = lambda _: None,
+    objective: Objective | None = None,
+) -> ConfirmationSummary:
+    """Run the candidates of a study's front under fresh seeds, as far as is needed, and write the result.
+
+    Every run is kept: the same call computes none again, and one that allows more seeds goes on. A run that
+    failed is tried again by the next call.
+
+    Args:
+        study: with at least one feasible trial.
+        workspace: where everything is kept.
+        device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
+        seeds_at_most: fresh seeds of any candidate.
+        sure: the probability at which a candidate is decided.
+        scope: ``front``: the front's trials only; ``plausible``: near ones, too.
+        workers: runs at a time.
+        memory_fraction: of a CUDA device that each worker may use.
+        progress: hears of every run.
+        on_step: hears how things stand whenever that was computed anew.
+        objective: computes the runs of a single worker, in this process; training by default.
+
+    Raises:
+        UserError: an option, the data, the workspace or the storage is not as it must be.
+        NothingFeasible: the study has no feasible trial, or every trial of its front failed.
+        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
+    """
+    if seeds_at_most < AT_LEAST:
+        raise ConfigError(f"must be at least {AT_LEAST}", key="seeds-at-most", value=seeds_at_most)
+    if not 0.5 < sure < 1:
+        raise ConfigError("must lie above 0.5 and below 1", key="sure", value=sure)
+    front, dominated = candidates_of(study)
+    if not front:
+        raise NothingFeasible(f"the study {study.name!r} has no trial on a front")
+    workspace.create()
+    folder = workspace.confirmations / study.name
+    make = partial(
+        TrainingObjective,
+        study.config,
+        cache_dir=workspace.cache,
+        share_pretrained=pretraining_comes_back(study.space),
+    )
+    with (
+        study_lock(workspace.lock_path(f"confirmation {study.name}"), study.name),
+        crew_of(make, device, workers, memory_fraction, objective) as crew,
+    ):
+        if crew.data.fingerprint != study.identity.data:
+            rule = "the data (content or split) are not those that the study was run on any more"
+            raise StudyError(rule, key=study.name)
+        store = RunStore(folder / "runs")
+
+        def key(cell: Cell) -> str:
+            return run_key(cell.job.config, crew.data, (), 0)
+
+        def keep(cell: Cell, outcome: Completed) -> None:
+            store.store(key(cell), KeptRun(outcome=outcome, users={}, values={}))
+
+        runs = SeededRuns(
+            store=store,
+            crew=crew,
+            tracker=NullTracker(),
+            progress=progress or NullProgress(),
+            key=key,
+            measured=study.objectives,
+            keep=keep,
+            width=len(f"trial {max(one.trial for one in (*front, *dominated))}"),
+        )
+        entered = _Field(objectives=study.objectives, runs=runs)
+        left_out = 0
+        entered.enter(front)
+        if scope == "plausible" and dominated:
+            near, left_out = near_the_front(entered.alive(), entered.values(), dominated)
+            entered.enter(near)
+        fitted, verdict = entered.decide(sure, seeds_at_most, on_step)
+    confirmation = _confirmation(study, entered, fitted, verdict, sure, seeds_at_most, left_out)
+    pages = {"confirmation.json": confirmation.as_json(), "confirmation.md": confirmation.as_markdown()}
+    write_text(folder / "confirmation.json", pages["confirmation.json"])
+    write_text(folder / "table.md", pages["confirmation.md"])
+    return ConfirmationSummary(
+        confirmation=confirmation,
+        folder=folder,
+        not_tracked=_track(study, workspace, confirmation, entered.candidates, pages),
+    )
+
+
+@dataclass(kw_only=True)
+class _Field:
+    """The candidates, the number of seeds of each, and their runs.
+
+    The seeds of a candidate are always the first ones: study seed + 1, + 2, ...
+    """
+
+    objectives: tuple[str, ...]
+    runs: SeededRuns
+    candidates: list[Candidate] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    _numbers: int = 0
+
+    def enter(self, candidates: Sequence[Candidate]) -> None:
+        """New candidates run under the first seeds.
+
+        Raises:
+            NothingFeasible: all candidates so far have failed.
+        """
+        self.candidates += candidates
+        self.counts |= {one.trial: 0 for one in candidates}
+        self._run({one.trial: AT_LEAST for one in candidates})
+
+    def decide(self, sure: float, at_most: int, on_step: Callable[[Step], None]) -> tuple[Fit, Verdict]:
+        """Run who is needed until all are decided or have ``at_most`` seeds."""
+        while True:
+            alive = self.alive()
+            fitted = fit(self.values())
+            rng = np.random.default_rng(derive_seed(0, "confirmation"))
+            verdict = judge(draw_means(fitted, DRAWS, rng), sure)
+            counts = np.array([self.counts[one.trial] for one in alive])
+            undecided = tuple(
+                one.trial
+                for one, decision in zip(alive, verdict.decisions, strict=True)
+                if decision is Decision.UNDECIDED
+            )
+            on_step(Step(seeds=int(counts.max()), undecided=undecided, candidates=len(self.candidates)))
+            wanted = next_step(counts, verdict.needed, at_most)
+            if (wanted == counts).all():
+                return fitted, verdict
+            self._run({one.trial: int(count) for one, count in zip(alive, wanted, strict=True)})
+
+    def alive(self) -> list[Candidate]:
+        """The candidates that did not fail."""
+        return [one for one in self.candidates if one.trial not in self.failed]
+
+    def values(self) -> NDArray[np.float64]:
+        """``[C, S, M]`` of those alive; NaN where one did not run."""
+        alive = self.alive()
+        seeds = max(self.counts[one.trial] for one in alive)
+        found = np.full((len(alive), seeds, len(self.objectives)), np.nan)
+        for place, one in enumerate(alive):
+            for offset in range(self.counts[one.trial]):
+                metrics = self.runs.complete[_row(one), one.config.seed + 1 + offset].outcome.metrics
+                found[place, offset] = [metrics[name] for name in self.objectives]
+        return found
+
+    def ran(self, one: Candidate) -> int:
+        """Under how many seeds a candidate is complete."""
+        return sum(row == _row(one) for row, _ in self.runs.complete)
+
+    def _run(self, wanted: dict[int, int]) -> None:
+        cells = [
+            self._cell(one, one.config.seed + 1 + offset)
+            for offset in range(max(wanted.values(), default=0))  # those of one seed share the split
+            for one in self.candidates
+            if self.counts[one.trial] <= offset < wanted.get(one.trial, 0)
+        ]
+        self.runs.wanted += len(cells)
+        self.runs.find(cells)
+        self.runs.train(cells)
+        self.counts |= wanted
+        for one in self.candidates:
+            reasons = [why for (row, _), why in self.runs.failures.items() if row == _row(one)]
+            if reasons:
+                self.failed[one.trial] = reasons[0]
+        if not self.alive():
+            last = next(reversed(self.failed.values()))
+            raise NothingFeasible(f"every candidate failed under fresh seeds; the last said {last}")
+
+    def _cell(self, one: Candidate, seed: int) -> Cell:
+        self._numbers += 1
+        config = one.config.model_copy(update={"seed": seed})
+        job = TrialJob(number=self._numbers, point={}, config=config)
+        return Cell(row=_row(one), seed=seed, job=job)
+
+
+def _row(candidate: Candidate) -> str:
+    return f"trial {candidate.trial}"
+
+
+def _confirmation(
+    study: StoredStudy,
+    entered: _Field,
+    fitted: Fit,
+    verdict: Verdict,
+    sure: float,
+    seeds_at_most: int,
+    left_out: int,
+) -> Confirmation:
+    alive = entered.alive()
+    rows = rows_of(
+        study.objectives,
+        alive,
+        fitted,
+        [entered.counts[one.trial] for one in alive],
+        verdict.probability.tolist(),
+        verdict.decisions,
+        [
+            (one, entered.failed[one.trial], entered.ran(one))
+            for one in entered.candidates
+            if one.trial in entered.failed
+        ],
+    )
+    optimism, first_hypervolume, hypervolume = optimism_of(study.objectives, alive, fitted)
+    first_seed = study.config.seed
+    return Confirmation(
+        study=study.name,
+        objectives=study.objectives,
+        sure=sure,
+        first_seed=first_seed,
+        seeds=tuple(first_seed + 1 + offset for offset in range(len(fitted.seeds))),
+        seeds_at_most=seeds_at_most,
+        rows=rows,
+        front=tuple(row.trial for row in rows if row.decision == Decision.IN),
+        optimism=optimism,
+        first_hypervolume=first_hypervolume,
+        hypervolume=hypervolume,
+        left_out=left_out,
+        runs=len(entered.runs.complete) + len(entered.runs.failures),
+        runs_for_all=seeds_at_most * len(entered.candidates),
+    )
+
+
+def _track(
+    study: StoredStudy,
+    workspace: Workspace,
+    confirmation: Confirmation,
+    candidates: Sequence[Candidate],
+    pages: dict[str, str],
+) -> str | None:
+    """Write the result into MLflow, which is a mirror: why not, if it cannot be."""
+    of_trial = {one.trial: one.run_id for one in candidates}
+    metrics: dict[str, dict[str, float]] = {}
+    tags: dict[str, dict[str, str]] = {}
+    for row in confirmation.rows:
+        run_id = of_trial[row.trial]
+        if run_id is None:
+            continue
+        tags[run_id] = {"confirmed": row.decision}
+        if row.probability is not None:
+            means = {f"confirmed/{name}": each.mean for name, each in row.estimates.items()}
+            metrics[run_id] = {"confirmed/p_front": row.probability, "confirmed/seeds": row.seeds, **means}
+    if study.parent_run is not None:
+        gaps = {f"confirmed/optimism/{name}": each.mean for name, each in confirmation.optimism.items()}
+        sizes = {"confirmed/front_size": float(len(confirmation.front)), "confirmed/runs": confirmation.runs}
+        metrics[study.parent_run] = {**sizes, **gaps}
+    try:
+        write_notes(study, workspace, pages=pages, metrics=metrics, tags=tags)
+    except StudyError as error:
+        return str(error)
+    return None

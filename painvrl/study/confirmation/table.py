@@ -1,0 +1,298 @@
+"""What a confirmation came to: figures of every candidate, the confirmed front, the first one's optimism."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.study.confirmation.candidates import Candidate
+from painvrl.study.confirmation.decision import Decision
+from painvrl.study.confirmation.posterior import Fit, estimate
+from painvrl.study.front import hypervolume
+
+_ORDER = (Decision.IN, Decision.UNDECIDED, Decision.OUT, Decision.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """An objective of a candidate.
+
+    Attributes:
+        mean: over fresh seeds; ``low`` to ``high`` its 95% interval.
+        first: what the study measured.
+        optimism: ``first - mean``.
+    """
+
+    mean: float
+    low: float
+    high: float
+    first: float
+    optimism: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRow:
+    """A candidate.
+
+    Attributes:
+        also: later trials of the same configuration.
+        source: ``front``, or ``near`` for a dominated trial that joined.
+        probability: of being on the front; ``None`` if it failed.
+        reason: why it failed.
+        seeds: under how many fresh seeds it is complete.
+        estimates: by objective; none if it failed.
+    """
+
+    trial: int
+    also: tuple[int, ...]
+    preset: str | None
+    source: str
+    probability: float | None
+    decision: str
+    reason: str | None
+    seeds: int
+    estimates: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimism:
+    """By how much the first front's values were too high, in the mean of its trials, with a 95% interval.
+
+    The interval is paired: for each fresh seed all of the trials' differences are taken together.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """A confirmed front.
+
+    Attributes:
+        sure: the probability at which a candidate is decided.
+        first_seed: the study's own, which chose the front and is part of no mean.
+        seeds: the fresh ones that were used.
+        seeds_at_most: that could have been.
+        rows: the candidates, those decided in first.
+        front: trials that are decided in.
+        optimism: by objective; none if all trials of the first front failed.
+        first_hypervolume: of the first front, as the study measured it.
+        hypervolume: of the means of the same trials. Trials that failed are in neither.
+        left_out: dominated trials as near as those that joined, but too many.
+        runs: that were needed. runs_for_all: under ``seeds_at_most`` seeds for every candidate.
+    """
+
+    study: str
+    objectives: tuple[str, ...]
+    sure: float
+    first_seed: int
+    seeds: tuple[int, ...]
+    seeds_at_most: int
+    rows: tuple[CandidateRow, ...]
+    front: tuple[int, ...]
+    optimism: Mapping[str, Optimism]
+    first_hypervolume: float
+    hypervolume: float
+    left_out: int
+    runs: int
+    runs_for_all: int
+
+    def as_dict(self) -> dict[str, object]:
+        """The confirmation as JSON-ready values."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """The confirmation as JSON."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+
+    def of(self, decision: Decision) -> tuple[int, ...]:
+        """Numbers of the trials with this decision."""
+        return tuple(row.trial for row in self.rows if row.decision == decision)
+
+    def text(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows of the candidates' means, as people read them."""
+        columns = ["trial", "P(front)", "decision", "seeds", *self.objectives]
+        return columns, [
+            [
+                _name(row),
+                "-" if row.probability is None else f"{row.probability:.3f}",
+                row.decision,
+                str(row.seeds),
+                *(_shown(row.estimates.get(name)) for name in self.objectives),
+            ]
+            for row in self.rows
+        ]
+
+    def first_text(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows of what the study measured, and how optimistic that was."""
+        columns = ["trial", "was", *self.objectives]
+        return columns, [
+            [
+                _name(row),
+                "on the front" if row.source == "front" else "near it",
+                *(f"{each.first:.4f} ({each.optimism:+z.4f})" for each in row.estimates.values()),
+            ]
+            for row in self.rows
+            if row.estimates
+        ]
+
+    def caption(self) -> str:
+        """What :meth:`text` shows."""
+        return (
+            f"{self.study}: mean and half of its 95% interval, valid parts, seeds {_range(self.seeds)} "
+            f"(the front was chosen with seed {self.first_seed}, which is not among them)"
+        )
+
+    def first_caption(self) -> str:
+        """What :meth:`first_text` shows."""
+        return f"what seed {self.first_seed} had measured, and by how much that is above the mean"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What to read below the tables, a line each."""
+        lines = [f"confirmed front (P >= {self.sure:g}): {_trials(self.front) or 'no trial'}"]
+        if undecided := self.of(Decision.UNDECIDED):
+            lines.append(f"undecided after {self.seeds_at_most} seeds: {_trials(undecided)}")
+        lines += [
+            f"trial {row.trial} failed ({row.reason}); it is not on the confirmed front"
+            for row in self.rows
+            if row.reason is not None
+        ]
+        if self.left_out:
+            lines.append(f"dominated trials near the front that were too many and left out: {self.left_out}")
+        for name, each in self.optimism.items():
+            lines.append(
+                f"optimism of the first front, {name}: "
+                f"{each.mean:+z.4f} [{each.low:+z.4f}, {each.high:+z.4f}] in the mean of its trials"
+            )
+        if self.optimism:
+            share = self.first_hypervolume / self.hypervolume - 1 if self.hypervolume > 0 else 0.0
+            lines.append(
+                f"hypervolume of the first front: {self.first_hypervolume:.4g} when it was chosen, "
+                f"{self.hypervolume:.4g} by the means of the same trials ({share:+.1%})"
+            )
+        lines.append(
+            f"{self.runs} runs; {self.seeds_at_most} seeds for every candidate are {self.runs_for_all}"
+        )
+        return tuple(lines)
+
+    def as_markdown(self) -> str:
+        """The tables and what to read below them."""
+        blocks = [f"# Confirmation of {self.study}\n"]
+        for caption, (columns, rows) in (
+            (self.caption(), self.text()),
+            (self.first_caption(), self.first_text()),
+        ):
+            ruler = ["---", *["---:"] * (len(columns) - 1)]
+            table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ruler, *rows))
+            blocks.append(f"{caption}.\n\n{table}\n")
+        blocks.append("\n".join(f"- {line}" for line in self.sentences()) + "\n")
+        return "\n".join(blocks)
+
+
+def rows_of(
+    objectives: Sequence[str],
+    candidates: Sequence[Candidate],
+    fitted: Fit,
+    seeds: Sequence[int],
+    probability: Sequence[float],
+    decisions: Sequence[Decision],
+    failed: Sequence[tuple[Candidate, str, int]],
+) -> tuple[CandidateRow, ...]:
+    """The rows of a confirmation: those decided in come first, of these the best first objective.
+
+    Args:
+        objectives: their names.
+        candidates: ``C`` that did not fail, in the order of the arguments that follow.
+        fitted: the model of all their runs.
+        seeds: under how many seeds each has run.
+        probability: of each to be on the front.
+        decisions: on each.
+        failed: other candidates, why they failed, and under how many seeds they are complete.
+    """
+    rows = []
+    for place, candidate in enumerate(candidates):
+        weights = np.eye(len(candidates))[place]
+        estimates = {}
+        for at, name in enumerate(objectives):
+            known, first = estimate(fitted, weights, at), candidate.first[at]
+            estimates[name] = Estimate(
+                mean=known.mean,
+                low=known.low,
+                high=known.high,
+                first=first,
+                optimism=first - known.mean,
+            )
+        rows.append(_row(candidate, decisions[place], seeds[place], float(probability[place]), estimates))
+    rows += [_row(candidate, Decision.FAILED, ran, None, {}, reason) for candidate, reason, ran in failed]
+
+    def place_of(row: CandidateRow) -> tuple[int, float, int]:
+        best = row.estimates[objectives[0]].mean if row.estimates else 0.0
+        return _ORDER.index(Decision(row.decision)), -best, row.trial
+
+    return tuple(sorted(rows, key=place_of))
+
+
+def optimism_of(
+    objectives: Sequence[str], candidates: Sequence[Candidate], fitted: Fit
+) -> tuple[Mapping[str, Optimism], float, float]:
+    """The optimism of the first front by objective, its hypervolume as measured, and that of the means.
+
+    Args:
+        objectives: their names.
+        candidates: ``C`` that did not fail, in the order of ``fitted``.
+        fitted: the model of all their runs.
+    """
+    mine = np.array([candidate.source == "front" for candidate in candidates])
+    if not mine.any():
+        return {}, 0.0, 0.0
+    first: NDArray[np.float64] = np.array([candidate.first for candidate in candidates])[mine]
+    weights = mine / mine.sum()
+    found = {}
+    for at, name in enumerate(objectives):
+        known, before = estimate(fitted, weights, at), float(first[:, at].mean())
+        found[name] = Optimism(mean=before - known.mean, low=before - known.high, high=before - known.low)
+    return found, hypervolume(first), hypervolume(fitted.means[mine])
+
+
+def _row(
+    candidate: Candidate,
+    decision: Decision,
+    seeds: int,
+    probability: float | None,
+    estimates: Mapping[str, Estimate],
+    reason: str | None = None,
+) -> CandidateRow:
+    return CandidateRow(
+        trial=candidate.trial,
+        also=candidate.also,
+        preset=candidate.preset,
+        source=candidate.source,
+        probability=probability,
+        decision=decision.value,
+        reason=reason,
+        seeds=int(seeds),
+        estimates=estimates,
+    )
+
+
+def _name(row: CandidateRow) -> str:
+    also = f" (= {', '.join(map(str, row.also))})" if row.also else ""
+    return f"{row.trial}{also}{'' if row.preset is None else f' {row.preset}'}"
+
+
+def _shown(figure: Estimate | None) -> str:
+    return "-" if figure is None else f"{figure.mean:.4f} ± {(figure.high - figure.low) / 2:.4f}"
+
+
+def _range(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ", ".join(map(str, seeds))
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

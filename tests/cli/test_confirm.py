@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from painvrl.data.seal import SealedParts
+from painvrl.study import objective
+from painvrl.study.mlflow_tracker import mlflow_calls
+from painvrl.workspace import Workspace
+
+Call = Callable[..., Any]
+
+
+def run_of(workspace: Path, run_id: str) -> Any:
+    uri = Workspace(workspace).tracking_uri
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=uri).get_run(run_id)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("this was not to be called")
+
+
+def test_a_confirmation_prints_runs_steps_tables_and_the_front(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SealedParts, "open", refuse)  # test parts stay sealed
+    answer = cli("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 3)
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    page = json.loads((workspace / "confirmations" / "tiny" / "confirmation.json").read_text("utf-8"))
+    runs = [line for line in lines if line.startswith("[")]
+    assert len(runs) == page["runs"]
+    assert all("trial " in line and " seed " in line and "ood/ndcg_at_20 0." in line for line in runs)
+    assert any(line.startswith("after 2 seeds: ") for line in lines)
+    assert any(
+        line.startswith("tiny: mean and half of its 95% interval, valid parts, seeds 1 to") for line in lines
+    )
+    for row in page["rows"]:
+        iid = row["estimates"]["iid/ndcg_at_20"]
+        cell = f"{iid['mean']:.4f} ± {(iid['high'] - iid['low']) / 2:.4f}"
+        assert any(
+            line.split()[:3] == [str(row["trial"]), f"{row['probability']:.3f}", row["decision"]]
+            and cell in line
+            for line in lines
+        )
+        assert f"{iid['first']:.4f} ({iid['first'] - iid['mean']:+.4f})" in answer.out
+    assert any(line.startswith("confirmed front (P >= 0.9): ") for line in lines)
+    assert any(line.startswith("optimism of the first front, iid/ndcg_at_20: ") for line in lines)
+    assert any(line.startswith("hypervolume of the first front: ") for line in lines)
+    assert f"{page['runs']} runs; 3 seeds for every candidate are {page['runs_for_all']}" in lines
+    assert lines[-1] == f"table: {workspace / 'confirmations' / 'tiny' / 'table.md'}"
+
+
+def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("study", "confirm", "tiny", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
+    assert cli(*command, "--quiet", "--candidates", "front").out.startswith("tiny: mean")
+    monkeypatch.setattr(objective, "run", refuse)
+    again = cli(*command, "--json", "--candidates", "front")
+    assert (again.code, again.err) == (0, "")
+    page = json.loads(again.out)
+    assert page["first_seed"] == 0
+    assert page["seeds"] == [1, 2]
+    front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
+    assert sorted(row["trial"] for row in page["rows"]) == sorted(row["trial"] for row in front["rows"])
+
+
+def test_mlflow_shows_the_confirmation_on_the_studys_runs(cli: Call, workspace: Path) -> None:
+    command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
+    page = json.loads(cli(*command, "--json").out)
+    front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
+    run_ids = {row["trial"]: row["run_id"] for row in (*front["rows"], *front["dominated"])}
+    for row in page["rows"]:
+        run = run_of(workspace, run_ids[row["trial"]])
+        assert run.data.tags["confirmed"] == row["decision"]
+        assert run.data.metrics["confirmed/p_front"] == row["probability"]
+        ood = row["estimates"]["ood/ndcg_at_20"]
+        assert run.data.metrics["confirmed/ood/ndcg_at_20"] == ood["mean"]
+        assert run.data.metrics["ood/ndcg_at_20"] == ood["first"]
+    parent = run_of(workspace, run.data.tags["mlflow.parentRunId"])
+    assert parent.data.metrics["confirmed/front_size"] == len(page["front"])
+    assert parent.info.status == "FINISHED"
+    artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert json.loads((artifacts / "confirmation.json").read_text("utf-8")) == page
+    assert (artifacts / "confirmation.md").read_text("utf-8").startswith("# Confirmation of tiny\n")
+
+
+def test_without_mlflows_runs_the_result_stands_and_a_warning_says_so(
+    cli: Call, workspace: Path, empty_mlflow: Path
+) -> None:
+    shutil.copy(empty_mlflow, workspace)
+    command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
+    answer = cli(*command, "--json")
+    assert answer.code == 0
+    assert answer.err.startswith("warning: the confirmation is not in MLflow: ")
+    assert json.loads(answer.out)["study"] == "tiny"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = objective.run, []
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "run", interrupted)
+        answer = cli(*command)
+    assert answer.code == 130
+    assert answer.err.endswith("interrupted; the same command goes on\n")
+    assert sum(line.startswith("[") for line in answer.out.splitlines()) == 1
+    rest = cli(*command)
+    page = json.loads((workspace / "confirmations" / "tiny" / "confirmation.json").read_text("utf-8"))
+    assert sum(line.startswith("[") for line in rest.out.splitlines()) == page["runs"] - 1
+
+
+@pytest.mark.slow
+def test_workers_come_to_the_same(cli: Call, workspace: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(workspace, tmp_path / "other")
+    options = ("--device", "cpu", "--seeds-at-most", 2, "--json")
+    alone = cli("study", "confirm", "--workspace", workspace, *options)
+    shared = cli("study", "confirm", "--workspace", other, *options, "--workers", 2)
+    assert (alone.code, shared.code, shared.err) == (0, 0, "")
+    assert json.loads(shared.out) == json.loads(alone.out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sure", "0.4"), "--sure: must lie above 0.5 and below 1 (found 0.4)"),
+        (("--candidates", "all"), "--candidates: must be one of front, plausible (found 'all')"),
+        (("--seeds-at-most", "1"), "--seeds-at-most"),
+        (("tini",), "no such study; there are tiny (found 'tini')"),
+    ],
+)
+def test_mistakes_are_one_line(
+    cli: Call, finished_study: tuple[Path, Any], options: tuple[str, ...], message: str
+) -> None:
+    answer = cli("study", "confirm", "--workspace", finished_study[0], *options)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+
+
+def test_a_study_without_a_front_has_nothing_to_confirm(cli: Call, workspace: Path) -> None:
+    with sqlite3.connect(workspace / "optuna.db") as storage:
+        storage.execute("UPDATE trials SET state = 'RUNNING'")
+    storage.close()
+    answer = cli("study", "confirm", "--workspace", workspace, "--device", "cpu")
+    assert answer.code == 3
+    assert answer.err == "error: the study 'tiny' has no trial on a front\n"

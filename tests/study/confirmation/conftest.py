@@ -1,0 +1,148 @@
+"""A study whose trials cost nothing and whose values depend on the seed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.rng import derive_seed
+from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
+from painvrl.study.objective import DataSummary, TrialJob
+from painvrl.study.outcomes import Completed, Failed, Outcome
+from painvrl.study.progress import TrialFinished
+from painvrl.study.runner import run_study
+from painvrl.study.spec import StudySpec
+from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.tracking import NullTracker
+from painvrl.workspace import Workspace
+
+DATA = DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
+
+
+@dataclass
+class Noisy:
+    """Sparsity buys OOD with IID; a seed moves everything, and each run by ``noise`` of its own.
+
+    ``failing``: seeds and sparsities whose run fails. ``interrupted``: the run that Ctrl-C stops.
+    """
+
+    noise: float = 0.0
+    failing: Callable[[int, float], bool] = lambda seed, sparsity: False
+    interrupted: int | None = None
+    data: DataSummary = field(
+        default=DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
+    )
+    jobs: list[TrialJob] = field(default_factory=list)
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+        if len(self.jobs) == self.interrupted:
+            raise KeyboardInterrupt
+        self.jobs.append(job)
+        seed, sparsity = job.config.seed, job.config.mask.sparsity
+        if self.failing(seed, sparsity):
+            return Failed(reason="diverged", message="too fast")
+        own = np.random.default_rng(derive_seed(seed, sparsity)).standard_normal(2) * self.noise
+        shared = 0.01 * np.random.default_rng(seed).standard_normal(2)
+        # Above 0.5 both fall: those trials are dominated.
+        truth = np.array([0.3 * (1 - sparsity), 0.2 * min(sparsity, 1 - sparsity)])
+        iid, ood = (truth + own + shared).tolist()
+        return Completed(metrics={"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood})
+
+    def asked(self) -> list[tuple[float, int]]:
+        """Sparsity and seed of every run, in order."""
+        return [(job.config.mask.sparsity, job.config.seed) for job in self.jobs]
+
+
+@dataclass
+class Ear:
+    """Hears of runs and steps."""
+
+    titles: list[str] = field(default_factory=list)
+    finished: list[TrialFinished] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def study_started(self, event: object) -> None:
+        raise AssertionError("a confirmation starts no study")
+
+    def trial_started(self, event: Any) -> None:
+        self.titles.append(event.title)
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        pass
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        self.finished.append(event)
+
+
+@pytest.fixture
+def noisy() -> type[Noisy]:
+    """Makes an objective."""
+    return Noisy
+
+
+SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.9)
+
+
+@pytest.fixture(scope="session")
+def studies(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory, empty_storage: Path) -> Any:
+    """Storages of studies that were run once, by noise and sparsities."""
+
+    @cache
+    def run(noise: float, sparsities: tuple[float, ...]) -> Path:
+        tree = {
+            "study": {"name": "toy"},
+            "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
+            "config": {**tiny_config.model_dump(mode="json"), "mask": {"sparsity": sparsities[0]}, "seed": 7},
+            "space": {"mask.sparsity": {"type": "categorical", "choices": list(sparsities)}},
+        }
+        spec, objective = StudySpec.model_validate(tree), Noisy(noise=noise)
+        place = Workspace(tmp_path_factory.mktemp("study")).create()
+        shutil.copy(empty_storage, place.optuna_db)
+        stored, _ = create_study(spec, place, data=objective.data.fingerprint)
+        for sparsity in sparsities[1:]:
+            stored.study.enqueue_trial({"mask.sparsity": sparsity})
+        cpu = torch.device("cpu")
+        run_study(spec, place, cpu, trials=len(sparsities), objective=objective, tracker=NullTracker())
+        return place.optuna_db
+
+    return run
+
+
+@pytest.fixture
+def study(workspace: Workspace, studies: Callable[..., Path]) -> Callable[..., StoredStudy]:
+    """Gives a study of sparsities, run with the noise of an objective, in this test's workspace."""
+
+    def give(objective: Noisy, sparsities: tuple[float, ...] = SPARSITIES) -> StoredStudy:
+        shutil.copy(studies(objective.noise, sparsities), workspace.optuna_db)
+        return open_study("toy", workspace)
+
+    return give
+
+
+@pytest.fixture
+def confirm(workspace: Workspace) -> Callable[..., tuple[ConfirmationSummary, Ear]]:
+    """Confirms a stored study with an objective."""
+
+    def run(stored: Any, objective: Noisy, **options: Any) -> tuple[ConfirmationSummary, Ear]:
+        ear = Ear()
+        summary = run_confirmation(
+            stored,
+            workspace,
+            torch.device("cpu"),
+            progress=ear,
+            on_step=ear.steps.append,
+            objective=objective,
+            **options,
+        )
+        return summary, ear
+
+    return run

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from painvrl.study.confirmation.candidates import FEW, Candidate, candidates_of, near_the_front
+
+Plane = Callable[..., Any]
+
+
+def test_the_front_and_the_dominated_trials_are_told_apart(plane: Plane) -> None:
+    front, dominated = candidates_of(plane((0.3, 0.1), (0.1, 0.3), (0.2, 0.05), None, (0.25, 0.2)))
+    assert [(one.trial, one.source) for one in front] == [(0, "front"), (1, "front"), (4, "front")]
+    assert [(one.trial, one.source) for one in dominated] == [(2, "near")]
+    assert front[0].first == (0.3, 0.1)
+    assert front[0].config.mask.sparsity == 0.0
+    assert front[2].config.mask.sparsity == 0.04
+    assert front[0].run_id == "run-0"
+
+
+def test_a_trial_that_breaks_a_constraint_is_no_candidate(plane: Plane) -> None:
+    shelf = plane((0.3, 0.1), (0.9, 0.9))
+    records = (shelf.records[0], replace(shelf.records[1], violated=("time 90 s > 60 s",)))
+    front, dominated = candidates_of(replace(shelf, records=records))
+    assert ([one.trial for one in front], dominated) == ([0], ())
+
+
+def test_trials_of_one_configuration_are_one_candidate(plane: Plane) -> None:
+    shelf = plane((0.3, 0.1), (0.1, 0.3), (0.3, 0.1), (0.2, 0.05))
+    first = shelf.records[0].point
+    # The last trial is of the same configuration, too, but came out otherwise: another device.
+    records = [*shelf.records[:2], *(replace(each, point=first) for each in shelf.records[2:])]
+    front, dominated = candidates_of(replace(shelf, records=tuple(records)))
+    assert [(one.trial, one.also) for one in front] == [(0, (2, 3)), (1, ())]
+    assert dominated == ()
+
+
+def made(config: Any, *points: tuple[float, float]) -> list[Candidate]:
+    return [Candidate(trial=place, config=config, first=point) for place, point in enumerate(points)]
+
+
+def runs_with_spread(size: float, candidates: int = 2) -> np.ndarray:
+    """Two seeds under which each candidate's differences move by ``size``, in both objectives."""
+    moves = np.linspace(-size, size, candidates)[:, None] * np.array([0.5, -0.5])
+    return np.repeat(moves[:, :, None], 2, axis=2)
+
+
+def test_dominated_trials_within_two_spreads_join_nearest_first(tiny_config: Any) -> None:
+    front = made(tiny_config, (1.0, 0.0), (0.0, 1.0))
+    # The residuals are +-0.05 with one degree of freedom: variance 0.01, of a difference 0.02.
+    runs = runs_with_spread(0.1)
+    spread = np.sqrt(0.02)
+    others = made(
+        tiny_config,
+        (1 - 1.9 * spread, -1.0),
+        (1 - 2.1 * spread, -1.0),
+        (-1.0, 1 - 0.5 * spread),
+    )
+    near, left_out = near_the_front(front, runs, others)
+    assert [one.first for one in near] == [others[2].first, others[0].first]
+    assert left_out == 0
+
+
+def test_more_trials_than_are_allowed_are_left_out_and_counted(tiny_config: Any) -> None:
+    front = made(tiny_config, (1.0, 1.0), (0.0, 2.0))
+    others = made(tiny_config, *((1 - place / 1000, 1.0) for place in range(1, FEW + 4)))
+    near, left_out = near_the_front(front, runs_with_spread(0.1), others)
+    assert [one.trial for one in near] == [0, 1, 2, 3]
+    assert left_out == 3
+    larger = made(tiny_config, *((place / 10, 1 - place / 10) for place in range(6)))
+    near, left_out = near_the_front(larger, runs_with_spread(9.0, 6), others)
+    assert (len(near), left_out) == (6, 1)
+
+
+def test_beside_a_single_trial_its_own_spread_counts(tiny_config: Any) -> None:
+    front = made(tiny_config, (1.0, 1.0))
+    runs = np.array([[[1.0, 1.0], [1.2, 1.0]]])  # deviation sqrt(0.02), of a difference 0.2
+    near, _ = near_the_front(front, runs, made(tiny_config, (0.61, 0.5), (0.59, 0.5)))
+    assert [one.trial for one in near] == [0]
+    assert near_the_front(front, runs, []) == ((), 0)
