@@ -31,6 +31,36 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
     return front
 
 
+def ranks(values: ArrayLike) -> NDArray[np.int64]:
+    """How many fronts must be taken away before a point is on the front of what is left.
+
+    Args:
+        values: ``[T, M]``, larger is better.
+
+    Returns:
+        ``[T]``: 0 for the points of :func:`non_dominated`, 1 for the front without those, and so on.
+        Points with a coordinate that is not finite come last of all, behind the worst finite point; where
+        no point is finite, they have rank 1, since they are never on the front.
+    """
+    points = _points(values)
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+    candidates = points[finite]
+    # beaten[t, s]: does s dominate t? T^2 bytes: 25 MB for 5,000 trials.
+    beaten = np.zeros((len(finite), len(finite)), dtype=bool)
+    for row, point in enumerate(candidates):
+        beaten[row] = (candidates >= point).all(axis=1) & (candidates > point).any(axis=1)
+    waiting_for = beaten.sum(axis=1)
+    found = np.full(len(finite), -1)
+    rank = 0
+    while (front := (waiting_for == 0) & (found < 0)).any():
+        found[front] = rank
+        waiting_for -= beaten[:, front].sum(axis=1)
+        rank += 1
+    everybody = np.full(len(points), max(rank, 1))
+    everybody[finite] = found
+    return everybody
+
+
 def hypervolume(values: ArrayLike) -> float:
     """The volume between zero, the worst value of every metric, and the points, exactly (by slicing).
 
