@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.comparison.compare import Candidate, compare
 from painvrl.study.front import hypervolume, non_dominated
-from painvrl.study.objective import DataSummary, TrialJob
-from painvrl.study.outcomes import Completed, Failed, Outcome
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, open_study
+from painvrl.study.outcomes import Completed, Failed
+from painvrl.study.records import TrialRecord, TrialState
+from painvrl.study.space import Space
+from painvrl.study.storage import StudyIdentity
 from painvrl.study.user_values import UserStore, UserValues
-from painvrl.workspace import Workspace
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 DATA = "planted-split1"
@@ -24,20 +25,27 @@ DATA = "planted-split1"
 CURVE = [(0.9, 0.2), (0.7, 0.6), (0.6, 0.5), (0.4, 0.8), (0.2, 0.9), (0.1, 0.1)]
 
 
-class Planned:
-    """An objective that returns what was planned, trial by trial."""
+@dataclass(frozen=True)
+class Stored:
+    """What a comparison reads of a stored study, without a storage."""
 
-    def __init__(self, results: list[tuple[float, float] | Failed], data: str) -> None:
-        self.data = DataSummary(fingerprint=data)
-        self._results = iter(results)
+    name: str
+    identity: StudyIdentity
+    records: tuple[TrialRecord, ...]
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
-        result = next(self._results)
-        return result if isinstance(result, Failed) else Completed(metrics=dict(zip(OBJECTIVES, result, strict=True)))
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return self.identity.objectives
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        return self.records
+
+    def config_of(self, record: TrialRecord) -> TrainConfig:
+        return self.identity.config
 
 
 @pytest.fixture
-def planned(workspace: Workspace, spec: StudySpec, go: Callable[..., Any]) -> Callable[..., Candidate]:
+def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., Candidate]:
     """Makes a study with these results; where ``users`` are given, every trial keeps as many."""
 
     def make(
@@ -47,20 +55,49 @@ def planned(workspace: Workspace, spec: StudySpec, go: Callable[..., Any]) -> Ca
         data: str = DATA,
         users: int = 0,
         objectives: tuple[str, ...] = OBJECTIVES,
-        **study: Any,
+        changes: Mapping[str, object] | None = None,
+        first_point: float = 0.0,
+        violated: Collection[int] = (),
     ) -> Candidate:
-        settings = spec.study.model_copy(update={"name": name, "sampler": "random", **study})
-        own = spec.model_copy(update={"study": settings, "objectives": objectives})
-        go(own, Planned(results, data), trials=len(results))
-        store = UserStore(workspace.users / name)
-        if users:
-            rng = np.random.default_rng(users)
-            for number, result in enumerate(results):
-                if not isinstance(result, Failed):
-                    store.store(number, user_values(result, users, rng))
-        return Candidate(study=open_study(name, workspace), users=store, where=str(workspace.root))
+        store = UserStore(tmp_path / "users" / name)
+        rng = np.random.default_rng(users)
+        records = []
+        for number, result in enumerate(results):
+            metrics = result if isinstance(result, Failed) else dict(zip(OBJECTIVES, result, strict=True))
+            record = record_of(number, metrics, objectives)
+            records.append(
+                replace(
+                    record,
+                    point={"mask.sparsity": first_point + number / 100},
+                    violated=("too slow",) if number in violated else (),
+                )
+            )
+            if users and not isinstance(result, Failed):
+                store.store(number, user_values(result, users, rng))
+        identity = StudyIdentity(
+            objectives=objectives,
+            config=tiny_config.model_copy(update=dict(changes or {})),
+            space=Space.model_validate({"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9}}),
+            data=data,
+        )
+        study = Stored(name=name, identity=identity, records=tuple(records))
+        return Candidate(study=study, users=store, where="here")  # type: ignore[arg-type]
 
     return make
+
+
+def record_of(number: int, result: Mapping[str, float] | Failed, objectives: tuple[str, ...]) -> TrialRecord:
+    failed = isinstance(result, Failed)
+    return TrialRecord(
+        number=number,
+        state=TrialState.FAILED if failed else TrialState.COMPLETE,
+        point={},
+        values=None if isinstance(result, Failed) else tuple(result[name] for name in objectives),
+        outcome=result if isinstance(result, Failed) else Completed(metrics=result),
+        run_id=f"run-{number}",
+        seconds=1.0,
+        deaths=0,
+    )
 
 
 def user_values(result: tuple[float, float], users: int, rng: np.random.Generator) -> UserValues:
@@ -108,7 +145,7 @@ def test_the_two_sides_by_hand(planned: Make) -> None:
     assert found.relative is not None
     assert found.relative.value == pytest.approx(-0.75)
     assert (found.coverage_by_a, found.coverage_by_b) == (1.0, 0.0)
-    assert found.epsilon_of_a == pytest.approx(-0.25)  # (0.7, 0.6) has that to spare for (0.35, 0.3)
+    assert found.epsilon_of_a == pytest.approx(-0.2)  # what (0.4, 0.8) has to spare for (0.2, 0.4)
     assert found.epsilon_of_b == pytest.approx(0.45)
 
 
@@ -124,7 +161,8 @@ def test_the_margin_is_what_the_whole_interval_must_lie_below(planned: Make) -> 
     assert found.relative is not None
     assert found.relative.low is not None
     assert found.relative.high is not None
-    assert found.relative.low < found.relative.value == pytest.approx(-0.19) < found.relative.high < 0
+    assert found.relative.value == pytest.approx(-0.19)
+    assert found.relative.low < -0.19 < found.relative.high < 0
     assert found.regressed
     assert compare(a, b, margin=-found.relative.high - 1e-6).regressed
     assert not compare(a, b, margin=-found.relative.high + 1e-6).regressed
@@ -182,11 +220,11 @@ def test_users_are_drawn_together_only_where_the_split_is_the_same(planned: Make
 
 
 def test_without_the_users_of_every_trial_the_interval_is_one_over_trials_and_says_so(
-    planned: Make, workspace: Workspace
+    planned: Make,
 ) -> None:
     a, b = planned("one", CURVE, users=40), planned("two", scaled(0.9), users=40)
     whole = compare(a, b)
-    (workspace.users / "two" / "3.npz").unlink()
+    (b.users.folder / "3.npz").unlink()
     found = compare(a, b)
     assert found.users == "unknown"
     assert any("1 of the 6 trials of 'two'" in note for note in found.notes)
@@ -199,39 +237,36 @@ def test_the_same_comparison_comes_out_twice(planned: Make) -> None:
     assert compare(a, b) == compare(a, b)
 
 
-def test_what_differs_is_named_from_a_to_b(planned: Make, spec: StudySpec) -> None:
+def test_what_differs_is_named_from_a_to_b(planned: Make) -> None:
+    a, b = planned("one", CURVE), planned("two", CURVE, changes={"rounds": 2, "seed": 5})
+    assert compare(a, b).differences == ("config.rounds was 1 and is 2", "config.seed was 0 and is 5")
+
+
+def test_trials_at_the_same_point_are_pairs_wherever_they_stand(planned: Make) -> None:
     a = planned("one", CURVE)
-    other = StoredStudy(
-        study=a.study.study,
-        storage=a.study.storage,
-        identity=a.study.identity.model_copy(
-            update={"config": spec.config.model_copy(update={"rounds": 2, "seed": 5})}
-        ),
-    )
-    found = compare(a, Candidate(study=other, users=a.users, where="there"))
-    assert found.differences == ("config.rounds was 1 and is 2", "config.seed was 0 and is 5")
+    assert compare(a, planned("two", CURVE)).same_points == 6
+    shifted = compare(a, planned("three", CURVE, first_point=0.02))
+    assert shifted.same_points == 4
+    apart = compare(a, planned("four", CURVE, first_point=0.5))
+    assert apart.same_points == 0
+    assert apart.absolute.high > shifted.absolute.high > 0  # type: ignore[operator]
 
 
-def test_same_points_are_paired_once_each(planned: Make) -> None:
-    a = planned("one", CURVE, seed=0)
-    assert compare(a, planned("two", CURVE, seed=0)).same_points == 6
-    # Another seed of the sampler: only the configuration's own point, the first, is tried by both.
-    assert compare(a, planned("three", CURVE, seed=1)).same_points == 1
+def test_a_trial_that_breaks_a_constraint_is_on_no_front_and_in_no_volume(planned: Make) -> None:
+    a = planned("one", CURVE, users=40)
+    b = planned("two", [(0.99, 0.99), *CURVE[1:]], users=40, violated=[0])
+    (b.users.folder / "0.npz").unlink()  # nobody needs it
+    found = compare(a, b)
+    assert [point.trial for point in found.b.front] == [1, 3, 4]
+    assert found.absolute.value == pytest.approx(hypervolume(CURVE[1:]) - hypervolume(CURVE))
+    assert (found.trials, found.users) == (6, "paired")
 
 
 def test_a_study_without_a_result_is_nothing_feasible(planned: Make) -> None:
-    a, b = planned("one", CURVE), planned("two", CURVE)
-    nothing = Candidate(study=_emptied(b.study), users=b.users, where="there")
-    with pytest.raises(NothingFeasible, match=r"'two' \(there\) has no feasible trial"):
-        compare(a, nothing)
-
-
-def _emptied(study: StoredStudy) -> StoredStudy:
-    class Empty(StoredStudy):
-        def trials(self) -> tuple[Any, ...]:
-            return ()
-
-    return Empty(study=study.study, storage=study.storage, identity=study.identity)
+    a, b = planned("one", CURVE), planned("two", CURVE[:1], violated=[0])
+    for one, other in ((a, b), (b, a)):
+        with pytest.raises(NothingFeasible, match=r"'two' \(here\) has no feasible trial"):
+            compare(one, other)
 
 
 def test_one_trial_each_never_counts_as_regressed_and_says_so(planned: Make) -> None:
@@ -249,7 +284,14 @@ def test_a_front_without_volume_has_none_to_lose(planned: Make) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("margin", -0.1), ("margin", 1.0), ("level", 0.4), ("level", 1.0), ("draws", 1), ("level", float("nan"))],
+    [
+        ("margin", -0.1),
+        ("margin", 1.0),
+        ("level", 0.4),
+        ("level", 1.0),
+        ("draws", 1),
+        ("level", float("nan")),
+    ],
 )
 def test_numbers_out_of_range_are_refused(planned: Make, name: str, value: float) -> None:
     one = planned("one", CURVE)
