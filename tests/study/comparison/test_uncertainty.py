@@ -164,10 +164,23 @@ def test_one_trial_has_no_interval_and_no_volume_no_share() -> None:
     assert (alone.absolute.low, alone.absolute.high) == (None, None)
     assert alone.relative is not None
     assert (alone.relative.value, alone.relative.high) == (0.0, None)
-    # Of two trials one carries all: without it there is nothing left to take a share of.
+    two = np.array([[1.0, 2.0], [2.0, 1.0]])
+    assert gap(0 * two, two, pairs=[], draws=None, level=0.95).relative is None
+
+
+def test_where_there_is_no_logarithm_the_share_has_the_interval_of_the_difference() -> None:
+    a = np.array([[1.0, 2.0], [2.0, 1.0], [1.5, 1.5]])
+    lost = gap(a, 0 * a, pairs=[], draws=None, level=0.95)
+    assert lost.relative is not None
+    assert lost.relative.value == -1.0
+    volume = hypervolume(a)
+    assert lost.relative.high == pytest.approx(lost.absolute.high / volume)  # type: ignore[operator]
+    assert lost.relative.high < 0
+    # Of two trials one carries all: the interval is finite, and wide enough for anything.
     carried = np.array([[1.0, 2.0], [0.0, 0.0]])
-    assert gap(carried, carried, pairs=[], draws=None, level=0.95).relative.low is None  # type: ignore[union-attr]
-    assert gap(0 * carried, carried, pairs=[], draws=None, level=0.95).relative is None
+    wide = gap(carried, carried, pairs=[], draws=None, level=0.95).relative
+    assert wide is not None
+    assert wide.high == pytest.approx(1.959963984540054 * np.sqrt(4 + 4) / 2)
 
 
 def test_a_draw_with_everybody_once_has_the_volumes_of_the_studies() -> None:
