@@ -22,8 +22,8 @@ _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
 MAX_USERS = 200_000
 """Users of the parts together (a user of two parts counts twice) up to whom a trial's values are kept.
 
-A trial takes 4 bytes a user and as many for each objective of the user's part: for 600 users in two parts and
-two objectives each 14 kB, at this limit 2.4 MB, and for a million users 24 MB. With so many users the noise
+A trial takes 4 bytes a user and as many for each objective of the user's part: for 660 users in two parts and
+two objectives each 18 kB, at this limit 2.4 MB, and for a million users 24 MB. With so many users the noise
 that they add to a front is far below that of the search, so nothing is lost by leaving them out.
 """
 
