@@ -154,8 +154,8 @@ def compare(
     pairs = _same_points(first_a, first_b)
     users, drawn, why = _draw(a, b, first_a, first_b, draws)
     between = gap(
-        _values(a.study.objectives, objectives, first_a),
-        _values(b.study.objectives, objectives, first_b),
+        _values(a.study, first_a),
+        _values(b.study, first_b),
         pairs=pairs,
         draws=drawn,
         level=level,
@@ -225,15 +225,11 @@ def _table(objectives: Sequence[str], front: Sequence[FrontPoint]) -> NDArray[np
     return np.array([[point.values[name] for name in objectives] for point in front])
 
 
-def _values(
-    own: Sequence[str], objectives: Sequence[str], records: Sequence[TrialRecord]
-) -> NDArray[np.float64]:
-    """``[T, M]`` in the order of ``objectives``; a trial that is not feasible is a row of zeros."""
-    order = [own.index(name) for name in objectives]
-    table = np.zeros((len(records), len(objectives)))
+def _values(study: StoredStudy, records: Sequence[TrialRecord]) -> NDArray[np.float64]:
+    """``[T, M]`` in the study's order, which no volume depends on; zeros for a trial that is not feasible."""
+    table = np.zeros((len(records), len(study.objectives)))
     for row in _feasible_rows(records):
-        values = records[row].values or ()
-        table[row] = [values[place] for place in order]
+        table[row] = records[row].values
     return table
 
 
