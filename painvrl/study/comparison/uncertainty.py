@@ -9,8 +9,8 @@ studies at the same point are left out together.
 
 Trials are not drawn with replacement: a draw keeps 63% of them, which is another, smaller front. In a
 simulation of studies between which nothing changed, such draws called up to twice as many of them worse as
-they promise, and draws of users alone, which take the luck of the search for certain, five to ten times as
-many (docs/lab-book.md).
+they promise, and draws of users alone, which take the luck of the search for certain, three to twelve times
+as many (docs/lab-book.md).
 
 Shape letters: ``D`` draws, ``T`` trials, ``M`` objectives.
 """
