@@ -6,6 +6,7 @@ PainvrlError
 │   ├── DataError        a data file or its content
 │   └── StudyError       a study, trial or run that is missing or does not fit
 ├── NothingFeasible      the study has no complete trial: exit code 3
+├── Regressed            a study's front is worse than the one it was compared with: exit code 4
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
     ├── Diverged         a loss or a parameter is no longer finite
     ├── OutOfTime        it takes longer than a trial may
@@ -56,6 +57,12 @@ class NothingFeasible(PainvrlError):
     """No trial of the study is complete, so there is no front."""
 
     exit_code = 3
+
+
+class Regressed(PainvrlError):
+    """A study's front is worse than the one it was compared with: an answer, for those who asked for it."""
+
+    exit_code = 4
 
 
 class TrialFailure(PainvrlError):

@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "confirmations"
 
     @property
+    def users(self) -> Path:
+        """What each user got from each trial, a folder a study."""
+        return self.root / "users"
+
+    @property
     def optuna_db(self) -> Path:
         """The studies."""
         return self.root / "optuna.db"

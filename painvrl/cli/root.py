@@ -15,14 +15,14 @@ from typer.core import TyperGroup
 
 import painvrl
 from painvrl.cli import baselines, doctor, recommend, study, train, ui
-from painvrl.errors import NothingFeasible, PainvrlError, UserError
+from painvrl.errors import NothingFeasible, PainvrlError, Regressed, UserError
 
-INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
+INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED = 1, 2, 3, 4, 130
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option; 3 the study has no complete trial; 130 interrupted (`study run` and `study "
-    "confirm` go on when called again)."
+    "option; 3 the study has no complete trial; 4 the front regressed (`study compare`); 130 interrupted "
+    "(`study run` and `study confirm` go on when called again)."
 )
 
 
@@ -41,6 +41,9 @@ class Guarded(TyperGroup):
         except NothingFeasible as error:
             _complain(str(error))
             raise typer.Exit(NOTHING_FEASIBLE) from None
+        except Regressed as regression:
+            _complain(str(regression), kind="painvrl")
+            raise typer.Exit(REGRESSED) from None
         except PainvrlError as error:
             _complain(str(error))
             raise typer.Exit(INTERNAL_ERROR) from None

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from painvrl.config import TrainConfig
@@ -22,28 +20,20 @@ from painvrl.data.digest import digest_of
 from painvrl.errors import DataError
 from painvrl.study.objective import DataSummary
 from painvrl.study.outcomes import Completed
+from painvrl.study.user_values import UserValues, from_arrays, to_arrays
 
 _COMPLETED = TypeAdapter(Completed)
-_MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
-_OUTCOME, _MEAN_PARTS, _USERS, _VALUES = "outcome", "means", "users/", "values/"
+_OUTCOME = "outcome"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptRun:
-    """A run that is complete.
+class KeptRun(UserValues):
+    """A run that is complete: its ``outcome`` without the curves, and what its users have got.
 
-    Attributes:
-        outcome: without its curves.
-        users: by part, ``[U]`` numbers of the users with positives, ascending.
-        values: by full name (``ood/recall_at_20``), ``[U]`` float32, what each of them has got. Both are
-            empty where the outcome is all that matters.
-        means: names of metrics (``ood``) that are the mean over the parts listed, which have the users.
+    The users' values are empty where the outcome is all that matters.
     """
 
     outcome: Completed
-    users: Mapping[str, NDArray[np.int64]]
-    values: Mapping[str, NDArray[np.float32]]
-    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def run_key(config: TrainConfig, data: DataSummary, metrics: Sequence[str], cutoff: int) -> str:
@@ -65,19 +55,14 @@ class RunStore:
     def load(self, key: str) -> KeptRun | None:
         """The run under ``key``; ``None`` if there is none, or only a damaged file."""
         arrays = self._cache.load(key)
-        if arrays is None or not {_OUTCOME, _MEAN_PARTS} <= arrays.keys():
+        values = None if arrays is None else from_arrays(arrays)
+        if arrays is None or values is None or _OUTCOME not in arrays:
             return None
         try:
             outcome = _COMPLETED.validate_python(unpack_text(arrays[_OUTCOME]))
-            means = _MEANS.validate_python(unpack_text(arrays[_MEAN_PARTS]))
         except ValueError:
             return None
-        return KeptRun(
-            outcome=outcome,
-            users={part: array.astype(np.int64) for part, array in _under(_USERS, arrays)},
-            values=dict(_under(_VALUES, arrays)),
-            means=means,
-        )
+        return KeptRun(outcome=outcome, users=values.users, values=values.values, means=values.means)
 
     def store(self, key: str, run: KeptRun) -> None:
         """Write a run; a reader sees all of it or nothing.
@@ -86,20 +71,11 @@ class RunStore:
             DataError: the folder cannot be written.
         """
         outcome = asdict(replace(run.outcome, curves=()))
-        users = {f"{_USERS}{part}": array.astype(np.int32) for part, array in run.users.items()}
-        values = {f"{_VALUES}{name}": array for name, array in run.values.items()}
-        texts = {_OUTCOME: pack_text(outcome), _MEAN_PARTS: pack_text(dict(run.means))}
-        self._cache.store(key, {**texts, **users, **values})
+        self._cache.store(key, {_OUTCOME: pack_text(outcome), **to_arrays(run)})
 
     @property
     def _cache(self) -> ArrayCache:
         return ArrayCache(self.folder)
-
-
-def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    for key, array in arrays.items():
-        if key.startswith(prefix):
-            yield key.removeprefix(prefix), array
 
 
 def write_text(path: Path, text: str) -> None:

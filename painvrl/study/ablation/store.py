@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from painvrl.evaluation.metrics import name
-from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.study.kept_runs import KeptRun, RunStore, write_text
 from painvrl.study.objective import TrainedJob
+from painvrl.study.user_values import user_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,13 @@ class KeepRun:
 
     def __call__(self, trained: TrainedJob) -> None:
         """Score every user once more and write the run under the job's key."""
-        result, plan = trained.result, trained.prepared.valid_plan
-        column = plan.ks.index(self.cutoff)
-        judged = evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors))
-        run = KeptRun(
-            outcome=trained.outcome,
-            users={part: each.users.numpy() for part, each in judged.items()},
-            values={
-                name(part, metric, self.cutoff): each.values[metric][:, column].float().numpy()
-                for part, each in judged.items()
-                for metric in self.metrics
-            },
-            means=plan.means,
-        )
+        names = [
+            name(part.name, metric, self.cutoff)
+            for part in trained.prepared.valid_plan.parts
+            for metric in self.metrics
+        ]
+        values = user_values(trained, names)
+        run = KeptRun(outcome=trained.outcome, users=values.users, values=values.values, means=values.means)
         self.store.store(trained.job.key, run)
 
 

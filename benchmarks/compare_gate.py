@@ -1,0 +1,141 @@
+"""How often is luck called a regression? ``python -m benchmarks.compare_gate [--times 150] [--worse 0]``.
+
+Pairs of studies from one generator, so that nothing changed between them but the points that were tried, the
+noise of the training, and, with ``--worse``, a share that every trial of the second one loses. Trials are a
+trade-off along one knob with three more that have a best value; users differ in how well they are served, and
+both studies have the same ones. Beside the interval as built, three others: users drawn alone, trials drawn
+with replacement as well (percentiles), and the same turned about the value ("basic").
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import print_table
+from painvrl.study.comparison.uncertainty import drawn_volumes, gap
+from painvrl.study.comparison.volumes import hypervolumes
+from painvrl.study.user_values import UserValues
+
+NAMES = ("iid/ndcg_at_20", "iid/recall_at_20", "ood/ndcg_at_20", "ood/recall_at_20")
+USERS, DRAWS = 400, 300
+TRAINING_NOISE, USER_NOISE = 0.01, 0.6  # shares of a trial's objectives
+SETTINGS = (
+    ("random", 16, 2),
+    ("random", 40, 2),
+    ("random", 16, 4),
+    ("random", 40, 4),
+    ("tpe", 40, 2),
+    ("tpe", 40, 4),
+)
+
+Array = NDArray[np.float64]
+
+
+def quality(points: Array, width: int) -> Array:
+    """``[T, M]`` of points ``[T, 4]``."""
+    trade = points[:, 0]
+    kept = 1 - 0.5 * ((points[:, 1:] - [0.3, 0.6, 0.5]) ** 2).sum(axis=1)
+    iid = 0.25 * (1 - 0.6 * trade**2) * kept
+    ood = 0.10 * (0.15 + 0.85 * np.sqrt(trade)) * kept
+    columns = [iid, 1.1 * iid * (1 - 0.1 * points[:, 1]), ood, 1.3 * ood * (1 - 0.15 * points[:, 2])]
+    return np.stack(columns if width == 4 else [iid, ood], axis=1)
+
+
+def searched(sampler: str, trials: int, width: int, rng: np.random.Generator) -> Array:
+    """``[T, 4]``: the points that a search tries."""
+    if sampler == "random":
+        return rng.random((trials, 4))
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seeded = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
+    study = optuna.create_study(directions=["maximize"] * width, sampler=seeded)
+    points = []
+    for _ in range(trials):
+        trial = study.ask()
+        points.append([trial.suggest_float(f"knob_{place}", 0, 1) for place in range(4)])
+        noisy = quality(np.array(points[-1:]), width)[0] * (1 + TRAINING_NOISE * rng.standard_normal())
+        study.tell(trial, noisy.tolist())
+    return np.array(points)
+
+
+def trained(
+    points: Array, names: tuple[str, ...], taste: Array, worse: float, rng: np.random.Generator
+) -> list[UserValues]:
+    """What every user got from each point."""
+    noise = 1 + TRAINING_NOISE * rng.standard_normal((len(points), 1))
+    trials = []
+    for row in quality(points, len(names)) * (1 - worse) * noise:
+        values = {
+            name: (
+                mean * (taste[int(name.startswith("ood"))] + USER_NOISE * rng.standard_normal(USERS))
+            ).astype(np.float32)
+            for name, mean in zip(names, row, strict=True)
+        }
+        users = {part: np.arange(USERS) for part in ("iid", "ood")}
+        trials.append(UserValues(users=users, values=values))
+    return trials
+
+
+def pair(
+    sampler: str, trials: int, width: int, worse: float, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """The interval of the logarithm of the ratio of hypervolumes, by the way it is made."""
+    names = NAMES if width == 4 else NAMES[::2]
+    taste = rng.lognormal(-0.5, 1, (2, USERS))
+    a, b = (trained(searched(sampler, trials, width, rng), names, taste, loss, rng) for loss in (0.0, worse))
+    means = [
+        np.array([[one.values[name].mean(dtype=float) for name in names] for one in side]) for side in (a, b)
+    ]
+    draws = drawn_volumes(a, b, names, paired=True, draws=DRAWS, rng=rng)
+    built = gap(*means, pairs=[], draws=draws, level=0.95).relative
+    value = math.log1p(built.value)
+    users = np.log(draws[1] / draws[0])
+    # A draw of trials beside a draw of users: what either changes is added up.
+    sets = [np.where(_drawn_trials(len(side), rng)[:, :, None], side[None], 0.0) for side in means]
+    both = np.log(hypervolumes(sets[1]) / hypervolumes(sets[0])) + users - value
+    low, high = np.quantile(both, [0.025, 0.975])
+    return {
+        "value": (value, value),
+        "as built": (math.log1p(built.low), math.log1p(built.high)),
+        "users alone": tuple(np.quantile(users, [0.025, 0.975])),
+        "users and drawn trials": (low, high),
+        "the same, basic": (2 * value - high, 2 * value - low),
+    }
+
+
+def _drawn_trials(trials: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    chosen = np.zeros((DRAWS, trials), dtype=bool)
+    chosen[np.arange(DRAWS)[:, None], rng.integers(trials, size=(DRAWS, trials))] = True
+    return chosen
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--times", type=int, default=150)
+    parser.add_argument("--worse", type=float, default=0.0)
+    asked = parser.parse_args()
+    rows = []
+    for sampler, trials, width in SETTINGS:
+        rng = np.random.default_rng(0)
+        pairs = [pair(sampler, trials, width, asked.worse, rng) for _ in range(asked.times)]
+        spread = np.std([one["value"][0] for one in pairs])
+        cells = [f"{sampler}, {trials} trials, {width} objectives", f"{spread:.3f}"]
+        for way in list(pairs[0])[1:]:
+            low, high = np.array([one[way] for one in pairs]).T
+            cells.append(f"{np.mean(high < 0):.3f} ({np.mean(high - low):.3f})")
+        rows.append(cells)
+    print_table(
+        f"How often the gate fires (interval's width), {asked.times} pairs, B worse by {asked.worse:.0%}",
+        ["studies", "spread", "as built", "users alone", "users and drawn trials", "the same, basic"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

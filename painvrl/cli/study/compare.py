@@ -1,0 +1,72 @@
+"""``painvrl study compare``: two studies side by side, and a gate for continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.cli.study.common import open_named
+
+if TYPE_CHECKING:
+    from painvrl.study.comparison.compare import Candidate
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="The study that was there first: its name or file.")],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="The study that is compared with it; the same name if left out."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    workspace_a: Annotated[
+        Path | None, typer.Option("--workspace-a", metavar="DIR", help="Workspace of A, if another.")
+    ] = None,
+    workspace_b: Annotated[
+        Path | None, typer.Option("--workspace-b", metavar="DIR", help="Workspace of B, if another.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", metavar="SHARE", help="Share of A's hypervolume that B may lose.")
+    ] = 0.0,
+    level: Annotated[float, typer.Option("--level", metavar="SHARE", help="Of the intervals.")] = 0.95,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write both fronts to an HTML page.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare the fronts of two studies; exits with 4 if that of B regressed.
+
+    Regressed means: the whole interval of the relative difference of hypervolumes, of equally many trials,
+    lies below minus the margin.
+    """
+    from painvrl.cli import render, render_comparison
+    from painvrl.errors import ConfigError, Regressed
+    from painvrl.study.comparison.compare import compare as compare_studies
+
+    first, second = workspace_a or workspace, workspace_b or workspace
+    if b is None and first == second:
+        raise ConfigError("is needed where both studies lie in one workspace", key="B")
+    found = compare_studies(_candidate(a, first), _candidate(b or a, second), margin=margin, level=level)
+    if html is not None:
+        from painvrl.study.ablation.store import write_text
+        from painvrl.study.comparison.picture import comparison_page
+
+        write_text(html, comparison_page(found))
+    if json:
+        render.json(found.as_dict())
+    else:
+        render_comparison.comparison(found)
+    if found.regressed:
+        raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
+
+
+def _candidate(name: str, folder: Path) -> Candidate:
+    from painvrl.study.comparison.compare import Candidate
+    from painvrl.study.user_values import UserStore
+    from painvrl.workspace import Workspace
+
+    study = open_named(name, folder)
+    place = Workspace(folder)
+    return Candidate(study=study, users=UserStore(place.users / study.name), where=str(folder))

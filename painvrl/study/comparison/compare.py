@@ -1,0 +1,323 @@
+"""Comparing two studies: their fronts side by side, and whether the second one regressed.
+
+The rule: B regressed if the whole interval of the relative difference of hypervolumes lies below ``-margin``.
+
+A study that tried more points finds more, whoever wrote the code. So the difference is one of the first
+``n`` finished trials of both, where ``n`` is what the smaller one has; pruned and failed trials count, since
+they were paid for. The table shows both studies as they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.rng import derive_seed
+from painvrl.study.comparison.indicators import additive_epsilon, coverage
+from painvrl.study.comparison.uncertainty import Estimate, drawn_volumes, gap, same_users
+from painvrl.study.front import hypervolume
+from painvrl.study.records import FINISHED, TrialRecord, complete, feasible, front_of
+from painvrl.study.report import Best
+from painvrl.study.selection import select
+from painvrl.study.storage import StoredStudy
+from painvrl.study.user_values import UserStore, UserValues
+
+DRAWS = 1000
+MIN_TRIALS = 10
+"""With fewer trials the interval is a rough one: see the lab book."""
+
+Users = Literal["paired", "independent", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A study to compare, what its users got, and where it lies (for people)."""
+
+    study: StoredStudy
+    users: UserStore
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontPoint:
+    """A trial on a front, and its objectives."""
+
+    trial: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two studies, all its trials counted.
+
+    Attributes:
+        where: its workspace or storage.
+        finished, complete: trials.
+        front: the best first objective first.
+        ends: the front's best of each objective.
+        knee: the trial that the rule ``knee`` picks.
+        hypervolume: between the front and zero.
+    """
+
+    study: str
+    where: str
+    finished: int
+    complete: int
+    front: tuple[FrontPoint, ...]
+    ends: tuple[Best, ...]
+    knee: FrontPoint
+    hypervolume: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the comparison of A and B came to.
+
+    Attributes:
+        differences: between the studies beside their trials, a phrase each, from A to B.
+        coverage_by_a, coverage_by_b: the share of the other's front that A's, or B's, equals or dominates.
+        epsilon_of_a, epsilon_of_b: what every objective of A's, or B's, front lacks to cover the other's.
+        trials: of each study, the first finished ones whose hypervolumes are compared.
+        same_points: how many of them both studies tried.
+        users: how other users were drawn for the interval; ``unknown``: not at all, for want of their values.
+        absolute, relative: hypervolume of B less that of A; ``relative`` is ``None`` where A has none.
+        level: of their intervals. margin: what B may lose.
+        regressed: the whole interval of ``relative`` lies below ``-margin``.
+        notes: what to know about it, a sentence each.
+    """
+
+    a: Side
+    b: Side
+    objectives: tuple[str, ...]
+    differences: tuple[str, ...]
+    coverage_by_a: float
+    coverage_by_b: float
+    epsilon_of_a: float
+    epsilon_of_b: float
+    trials: int
+    same_points: int
+    users: Users
+    absolute: Estimate
+    relative: Estimate | None
+    level: float
+    margin: float
+    regressed: bool
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The comparison as JSON-ready values."""
+        return asdict(self)
+
+    @property
+    def rule(self) -> str:
+        """What B's front would have to do to count as regressed."""
+        return (
+            f"B regressed if the whole {self.level:.0%} interval of the relative difference lies below "
+            f"{-self.margin if self.margin else 0:.1%}"
+        )
+
+
+def compare(
+    a: Candidate, b: Candidate, *, margin: float = 0.0, level: float = 0.95, draws: int = DRAWS
+) -> Comparison:
+    """Compare two studies of the same objectives.
+
+    Args:
+        a: what was.
+        b: what is.
+        margin: the share of A's hypervolume that B may lose.
+        level: of the intervals.
+        draws: samples of users.
+
+    Raises:
+        ConfigError: ``margin``, ``level`` or ``draws`` is out of range.
+        StudyError: the objectives are not the same.
+        NothingFeasible: one of them has no feasible trial.
+    """
+    _check(margin, level, draws)
+    objectives = a.study.objectives
+    if set(objectives) != set(b.study.objectives):
+        rule = f"the fronts do not compare: {a.study.name!r} has the objectives {', '.join(objectives)}"
+        raise StudyError(rule, key=b.study.name, value=", ".join(b.study.objectives))
+    records = a.study.trials(), b.study.trials()
+    sides = tuple(_side(one, own) for one, own in zip((a, b), records, strict=True))
+    front_a, front_b = (_table(objectives, side.front) for side in sides)
+    finished = [[one for one in own if one.state in FINISHED] for own in records]
+    trials = min(len(own) for own in finished)
+    first_a, first_b = (own[:trials] for own in finished)
+    pairs = _same_points(first_a, first_b)
+    users, drawn, why = _draw(a, b, first_a, first_b, draws)
+    between = gap(
+        _values(a.study, first_a),
+        _values(b.study, first_b),
+        pairs=pairs,
+        draws=drawn,
+        level=level,
+    )
+    relative = between.relative
+    return Comparison(
+        a=sides[0],
+        b=sides[1],
+        objectives=objectives,
+        differences=_differences(a.study, b.study),
+        coverage_by_a=coverage(front_a, front_b),
+        coverage_by_b=coverage(front_b, front_a),
+        epsilon_of_a=additive_epsilon(front_a, front_b),
+        epsilon_of_b=additive_epsilon(front_b, front_a),
+        trials=trials,
+        same_points=len(pairs),
+        users=users,
+        absolute=between.absolute,
+        relative=relative,
+        level=level,
+        margin=margin,
+        regressed=relative is not None and relative.high is not None and relative.high < -margin,
+        notes=(*why, *_notes(a, b, sides, trials, relative)),
+    )
+
+
+def _check(margin: float, level: float, draws: int) -> None:
+    if not 0 <= margin < 1:
+        raise ConfigError("must be a share from 0 to below 1", key="margin", value=margin)
+    if not 0.5 <= level < 1:
+        raise ConfigError("must be a share from 0.5 to below 1", key="level", value=level)
+    if draws < 2:
+        raise ConfigError("must be at least 2", key="draws", value=draws)
+
+
+def _side(one: Candidate, records: Sequence[TrialRecord]) -> Side:
+    study = one.study
+    front = [_point(study, record) for record in front_of(records)]
+    if not front:
+        raise NothingFeasible(f"the study {study.name!r} ({one.where}) has no feasible trial to compare")
+    first = study.objectives[0]
+    knee = next(point for point in front if point.trial == select(study, prefer="knee").trial)
+    best = {
+        name: max(front, key=lambda point: (point.values[name], -point.trial)) for name in study.objectives
+    }
+    return Side(
+        study=study.name,
+        where=one.where,
+        finished=sum(record.state in FINISHED for record in records),
+        complete=len(complete(records)),
+        front=tuple(sorted(front, key=lambda point: (-point.values[first], point.trial))),
+        ends=tuple(
+            Best(objective=name, trial=end.trial, value=end.values[name]) for name, end in best.items()
+        ),
+        knee=knee,
+        hypervolume=hypervolume([list(point.values.values()) for point in front]),
+    )
+
+
+def _point(study: StoredStudy, record: TrialRecord) -> FrontPoint:
+    return FrontPoint(
+        trial=record.number, values=dict(zip(study.objectives, record.values or (), strict=True))
+    )
+
+
+def _table(objectives: Sequence[str], front: Sequence[FrontPoint]) -> NDArray[np.float64]:
+    return np.array([[point.values[name] for name in objectives] for point in front])
+
+
+def _values(study: StoredStudy, records: Sequence[TrialRecord]) -> NDArray[np.float64]:
+    """``[T, M]`` in the study's order, which no volume depends on; zeros for a trial that is not feasible."""
+    table = np.zeros((len(records), len(study.objectives)))
+    for row in _feasible_rows(records):
+        table[row] = records[row].values
+    return table
+
+
+def _feasible_rows(records: Sequence[TrialRecord]) -> list[int]:
+    kept = {record.number for record in feasible(records)}
+    return [row for row, record in enumerate(records) if record.number in kept]
+
+
+def _same_points(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> list[tuple[int, int]]:
+    """Rows of both that tried the same point, in their order; a point tried twice pairs twice."""
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for row, record in enumerate(b):
+        waiting[_name_of(record)].append(row)
+    return [
+        (row, waiting[key].pop(0)) for row, record in enumerate(a) if waiting.get(key := _name_of(record))
+    ]
+
+
+def _name_of(record: TrialRecord) -> str:
+    return repr((record.preset, sorted(record.point.items())))
+
+
+def _draw(
+    a: Candidate,
+    b: Candidate,
+    first_a: Sequence[TrialRecord],
+    first_b: Sequence[TrialRecord],
+    draws: int,
+) -> tuple[Users, tuple[NDArray[np.float64], NDArray[np.float64]] | None, tuple[str, ...]]:
+    """Both hypervolumes under other users, how these were drawn, and what to say about it."""
+    kept: list[list[UserValues | None]] = []
+    for one, records in ((a, first_a), (b, first_b)):
+        rows, found = _feasible_rows(records), _load(one, records)
+        missing = sum(found[row] is None for row in rows)
+        if missing:
+            note = (
+                f"what each user got is not kept of {missing} of the {len(rows)} trials of "
+                f"{one.study.name!r} ({one.where}): the interval leaves out the chance of having them, "
+                "and is too narrow by that"
+            )
+            return "unknown", None, (note,)
+        if not same_users(found):
+            rule = "its trials were judged by different users"
+            raise StudyError(rule, file=one.users.folder, key=one.study.name)
+        kept.append(found)
+    # The users may be the same people in two data sets and not be known for it; then the interval is wider.
+    paired = _split_of(a.study) == _split_of(b.study) and same_users([*kept[0], *kept[1]])
+    rng = np.random.default_rng(derive_seed(0, "comparison"))
+    drawn = drawn_volumes(kept[0], kept[1], a.study.objectives, paired=paired, draws=draws, rng=rng)
+    return ("paired" if paired else "independent"), drawn, ()
+
+
+def _load(one: Candidate, records: Sequence[TrialRecord]) -> list[UserValues | None]:
+    found: list[UserValues | None] = [None] * len(records)
+    for row in _feasible_rows(records):
+        record = records[row]
+        found[row] = one.users.load(record.number, _point(one.study, record).values)
+    return found
+
+
+def _split_of(study: StoredStudy) -> str:
+    """The fingerprint of the split, which the one of the data ends with."""
+    return study.identity.data.rpartition("-")[2]
+
+
+def _differences(a: StoredStudy, b: StoredStudy) -> tuple[str, ...]:
+    """As phrases from A to B; the order of the objectives is none."""
+    other = b.identity.model_copy(update={"objectives": a.identity.objectives})
+    return a.identity.differences(other)
+
+
+def _notes(
+    a: Candidate, b: Candidate, sides: Sequence[Side], trials: int, relative: Estimate | None
+) -> list[str]:
+    notes = []
+    if a.study.identity.data != b.study.identity.data:
+        what = "the data" if _split_of(a.study) == _split_of(b.study) else "the data or the split"
+        notes.append(f"{what} are not the same: a difference may be theirs, and not that of the code")
+    notes += [
+        f"{side.study!r} ({side.where}) has {side.finished} finished trials; the difference is one of the "
+        f"first {trials} of both"
+        for side in sides
+        if side.finished > trials
+    ]
+    if relative is None:
+        notes.append("A's front has no hypervolume to lose: one of its objectives is 0 everywhere")
+    elif relative.low is None:
+        notes.append("too few trials for an interval; nothing counts as regressed without one")
+    elif trials < MIN_TRIALS:
+        notes.append(f"with {trials} trials the interval is a rough one")
+    return notes

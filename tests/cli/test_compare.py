@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy
+
+Call = Callable[..., Any]
+
+
+def worse_by(workspace: Path, share: float) -> None:
+    """Rewrite what a workspace remembers, as if every trial and every user had got less by that share."""
+    database = sqlalchemy.create_engine(f"sqlite:///{workspace / 'optuna.db'}")
+    with database.begin() as connection:
+        connection.execute(sqlalchemy.text(f"UPDATE trial_values SET value = value * {1 - share}"))
+    database.dispose()
+    for path in (workspace / "users" / "tiny").glob("*.npz"):
+        with np.load(path) as arrays:
+            less = {
+                name: array * np.float32(1 - share) if name.startswith("values/") else array
+                for name, array in arrays.items()
+            }
+        np.savez(path, **less)
+
+
+@pytest.fixture
+def other(tmp_path: Path, workspace: Path) -> Path:
+    """The same study in another workspace, half as good."""
+    folder = Path(shutil.copytree(workspace, tmp_path / "other"))
+    worse_by(folder, 0.5)
+    return folder
+
+
+def test_a_run_leaves_what_each_user_got(workspace: Path) -> None:
+    assert sorted(path.name for path in (workspace / "users" / "tiny").iterdir()) == [
+        "0.npz",
+        "1.npz",
+        "2.npz",
+    ]
+    with np.load(workspace / "users" / "tiny" / "0.npz") as arrays:
+        assert {"values/iid/ndcg_at_20", "values/ood/ndcg_at_20", "users/iid", "users/ood"} < set(arrays)
+
+
+def test_a_study_does_not_regress_from_itself(cli: Call, workspace: Path, spec: Path) -> None:
+    answer = cli("study", "compare", "tiny", spec, "--workspace", workspace)
+    assert (answer.code, answer.err) == (0, "")
+    assert "A and B have the same data, configuration and space" in answer.out
+    assert "3 trials each (3 at the same points, the same users drawn for both)" in answer.out
+    assert "relative +0.0% [+0.0%, +0.0%]" in answer.out
+    assert answer.out.splitlines()[-1].startswith("not regressed: B regressed if the whole 95% interval")
+
+
+def test_a_regressed_front_exits_with_four_and_prints_its_figures_all_the_same(
+    cli: Call, workspace: Path, other: Path
+) -> None:
+    answer = cli("study", "compare", "tiny", "--workspace-a", workspace, "--workspace-b", other)
+    assert answer.code == 4
+    assert answer.out.splitlines()[-1].startswith("regressed: ")
+    assert "relative -75.0% [-7" in answer.out
+    assert answer.err.startswith("painvrl: the front of 'tiny' regressed: ")
+    assert answer.err.count("\n") == 1
+    # The other way round it is a gain, and a margin is forgiven.
+    assert cli("study", "compare", "tiny", "--workspace-a", other, "--workspace-b", workspace).code == 0
+    forgiven = cli(
+        "study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--margin", 0.9
+    )
+    assert forgiven.code == 0
+    assert "lies below -90.0%" in forgiven.out
+
+
+def test_json_has_both_fronts_and_the_verdict(cli: Call, workspace: Path, other: Path) -> None:
+    answer = cli("study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--json")
+    told = json.loads(answer.out)
+    assert (answer.code, told["regressed"], told["users"]) == (4, True, "paired")
+    front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
+    assert {point["trial"] for point in told["a"]["front"]} == {row["trial"] for row in front["rows"]}
+    assert told["a"]["hypervolume"] == front["hypervolume"]
+    assert told["relative"]["value"] == pytest.approx(-0.75)
+    assert told["relative"]["low"] < -0.75 < told["relative"]["high"] < 0
+    assert told["level"] == 0.95
+    less = cli(
+        "study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--json", "--level", 0.5
+    )
+    assert json.loads(less.out)["relative"]["high"] < told["relative"]["high"]
+
+
+def test_the_page_is_written_even_where_the_front_regressed(
+    cli: Call, tmp_path: Path, workspace: Path, other: Path
+) -> None:
+    page = tmp_path / "pages" / "two.html"
+    answer = cli("study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--html", page)
+    assert answer.code == 4
+    text = page.read_text(encoding="utf-8")
+    assert "A tiny, B tiny: hypervolume -75.0% [" in text
+    assert "regressed" in text
+    assert "Plotly.newPlot" in text
+    assert '<script src="http' not in text
+
+
+def test_a_study_from_before_users_were_kept_is_compared_over_its_trials(cli: Call, workspace: Path) -> None:
+    shutil.rmtree(workspace / "users")
+    answer = cli("study", "compare", "tiny", "tiny", "--workspace", workspace)
+    assert answer.code == 0
+    assert "users not drawn" in answer.out
+    assert "note: what each user got is not kept of 3 of the 3 trials" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["tiny"], "error: B: is needed where both studies lie in one workspace"),
+        (["tiny", "tini"], "no such study; there are tiny (found 'tini')"),
+        (
+            ["tiny", "tiny", "--margin", "-0.1"],
+            "error: margin: must be a share from 0 to below 1 (found -0.1)",
+        ),
+        (["tiny", "tiny", "--level", "95"], "error: level: must be a share from 0.5 to below 1 (found 95.0)"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_with_two(
+    cli: Call, finished_study: tuple[Path, Any], arguments: list[str], complaint: str
+) -> None:
+    answer = cli("study", "compare", *arguments, "--workspace", finished_study[0])
+    assert (answer.code, answer.out) == (2, "")
+    assert complaint in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_the_help_documents_the_exit_code(cli: Call) -> None:
+    assert "4 the front regressed" in " ".join(cli("--help").out.split())
+    assert "exits with 4" in " ".join(cli("study", "compare", "--help").out.split())

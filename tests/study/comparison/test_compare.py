@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.study.comparison.compare import Candidate, compare
+from painvrl.study.front import hypervolume, non_dominated
+from painvrl.study.outcomes import Completed, Failed
+from painvrl.study.records import TrialRecord, TrialState
+from painvrl.study.space import Space
+from painvrl.study.storage import StudyIdentity
+from painvrl.study.user_values import UserStore, UserValues
+
+OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
+DATA = "planted-split1"
+
+# Trade-offs between 1 and 0; the third and the last are dominated.
+CURVE = [(0.9, 0.2), (0.7, 0.6), (0.6, 0.5), (0.4, 0.8), (0.2, 0.9), (0.1, 0.1)]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a comparison reads of a stored study, without a storage."""
+
+    name: str
+    identity: StudyIdentity
+    records: tuple[TrialRecord, ...]
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return self.identity.objectives
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        return self.records
+
+    def config_of(self, record: TrialRecord) -> TrainConfig:
+        return self.identity.config
+
+
+@pytest.fixture
+def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., Candidate]:
+    """Makes a study with these results; where ``users`` are given, every trial keeps as many."""
+
+    def make(
+        name: str,
+        results: list[Any],
+        *,
+        data: str = DATA,
+        users: int = 0,
+        objectives: tuple[str, ...] = OBJECTIVES,
+        changes: Mapping[str, object] | None = None,
+        first_point: float = 0.0,
+        violated: Collection[int] = (),
+    ) -> Candidate:
+        store = UserStore(tmp_path / "users" / name)
+        rng = np.random.default_rng(users)
+        records = []
+        for number, result in enumerate(results):
+            metrics = result if isinstance(result, Failed) else dict(zip(OBJECTIVES, result, strict=True))
+            record = record_of(number, metrics, objectives)
+            records.append(
+                replace(
+                    record,
+                    point={"mask.sparsity": first_point + number / 100},
+                    violated=("too slow",) if number in violated else (),
+                )
+            )
+            if users and not isinstance(result, Failed):
+                store.store(number, user_values(result, users, rng))
+        identity = StudyIdentity(
+            objectives=objectives,
+            config=tiny_config.model_copy(update=dict(changes or {})),
+            space=Space.model_validate({"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9}}),
+            data=data,
+        )
+        study = Stored(name=name, identity=identity, records=tuple(records))
+        return Candidate(study=study, users=store, where="here")  # type: ignore[arg-type]
+
+    return make
+
+
+def record_of(number: int, result: Mapping[str, float] | Failed, objectives: tuple[str, ...]) -> TrialRecord:
+    failed = isinstance(result, Failed)
+    return TrialRecord(
+        number=number,
+        state=TrialState.FAILED if failed else TrialState.COMPLETE,
+        point={},
+        values=None if isinstance(result, Failed) else tuple(result[name] for name in objectives),
+        outcome=result if isinstance(result, Failed) else Completed(metrics=result),
+        run_id=f"run-{number}",
+        seconds=1.0,
+        deaths=0,
+    )
+
+
+def user_values(result: tuple[float, float], users: int, rng: np.random.Generator) -> UserValues:
+    values = {}
+    for name, mean in zip(OBJECTIVES, result, strict=True):
+        noise = rng.standard_normal(users) * 0.5 * mean
+        values[name] = (mean + noise - noise.mean()).astype(np.float32)
+    return UserValues(users={"iid": np.arange(users), "ood": np.arange(users)}, values=values)
+
+
+def scaled(share: float) -> list[tuple[float, float]]:
+    return [(iid * share, ood * share) for iid, ood in CURVE]
+
+
+Make = Callable[..., Candidate]
+
+
+def test_a_study_compared_with_itself_has_no_difference(planned: Make) -> None:
+    one = planned("one", CURVE, users=40)
+    found = compare(one, one)
+    assert (found.absolute.value, found.absolute.low, found.absolute.high) == (0, 0, 0)
+    assert found.relative is not None
+    assert (found.relative.value, found.relative.low, found.relative.high) == (0, 0, 0)
+    assert (found.coverage_by_a, found.coverage_by_b) == (1, 1)
+    assert (found.epsilon_of_a, found.epsilon_of_b) == (0, 0)
+    assert (found.users, found.same_points, found.trials) == ("paired", 6, 6)
+    assert found.differences == ()
+    assert found.regressed is False
+
+
+def test_the_two_sides_by_hand(planned: Make) -> None:
+    a, b = planned("one", CURVE), planned("two", scaled(0.5))
+    found = compare(a, b)
+    assert [point.trial for point in found.a.front] == [0, 1, 3, 4]
+    assert [(end.objective, end.trial, end.value) for end in found.a.ends] == [
+        ("iid/ndcg_at_20", 0, 0.9),
+        ("ood/ndcg_at_20", 4, 0.9),
+    ]
+    assert found.a.knee.trial == 1
+    assert (found.a.finished, found.a.complete) == (6, 6)
+    front = np.array(CURVE)[non_dominated(CURVE)]
+    assert found.a.hypervolume == pytest.approx(hypervolume(front))
+    assert found.b.hypervolume == pytest.approx(found.a.hypervolume / 4)
+    assert found.absolute.value == pytest.approx(-0.75 * found.a.hypervolume)
+    assert found.relative is not None
+    assert found.relative.value == pytest.approx(-0.75)
+    assert (found.coverage_by_a, found.coverage_by_b) == (1.0, 0.0)
+    assert found.epsilon_of_a == pytest.approx(-0.2)  # what (0.4, 0.8) has to spare for (0.2, 0.4)
+    assert found.epsilon_of_b == pytest.approx(0.45)
+
+
+def test_a_front_that_is_much_worse_regressed_and_the_other_way_round_it_did_not(planned: Make) -> None:
+    a, b = planned("one", CURVE, users=40), planned("two", scaled(0.5), users=40)
+    assert compare(a, b).regressed
+    assert not compare(b, a).regressed
+
+
+def test_the_margin_is_what_the_whole_interval_must_lie_below(planned: Make) -> None:
+    a, b = planned("one", CURVE, users=40), planned("two", scaled(0.9), users=40)
+    found = compare(a, b)
+    assert found.relative is not None
+    assert found.relative.low is not None
+    assert found.relative.high is not None
+    assert found.relative.value == pytest.approx(-0.19)
+    assert found.relative.low < -0.19 < found.relative.high < 0
+    assert found.regressed
+    assert compare(a, b, margin=-found.relative.high - 1e-6).regressed
+    assert not compare(a, b, margin=-found.relative.high + 1e-6).regressed
+    assert not compare(a, b, margin=0.19).regressed  # the value lies there, the interval does not
+
+
+def test_the_smaller_study_says_how_many_trials_are_compared(planned: Make) -> None:
+    a, b = planned("one", [*CURVE, (0.95, 0.95)]), planned("two", CURVE)
+    found = compare(a, b)
+    assert found.trials == 6
+    assert (found.absolute.value, found.regressed) == (0, False)
+    assert found.a.hypervolume == pytest.approx(0.95**2)  # the table shows the whole study
+    assert any("'one'" in note and "7 finished trials" in note and "first 6" in note for note in found.notes)
+
+
+def test_failed_trials_were_paid_for_too(planned: Make) -> None:
+    failed = Failed(reason="diverged", message="too fast")
+    a, b = planned("one", CURVE), planned("two", [failed, failed, *CURVE[:4]])
+    found = compare(a, b)
+    assert (found.trials, found.b.complete) == (6, 4)
+    assert found.absolute.value == pytest.approx(hypervolume(CURVE[:4]) - hypervolume(CURVE))
+    # Three trials of B are left: the first three of A are compared with one complete one.
+    short = compare(a, planned("three", [failed, failed, CURVE[0]]))
+    assert short.absolute.value == pytest.approx(hypervolume(CURVE[:1]) - hypervolume(CURVE[:3]))
+
+
+def test_the_objectives_must_be_the_same_but_their_order_need_not(planned: Make) -> None:
+    a = planned("one", CURVE, users=40)
+    turned = planned("two", CURVE, users=40, objectives=OBJECTIVES[::-1])
+    found = compare(a, turned)
+    assert found.absolute.value == pytest.approx(0)
+    assert found.epsilon_of_a == 0
+    assert found.differences == ()
+    # A trial's values are (iid, ood) of A and (ood, iid) of B: drawn users must not mix them up.
+    assert found.absolute.high == pytest.approx(compare(a, a).absolute.high, abs=1e-12)
+    alone = planned("three", CURVE, objectives=OBJECTIVES[:1])
+    with pytest.raises(StudyError, match="three: the fronts do not compare: 'one' has the objectives"):
+        compare(a, alone)
+
+
+def test_users_are_drawn_together_only_where_the_split_is_the_same(planned: Make) -> None:
+    a = planned("one", CURVE, users=40)
+    same = compare(a, planned("two", CURVE, users=40))
+    assert same.users == "paired"
+    other_features = compare(a, planned("three", CURVE, users=40, data="other-split1"))
+    assert other_features.users == "paired"
+    assert any(note.startswith("the data are not the same") for note in other_features.notes)
+    other_split = compare(a, planned("four", CURVE, users=40, data="planted-split2"))
+    assert other_split.users == "independent"
+    assert any(note.startswith("the data or the split are not the same") for note in other_split.notes)
+    assert any("split" in phrase for phrase in other_split.differences)
+    assert other_split.absolute.high > same.absolute.high  # type: ignore[operator]
+    other_users = compare(a, planned("five", CURVE, users=30))
+    assert other_users.users == "independent"
+
+
+def test_without_the_users_of_every_trial_the_interval_is_one_over_trials_and_says_so(
+    planned: Make,
+) -> None:
+    a, b = planned("one", CURVE, users=40), planned("two", scaled(0.9), users=40)
+    whole = compare(a, b)
+    (b.users.folder / "3.npz").unlink()
+    found = compare(a, b)
+    assert found.users == "unknown"
+    assert any("1 of the 6 trials of 'two'" in note for note in found.notes)
+    assert found.absolute.low > whole.absolute.low  # type: ignore[operator]
+    assert compare(a, planned("three", CURVE)).users == "unknown"
+
+
+def test_the_same_comparison_comes_out_twice(planned: Make) -> None:
+    a, b = planned("one", CURVE, users=40), planned("two", scaled(0.9), users=40)
+    assert compare(a, b) == compare(a, b)
+
+
+def test_what_differs_is_named_from_a_to_b(planned: Make) -> None:
+    a, b = planned("one", CURVE), planned("two", CURVE, changes={"rounds": 2, "seed": 5})
+    assert compare(a, b).differences == ("config.rounds was 1 and is 2", "config.seed was 0 and is 5")
+
+
+def test_trials_at_the_same_point_are_pairs_wherever_they_stand(planned: Make) -> None:
+    a = planned("one", CURVE)
+    assert compare(a, planned("two", CURVE)).same_points == 6
+    shifted = compare(a, planned("three", CURVE, first_point=0.02))
+    assert shifted.same_points == 4
+    apart = compare(a, planned("four", CURVE, first_point=0.5))
+    assert apart.same_points == 0
+    assert apart.absolute.high > shifted.absolute.high > 0  # type: ignore[operator]
+
+
+def test_a_trial_that_breaks_a_constraint_is_on_no_front_and_in_no_volume(planned: Make) -> None:
+    a = planned("one", CURVE, users=40)
+    b = planned("two", [(0.99, 0.99), *CURVE[1:]], users=40, violated=[0])
+    (b.users.folder / "0.npz").unlink()  # nobody needs it
+    found = compare(a, b)
+    assert [point.trial for point in found.b.front] == [1, 3, 4]
+    assert found.absolute.value == pytest.approx(hypervolume(CURVE[1:]) - hypervolume(CURVE))
+    assert (found.trials, found.users) == (6, "paired")
+
+
+def test_a_study_without_a_result_is_nothing_feasible(planned: Make) -> None:
+    a, b = planned("one", CURVE), planned("two", CURVE[:1], violated=[0])
+    for one, other in ((a, b), (b, a)):
+        with pytest.raises(NothingFeasible, match=r"'two' \(here\) has no feasible trial"):
+            compare(one, other)
+
+
+def test_one_trial_each_never_counts_as_regressed_and_says_so(planned: Make) -> None:
+    found = compare(planned("one", [(0.9, 0.9)]), planned("two", [(0.1, 0.1)]))
+    assert found.relative is not None
+    assert (found.relative.low, found.regressed) == (None, False)
+    assert any("too few trials" in note for note in found.notes)
+
+
+def test_a_front_without_volume_has_none_to_lose(planned: Make) -> None:
+    found = compare(planned("one", [(0.9, 0.0), (0.8, 0.0)]), planned("two", CURVE))
+    assert (found.relative, found.regressed) == (None, False)
+    assert any("no hypervolume to lose" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("margin", -0.1),
+        ("margin", 1.0),
+        ("level", 0.4),
+        ("level", 1.0),
+        ("draws", 1),
+        ("level", float("nan")),
+    ],
+)
+def test_numbers_out_of_range_are_refused(planned: Make, name: str, value: float) -> None:
+    one = planned("one", CURVE)
+    with pytest.raises(ConfigError, match=name):
+        compare(one, one, **{name: value})
+
+
+def test_the_rule_is_stated_with_its_numbers(planned: Make) -> None:
+    one = planned("one", CURVE)
+    assert "95% interval" in compare(one, one).rule
+    assert compare(one, one).rule.endswith("below 0.0%")
+    assert compare(one, one, margin=0.02, level=0.9).rule.endswith(
+        "90% interval of the relative difference lies below -2.0%"
+    )
+
+
+def test_a_comparison_is_ready_for_json(planned: Make, tmp_path: Path) -> None:
+    import json
+
+    found = compare(planned("one", CURVE, users=40), planned("two", CURVE))
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert told["a"]["front"][0] == {"trial": 0, "values": {"iid/ndcg_at_20": 0.9, "ood/ndcg_at_20": 0.2}}
+    assert told["regressed"] is False

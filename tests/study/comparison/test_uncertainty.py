@@ -1,0 +1,235 @@
+"""The interval against planted truth: two studies of which we know by how much the second is worse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from painvrl.study.comparison.uncertainty import Gap, drawn_volumes, gap, same_users
+from painvrl.study.front import hypervolume
+from painvrl.study.user_values import UserValues
+
+OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
+TRIALS, USERS, DRAWS = 20, 150, 60
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Trials ``[T]`` of one study: what each user got, and the means."""
+
+    users: list[UserValues | None]
+    means: NDArray[np.float64]
+
+
+def quality(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A trade-off along the first knob, and three knobs that have a best value; ``[T, 2]``."""
+    trade = points[:, 0]
+    loss = 1 - 0.5 * ((points[:, 1:] - [0.3, 0.6, 0.5]) ** 2).sum(axis=1)
+    return (
+        np.stack([0.25 * (1 - 0.6 * trade**2), 0.10 * (0.15 + 0.85 * np.sqrt(trade))], axis=1) * loss[:, None]
+    )
+
+
+def planted(
+    rng: np.random.Generator, points: NDArray[np.float64], taste: NDArray[np.float64], worse: float
+) -> Planted:
+    """Train every point: with noise of the training, and users who differ in how well they are served."""
+    true = quality(points) * (1 - worse) * (1 + 0.01 * rng.standard_normal((len(points), 1)))
+    users, means = [], []
+    for row in true:
+        values = [
+            (row[part] * (taste[part] + 0.6 * rng.standard_normal(taste.shape[1]))).astype(np.float32)
+            for part in range(2)
+        ]
+        numbers = {"iid": np.arange(taste.shape[1]), "ood": np.arange(taste.shape[1])}
+        users.append(UserValues(users=numbers, values=dict(zip(OBJECTIVES, values, strict=True))))
+        means.append([float(value.mean(dtype=float)) for value in values])
+    return Planted(users=list(users), means=np.array(means))
+
+
+def simulated(
+    seed: int, times: int, *, worse: float = 0.0, same_points: bool = False, paired_trials: bool = True
+) -> list[Gap]:
+    """Pairs of studies over the same users, of which the second is ``worse`` by that share."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(times):
+        taste = rng.lognormal(-0.5, 1, (2, USERS))
+        first = rng.random((TRIALS, 4))
+        second = first if same_points else rng.random((TRIALS, 4))
+        a, b = planted(rng, first, taste, 0.0), planted(rng, second, taste, worse)
+        pairs = [(row, row) for row in range(TRIALS)] if same_points and paired_trials else []
+        draws = drawn_volumes(a.users, b.users, OBJECTIVES, paired=True, draws=DRAWS, rng=rng)
+        found.append(gap(a.means, b.means, pairs=pairs, draws=draws, level=0.95))
+    return found
+
+
+def fires(gaps: list[Gap]) -> float:
+    return float(np.mean([one.relative.high < 0 for one in gaps]))  # type: ignore[union-attr,operator]
+
+
+def width(gaps: list[Gap]) -> float:
+    return float(np.mean([one.relative.high - one.relative.low for one in gaps]))  # type: ignore[union-attr,operator]
+
+
+@pytest.fixture(scope="module")
+def null() -> list[Gap]:
+    return simulated(0, 300)
+
+
+def test_the_gate_fires_no_more_often_than_it_says_where_nothing_changed(null: list[Gap]) -> None:
+    assert fires(null) <= 0.025 + 3 * (0.025 * 0.975 / len(null)) ** 0.5
+    for name in ("absolute", "relative"):
+        covered = [getattr(one, name).low <= 0 <= getattr(one, name).high for one in null]
+        assert np.mean(covered) >= 0.95 - 3 * (0.05 * 0.95 / len(null)) ** 0.5
+
+
+def test_the_interval_is_not_wider_than_twice_what_it_should_be(null: list[Gap]) -> None:
+    spread = np.std([np.log1p(one.relative.value) for one in null])  # type: ignore[union-attr]
+    assert 3.92 * spread * 0.95 < width(null) < 2 * 3.92 * spread
+
+
+def test_the_gate_fires_where_the_second_study_is_really_worse() -> None:
+    assert fires(simulated(1, 40, worse=0.25)) >= 0.95
+
+
+def test_trials_at_the_same_points_tell_more_and_stay_honest() -> None:
+    same = simulated(2, 200, same_points=True)
+    assert fires(same) <= 0.025 + 3 * (0.025 * 0.975 / len(same)) ** 0.5
+    apart = simulated(2, 200, same_points=True, paired_trials=False)
+    assert width(same) < 0.8 * width(apart)
+    told, untold = (
+        fires(simulated(3, 60, worse=0.08, same_points=True, paired_trials=known)) for known in (True, False)
+    )
+    assert told >= untold + 0.2
+
+
+def test_drawing_users_alone_would_take_the_luck_of_the_search_for_certain() -> None:
+    rng = np.random.default_rng(4)
+    missed = 0
+    for _ in range(100):
+        taste = rng.lognormal(-0.5, 1, (2, USERS))
+        a, b = (planted(rng, rng.random((TRIALS, 4)), taste, 0.0) for _ in range(2))
+        of_a, of_b = drawn_volumes(a.users, b.users, OBJECTIVES, paired=True, draws=DRAWS, rng=rng)
+        low, high = np.quantile(np.log(of_b / of_a), [0.025, 0.975])
+        missed += not low <= 0 <= high
+    assert missed > 15
+
+
+def test_the_leaving_out_by_hand() -> None:
+    # A: 6, without its trials 5, 5, 5. B: 4, without its trials 3, 2. The logarithm of 4 / 6.
+    a = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]])
+    b = np.array([[1.0, 2.0], [3.0, 1.0]])
+    found = gap(a, b, pairs=[], draws=None, level=0.95)
+    of_b = 2 * np.var(np.log([3, 2]), ddof=1)
+    reach = 1.959963984540054 * np.sqrt(of_b)
+    assert found.absolute.value == -2.0
+    assert found.relative is not None
+    assert found.relative.value == pytest.approx(-1 / 3)
+    assert found.relative.low == pytest.approx(np.exp(np.log(4 / 6) - reach) - 1)
+    assert found.relative.high == pytest.approx(np.exp(np.log(4 / 6) + reach) - 1)
+    assert found.absolute.low == pytest.approx(-2 - 1.959963984540054)  # 2 * var(3, 2) = 1
+    # With B's first trial and A's second one at the same point, that pair is a unit of its own: 3 against 5.
+    paired = gap(a, b, pairs=[(1, 0)], draws=None, level=0.95)
+    alone = (np.log(3 / 5) - np.log(4 / 6)) ** 2 + (np.log(2 / 6) - np.log(4 / 6)) ** 2
+    assert paired.relative is not None
+    assert paired.relative.high == pytest.approx(
+        np.exp(np.log(4 / 6) + 1.959963984540054 * np.sqrt(alone)) - 1
+    )
+
+
+def test_users_widen_the_interval_by_what_they_scatter() -> None:
+    a = np.array([[1.0, 1.0], [1.0, 1.0]])
+    draws = (np.array([1.0, 2.0, 4.0]), np.array([2.0, 2.0, 2.0]))
+    found = gap(a, 2 * a, pairs=[], draws=draws, level=0.95)
+    half = 1.959963984540054 * np.std([np.log(2), np.log(1), np.log(0.5)], ddof=1)
+    assert found.relative is not None
+    assert found.relative.low == pytest.approx(np.exp(np.log(4) - half) - 1)
+    assert gap(a, 2 * a, pairs=[], draws=None, level=0.95).relative.low == 3.0  # type: ignore[union-attr]
+
+
+def test_a_higher_level_reaches_farther() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((9, 2)), rng.random((9, 2))
+    narrow, wide = (gap(a, b, pairs=[], draws=None, level=level).absolute for level in (0.8, 0.99))
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high  # type: ignore[operator]
+
+
+def test_one_trial_has_no_interval_and_no_volume_no_share() -> None:
+    one = np.array([[1.0, 2.0]])
+    alone = gap(one, one, pairs=[(0, 0)], draws=None, level=0.95)
+    assert (alone.absolute.low, alone.absolute.high) == (None, None)
+    assert alone.relative is not None
+    assert (alone.relative.value, alone.relative.high) == (0.0, None)
+    two = np.array([[1.0, 2.0], [2.0, 1.0]])
+    assert gap(0 * two, two, pairs=[], draws=None, level=0.95).relative is None
+
+
+def test_where_there_is_no_logarithm_the_share_has_the_interval_of_the_difference() -> None:
+    a = np.array([[1.0, 2.0], [2.0, 1.0], [1.5, 1.5]])
+    lost = gap(a, 0 * a, pairs=[], draws=None, level=0.95)
+    assert lost.relative is not None
+    assert lost.relative.value == -1.0
+    volume = hypervolume(a)
+    assert lost.relative.high == pytest.approx(lost.absolute.high / volume)  # type: ignore[operator]
+    assert lost.relative.high < 0
+    # Of two trials one carries all: the interval is finite, and wide enough for anything.
+    carried = np.array([[1.0, 2.0], [0.0, 0.0]])
+    wide = gap(carried, carried, pairs=[], draws=None, level=0.95).relative
+    assert wide is not None
+    assert wide.high == pytest.approx(1.959963984540054 * np.sqrt(4 + 4) / 2)
+
+
+def test_a_draw_with_everybody_once_has_the_volumes_of_the_studies() -> None:
+    rng = np.random.default_rng(0)
+    one_user = np.ones((2, 1))  # who is drawn every time
+    a, b = (planted(rng, rng.random((5, 4)), one_user, 0.0) for _ in range(2))
+    for paired in (True, False):
+        of_a, of_b = drawn_volumes(a.users, b.users, OBJECTIVES, paired=paired, draws=3, rng=rng)
+        assert of_a.tolist() == pytest.approx([hypervolume(a.means)] * 3, rel=1e-6)
+        assert of_b.tolist() == pytest.approx([hypervolume(b.means)] * 3, rel=1e-6)
+
+
+def test_paired_draws_give_equal_studies_equal_volumes_and_independent_ones_do_not() -> None:
+    rng = np.random.default_rng(0)
+    a = planted(rng, rng.random((5, 4)), rng.lognormal(0, 1, (2, 30)), 0.0)
+    of_a, of_b = drawn_volumes(a.users, a.users, OBJECTIVES, paired=True, draws=20, rng=rng)
+    np.testing.assert_array_equal(of_a, of_b)
+    assert of_a.std() > 0
+    of_a, of_b = drawn_volumes(a.users, a.users, OBJECTIVES, paired=False, draws=20, rng=rng)
+    assert (of_a != of_b).all()
+
+
+def test_an_infeasible_trial_adds_nothing_under_any_draw() -> None:
+    rng = np.random.default_rng(0)
+    a = planted(rng, rng.random((5, 4)), rng.lognormal(0, 1, (2, 30)), 0.0)
+    with_holes = [None, *a.users, None]
+    seeds = [np.random.default_rng(1) for _ in range(2)]
+    expected = drawn_volumes(a.users, a.users, OBJECTIVES, paired=True, draws=9, rng=seeds[0])
+    found = drawn_volumes(with_holes, a.users, OBJECTIVES, paired=True, draws=9, rng=seeds[1])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_an_objective_that_is_a_mean_over_parts_is_the_mean_of_their_means() -> None:
+    values = {
+        "iid/ndcg_at_20": np.array([0.5], dtype=np.float32),
+        "ood_a/ndcg_at_20": np.array([0.25, 0.25], dtype=np.float32),
+        "ood_b/ndcg_at_20": np.array([0.75], dtype=np.float32),
+    }
+    users = {"iid": np.array([0]), "ood_a": np.array([0, 1]), "ood_b": np.array([0])}
+    trial = UserValues(users=users, values=values, means={"ood": ("ood_a", "ood_b")})
+    of_a, _ = drawn_volumes([trial], [trial], OBJECTIVES, paired=True, draws=5, rng=np.random.default_rng(0))
+    assert of_a.tolist() == [0.25] * 5
+
+
+def test_users_are_the_same_only_if_all_parts_have_the_same_ones() -> None:
+    values = {"iid/ndcg_at_20": np.zeros(2, dtype=np.float32)}
+    one = UserValues(users={"iid": np.array([0, 1])}, values=values)
+    assert same_users([None, one, replace(one), None])
+    assert same_users([])
+    assert not same_users([one, replace(one, users={"iid": np.array([0, 2])})])
+    assert not same_users([one, replace(one, users={"ood": np.array([0, 1])})])
+    assert not same_users([one, replace(one, means={"ood": ("iid",)})])
