@@ -24,6 +24,7 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.rounds import RoundReport
+from painvrl.study.mask_trace import thinned
 from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, completed
 from painvrl.study.space import FIXED_SECTIONS, Point
 
@@ -154,6 +155,7 @@ class TrainingObjective:
             Completed(
                 metrics=dict(result.metrics),
                 rounds=tuple(_round_metrics(report) for report in result.rounds),
+                mask_trace=tuple(thinned(report.trace for report in result.rounds)),
                 curves=tuple(observer.points),
                 seconds=dict(result.seconds),
                 epochs=dict(result.epochs),
