@@ -6,6 +6,7 @@ Shape letters: ``T`` trials, ``P`` columns.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,14 +61,14 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
     for knob, distribution in space.items():
         there = np.array([knob in point for point in points], dtype=bool)
         values = [point[knob] for point in points if knob in point]
-        if len({_key(value) for value in values}) < 2:
+        if len(set(values)) < 2:
             left_out[knob] = CONSTANT if values else "is in none of these trials"
             continue
         if isinstance(distribution, Categorical):
             usual, *others = _by_frequency(values)
             for choice in others:
                 asked.append((knob, usual, choice, len(columns), 1.0))
-                chosen = [knob in point and _key(point[knob]) == _key(choice) for point in points]
+                chosen = [knob in point and point[knob] == choice for point in points]
                 columns.append(np.array(chosen, dtype=float))
         else:
             numbers = np.array([_scaled(value, log=distribution.log) for value in values])
@@ -94,15 +95,7 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
 
 def _by_frequency(values: Sequence[Value]) -> list[Value]:
     """The distinct values, the most frequent first, then in the order in which they came."""
-    counts: dict[tuple[str, Value], int] = {}
-    for value in values:
-        counts[_key(value)] = counts.get(_key(value), 0) + 1
-    return [key[1] for key in sorted(counts, key=lambda key: -counts[key])]
-
-
-def _key(value: Value) -> tuple[str, Value]:
-    """``True`` and 1 are equal, and different choices; 2 and 2.0 are one number."""
-    return ("number" if isinstance(value, float) else type(value).__name__), value
+    return [value for value, _ in Counter(values).most_common()]
 
 
 def _scaled(value: Value, *, log: bool) -> float:

@@ -88,8 +88,8 @@ def picture(trials: Trials, rows: tuple[Inside, ...]) -> Figure | None:
                     col=across + 1,
                 )
             if down == len(axes) - 1:
-                figure.update_xaxes(title=title, row=down + 1, col=across + 1)
-        figure.update_yaxes(title=safe(metric), row=down + 1, col=1)
+                figure.update_xaxes(title_text=title, row=down + 1, col=across + 1)
+        figure.update_yaxes(title_text=safe(metric), row=down + 1, col=1)
     return style(figure, height=120 + 240 * len(axes))
 
 

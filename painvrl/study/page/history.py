@@ -91,11 +91,23 @@ def picture(moments: tuple[Moment, ...]) -> Figure:
                 col=place + 1,
                 secondary_y=right,
             )
-        figure.update_xaxes(title=title, rangemode="tozero", row=1, col=place + 1)
+        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=place + 1)
     style(figure, height=380)
-    figure.update_yaxes(title="hypervolume", rangemode="tozero", secondary_y=False)
-    figure.update_yaxes(title="trials on the front", rangemode="tozero", showgrid=False, secondary_y=True)
+    figure.update_yaxes(title_text="hypervolume", rangemode="tozero", tickformat=".2~g", secondary_y=False)
+    figure.update_yaxes(
+        title_text="trials on the front",
+        rangemode="tozero",
+        tickformat="d",
+        dtick=_whole_step(max((moment.front_size for moment in moments), default=1)),
+        showgrid=False,
+        secondary_y=True,
+    )
     return figure
+
+
+def _whole_step(largest: int) -> int:
+    """A distance of ticks for counts up to ``largest``: whole, and few ticks."""
+    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if largest <= 6 * step)
 
 
 def _grown(front: list[tuple[float, ...]], point: tuple[float, ...]) -> list[tuple[float, ...]]:

@@ -132,7 +132,7 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
     )
     style(figure, height=140 + (24 + 10 * len(objectives)) * len(names))
     figure.update_layout(bargap=0.3, legend={"y": -0.14, "yanchor": "top"})
-    figure.update_xaxes(title="share", rangemode="tozero")
+    figure.update_xaxes(title_text="share", rangemode="tozero")
     figure.update_yaxes(ticks="")
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,12 @@ def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
     from plotly.offline import get_plotlyjs
 
     pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": number, "interval": _interval, "change": price_picture.change_of}
+    pages.filters |= {
+        "number": number,
+        "interval": _interval,
+        "ratio": _ratio,
+        "change": price_picture.change_of,
+    }
     template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         report=report,
@@ -120,5 +126,13 @@ def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
 
 
 def _interval(value: Interval) -> str:
-    low, high = ("unbounded" if end is None else number(end) for end in (value.low, value.high))
-    return f"{number(value.value)} [{low}, {high}]"
+    return _with_ends(value, number)
+
+
+def _ratio(value: Interval) -> str:
+    return _with_ends(value, "{:.2f}".format)
+
+
+def _with_ends(value: Interval, shown: Callable[[float], str]) -> str:
+    low, high = ("unbounded" if end is None else shown(end) for end in (value.low, value.high))
+    return f"{shown(value.value)} [{low}, {high}]"

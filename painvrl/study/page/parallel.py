@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from painvrl.study.page.theme import FONT, FRONT, INK, MUTED, OTHERS, safe
 from painvrl.study.page.trials import Trials
-from painvrl.study.space import Categorical, Distribution, Value
+from painvrl.study.space import Categorical, Distribution, Point, Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -26,10 +26,10 @@ def picture(trials: Trials) -> Figure | None:
     dimensions = [
         dimension
         for path, distribution in trials.space.items()
-        if (dimension := _knob(path, [record.point.get(path, _ABSENT) for record in records], distribution))
+        if (dimension := _knob(path, [record.point for record in records], distribution))
     ]
     dimensions += [
-        {"label": _label(name), "values": [(record.values or ())[place] for record in records]}
+        {"label": safe(name), "values": [(record.values or ())[place] for record in records]}
         for place, name in enumerate(trials.objectives)
     ]
     figure = go.Figure(
@@ -57,51 +57,33 @@ def picture(trials: Trials) -> Figure | None:
     return figure
 
 
-_ABSENT = object()  # ``None`` is a value that a knob may have
-
-
-def _label(name: str) -> str:
-    return safe(name)
-
-
-def _knob(path: str, values: Sequence[object], distribution: Distribution) -> dict[str, object] | None:
+def _knob(path: str, points: Sequence[Point], distribution: Distribution) -> dict[str, object] | None:
     """One axis; ``None`` for a knob that no trial has. A trial without the knob lies below the others."""
-    there = [value for value in values if value is not _ABSENT]
-    if not there:
-        return None
     if isinstance(distribution, Categorical):
-        codes: dict[object, float] = {}
-        for choice in distribution.choices:
-            codes.setdefault(_key(choice), float(len(codes)))
-        for value in there:
-            codes.setdefault(_key(value), float(len(codes)))
-        texts = {code: safe(str(key[1])) for key, code in codes.items() if isinstance(key, tuple)}
-        numbers = [None if value is _ABSENT else codes[_key(value)] for value in values]
+        codes = {choice: float(place) for place, choice in enumerate(distribution.choices)}
+        texts = {code: safe(choice) for choice, code in codes.items()}
+        numbers = [codes[point[path]] if path in point else None for point in points]
     else:
-        log = distribution.log
-        numbers = [None if value is _ABSENT else _scaled(value, log=log) for value in values]
-        known = [number for number in numbers if number is not None]
-        low, high = min(known), max(known)
-        ticks = [low + (high - low) * step / 4 for step in range(5)] if high > low else [low]
-        texts = {tick: f"{10**tick if log else tick:.3g}" for tick in ticks}
+        texts, log = {}, distribution.log
+        numbers = [_scaled(point[path], log=log) if path in point else None for point in points]
     known = [number for number in numbers if number is not None]
-    below = min(known) - 0.12 * ((max(known) - min(known)) or 1.0)
+    if not known:
+        return None
+    low, high = min(known), max(known)
+    if not isinstance(distribution, Categorical):
+        ticks = [low + (high - low) * step / 4 for step in range(5)] if high > low else [low]
+        texts = {tick: f"{10**tick if distribution.log else tick:.3g}" for tick in ticks}
+    below = low - 0.12 * ((high - low) or 1.0)
     if len(known) < len(numbers):
         texts[below] = "absent"
     return {
-        "label": _label(path),
+        "label": safe(path),
         "values": [below if number is None else number for number in numbers],
         "tickvals": list(texts),
         "ticktext": list(texts.values()),
     }
 
 
-def _key(value: object) -> tuple[str, Value]:
-    """``True`` and 1 are equal, and different choices."""
-    assert value is None or isinstance(value, bool | int | float | str)
-    return type(value).__name__, value
-
-
-def _scaled(value: object, *, log: bool) -> float:
+def _scaled(value: Value, *, log: bool) -> float:
     assert isinstance(value, int | float)
     return math.log10(value) if log else float(value)

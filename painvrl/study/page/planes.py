@@ -76,8 +76,8 @@ def picture(trials: Trials) -> Figure | None:
             row=1,
             col=place + 1,
         )
-        figure.update_xaxes(title=safe(iid), row=1, col=place + 1)
-        figure.update_yaxes(title=safe(ood), row=1, col=place + 1)
+        figure.update_xaxes(title_text=safe(iid), row=1, col=place + 1)
+        figure.update_yaxes(title_text=safe(ood), row=1, col=place + 1)
     return style(figure, height=440)
 
 

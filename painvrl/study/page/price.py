@@ -188,7 +188,7 @@ def _resampled(
 
 
 def _is_told(along: Array, projection: Array) -> NDArray[np.bool_]:
-    """``[..., K]``: whether trials determine each change; ``projection`` ``[..., P, P]`` is onto their rows."""
+    """``[..., K]``: whether trials determine a change; ``projection`` ``[..., P, P]`` is onto their rows."""
     outside = np.abs(along @ projection - along).max(axis=-1)
     told: NDArray[np.bool_] = outside <= _SAME * np.abs(along).max(axis=-1)
     return told

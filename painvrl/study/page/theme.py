@@ -60,6 +60,7 @@ def style(figure: Figure, *, height: int = 420) -> Figure:
         "tickcolor": OTHERS,
         "tickfont": {"color": MUTED},
         "title_font": {"size": 13},
+        "title_standoff": 10,
         "automargin": True,
     }
     figure.update_xaxes(**axis)
@@ -74,6 +75,6 @@ def div(figure: Figure, name: str) -> str:
         include_plotlyjs=False,
         full_html=False,
         div_id=f"picture-{name}",  # plotly's own would differ from call to call
-        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]},
+        config={"responsive": True, "displaylogo": False, "displayModeBar": False},
     )
     return text
