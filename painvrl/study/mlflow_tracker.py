@@ -302,7 +302,9 @@ def log_page(
     with mlflow_calls(uri):
         from mlflow.tracking import MlflowClient
 
-        MlflowClient(tracking_uri=uri).log_text(study.parent_run, text, name)
+        client = MlflowClient(tracking_uri=uri)
+        client.get_run(study.parent_run)  # the client remembers where a run's artifacts were, lost or not
+        client.log_text(study.parent_run, text, name)
     return True
 
 

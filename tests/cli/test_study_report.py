@@ -24,6 +24,30 @@ def artifacts(workspace: Path) -> list[Path]:
     return sorted((workspace / "mlartifacts").rglob("report.html"))
 
 
+@pytest.fixture(scope="module")
+def tracked(
+    tmp_path_factory: pytest.TempPathFactory,
+    cli: Call,
+    tiny_config: TrainConfig,
+    spec_of: Callable[..., StudySpec],
+    empty_mlflow: Path,
+) -> Path:
+    """A workspace of this module's own: artifacts of a copied one would go to where it was copied from."""
+    folder = tmp_path_factory.mktemp("tracked")
+    shutil.copy(empty_mlflow, folder)
+    (folder / "tiny.yaml").write_text(dump_yaml(spec_of(tiny_config, trials=2)), encoding="utf-8")
+    assert cli("study", "run", folder / "tiny.yaml", "--workspace", folder, "--device", "cpu").code == 0
+    return folder
+
+
+@pytest.fixture
+def untracked(workspace: Path) -> Path:
+    """The finished tiny study without its MLflow store."""
+    (workspace / "mlflow.db").unlink()
+    shutil.rmtree(workspace / "mlartifacts")
+    return workspace
+
+
 def test_a_run_leaves_its_report_with_the_studys_own_run(finished_study: Finished) -> None:
     workspace, _ = finished_study
     (page,) = artifacts(workspace)
@@ -32,7 +56,8 @@ def test_a_run_leaves_its_report_with_the_studys_own_run(finished_study: Finishe
     assert not (workspace / "reports").exists()
 
 
-def test_the_report_is_written_to_the_workspace_and_to_mlflow(cli: Call, workspace: Path) -> None:
+def test_the_report_is_written_to_the_workspace_and_to_mlflow(cli: Call, tracked: Path) -> None:
+    workspace = tracked
     (artifact,) = artifacts(workspace)
     artifact.write_text("an old report")
     answer = cli("study", "report", "--workspace", workspace)
@@ -49,18 +74,22 @@ def test_the_report_is_written_to_the_workspace_and_to_mlflow(cli: Call, workspa
         assert f"<td>{part}</td>" in text
     assert "random, seed 0, 10 start-up trials" in text
     assert 'id="picture-weights"' in text, "real trials keep how their masks were learned"
+    page.unlink()
+    page.parent.rmdir()
 
 
-def test_another_file_and_a_named_study(cli: Call, workspace: Path, tmp_path: Path, spec: Path) -> None:
+def test_another_file_and_a_named_study(cli: Call, untracked: Path, tmp_path: Path, spec: Path) -> None:
     for which in ("tiny", spec):
         page = tmp_path / f"{Path(which).stem}-page.html"
-        answer = cli("study", "report", which, "-o", page, "--workspace", workspace)
+        answer = cli("study", "report", which, "-o", page, "--workspace", untracked)
         assert answer.code == 0
         assert page.stat().st_size > 4_000_000
-    assert not (workspace / "reports").exists()
+    assert not (untracked / "reports").exists()
 
 
-def test_json_prints_the_figures_and_writes_nothing(cli: Call, workspace: Path) -> None:
+def test_json_prints_the_figures_and_writes_nothing(cli: Call, tracked: Path) -> None:
+    workspace = tracked
+
     def refuse(constant: str) -> float:
         raise AssertionError(constant)
 
@@ -71,7 +100,7 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, workspace: Path) 
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     assert report["front"] == front
     assert report["history"][-1]["hypervolume"] == pytest.approx(front["hypervolume"])
-    assert [moment["finished"] for moment in report["history"]] == [1, 2, 3]
+    assert [moment["finished"] for moment in report["history"]] == [1, 2]
     traced = report["weights"][0]["points"]
     assert 0 < len(traced) <= 20 * 2
     assert all(0 <= point["epsilon"] <= 1 for point in traced)
@@ -82,13 +111,11 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, workspace: Path) 
     assert "--output" in refused.err
 
 
-def test_a_study_without_mlflow_still_has_its_report(cli: Call, workspace: Path) -> None:
-    (workspace / "mlflow.db").unlink()
-    shutil.rmtree(workspace / "mlartifacts")
-    answer = cli("study", "report", "--workspace", workspace)
+def test_a_study_without_mlflow_still_has_its_report(cli: Call, untracked: Path) -> None:
+    answer = cli("study", "report", "--workspace", untracked)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"report: {workspace / 'reports' / 'tiny.html'}\n"
-    assert not (workspace / "mlflow.db").exists()
+    assert answer.out == f"report: {untracked / 'reports' / 'tiny.html'}\n"
+    assert not (untracked / "mlflow.db").exists()
 
 
 def test_a_run_that_mlflow_lost_is_a_warning(cli: Call, workspace: Path, empty_mlflow: Path) -> None:
@@ -152,10 +179,10 @@ def browser() -> Iterator[Any]:
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_browser_without_a_network_draws_every_picture(
-    cli: Call, workspace: Path, tmp_path: Path, browser: Any
+    cli: Call, untracked: Path, tmp_path: Path, browser: Any
 ) -> None:
     path = tmp_path / "report.html"
-    assert cli("study", "report", "-o", path, "--workspace", workspace).code == 0
+    assert cli("study", "report", "-o", path, "--workspace", untracked).code == 0
     page = browser.new_page(viewport={"width": 1300, "height": 900})
     requests: list[str] = []
     trouble: list[str] = []

@@ -93,9 +93,10 @@ def picture(moments: tuple[Moment, ...]) -> Figure:
             )
         figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=place + 1)
     style(figure, height=380)
-    figure.update_yaxes(title_text="hypervolume", rangemode="tozero", tickformat=".2~g", secondary_y=False)
+    figure.update_yaxes(rangemode="tozero", tickformat=".2~g", secondary_y=False)
+    figure.update_yaxes(title_text="hypervolume", secondary_y=False, col=1)
+    figure.update_yaxes(title_text="trials on the front", secondary_y=True, col=2)
     figure.update_yaxes(
-        title_text="trials on the front",
         rangemode="tozero",
         tickformat="d",
         dtick=_whole_step(max((moment.front_size for moment in moments), default=1)),

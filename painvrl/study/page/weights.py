@@ -116,7 +116,7 @@ def picture(curves: tuple[WeightCurve, ...]) -> Figure | None:
         figure.add_vline(x=boundary * width - 0.5, line={"color": MUTED, "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="step of learning the mask, round after round", row=2)
     figure.update_yaxes(range=[-0.03, 1.03], row=1, col=1)
-    figure.add_hline(y=0, line={"color": GRID, "width": 2}, row=1, col=2)
+    figure.add_hline(y=0, line={"color": GRID, "width": 2}, layer="below", row=1, col=2)
     return figure
 
 
