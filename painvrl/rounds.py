@@ -10,7 +10,7 @@ from torch import Tensor
 from painvrl.errors import ConfigError
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify, seen_features
-from painvrl.invariance.mask import Gated, MaskState, learn_mask
+from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibrate
 from painvrl.invariance.soft_mixture import sample_users
@@ -37,6 +37,7 @@ class RoundReport:
     penalty: float
     epsilon: float
     cosine: float
+    trace: MaskTrace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,7 @@ def _report(environments: Environments, learned: MaskState) -> RoundReport:
         penalty=learned.penalty,
         epsilon=learned.epsilon,
         cosine=learned.cosine,
+        trace=learned.trace,
     )
 
 

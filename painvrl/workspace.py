@@ -62,6 +62,11 @@ class Workspace:
         return self.root / "users"
 
     @property
+    def reports(self) -> Path:
+        """Reports of studies, a file each."""
+        return self.root / "reports"
+
+    @property
     def optuna_db(self) -> Path:
         """The studies."""
         return self.root / "optuna.db"

@@ -84,6 +84,16 @@ class Gated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskTrace:
+    """Every step of learning a mask, ``[S]`` numbers each; what they are, see :class:`MaskState`."""
+
+    risk: tuple[float, ...]
+    penalty: tuple[float, ...]
+    epsilon: tuple[float, ...]
+    cosine: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskState:
     """The learned mask and how it came about.
 
@@ -94,6 +104,7 @@ class MaskState:
         penalty: may be negative: it is an unbiased estimate.
         epsilon: weight of the risk in the min-norm point.
         cosine: between the two gradients.
+        trace: the same four at every step.
     """
 
     mask: Tensor
@@ -102,6 +113,7 @@ class MaskState:
     penalty: float
     epsilon: float
     cosine: float
+    trace: MaskTrace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +248,7 @@ def learn_mask(
     plan = plan_contrasts(kind, n_environments, frozen.user_content)
     step_gates = step_function(gate_step, compiled=compiled and config.balancer != "upgrad")
     keep_density = step_function(with_density, compiled=compiled)
-    log: list[Tensor] = []
+    log = torch.empty(config.steps, 4, device=device, dtype=weight.dtype)  # stays on the device until the end
     for step in range(config.steps):
         progress = step / max(1, config.steps - 1)
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
@@ -256,10 +268,12 @@ def learn_mask(
             mu = keep_density(mu, sigma, 1 - config.sparsity)
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
-        log.append(torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine]))
+        log[step] = torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine])
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (mu, weight, bias)):
         raise Diverged("the mask's gates are not finite; lower mask.gate_rate or mask.learning_rate")
-    risk, penalty, epsilon, cosine = torch.stack(log[-max(1, config.steps // 4) :]).mean(dim=0).tolist()
+    last = log[-max(1, config.steps // 4) :].mean(dim=0)
+    (risk, penalty, epsilon, cosine), *steps = torch.cat([last[None], log]).tolist()
+    risks, penalties, epsilons, cosines = zip(*steps, strict=True)
     return MaskState(
         mask=final_mask(mu, config.sparsity),
         learned=Gated(mu=mu, weight=weight, bias=bias),
@@ -267,4 +281,5 @@ def learn_mask(
         penalty=penalty,
         epsilon=epsilon,
         cosine=cosine,
+        trace=MaskTrace(risk=risks, penalty=penalties, epsilon=epsilons, cosine=cosines),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from painvrl.study.mask_trace import QUANTITIES
 from painvrl.study.outcomes import Completed, CurvePoint, Pruned
 
 
@@ -30,6 +31,7 @@ def of_outcome(outcome: Completed, followed: Collection[str]) -> Iterator[Measur
     yield from _at(0, once)
     for index, values in enumerate(outcome.rounds):
         yield from _at(index + 1, values)
+    yield from _of_mask_trace(outcome.mask_trace)
     yield from _of_curves(outcome.curves, followed)
 
 
@@ -37,6 +39,13 @@ def of_pruned(outcome: Pruned) -> Iterator[Measurement]:
     """The curves of a training that was stopped early, up to there: its metrics are not a result."""
     yield from _at(0, {f"seconds/{stage}": value for stage, value in outcome.seconds.items()})
     yield from _of_curves(outcome.curves, outcome.metrics)
+
+
+def _of_mask_trace(trace: Iterable[Mapping[str, float]]) -> Iterator[Measurement]:
+    """The inner weights over the steps, a series a round: its steps begin at 0 again."""
+    for point in trace:
+        series = f"training/mask_{int(point['round'])}"
+        yield from _at(int(point["step"]), {f"{series}/{name}": point[name] for name in QUANTITIES})
 
 
 def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Iterator[Measurement]:

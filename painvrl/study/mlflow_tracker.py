@@ -288,6 +288,26 @@ def front_link(
     return front_url(base, experiment.experiment_id, study.parent_run, study.objectives[0])
 
 
+def log_page(
+    study: StoredStudy, workspace: Workspace, name: str, text: str, *, tracking_uri: str | None = None
+) -> bool:
+    """Keep a page among the artifacts of the study's own run; ``False`` if the study was never tracked.
+
+    Raises:
+        StudyError: the store does not answer, or does not know the run any more.
+    """
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return False
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        client.get_run(study.parent_run)  # the client remembers where a run's artifacts were, lost or not
+        client.log_text(study.parent_run, text, name)
+    return True
+
+
 def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:

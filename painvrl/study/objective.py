@@ -25,6 +25,7 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.rounds import RoundReport
+from painvrl.study.mask_trace import thinned
 from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
 from painvrl.study.space import FIXED_SECTIONS, Point
 
@@ -170,6 +171,7 @@ class TrainingObjective:
             Completed(
                 metrics=dict(result.metrics),
                 rounds=tuple(_round_metrics(report) for report in result.rounds),
+                mask_trace=tuple(thinned(report.trace for report in result.rounds)),
                 curves=tuple(observer.points),
                 seconds=dict(result.seconds),
                 epochs=dict(result.epochs),

@@ -30,6 +30,8 @@ class Completed:
     Attributes:
         metrics: of the valid parts, all finite.
         rounds: for each round the sizes of its environments and the state of the mask.
+        mask_trace: how the mask was learned, at most a score of points a round: ``round`` and ``step``
+            (the last of the stretch that a point stands for), ``epsilon``, ``cosine``, ``risk``, ``penalty``.
         curves: loss and metrics by epoch.
         seconds: wall time by stage.
         epochs: the epoch that early stopping chose, by training.
@@ -39,6 +41,7 @@ class Completed:
 
     metrics: Mapping[str, float]
     rounds: tuple[Mapping[str, float], ...] = ()
+    mask_trace: tuple[Mapping[str, float], ...] = ()
     curves: tuple[CurvePoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)

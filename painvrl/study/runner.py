@@ -16,6 +16,8 @@ from painvrl.study.budget import Budget
 from painvrl.study.lock import study_lock
 from painvrl.study.loop import TrialLoop, job_of
 from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
+from painvrl.study.page.header import note_card
+from painvrl.study.page.page import PAGE, report_page
 from painvrl.study.picks import stored_picks
 from painvrl.study.pictures import front_page
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
@@ -113,6 +115,7 @@ def run_study(
             check_measured(spec, crew.data.parts)
         stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint)
         stored.study.set_user_attr(Attr.WANTED, wanted)
+        note_card(stored, spec.study, crew.data)
         if tracker is None:
             from painvrl.study.mlflow_tracker import mlflow_tracker
 
@@ -149,6 +152,8 @@ def run_study(
         table = front_table(stored, stored_picks(stored))
         picture = front_page(table)
         pages = {} if picture is None else {"front.html": picture}
+        if table.rows:
+            pages[PAGE] = report_page(stored)[1]
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:
             raise NothingFeasible(_nothing_feasible(stored))

@@ -28,12 +28,13 @@ OUTCOME = TypeAdapter[Outcome](Outcome)
 
 
 class Attr:
-    """Names of the user attributes: of a study the first four, of a trial the others."""
+    """Names of the user attributes: of a study the first five, of a trial the others."""
 
     IDENTITY = "painvrl:identity"
     WANTED = "painvrl:wanted"
     PARENT_RUN = "painvrl:parent_run"
     RUNS = "painvrl:runs"
+    CARD = "painvrl:card"
     OUTCOME = "outcome"
     RUN_ID = "run_id"
     RETRY_OF = "retry_of"

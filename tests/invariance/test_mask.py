@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.errors import Diverged
+from painvrl.invariance import mask
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.mask import Draw, MaskConfig, MaskState, gate_step, learn_mask
+from painvrl.invariance.mask import Draw, GateStep, MaskConfig, MaskState, gate_step, learn_mask
 from painvrl.invariance.risks import empirical_risk, score
 
 if TYPE_CHECKING:
@@ -106,6 +107,27 @@ def test_equal_seeds_learn_bitwise_equal_masks(planted_world: PlantedWorld) -> N
     assert first.risk == again.risk
     assert first.penalty == again.penalty
     assert not torch.equal(first.learned.mu, other.learned.mu)
+
+
+def test_the_trace_holds_what_every_step_measured_in_its_order(
+    planted_world: PlantedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[GateStep] = []
+
+    def watched(*arguments: Any) -> GateStep:
+        taken.append(gate_step(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(mask, "gate_step", watched)
+    state = learn(planted_world, steps=9)
+    assert state.trace.risk == tuple(float(one.risk) for one in taken)
+    assert state.trace.penalty == tuple(float(one.penalty) for one in taken)
+    assert state.trace.epsilon == tuple(float(one.balance.epsilon) for one in taken)
+    assert state.trace.cosine == tuple(float(one.balance.cosine) for one in taken)
+    assert len(set(state.trace.risk)) == 9
+    # A quarter of nine steps is two.
+    assert state.epsilon == pytest.approx(sum(state.trace.epsilon[-2:]) / 2, rel=1e-6)
+    assert state.risk == pytest.approx(sum(state.trace.risk[-2:]) / 2, rel=1e-6)
 
 
 def test_what_is_learned_carries_no_graph(planted_world: PlantedWorld) -> None:

@@ -15,6 +15,7 @@ from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.study import objective as module
+from painvrl.study.mask_trace import thinned
 from painvrl.study.objective import TrainingObjective, TrialJob
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned, completed
 from painvrl.study.space import apply
@@ -150,6 +151,7 @@ def test_rounds_are_reported_as_numbers(
     assert (told["mask/density"], told["mask/sparsity"]) == (report.mask_density, report.achieved_sparsity)
     assert (told["mask/risk"], told["mask/penalty"]) == (report.risk, report.penalty)
     assert (told["mask/epsilon"], told["mask/cosine"]) == (report.epsilon, report.cosine)
+    assert outcome.mask_trace == tuple(thinned([report.trace])) != ()
     assert told["environments/moved_share"] == report.moved_share
     assert told["environments/converged"] == float(report.converged)
     assert told["environments/reseeded"] == report.reseeded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from painvrl.cli.study import compare, confirm, look, pick, run
+from painvrl.cli.study import compare, confirm, look, pick, report, run
 
 app = typer.Typer(help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None)
 app.command(name="run")(run.run)
@@ -13,3 +13,4 @@ app.command(name="status")(look.status)
 app.command(name="pick")(pick.pick)
 app.command(name="confirm")(confirm.confirm)
 app.command(name="compare")(compare.compare)
+app.command(name="report")(report.report)

@@ -1,0 +1,53 @@
+"""``painvrl study report``: what a study found, as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.cli.study.common import StudyArgument, open_named
+
+
+def report(
+    study: StudyArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.html", help="Where to write it, in place of WORKSPACE/reports."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Write the study's report: one HTML file that works offline.
+
+    The front and its history, the price of invariance, importance, what happened inside the trials, and
+    what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
+    figures are printed instead, and nothing is written.
+    """
+    from painvrl.cli import render
+    from painvrl.errors import ConfigError, StudyError
+    from painvrl.study.page.page import PAGE, report_page, study_report
+
+    if json and output is not None:
+        raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
+    stored = open_named(study, workspace)
+    if json:
+        render.json(study_report(stored).as_dict())
+        return
+    from painvrl.study.mlflow_tracker import log_page
+    from painvrl.study.page.file import write_page
+    from painvrl.workspace import Workspace
+
+    place = Workspace(workspace)
+    _, page = report_page(stored)
+    path = write_page(page, output or place.reports / f"{stored.name}.html")
+    typer.echo(f"report: {path}")
+    try:
+        if log_page(stored, place, PAGE, page):
+            typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")
+    except StudyError as error:
+        typer.echo(f"warning: it is not in MLflow: {error}", err=True)

@@ -1,0 +1,110 @@
+"""Trials' points as the matrix of a linear regression, and the changes of knobs that it can tell apart.
+
+Shape letters: ``T`` trials, ``P`` columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.study.space import Categorical, Distribution, Point, Value
+
+Array = NDArray[np.float64]
+
+CONSTANT = "has one value in all of these trials"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One knob turned from a low value to a high one, all others kept.
+
+    Attributes:
+        low, high: of a number the quartiles over the trials that have the knob (the ends where the
+            quartiles are equal); of a categorical knob its most frequent choice and another one.
+        along: ``[P]``; its product with the coefficients is the effect of the change.
+    """
+
+    knob: str
+    low: Value
+    high: Value
+    along: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """A regression's matrix.
+
+    Attributes:
+        matrix: ``[T, P]``: ones, numbers standardised on their knob's own scale (log knobs in their
+            logarithm), choices as indicators. A conditional knob is 0, its mean, in a trial that does not
+            have it, beside an indicator of that.
+        changes: what is asked of the regression.
+        left_out: knobs without a change, and why.
+    """
+
+    matrix: Array
+    changes: tuple[Change, ...]
+    left_out: Mapping[str, str]
+
+
+def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design:
+    """The regression of trials at ``points`` on the knobs of ``space``."""
+    columns: list[Array] = [np.ones(len(points))]
+    asked: list[tuple[str, Value, Value, int, float]] = []
+    left_out: dict[str, str] = {}
+    for knob, distribution in space.items():
+        there = np.array([knob in point for point in points], dtype=bool)
+        values = [point[knob] for point in points if knob in point]
+        if len(set(values)) < 2:
+            left_out[knob] = CONSTANT if values else "is in none of these trials"
+            continue
+        if isinstance(distribution, Categorical):
+            usual, *others = _by_frequency(values)
+            for choice in others:
+                asked.append((knob, usual, choice, len(columns), 1.0))
+                chosen = [knob in point and point[knob] == choice for point in points]
+                columns.append(np.array(chosen, dtype=float))
+        else:
+            numbers = np.array([_scaled(value, log=distribution.log) for value in values])
+            low, high = (_nearest(numbers, share) for share in (0.25, 0.75))
+            if numbers[low] == numbers[high]:
+                low, high = int(numbers.argmin()), int(numbers.argmax())
+            spread = float(numbers.std())
+            asked.append(
+                (knob, values[low], values[high], len(columns), float(numbers[high] - numbers[low]) / spread)
+            )
+            column = np.zeros(len(points))
+            column[there] = (numbers - numbers.mean()) / spread
+            columns.append(column)
+        if not there.all():
+            columns.append((~there).astype(float))
+    matrix = np.column_stack(columns)
+    changes = []
+    for knob, start, end, place, length in asked:
+        along = np.zeros(matrix.shape[1])
+        along[place] = length
+        changes.append(Change(knob=knob, low=start, high=end, along=along))
+    return Design(matrix=matrix, changes=tuple(changes), left_out=left_out)
+
+
+def _by_frequency(values: Sequence[Value]) -> list[Value]:
+    """The distinct values, the most frequent first, then in the order in which they came."""
+    return [value for value, _ in Counter(values).most_common()]
+
+
+def _scaled(value: Value, *, log: bool) -> float:
+    if isinstance(value, str) or value is None:
+        raise TypeError(f"{value!r} is no number")
+    return math.log(value) if log else float(value)
+
+
+def _nearest(numbers: Array, share: float) -> int:
+    """Where the quantile lies: a value that a trial had, so that it reads as one."""
+    order = np.argsort(numbers, kind="stable")
+    return int(order[round(share * (len(numbers) - 1))])

@@ -1,0 +1,90 @@
+"""The report's first lines: what was searched, on which data, how far it is, and how to go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from painvrl.study.objective import DataSummary
+from painvrl.study.records import TrialState
+from painvrl.study.spec import StudySettings
+from painvrl.study.storage import Attr, StoredStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The split's card as a table, and the study's settings, as the last run of the study noted them."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a study is.
+
+    Attributes:
+        counts: trials by state; states without trials are left out.
+        wanted: finished trials that the last run was asked for.
+        sampler: in words; ``None`` if no run noted it.
+        card: ``None`` if no run noted it.
+        commands: how to go on, each with what it does.
+    """
+
+    study: str
+    objectives: tuple[str, ...]
+    counts: Mapping[str, int]
+    wanted: int
+    sampler: str | None
+    card: Card | None
+    commands: tuple[tuple[str, str], ...]
+
+
+def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
+    """Keep with the study what its report shows of data and settings: the report loads no data."""
+    noted = {
+        "columns": list(data.columns),
+        "rows": [list(row) for row in data.rows],
+        "settings": settings.model_dump(mode="json", exclude={"storage"}),
+    }
+    study.study.set_user_attr(Attr.CARD, noted)
+
+
+def header_of(study: StoredStudy) -> Header:
+    """What a study is, and how far it has come."""
+    counts = Counter(record.state for record in study.trials())
+    card = _card(study)
+    return Header(
+        study=study.name,
+        objectives=study.objectives,
+        counts={state.value: counts[state] for state in TrialState if counts[state]},
+        wanted=study.wanted,
+        sampler=None if card is None else _sampler(card.settings),
+        card=card,
+        commands=commands(study.name),
+    )
+
+
+def commands(study: str) -> tuple[tuple[str, str], ...]:
+    """How to go on from the report, each command with what it does."""
+    return (
+        (f"painvrl study front {study}", "the front as a table, here and now"),
+        (f"painvrl train --best --study {study}", "train the knee for good and read the sealed test parts"),
+        (f"painvrl train --best --study {study} --trial N", "the same for the trial that you chose here"),
+        ("painvrl ui", "every run with its curves, in the browser"),
+    )
+
+
+def _card(study: StoredStudy) -> Card | None:
+    noted = study.study.user_attrs.get(Attr.CARD)
+    if noted is None:
+        return None
+    rows = tuple(tuple(str(cell) for cell in row) for row in noted["rows"])
+    return Card(columns=tuple(noted["columns"]), rows=rows, settings=dict(noted["settings"]))
+
+
+def _sampler(settings: Mapping[str, object]) -> str:
+    startup = settings.get("startup_trials")
+    return f"{settings.get('sampler')}, seed {settings.get('seed')}, {startup} start-up trials"

@@ -1,0 +1,172 @@
+"""Which knobs matter: for each objective on its own, and for getting to the front.
+
+Two measures stand side by side because they answer different questions and disagree. fANOVA splits the
+variance of one objective over all trials among the knobs. PED-ANOVA compares where the best tenth of the
+trials (by rank of domination, then by hypervolume) lies with where all trials lie: a knob that decides much
+but whose good values differ along the front is unimportant to it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, create_trial
+
+from painvrl.study.page.theme import ACCENT, FRONT, safe, style
+from painvrl.study.page.trials import Trials
+from painvrl.study.storage import StoredStudy
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MIN_TRIALS = 10
+"""Below so many trials both measures tell of the draw, not of the knobs."""
+
+SHAKY_TRIALS = 40
+"""Below so many they are shown with a warning: PED-ANOVA's best tenth is then fewer than four trials."""
+
+_TINTS = ("#14607a", "#3f8aa3", "#7fb2c4", "#a9c9d4", "#8a8fa3", "#b9bccb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnobImportance:
+    """Shares that add up to 1 over the knobs of one measure.
+
+    Attributes:
+        objectives: fANOVA, by objective; ``None`` where it cannot tell.
+        front: PED-ANOVA with all objectives at once.
+    """
+
+    knob: str
+    objectives: Mapping[str, float | None]
+    front: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """What the knobs matter.
+
+    Attributes:
+        trials: how many were looked at: complete, feasible, of the space.
+        knobs: those that matter most for any objective first.
+        note: why there is none, or why not to lean on it; ``None`` where there is nothing to say.
+    """
+
+    trials: int
+    knobs: tuple[KnobImportance, ...]
+    note: str | None
+
+
+def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importance:
+    """Both measures over the searched trials, in a copy of the study that holds nothing else.
+
+    Args:
+        study: the trials as Optuna keeps them.
+        trials: which of them to look at.
+        seed: of fANOVA's trees.
+    """
+    count = len(trials.searched)
+    needed = max(MIN_TRIALS, len(trials.space) + 2)
+    if count < needed:
+        note = f"It takes at least {needed} complete trials to say what matters; there are {count}."
+        return Importance(trials=count, knobs=(), note=note)
+    copied = _copy(study, trials)
+    by_objective = {name: _fanova(copied, place, seed) for place, name in enumerate(trials.objectives)}
+    front = _ped_anova(copied)
+    rows = [
+        KnobImportance(
+            knob=knob,
+            objectives={name: shares.get(knob) for name, shares in by_objective.items()},
+            front=front.get(knob),
+        )
+        for knob in trials.space
+        if knob in front
+    ]
+    rows.sort(key=lambda row: -max((share or 0.0 for share in row.objectives.values()), default=0.0))
+    shaky = f"These are {count} trials; below {SHAKY_TRIALS} the shares still move much from trial to trial."
+    return Importance(trials=count, knobs=tuple(rows), note=shaky if count < SHAKY_TRIALS else None)
+
+
+def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
+    """Bars a knob: one an objective in tints, the front's in its own colour; ``None`` if there are none."""
+    if not found.knobs:
+        return None
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        subplot_titles=["each objective alone (fANOVA)", "the front (PED-ANOVA)"],
+    )
+    knobs = list(reversed(found.knobs))
+    names = [safe(knob.knob) for knob in knobs]
+    for place, objective in reversed(list(enumerate(objectives))):
+        figure.add_bar(
+            y=names,
+            x=[knob.objectives[objective] for knob in knobs],
+            orientation="h",
+            name=safe(objective),
+            legendrank=place,
+            marker={"color": _TINTS[place % len(_TINTS)] if len(objectives) > 1 else FRONT},
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        y=names,
+        x=[knob.front for knob in knobs],
+        orientation="h",
+        name="the front",
+        marker={"color": ACCENT},
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        row=1,
+        col=2,
+    )
+    style(figure, height=140 + (24 + 10 * len(objectives)) * len(names))
+    figure.update_layout(bargap=0.3, legend={"y": -0.14, "yanchor": "top"})
+    figure.update_xaxes(title_text="share", rangemode="tozero")
+    figure.update_yaxes(ticks="")
+    return figure
+
+
+def _copy(study: StoredStudy, trials: Trials) -> optuna.Study:
+    """A study in memory with the searched trials alone."""
+    wanted = {record.number for record in trials.searched}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        copied = optuna.create_study(directions=["maximize"] * len(trials.objectives))
+        frozen = study.study.get_trials(deepcopy=False)
+        copied.add_trials([_bare(trial) for trial in frozen if trial.number in wanted])
+    return copied
+
+
+def _bare(trial: FrozenTrial) -> FrozenTrial:
+    """The trial without its attributes: no constraint, no outcome."""
+    return create_trial(params=trial.params, distributions=trial.distributions, values=trial.values)
+
+
+def _fanova(study: optuna.Study, place: int, seed: int) -> dict[str, float]:
+    """Shares by knob, without knobs that not every trial has; none if the objective never varies."""
+    evaluator = FanovaImportanceEvaluator(seed=seed)
+    try:
+        shares = get_param_importances(study, evaluator=evaluator, target=lambda trial: trial.values[place])
+    except RuntimeError:  # no tree saw any variance
+        return {}
+    return _finite(shares)
+
+
+def _ped_anova(study: optuna.Study) -> dict[str, float]:
+    return _finite(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+
+
+def _finite(shares: Mapping[str, float]) -> dict[str, float]:
+    return {knob: float(share) for knob, share in shares.items() if math.isfinite(share)}

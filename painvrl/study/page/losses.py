@@ -1,0 +1,82 @@
+"""What was pruned, what failed, what broke a constraint, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from painvrl.study.outcomes import Pruned
+from painvrl.study.records import TrialRecord, TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A finished trial that is no candidate for the front.
+
+    Attributes:
+        kind: ``pruned``, ``failed`` or ``infeasible``.
+        reason: the rung, the failure in a word, or the constraint.
+        message: one sentence for people; may be empty.
+        seconds: what it took.
+    """
+
+    trial: int
+    kind: str
+    reason: str
+    message: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossCount:
+    """How many trials were lost for one reason, and the seconds that they took."""
+
+    kind: str
+    reason: str
+    trials: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """All of them by number, and counted, the most frequent reason first."""
+
+    counts: tuple[LossCount, ...]
+    rows: tuple[Loss, ...]
+
+
+def losses(records: Iterable[TrialRecord]) -> Losses:
+    """What a study lost, and why."""
+    rows = tuple(loss for record in records for loss in _of(record))
+    trials = Counter((row.kind, row.reason) for row in rows)
+    counts = tuple(
+        LossCount(
+            kind=kind,
+            reason=reason,
+            trials=count,
+            seconds=sum(row.seconds or 0.0 for row in rows if (row.kind, row.reason) == (kind, reason)),
+        )
+        for (kind, reason), count in trials.most_common()
+    )
+    return Losses(counts=counts, rows=rows)
+
+
+def _of(record: TrialRecord) -> Iterator[Loss]:
+    """Of a trial that breaks several constraints, one row each."""
+    outcome = record.outcome
+    if record.state is TrialState.PRUNED:
+        pruned = outcome if isinstance(outcome, Pruned) else None
+        reason, message = (pruned.rung, pruned.message) if pruned else ("unknown", "")
+        yield _loss(record, "pruned", reason, message)
+    elif record.reason is not None:
+        yield _loss(record, "failed", record.reason, record.message or "")
+    elif record.state is TrialState.FAILED:
+        yield _loss(record, "failed", "unknown", "")
+    else:
+        for violation in record.violated:
+            yield _loss(record, "infeasible", violation, "")
+
+
+def _loss(record: TrialRecord, kind: str, reason: str, message: str) -> Loss:
+    return Loss(trial=record.number, kind=kind, reason=reason, message=message, seconds=record.seconds)

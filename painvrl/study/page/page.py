@@ -1,0 +1,138 @@
+"""The report: all sections' numbers, and the one HTML file that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from painvrl.errors import NothingFeasible
+from painvrl.study.page import (
+    environments,
+    history,
+    importance,
+    parallel,
+    planes,
+    price_picture,
+    weights,
+)
+from painvrl.study.page.environments import Inside, insides
+from painvrl.study.page.header import Header, header_of
+from painvrl.study.page.history import Moment
+from painvrl.study.page.importance import Importance
+from painvrl.study.page.losses import Losses, losses
+from painvrl.study.page.price import Interval, Price, price_of_invariance
+from painvrl.study.page.theme import div, number
+from painvrl.study.page.trials import Trials, trials_of
+from painvrl.study.page.weights import WeightCurve, weight_curves
+from painvrl.study.report import FrontTable, front_table
+from painvrl.study.storage import StoredStudy
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+PAGE = "report.html"
+"""The report's name among the artifacts of the study's own run."""
+
+TEMPLATE = Path(__file__).with_name("template.html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReport:
+    """Everything that the report says in numbers."""
+
+    header: Header
+    front: FrontTable
+    history: tuple[Moment, ...]
+    price: Price
+    importance: Importance
+    environments: tuple[Inside, ...]
+    weights: tuple[WeightCurve, ...]
+    losses: Losses
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as JSON-ready values."""
+        return asdict(self)
+
+
+def study_report(study: StoredStudy) -> StudyReport:
+    """Compute the report of a study.
+
+    Raises:
+        NothingFeasible: no trial is complete and keeps to the constraints.
+    """
+    return _computed(study, trials_of(study))
+
+
+def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
+    """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
+
+    Raises:
+        NothingFeasible: see :func:`study_report`.
+    """
+    trials = trials_of(study)
+    report = _computed(study, trials)
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {
+        "number": number,
+        "interval": _interval,
+        "ratio": _ratio,
+        "change": price_picture.change_of,
+    }
+    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        report=report,
+        pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
+        knobs=sorted({knob for row in report.front.rows for knob in row.point}),
+        names={record.number: record.preset for record in trials.front if record.preset},
+        plotly=get_plotlyjs(),
+    )
+    return report, page
+
+
+def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
+    if not trials.front:
+        raise NothingFeasible(
+            f"the study {study.name!r} has no complete trial, so there is nothing to report"
+        )
+    return StudyReport(
+        header=header_of(study),
+        front=front_table(study),
+        history=history.history(trials.records),
+        price=price_of_invariance(trials),
+        importance=importance.importance(study, trials),
+        environments=insides(trials),
+        weights=weight_curves(study, trials.front),
+        losses=losses(trials.records),
+    )
+
+
+def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
+    """The pictures that there are, by section."""
+    made = {
+        "front": planes.picture(trials),
+        "history": history.picture(report.history),
+        "price": price_picture.picture(report.price),
+        "importance": importance.picture(report.importance, trials.objectives),
+        "parallel": parallel.picture(trials),
+        "environments": environments.picture(trials, report.environments),
+        "weights": weights.picture(report.weights),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _interval(value: Interval) -> str:
+    return _with_ends(value, number)
+
+
+def _ratio(value: Interval) -> str:
+    return _with_ends(value, "{:.2f}".format)
+
+
+def _with_ends(value: Interval, shown: Callable[[float], str]) -> str:
+    low, high = ("unbounded" if end is None else shown(end) for end in (value.low, value.high))
+    return f"{shown(value.value)} [{low}, {high}]"

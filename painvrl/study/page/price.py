@@ -1,0 +1,252 @@
+"""The price of invariance: IID given up per OOD gained along each knob, with intervals.
+
+Both axes are regressed on all knobs at once, over the complete and feasible trials that trained a
+point of the space. The intervals are percentiles over resamples of the trials. What they say: how IID and
+OOD change on average over the region that the study visited, with the other knobs kept. What they do not:
+bends and interactions (the share of variance explained tells how much of the trials is left out).
+
+Shape letters: ``T`` trials, ``P`` columns of the regression, ``K`` changes, ``B`` resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.study.page.design import Array, Change, Design, design
+from painvrl.study.page.trials import Trials
+from painvrl.study.space import Distribution, Point, Value
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+_TOLD = 0.9  # share of the resamples that must tell a change apart
+_SAME = 1e-6  # how far a change may lie outside the rows' span, by rounding
+_ZERO = 1e-9  # of an axis' extent: an effect below it is rounding
+
+Verdict: TypeAlias = Literal["trade", "free", "no clear cost", "no clear OOD effect"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate and its 95% interval; an end is ``None`` where the resamples do not bound it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnobPrice:
+    """What one knob, turned from ``low`` to ``high``, does to both axes.
+
+    Attributes:
+        iid, ood: changes of the two metrics.
+        verdict: ``trade``: OOD is paid with IID. ``free``: both rise together, there is no trade.
+            ``no clear cost``: OOD changes, and the price may be zero. ``no clear OOD effect``: the interval
+            of the OOD change holds zero, so there is nothing to divide by.
+        price: IID given up per OOD gained, in whichever direction OOD rises; ``None`` unless the
+            verdict is ``trade`` or ``no clear cost``.
+    """
+
+    knob: str
+    low: Value
+    high: Value
+    iid: Interval
+    ood: Interval
+    verdict: Verdict
+    price: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """The price of invariance along each knob.
+
+    Attributes:
+        metrics: the IID and the OOD axis.
+        trials: how many the regression saw. needed: how many it takes at least.
+        explained: share of the variance of the two axes that it explains, by metric.
+        knobs: the clear trades first, the dearest of them on top.
+        left_out: knobs without a price, and why.
+        note: why there is none at all.
+    """
+
+    metrics: tuple[str, str] | None
+    trials: int
+    needed: int
+    explained: Mapping[str, float]
+    knobs: tuple[KnobPrice, ...]
+    left_out: Mapping[str, str]
+    note: str | None
+
+
+def price_of_invariance(trials: Trials, *, seed: int = 0) -> Price:
+    """The price of invariance in a study."""
+    if trials.iid is None or trials.ood is None:
+        note = "There is no OOD metric beside an IID one, so nothing is traded."
+        return _nothing(None, len(trials.searched), 0, {}, note)
+    axes = (trials.iid, trials.ood)
+    values = [[record.metrics[axis] for axis in axes] for record in trials.searched]
+    return price(
+        [record.point for record in trials.searched],
+        np.array(values, dtype=float).reshape(-1, 2),
+        trials.space,
+        axes,
+        seed=seed,
+    )
+
+
+def price(
+    points: Sequence[Point],
+    values: Array,
+    space: Mapping[str, Distribution],
+    metrics: tuple[str, str],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Price:
+    """Regress both axes on all knobs, and resample the trials for intervals.
+
+    Args:
+        points: ``T`` values of the knobs; a conditional knob may be missing.
+        values: ``[T, 2]``: IID and OOD.
+        space: scale of each knob.
+        metrics: names of the axes.
+        seed: of the resamples.
+        resamples: ``B``.
+    """
+    made = design(points, space)
+    matrix = made.matrix
+    needed = matrix.shape[1] + 2
+    if len(points) < needed or not made.changes:
+        few = f"It takes at least {needed} complete trials to tell the knobs apart; there are {len(points)}."
+        note = few if len(points) < needed else "No knob was turned."
+        return _nothing(metrics, len(points), needed, made.left_out, note)
+    along = np.stack([change.along for change in made.changes])
+    inverse = np.linalg.pinv(matrix)
+    coefficients = inverse @ values
+    told = _is_told(along, inverse @ matrix)
+    effects = _rounded(along @ coefficients, values)
+    drawn, valid = _resampled(made, along, values, np.random.default_rng(seed), resamples)
+    left_out = dict(made.left_out)
+    found = []
+    for place, change in enumerate(made.changes):
+        enough = valid[:, place].mean() >= _TOLD
+        if told[place] and enough:
+            found.append(_judged(change, effects[place], drawn[valid[:, place], place]))
+        else:
+            left_out[change.knob] = "moved along with other knobs: the trials cannot tell them apart"
+    residual = values - matrix @ coefficients
+    centred = values - values.mean(axis=0)
+    total, rest = (centred**2).sum(axis=0), (residual**2).sum(axis=0)
+    explained = {
+        name: float(1 - rest[axis] / total[axis]) if total[axis] > 0 else 0.0
+        for axis, name in enumerate(metrics)
+    }
+    return Price(
+        metrics=metrics,
+        trials=len(points),
+        needed=needed,
+        explained=explained,
+        knobs=tuple(sorted(found, key=_rank)),
+        left_out=left_out,
+        note=None,
+    )
+
+
+def _nothing(
+    metrics: tuple[str, str] | None, trials: int, needed: int, left_out: Mapping[str, str], note: str
+) -> Price:
+    return Price(
+        metrics=metrics,
+        trials=trials,
+        needed=needed,
+        explained={},
+        knobs=(),
+        left_out=dict(left_out),
+        note=note,
+    )
+
+
+def _resampled(
+    made: Design, along: Array, values: Array, draws: np.random.Generator, resamples: int
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The effects in resamples of the trials ``[B, K, 2]``, and which of them tell a change ``[B, K]``."""
+    matrix = made.matrix
+    n_trials, width = matrix.shape
+    times = draws.multinomial(n_trials, [1 / n_trials] * n_trials, size=resamples).astype(float)
+    squares = (matrix[:, :, None] * matrix[:, None, :]).reshape(n_trials, width**2)
+    products = (matrix[:, :, None] * values[:, None, :]).reshape(n_trials, width * 2)
+    gram = (times @ squares).reshape(resamples, width, width)
+    inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
+    coefficients = inverse @ (times @ products).reshape(resamples, width, 2)
+    return _rounded(along @ coefficients, values), _is_told(along, inverse @ gram)
+
+
+def _is_told(along: Array, projection: Array) -> NDArray[np.bool_]:
+    """``[..., K]``: whether trials determine a change; ``projection`` ``[..., P, P]`` is onto their rows."""
+    outside = np.abs(along @ projection - along).max(axis=-1)
+    told: NDArray[np.bool_] = outside <= _SAME * np.abs(along).max(axis=-1)
+    return told
+
+
+def _rounded(effects: Array, values: Array) -> Array:
+    """``effects`` ``[..., 2]`` with zero for what is rounding beside the axes' extents."""
+    return np.where(np.abs(effects) > _ZERO * np.ptp(values, axis=0), effects, 0.0)
+
+
+def _judged(change: Change, effect: Array, drawn: Array) -> KnobPrice:
+    """Intervals and verdict from an effect ``[2]`` and its resamples ``[b, 2]``."""
+    (iid_low, ood_low), (iid_high, ood_high) = _percentiles(drawn)
+    verdict: Verdict = "no clear OOD effect"
+    paid: Interval | None = None
+    if ood_low > 0 or ood_high < 0:
+        paid = _ratio(effect, drawn)
+        if paid.high is not None and paid.high < 0:
+            verdict, paid = "free", None
+        elif paid.low is not None and paid.low > 0:
+            verdict = "trade"
+        else:
+            verdict = "no clear cost"
+    return KnobPrice(
+        knob=change.knob,
+        low=change.low,
+        high=change.high,
+        iid=Interval(value=float(effect[0]), low=float(iid_low), high=float(iid_high)),
+        ood=Interval(value=float(effect[1]), low=float(ood_low), high=float(ood_high)),
+        verdict=verdict,
+        price=paid,
+    )
+
+
+def _ratio(effect: Array, drawn: Array) -> Interval:
+    """IID given up per OOD gained. Its interval goes by angles.
+
+    A ratio jumps to the other end of the line where OOD changes its sign; the angle of the pair does not.
+    An end that lies beyond the right angle has no finite price.
+    """
+    direction = np.sign(effect[1])
+    angles = np.arctan2(-direction * drawn[:, 0], direction * drawn[:, 1])
+    low, high = _percentiles(angles)
+    right = np.pi / 2
+    return Interval(
+        value=float(-effect[0] / effect[1]) + 0.0,  # no minus zero
+        low=float(np.tan(low)) if -right < low < right else None,
+        high=float(np.tan(high)) if -right < high < right else None,
+    )
+
+
+def _percentiles(drawn: Array) -> Array:
+    """The two ends of the interval, along the first axis."""
+    outside = (1 - LEVEL) / 2
+    ends: Array = np.quantile(drawn, [outside, 1 - outside], axis=0)
+    return ends
+
+
+def _rank(one: KnobPrice) -> tuple[int, float]:
+    order: tuple[Verdict, ...] = ("trade", "no clear cost", "free", "no clear OOD effect")
+    return order.index(one.verdict), -(one.price.value if one.price else abs(one.ood.value))

@@ -1,0 +1,80 @@
+"""How the report's pictures look, and how they get onto the page."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from painvrl.study.space import Value
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+INK = "#22303c"
+MUTED = "#66727f"
+GRID = "#e9edf1"
+FRONT = "#14607a"
+OTHERS = "#c3cbd3"
+ACCENT = "#c4622d"
+LOW_TO_HIGH = ((0.0, "#3a5ba0"), (0.5, "#8a8fa3"), (1.0, "#c4622d"))
+"""A scale of colours for one number a trial, dark enough on white from end to end."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def number(value: object) -> str:
+    """A value as the page shows it: four decimals for metrics, three digits for anything small or large."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def safe(text: Value) -> str:
+    """Text for a picture: plotly reads a little HTML in labels, so names are escaped there, too."""
+    return html.escape(str(text))
+
+
+def style(figure: Figure, *, height: int = 420) -> Figure:
+    """Give a picture the page's fonts, colours and margins.
+
+    Args:
+        figure: changed in place.
+        height: in pixels.
+    """
+    figure.update_layout(
+        template="none",
+        height=height,
+        font={"family": FONT, "size": 13, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 64, "r": 24, "t": 44, "b": 56},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": MUTED}},
+        hoverlabel={"bgcolor": "white", "bordercolor": OTHERS, "font": {"family": FONT, "color": INK}},
+    )
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": OTHERS,
+        "zeroline": False,
+        "showline": True,
+        "ticks": "outside",
+        "tickcolor": OTHERS,
+        "tickfont": {"color": MUTED},
+        "title_font": {"size": 13},
+        "title_standoff": 10,
+        "automargin": True,
+    }
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    return figure
+
+
+def div(figure: Figure, name: str) -> str:
+    """A picture as a piece of HTML for a page that holds plotly once."""
+    text: str = figure.to_html(
+        include_plotlyjs=False,
+        full_html=False,
+        div_id=f"picture-{name}",  # plotly's own would differ from call to call
+        config={"responsive": True, "displaylogo": False, "displayModeBar": False},
+    )
+    return text

@@ -1,0 +1,66 @@
+"""Trials of a study, without a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.page.trials import Trials, sorted_trials
+from painvrl.study.records import TrialRecord, TrialState
+from painvrl.study.space import Space
+
+IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
+
+SPACE = {
+    "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9},
+    "mask.irm_weight": {"type": "float", "low": 0.1, "high": 100.0, "log": True},
+    "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
+}
+
+
+def a_space(tree: Mapping[str, object] = SPACE) -> Space:
+    """A search space of plain values."""
+    return TypeAdapter(Space).validate_python(tree)
+
+
+def a_record(number: int, come_to: object = (0.1, 0.2), **fields: Any) -> TrialRecord:
+    """A trial that reached ``come_to`` on IID and OOD, or its outcome, or (``None``) one that runs."""
+    outcome: Outcome | None = None
+    values, state = None, TrialState.RUNNING
+    if isinstance(come_to, tuple):
+        metrics = {IID: come_to[0], OOD: come_to[1]}
+        come_to = Completed(metrics=metrics)
+    if isinstance(come_to, Completed):
+        values, state = (come_to.metrics[IID], come_to.metrics[OOD]), TrialState.COMPLETE
+    if isinstance(come_to, Failed):
+        state = TrialState.FAILED
+    if isinstance(come_to, Pruned):
+        state = TrialState.PRUNED
+    if isinstance(come_to, Completed | Failed | Pruned):
+        outcome = come_to
+    given = {"point": {"mask.sparsity": number / 10}, "seconds": 10.0 + number} | fields
+    return TrialRecord(
+        number=number, state=state, values=values, outcome=outcome, run_id=None, deaths=0, **given
+    )
+
+
+@pytest.fixture(scope="session")
+def space() -> Callable[..., Space]:
+    return a_space
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., TrialRecord]:
+    return a_record
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[..., Trials]:
+    def make(*records: TrialRecord, space: Mapping[str, object] = SPACE) -> Trials:
+        return sorted_trials(records, (IID, OOD), a_space(space).root)
+
+    return make

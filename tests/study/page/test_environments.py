@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from painvrl.study.outcomes import Completed
+from painvrl.study.page.environments import insides, picture
+
+Make = Callable[..., Any]
+BOTH = {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
+ROUNDS = (
+    {"environments/size_1": 99.0, "environments/size_2": 1.0, "mask/density": 0.9, "mask/sparsity": 0.0},
+    {
+        "environments/size_1": 30.0,
+        "environments/size_2": 60.0,
+        "environments/size_3": 10.0,
+        "mask/density": 0.4,
+    },
+)
+
+
+def test_the_last_round_counts(trials: Make, record: Make) -> None:
+    made = trials(record(3, Completed(metrics=BOTH, rounds=ROUNDS)), record(4, (0.1, 0.05)))
+    (inside,) = insides(made)
+    assert (inside.trial, inside.on_front, inside.count) == (3, True, 3)
+    assert (inside.largest, inside.smallest) == (pytest.approx(0.6), pytest.approx(0.1))
+    assert (inside.density, inside.sparsity) == (0.4, None)
+    assert (inside.iid, inside.ood) == (0.3, 0.1)
+
+
+def test_the_picture_sets_both_axes_against_each_quantity(trials: Make, record: Make) -> None:
+    made = trials(record(3, Completed(metrics=BOTH, rounds=ROUNDS)))
+    figure = picture(made, insides(made))
+    assert figure is not None
+    shown = {(line.xaxis, line.yaxis): (list(line.x), list(line.y)) for line in figure.data if line.x}
+    assert len(shown) == 6
+    assert shown["x", "y"] == ([pytest.approx(0.6)], [0.3])
+    assert shown["x6", "y6"] == ([0.4], [0.1])
+
+
+def test_a_round_without_environments_leaves_their_panels_out(trials: Make, record: Make) -> None:
+    made = trials(record(0, Completed(metrics=BOTH, rounds=({"mask/density": 0.4},))))
+    (inside,) = insides(made)
+    assert (inside.count, inside.largest) == (0, None)
+    figure = picture(made, (inside,))
+    assert figure is not None
+    assert {line.xaxis for line in figure.data} == {"x", "x2"}
+
+
+def test_no_round_no_picture(trials: Make, record: Make) -> None:
+    made = trials(record(0, (0.3, 0.1)))
+    assert insides(made) == ()
+    assert picture(made, ()) is None

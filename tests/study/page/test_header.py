@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from painvrl.study.objective import DataSummary
+from painvrl.study.page.header import header_of
+from painvrl.study.spec import StudySpec
+from painvrl.study.storage import Attr, open_study
+from painvrl.workspace import Workspace
+
+Make = Callable[..., Any]
+
+DATA = DataSummary(
+    fingerprint="planted-1", columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "9"))
+)
+
+
+def test_the_card_and_the_sampler_are_those_of_the_last_run(
+    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
+) -> None:
+    formula.data = DATA
+    go(spec, formula, trials=2)
+    header = header_of(open_study(None, workspace))
+    assert header.card is not None
+    assert header.card.columns == ("part", "users")
+    assert header.card.rows == (("train", "60"), ("iid_valid", "9"))
+    assert header.sampler == "tpe, seed 0, 2 start-up trials"
+    assert (header.study, header.wanted, header.counts) == ("toy", 2, {"complete": 2})
+    settings = spec.study.model_copy(update={"sampler": "random", "storage": workspace.storage_url})
+    go(spec.model_copy(update={"study": settings}), formula, trials=3)
+    stored = open_study(None, workspace)
+    assert header_of(stored).sampler == "random, seed 0, 2 start-up trials"
+    assert "sqlite" not in str(stored.study.user_attrs[Attr.CARD]), "a storage's URL may hold a password"
+
+
+def test_a_study_of_an_older_version_has_no_card(
+    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
+) -> None:
+    go(spec, formula, trials=1)
+    stored = open_study(None, workspace)
+    stored.study.set_user_attr(Attr.CARD, None)
+    header = header_of(stored)
+    assert (header.card, header.sampler) == (None, None)
+
+
+def test_every_command_names_the_study_where_it_takes_one(
+    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
+) -> None:
+    go(spec, formula, trials=1)
+    shown = [command for command, _ in header_of(open_study(None, workspace)).commands]
+    assert all("toy" in command for command in shown if command != "painvrl ui")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from painvrl.study.front import hypervolume
+from painvrl.study.outcomes import Failed, Pruned
+from painvrl.study.page.history import history, picture
+from painvrl.study.records import front_of
+
+Make = Callable[..., Any]
+
+
+def test_every_finished_trial_is_a_moment_and_only_feasible_ones_grow_the_front(record: Make) -> None:
+    records = (
+        record(0, (0.2, 0.5), seconds=60.0),
+        record(1, Failed(reason="diverged", message="no"), seconds=30.0),
+        record(2, (0.5, 0.2), seconds=60.0),
+        record(3, (0.9, 0.9), violated=("too long",), seconds=60.0),
+        record(4, Pruned(rung="pretrain/20", message="", metrics={}), seconds=6.0),
+        record(5, None, seconds=1000.0),
+        record(6, (0.5, 0.2), seconds=None),
+        record(7, (0.6, 0.6), seconds=60.0),
+    )
+    moments = history(records)
+    assert [moment.trial for moment in moments] == [0, 1, 2, 3, 4, 6, 7]
+    assert [moment.finished for moment in moments] == [1, 2, 3, 4, 5, 6, 7]
+    assert [moment.seconds for moment in moments] == [60, 90, 150, 210, 216, 216, 276]
+    # Boxes by hand: 0.2 x 0.5, then 0.3 x 0.2 more, then 0.6 x 0.6 over both.
+    assert [moment.hypervolume for moment in moments] == pytest.approx(
+        [0.1, 0.1, 0.16, 0.16, 0.16, 0.16, 0.36]
+    )
+    assert [moment.front_size for moment in moments] == [1, 1, 2, 2, 2, 3, 1]
+
+
+def test_the_history_is_the_front_of_every_beginning(record: Make) -> None:
+    values = np.random.default_rng(0).uniform(0.1, 1.0, (40, 2)).round(1)
+    records = [record(number, (float(a), float(b))) for number, (a, b) in enumerate(values)]
+    for moment in history(records):
+        front = front_of(records[: moment.finished])
+        assert moment.front_size == len(front)
+        assert moment.hypervolume == pytest.approx(hypervolume([one.values for one in front]))
+
+
+def test_the_picture_shows_trials_and_minutes(record: Make) -> None:
+    figure = picture(history((record(0, (0.2, 0.5), seconds=60.0), record(1, (0.5, 0.2), seconds=90.0))))
+    lines = {(line.name, line.xaxis): (list(line.x), list(line.y)) for line in figure.data}
+    assert lines["hypervolume", "x"] == ([1, 2], pytest.approx([0.1, 0.16]))
+    assert lines["hypervolume", "x2"][0] == [1.0, 2.5]
+    assert lines["size of the front", "x"][1] == [1, 2]

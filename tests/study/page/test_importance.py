@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState, create_trial
+
+from painvrl.study.page.importance import MIN_TRIALS, SHAKY_TRIALS, importance, picture
+from painvrl.study.page.trials import Trials
+
+Make = Callable[..., Any]
+
+TREE = {
+    "a": {"type": "float", "low": 0.0, "high": 1.0},
+    "b": {"type": "float", "low": 0.0, "high": 1.0},
+    "c": {"type": "categorical", "choices": ["x", "y"]},
+}
+
+
+class Stored:
+    """As much of a stored study as importance reads."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+
+
+def searched(record: Make, trials: Make, count: int, *, flat: bool = False) -> tuple[Stored, Trials]:
+    """``a`` decides IID, ``c`` decides OOD, ``b`` nothing; ``b`` is absent from every fifth trial."""
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(directions=["maximize"] * 2)
+    every: dict[str, BaseDistribution] = {
+        "a": FloatDistribution(0, 1),
+        "b": FloatDistribution(0, 1),
+        "c": CategoricalDistribution(["x", "y"]),
+    }
+    records = []
+    for number in range(count):
+        point = {"a": float(rng.random()), "b": float(rng.random()), "c": str(rng.choice(["x", "y"]))}
+        if number % 5 == 4:
+            del point["b"]
+        values = (0.1 if flat else point["a"], 0.5 * (point["c"] == "y") + 0.01 * float(rng.random()))  # type: ignore[operator]
+        kept = {name: every[name] for name in point}
+        study.add_trial(create_trial(params=point, distributions=kept, values=list(values)))
+        records.append(record(number, values, point=point))
+    return Stored(study), trials(*records, space=TREE)
+
+
+def test_the_knob_that_decides_an_objective_is_found_and_the_most_important_comes_first(
+    record: Make, trials: Make
+) -> None:
+    found = importance(*searched(record, trials, SHAKY_TRIALS))  # type: ignore[arg-type]
+    shares = {knob.knob: knob.objectives for knob in found.knobs}
+    assert (found.trials, found.note) == (SHAKY_TRIALS, None)
+    assert shares["a"]["iid/ndcg_at_20"] > 0.9  # type: ignore[operator]
+    assert shares["c"]["ood/ndcg_at_20"] > 0.9  # type: ignore[operator]
+    assert shares["b"] == {"iid/ndcg_at_20": None, "ood/ndcg_at_20": None}, "fANOVA wants every trial"
+    assert found.knobs[-1].knob == "b"
+    assert sum(knob.front or 0.0 for knob in found.knobs) == pytest.approx(1.0)
+
+
+def test_the_front_is_measured_over_all_objectives_at_once(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, SHAKY_TRIALS)
+    found = importance(stored, made)  # type: ignore[arg-type]
+    expected = get_param_importances(stored.study, evaluator=PedAnovaImportanceEvaluator())
+    assert {knob.knob: knob.front for knob in found.knobs} == pytest.approx(expected)
+
+
+def test_presets_and_pruned_failed_and_infeasible_trials_change_nothing(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 20)
+    clean = importance(stored, made)  # type: ignore[arg-type]
+    distributions = {"a": FloatDistribution(0, 1)}
+    stored.study.add_trials(
+        [
+            create_trial(values=[9.0, 9.0]),
+            create_trial(state=TrialState.PRUNED, params={"a": 0.5}, distributions=distributions),
+            create_trial(state=TrialState.FAIL, params={"a": 0.5}, distributions=distributions),
+            create_trial(values=[9.0, 9.0], params={"a": 0.5}, distributions=distributions),
+        ]
+    )
+    more = (
+        record(20, (9.0, 9.0), preset="erm", point={}),
+        record(23, (9.0, 9.0), point={"a": 0.5}, violated=("too long",)),
+    )
+    assert importance(stored, trials(*made.records, *more, space=TREE)) == clean  # type: ignore[arg-type]
+
+
+def test_an_objective_that_never_varies_is_nobodys_doing(record: Make, trials: Make) -> None:
+    found = importance(*searched(record, trials, 20, flat=True))  # type: ignore[arg-type]
+    assert all(knob.objectives["iid/ndcg_at_20"] is None for knob in found.knobs)
+    assert max(knob.objectives["ood/ndcg_at_20"] or 0.0 for knob in found.knobs) > 0.9
+
+
+def test_few_trials_get_no_shares_and_a_score_of_them_a_warning(record: Make, trials: Make) -> None:
+    few = importance(*searched(record, trials, MIN_TRIALS - 1))  # type: ignore[arg-type]
+    assert (few.knobs, few.trials) == ((), MIN_TRIALS - 1)
+    assert few.note == "It takes at least 10 complete trials to say what matters; there are 9."
+    assert picture(few, ("iid/ndcg_at_20",)) is None
+    some = importance(*searched(record, trials, MIN_TRIALS))  # type: ignore[arg-type]
+    assert some.knobs
+    assert some.note is not None
+
+
+def test_equal_seeds_give_equal_shares(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 20)
+    assert importance(stored, made, seed=1) == importance(stored, made, seed=1)  # type: ignore[arg-type]
+    assert importance(stored, made, seed=1) != importance(stored, made, seed=2)  # type: ignore[arg-type]
+
+
+def test_the_picture_sets_the_two_measures_side_by_side(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 20)
+    found = importance(stored, made)  # type: ignore[arg-type]
+    figure = picture(found, made.objectives)
+    assert figure is not None
+    bars = {bar.name: (bar.xaxis, dict(zip(bar.y, bar.x, strict=True))) for bar in figure.data}
+    assert set(bars) == {*made.objectives, "the front"}
+    assert bars["the front"] == ("x2", {knob.knob: knob.front for knob in found.knobs})
+    assert picture(replace(found, knobs=()), made.objectives) is None

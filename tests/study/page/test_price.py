@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from painvrl.study.page.price import Interval, KnobPrice, Price, _ratio, price, price_of_invariance
+from painvrl.study.page.price_picture import change_of, picture
+from painvrl.study.space import Point
+
+Make = Callable[..., Any]
+AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
+
+KNOBS = {
+    "paid": {"type": "float", "low": 0.0, "high": 1.0},
+    "free": {"type": "float", "low": 0.001, "high": 10.0, "log": True},
+    "idle": {"type": "int", "low": 0, "high": 9},
+    "kind": {"type": "categorical", "choices": ["x", "y"]},
+}
+
+
+def drawn(n: int, noise: float, seed: int) -> tuple[list[Point], np.ndarray[Any, Any]]:
+    """Trials whose slopes are known: by unit of ``paid``, by power of ten of ``free``, by choice."""
+    rng = np.random.default_rng(seed)
+    points: list[Point] = [
+        {
+            "paid": float(rng.random()),
+            "free": float(10 ** rng.uniform(-3, 1)),
+            "idle": int(rng.integers(0, 10)),
+            "kind": str(rng.choice(["x", "y"])),
+        }
+        for _ in range(n)
+    ]
+    columns = np.array(
+        [
+            [point["paid"], math.log10(float(point["free"])), float(point["kind"] == "y")]  # type: ignore[arg-type]
+            for point in points
+        ]
+    )
+    slopes = np.array([[-0.2, 0.1], [0.01, 0.02], [0.03, -0.06]])
+    return points, 0.5 + columns @ slopes + noise * rng.normal(size=(n, 2))
+
+
+def priced(
+    space: Make, points: list[Point], values: Any, tree: Mapping[str, object] = KNOBS, resamples: int = 2000
+) -> Price:
+    return price(points, np.asarray(values), space(tree).root, AXES, seed=0, resamples=resamples)
+
+
+def by_knob(found: Price) -> dict[str, KnobPrice]:
+    return {one.knob: one for one in found.knobs}
+
+
+def length(one: KnobPrice) -> float:
+    """Of the turn, in the units of the slopes."""
+    assert isinstance(one.low, float | int)
+    assert isinstance(one.high, float | int)
+    return math.log10(one.high / one.low) if one.knob == "free" else one.high - one.low
+
+
+def test_known_slopes_are_found_and_judged(space: Make) -> None:
+    found = by_knob(priced(space, *drawn(80, 0.004, 1)))
+    paid, free, idle, kind = (found[knob] for knob in KNOBS)
+    assert (paid.verdict, free.verdict, idle.verdict, kind.verdict) == (
+        "trade",
+        "free",
+        "no clear OOD effect",
+        "trade",
+    )
+    assert paid.iid.value == pytest.approx(-0.2 * length(paid), rel=0.1)
+    assert paid.ood.value == pytest.approx(0.1 * length(paid), rel=0.1)
+    assert paid.price is not None
+    assert paid.price.value == pytest.approx(2.0, rel=0.1)
+    assert free.iid.value == pytest.approx(0.01 * length(free), rel=0.25)
+    assert free.ood.value == pytest.approx(0.02 * length(free), rel=0.25)
+    assert (free.price, idle.price) == (None, None)
+    # The price does not depend on which choice is called the usual one.
+    assert kind.price is not None
+    assert kind.price.value == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_intervals_cover_the_truth_about_as_often_as_they_say(space: Make) -> None:
+    covered = {"iid": 0, "ood": 0, "price": 0}
+    studies = 80
+    for seed in range(studies):
+        paid = by_knob(priced(space, *drawn(60, 0.02, 100 + seed), resamples=200))["paid"]
+        truth = {"iid": -0.2 * length(paid), "ood": 0.1 * length(paid), "price": 2.0}
+        for name, interval in (("iid", paid.iid), ("ood", paid.ood), ("price", paid.price)):
+            assert interval is not None
+            assert interval.low is not None
+            assert interval.high is not None
+            assert interval.low < interval.value < interval.high
+            covered[name] += interval.low <= truth[name] <= interval.high
+    # 95% asked: of 80 draws at least 71 hold in 98 of 100 cases.
+    assert all(hits >= 71 for hits in covered.values()), covered
+
+
+def test_without_noise_the_ratio_is_exact_and_a_knob_without_effect_has_no_price(space: Make) -> None:
+    found = by_knob(priced(space, *drawn(20, 0.0, 3)))
+    assert found["paid"].price == Interval(
+        value=pytest.approx(2.0), low=pytest.approx(2.0), high=pytest.approx(2.0)
+    )
+    assert found["idle"].verdict == "no clear OOD effect"
+    assert (found["idle"].iid.value, found["idle"].ood.value) == (0.0, 0.0)
+
+
+def test_a_price_that_may_be_zero_is_shown_with_its_interval(space: Make) -> None:
+    rng = np.random.default_rng(0)
+    points: list[Point] = [{"paid": float(rng.random())} for _ in range(60)]
+    x = np.array([float(point["paid"]) for point in points])  # type: ignore[arg-type]
+    values = np.stack([0.05 * rng.normal(size=60), 0.3 * x + 0.01 * rng.normal(size=60)], axis=1)
+    (one,) = priced(space, points, values, {"paid": KNOBS["paid"]}).knobs
+    assert one.verdict == "no clear cost"
+    assert one.price is not None
+    assert one.price.low is not None
+    assert one.price.high is not None
+    assert one.price.low < 0 < one.price.high
+
+
+def test_the_ratio_goes_by_angles_so_that_a_sign_does_not_throw_it_to_the_other_end() -> None:
+    # 98% of the resamples say 2, the rest that OOD falls a little while IID falls: dearer than any price.
+    sure = np.tile([-2.0, 1.0], (980, 1))
+    wrong = np.tile([-2.0, -0.001], (20, 1))
+    found = _ratio(np.array([-2.0, 1.0]), np.concatenate([sure, wrong]))
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
+    beyond = _ratio(np.array([-2.0, 1.0]), np.concatenate([sure, np.repeat(wrong, 2, axis=0)]))
+    assert beyond.low == pytest.approx(2.0)
+    assert beyond.high is None
+    # Turned the other way round, the price is the same.
+    other = _ratio(np.array([2.0, -1.0]), -np.concatenate([sure, wrong]))
+    assert (other.value, other.low, other.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_too_few_trials_get_no_price(space: Make) -> None:
+    points, values = drawn(6, 0.01, 0)
+    found = priced(space, points, values)
+    assert (found.knobs, found.trials, found.needed) == ((), 6, 7)
+    assert found.note == "It takes at least 7 complete trials to tell the knobs apart; there are 6."
+    assert priced(space, *drawn(7, 0.01, 0)).note is None
+
+
+def test_no_trial_at_all_has_no_price(space: Make) -> None:
+    found = priced(space, [], np.zeros((0, 2)))
+    assert found.knobs == ()
+    assert found.note is not None
+
+
+def test_knobs_that_moved_together_cannot_be_told_apart_and_leave_the_others_alone(space: Make) -> None:
+    points, values = drawn(60, 0.004, 5)
+    tree = {**KNOBS, "twin": {"type": "float", "low": 0.0, "high": 2.0}}
+    twins = [{**point, "twin": 2 * float(point["paid"])} for point in points]  # type: ignore[arg-type]
+    found = priced(space, twins, values, tree)
+    assert set(found.left_out) == {"paid", "twin"}
+    assert by_knob(found)["free"].verdict == "free"
+
+
+def test_a_conditional_knob_is_priced_over_the_trials_that_have_it(space: Make) -> None:
+    points, values = drawn(80, 0.004, 6)
+    thinned = [
+        {name: value for name, value in point.items() if name != "paid" or place % 2}
+        for place, point in enumerate(points)
+    ]
+    # Where the knob is absent it does nothing: its effect there is that of the lowest value.
+    values = np.array(values)
+    for place in range(0, 80, 2):
+        values[place] -= float(points[place]["paid"]) * np.array([-0.2, 0.1])  # type: ignore[arg-type]
+    paid = by_knob(priced(space, thinned, values))["paid"]
+    assert paid.verdict == "trade"
+    assert paid.price is not None
+    assert paid.price.value == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_knob_that_two_trials_have_is_left_out_or_has_a_wide_interval_never_a_wild_ratio(
+    space: Make,
+) -> None:
+    points, values = drawn(30, 0.004, 7)
+    rare = [
+        {name: value for name, value in point.items() if name != "paid" or place < 2}
+        for place, point in enumerate(points)
+    ]
+    found = priced(space, rare, values)
+    assert "paid" in found.left_out
+    assert by_knob(found)["free"].iid.value > 0
+
+
+def test_a_constant_axis_is_explained_by_nothing(space: Make) -> None:
+    points, values = drawn(20, 0.004, 0)
+    flat = np.stack([values[:, 0], np.full(20, 0.25)], axis=1)
+    found = priced(space, points, flat)
+    assert found.explained["ood/ndcg_at_20"] == 0.0
+    assert {one.verdict for one in found.knobs} == {"no clear OOD effect"}
+
+
+def test_the_share_explained_is_that_of_the_regression(space: Make) -> None:
+    points, values = drawn(400, 0.05, 0)
+    found = priced(space, points, values, resamples=50)
+    signal = drawn(400, 0.0, 0)[1]
+    expected = 1 - 0.05**2 / (signal.var(axis=0) + 0.05**2)
+    assert list(found.explained.values()) == pytest.approx(expected, abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_intervals(space: Make) -> None:
+    one, other = (priced(space, *drawn(30, 0.02, 0)) for _ in range(2))
+    assert one == other
+
+
+def test_presets_and_infeasible_trials_do_not_enter(trials: Make, record: Make) -> None:
+    rng = np.random.default_rng(0)
+
+    def a(number: int, **more: Any) -> Any:
+        sparsity = float(rng.random())
+        return record(
+            number, (0.5 - 0.2 * sparsity, 0.1 + 0.1 * sparsity), point={"mask.sparsity": sparsity}, **more
+        )
+
+    good = [a(number) for number in range(12)]
+    bad = [
+        record(20, (0.9, 0.9), preset="erm", point={}),
+        record(21, (0.0, 0.9), point={"mask.sparsity": 0.0}, violated=("too long",)),
+    ]
+    tree = {"mask.sparsity": {"type": "float", "low": 0.0, "high": 1.0}}
+    found = price_of_invariance(trials(*good, *bad, space=tree))
+    assert found.trials == 12
+    assert found == price_of_invariance(trials(*good, space=tree))
+    assert found.knobs[0].price is not None
+    assert found.knobs[0].price.value == pytest.approx(2.0)
+
+
+def test_the_picture_turns_every_knob_so_that_ood_rises(space: Make) -> None:
+    found = priced(space, *drawn(80, 0.004, 1))
+    figure = picture(found)
+    assert figure is not None
+    kind = by_knob(found)["kind"]
+    assert kind.ood.value < 0 or kind.low == "y"
+    rising = change_of(kind, rising=True)
+    assert rising == "kind: y → x"
+    for line in figure.data:
+        for row, value, up, down in zip(
+            line.y, line.x, line.error_x.array, line.error_x.arrayminus, strict=True
+        ):
+            assert up >= 0
+            assert down >= 0
+            if line.xaxis == "x2" and line.name != "no clear OOD effect":
+                assert value - down > 0
+            if row == rising and line.xaxis == "x":
+                assert value == pytest.approx(-0.03, abs=0.005)
+    assert picture(priced(space, *drawn(3, 0.0, 1))) is None
