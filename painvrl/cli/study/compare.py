@@ -50,8 +50,8 @@ def compare(
         raise ConfigError("is needed where both studies lie in one workspace", key="B")
     found = compare_studies(_candidate(a, first), _candidate(b or a, second), margin=margin, level=level)
     if html is not None:
-        from painvrl.study.kept_runs import write_text
         from painvrl.study.comparison.picture import comparison_page
+        from painvrl.study.kept_runs import write_text
 
         write_text(html, comparison_page(found))
     if json:
