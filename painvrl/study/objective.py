@@ -33,7 +33,7 @@ _PREPARED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything.
+    """What a trial computes. ``number``, ``point`` and ``preset`` are for people; ``config`` decides all.
 
     ``key``: what its outcome is kept under, if it is kept where it is trained.
     """
@@ -42,6 +42,7 @@ class TrialJob:
     point: Point
     config: TrainConfig
     key: str = ""
+    preset: str | None = None
 
     @property
     def seed(self) -> int:

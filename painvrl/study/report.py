@@ -16,13 +16,19 @@ from painvrl.study.storage import StoredStudy
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:
-    """A complete trial. ``metrics`` are all those of the valid parts, ``values`` the objectives."""
+    """A complete trial.
+
+    Attributes:
+        metrics: all of the valid parts. values: of the objectives.
+        preset: the preset that it trained instead of a point.
+    """
 
     trial: int
     run_id: str | None
     values: Mapping[str, float]
     point: Mapping[str, Value]
     metrics: Mapping[str, float]
+    preset: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,7 @@ class StudyStatus:
         wanted: finished trials that the last command asked for. finished: complete or failed.
         counts: trials by state (``complete``, ``failed``, ``interrupted``, ``running``, ``waiting``).
         seconds_per_trial: median over complete trials, tracking included.
+        sampler, sampler_reason: of the next trial, as the last command chose it, and why.
     """
 
     study: str
@@ -86,6 +93,8 @@ class StudyStatus:
     hypervolume: float
     seconds_per_trial: float | None
     failures: tuple[Failure, ...]
+    sampler: str | None = None
+    sampler_reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -136,6 +145,8 @@ def status(study: StoredStudy) -> StudyStatus:
             for record in records
             if record.reason is not None
         ),
+        sampler=study.sampler.get("sampler"),
+        sampler_reason=study.sampler.get("reason"),
     )
 
 
@@ -179,7 +190,7 @@ def front_picture(table: FrontTable) -> str | None:
 
 
 def _hover(row: FrontRow) -> str:
-    lines = [f"trial {row.trial}"]
+    lines = [f"trial {row.trial}" if row.preset is None else f"trial {row.trial}: {row.preset}"]
     lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
     lines += [
         f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"
@@ -195,6 +206,7 @@ def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
         values=dict(zip(study.objectives, record.values or (), strict=True)),
         point=dict(record.point),
         metrics=dict(record.metrics),
+        preset=record.preset,
     )
 
 
