@@ -70,6 +70,20 @@ def parse_yaml(text: str, *, file: object = None) -> dict[str, object]:
     return data
 
 
+def parse_value(text: str, *, key: str) -> object:
+    """The value that a YAML text holds, read as a file would be; ``key`` is named in errors.
+
+    Raises:
+        ConfigError: it is not YAML.
+    """
+    try:
+        value: object = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"is not YAML: {problem}", key=key, value=text) from None
+    return value
+
+
 def dump_yaml(data: BaseModel | Mapping[str, object]) -> str:
     """The YAML text of settings; :func:`parse_yaml` reads an equal object back."""
     plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else dict(data)

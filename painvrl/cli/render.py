@@ -42,16 +42,20 @@ def front(table: FrontTable) -> None:
     count = f"{len(table.rows)} trial{'s' if len(table.rows) != 1 else ''}"
     title = f"front of {table.study}: {count}, hypervolume {number(table.hypervolume)}"
 
+    presets = any(row.preset is not None for row in table.rows)
+
     def with_knobs(shown: Sequence[str]) -> Table:
         rows = [
             [
                 str(row.trial),
+                *([row.preset or ""] if presets else []),
                 *(number(row.values[name]) for name in table.objectives),
                 *(number(row.point.get(knob, "")) for knob in shown),
             ]
             for row in table.rows
         ]
-        return make_table(["trial", *table.objectives, *shown], rows, title=title)
+        named = ["trial", "preset"] if presets else ["trial"]
+        return make_table([*named, *table.objectives, *shown], rows, title=title)
 
     if not print_table(with_knobs(knobs), only_if_it_fits=True):
         print_table(with_knobs([]))
@@ -86,6 +90,8 @@ def status(now: StudyStatus) -> None:
     """Print a study's counts, best values and failures."""
     counts = ", ".join(f"{count} {state}" for state, count in now.counts.items() if count) or "no trials"
     typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
+    if now.sampler is not None:
+        typer.echo(f"sampler: {now.sampler} ({now.sampler_reason})")
     if now.seconds_per_trial is not None:
         typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
     if now.front_size:
@@ -230,7 +236,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     """A table whose first column is text and whose others are numbers, but for those with a name of text."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(columns):
-        numeric = position > 0 and column not in {"item", "title", "best", "settings"}
+        numeric = position > 0 and column not in {"item", "title", "best", "settings", "preset"}
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -1,11 +1,12 @@
 """Asking a study for points and telling it what became of them.
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
-The sampler is seeded anew for every trial from the study's seed and the number of trials that are
-finished or under way, so that a study that was stopped and resumed tries the points of one that was
-not (with ``nsga2`` only the start-up points: its generations are formed from trial numbers). With
-several trials at a time that holds for ``random``; ``tpe`` and ``gp`` learn from what has landed by then,
-and take a trial under way for a bad one (the "constant liar"), so as not to try its neighbourhood twice.
+The sampler is seeded anew for every trial from the study's seed and the number of trials (presets
+left out) that are finished or under way, so that a study that was stopped and resumed tries the points
+of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
+trial numbers). With several trials at a time that holds for ``random``, ``qmc`` and ``grid``; ``tpe`` and
+``gp`` learn from what has landed by then, and take a trial under way for a bad one (the "constant
+liar"), so as not to try its neighbourhood twice.
 
 A configuration that could not be trained is told as a complete trial with the worst values that violates
 a constraint, since samplers learn nothing from a failed one: ``tpe`` and ``gp`` keep going back to a region
@@ -19,14 +20,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import optuna
-from optuna.samplers import BaseSampler
 
-from painvrl.rng import derive_seed
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.records import FINISHED, TrialState
+from painvrl.study.samplers import Choice, Grid, choose, make_sampler
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
 from painvrl.study.storage import OUTCOME, Attr, StoredStudy
@@ -43,23 +43,11 @@ WORST = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A trial that is running now."""
+    """A trial that is running now; that of a preset has no point."""
 
     number: int
     point: dict[str, Value]
-
-
-def make_sampler(settings: StudySettings, before: int) -> BaseSampler:
-    """The sampler of the trial that follows ``before`` ones that are finished or under way."""
-    seed = derive_seed(settings.seed, "sampler", before) % 2**32
-    startup = settings.startup_trials
-    if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
-    if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    if settings.sampler == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=startup)
-    return optuna.samplers.RandomSampler(seed=seed)
+    preset: str | None = None
 
 
 class Desk:
@@ -69,6 +57,8 @@ class Desk:
         self._stored = stored
         self._study = stored.study
         self._settings = settings
+        self._chosen: Choice | None = None
+        self._presets: set[int] = set()
 
     def finished(self) -> int:
         """How many trials completed or failed; interrupted ones don't count."""
@@ -80,10 +70,40 @@ class Desk:
         Args:
             under_way: trials that this process has asked for and not yet told.
         """
-        self._study.sampler = make_sampler(self._settings, self.finished() + under_way)
+        space, base = self._stored.space, self._stored.config
+        before = self._points_before(under_way)
+        name = self._choice().sampler
+        self._study.sampler = make_sampler(name, self._settings, before, space=space, base=base)
         trial = self._study.ask()
         trial.set_user_attr(Attr.WORKER, {"host": platform.node(), "process": os.getpid()})
-        return Asked(number=trial.number, point=self._stored.space.suggest(trial))
+        preset = trial.user_attrs.get(Attr.PRESET)
+        if preset is not None:
+            self._presets.add(trial.number)
+            return Asked(number=trial.number, point={}, preset=preset)
+        return Asked(number=trial.number, point=space.suggest(trial, base))
+
+    def exhausted(self) -> bool:
+        """Whether nothing is left to ask for: every point of a grid has been tried or is under way."""
+        if any(record.state is TrialState.WAITING for record in self._stored.trials()):
+            return False
+        space, base = self._stored.space, self._stored.config
+        sampler = make_sampler(self._choice().sampler, self._settings, 0, space=space, base=base)
+        return isinstance(sampler, Grid) and sampler.left(self._study) == 0
+
+    def _choice(self) -> Choice:
+        """The sampler of the next trial; told to whoever looks at the study."""
+        choice = choose(self._stored, self._settings)
+        if choice != self._chosen:
+            self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
+            self._chosen = choice
+        return choice
+
+    def _points_before(self, under_way: int) -> int:
+        """Trials finished or under way, as samplers count them: without presets."""
+        records = self._stored.trials()
+        finished = sum(record.state in FINISHED and record.preset is None for record in records)
+        presets = sum(records[number].state is TrialState.RUNNING for number in self._presets)
+        return finished + under_way - presets
 
     def attach_run(self, number: int, run_id: str) -> None:
         """Note the MLflow run of a running trial."""
@@ -150,8 +170,11 @@ class Desk:
         trials = self._study.get_trials(deepcopy=False)
         retried = {trial.user_attrs.get(Attr.RETRY_OF) for trial in trials}
         for record in self._stored.trials():
-            if record.state is TrialState.INTERRUPTED and record.number not in retried:
-                attrs = {Attr.RETRY_OF: record.number, Attr.DEATHS: record.deaths}
+            dropped = Attr.DROPPED in trials[record.number].user_attrs
+            if record.state is TrialState.INTERRUPTED and record.number not in retried and not dropped:
+                attrs: dict[str, object] = {Attr.RETRY_OF: record.number, Attr.DEATHS: record.deaths}
+                if record.preset is not None:
+                    attrs[Attr.PRESET] = record.preset
                 self._study.enqueue_trial(dict(record.point), user_attrs=attrs)
 
     def _is_dead(self, number: int) -> bool:

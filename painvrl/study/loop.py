@@ -18,7 +18,7 @@ from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.pruner import Pruner
 from painvrl.study.records import FINISHED, front_of
-from painvrl.study.space import Point, apply
+from painvrl.study.space import Point
 from painvrl.study.storage import StoredStudy
 from painvrl.study.tracking import Tracker
 from painvrl.study.workers import Crew
@@ -81,6 +81,7 @@ class TrialLoop:
         while (
             len(self.under_way) < self.crew.size
             and (finished := self.desk.finished()) + len(self.under_way) < self.budget.trials
+            and not self.desk.exhausted()
         ):
             self._start(finished)
 
@@ -99,9 +100,10 @@ class TrialLoop:
             finished=finished,
             wanted=self.budget.trials,
             others=others,
+            title=_title(asked.number, asked.preset),
         )
         self.progress.trial_started(event)
-        job = job_of(self.stored, asked.number, asked.point)
+        job = job_of(self.stored, asked.number, asked.point, asked.preset)
         if isinstance(job, Failed):
             self._end(asked.number, job)
             return
@@ -151,14 +153,23 @@ class TrialLoop:
                 wanted=self.budget.trials,
                 on_front=number in front,
                 front_size=len(front),
+                title=_title(number, records[number].preset),
             )
         )
 
 
-def job_of(stored: StoredStudy, number: int, point: Point) -> TrialJob | Failed:
-    """The job of a point; a failure where two knobs together break a rule of the configuration."""
+def _title(number: int, preset: str | None) -> str | None:
+    """What a preset's trial is called in progress."""
+    return None if preset is None else f"trial {number:>3} ({preset})"
+
+
+def job_of(
+    stored: StoredStudy, number: int, point: Point, preset: str | None = None
+) -> TrialJob | Failed:
+    """The job of a point or a preset; a failure where two knobs together break a rule of the configuration."""
     try:
-        return TrialJob(number=number, point=point, config=apply(stored.config, point))
+        config = stored.config_at(point, preset)
+        return TrialJob(number=number, point=point, config=config, preset=preset)
     except ValidationError as error:
         cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
         return Failed(reason="refused", message=str(cause))

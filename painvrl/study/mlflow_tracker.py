@@ -111,10 +111,17 @@ class MlflowTracker:
             run = self._client.create_run(
                 self._experiment,
                 run_name=f"{self._study}-{job.number:03d}",
-                tags={PARENT: self._parent, "kind": "trial", "study": self._study, "trial": str(job.number)},
+                tags={
+                    PARENT: self._parent,
+                    "kind": "trial",
+                    "study": self._study,
+                    "trial": str(job.number),
+                    **({} if job.preset is None else {"preset": job.preset}),
+                },
             )
             run_id = str(run.info.run_id)
             params = [Param(path, str(value)) for path, value in job.point.items()]
+            params += [] if job.preset is None else [Param("preset", job.preset)]
             self._client.log_batch(
                 run_id, params=[*params, Param("seed", str(job.seed))], metrics=_metrics(numbers)
             )

@@ -38,7 +38,7 @@ OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """What a trial computes. ``number`` and ``point`` are for people; ``config`` decides everything.
+    """What a trial computes. ``number``, ``point`` and ``preset`` are for people; ``config`` decides all.
 
     ``key``: what its outcome is kept under, if it is kept where it is trained. ``rungs``: where it is to be
     judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a stage begins and at
@@ -51,6 +51,7 @@ class TrialJob:
     key: str = ""
     rungs: frozenset[str] = frozenset()
     timeout: float | None = None
+    preset: str | None = None
 
     @property
     def seed(self) -> int:

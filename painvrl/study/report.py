@@ -86,6 +86,7 @@ class StudyStatus:
         wanted: finished trials that the last command asked for. finished: complete or failed.
         counts: trials by state (``complete``, ``failed``, ``interrupted``, ``running``, ``waiting``).
         seconds_per_trial: median over complete trials, tracking included.
+        sampler, sampler_reason: of the next trial, as the last command chose it, and why.
     """
 
     study: str
@@ -98,6 +99,8 @@ class StudyStatus:
     hypervolume: float
     seconds_per_trial: float | None
     failures: tuple[Failure, ...]
+    sampler: str | None = None
+    sampler_reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -149,6 +152,8 @@ def status(study: StoredStudy) -> StudyStatus:
             for record in records
             if record.reason is not None
         ),
+        sampler=study.sampler.get("sampler"),
+        sampler_reason=study.sampler.get("reason"),
     )
 
 

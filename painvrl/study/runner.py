@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -62,6 +62,7 @@ def run_study(
     tracker: Tracker | None = None,
     objective: Objective | None = None,
     ui_url: str = DEFAULT_UI_URL,
+    new_version: bool = False,
 ) -> StudySummary:
     """Run a study, or go on with it, until it has as many finished trials as wanted.
 
@@ -78,6 +79,7 @@ def run_study(
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
         ui_url: where MLflow's UI will be served, for the link.
+        new_version: where the study's trials would not compare, make its next version.
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
@@ -110,10 +112,15 @@ def run_study(
             memory_fraction,
             objective,
         ) as crew,
+        ExitStack() as version,
     ):
         if crew.data.parts:  # a split by a column: only the data know its parts
             check_measured(spec, crew.data.parts)
-        stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint)
+        stored, resumed = create_study(
+            spec, workspace, data=crew.data.fingerprint, new_version=new_version
+        )
+        if stored.name != spec.study.name:  # a file of that name has a lock of its own
+            version.enter_context(study_lock(lock_path(spec, workspace, stored.name), stored.name))
         stored.study.set_user_attr(Attr.WANTED, wanted)
         note_card(stored, spec.study, crew.data)
         if tracker is None:
@@ -208,7 +215,7 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
     )
     finished = []
     for record in stored.trials():
-        job = job_of(stored, record.number, record.point)
+        job = job_of(stored, record.number, record.point, record.preset)
         if record.state in FINISHED and isinstance(job, TrialJob):
             finished.append(FinishedTrial(record=record, job=job))
     opened = tracker.open(header, finished)

@@ -1,151 +1,43 @@
-"""The search space: which knobs of a configuration a study turns, and how far."""
+"""The search space: which knobs of a configuration a study turns, how far, and when."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Annotated, Literal, Protocol, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from painvrl.config import TrainConfig
-from painvrl.settings import Settings
+from painvrl.study.distributions import (
+    Categorical,
+    Distribution,
+    Fixed,
+    FloatRange,
+    IntRange,
+    Suggester,
+    Value,
+    same,
+)
+from painvrl.study.knobs import FIXED_SECTIONS, Point, apply, knobs, leaves
 
-Value: TypeAlias = bool | int | float | str | None
-Point: TypeAlias = Mapping[str, Value]
-"""Values of knobs by their path, such as ``mask.sparsity``."""
+__all__ = [
+    "FIXED_SECTIONS",
+    "Categorical",
+    "Distribution",
+    "Fixed",
+    "FloatRange",
+    "IntRange",
+    "Point",
+    "Space",
+    "Value",
+    "apply",
+    "knobs",
+]
 
-FIXED_SECTIONS = ("data", "split", "evaluation", "seed")
-"""What all trials of a study share: values measured on different parts do not compare."""
-
-
-class Suggester(Protocol):
-    """The part of an Optuna trial that a distribution talks to."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number."""
-        ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """A number."""
-        ...
-
-    def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
-        """One of the choices."""
-        ...
-
-
-def _check_range(low: float, high: float, step: float | None, *, log: bool) -> None:
-    if low >= high:
-        raise ValueError(f"low must be below high; found low {low} and high {high}")
-    if log and low <= 0:
-        raise ValueError(f"a log range must start above 0; found low {low}")
-    if log and step is not None:
-        raise ValueError("a log range has no step")
-    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        raise ValueError(f"high must be low plus a whole number of steps of {step}")
-
-
-class IntRange(Settings):
-    """A whole number from ``low`` to ``high``, both included."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    step: int = Field(default=1, ge=1)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _check_range(self.low, self.high, None if self.step == 1 else self.step, log=self.log)
-        return self
-
-    def suggest(self, trial: Suggester, name: str) -> int:
-        """Ask the sampler for a value."""
-        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
-
-    def contains(self, value: Value) -> bool:
-        """Whether the sampler could suggest ``value``."""
-        return (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and self.low <= value <= self.high
-            and (value - self.low) % self.step == 0
-        )
-
-    def probes(self) -> Iterator[tuple[str, Value]]:
-        """Values that a configuration must accept, each with the key that it comes from."""
-        yield from (("low", self.low), ("high", self.high))
-
-
-class FloatRange(Settings):
-    """A number from ``low`` to ``high``, both included; uniform in its logarithm with ``log``."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    step: float | None = Field(default=None, gt=0)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _check_range(self.low, self.high, self.step, log=self.log)
-        return self
-
-    def suggest(self, trial: Suggester, name: str) -> float:
-        """Ask the sampler for a value."""
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-
-    def contains(self, value: Value) -> bool:
-        """Whether the sampler could suggest ``value``."""
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        # Optuna suggests low + n * step in binary, so that 0.1 + 0.2 must count as 0.3.
-        steps = 0.0 if self.step is None else (value - self.low) / self.step
-        if abs(steps - round(steps)) > 1e-8:
-            return False
-        return self.low <= value <= self.high
-
-    def probes(self) -> Iterator[tuple[str, Value]]:
-        """As for :class:`IntRange`, and a value between, which a knob for whole numbers refuses."""
-        yield from (("low", self.low), ("high", self.high))
-        if self.step is not None:
-            yield "step", self.low + self.step
-        elif self.log:
-            yield "type", math.exp(math.log(self.low) + 0.382 * math.log(self.high / self.low))
-        else:
-            yield "type", self.low + 0.382 * (self.high - self.low)
-
-
-class Categorical(Settings):
-    """One of ``choices``, without an order."""
-
-    type: Literal["categorical"]
-    choices: tuple[Value, ...] = Field(min_length=2)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if len(set(self.choices)) != len(self.choices):
-            raise ValueError("choices must differ from each other")
-        return self
-
-    def suggest(self, trial: Suggester, name: str) -> Value:
-        """Ask the sampler for a value."""
-        return trial.suggest_categorical(name, self.choices)
-
-    def contains(self, value: Value) -> bool:
-        """Whether the sampler could suggest ``value``."""
-        return value in self.choices
-
-    def probes(self) -> Iterator[tuple[str, Value]]:
-        """Every choice."""
-        yield from (("choices", choice) for choice in self.choices)
-
-
-Distribution = Annotated[IntRange | FloatRange | Categorical, Field(discriminator="type")]
+Leaves: TypeAlias = Mapping[str, Value]
+"""Every scalar of a configuration by its path, what all trials share included."""
 
 
 class Space(RootModel[dict[str, Distribution]]):
@@ -154,48 +46,157 @@ class Space(RootModel[dict[str, Distribution]]):
     model_config = ConfigDict(frozen=True)
     root: dict[str, Distribution] = Field(min_length=1)
 
-    def suggest(self, trial: Suggester) -> dict[str, Value]:
-        """A point, as the sampler behind ``trial`` wants it."""
-        return {path: distribution.suggest(trial, path) for path, distribution in self.root.items()}
+    @model_validator(mode="after")
+    def _has_no_circle(self) -> Self:
+        self.order()
+        return self
+
+    def order(self) -> tuple[str, ...]:
+        """The knobs as they stand in the file, but each behind those that it hangs on.
+
+        Raises:
+            ValueError: conditions that wait for each other.
+        """
+        ordered: dict[str, None] = {}
+
+        def visit(path: str, above: tuple[str, ...]) -> None:
+            if path in above:
+                circle = " -> ".join((*above[above.index(path) :], path))
+                raise ValueError(f"conditions must not wait for each other (found {circle})")
+            if path in ordered or path not in self.root:
+                return
+            for other in self.root[path].when:
+                visit(other, (*above, path))
+            ordered[path] = None
+
+        for path in self.root:
+            visit(path, ())
+        return tuple(ordered)
+
+    def is_active(self, path: str, chosen: Point, base: Leaves) -> bool:
+        """Whether a knob is searched in a trial.
+
+        Args:
+            path: of the knob.
+            chosen: values of the trial's knobs before it in :meth:`order`.
+            base: the base configuration's leaves: what a knob has that is not searched in the trial.
+        """
+        for other, allowed in self.root[path].conditions().items():
+            if other not in chosen and other not in base:
+                return False
+            value = chosen[other] if other in chosen else base[other]
+            if not any(same(value, one) for one in allowed):
+                return False
+        return True
+
+    def suggest(self, trial: Suggester, base: TrainConfig) -> dict[str, Value]:
+        """A point, as the sampler behind ``trial`` wants it; knobs whose condition fails are left out."""
+        known = leaves(base)
+        chosen: dict[str, Value] = {}
+        for path in self.order():
+            if self.is_active(path, chosen, known):
+                chosen[path] = self.root[path].suggest(trial, path)
+        return chosen
 
     def point_of(self, config: TrainConfig) -> dict[str, Value]:
-        """The values that ``config`` gives the knobs, without those that lie outside the space."""
-        values = knobs(config)
+        """The values that ``config`` gives the knobs.
+
+        Without those that lie outside the space, and without knobs whose condition hangs on such a
+        one, or fails.
+        """
+        known = leaves(config)
+        point: dict[str, Value] = {}
+        for path in self.order():
+            decided = all(other in point for other in self._searched_in(path, point, known))
+            if not decided or not self.is_active(path, point, known):
+                continue
+            if path in known and self.root[path].contains(known[path]):
+                point[path] = known[path]
+        return point
+
+    def _searched_in(self, path: str, point: Point, base: Leaves) -> Iterator[str]:
+        """The knobs that ``path`` hangs on and that are searched in a trial at ``point``."""
+        for other in self.root[path].when:
+            if other in self.root and (other in point or self.may_be_active(other, point, base)):
+                yield other
+
+    def may_be_active(self, path: str, chosen: Point, base: Leaves) -> bool:
+        """Whether some trial at ``chosen``, which need not name every knob, searches the knob."""
+        for other, allowed in self.root[path].conditions().items():
+            if other in chosen:
+                values: Iterator[Value] = iter((chosen[other],))
+            elif other in self.root:
+                continue
+            else:
+                values = iter((base[other],) if other in base else ())
+            if not any(same(value, one) for value in values for one in allowed):
+                return False
+        return all(
+            self.may_be_active(other, chosen, base) or (other in base and self._keeps(path, other, base))
+            for other in self.root[path].when
+            if other in self.root and other not in chosen
+        )
+
+    def _keeps(self, path: str, other: str, base: Leaves) -> bool:
+        return any(same(base[other], one) for one in self.root[path].conditions()[other])
+
+    def searched(self, base: TrainConfig) -> tuple[str, ...]:
+        """The knobs that some trial searches: all but those whose condition the config decides against."""
+        known = leaves(base)
+        return tuple(path for path in self.order() if self.may_be_active(path, {}, known))
+
+    def fixed(self, base: TrainConfig) -> dict[str, Value]:
+        """The knobs that are fixed without a condition, and those whose condition the config decides."""
+        known = leaves(base)
         return {
-            path: values[path]
-            for path, distribution in self.root.items()
-            if path in values and distribution.contains(values[path])
+            path: knob.value
+            for path, knob in self.root.items()
+            if isinstance(knob, Fixed)
+            and not any(other in self.root for other in knob.when)
+            and self.is_active(path, {}, known)
         }
 
+    def contexts(self, path: str) -> Iterator[dict[str, Value]]:
+        """Values of other knobs of the space with which a knob is searched, one for each way."""
+        ways = [
+            [{other: value, **above} for value in allowed for above in self._above(other)]
+            for other, allowed in self.root[path].conditions().items()
+            if other in self.root
+        ]
+        for parts in itertools.product(*ways):
+            together: dict[str, Value] = {}
+            for part in parts:
+                for other, value in part.items():
+                    if other in together and not same(together[other], value):
+                        break
+                    together[other] = value
+                else:
+                    continue
+                break
+            else:
+                yield together
 
-def apply(base: TrainConfig, point: Point) -> TrainConfig:
-    """``base`` with the knobs of ``point`` turned.
+    def _above(self, other: str) -> Iterator[dict[str, Value]]:
+        return self.contexts(other) if self.root[other].when else iter(({},))
 
-    Raises:
-        pydantic.ValidationError: a value breaks a rule of the configuration.
-    """
-    tree = base.model_dump(mode="json")
-    for path, value in point.items():
-        *sections, leaf = path.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch[section]
-        branch[leaf] = value
-    return TrainConfig.model_validate(tree)
+    def size(self, base: TrainConfig) -> float:
+        """How many points the space has; infinite where a knob that may be searched is continuous."""
+        known = leaves(base)
+        searched = self.searched(base)
+        counts = {path: self.root[path].count() for path in searched}
+        if math.inf in counts.values():
+            return math.inf
+        parents = {other for path in searched for other in self.root[path].when}
 
+        def below(place: int, chosen: dict[str, Value]) -> int:
+            if place == len(searched):
+                return 1
+            path = searched[place]
+            if not self.is_active(path, chosen, known):
+                return below(place + 1, chosen)
+            if path not in parents:
+                return int(counts[path]) * below(place + 1, chosen)
+            values = self.root[path].values()
+            return sum(below(place + 1, {**chosen, path: value}) for value in values)
 
-def knobs(config: TrainConfig) -> dict[str, Value]:
-    """Every knob of a configuration that a study may turn, by path, with its value.
-
-    Knobs are scalars; which ones there are depends on the variants that ``config`` chose.
-    """
-    tree = config.model_dump(mode="json")
-    return dict(_leaves({key: tree[key] for key in tree if key not in FIXED_SECTIONS}))
-
-
-def _leaves(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, Value]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        elif value is None or isinstance(value, bool | int | float | str):
-            yield f"{above}{key}", value
+        return below(0, {})

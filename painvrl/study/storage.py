@@ -17,24 +17,31 @@ from pydantic import TypeAdapter, ValidationError
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
-from painvrl.settings import Settings
+from painvrl.presets import is_preset
+from painvrl.study.identity import StudyIdentity
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.queued import config_of_preset, queue_of
 from painvrl.study.records import TrialRecord, TrialState
-from painvrl.study.space import Space, apply
-from painvrl.study.spec import ObjectiveName, StudySpec
+from painvrl.study.space import Point, Space, Value, apply
+from painvrl.study.spec import StudySpec
+from painvrl.study.versions import VERSION_OF, next_version, versions_of
 from painvrl.workspace import Workspace
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
 
 
 class Attr:
-    """Names of the user attributes: of a study the first five, of a trial the others."""
+    """Names of the user attributes: of a study those with a prefix, of a trial the others."""
 
     IDENTITY = "painvrl:identity"
     WANTED = "painvrl:wanted"
     PARENT_RUN = "painvrl:parent_run"
     RUNS = "painvrl:runs"
     CARD = "painvrl:card"
+    SAMPLER = "painvrl:sampler"
+    AUTO = "painvrl:auto"
+    ORIGIN = "origin"
+    DROPPED = "dropped"
     OUTCOME = "outcome"
     RUN_ID = "run_id"
     RETRY_OF = "retry_of"
@@ -43,33 +50,6 @@ class Attr:
     PRESET = "preset"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
-
-
-class StudyIdentity(Settings):
-    """What must not change while a study goes on: else its trials would not compare."""
-
-    objectives: tuple[ObjectiveName, ...]
-    config: TrainConfig
-    space: Space
-    data: str
-
-    def differences(self, other: StudyIdentity) -> tuple[str, ...]:
-        """What ``other`` has otherwise, a phrase each.
-
-        A knob's own value in the base configuration may differ: no trial but the first looks at it.
-        """
-        mine, theirs = self._flat(), other._flat()
-        return tuple(
-            f"{key} was {_shown(mine, key)} and is {_shown(theirs, key)}"
-            for key in {**mine, **theirs}
-            if mine.get(key) != theirs.get(key)
-        )
-
-    def _flat(self) -> dict[str, object]:
-        turned = {f"config.{path}" for path in self.space.root}
-        flat = dict(_flatten(self.model_dump(mode="json", exclude={"data"})))
-        flat["the data (content or split)"] = self.data
-        return {key: value for key, value in flat.items() if key not in turned}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +93,20 @@ class StoredStudy:
         return int(self.study.user_attrs.get(Attr.WANTED, 0))
 
     @property
+    def sampler(self) -> Mapping[str, str]:
+        """``sampler`` and ``reason`` of the next trial; empty before the first."""
+        return dict(self.study.user_attrs.get(Attr.SAMPLER, {}))
+
+    @property
     def parent_run(self) -> str | None:
         """The study's own MLflow run."""
         run_id = self.study.user_attrs.get(Attr.PARENT_RUN)
         return None if run_id is None else str(run_id)
+
+    def trial_id(self, number: int) -> int:
+        """What the storage knows a trial by."""
+        study_id = self.storage.get_study_id_from_name(self.name)
+        return int(self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records of all trials, by number."""
@@ -147,8 +137,21 @@ class StoredStudy:
         return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
 
     def config_of(self, record: TrialRecord) -> TrainConfig:
-        """The configuration that a trial trained."""
-        return apply(self.config, record.point)
+        """The configuration that a trial trained.
+
+        Raises:
+            pydantic.ValidationError: the base configuration refuses the trial's point.
+        """
+        return self.config_at(record.point, record.preset)
+
+    def config_at(self, point: Point, preset: str | None) -> TrainConfig:
+        """The configuration of a point, or of a preset; raises as :meth:`config_of` does."""
+        if preset is not None:
+            if not is_preset(preset):
+                rule = "the study has a preset that this version of painvrl does not know"
+                raise StudyError(rule, key=self.name, value=preset)
+            return config_of_preset(self.config, self.space, preset)
+        return apply(self.config, point)
 
 
 def open_study(
@@ -157,7 +160,7 @@ def open_study(
     """A study that exists, by its file, by its name, or the only one there is.
 
     Args:
-        study: ``None`` stands for the only study of the storage.
+        study: ``None`` stands for the only study of the storage; a file for its latest version.
         workspace: where the storage is unless ``storage`` or the study's file names another.
         storage: an SQLAlchemy URL.
 
@@ -179,6 +182,8 @@ def open_study(
         raise StudyError(f"no such study; there are {', '.join(known)}", file=workspace.root, value=name)
     with _readable_errors(storage or workspace.storage_url):
         connection = _connect(storage or workspace.storage_url)
+        if isinstance(study, StudySpec):
+            name = versions_of(connection, name)[-1]
         loaded = optuna.load_study(study_name=name, storage=connection)
         return StoredStudy(study=loaded, storage=connection, identity=_identity(loaded))
 
@@ -192,16 +197,21 @@ def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[s
         return tuple(optuna.get_all_study_names(_connect(url)))
 
 
-def create_study(spec: StudySpec, workspace: Workspace, *, data: str) -> tuple[StoredStudy, bool]:
+def create_study(
+    spec: StudySpec, workspace: Workspace, *, data: str, new_version: bool = False
+) -> tuple[StoredStudy, bool]:
     """The study of a file, made if it does not exist; and whether it existed.
 
-    The caller holds the study's lock. The base configuration's own values are queued as the first
-    point.
+    Of several versions it is the latest whose trials compare with those of the file. The caller holds
+    the study's lock. Presets, the base configuration's own values and the file's points are queued
+    (:mod:`painvrl.study.queued`); on a resumed study those that are new, while those that the file
+    names no more, and that nobody has begun, are dropped.
 
     Args:
         spec: a checked study file.
         workspace: must exist.
         data: fingerprint of what the trials train on.
+        new_version: make the next version where no version compares.
 
     Raises:
         StudyError: the study exists and its trials would not compare with new ones.
@@ -210,39 +220,91 @@ def create_study(spec: StudySpec, workspace: Workspace, *, data: str) -> tuple[S
     identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
     with _readable_errors(url):
         connection = _connect(url)
+        name = _version_for(connection, spec.study.name, identity, new_version=new_version)
         study = optuna.create_study(
             storage=connection,
-            study_name=spec.study.name,
+            study_name=name,
             directions=["maximize"] * len(spec.objectives),
             load_if_exists=True,
         )
-        trials = study.get_trials(deepcopy=False)
-        if Attr.IDENTITY not in study.user_attrs and not trials:
+        existed = bool(study.get_trials(deepcopy=False))
+        if Attr.IDENTITY not in study.user_attrs and not existed:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(list(spec.objectives))
+            if name != spec.study.name:
+                study.set_user_attr(VERSION_OF, spec.study.name)
             study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
         stored = StoredStudy(study=study, storage=connection, identity=_identity(study))
-        if differences := stored.identity.differences(identity):
-            shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
-            raise StudyError(
-                f"the study {spec.study.name!r} exists and was run otherwise: {shown}. Its trials would not "
-                "compare: take the change back, or choose a new name",
-                key="study.name",
-            )
-        if not trials and (point := spec.space.point_of(spec.config)):
-            study.enqueue_trial(point)
-        return stored, bool(trials)
+        _queue(stored, spec)
+        return stored, existed
 
 
-def lock_path(spec: StudySpec, workspace: Workspace) -> Path:
-    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it."""
-    url = spec.study.storage
+def _version_for(
+    connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool
+) -> str:
+    """The name of the version that a study file goes on with, or of the one to make."""
+    versions = versions_of(connection, name)
+    latest: tuple[str, str] | None = None
+    for version in reversed(versions):
+        study = optuna.load_study(study_name=version, storage=connection)
+        if Attr.IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+            return version  # its maker died before it was done
+        if not (differences := _identity(study).differences(identity)):
+            return version
+        latest = latest or (version, "\n".join(differences))
+    if latest is None:
+        return name
+    if new_version:
+        return next_version(connection, name)
+    version, shown = latest
+    raise StudyError(
+        f"the study {version!r} exists and was run otherwise; its trials would not compare:\n{shown}\n"
+        "take the change back, choose a new name, or make a new version of the study with --new-version",
+        key="study.name",
+    )
+
+
+def _queue(stored: StoredStudy, spec: StudySpec) -> None:
+    """Bring the queue of a study up to date with its file."""
+    wanted = queue_of(stored.config, stored.space, spec.presets, spec.points)
+    points = [dict(one.point) for one in wanted]
+    kept = []
+    for trial in stored.study.get_trials(deepcopy=False):
+        if trial.state is optuna.trial.TrialState.WAITING and not _is_listed(trial, spec, points):
+            trial_id = stored.trial_id(trial.number)
+            stored.storage.set_trial_user_attr(trial_id, Attr.DROPPED, True)
+            stored.storage.set_trial_state_values(trial_id, optuna.trial.TrialState.FAIL)
+        elif Attr.DROPPED not in trial.user_attrs:
+            kept.append(trial)
+    presets = {trial.user_attrs.get(Attr.PRESET) for trial in kept}
+    tried = [trial.system_attrs.get("fixed_params", trial.params) for trial in kept]
+    for one in wanted:
+        if one.preset is not None and one.preset not in presets:
+            stored.study.enqueue_trial({}, user_attrs={Attr.PRESET: one.preset, Attr.ORIGIN: one.origin})
+        elif one.preset is None and dict(one.point) not in tried:
+            stored.study.enqueue_trial(dict(one.point), user_attrs={Attr.ORIGIN: one.origin})
+
+
+def _is_listed(trial: FrozenTrial, spec: StudySpec, points: list[dict[str, Value]]) -> bool:
+    """Whether a study's file still asks for a queued trial."""
+    preset = trial.user_attrs.get(Attr.PRESET)
+    if preset is not None:
+        return preset in spec.presets
+    return trial.user_attrs.get(Attr.ORIGIN) != "point" or trial.system_attrs.get("fixed_params") in points
+
+
+def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
+    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it.
+
+    ``name``: of one of the study's versions.
+    """
+    url, name = spec.study.storage, name or spec.study.name
     with _readable_errors(url or workspace.storage_url):
         parsed = sqlalchemy.make_url(url or workspace.storage_url)
     if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
-        return Workspace(Path(parsed.database).absolute().parent).lock_path(spec.study.name)
-    return workspace.lock_path(spec.study.name)
+        return Workspace(Path(parsed.database).absolute().parent).lock_path(name)
+    return workspace.lock_path(name)
 
 
 def _identity(study: optuna.Study) -> StudyIdentity:
@@ -270,6 +332,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         run_id=trial.user_attrs.get(Attr.RUN_ID),
         seconds=None if trial.duration is None else trial.duration.total_seconds(),
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
+        preset=trial.user_attrs.get(Attr.PRESET),
     )
 
 
@@ -314,15 +377,3 @@ def _readable_errors(url: str) -> Iterator[None]:
         shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
         raise StudyError(f"the studies cannot be read: {cause}", file=shown) from None
-
-
-def _flatten(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
-def _shown(flat: Mapping[str, object], key: str) -> str:
-    return repr(flat[key])[:60] if key in flat else "absent"

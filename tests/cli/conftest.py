@@ -49,6 +49,7 @@ def spec_of(config: TrainConfig, **study: object) -> StudySpec:
             "study": {"name": "tiny", "trials": 3, "sampler": "random", **study},
             "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
             "config": config.model_dump(mode="json"),
+            "presets": [],
             "space": {
                 "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8},
                 "fusion.variant_weight": {"type": "float", "low": 0.1, "high": 1.0},

@@ -40,7 +40,8 @@ def _without_waiting_for_the_disk(connection: object, _: object) -> None:
 def spec_tree(tiny_settings: dict[str, object]) -> Tree:
     """A study's file as plain values."""
     return {
-        "study": {"name": "toy", "trials": 4, "startup_trials": 2},
+        "study": {"name": "toy", "trials": 4, "startup_trials": 2, "sampler": "tpe"},
+        "presets": [],  # type: ignore[dict-item]
         "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],  # type: ignore[dict-item]
         "config": {**tiny_settings, "mask": {"sparsity": 0.5, "irm_weight": 1.0}},
         "space": {
@@ -224,6 +225,7 @@ class Shelf:
     config: TrainConfig
     name: str = "toy"
     wanted: int = 9
+    sampler: Mapping[str, str] = field(default_factory=dict)
 
     def trials(self) -> tuple[TrialRecord, ...]:
         return self.records

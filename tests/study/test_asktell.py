@@ -7,19 +7,26 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import optuna
 import pytest
 
-from painvrl.study.asktell import MAX_DEATHS, Desk, make_sampler
+from painvrl.study.asktell import MAX_DEATHS, Desk
 from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState
-from painvrl.study.space import Value
-from painvrl.study.spec import StudySettings, StudySpec
+from painvrl.study.space import Space, Value
+from painvrl.study.spec import StudySpec
 from painvrl.study.storage import StoredStudy, create_study, open_study
 from painvrl.workspace import Workspace
 
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
 FAILED = Failed(reason="diverged", message="no")
+
+GRID = Space.model_validate(
+    {
+        "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3},
+        "environments.count": {"type": "int", "low": 2, "high": 4},
+        "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
+    }
+)
 
 
 @pytest.fixture
@@ -59,14 +66,15 @@ def test_completed_and_failed_trials_count_and_interrupted_ones_do_not(
     assert desk.finished() == 2
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", pytest.param("gp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "auto", "qmc", "grid", pytest.param("gp", marks=pytest.mark.slow)]
+)
 def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
     spec: StudySpec, workspace: Workspace, sampler: str
 ) -> None:
     def points(name: str, stops: set[int]) -> list[dict[str, Value]]:
-        named = spec.model_copy(
-            update={"study": spec.study.model_copy(update={"name": name, "sampler": sampler})}
-        )
+        settings = spec.study.model_copy(update={"name": name, "sampler": sampler})
+        named = spec.model_copy(update={"study": settings, "space": GRID if sampler == "grid" else spec.space})
         desk = Desk(create_study(named, workspace, data="d")[0], named.study)
         tried: list[dict[str, Value]] = []
         stops = set(stops)
@@ -90,7 +98,7 @@ def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
     assert len({str(point) for point in straight}) == 5
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
 def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
     spec: StudySpec, workspace: Workspace, sampler: str
 ) -> None:
@@ -115,29 +123,6 @@ def test_the_peak_of_memory_is_stored_with_the_outcome(stored: StoredStudy, spec
     outcome = stored.trials()[0].outcome
     assert isinstance(outcome, Completed)
     assert outcome.peak_memory_mib == 12.5
-
-
-def test_a_seed_gives_its_points_and_another_gives_others() -> None:
-    def draw(seed: int, finished: int) -> float:
-        settings = StudySettings(name="toy", seed=seed, sampler="random")
-        study = optuna.create_study(sampler=make_sampler(settings, finished))
-        return study.ask().suggest_float("x", 0, 1)
-
-    assert draw(0, 3) == draw(0, 3)
-    assert len({draw(0, 3), draw(0, 4), draw(1, 3)}) == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("tpe", optuna.samplers.TPESampler),
-        ("gp", optuna.samplers.GPSampler),
-        ("nsga2", optuna.samplers.NSGAIISampler),
-        ("random", optuna.samplers.RandomSampler),
-    ],
-)
-def test_the_named_sampler_is_used(name: Any, kind: type) -> None:
-    assert type(make_sampler(StudySettings(name="toy", sampler=name), 0)) is kind
 
 
 def test_a_trial_of_a_dead_process_ends_and_its_point_comes_back(

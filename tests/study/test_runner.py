@@ -159,13 +159,13 @@ def test_a_study_without_a_complete_trial_is_not_feasible(
 def test_knobs_that_clash_fail_their_trial_and_not_the_study(
     go: Go, spec: StudySpec, formula: Any, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study import loop
+    from painvrl.study import storage
     from painvrl.study.space import apply
 
     def picky(base: Any, point: Any) -> Any:
         return apply(base, {"mask.sparsity": 3.0} if len(diary.trials) == 1 else point)
 
-    monkeypatch.setattr(loop, "apply", picky)
+    monkeypatch.setattr(storage, "apply", picky)
     summary = go(spec, formula, diary=diary, trials=3)
     (failure,) = summary.status.failures
     assert (failure.trial, failure.reason) == (1, "refused")

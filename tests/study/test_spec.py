@@ -43,7 +43,7 @@ def refusal(path: Path) -> str:
 def test_a_good_file_is_read_with_its_defaults(tree: Tree, write: Write) -> None:
     tree["study"] = {"name": "good"}
     spec = load_spec(write())
-    assert (spec.study.trials, spec.study.sampler, spec.study.seed) == (40, "tpe", 0)
+    assert (spec.study.trials, spec.study.sampler, spec.study.seed) == (40, "auto", 0)
     assert spec.objectives == tuple(tree["objectives"])
     assert set(spec.space.root) == set(tree["space"])
 
@@ -179,7 +179,7 @@ def test_a_knob_that_cannot_be_searched_so_is_refused_at_load(
         ("study", "name", "has/slash", "study.name: "),
         ("study", "name", "it's", "study.name: "),
         ("study", "trials", 0, "study.trials: must be greater than or equal to 1 (found 0)"),
-        ("study", "sampler", "cmaes", "study.sampler: must be 'tpe', 'gp', 'nsga2' or 'random'"),
+        ("study", "sampler", "cmaes", "study.sampler: must be 'auto', 'tpe', 'gp', 'nsga2', 'nsga3', 'random', 'qmc' or 'grid'"),
         ("study", "trails", 3, "study.trails: is not a known key; did you mean trials?"),
         ("config", "rounds", 0, "config.rounds: must be greater than or equal to 1 (found 0)"),
         ("config", "mask", {"sparsity": 2}, "config.mask.sparsity: "),

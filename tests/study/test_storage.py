@@ -116,12 +116,12 @@ def test_a_file_that_is_no_database_is_said_in_one_line(workspace: Workspace) ->
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("objectives", ["iid/ndcg_at_20"], "objectives was ['iid/ndcg_at_20', 'ood/ndcg_at_20'] and is"),
-        ("objectives", ["ood/ndcg_at_20", "iid/ndcg_at_20"], "objectives was"),
-        ("space/mask.sparsity/high", 0.8, "space.mask.sparsity.high was 0.9 and is 0.8"),
-        ("config/rounds", 2, "config.rounds was 1 and is 2"),
-        ("config/seed", 1, "config.seed was 0 and is 1"),
-        ("config/mask/steps", 6, "config.mask.steps was"),
+        ("objectives", ["iid/ndcg_at_20"], "- objectives: ['iid/ndcg_at_20', 'ood/ndcg_at_20']\n+ objectives: ['iid/n"),
+        ("objectives", ["ood/ndcg_at_20", "iid/ndcg_at_20"], "+ objectives: ['ood/ndcg_at_20', 'iid/ndcg_at_20']"),
+        ("space/mask.sparsity/high", 0.8, "- space.mask.sparsity.high: 0.9\n+ space.mask.sparsity.high: 0.8\n"),
+        ("config/rounds", 2, "- config.rounds: 1\n+ config.rounds: 2\n"),
+        ("config/seed", 1, "- config.seed: 0\n+ config.seed: 1\n"),
+        ("config/mask/steps", 6, "- config.mask.steps: 60\n+ config.mask.steps: 6\n"),
     ],
 )
 def test_a_study_does_not_go_on_with_other_settings(
@@ -141,13 +141,13 @@ def test_a_study_does_not_go_on_without_a_knob(
     create_study(spec, workspace, data="d")
     less = copy.deepcopy(spec_tree)
     del less["space"]["fusion.kind"]
-    with pytest.raises(StudyError, match=r"space\.fusion\.kind\.type was 'categorical' and is absent"):
+    with pytest.raises(StudyError, match=r"\n- space\.fusion\.kind\.type: 'categorical'\n(?!\+)"):
         create_study(StudySpec.model_validate(less), workspace, data="d")
 
 
 def test_a_study_does_not_go_on_with_other_data(spec: StudySpec, workspace: Workspace) -> None:
     create_study(spec, workspace, data="d")
-    with pytest.raises(StudyError, match=r"the data \(content or split\) was 'd' and is 'e'"):
+    with pytest.raises(StudyError, match=r"- the data \(content or split\): 'd'\n\+ the data \(content or split\): 'e'"):
         create_study(spec, workspace, data="e")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -15,10 +15,11 @@ from painvrl.evaluation.metrics import METRICS
 from painvrl.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.settings import Settings
 from painvrl.study.objective import TrialJob
+from painvrl.study.overrides import loaded
 from painvrl.study.seeded_runs import Cell
 from painvrl.study.space import FIXED_SECTIONS, Value, apply, knobs
-from painvrl.study.spec import ABLATION, StudySpec, load_spec
-from painvrl.yamlfile import config_error, near_matches, read_yaml, validated
+from painvrl.study.spec import ABLATION, StudySpec, spec_of
+from painvrl.yamlfile import config_error, near_matches, validated
 
 PARTS = ("iid", "ood")
 
@@ -90,17 +91,24 @@ def cells_of(spec: AblationSpec) -> Iterator[Cell]:
             number += 1
 
 
-def load_study_file(path: Path) -> StudySpec | AblationSpec:
+def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | AblationSpec:
     """Read and check the file of a study or, where it has the key ``ablation``, of an ablation.
+
+    Args:
+        path: the file.
+        overrides: ``path=value`` each, as of ``--set``.
 
     Raises:
         ConfigError: a rule is broken; the message names file, key, rule and value.
     """
-    content = read_yaml(path)
+    return loaded(path, overrides, _study_or_ablation)
+
+
+def _study_or_ablation(content: Mapping[str, object], file: object) -> StudySpec | AblationSpec:
     if ABLATION not in content:
-        return load_spec(path)
-    spec = validated(AblationSpec, content, file=path)
-    check_ablation(spec, file=path)
+        return spec_of(content, file)
+    spec = validated(AblationSpec, content, file=file)
+    check_ablation(spec, file=file)
     return spec
 
 

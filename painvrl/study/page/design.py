@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.study.space import Categorical, Distribution, Point, Value
+from painvrl.study.space import Categorical, Fixed, Distribution, Point, Value
 
 Array = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
         if len(set(values)) < 2:
             left_out[knob] = CONSTANT if values else "is in none of these trials"
             continue
-        if isinstance(distribution, Categorical):
+        if isinstance(distribution, Categorical | Fixed):
             usual, *others = _by_frequency(values)
             for choice in others:
                 asked.append((knob, usual, choice, len(columns), 1.0))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from painvrl.study.page.theme import FONT, FRONT, INK, MUTED, OTHERS, safe
 from painvrl.study.page.trials import Trials
-from painvrl.study.space import Categorical, Distribution, Point, Value
+from painvrl.study.space import Categorical, Fixed, Distribution, Point, Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,8 +59,8 @@ def picture(trials: Trials) -> Figure | None:
 
 def _knob(path: str, points: Sequence[Point], distribution: Distribution) -> dict[str, object] | None:
     """One axis; ``None`` for a knob that no trial has. A trial without the knob lies below the others."""
-    if isinstance(distribution, Categorical):
-        codes = {choice: float(place) for place, choice in enumerate(distribution.choices)}
+    if isinstance(distribution, Categorical | Fixed):
+        codes = {choice: float(place) for place, choice in enumerate(distribution.values())}
         texts = {code: safe(choice) for choice, code in codes.items()}
         numbers = [codes[point[path]] if path in point else None for point in points]
     else:
@@ -70,7 +70,7 @@ def _knob(path: str, points: Sequence[Point], distribution: Distribution) -> dic
     if not known:
         return None
     low, high = min(known), max(known)
-    if not isinstance(distribution, Categorical):
+    if not isinstance(distribution, Categorical | Fixed):
         ticks = [low + (high - low) * step / 4 for step in range(5)] if high > low else [low]
         texts = {tick: f"{10**tick if distribution.log else tick:.3g}" for tick in ticks}
     below = low - 0.12 * ((high - low) or 1.0)

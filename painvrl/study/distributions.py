@@ -1,0 +1,222 @@
+"""What a knob's values are drawn from, and when it is drawn at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Annotated, Literal, Protocol, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from painvrl.settings import Settings
+
+Value: TypeAlias = bool | int | float | str | None
+
+
+class Suggester(Protocol):
+    """The part of an Optuna trial that a distribution talks to."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number."""
+        ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
+        """One of the choices."""
+        ...
+
+
+def same(one: Value, other: Value) -> bool:
+    """Whether two values are one in a file: ``1`` is ``1.0``, but not ``true``."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+class Conditional(Settings):
+    """A distribution that may hang on other knobs.
+
+    ``when``: values of other knobs of the space, or of keys of the config, by their path: the knob is
+    searched only where all of them hold, and keeps the base configuration's value elsewhere.
+    """
+
+    when: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_values_to_wait_for(self) -> Self:
+        for other, values in self.when.items():
+            if values == ():
+                raise ValueError(f"when.{other} must name a value")
+        return self
+
+    def conditions(self) -> Mapping[str, tuple[Value, ...]]:
+        """The values that each of the others may have."""
+        return {
+            other: values if isinstance(values, tuple) else (values,) for other, values in self.when.items()
+        }
+
+
+def _check_range(low: float, high: float, step: float | None, *, log: bool) -> None:
+    if low >= high:
+        raise ValueError(f"low must be below high; found low {low} and high {high}")
+    if log and low <= 0:
+        raise ValueError(f"a log range must start above 0; found low {low}")
+    if log and step is not None:
+        raise ValueError("a log range has no step")
+    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+        raise ValueError(f"high must be low plus a whole number of steps of {step}")
+
+
+class IntRange(Conditional):
+    """A whole number from ``low`` to ``high``, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int = Field(default=1, ge=1)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, None if self.step == 1 else self.step, log=self.log)
+        return self
+
+    def suggest(self, trial: Suggester, name: str) -> int:
+        """Ask the sampler for a value."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Whether the sampler could suggest ``value``."""
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+            and (value - self.low) % self.step == 0
+        )
+
+    def probes(self) -> Iterator[tuple[str, Value]]:
+        """Values that a configuration must accept, each with the key that it comes from."""
+        yield from (("low", self.low), ("high", self.high))
+
+    def count(self) -> float:
+        """How many values there are; infinite for a continuous range."""
+        return (self.high - self.low) // self.step + 1
+
+    def values(self) -> Iterator[Value]:
+        """All values of a discrete range."""
+        yield from range(self.low, self.high + 1, self.step)
+
+
+class FloatRange(Conditional):
+    """A number from ``low`` to ``high``, both included; uniform in its logarithm with ``log``."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    step: float | None = Field(default=None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, self.step, log=self.log)
+        return self
+
+    def suggest(self, trial: Suggester, name: str) -> float:
+        """Ask the sampler for a value."""
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Whether the sampler could suggest ``value``."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        # Optuna suggests low + n * step in binary, so that 0.1 + 0.2 must count as 0.3.
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        if abs(steps - round(steps)) > 1e-8:
+            return False
+        return self.low <= value <= self.high
+
+    def probes(self) -> Iterator[tuple[str, Value]]:
+        """As for :class:`IntRange`, and a value between, which a knob for whole numbers refuses."""
+        yield from (("low", self.low), ("high", self.high))
+        if self.step is not None:
+            yield "step", self.low + self.step
+        elif self.log:
+            yield "type", math.exp(math.log(self.low) + 0.382 * math.log(self.high / self.low))
+        else:
+            yield "type", self.low + 0.382 * (self.high - self.low)
+
+    def count(self) -> float:
+        """As for :class:`IntRange`."""
+        return math.inf if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    def values(self) -> Iterator[Value]:
+        """As for :class:`IntRange`, in Optuna's own rounding; nothing of a continuous one."""
+        if self.step is not None:
+            yield from (min(n * self.step + self.low, self.high) for n in range(int(self.count())))
+
+
+class Categorical(Conditional):
+    """One of ``choices``, without an order."""
+
+    type: Literal["categorical"]
+    choices: tuple[Value, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.choices)) != len(self.choices):
+            raise ValueError("choices must differ from each other")
+        return self
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        """Ask the sampler for a value."""
+        return trial.suggest_categorical(name, self.choices)
+
+    def contains(self, value: Value) -> bool:
+        """Whether the sampler could suggest ``value``."""
+        return any(same(value, choice) for choice in self.choices)
+
+    def probes(self) -> Iterator[tuple[str, Value]]:
+        """Every choice."""
+        yield from (("choices", choice) for choice in self.choices)
+
+    def count(self) -> float:
+        """As for :class:`IntRange`."""
+        return len(self.choices)
+
+    def values(self) -> Iterator[Value]:
+        """As for :class:`IntRange`."""
+        yield from self.choices
+
+
+class Fixed(Conditional):
+    """``value`` in every trial, whatever the base configuration says: no sampler has a say."""
+
+    type: Literal["fixed"]
+    value: Value
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        """Note the value: of a single choice no sampler is asked."""
+        return trial.suggest_categorical(name, (self.value,))
+
+    def contains(self, value: Value) -> bool:
+        """Whether it is this value."""
+        return same(value, self.value)
+
+    def probes(self) -> Iterator[tuple[str, Value]]:
+        """The value."""
+        yield "value", self.value
+
+    def count(self) -> float:
+        """One."""
+        return 1
+
+    def values(self) -> Iterator[Value]:
+        """The value."""
+        yield self.value
+
+
+Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(discriminator="type")]

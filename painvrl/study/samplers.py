@@ -1,0 +1,340 @@
+"""Where a study tries its next point.
+
+A sampler is made anew for every trial, with a seed from the study's own and from how many trials are
+there: so a study that was stopped goes on as one that was not. What it knows it reads from the storage.
+Trials of presets have no point, and one without would empty the space that samplers learn in: they are
+hidden from them (:class:`Blinkered`).
+
+``auto`` chooses once. A space with no more points than the budget is tried whole (``grid``). Otherwise
+the start-up trials are random, and their wall time decides: ``gp`` gains most a trial but takes about a
+second for each, more later, so it is for few and long trials; else ``tpe``.
+
+On conditions: ``tpe``, ``random`` and ``qmc`` search a knob with a condition as any other; ``nsga2`` and
+``nsga3`` draw it at random, and so would Optuna's ``gp``, which is therefore refused.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Container, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from painvrl.config import TrainConfig
+from painvrl.rng import derive_seed
+from painvrl.study.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same
+from painvrl.study.records import FINISHED
+from painvrl.study.space import Space
+from painvrl.study.spec import SamplerName, StudySettings
+from painvrl.study.storage import Attr, StoredStudy
+
+GP_TRIALS = 150
+"""Beyond so many trials a Gaussian process takes longer to ask than it gains."""
+
+GP_SECONDS = 30.0
+"""Of shorter trials random ones are as good as those that a Gaussian process takes a second to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A sampler, and why it is this one."""
+
+    sampler: SamplerName
+    reason: str
+
+
+def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
+    """The sampler of the next trial; what ``auto`` decides is stored, and stays."""
+    if settings.sampler != "auto":
+        return Choice(sampler=settings.sampler, reason="study.sampler names it")
+    kept = stored.study.user_attrs.get(Attr.AUTO)
+    if kept is not None:
+        return Choice(**kept)
+    budget = stored.wanted or settings.trials
+    if (grid := whole_grid(stored.space, stored.config, budget)) is not None:
+        return _decided(stored, grid)
+    sampled = [record for record in stored.trials() if record.preset is None and record.state in FINISHED]
+    seconds = [each.seconds for each in sampled if each.values is not None and each.seconds is not None]
+    if len(sampled) < settings.startup_trials or not seconds:
+        reason = f"auto: start-up, {len(sampled)} of {settings.startup_trials} trials are finished"
+        return Choice(sampler="random", reason=reason)
+    return _decided(stored, model_for(stored.space, stored.config, budget, statistics.median(seconds)))
+
+
+def whole_grid(space: Space, base: TrainConfig, budget: int) -> Choice | None:
+    """The grid, if ``auto`` takes it."""
+    size = space.size(base)
+    if size > budget or conditional(space, base):
+        return None
+    return Choice(sampler="grid", reason=f"auto: the whole space, {int(size)} points, fits {budget} trials")
+
+
+def model_for(space: Space, base: TrainConfig, budget: int, seconds: float) -> Choice:
+    """What ``auto`` takes after the start-up trials, whose median took ``seconds``."""
+    if hangs := conditional(space, base):
+        return Choice(sampler="tpe", reason=f"auto: gp models no conditions (space.{hangs[0]} has one)")
+    found = f"{budget} trials of {seconds:.1f} s (median)"
+    rule = f"gp is for at most {GP_TRIALS} trials of at least {GP_SECONDS:.0f} s"
+    sampler: SamplerName = "gp" if budget <= GP_TRIALS and seconds >= GP_SECONDS else "tpe"
+    return Choice(sampler=sampler, reason=f"auto: {found}; {rule}")
+
+
+def conditional(space: Space, base: TrainConfig) -> list[str]:
+    """The knobs that are searched in some trials and not in others."""
+    return [
+        path for path in space.searched(base) if any(other in space.root for other in space.root[path].when)
+    ]
+
+
+def _decided(stored: StoredStudy, choice: Choice) -> Choice:
+    stored.study.set_user_attr(Attr.AUTO, asdict(choice))
+    return choice
+
+
+def make_sampler(
+    name: SamplerName, settings: StudySettings, before: int, *, space: Space, base: TrainConfig
+) -> BaseSampler:
+    """The sampler of the trial that follows ``before`` ones that are finished or under way.
+
+    Args:
+        name: which one; not ``auto``.
+        settings: the study's seed and start-up.
+        before: without trials of presets.
+        space: what is searched. base: the configuration that its conditions are decided with.
+    """
+    seed = derive_seed(settings.seed, "sampler", before) % 2**32
+    startup = settings.startup_trials
+    if name == "tpe":
+        return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup))
+    if name == "gp":
+        gp = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        return Blinkered(gp)
+    if name == "nsga2":
+        return Blinkered(optuna.samplers.NSGAIISampler(seed=seed, population_size=startup))
+    if name == "nsga3":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return Blinkered(optuna.samplers.NSGAIIISampler(seed=seed, population_size=startup))
+    if name == "qmc":
+        return Sobol(space, base, seed=derive_seed(settings.seed, "qmc") % 2**32, place=before)
+    if name == "grid":
+        return Grid(space, base, seed=derive_seed(settings.seed, "grid") % 2**32)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+class _WithoutPresets(optuna.Study):
+    """A study as samplers may see it: without the trials that have no point."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001
+        self._whole = study
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = self._whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
+        return [trial for trial in trials if Attr.PRESET not in trial.user_attrs]
+
+
+class Blinkered(BaseSampler):
+    """``inner``, which does not see trials of presets."""
+
+    def __init__(self, inner: BaseSampler) -> None:
+        self.inner = inner
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self.inner.infer_relative_search_space(_WithoutPresets(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self.inner.sample_relative(_WithoutPresets(study), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """See Optuna."""
+        return self.inner.sample_independent(_WithoutPresets(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """See Optuna."""
+        self.inner.before_trial(_WithoutPresets(study), trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """See Optuna."""
+        self.inner.after_trial(_WithoutPresets(study), trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """See Optuna."""
+        self.inner.reseed_rng()
+
+
+class _Planned(BaseSampler):
+    """A sampler whose points are given by the space alone: no trial's result is looked at."""
+
+    def __init__(self, space: Space, base: TrainConfig, *, seed: int) -> None:
+        self._knobs = {
+            path: space.root[path]
+            for path in space.searched(base)
+            if not isinstance(space.root[path], Fixed)
+        }
+        self._seed = seed
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every knob, whether the trial searches it or not."""
+        return {path: _optunas(knob) for path, knob in self._knobs.items()}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never asked for: every knob is planned."""
+        raise NotImplementedError(param_name)
+
+
+class Sobol(_Planned):
+    """The points of a scrambled Sobol sequence.
+
+    Args:
+        space, base: what is searched.
+        seed: of the scrambling, the study's.
+        place: of the trial's point in the sequence, from 0.
+    """
+
+    def __init__(self, space: Space, base: TrainConfig, *, seed: int, place: int) -> None:
+        super().__init__(space, base, seed=seed)
+        self._place = place
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The point at this place."""
+        import torch
+
+        if not self._knobs:
+            return {}
+        engine = torch.quasirandom.SobolEngine(len(self._knobs), scramble=True, seed=self._seed)
+        if self._place:
+            engine.fast_forward(self._place)
+        shares = engine.draw(1, dtype=torch.float64)[0].tolist()
+        return {path: at(knob, share) for (path, knob), share in zip(self._knobs.items(), shares, strict=True)}
+
+
+def at(knob: Distribution, share: float) -> Value:
+    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1)."""
+    if isinstance(knob, FloatRange) and knob.step is None:
+        if knob.log:
+            low, high = math.log(knob.low), math.log(knob.high)
+            return min(max(math.exp(low + share * (high - low)), knob.low), knob.high)
+        return knob.low + share * (knob.high - knob.low)
+    if isinstance(knob, IntRange) and knob.log:
+        low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
+        return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
+    place = int(share * knob.count())
+    if isinstance(knob, IntRange):
+        return knob.low + place * knob.step
+    if isinstance(knob, FloatRange):
+        return min(place * (knob.step or 0.0) + knob.low, knob.high)
+    return list(knob.values())[place]
+
+
+class Grid(_Planned):
+    """The points of the grid that no trial has had, in an order that the seed shuffles.
+
+    Args:
+        space, base: what is searched; no knob is continuous or hangs on another.
+        seed: the study's.
+    """
+
+    def __init__(self, space: Space, base: TrainConfig, *, seed: int) -> None:
+        super().__init__(space, base, seed=seed)
+        self._values = {path: tuple(knob.values()) for path, knob in self._knobs.items()}
+
+    def left(self, study: optuna.Study) -> int:
+        """How many points no trial has had."""
+        return math.prod(map(len, self._values.values())) - len(self._taken(study))
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next point that goes with what the trial's knobs are fixed at."""
+        shape = tuple(map(len, self._values.values()))
+        fixed = trial.system_attrs.get("fixed_params", {})
+        taken = self._taken(study)
+        again: dict[str, Value] = {}
+        for place in np.random.default_rng(self._seed).permutation(math.prod(shape)):
+            indices = tuple(int(index) for index in np.unravel_index(place, shape))
+            point = {
+                path: values[index]
+                for (path, values), index in zip(self._values.items(), indices, strict=True)
+            }
+            if not all(_equal(point[path], value) for path, value in fixed.items() if path in point):
+                continue
+            if indices not in taken:
+                return point
+            again = again or point
+        return again
+
+    def _taken(self, study: optuna.Study) -> set[tuple[int, ...]]:
+        taken = set()
+        for trial in study.get_trials(deepcopy=False):
+            point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            if Attr.DROPPED in trial.user_attrs or not self._values.keys() <= point.keys():
+                continue
+            indices = [
+                next((place for place, one in enumerate(values) if _equal(one, point[path])), None)
+                for path, values in self._values.items()
+            ]
+            if None not in indices:
+                taken.add(tuple(index for index in indices if index is not None))
+        return taken
+
+
+def _equal(one: Value, other: Value) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return same(one, other)
+
+
+def _optunas(knob: Distribution) -> BaseDistribution:
+    """The distribution that Optuna makes of :meth:`suggest`."""
+    if isinstance(knob, IntRange):
+        return IntDistribution(knob.low, knob.high, log=knob.log, step=knob.step)
+    if isinstance(knob, FloatRange):
+        return FloatDistribution(knob.low, knob.high, log=knob.log, step=knob.step)
+    return CategoricalDistribution(tuple(knob.values()))
