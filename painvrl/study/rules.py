@@ -98,9 +98,7 @@ def _check_condition(spec: StudySpec, path: str, known: dict[str, Value], file: 
             rule = f"is not a value of space.{other}, so the condition would never hold"
         elif other not in known:
             rule = "is neither a knob of the space nor a key of the config"
-            raise ConfigError(
-                rule + near_matches(other, [*spec.space.root, *known]), file=file, key=key
-            )
+            raise ConfigError(rule + near_matches(other, [*spec.space.root, *known]), file=file, key=key)
         else:
             wrong = [value for value in values if not _is_possible(spec.config, other, value)]
             rule = f"is not a value that config.{other} may have"
@@ -162,8 +160,8 @@ def check_sampler(spec: StudySpec, file: object) -> None:
         others = [other for other in space.root[path].when if other in space.root]
         if others and sampler == "gp":
             rule = (
-                f"gp models no knob with a condition (space.{path} hangs on {others[0]}): Optuna's would draw "
-                "it at random; take tpe or auto"
+                f"gp models no knob with a condition (space.{path} hangs on {others[0]}): Optuna's "
+                "would draw it at random; take tpe or auto"
             )
             raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
         if others:
@@ -203,9 +201,7 @@ def check_points(spec: StudySpec, file: object) -> None:
             raise ConfigError(rule, file=file, key=key) from None
 
 
-def _check_coordinate(
-    spec: StudySpec, point: Point, path: str, value: Value, key: str, file: object
-) -> None:
+def _check_coordinate(spec: StudySpec, point: Point, path: str, value: Value, key: str, file: object) -> None:
     space, known = spec.space, leaves(spec.config)
     if path not in space.root:
         raise ConfigError("is not a knob of the space" + near_matches(path, space.root), file=file, key=key)
