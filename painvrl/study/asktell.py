@@ -26,7 +26,8 @@ import optuna
 
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.records import FINISHED, TrialState
-from painvrl.study.samplers import Choice, Grid, choose, make_sampler
+from painvrl.study.planned import Grid
+from painvrl.study.samplers import Choice, choose, make_sampler
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
 from painvrl.study.storage import OUTCOME, Attr, StoredStudy

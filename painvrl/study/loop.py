@@ -163,9 +163,7 @@ def _title(number: int, preset: str | None) -> str | None:
     return None if preset is None else f"trial {number:>3} ({preset})"
 
 
-def job_of(
-    stored: StoredStudy, number: int, point: Point, preset: str | None = None
-) -> TrialJob | Failed:
+def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = None) -> TrialJob | Failed:
     """The job of a point or a preset; a failure where two knobs together break a rule of the configuration."""
     try:
         config = stored.config_at(point, preset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from painvrl.data.parts import is_scored_name
 
@@ -36,4 +36,13 @@ def cutoff_of(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-ObjectiveName = Annotated[str, AfterValidator(valid_part_metric)]
+ObjectiveName = Annotated[
+    str,
+    AfterValidator(valid_part_metric),
+    Field(
+        json_schema_extra={
+            "pattern": r"^(iid|ood(_[^/]+)?)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_[1-9][0-9]*$",
+            "examples": ["iid/recall_at_20", "iid/ndcg_at_20", "ood/recall_at_20", "ood/ndcg_at_20"],
+        }
+    ),
+]

@@ -35,7 +35,7 @@ def config_of_preset(base: TrainConfig, space: Space, preset: str) -> TrainConfi
     Raises:
         pydantic.ValidationError: the configuration refuses the preset.
     """
-    return apply(base, {**space.fixed(base), **PRESETS[preset]})  # type: ignore[index] # checked by who asks
+    return apply(base, {**space.fixed(base), **PRESETS[preset]})  # type: ignore[index] # KeyError if unknown
 
 
 def queue_of(

@@ -116,9 +116,7 @@ def run_study(
     ):
         if crew.data.parts:  # a split by a column: only the data know its parts
             check_measured(spec, crew.data.parts)
-        stored, resumed = create_study(
-            spec, workspace, data=crew.data.fingerprint, new_version=new_version
-        )
+        stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint, new_version=new_version)
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(study_lock(lock_path(spec, workspace, stored.name), stored.name))
         stored.study.set_user_attr(Attr.WANTED, wanted)

@@ -240,9 +240,7 @@ def create_study(
         return stored, existed
 
 
-def _version_for(
-    connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool
-) -> str:
+def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool) -> str:
     """The name of the version that a study file goes on with, or of the one to make."""
     versions = versions_of(connection, name)
     latest: tuple[str, str] | None = None
@@ -273,7 +271,7 @@ def _queue(stored: StoredStudy, spec: StudySpec) -> None:
     for trial in stored.study.get_trials(deepcopy=False):
         if trial.state is optuna.trial.TrialState.WAITING and not _is_listed(trial, spec, points):
             trial_id = stored.trial_id(trial.number)
-            stored.storage.set_trial_user_attr(trial_id, Attr.DROPPED, True)
+            stored.storage.set_trial_user_attr(trial_id, Attr.DROPPED, value=True)
             stored.storage.set_trial_state_values(trial_id, optuna.trial.TrialState.FAIL)
         elif Attr.DROPPED not in trial.user_attrs:
             kept.append(trial)

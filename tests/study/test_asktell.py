@@ -74,7 +74,9 @@ def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
 ) -> None:
     def points(name: str, stops: set[int]) -> list[dict[str, Value]]:
         settings = spec.study.model_copy(update={"name": name, "sampler": sampler})
-        named = spec.model_copy(update={"study": settings, "space": GRID if sampler == "grid" else spec.space})
+        named = spec.model_copy(
+            update={"study": settings, "space": GRID if sampler == "grid" else spec.space}
+        )
         desk = Desk(create_study(named, workspace, data="d")[0], named.study)
         tried: list[dict[str, Value]] = []
         stops = set(stops)

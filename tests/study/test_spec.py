@@ -179,7 +179,12 @@ def test_a_knob_that_cannot_be_searched_so_is_refused_at_load(
         ("study", "name", "has/slash", "study.name: "),
         ("study", "name", "it's", "study.name: "),
         ("study", "trials", 0, "study.trials: must be greater than or equal to 1 (found 0)"),
-        ("study", "sampler", "cmaes", "study.sampler: must be 'auto', 'tpe', 'gp', 'nsga2', 'nsga3', 'random', 'qmc' or 'grid'"),
+        (
+            "study",
+            "sampler",
+            "cmaes",
+            "study.sampler: must be 'auto', 'tpe', 'gp', 'nsga2', 'nsga3', 'random', 'qmc' or 'grid'",
+        ),
         ("study", "trails", 3, "study.trails: is not a known key; did you mean trials?"),
         ("config", "rounds", 0, "config.rounds: must be greater than or equal to 1 (found 0)"),
         ("config", "mask", {"sparsity": 2}, "config.mask.sparsity: "),

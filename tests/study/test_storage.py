@@ -116,9 +116,21 @@ def test_a_file_that_is_no_database_is_said_in_one_line(workspace: Workspace) ->
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("objectives", ["iid/ndcg_at_20"], "- objectives: ['iid/ndcg_at_20', 'ood/ndcg_at_20']\n+ objectives: ['iid/n"),
-        ("objectives", ["ood/ndcg_at_20", "iid/ndcg_at_20"], "+ objectives: ['ood/ndcg_at_20', 'iid/ndcg_at_20']"),
-        ("space/mask.sparsity/high", 0.8, "- space.mask.sparsity.high: 0.9\n+ space.mask.sparsity.high: 0.8\n"),
+        (
+            "objectives",
+            ["iid/ndcg_at_20"],
+            "- objectives: ['iid/ndcg_at_20', 'ood/ndcg_at_20']\n+ objectives: ['iid/n",
+        ),
+        (
+            "objectives",
+            ["ood/ndcg_at_20", "iid/ndcg_at_20"],
+            "+ objectives: ['ood/ndcg_at_20', 'iid/ndcg_at_20']",
+        ),
+        (
+            "space/mask.sparsity/high",
+            0.8,
+            "- space.mask.sparsity.high: 0.9\n+ space.mask.sparsity.high: 0.8\n",
+        ),
         ("config/rounds", 2, "- config.rounds: 1\n+ config.rounds: 2\n"),
         ("config/seed", 1, "- config.seed: 0\n+ config.seed: 1\n"),
         ("config/mask/steps", 6, "- config.mask.steps: 60\n+ config.mask.steps: 6\n"),
@@ -147,7 +159,9 @@ def test_a_study_does_not_go_on_without_a_knob(
 
 def test_a_study_does_not_go_on_with_other_data(spec: StudySpec, workspace: Workspace) -> None:
     create_study(spec, workspace, data="d")
-    with pytest.raises(StudyError, match=r"- the data \(content or split\): 'd'\n\+ the data \(content or split\): 'e'"):
+    with pytest.raises(
+        StudyError, match=r"- the data \(content or split\): 'd'\n\+ the data \(content or split\): 'e'"
+    ):
         create_study(spec, workspace, data="e")
 
 

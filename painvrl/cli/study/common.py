@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from painvrl.study.storage import StoredStudy
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="A value (YAML) in place of the file's, such as config.rounds=3; may be repeated.",
+    ),
+]
 StudyArgument = Annotated[
     str | None,
     typer.Argument(

@@ -14,7 +14,7 @@ from painvrl.cli.options import (
     WorkersOption,
     WorkspaceOption,
 )
-from painvrl.cli.study.common import SpecArgument
+from painvrl.cli.study.common import SetOption, SpecArgument
 from painvrl.errors import ConfigError
 
 
@@ -32,28 +32,49 @@ def run(
     memory_fraction: MemoryFractionOption = None,
     quiet: QuietOption = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, print it with every default, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check the file, print it with every default, and the plan as comments; stop."
+        ),
+    ] = False,
+    settings: SetOption = None,
+    new_version: Annotated[
+        bool,
+        typer.Option(
+            "--new-version",
+            help="Where the study exists and was run otherwise, make NAME-v2 (-v3, ...) instead of refusing.",
+        ),
     ] = False,
 ) -> None:
     """Run a study or an ablation; called again, it goes on.
 
-    Searches the space that SPEC.yaml describes. Prints the split's card, a line a trial, the front, and as
+    Searches the space that SPEC.yaml describes, and goes on with the latest version of the study that was
+    run so. Prints the split's card, a line a trial, the front, and as
     the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`). Of an ablation it
     prints the table, keeps it as Markdown and JSON in the workspace, and links to all its runs.
     """
     from painvrl.cli import progress, render
     from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
-    loaded = load_study_file(spec)
+    loaded = load_study_file(spec, settings or ())
     if isinstance(loaded, AblationSpec) and trials is not None:
         rule = "is for studies; an ablation has one run for each row and seed of its file"
         raise ConfigError(rule, key="--trials")
+    if isinstance(loaded, AblationSpec) and new_version:
+        raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
     if dry_run:
         from painvrl.yamlfile import dump_yaml
 
         typer.echo(dump_yaml(loaded), nl=False)
         if isinstance(loaded, AblationSpec):
             render.ablation_rows(loaded)
+            return
+        from painvrl.device import select_device
+        from painvrl.study.plan import lines_of, plan_of
+        from painvrl.workspace import Workspace
+
+        for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
+            typer.echo(f"# {line}")
         return
 
     from painvrl.device import select_device
@@ -78,6 +99,7 @@ def run(
                     workers=workers,
                     memory_fraction=memory_fraction,
                     progress=lines,
+                    new_version=new_version,
                 )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on") from None

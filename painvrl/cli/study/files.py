@@ -1,0 +1,48 @@
+"""``painvrl study validate`` and ``schema``: the files of studies, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from painvrl.cli.study.common import SetOption
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of studies and ablations.")],
+    settings: SetOption = None,
+) -> None:
+    """Check files as `study run` would, all rules included; data are not looked at.
+
+    Prints a line a file. Exit code 2 if any of them is wrong.
+    """
+    from painvrl.errors import ConfigError
+    from painvrl.study.ablation.spec import load_study_file
+
+    wrong = 0
+    for file in files:
+        try:
+            spec = load_study_file(file, settings or ())
+        except ConfigError as error:
+            wrong += 1
+            typer.echo(f"error: {error}", err=True)
+        else:
+            typer.echo(f"{file}: ok, {_kind(spec)}")
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _kind(spec: object) -> str:
+    from painvrl.study.spec import StudySpec
+
+    return "a study" if isinstance(spec, StudySpec) else "an ablation"
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, for completion in editors."""
+    from painvrl.cli import render
+    from painvrl.study.schema import study_schema
+
+    render.json(study_schema())
