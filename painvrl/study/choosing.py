@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from painvrl.errors import StudyError
-from painvrl.study.picks import Pick, check_alias, remove_pick, store_pick, stored_picks
+from painvrl.study.picks import Pick, remove_pick, store_pick, stored_picks
 from painvrl.study.records import front_of
 from painvrl.study.rules import BALANCED, Rule
 from painvrl.study.selection import Selection, candidates_of, select
@@ -49,8 +49,6 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias:
         StudyError: there is no such trial, or it has no result.
         NothingFeasible: there is nothing to choose from.
     """
-    if alias is not None:
-        check_alias(alias)
     if isinstance(what, int):
         chosen, rule = select(study, trial=what), f"trial {what}"
         reason = "; ".join([chosen.reason, *_losses(study, chosen)])

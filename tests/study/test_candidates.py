@@ -26,6 +26,9 @@ def test_ties_go_by_what_is_given_then_the_axes_then_all_objectives_then_the_fir
     several = candidates((0.2, 0.1), (0.1, 0.2), (0.2, 0.1))
     assert several.best(score) == 0, "the better IID, and of equal trials the first"
     assert several.best(score, several.column(OOD)) == 1
+    assert candidates((0.1, 0.2), (0.2, 0.1), names=(OOD, IID)).best(np.ones(2)) == 0, (
+        "IID, wherever it stands"
+    )
     names = ("ood/recall_at_5", IID, OOD)
     assert candidates((0.1, 0.2, 0.2), (0.3, 0.2, 0.2), names=names).best(np.ones(2)) == 1
 

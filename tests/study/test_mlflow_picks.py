@@ -36,6 +36,20 @@ def test_a_pick_is_a_tag_with_its_reason_on_one_run_at_a_time(study: StoredStudy
     assert tags(tracked, other) == {"pick.balanced": "it bends more"}
 
 
+def test_the_picks_of_another_study_are_its_own(
+    study: StoredStudy, tracked: Workspace, go: Any, spec: StudySpec, formula: Any
+) -> None:
+    named = spec.study.model_copy(update={"name": "other"})
+    go(spec.model_copy(update={"study": named}), formula, tracker=mlflow_tracker(tracked), trials=1)
+    other = open_study("other", tracked)
+    mine, theirs = study.trials()[0].run_id, other.trials()[0].run_id
+    tag_pick(study, tracked, alias="ood", run_id=mine, reason="best")
+    tag_pick(other, tracked, alias="ood", run_id=theirs, reason="best there")
+    assert not tag_pick(other, tracked, alias="iid", run_id=mine, reason="not its run")
+    assert tags(tracked, mine) == {"pick.ood": "best"}
+    assert tags(tracked, theirs) == {"pick.ood": "best there"}
+
+
 def test_without_a_run_the_tag_is_taken_away(study: StoredStudy, tracked: Workspace) -> None:
     run_id = study.trials()[0].run_id
     for alias in ("iid", "ood"):

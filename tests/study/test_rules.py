@@ -186,9 +186,16 @@ def test_the_reference_point_by_hand(reference: dict[str, float], place: int, ma
 
 
 def test_a_tie_of_the_worst_margin_goes_to_the_larger_sum_of_margins() -> None:
-    # Ranges 1: worst margins .2 of both middle trials, sums .7 and 1.1.
-    points = [(0.0, 1.0), (0.2, 0.5), (0.9, 0.2), (1.0, 0.0)]
-    assert choose(Reference(reference={IID: 0.0, OOD: 0.0}), points).place == 2
+    # Ranges 1: worst margins .2 of both middle trials, sums 1.1 and .8.
+    points = [(0.0, 1.0), (0.2, 0.9), (0.6, 0.2), (1.0, 0.0)]
+    assert choose(Reference(reference={IID: 0.0, OOD: 0.0}), points).place == 1
+
+
+def test_a_trial_that_misses_by_rounding_does_not_hide_one_that_reaches_the_reference() -> None:
+    points = [(0.0, 1.0), (0.5 - 1e-14, 0.9), (0.5, 0.6), (1.0, 0.0)]
+    verdict = choose(Reference(reference={IID: 0.5, OOD: 0.5}), points)
+    assert verdict.place == 2
+    assert "it is reached" in verdict.reason
 
 
 def test_an_objective_without_a_range_decides_nothing_but_whether_the_point_is_reached() -> None:
