@@ -30,6 +30,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["train", "--help"],
         ["study", "--help"],
         ["study", "run", "--help"],
+        ["study", "report", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
         ["ui", "--help"],
