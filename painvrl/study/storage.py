@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.presets import is_preset
+from painvrl.study.constraints import Constraint, violated
 from painvrl.study.identity import StudyIdentity
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.queued import config_of_preset, queue_of
@@ -28,6 +29,7 @@ from painvrl.study.versions import VERSION_OF, next_version, versions_of
 from painvrl.workspace import Workspace
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
+_CONSTRAINTS = TypeAdapter[tuple[Constraint, ...]](tuple[Constraint, ...])
 
 
 class Attr:
@@ -39,6 +41,7 @@ class Attr:
     RUNS = "painvrl:runs"
     CARD = "painvrl:card"
     SAMPLER = "painvrl:sampler"
+    CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"
     ORIGIN = "origin"
     DROPPED = "dropped"
@@ -98,6 +101,11 @@ class StoredStudy:
         return dict(self.study.user_attrs.get(Attr.SAMPLER, {}))
 
     @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What trials must keep to: that of the last command, for all trials alike."""
+        return _CONSTRAINTS.validate_python(self.study.user_attrs.get(Attr.CONSTRAINTS, ()))
+
+    @property
     def parent_run(self) -> str | None:
         """The study's own MLflow run."""
         run_id = self.study.user_attrs.get(Attr.PARENT_RUN)
@@ -111,8 +119,13 @@ class StoredStudy:
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records of all trials, by number."""
         moved = self.study.user_attrs.get(Attr.RUNS, {})
+        constraints = self.constraints
         return tuple(
-            replace(record, run_id=moved.get(str(record.number), record.run_id))
+            replace(
+                record,
+                run_id=moved.get(str(record.number), record.run_id),
+                violated=_violated(constraints, record.outcome),
+            )
             for record in map(self._record_of, self.study.get_trials(deepcopy=False))
         )
 
@@ -236,6 +249,8 @@ def create_study(
                 study.set_user_attr(VERSION_OF, spec.study.name)
             study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
         stored = StoredStudy(study=study, storage=connection, identity=_identity(study))
+        kept = [one.model_dump(mode="json") for one in spec.constraints]
+        study.set_user_attr(Attr.CONSTRAINTS, kept)
         _queue(stored, spec)
         return stored, existed
 
@@ -332,6 +347,12 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
         preset=trial.user_attrs.get(Attr.PRESET),
     )
+
+
+def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:
+    if not isinstance(outcome, Completed):
+        return ()
+    return violated(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
 
 
 def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:

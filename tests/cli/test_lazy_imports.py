@@ -32,6 +32,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["study", "run", "--help"],
         ["study", "front", "--help"],
         ["study", "pick", "--help"],
+        ["study", "report", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
         ["ui", "--help"],
