@@ -20,13 +20,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import optuna
 
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.planned import Grid
+from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.samplers import Choice, choose, make_sampler
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings
@@ -195,17 +196,19 @@ class Desk:
         if isinstance(outcome, Pruned):
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
         elif isinstance(outcome, Completed):
-            self._constrain(number, -1.0)
+            self._constrain(number, {UNTRAINED: -1.0, **self._stored.excess(outcome)})
             self._study.tell(number, [outcome.metrics[name] for name in self._stored.objectives])
         elif outcome.teaches:
-            self._constrain(number, 1.0)
+            unknown = {constraint.name: 0.0 for constraint in self._stored.constraints}
+            self._constrain(number, {UNTRAINED: 1.0, **unknown})
             self._study.tell(number, [WORST] * len(self._stored.objectives))
         else:
             self._fail(number)
 
-    def _constrain(self, number: int, untrained: float) -> None:
-        # Every trial has the same constraints, in the same order: `gp` refuses anything else.
-        self._stored.trial(number).set_constraint(UNTRAINED, untrained)
+    def _constrain(self, number: int, constraints: Mapping[str, float]) -> None:
+        trial = self._stored.trial(number)
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)

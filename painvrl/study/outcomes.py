@@ -47,6 +47,11 @@ class Completed:
     epochs: Mapping[str, int] = field(default_factory=dict)
     peak_memory_mib: float | None = None
 
+    @property
+    def total_seconds(self) -> float:
+        """Wall time of all stages."""
+        return sum(self.seconds.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:

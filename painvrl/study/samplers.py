@@ -15,9 +15,10 @@ On conditions: ``tpe``, ``random`` and ``qmc`` search a knob with a condition as
 
 from __future__ import annotations
 
+import copy
 import statistics
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,7 +144,29 @@ class _WithoutPresets(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = self._whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
-        return [trial for trial in trials if Attr.PRESET not in trial.user_attrs]
+        return _equally_constrained([trial for trial in trials if Attr.PRESET not in trial.user_attrs])
+
+
+def _equally_constrained(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials with the same constraints each, as ``gp`` wants them.
+
+    A study's file may get other constraints on the way: one that a trial was not told counts as kept.
+    """
+    names = dict.fromkeys(name for trial in trials for name in trial.constraints)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if all(len(trial.constraints) == len(names) for trial in complete):
+        return trials
+    return [_constrained(trial, names) if trial.state is TrialState.COMPLETE else trial for trial in trials]
+
+
+def _constrained(trial: FrozenTrial, names: Iterable[str]) -> FrozenTrial:
+    told, whole = trial.constraints, copy.copy(trial)
+    whole.system_attrs = {
+        key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")
+    }
+    for name in names:  # all anew, so that they stand in one order
+        whole.set_constraint(name, told.get(name, 0.0))
+    return whole
 
 
 class Blinkered(BaseSampler):

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.presets import is_preset
-from painvrl.study.constraints import Constraint, violated
+from painvrl.study.constraints import Constraint, excess, violated
 from painvrl.study.identity import StudyIdentity
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.queued import config_of_preset, queue_of
@@ -104,6 +104,11 @@ class StoredStudy:
     def constraints(self) -> tuple[Constraint, ...]:
         """What trials must keep to: that of the last command, for all trials alike."""
         return _CONSTRAINTS.validate_python(self.study.user_attrs.get(Attr.CONSTRAINTS, ()))
+
+    def excess(self, outcome: Completed) -> dict[str, float]:
+        """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
+        found = excess(self.constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+        return {constraint.name: found.get(constraint.name, 0.0) for constraint in self.constraints}
 
     @property
     def parent_run(self) -> str | None:

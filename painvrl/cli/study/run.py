@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,10 @@ from painvrl.cli.options import (
 )
 from painvrl.cli.study.common import SetOption, SpecArgument
 from painvrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from painvrl.study.ablation.spec import AblationSpec
+    from painvrl.study.spec import StudySpec
 
 
 def run(
@@ -57,24 +62,10 @@ def run(
     from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
     loaded = load_study_file(spec, settings or ())
-    if isinstance(loaded, AblationSpec) and trials is not None:
-        rule = "is for studies; an ablation has one run for each row and seed of its file"
-        raise ConfigError(rule, key="--trials")
-    if isinstance(loaded, AblationSpec) and new_version:
-        raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
+    if isinstance(loaded, AblationSpec):
+        _refuse_for_ablations(trials=trials, new_version=new_version)
     if dry_run:
-        from painvrl.yamlfile import dump_yaml
-
-        typer.echo(dump_yaml(loaded), nl=False)
-        if isinstance(loaded, AblationSpec):
-            render.ablation_rows(loaded)
-            return
-        from painvrl.device import select_device
-        from painvrl.study.plan import lines_of, plan_of
-        from painvrl.workspace import Workspace
-
-        for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
-            typer.echo(f"# {line}")
+        _print_plan(loaded, workspace, device, trials)
         return
 
     from painvrl.device import select_device
@@ -112,3 +103,30 @@ def run(
             typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:
         typer.echo(summary.link)
+
+
+def _refuse_for_ablations(*, trials: int | None, new_version: bool) -> None:
+    if trials is not None:
+        rule = "is for studies; an ablation has one run for each row and seed of its file"
+        raise ConfigError(rule, key="--trials")
+    if new_version:
+        raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
+
+
+def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:
+    """What ``--dry-run`` prints: YAML, with the plan in comments."""
+    from painvrl.cli import render
+    from painvrl.study.spec import StudySpec
+    from painvrl.yamlfile import dump_yaml
+
+    typer.echo(dump_yaml(loaded), nl=False)
+    if not isinstance(loaded, StudySpec):
+        render.ablation_rows(loaded)
+        return
+
+    from painvrl.device import select_device
+    from painvrl.study.plan import lines_of, plan_of
+    from painvrl.workspace import Workspace
+
+    for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
+        typer.echo(f"# {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from painvrl.study.page.theme import FONT, FRONT, INK, MUTED, OTHERS, safe
 from painvrl.study.page.trials import Trials
-from painvrl.study.space import Categorical, Fixed, Distribution, Point, Value
+from painvrl.study.space import Categorical, Distribution, Fixed, Point, Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
