@@ -21,7 +21,8 @@ INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, INTERRUPTED = 1, 2, 3, 130
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option; 3 the study has no complete trial; 130 interrupted (`study run` goes on when called again)."
+    "option; 3 the study has no complete trial; 130 interrupted (`study run` and a long `train` go on when "
+    "called again)."
 )
 
 

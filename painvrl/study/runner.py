@@ -87,6 +87,7 @@ def run_study(
                 spec.config,
                 cache_dir=workspace.cache,
                 share_pretrained=pretraining_comes_back(spec.space),
+                resume_dir=workspace.unfinished,
             ),
             device,
             workers,
