@@ -20,6 +20,7 @@ from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]
+pytestmark = pytest.mark.slow  # every command is a process of its own
 MORTAL = Path(__file__).parent / "mortal.py"
 
 
@@ -45,8 +46,9 @@ def trials_of(cli: Call, workspace: Path) -> list[tuple[dict[str, Any], dict[str
 def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_the_same(
     cli: Call, spec: Path, new_workspace: Path, finished_study: tuple[Path, Any]
 ) -> None:
-    saves_of_a_trial, command = 10, ("study", "run", spec, "--workspace", new_workspace, "--device", "cpu")
-    killed = painvrl(*command, last=saves_of_a_trial + 7)
+    saves_of_a_trial = 13  # the trials after it share its backbone and have fewer
+    command = ("study", "run", spec, "--workspace", new_workspace, "--device", "cpu")
+    killed = painvrl(*command, last=saves_of_a_trial + 4)
     assert killed.returncode == -9
     assert [line[:5] for line in killed.stdout.splitlines() if line.startswith("[")] == ["[1/3]"]
     assert len(list(Workspace(new_workspace).unfinished.glob("*.npz"))) == 1
@@ -54,9 +56,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     assert again.returncode == 0, again.stderr
     lines = again.stdout.splitlines()
     assert "trial 1 was left behind by a process that died; it is tried again" in lines
-    assert any(
-        re.fullmatch(r"trial 2 \(2 of 3\) goes on from (epoch \d+|the end) of .+", line) for line in lines
-    )
+    assert "trial 2 (2 of 3) goes on from epoch 6 of invariant" in lines
     assert [line[:5] for line in lines if line.startswith("[")] == ["[2/3]", "[3/3]"]
     assert trials_of(cli, new_workspace) == trials_of(cli, finished_study[0])
     status = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
@@ -65,7 +65,6 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     assert list(Workspace(new_workspace).unfinished.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
     cli: Call, spec: Path, new_workspace: Path, finished_study: tuple[Path, Any]
 ) -> None:
@@ -80,9 +79,8 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
     assert list(Workspace(new_workspace).unfinished.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("last", "places"), [(6, ["epoch 6 of invariant"]), (14, ["the end of variant", "epoch 12 of pretrain"])]
+    ("last", "places"), [(7, ["epoch 6 of invariant"]), (16, ["the end of variant", "epoch 9 of pretrain"])]
 )
 def test_a_training_that_is_interrupted_goes_on_and_says_so(
     cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig, last: int, places: list[str]
@@ -99,7 +97,8 @@ def test_a_training_that_is_interrupted_goes_on_and_says_so(
     )
     again = painvrl(*command)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.splitlines() == [f"goes on from {place}" for place in places]
+    told = [line for line in again.stderr.splitlines() if line.startswith("goes on")]
+    assert told == [f"goes on from {place}" for place in places]
     assert "goes on from " not in again.stdout
     one, calm = (
         load_checkpoint(latest_checkpoint(Workspace(folder).checkpoints)) for folder in (new_workspace, other)
