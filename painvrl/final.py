@@ -13,10 +13,12 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealLedger
 from painvrl.data.splits import Split
+from painvrl.errors import TrialFailure
 from painvrl.evaluation.ranking import evaluate
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, plan_parts, prepare_split
 from painvrl.progress import Observer
+from painvrl.unfinished import UnfinishedRuns, run_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,12 @@ class TestEvaluation:
 
 
 def refit(
-    config: TrainConfig, prepared: Prepared, *, steps_of: RunResult, observer: Observer | None = None
+    config: TrainConfig,
+    prepared: Prepared,
+    *,
+    steps_of: RunResult,
+    observer: Observer | None = None,
+    unfinished: UnfinishedRuns | None = None,
 ) -> RunResult:
     """Train ``config`` on the train and all valid parts, for the epochs that early stopping chose.
 
@@ -45,6 +52,7 @@ def refit(
         steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
             was trained on the valid parts cannot be judged on them.
         observer: hears of stages and curves.
+        unfinished: where it goes on if an earlier process was killed.
     """
     split = prepared.split
     parts = [split.train, *(part.interactions for part in split.valid.values())]
@@ -58,7 +66,10 @@ def refit(
         n_items=split.train.n_items,
     )
     enlarged = prepare_split(config, prepared.dataset, split, more, prepared.device)
-    result = run(config, enlarged, observer=observer, epochs=steps_of.epochs)
+    unfinished = unfinished or UnfinishedRuns(None)
+    key = run_key(config, enlarged, steps_of.epochs)
+    with unfinished.savepoint(key, final=TrialFailure) as savepoint:
+        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, savepoint=savepoint)
     return replace(result, metrics=steps_of.metrics, refit=True)
 
 

@@ -16,8 +16,9 @@ from painvrl.model.fusion import FusionConfig, weighted_branch
 from painvrl.prepare import Prepared
 from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
-from painvrl.rounds import RoundReport, learn_invariance
+from painvrl.rounds import RoundReport, invariance_before, learn_invariance
 from painvrl.stages import Stages, convert, pretrain
+from painvrl.unfinished import Savepoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ def run(
     observer: Observer | None = None,
     epochs: Mapping[str, int] | None = None,
     store: PretrainedStore | None = None,
+    savepoint: Savepoint | None = None,
 ) -> RunResult:
     """Train ``config`` on ``prepared`` and score the valid parts. Test parts stay sealed.
 
@@ -64,18 +66,25 @@ def run(
         observer: hears of stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
         store: of pretrained backbones that runs share.
+        savepoint: of this very run (:func:`painvrl.unfinished.run_key`): where it is kept while it is under
+            way, and goes on if an earlier process was killed. The result is the same to the last bit.
 
     Raises:
         TrialFailure: the configuration cannot be trained (diverged, an empty environment).
     """
     stages = Stages(
-        config=config, prepared=prepared, observer=observer or NullObserver(), fixed_epochs=epochs
+        config=config,
+        prepared=prepared,
+        observer=observer or NullObserver(),
+        fixed_epochs=epochs,
+        savepoint=savepoint,
     )
-    pretrained = None
-    if config.mask.source == "learned":
-        pretrained = pretrain(stages, store)
-    invariance = learn_invariance(stages, pretrained)
-    del pretrained  # what `convert` trains needs its memory
+    stages.journal.resume()
+    invariance = invariance_before(stages)
+    if invariance is None:
+        pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
+        invariance = learn_invariance(stages, pretrained)
+        del pretrained  # what `convert` trains needs its memory
     users, items, base_width = convert(stages, invariance.mask)
     with stages.stage("evaluate"):
         metrics = score_valid(prepared, users, items)

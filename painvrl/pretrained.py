@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,7 +26,6 @@ from painvrl.data.digest import digest_of
 from painvrl.device import rounding_of
 from painvrl.errors import DataError
 from painvrl.prepare import Prepared
-from painvrl.progress import Observer
 
 NOT_READ = frozenset({"environments", "mask", "rounds", "fusion"})
 """Sections of a configuration that a pretraining does not read. A new section is read until it stands
@@ -35,9 +33,6 @@ here: a key that says too much costs a training, one that says too little a wron
 
 MEMORY_BYTES = 1 << 30
 DISK_BYTES = 4 << 30
-
-_ABANDONED_SECONDS = 3600
-"""A file that is being written is younger; an older one belongs to a process that died over it."""
 
 _STATE = "state."
 _TOLD = "told"
@@ -61,28 +56,6 @@ class Pretrained:
     def size(self) -> int:
         """Bytes of the parameters."""
         return sum(tensor.nbytes for tensor in self.state.values())
-
-
-class CurveRecorder:
-    """Passes everything on to ``observer`` and keeps the curves."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._points: list[tuple[int, Mapping[str, float]]] = []
-
-    @property
-    def points(self) -> tuple[tuple[int, Mapping[str, float]], ...]:
-        """An epoch, and its loss and metrics."""
-        return tuple(self._points)
-
-    def stage(self, name: str) -> None:
-        """Pass it on."""
-        self._observer.stage(name)
-
-    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Keep a point and pass it on."""
-        self._points.append((step, dict(values)))
-        self._observer.curve(name, step, values)
 
 
 def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
@@ -162,7 +135,7 @@ class PretrainedStore:
         arrays = {f"{_STATE}{name}": tensor.numpy() for name, tensor in trained.state.items()}
         with suppress(DataError):
             self._cache.store(key, {**arrays, _TOLD: pack_text(told)})
-            _shrink(self._cache.folder, self._disk_bytes)
+            self._cache.shrink(self._disk_bytes)
 
     def _remember(self, key: str, trained: Pretrained) -> None:
         self._entries[key] = trained
@@ -174,8 +147,8 @@ class PretrainedStore:
         arrays = None if self._cache is None else self._cache.load(key)
         if self._cache is None or arrays is None:
             return None
-        with suppress(OSError):  # the time of the last use, which `_shrink` goes by
-            os.utime(self._cache.folder / f"{key}.npz")
+        with suppress(OSError):  # the time of the last use, which `shrink` goes by
+            os.utime(self._cache.path(key))
         return _unpacked(arrays)
 
 
@@ -190,28 +163,6 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> Pretrained:
         best_epoch=told["best_epoch"],
         curves=tuple((epoch, values) for epoch, values in told["curves"]),
     )
-
-
-def _shrink(folder: Path, limit: int) -> None:
-    """Delete the files of ``folder`` that were not used for longest, down to ``limit`` bytes.
-
-    Files that an interrupted write left behind go, too.
-    """
-    for path in folder.glob(".*.tmp"):
-        with suppress(OSError):  # another process deleted it
-            if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-                path.unlink()
-    files = []
-    for path in folder.glob("*.npz"):
-        with suppress(OSError):  # another process deleted it
-            files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= limit:
-            return
-        total -= size
-        with suppress(OSError):
-            path.unlink()
 
 
 @functools.cache

@@ -32,6 +32,7 @@ from painvrl.study.registry import RegisteredModel, register_model
 from painvrl.study.selection import Selection, select
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import open_study
+from painvrl.unfinished import UnfinishedRuns, run_key
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -121,6 +122,7 @@ def train_best(
     Raises:
         UserError: no such study, trial or pick, two tagged runs, or data that are no longer there.
         NothingFeasible: the study has no complete trial.
+        KeyboardInterrupt: with a text if the same call goes on where it was kept last.
     """
     study = open_study(choice.study, workspace)
     tagged: tuple[str, ...] = ()
@@ -194,14 +196,19 @@ def _train(
         config = config.model_copy(update={"seed": options.seed})
     observer.stage("prepare")
     prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    unfinished = UnfinishedRuns(workspace.unfinished)
     try:
-        result = run(config, prepared, observer=observer)
-        kept = refit(config, prepared, steps_of=result, observer=observer) if options.refit else result
+        # Gone on with until the model is kept: a refit that is interrupted needs the run before.
+        with unfinished.savepoint(run_key(config, prepared), final=TrialFailure) as savepoint:
+            result = run(config, prepared, observer=observer, savepoint=savepoint)
+            kept = result
+            if options.refit:
+                kept = refit(config, prepared, steps_of=result, observer=observer, unfinished=unfinished)
+            folder = workspace.checkpoints / _folder_name(label, pick, kept)
+            # Saved before the test parts are read: a failure further on must not cost the model.
+            checkpoint = save_checkpoint(folder, kept, prepared)
     except TrialFailure as failure:
         raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
-    folder = workspace.checkpoints / _folder_name(label, pick, kept)
-    # Saved before the test parts are read: a failure further on must not cost the model.
-    checkpoint = save_checkpoint(folder, kept, prepared)
     test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None
     repetition = compare(pick.metrics, result.metrics) if pick and same_seed else None
     observer.stage("register")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from painvrl.errors import ConfigError
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify, seen_features
+from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibrate
@@ -49,12 +52,22 @@ class Invariance:
     rounds: tuple[RoundReport, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Between:
+    """Where the rounds stand after some of them: what the next one starts from, and the reports so far."""
+
+    learned: Gated
+    mask: Tensor
+    environments: Environments | None = None
+    reports: tuple[RoundReport, ...] = ()
+
+
 def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
     config, prepared = stages.config, stages.prepared
     if pretrained is None:
         return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
-    features = prepared.features.matrix
+    features, journal = prepared.features.matrix, stages.journal
     with stages.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -74,23 +87,23 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
-    start = Gated(
-        mu=torch.zeros(features.shape[1], device=prepared.device),
-        weight=pretrained.weight.detach(),
-        bias=pretrained.bias.detach(),
+    at = _rounds_before(stages) or _Between(
+        learned=Gated(
+            mu=torch.zeros(features.shape[1], device=prepared.device),
+            weight=pretrained.weight.detach(),
+            bias=pretrained.bias.detach(),
+        ),
+        mask=torch.full((features.shape[1],), 0.5, device=prepared.device),
     )
-    mask = start.mu + 0.5
-    environments: Environments | None = None
-    reports: list[RoundReport] = []
-    for index in range(config.rounds):
+    for index in range(len(at.reports), config.rounds):
         with stages.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
-                seen_features(features, mask, config.environments.sees),
+                seen_features(features, at.mask, config.environments.sees),
                 shared,
                 prepared.training,
                 config.environments,
                 generator(config.seed, "environments", index),
-                last=environments,
+                last=at.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
                 tastes=tastes,
                 compiled=config.training.compile,
@@ -100,7 +113,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
                 variances = _feature_variances(stages, shared, tastes, environments.label, index)
             learned = learn_mask(
-                start,
+                at.learned,
                 environments.label,
                 config.environments.count,
                 frozen,
@@ -110,9 +123,66 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 variances=variances,
                 compiled=config.training.compile,
             )
-        start, mask = learned.learned, learned.mask
-        reports.append(_report(environments, learned))
-    return Invariance(mask=mask, environments=environments, rounds=tuple(reports))
+        reports = (*at.reports, _report(environments, learned))
+        at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
+        if index + 1 < config.rounds:
+            journal.keep("rounds", vars(at))
+    journal.forget("pretrain")
+    journal.forget("rounds")
+    outcome = Invariance(mask=at.mask, environments=at.environments, rounds=at.reports)
+    journal.keep("invariance", vars(outcome))
+    return outcome
+
+
+def invariance_before(stages: Stages) -> Invariance | None:
+    """The outcome of the rounds if an earlier process of this run had come through them."""
+    known = stages.journal.take_up("invariance", stages.prepared.device)
+    if known is None:
+        return None
+    return Invariance(
+        mask=known["mask"],
+        environments=_environments(known["environments"]),
+        rounds=_reports(known["rounds"]),
+    )
+
+
+def _rounds_before(stages: Stages) -> _Between | None:
+    """Where an earlier process of this run was between two rounds."""
+    known = stages.journal.take_up("rounds", stages.prepared.device)
+    if known is None:
+        return None
+    return _Between(
+        learned=Gated(**known["learned"]),
+        mask=known["mask"],
+        environments=_environments(known["environments"]),
+        reports=_reports(known["reports"]),
+    )
+
+
+def _environments(known: Mapping[str, Any]) -> Environments:
+    models = known["models"]
+    return Environments(
+        **{
+            **known,
+            "models": None if models is None else EnvironmentModels(**models),
+            "sizes": tuple(known["sizes"]),
+            "moves": tuple(known["moves"]),
+        }
+    )
+
+
+def _reports(known: Sequence[Mapping[str, Any]]) -> tuple[RoundReport, ...]:
+    return tuple(
+        RoundReport(
+            **{
+                **one,
+                "environment_sizes": tuple(one["environment_sizes"]),
+                "moves": tuple(one["moves"]),
+                "trace": MaskTrace(**{name: tuple(steps) for name, steps in one["trace"].items()}),
+            }
+        )
+        for one in known
+    )
 
 
 def _feature_variances(

@@ -6,50 +6,62 @@ between them, and :mod:`painvrl.pipeline` is the list of them all.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import evaluate
+from painvrl.journal import Journal
 from painvrl.model.folding import fold_in
 from painvrl.model.fusion import MixingKind, weighted_branch
 from painvrl.model.losses import GramianLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
-from painvrl.pretrained import CurveRecorder, Pretrained, PretrainedStore, pretraining_key
+from painvrl.pretrained import Pretrained, PretrainedStore, pretraining_key
 from painvrl.progress import Observer
 from painvrl.rng import generator
 from painvrl.training import fit
+from painvrl.unfinished import Savepoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """What every stage needs: the configuration, the data, who listens, and the clock.
+    """What every stage needs: the configuration, the data, who listens, and what is kept meanwhile.
 
     Attributes:
         fixed_epochs: by training; where set, nothing stops early.
-        seconds: filled by :meth:`stage`. epochs: filled by :func:`train_backbone`.
+        savepoint: where the run is kept while it is under way; nowhere by default.
+        journal: what the run has come to; made here.
     """
 
     config: TrainConfig
     prepared: Prepared
     observer: Observer
     fixed_epochs: Mapping[str, int] | None
-    seconds: dict[str, float] = field(default_factory=dict)
-    epochs: dict[str, int] = field(default_factory=dict)
+    savepoint: Savepoint | None = None
+    journal: Journal = field(init=False)
 
-    @contextmanager
-    def stage(self, name: str, label: str | None = None) -> Iterator[None]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "journal", Journal(self.observer, self.savepoint))
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Wall time by stage, filled by :meth:`stage`."""
+        return self.journal.seconds
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """Chosen epoch by training, filled by :func:`train_backbone`."""
+        return self.journal.epochs
+
+    def stage(self, name: str, label: str | None = None) -> AbstractContextManager[None]:
         """Announce ``label`` and add the wall time of the block to ``seconds[name]``."""
-        self.observer.stage(label or name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        return self.journal.stage(name, label)
 
     def folded_in(self, users: Tensor, items: Tensor, base_width: int) -> Tensor:
         """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
@@ -85,30 +97,41 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     A backbone from the store is the one that this run would train on this machine, and its curves are
     told again. Fixed epochs are always trained: the store holds only what stopped early.
     """
-    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
-    if store is None or stages.fixed_epochs is not None:
-        return train_backbone(stages, "pretrain", everything)
-    key = pretraining_key(stages.config, stages.prepared)
-    with store.claim(key):
-        known = store.load(key)
-        if known is None:
-            return _pretrain_for(stages, everything, store, key)
-    with stages.stage("pretrain"):
+    journal, device = stages.journal, stages.prepared.device
+    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=device)
+    known = journal.take_up("pretrain", device)
+    if known is not None:
         model = _initial(stages, "pretrain", everything, None)
-        model.load_state_dict(known.state)
-        for epoch, values in known.curves:
-            stages.observer.curve("pretrain", epoch, values)
-    stages.epochs["pretrain"] = known.best_epoch
+        model.load_state_dict(known)
+        return model
+    if store is None or stages.fixed_epochs is not None:
+        model = train_backbone(stages, "pretrain", everything)
+    else:
+        model = _shared(stages, everything, store)
+    journal.keep("pretrain", model.state_dict())
     return model
 
 
-def _pretrain_for(stages: Stages, gates: Tensor, store: PretrainedStore, key: str) -> Backbone:
-    """Train the backbone and leave it, with its curves, in ``store``."""
-    recorder = CurveRecorder(stages.observer)
-    model = train_backbone(replace(stages, observer=recorder), "pretrain", gates)
-    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    epoch = stages.epochs["pretrain"]
-    store.store(key, Pretrained(state=state, best_epoch=epoch, curves=recorder.points))
+def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
+    """The backbone from ``store``, or trained and left there, with its curves."""
+    key = pretraining_key(stages.config, stages.prepared)
+    journal = stages.journal
+    with store.claim(key):
+        # One that is half-way here goes on: what it told is not told twice.
+        known = None if journal.is_training("pretrain") else store.load(key)
+        if known is None:
+            model = train_backbone(stages, "pretrain", gates)
+            state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            curves = journal.points("pretrain")
+            trained = Pretrained(state=state, best_epoch=stages.epochs["pretrain"], curves=curves)
+            store.store(key, trained)
+            return model
+    with stages.stage("pretrain"):
+        model = _initial(stages, "pretrain", gates, None)
+        model.load_state_dict(known.state)
+        for epoch, values in known.curves:
+            journal.curve("pretrain", epoch, values)
+    stages.epochs["pretrain"] = known.best_epoch
     return model
 
 
@@ -162,8 +185,9 @@ def train_backbone(
             config.training,
             generator(config.seed, name, "fit"),
             evaluate=curves if refit is None else None,
-            observe=lambda epoch, values: stages.observer.curve(name, epoch, values),
+            observe=partial(stages.journal.curve, name),
             epochs=None if refit is None else refit[name],
+            keeper=stages.journal.training(name),
         )
     stages.epochs[name] = fitted.best_epoch
     return model
@@ -174,15 +198,23 @@ def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
 
     Users are folded in last, and before the branch is weighed: neither branch is trained on them.
     """
+    journal = stages.journal
+    known = journal.take_up("converted", stages.prepared.device)
+    if known is not None:
+        return known["users"], known["items"], known["base_width"]
+    users, items, base_width = _converted(stages, mask)
+    journal.keep("converted", {"users": users, "items": items, "base_width": base_width})
+    return users, items, base_width
+
+
+def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     fusion = stages.config.fusion
     if fusion.kind in {"sum", "scalar", "item"}:
         both = torch.cat([mask, 1 - mask])
         model = train_backbone(stages, fusion.kind, both, mixing=fusion.kind)
         users, items = model.user_vectors().detach(), model.item_vectors().detach()
         return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
-    invariant = train_backbone(stages, "invariant", mask)
-    with torch.no_grad():
-        users, items = invariant.user_vectors().detach(), invariant.item_vectors().detach()
+    users, items = _invariant_vectors(stages, mask)
     base_width = users.shape[1]
     if fusion.kind == "invariant" or fusion.variant_weight == 0:
         return stages.folded_in(users, items, base_width), items, base_width
@@ -191,3 +223,16 @@ def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
         users, items = branch.user_vectors(), branch.item_vectors()
         users = stages.folded_in(users, items, base_width)
         return users, weighted_branch(items, base_width, fusion.variant_weight), base_width
+
+
+def _invariant_vectors(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """User and item vectors of the invariant model, which the branch is built on."""
+    journal = stages.journal
+    known = journal.take_up("invariant", stages.prepared.device)
+    if known is not None:
+        return known["users"], known["items"]
+    model = train_backbone(stages, "invariant", mask)
+    with torch.no_grad():
+        users, items = model.user_vectors().detach(), model.item_vectors().detach()
+    journal.keep("invariant", {"users": users, "items": items})
+    return users, items

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field, field_validator
@@ -61,6 +62,57 @@ class CurveObserver(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best evaluation so far: its epoch, the watched metric, and the model's state then.
+
+    ``state`` is ``None`` before the first one, and where nothing is watched: the last epoch counts then.
+    """
+
+    epoch: int = 0
+    value: float = -math.inf
+    state: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitState:
+    """A training between two epochs: all that the next ones depend on.
+
+    Attributes:
+        epoch: the last one that was trained.
+        best: so far.
+        model: its state now.
+        optimizers: their moments, in the order of :class:`Steps`.
+        generator: the state of the generator of batches, negatives and dropout.
+    """
+
+    epoch: int
+    best: Best
+    model: Mapping[str, Tensor]
+    optimizers: Sequence[Mapping[str, Any]]
+    generator: Tensor
+
+
+class FitKeeper(Protocol):
+    """Keeps a training that is under way, for the case that its process dies."""
+
+    def load(self) -> FitState | None:
+        """Where to go on; ``None`` to begin."""
+
+    def save(self, make: Callable[[], FitState]) -> None:
+        """Offered at evaluations; the state is made only if it is kept, and is true only until then."""
+
+
+class _NoKeeper:
+    """Keeps nothing."""
+
+    def load(self) -> FitState | None:
+        return None
+
+    def save(self, make: Callable[[], FitState]) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
     """``best_epoch`` is the epoch (from 1) whose state the model was left in."""
 
@@ -78,6 +130,7 @@ def fit(
     evaluate: Evaluate | None,
     observe: CurveObserver,
     epochs: int | None = None,
+    keeper: FitKeeper | None = None,
 ) -> FitResult:
     """Train ``model`` in place and leave it in its best state.
 
@@ -89,45 +142,97 @@ def fit(
             ``None`` trains to the end.
         observe: receives loss and metrics at every evaluation.
         epochs: train exactly so many epochs, without early stopping (a refit).
+        keeper: says where to go on, and is offered the state after every evaluation but the last.
 
     Raises:
         Diverged: the loss is not finite at an evaluation.
     """
-    epochs_of_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
-    steps_of = epochs_of_steps(model, config, generator)
+    make_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
+    steps = make_steps(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
-    best_epoch, best_value, best_state = 0, -float("inf"), None
-    for epoch in range(1, length + 1):
-        total = torch.zeros((), device=model.weight.device)
-        steps = 0
-        for loss in steps_of():
-            total += loss
-            steps += 1
+    keeper = keeper or _NoKeeper()
+    known = keeper.load()
+    done, best = (0, Best()) if known is None else (known.epoch, known.best)
+    if known is not None:
+        _restore(known, model, steps, generator)
+    for epoch in range(done + 1, length + 1):
+        losses = _summed(steps.epoch(), model.weight.device)
         if epoch % config.evaluate_every and epoch < length:
             continue
-        mean_loss = float(total) / steps  # the only read-back, at evaluation cadence
-        if not math.isfinite(mean_loss):
-            raise Diverged(f"the training loss is {mean_loss} in epoch {epoch}; lower training.learning_rate")
-        values = {"loss": mean_loss}
+        values = {"loss": _finite_mean(losses, epoch)}  # the only read-back, at evaluation cadence
         if evaluate is not None:
             with torch.no_grad():
                 values |= evaluate(model.user_vectors(), model.item_vectors())
         observe(epoch, values)
         if evaluate is None or epochs is not None:
-            best_epoch = epoch
-            continue
-        if values[config.watch] > best_value:
-            best_epoch, best_value = epoch, values[config.watch]
-            best_state = copy.deepcopy(model.state_dict())
-        elif epoch - best_epoch >= config.patience * config.evaluate_every:
+            best = Best(epoch=epoch)
+        elif values[config.watch] > best.value:
+            best = Best(epoch=epoch, value=values[config.watch], state=copy.deepcopy(model.state_dict()))
+        elif epoch - best.epoch >= config.patience * config.evaluate_every:
             break
-    if best_state is not None:
-        model.load_state_dict(best_state)
-    return FitResult(best_epoch=best_epoch)
+        if epoch < length:
+            keeper.save(partial(_state_of, model, steps, generator, epoch, best))
+    if best.state is not None:
+        model.load_state_dict(best.state)
+    return FitResult(best_epoch=best.epoch)
 
 
-Epoch = Callable[[], Iterator[Tensor]]
-"""Takes the steps of one epoch and yields the loss of each, detached."""
+def _summed(losses: Iterator[Tensor], device: torch.device) -> tuple[Tensor, int]:
+    """The sum of the steps' losses, on the device, and how many there were."""
+    total, count = torch.zeros((), device=device), 0
+    for loss in losses:
+        total += loss
+        count += 1
+    return total, count
+
+
+def _finite_mean(losses: tuple[Tensor, int], epoch: int) -> float:
+    total, count = losses
+    mean = float(total) / count
+    if not math.isfinite(mean):
+        raise Diverged(f"the training loss is {mean} in epoch {epoch}; lower training.learning_rate")
+    return mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How a model is trained.
+
+    Attributes:
+        epoch: takes the steps of one epoch and yields the loss of each, detached.
+        optimizers: whose moments go on from epoch to epoch.
+    """
+
+    epoch: Callable[[], Iterator[Tensor]]
+    optimizers: tuple[torch.optim.Adam | LazyAdam, ...]
+
+
+def _state_of(model: Backbone, steps: Steps, generator: torch.Generator, epoch: int, best: Best) -> FitState:
+    return FitState(
+        epoch=epoch,
+        best=best,
+        model=model.state_dict(),
+        optimizers=[_moments(optimizer) for optimizer in steps.optimizers],
+        generator=generator.get_state(),
+    )
+
+
+def _restore(state: FitState, model: Backbone, steps: Steps, generator: torch.Generator) -> None:
+    model.load_state_dict(state.model)
+    for optimizer, moments in zip(steps.optimizers, state.optimizers, strict=True):
+        if isinstance(optimizer, LazyAdam):
+            optimizer.load_state_dict(moments)
+            continue
+        by_parameter = {int(place): each for place, each in moments.items()}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+    generator.set_state(state.generator)
+
+
+def _moments(optimizer: torch.optim.Adam | LazyAdam) -> Mapping[str, Any]:
+    if isinstance(optimizer, LazyAdam):
+        return optimizer.state_dict()
+    return {str(place): each for place, each in optimizer.state_dict()["state"].items()}
 
 
 def _is_lazy(model: Backbone, config: TrainingConfig) -> bool:
@@ -150,7 +255,7 @@ def _batches(model: Backbone, loss: SampledLoss, generator: torch.Generator) -> 
     )
 
 
-def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Epoch:
+def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
     """Every parameter moves in every step."""
     optimizer = _adam(
         [
@@ -180,10 +285,10 @@ def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Gener
             optimizer.step()
             yield loss.detach()
 
-    return epoch
+    return Steps(epoch=epoch, optimizers=(optimizer,))
 
 
-def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Epoch:
+def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
     """Of the embedding tables only the rows of the batch move."""
     loss_config, device = model.config.loss, model.weight.device
     assert isinstance(loss_config, SampledLoss)
@@ -211,4 +316,4 @@ def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Genera
             )
             yield loss.detach()
 
-    return epoch
+    return Steps(epoch=epoch, optimizers=(content, tables))

@@ -42,6 +42,11 @@ class Workspace:
         return self.root / "checkpoints"
 
     @property
+    def unfinished(self) -> Path:
+        """Runs that were killed half-way."""
+        return self.root / "unfinished"
+
+    @property
     def artifacts(self) -> Path:
         """MLflow's artifact root."""
         return self.root / "mlartifacts"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.status import Status
 
 from painvrl.cli.render import number, split_card
+from painvrl.progress import GOES_ON
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,7 +84,12 @@ class StudyLines:
         self._show()
 
     def trial_stage(self, number: int, stage: str) -> None:
-        """Show the stage on a terminal."""
+        """Show the stage on a terminal; print where a trial goes on that was killed."""
+        if stage.startswith(GOES_ON):
+            if not self._quiet:
+                with self._spinner.paused():
+                    typer.echo(f"{self._running[number]} {stage}")
+            return
         self._stages[number] = stage
         self._show()
 
@@ -117,7 +123,11 @@ class RunLine:
         self._spinner = spinner
 
     def stage(self, name: str) -> None:
-        """Show the stage."""
+        """Show the stage; print where a run goes on that was killed."""
+        if name.startswith(GOES_ON):
+            with self._spinner.paused():
+                typer.echo(name, err=True)
+            return
         self._spinner.show(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from painvrl.errors import DataError
+
+_TORN_SECONDS = 3600
+"""A file that is being written is younger; an older one belongs to a process that died over it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class ArrayCache:
         """
         try:
             # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
-            with self._path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            with self.path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
@@ -54,7 +59,7 @@ class ArrayCache:
             try:
                 with os.fdopen(descriptor, "wb") as stream:
                     np.savez(stream, allow_pickle=False, **arrays)
-                Path(temporary).replace(self._path(key))
+                Path(temporary).replace(self.path(key))
             except BaseException:
                 Path(temporary).unlink()
                 raise
@@ -63,8 +68,35 @@ class ArrayCache:
                 f"the cache folder cannot be written ({error.strerror})", file=self.folder
             ) from error
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """The file of ``key``."""
         return self.folder / f"{key}.npz"
+
+    def shrink(self, limit: int, *, oldest: float | None = None) -> None:
+        """Delete the files that were written or touched longest ago, down to ``limit`` bytes.
+
+        Files that an interrupted write left behind go, too.
+
+        Args:
+            limit: in bytes.
+            oldest: seconds; an older file goes whatever the limit.
+        """
+        now = time.time()
+        for path in self.folder.glob(".*.tmp"):
+            with suppress(OSError):  # another process deleted it
+                if path.stat().st_mtime < now - _TORN_SECONDS:
+                    path.unlink()
+        files = []
+        for path in self.folder.glob("*.npz"):
+            with suppress(OSError):  # another process deleted it
+                files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        total = sum(size for _, size, _ in files)
+        for written, size, path in sorted(files):
+            if total <= limit and (oldest is None or written >= (now - oldest) * 1e9):
+                return
+            total -= size
+            with suppress(OSError):
+                path.unlink()
 
 
 def pack_text(value: object) -> np.ndarray:

@@ -6,7 +6,8 @@ are. Working on the rows alone, it needs no sparse tensors, whose layout the hos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,3 +50,15 @@ class LazyAdam:
             size = second.sqrt_().add_(_EPSILON)
             moved = rows.clone().addcdiv_(first, size, value=-self._learning_rate * correction)
             table.index_copy_(0, index, moved)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next steps depend on besides the tables; its tensors are the optimiser's own."""
+        return {"steps": self._steps, "first": self._first, "second": self._second}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` of an optimiser of equal tables was taken."""
+        self._steps = state["steps"]
+        for mine, there in ((self._first, state["first"]), (self._second, state["second"])):
+            for moments, kept in zip(mine, there, strict=True):
+                moments.copy_(kept)

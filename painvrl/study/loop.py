@@ -167,7 +167,7 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
     """The job of a point or a preset; a failure where its knobs together break a rule of the config."""
     try:
         config = stored.config_at(point, preset)
-        return TrialJob(number=number, point=point, config=config, preset=preset)
+        return TrialJob(number=number, point=point, config=config, preset=preset, key=stored.name)
     except ValidationError as error:
         cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
         return Failed(reason="refused", message=str(cause))

@@ -28,6 +28,7 @@ from painvrl.rounds import RoundReport
 from painvrl.study.mask_trace import thinned
 from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
 from painvrl.study.space import FIXED_SECTIONS, Point
+from painvrl.unfinished import UnfinishedRuns, run_key
 
 _PREPARED = 4
 """Kinds of features that stay on the device at most."""
@@ -40,9 +41,9 @@ OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
 class TrialJob:
     """What a trial computes. ``number``, ``point`` and ``preset`` are for people; ``config`` decides all.
 
-    ``key``: what its outcome is kept under, if it is kept where it is trained. ``rungs``: where it is to be
-    judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a stage begins and at
-    every evaluation.
+    ``key``: what the worker that trains it keeps its outcome under; a study's name for its trials. ``rungs``:
+    where it is to be judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a
+    stage begins and at every evaluation.
     """
 
     number: int
@@ -115,6 +116,8 @@ class TrainingObjective:
         share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
             processes, too. Worth it where pretrainings come back.
         keep: takes every completed job; sent to other processes, so it must be picklable.
+        resume_dir: for trials under way: one that is killed goes on when its configuration is trained again.
+            ``None`` keeps none.
 
     Raises:
         UserError: the data are missing or break a rule.
@@ -128,11 +131,13 @@ class TrainingObjective:
         device: torch.device,
         share_pretrained: bool = False,
         keep: Callable[[TrainedJob], None] | None = None,
+        resume_dir: Path | None = None,
     ) -> None:
         self._device = device
         self._cache_dir = cache_dir
         self._keep = keep
         self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
+        self._unfinished = UnfinishedRuns(resume_dir)
         self._split = ""
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         prepared = self._prepare(config)
@@ -153,7 +158,11 @@ class TrainingObjective:
         reset_peak_memory(self._device)
         try:
             prepared = self._prepare(job.config)
-            result = run(job.config, prepared, observer=observer, store=self._pretrained)
+            # Only what passes as no `Exception` leaves the trial to be gone on with.
+            with self._unfinished.savepoint(run_key(job.config, prepared)) as savepoint:
+                result = run(
+                    job.config, prepared, observer=observer, store=self._pretrained, savepoint=savepoint
+                )
         except _Stopped as stop:
             return Pruned(
                 rung=stop.rung,

@@ -77,7 +77,10 @@ class Progress(Protocol):
         """Before a trial."""
 
     def trial_stage(self, number: int, stage: str) -> None:
-        """A trial enters a stage: ``pretrain``, ``round 1: mask``, ..."""
+        """A trial enters a stage: ``pretrain``, ``round 1: mask``, ...
+
+        The first one of a trial that goes on says where (:data:`painvrl.progress.GOES_ON`).
+        """
 
     def trial_finished(self, event: TrialFinished) -> None:
         """After a trial, when its results are stored."""

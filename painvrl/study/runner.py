@@ -28,7 +28,7 @@ from painvrl.study.report import FrontTable, StudyStatus, front_table, status
 from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
-from painvrl.study.user_values import KeepUserValues, UserStore
+from painvrl.study.user_values import KeepUserValues
 from painvrl.study.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -103,9 +103,8 @@ def run_study(
                 spec.config,
                 cache_dir=workspace.cache,
                 share_pretrained=pretraining_comes_back(spec.space),
-                keep=KeepUserValues(
-                    store=UserStore(workspace.users / spec.study.name), objectives=spec.objectives
-                ),
+                keep=KeepUserValues(folder=workspace.users, objectives=spec.objectives),
+                resume_dir=workspace.unfinished,
             ),
             device,
             workers,

@@ -149,12 +149,12 @@ class KeepUserValues:
     """Stores each user's objectives of a trial, in the process that trained it.
 
     Attributes:
-        store: where to.
+        folder: of all studies; a trial's study is the key of its job.
         objectives: full names.
         max_users: beyond, nothing is kept; see :data:`MAX_USERS`.
     """
 
-    store: UserStore
+    folder: Path
     objectives: Sequence[str]
     max_users: int = MAX_USERS
 
@@ -163,7 +163,8 @@ class KeepUserValues:
         if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
             return
         try:
-            self.store.store(trained.job.number, user_values(trained, self.objectives))
+            values = user_values(trained, self.objectives)
+            UserStore(self.folder / trained.job.key).store(trained.job.number, values)
         except DataError:
             # The trial is worth more than this by-product, and what compares studies says what is missing.
             return

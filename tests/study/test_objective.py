@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from painvrl.data.features import FeatureConfig
 from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
+from painvrl.progress import GOES_ON
 from painvrl.study import objective as module
 from painvrl.study.mask_trace import thinned
 from painvrl.study.objective import TrainingObjective, TrialJob
@@ -367,3 +368,80 @@ def test_two_objectives_compute_the_same(tiny_config: TrainConfig, tmp_path: Pat
         assert isinstance(outcome, Completed)
         metrics.append(outcome.metrics)
     assert metrics[0] == metrics[1]
+
+
+class Killed(BaseException):
+    """Passes as the death of a process would."""
+
+
+@pytest.fixture
+def resumable(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[TrainingObjective, Path]:
+    """An objective whose trials are kept at every save point, and where."""
+    monkeypatch.setattr("painvrl.unfinished.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("painvrl.unfinished.MOST_SHARE", math.inf)
+    folder = tmp_path / "unfinished"
+    made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), resume_dir=folder)
+    return made, folder
+
+
+def raising(error: BaseException, at: str) -> tuple[list[str], Callable[[str], None]]:
+    """Stages that were entered, and a listener that raises at one of them."""
+    stages: list[str] = []
+
+    def on_stage(stage: str) -> None:
+        stages.append(stage)
+        if stage == at:
+            raise error
+
+    return stages, on_stage
+
+
+@pytest.mark.parametrize("error", [Killed(), KeyboardInterrupt()])
+def test_a_trial_that_is_killed_goes_on_under_another_number_to_the_same_result(
+    resumable: tuple[TrainingObjective, Path],
+    tiny_config: TrainConfig,
+    tiny_result: RunResult,
+    error: BaseException,
+) -> None:
+    objective, folder = resumable
+    _, on_stage = raising(error, "variant")
+    with pytest.raises(type(error)):
+        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+    assert len(list(folder.glob("*.npz"))) == 1
+    stages: list[str] = []
+    outcome = objective(TrialJob(number=8, point={}, config=tiny_config), stages.append)
+    assert isinstance(outcome, Completed)
+    assert stages[:2] == [f"{GOES_ON}the end of invariant", "pretrain"]
+    assert outcome.metrics == dict(tiny_result.metrics)
+    assert outcome.epochs == dict(tiny_result.epochs)
+    assert [point.curve for point in outcome.curves[:1]] == ["pretrain"]
+    assert list(folder.iterdir()) == []
+
+
+def test_another_configuration_does_not_go_on_with_it(
+    resumable: tuple[TrainingObjective, Path], tiny_config: TrainConfig
+) -> None:
+    objective, _ = resumable
+    _, on_stage = raising(Killed(), "variant")
+    with pytest.raises(Killed):
+        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+    stages: list[str] = []
+    outcome_of(objective, apply(tiny_config, {"fusion.variant_weight": 0.9}), stages)
+    assert stages[0] == "pretrain"
+
+
+@pytest.mark.parametrize("error", [Diverged("it did"), RuntimeError("a bug"), MemoryError()])
+def test_a_trial_that_ends_leaves_nothing_to_go_on_with(
+    resumable: tuple[TrainingObjective, Path], tiny_config: TrainConfig, error: Exception
+) -> None:
+    objective, folder = resumable
+    stages, on_stage = raising(error, "variant")
+    outcome = objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+    assert isinstance(outcome, Failed)
+    assert stages[-1] == "variant"
+    assert list(folder.iterdir()) == []
+    again: list[str] = []
+    outcome_of(objective, tiny_config, again)
+    assert again[0] == "pretrain"

@@ -36,7 +36,7 @@ REACHED = {"iid/ndcg_at_20": (0.1 + 0.5 + 1 / 3) / 3, "ood/ndcg_at_20": (1.0 + 0
 @pytest.fixture(scope="module")
 def trained(tiny_config: TrainConfig, tiny_prepared: Prepared, tiny_result: RunResult) -> TrainedJob:
     return TrainedJob(
-        job=TrialJob(number=7, point={}, config=tiny_config),
+        job=TrialJob(number=7, point={}, config=tiny_config, key="toy"),
         prepared=tiny_prepared,
         result=tiny_result,
         outcome=Completed(metrics=tiny_result.metrics),
@@ -97,16 +97,16 @@ def test_what_is_not_there_or_damaged_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_trial_keeps_its_users_under_its_number(trained: TrainedJob, tmp_path: Path) -> None:
-    keep = KeepUserValues(store=UserStore(tmp_path / "toy"), objectives=OBJECTIVES)
+    keep = KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)
     keep(trained)
     assert [path.name for path in (tmp_path / "toy").iterdir()] == ["7.npz"]
     reached = {name: trained.outcome.metrics[name] for name in OBJECTIVES}
-    assert keep.store.load(7, reached) is not None
+    assert UserStore(tmp_path / "toy").load(7, reached) is not None
 
 
 def test_a_part_too_large_is_not_kept(trained: TrainedJob, tmp_path: Path) -> None:
     users = sum(len(part.users) for part in trained.prepared.valid_plan.parts)
-    keep = KeepUserValues(store=UserStore(tmp_path / "toy"), objectives=OBJECTIVES, max_users=users)
+    keep = KeepUserValues(folder=tmp_path, objectives=OBJECTIVES, max_users=users)
     replace(keep, max_users=users - 1)(trained)
     assert not (tmp_path / "toy").exists()
     keep(trained)
@@ -115,7 +115,7 @@ def test_a_part_too_large_is_not_kept(trained: TrainedJob, tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_costs_no_trial(trained: TrainedJob, tmp_path: Path) -> None:
     (tmp_path / "toy").write_text("a file where the folder should be")
-    KeepUserValues(store=UserStore(tmp_path / "toy"), objectives=OBJECTIVES)(trained)
+    KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
     assert (tmp_path / "toy").read_text() == "a file where the folder should be"
 
 

@@ -80,6 +80,7 @@ def run_ablation(
         cache_dir=workspace.cache,
         share_pretrained=True,
         keep=KeepRun(store=store, metrics=settings.metrics, cutoff=settings.cutoff),
+        resume_dir=workspace.unfinished,
     )
     with (
         study_lock(workspace.lock_path(f"ablation {settings.name}"), settings.name),
