@@ -142,6 +142,10 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
         check_ablation(validated(AblationSpec, content, file=document))
     elif "space" in content:
         check_spec(validated(StudySpec, content, file=document))
+    elif set(content) <= {"study", "pruning", "constraints", "presets", "points"}:
+        whole = {"objectives": ["iid/ndcg_at_20"], "config": {"data": {"kind": "planted"}}, "study": {"name": "x"}}
+        knob = {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}}
+        check_spec(validated(StudySpec, {**whole, "space": knob, **content}, file=document))
     elif set(content) == {"data"}:
         TypeAdapter(DataConfig).validate_python(content["data"])
     else:
@@ -177,5 +181,5 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
     from painvrl.cli import root
 
     table = re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    codes = (0, root.INTERNAL_ERROR, root.USAGE, root.NOTHING_FEASIBLE, root.INTERRUPTED)
+    codes = (0, root.INTERNAL_ERROR, root.USAGE, root.NOTHING_FEASIBLE, root.REGRESSED, root.INTERRUPTED)
     assert [int(code) for code in table] == list(codes)
