@@ -88,6 +88,7 @@ def instrument(watch: Stopwatch) -> None:
     """Time what a study is made of, from here on and for the whole process."""
     import optuna
     from optuna.storages import RDBStorage
+    from optuna.storages._cached_storage import _CachedStorage
 
     from painvrl.study.loop import TrialLoop
     from painvrl.study.mlflow_tracker import MlflowTracker
@@ -99,7 +100,8 @@ def instrument(watch: Stopwatch) -> None:
     for sampler in (optuna.samplers.TPESampler, optuna.samplers.GPSampler):
         hooks = "infer_relative_search_space sample_relative sample_independent before_trial after_trial"
         watch.wrap(sampler, hooks, SAMPLER)
-    watch.wrap(RDBStorage, " ".join(public_methods(RDBStorage)), STORAGE)
+    for storage in (RDBStorage, _CachedStorage):  # Optuna puts the second before the first
+        watch.wrap(storage, " ".join(public_methods(storage)), STORAGE)
     watch.wrap(StoredStudy, "trials", RECORDS)
     watch.wrap(MlflowTracker, "__init__ " + " ".join(public_methods(MlflowTracker)), mlflow_part)
     run = TrialLoop.run

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 import sqlalchemy
@@ -17,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.settings import Settings
+from painvrl.study.database import engine_url, sole_creator
 from painvrl.study.outcomes import Outcome
 from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.space import Space, apply
@@ -24,6 +27,9 @@ from painvrl.study.spec import ObjectiveName, StudySpec
 from painvrl.workspace import Workspace
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Attr:
@@ -163,6 +169,19 @@ def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[s
         return tuple(optuna.get_all_study_names(_connect(url)))
 
 
+def _one_at_a_time(
+    create: Callable[Concatenate[StudySpec, Workspace, P], T],
+) -> Callable[Concatenate[StudySpec, Workspace, P], T]:
+    @wraps(create)
+    def alone(spec: StudySpec, workspace: Workspace, *more: P.args, **named: P.kwargs) -> T:
+        url = spec.study.storage or workspace.storage_url
+        with _readable_errors(url), sole_creator(url):
+            return create(spec, workspace, *more, **named)
+
+    return alone
+
+
+@_one_at_a_time
 def create_study(spec: StudySpec, workspace: Workspace, *, data: str) -> tuple[StoredStudy, bool]:
     """The study of a file, made if it does not exist; and whether it existed.
 
@@ -251,9 +270,7 @@ def _record(trial: FrozenTrial, moved_run: str | None) -> TrialRecord:
 
 def _connect(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    parsed = sqlalchemy.make_url(url)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    parsed = engine_url(url)
     engine: dict[str, object] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
         engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
