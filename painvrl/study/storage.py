@@ -173,7 +173,7 @@ def _one_at_a_time(
     create: Callable[Concatenate[StudySpec, Workspace, P], T],
 ) -> Callable[Concatenate[StudySpec, Workspace, P], T]:
     @wraps(create)
-    def alone(spec: StudySpec, workspace: Workspace, *more: P.args, **named: P.kwargs) -> T:
+    def alone(spec: StudySpec, workspace: Workspace, /, *more: P.args, **named: P.kwargs) -> T:
         url = spec.study.storage or workspace.storage_url
         with _readable_errors(url), sole_creator(url):
             return create(spec, workspace, *more, **named)

@@ -16,7 +16,7 @@ from painvrl.errors import StudyError
 from painvrl.study.asktell import Desk
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import Attr, create_study, list_studies, open_study
+from painvrl.study.storage import Attr, list_studies, open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
