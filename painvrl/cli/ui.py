@@ -59,6 +59,8 @@ def ui(
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
     _need_free(port)
     base = f"http://{HOST}:{port}"
+    if sys.stderr.isatty():
+        typer.echo("starting the MLflow server ...", err=True)
     with _server(_absolute(uri), place, port) as server:
         fronts = _fronts(place, base, only)  # reads the database itself, while the server starts
         _wait_until_up(server, port, place)
@@ -108,9 +110,18 @@ def _need_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
+            probe.close()
             raise ConfigError(
-                f"cannot be used ({error.strerror}); name another one", key="--port", value=port
+                f"cannot be used ({error.strerror}); name another one: --port {_free_port()} is free",
+                key="--port",
+                value=port,
             ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -118,11 +129,11 @@ def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Po
     """Run the server in a process group of its own, and end the whole group however we leave."""
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
         *("--artifacts-destination", str(workspace.artifacts)),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
     environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password; command lines are everybody's to read
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its workers serve features that nobody uses here

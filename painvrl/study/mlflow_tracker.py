@@ -46,6 +46,8 @@ PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
 def mlflow_calls(uri: str) -> Iterator[None]:
     """Around every use of MLflow: no telemetry, no chatter, its errors as one line."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # With a server it would print a link to stdout, among results that programs read.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own dependencies deprecate what it uses
         from mlflow.exceptions import MlflowException

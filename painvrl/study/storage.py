@@ -19,6 +19,7 @@ from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, StudyError
 from painvrl.presets import is_preset
 from painvrl.study.constraints import Constraint, excess, violated
+from painvrl.study.database import engine_url, sole_creator
 from painvrl.study.identity import StudyIdentity
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.queued import config_of_preset, queue_of
@@ -236,7 +237,7 @@ def create_study(
     """
     url = spec.study.storage or workspace.storage_url
     identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
-    with _readable_errors(url):
+    with _readable_errors(url), sole_creator(url):
         connection = _connect(url)
         name = _version_for(connection, spec.study.name, identity, new_version=new_version)
         study = optuna.create_study(
@@ -374,9 +375,7 @@ def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:
 
 def _connect(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    parsed = sqlalchemy.make_url(url)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    parsed = engine_url(url)
     engine: dict[str, object] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
         engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write

@@ -155,9 +155,10 @@ def runs_url(base_url: str, experiment_id: str, search: str, metric: str) -> str
     """The page of MLflow's UI that shows the runs that ``search`` finds.
 
     The order by a metric matters: without one the list shows the parent run, folded up, and
-    nothing else.
+    nothing else. The workflow hides the UI's pages for language models.
     """
     query = {
+        "workflowType": "machine_learning",
         "searchFilter": search,
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": "false",

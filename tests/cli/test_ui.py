@@ -71,8 +71,11 @@ def test_a_port_that_is_taken_is_a_mistake_of_the_user(cli: Call, workspace: Pat
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         answer = cli("ui", "--port", taken.getsockname()[1], "--workspace", workspace)
+        hint = re.search(r"--port: cannot be used \(.+\); name another one: --port (\d+) is free", answer.err)
+        assert hint is not None, answer.err
+        assert int(hint[1]) != taken.getsockname()[1]
     assert answer.code == 2
-    assert answer.err.startswith("error: --port: cannot be used")
+    assert not listening(int(hint[1]))
 
 
 def test_a_server_that_is_named_by_the_environment_is_not_started_again(
@@ -139,6 +142,24 @@ def test_the_server_is_told_the_absolute_database(
     monkeypatch.setattr(module, "_server", server)
     assert cli("ui", "--port", port, "--workspace", workspace).code == 1
     assert told == [f"sqlite:///{workspace / 'mlflow.db'}"]
+
+
+def test_a_database_s_password_is_not_on_the_server_s_command_line(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def popen(command: list[str], *, env: dict[str, str], **_: object) -> None:
+        started.append((command, env))
+        raise OSError("enough")
+
+    monkeypatch.setattr(module.subprocess, "Popen", popen)
+    uri = "postgresql+psycopg://user:geheim@host/db"
+    with pytest.raises(OSError, match="enough"), module._server(uri, Workspace(workspace), 5001):
+        pass
+    ((command, environment),) = started
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == uri
+    assert "geheim" not in " ".join(command)
 
 
 def test_a_study_in_another_storage_is_linked_by_its_file(

@@ -47,6 +47,7 @@ def test_the_link_asks_for_exactly_the_front_in_the_order_of_a_metric() -> None:
     assert link.startswith("http://127.0.0.1:5000/#/")
     assert page == "/experiments/3/runs"
     assert parse_qs(query) == {
+        "workflowType": ["machine_learning"],
         "searchFilter": ["tags.pareto = 'true' and tags.`mlflow.parentRunId` = 'abc'"],
         "orderByKey": ["metrics.`ood/ndcg_at_20`"],
         "orderByAsc": ["false"],

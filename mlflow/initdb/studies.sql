@@ -1,0 +1,2 @@
+-- Runs and studies cannot share one database: MLflow and Optuna both keep a table `alembic_version`.
+CREATE DATABASE studies;
