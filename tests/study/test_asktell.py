@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from painvrl.study.asktell import MAX_DEATHS, Desk
+from painvrl.study.constraints import Constraint
 from painvrl.study.outcomes import Completed, Failed
-from painvrl.study.records import TrialState
+from painvrl.study.records import TrialState, front_of
 from painvrl.study.space import Space, Value
 from painvrl.study.spec import StudySpec
 from painvrl.study.storage import StoredStudy, create_study, open_study
@@ -213,6 +214,65 @@ def test_a_region_that_cannot_be_trained_is_left_alone(
     taught = learnt(spec, workspace, "tpe", Failed(reason=reason, message="no"))
     blameless = learnt(spec, workspace, "tpe", Failed(reason="unexpected", message="a bug"))
     assert sum(value > 0.3 for value in taught) <= 8 < sum(value > 0.3 for value in blameless)
+
+
+def constrained(spec: StudySpec, *constraints: dict[str, object]) -> StudySpec:
+    return spec.model_copy(
+        update={"constraints": tuple(Constraint.model_validate(one) for one in constraints)}
+    )
+
+
+TIME = {"metric": "time", "max": 10.0}
+IID = {"metric": "iid/ndcg_at_20", "min": 0.15}
+
+
+def test_a_trial_that_breaks_a_constraint_is_complete_and_never_on_the_front(
+    spec: StudySpec, workspace: Workspace
+) -> None:
+    spec = constrained(spec, TIME, IID)
+    stored, _ = create_study(spec, workspace, data="d")
+    desk = Desk(stored, spec.study)
+    for seconds, iid in ((4.0, 0.2), (12.5, 0.9), (4.0, 0.1)):
+        metrics = {"iid/ndcg_at_20": iid, "ood/ndcg_at_20": 0.1}
+        spent = {"pretrain": seconds / 2, "mask": seconds / 2}
+        desk.tell(desk.ask().number, Completed(metrics=metrics, seconds=spent))
+    desk.tell(desk.ask().number, FAILED)
+    told = [trial.constraints for trial in stored.study.trials]
+    assert [list(one) for one in told] == [["untrained", "time/max", "iid/ndcg_at_20/min"]] * 4
+    assert [list(one.values()) for one in told] == [
+        [-1.0, -6.0, pytest.approx(-0.05)],
+        [-1.0, 2.5, pytest.approx(-0.75)],
+        [-1.0, -6.0, pytest.approx(0.05)],
+        [1.0, 0.0, 0.0],
+    ]
+    records = stored.trials()
+    assert [record.state for record in records] == [TrialState.COMPLETE] * 3 + [TrialState.FAILED]
+    assert [len(record.violated) for record in records] == [0, 1, 1, 0]
+    assert "time 12.5 s is above max 10 s" in records[1].violated[0]
+    assert [record.number for record in front_of(records)] == [0]
+    assert [trial.number for trial in stored.study.best_trials] == [0]
+
+
+def test_constraints_that_change_on_the_way_hold_for_all_trials(
+    spec: StudySpec, workspace: Workspace
+) -> None:
+    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
+    desk.tell(desk.ask().number, DONE)  # 0.2 and 0.1
+    stricter = constrained(spec, {"metric": "iid/ndcg_at_20", "min": 0.3})
+    stored, existed = create_study(stricter, workspace, data="d")
+    assert existed
+    assert [len(record.violated) for record in stored.trials()] == [1]
+    assert create_study(spec, workspace, data="d")[0].trials()[0].violated == ()
+
+
+@pytest.mark.slow
+def test_gp_goes_on_when_constraints_change(spec: StudySpec, workspace: Workspace) -> None:
+    spec = spec.model_copy(update={"study": spec.study.model_copy(update={"sampler": "gp"})})
+    for wanted, constraints in ((4, ()), (6, (IID,)), (8, (TIME,))):
+        now = constrained(spec, *constraints)
+        desk = Desk(create_study(now, workspace, data="d")[0], now.study)
+        while desk.finished() < wanted:
+            desk.tell(desk.ask().number, DONE)
 
 
 @pytest.mark.slow
