@@ -75,7 +75,8 @@ def excess(
     Args:
         constraints: of the study.
         metrics: of the valid parts, by name.
-        seconds: wall time of the trial. peak_memory: in MiB.
+        seconds: wall time of the trial.
+        peak_memory: in MiB.
 
     Returns:
         Without the constraints on what was not measured (``None``, or absent from ``metrics``).

@@ -144,7 +144,7 @@ def _title(number: int, preset: str | None) -> str | None:
 
 
 def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = None) -> TrialJob | Failed:
-    """The job of a point or a preset; a failure where two knobs together break a rule of the configuration."""
+    """The job of a point or a preset; a failure where two knobs together break a rule of the config."""
     try:
         config = stored.config_at(point, preset)
         return TrialJob(number=number, point=point, config=config, preset=preset)

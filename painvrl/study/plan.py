@@ -193,8 +193,8 @@ def lines_of(plan: Plan) -> Iterator[str]:
         f"{duration(cost.trial_seconds)} each, one at a time"
     )
     yield (
-        f"  = {cost.trainings} trainings x {cost.epochs} epochs x {cost.epoch_seconds:.4f} s, an epoch of the "
-        "base configuration's pretraining, timed once"
+        f"  = {cost.trainings} trainings x {cost.epochs} epochs x {cost.epoch_seconds:.4f} s, an epoch of "
+        "the base configuration's pretraining, timed once"
     )
     yield (
         "  rough: early stopping, pruning and kept pretrainings make it less; environments, masks and "
