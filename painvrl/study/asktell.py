@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, replace
 import optuna
 
 from painvrl.study.outcomes import Failed, Outcome, Pruned
-from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.planned import Grid
+from painvrl.study.records import FINISHED, TrialState
 from painvrl.study.samplers import Choice, choose, make_sampler
 from painvrl.study.space import Value
 from painvrl.study.spec import StudySettings

@@ -30,6 +30,8 @@ def loaded_by(*arguments: str) -> set[str]:
         ["train", "--help"],
         ["study", "--help"],
         ["study", "run", "--help"],
+        ["study", "validate", "--help"],
+        ["study", "schema", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
         ["ui", "--help"],

@@ -56,7 +56,7 @@ def test_a_fixed_knob_is_suggested_as_its_value_by_whatever_sampler(value: Any) 
 
 def test_truth_is_no_number() -> None:
     assert same(1, 1.0)
-    assert not same(1, True)
+    assert not same(1, other=True)
     assert not Fixed(type="fixed", value=1).contains(value=True)
 
 

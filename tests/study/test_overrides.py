@@ -63,9 +63,18 @@ def test_the_last_one_wins_and_the_content_is_left_alone(spec_tree: Tree) -> Non
         ("config.mask.sparsity=1.5", "--set config.mask.sparsity: must be less than 1 (found 1.5)"),
         ("config.mask.sparsty=0.5", "--set config.mask.sparsty: is not a known key; did you mean sparsity?"),
         ("sutdy.trials=3", "--set sutdy.trials=3: sutdy: is not a known key; did you mean study?"),
-        ("space.mask.sparsty.high=0.5", "--set space.mask.sparsty.high: is not a knob of the config; did you m"),
-        ("space.mask.sparsity.hihg=0.5", "--set space.mask.sparsity.hihg: is not a known key; did you mean hi"),
-        ("space.mask.sparsity.high=1.5", "--set space.mask.sparsity.high: the config refuses it: must be less"),
+        (
+            "space.mask.sparsty.high=0.5",
+            "--set space.mask.sparsty.high: is not a knob of the config; did you m",
+        ),
+        (
+            "space.mask.sparsity.hihg=0.5",
+            "--set space.mask.sparsity.hihg: is not a known key; did you mean hi",
+        ),
+        (
+            "space.mask.sparsity.high=1.5",
+            "--set space.mask.sparsity.high: the config refuses it: must be less",
+        ),
         ("objectives.7=x", "--set objectives.7: the list has no entry 7; it has 2"),
         ("objectives.first=x", "--set objectives.first: the list has no entry first; it has 2"),
         ("study.name.x=3", "--set study.name.x: leads into a value: there is no 'x' below it"),

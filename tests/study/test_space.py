@@ -136,7 +136,12 @@ def test_the_base_configurations_own_point_leaves_out_what_lies_outside(tiny_con
 
 
 LOSS: dict[str, Any] = {
-    "backbone.loss.negatives": {"type": "int", "low": 8, "high": 64, "when": {"backbone.loss.kind": "sampled"}},
+    "backbone.loss.negatives": {
+        "type": "int",
+        "low": 8,
+        "high": 64,
+        "when": {"backbone.loss.kind": "sampled"},
+    },
     "backbone.loss.kind": {"type": "categorical", "choices": ["gramian", "sampled"]},
     "fusion.variant_weight": {"type": "float", "low": 0.1, "high": 1.0, "when": {"fusion.kind": "branch"}},
     "rounds": {"type": "int", "low": 1, "high": 3},
@@ -281,4 +286,7 @@ def test_fixed_knobs_are_those_that_hang_on_no_other_knob(tiny_config: TrainConf
         }
     )
     assert made.fixed(tiny_config) == {"mask.sparsity": 0.25}
-    assert made.fixed(apply(tiny_config, {"fusion.kind": "sum"})) == {"mask.sparsity": 0.25, "mask.sigma": 0.3}
+    assert made.fixed(apply(tiny_config, {"fusion.kind": "sum"})) == {
+        "mask.sparsity": 0.25,
+        "mask.sigma": 0.3,
+    }
