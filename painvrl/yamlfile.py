@@ -195,11 +195,16 @@ def _properties(schema: Mapping[str, Any], location: Sequence[int | str]) -> lis
 
     def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
         reference = node.get("$ref")
-        return resolve(definitions[reference.rsplit("/", 1)[-1]]) if reference else node
+        if reference:
+            return resolve(definitions[reference.rsplit("/", 1)[-1]])
+        sections = [choice for choice in node.get("anyOf", []) if "$ref" in choice]
+        return resolve(sections[0]) if len(sections) == 1 else node
 
     node = resolve(schema)
     for piece in location:
         tags = node.get("discriminator", {}).get("mapping", {})
+        if piece in definitions and "properties" in node:
+            continue  # the one section of a union, which `resolve` has entered
         if piece in node.get("properties", {}):
             node = resolve(node["properties"][piece])
         elif piece in tags:

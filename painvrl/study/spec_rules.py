@@ -146,8 +146,9 @@ def _no_such_knob(path: str, context: Point, known: Iterable[str]) -> str:
     if path not in all_knobs():
         return "is not a knob of the config" + near_matches(path, known)
     section = path.rpartition(".")[0]
-    where = ", ".join(f"{other} is {value}" for other, value in context.items()) or "as it is"
-    return f"the config has no such knob where {where}: it belongs to another kind of {section}"
+    where = ", ".join(f"{other} is {value}" for other, value in context.items())
+    config = f"the config where {where}" if where else "the config as it is"
+    return f"{config} has no such knob: it belongs to another kind of {section}"
 
 
 def check_sampler(spec: StudySpec, file: object) -> None:

@@ -33,6 +33,8 @@ def loaded_by(*arguments: str) -> set[str]:
         ["study", "front", "--help"],
         ["study", "pick", "--help"],
         ["study", "report", "--help"],
+        ["study", "validate", "--help"],
+        ["study", "schema", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
         ["ui", "--help"],
