@@ -203,6 +203,7 @@ def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     if known is not None:
         return known["users"], known["items"], known["base_width"]
     users, items, base_width = _converted(stages, mask)
+    journal.forget("invariant")
     journal.keep("converted", {"users": users, "items": items, "base_width": base_width})
     return users, items, base_width
 

@@ -303,3 +303,27 @@ def test_an_observer_may_stop_the_run_while_it_is_told_again(
         run(config, tiny_prepared, observer=judge, savepoint=point)
     assert [step for _, step, _ in judge.points] == [2, 4]
     assert process.files() == [], "a run that was stopped is not gone on with"
+
+
+def test_no_more_is_saved_than_the_rest_of_the_run_needs(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    held: list[tuple[set[str], str | None]] = []
+
+    class Noting(Memory):
+        def save(self, make: Callable[[], State]) -> None:
+            state = make()
+            training = state["training"]
+            held.append((set(state["kept"]), None if training is None else training["name"]))
+
+    run(config_of(tiny_settings, "lazy, branch"), tiny_prepared, savepoint=Noting())
+    assert list(dict.fromkeys((frozenset(kept), training) for kept, training in held)) == [
+        (frozenset(), "pretrain"),
+        (frozenset({"pretrain"}), None),
+        (frozenset({"pretrain", "rounds"}), None),
+        (frozenset({"invariance"}), None),
+        (frozenset({"invariance"}), "invariant"),
+        (frozenset({"invariance", "invariant"}), None),
+        (frozenset({"invariance", "invariant"}), "variant"),
+        (frozenset({"invariance", "converted"}), None),
+    ]

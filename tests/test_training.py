@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
-from painvrl.training import FitResult, TrainingConfig, fit
+from painvrl.training import FitResult, FitState, TrainingConfig, fit
 
 LISTED = ((0, 0), (0, 1), (0, 4), (1, 1), (1, 3), (1, 4), (2, 0), (2, 5), (3, 3), (3, 5))
 USERS, ITEMS, COLD = 5, 6, 2  # user 4 has no pair, item 2 neither
@@ -405,3 +405,65 @@ def test_a_divergence_is_not_reported_as_a_point_of_the_curve() -> None:
             epochs=6,
         )
     assert seen == []
+
+
+class Keeper:
+    """Keeps the states of some epochs, and says where to go on."""
+
+    def __init__(self, start: FitState | None = None, wanted: Container[int] = ()) -> None:
+        self.start = start
+        self.wanted = wanted
+        self.offers = 0
+        self.kept: list[FitState] = []
+
+    def load(self) -> FitState | None:
+        return self.start
+
+    def save(self, make: Callable[[], FitState]) -> None:
+        self.offers += 1
+        if self.offers in self.wanted:
+            self.kept.append(copy.deepcopy(make()))
+
+
+@pytest.mark.parametrize(("epochs", "offers"), [(None, 3), (7, 3), (6, 2)])
+def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | None, offers: int) -> None:
+    keeper = Keeper(wanted=range(10))
+    config = TrainingConfig(max_epochs=7, evaluate_every=2, patience=5)
+    rising = iter(range(100))
+    fit(
+        build(),
+        config,
+        gen(),
+        evaluate=lambda users, items: {config.watch: float(next(rising))},
+        observe=silent,
+        epochs=epochs,
+        keeper=keeper,
+    )
+    assert [state.epoch for state in keeper.kept] == [2, 4, 6][:offers]
+
+
+@pytest.mark.parametrize("knobs", [{}, {"loss": SAMPLED}])
+def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(knobs: dict[str, Any]) -> None:
+    config = TrainingConfig(max_epochs=20, evaluate_every=1, patience=2)
+    worth = [0.1, 0.9, 0.3, 0.2, 1.0]  # the second is the best before patience ends with the fourth
+
+    def trained(keeper: Keeper, values: Sequence[float], seed: int) -> tuple[Backbone, FitResult]:
+        model, left = build(seed=seed, **knobs), iter(values)
+        result = fit(
+            model,
+            config,
+            gen(seed),
+            evaluate=lambda users, items: {config.watch: next(left)},
+            observe=silent,
+            keeper=keeper,
+        )
+        assert list(left) == [1.0], "patience ended with the fourth"
+        return model, result
+
+    keeper = Keeper(wanted=[3])
+    calm, _ = trained(keeper, worth, 0)
+    # Whatever the other model and generator begin with plays no part.
+    model, result = trained(Keeper(start=keeper.kept[0]), worth[3:], 5)
+    assert result == FitResult(best_epoch=2)
+    for name, value in calm.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name

@@ -72,3 +72,16 @@ def test_tables_are_updated_each_by_itself() -> None:
         optimizer.step([(rows, together[0][rows], one), (rows, together[1][rows], other)])
     assert torch.equal(together[0], apart[0])
     assert torch.equal(together[1], apart[1])
+
+
+def test_an_optimiser_that_takes_over_goes_on_bit_for_bit() -> None:
+    start, steps = table(3), gradients(3)
+    moved = start.clone()
+    first = LazyAdam([moved], 0.1)
+    for rows, gradient in steps[:3]:
+        first.step([(rows, moved[rows], gradient)])
+    second = LazyAdam([moved], 0.1)
+    second.load_state_dict(first.state_dict())
+    for rows, gradient in steps[3:]:
+        second.step([(rows, moved[rows], gradient)])
+    assert torch.equal(moved, lazily(start, steps))

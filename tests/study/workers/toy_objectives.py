@@ -19,7 +19,13 @@ class Toy:
     """Reads ``<number>`` in the folder ``accidents``: ``die`` or ``wait``; writes who trained what."""
 
     def __init__(
-        self, config: TrainConfig, *, cache_dir: Path, device: torch.device, share_pretrained: bool
+        self,
+        config: TrainConfig,
+        *,
+        cache_dir: Path,
+        device: torch.device,
+        share_pretrained: bool,
+        resume_dir: Path,
     ) -> None:
         self.folder = cache_dir.parent / "accidents"
         self.folder.mkdir(exist_ok=True)
