@@ -75,6 +75,9 @@ STAND_INS: dict[str, Callable[[], None]] = {
     f"{PREFIX}ui": _tested_in(
         "tests/cli/test_ui.py", "test_the_ui_serves_the_runs_and_prints_the_front_link"
     ),
+    ".venv/bin/optuna-dashboard sqlite:///workspace/optuna.db": _tested_in(
+        "tests/study/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
+    ),
 }
 
 

@@ -7,6 +7,7 @@ its runs is tagged and retrained).
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import pytest
 
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.config import TrainConfig
-from painvrl.study.mlflow_tracker import mlflow_calls
+from painvrl.study.mlflow_tracker import front_link, mlflow_calls
 from painvrl.study.records import TrialRecord, front_of
 from painvrl.study.selection import select
 from painvrl.study.spec import StudySpec
@@ -35,6 +36,7 @@ TRIALS = 6
 PATIENCE = (
     60_000  # milliseconds that a page may take on a busy machine; nothing waits for longer than it must
 )
+COLOURS = 128  # in a picture: enough for a page of text and lines, and small
 SIZE = {"width": 1280, "height": 800}
 
 pytestmark = [
@@ -86,8 +88,7 @@ def finished(
     """A finished study's workspace, and the link that the run printed last."""
     if given := os.environ.get("PAINVRL_SCREENSHOTS_OF"):
         workspace = Workspace(Path(given))
-        answer = cli("study", "front", "--workspace", workspace.root)
-        return workspace, str(answer.out.splitlines()[-1])
+        return workspace, str(front_link(open_study(None, workspace), workspace))
     folder = tmp_path_factory.mktemp("browser")
     workspace = Workspace(folder / "workspace").create()
     shutil.copy(empty_mlflow, workspace.mlflow_db)
@@ -141,7 +142,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, seen: Seen) -> Iterator[Any]:
-    """The page behind the study's link, as somebody sees it who opens it for the first time."""
+    """The page behind the study's link, for somebody who was never there."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=PATIENCE)
@@ -149,6 +150,9 @@ def page(browser: Any, seen: Seen) -> Iterator[Any]:
     context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     opened.goto(seen.link)
+    opened.get_by_role(
+        "button", name="Close", exact=True
+    ).click()  # MLflow's assistant, open on a first visit
     yield opened
     context.close()
 
@@ -160,8 +164,13 @@ def shoot(page: Any) -> Callable[[str], None]:
 
     def save(name: str) -> None:
         if folder:
-            page.mouse.move(0, 0)  # no tooltip in the picture
-            page.screenshot(path=Path(folder) / f"{name}.png")
+            from PIL import Image
+
+            page.mouse.move(0, 0)
+            page.evaluate("document.activeElement.blur()")
+            page.get_by_role("tooltip").wait_for(state="detached")
+            picture = Image.open(io.BytesIO(page.screenshot()))
+            picture.quantize(COLOURS).save(Path(folder) / f"{name}.png", optimize=True)
 
     return save
 
@@ -201,10 +210,6 @@ def test_the_printed_link_shows_exactly_the_front(
     expect(page.get_by_text(f"{len(names)} matching run")).to_be_visible()
     expect(runs(page, seen.stored.name)).to_have_text(names)
     expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_visible()
-    assistant = page.get_by_role("heading", name="MLflow Assistant")
-    if assistant.is_visible():
-        page.get_by_role("button", name="Close", exact=True).click()
-        expect(assistant).to_be_hidden()
     shoot("mlflow-front")
 
 
@@ -230,7 +235,8 @@ def test_a_run_shows_its_curves_and_its_configuration(
         assert len(history) > 1
         assert [tuple(point) for point in drawn] == history
     search.fill("training/invariant")
-    expect(page.locator(".js-plotly-plot .scatterlayer .trace").nth(1)).to_be_visible()
+    expect(page.get_by_text("training/invariant", exact=True)).to_be_visible()
+    expect(page.locator(".js-plotly-plot").nth(1).locator(".scatterlayer .trace").first).to_be_visible()
     shoot("mlflow-curves")
 
     page.get_by_role("tab", name="Artifacts").click()
