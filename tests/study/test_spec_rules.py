@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from painvrl.errors import ConfigError
-from painvrl.study.spec_rules import MAX_GRID
 from painvrl.study.spec import load_spec
+from painvrl.study.spec_rules import MAX_GRID
 from painvrl.yamlfile import dump_yaml
 
 Tree = dict[str, Any]
@@ -41,7 +41,7 @@ def refusal(load: Callable[[], Any]) -> str:
         (
             "mask.sparsity",
             {"fusion.knd": "branch"},
-            "space.mask.sparsity.when.fusion.knd: is neither a knob of the space nor a key of the config; did",
+            "space.mask.sparsity.when.fusion.knd: is neither a knob of the space nor a key of the config",
         ),
         (
             "mask.sparsity",
