@@ -86,11 +86,11 @@ class Desk:
 
     def exhausted(self) -> bool:
         """Whether nothing is left to ask for: every point of a grid has been tried or is under way."""
+        if self._choice().sampler != "grid":
+            return False
         if any(record.state is TrialState.WAITING for record in self._stored.trials()):
             return False
-        space, base = self._stored.space, self._stored.config
-        sampler = make_sampler(self._choice().sampler, self._settings, 0, space=space, base=base)
-        return isinstance(sampler, Grid) and sampler.left(self._study) == 0
+        return Grid(self._stored.space, self._stored.config).left(self._study) == 0
 
     def _choice(self) -> Choice:
         """The sampler of the next trial; told to whoever looks at the study."""

@@ -104,7 +104,7 @@ class Grid(_Planned):
         seed: the study's.
     """
 
-    def __init__(self, space: Space, base: TrainConfig, *, seed: int) -> None:
+    def __init__(self, space: Space, base: TrainConfig, *, seed: int = 0) -> None:
         super().__init__(space, base, seed=seed)
         self._values = {path: tuple(knob.values()) for path, knob in self._knobs.items()}
 

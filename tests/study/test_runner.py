@@ -128,6 +128,17 @@ def test_an_interrupt_stays_one_when_the_tracker_is_down(
     assert states == [TrialState.COMPLETE, TrialState.INTERRUPTED]
 
 
+def test_a_study_over_a_grid_ends_with_the_grid(
+    go: Go, spec_tree: dict[str, Any], formula: Any, workspace: Workspace
+) -> None:
+    spec_tree["study"]["sampler"] = "grid"
+    spec_tree["space"] = {"environments.count": {"type": "int", "low": 2, "high": 6, "step": 2}}
+    spec_tree["presets"] = ["erm"]
+    summary = go(StudySpec.model_validate(spec_tree), formula, trials=99)
+    assert summary.status.finished == len(formula.jobs) == 4
+    assert sorted(point.get("environments.count", 0) for point in formula.points()) == [0, 2, 4, 6]
+
+
 def test_failed_trials_are_recorded_counted_and_passed_over(
     go: Go, spec: StudySpec, formula: Any, diary: Any
 ) -> None:
