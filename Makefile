@@ -64,6 +64,7 @@ bench: $(VENV)/.stamp-test  ## time painvrl against the literal implementation
 	@mkdir -p benchmarks/results
 	$(BIN)/python -m pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=benchmarks/results/bench.json
 	@set -e; for size in $(BENCH_SIZES); do $(BIN)/python -m benchmarks.time_to_ndcg --size $$size; done
+	$(BIN)/python -m benchmarks.study_overhead
 
 # Whatever compares over seeds.
 EXPERIMENTS := ablation backbone front_ends knobs planted steps

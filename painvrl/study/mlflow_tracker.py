@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sqlalchemy
+from filelock import FileLock
+
 from painvrl.errors import StudyError
 from painvrl.study.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
 from painvrl.study.objective import TrialJob
@@ -104,11 +107,6 @@ class MlflowTracker:
         """Open a child run with the trial's parameters and its resolved configuration."""
         from mlflow.entities import Param
 
-        numbers = {
-            f"param/{path}": float(value)
-            for path, value in job.point.items()
-            if isinstance(value, int | float)
-        }
         with mlflow_calls(self._uri):
             run = self._client.create_run(
                 self._experiment,
@@ -124,9 +122,7 @@ class MlflowTracker:
             run_id = str(run.info.run_id)
             params = [Param(path, str(value)) for path, value in job.point.items()]
             params += [] if job.preset is None else [Param("preset", job.preset)]
-            self._client.log_batch(
-                run_id, params=[*params, Param("seed", str(job.seed))], metrics=_metrics(numbers)
-            )
+            self._client.log_batch(run_id, params=[*params, Param("seed", str(job.seed))])
             self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
         return run_id
 
@@ -136,21 +132,26 @@ class MlflowTracker:
             return
         from mlflow.entities import RunTag
 
+        # Parameters compare only as strings in MLflow's filters. Here and not in `start`: a batch of
+        # metrics costs as much for six of them as for sixty.
+        numbers = _metrics(
+            {f"param/{path}": value for path, value in job.point.items() if isinstance(value, int | float)}
+        )
         with mlflow_calls(self._uri):
             if isinstance(outcome, Failed):
                 tags = [RunTag("reason", outcome.reason), RunTag("message", outcome.message)]
-                self._client.log_batch(run_id, tags=tags)
+                self._client.log_batch(run_id, tags=tags, metrics=numbers)
                 if outcome.log:
                     self._client.log_text(run_id, outcome.log, "failure.txt")
                 self._client.set_terminated(run_id, status="FAILED")
                 return
             if isinstance(outcome, Pruned):
                 tags = [RunTag("pruned", outcome.rung), RunTag("message", outcome.message)]
-                self._client.log_batch(run_id, tags=tags, metrics=_logged(of_pruned(outcome)))
+                self._client.log_batch(run_id, tags=tags, metrics=numbers + _logged(of_pruned(outcome)))
                 self._client.set_terminated(run_id, status="FINISHED")
                 return
             followed = {*self._objectives, job.config.training.watch}
-            self._client.log_batch(run_id, metrics=_logged(of_outcome(outcome, followed)))
+            self._client.log_batch(run_id, metrics=numbers + _logged(of_outcome(outcome, followed)))
             self._client.set_terminated(run_id, status="FINISHED")
 
     def kill(self, run_id: str | None) -> None:
@@ -256,7 +257,37 @@ def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> Mlf
     remote = uri.startswith(("http://", "https://", "databricks"))
     if not remote:
         workspace.create()
+    if uri == workspace.tracking_uri:
+        _make_tables(workspace)
     return MlflowTracker(tracking_uri=uri, artifact_root=None if remote else workspace.artifacts)
+
+
+def _make_tables(workspace: Workspace) -> None:
+    """Make the workspace's database, if there is none.
+
+    MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
+    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
+    """
+    if workspace.mlflow_db.exists():
+        return
+    lock = workspace.lock_path("mlflow.db")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), mlflow_calls(workspace.tracking_uri):
+        if workspace.mlflow_db.exists():
+            return
+        from mlflow.store.db.utils import _initialize_tables
+
+        new = workspace.mlflow_db.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        engine = sqlalchemy.create_engine(f"sqlite:///{new}")
+        sqlalchemy.event.listen(
+            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
+        )
+        _initialize_tables(engine)
+        engine.dispose()
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(workspace.mlflow_db)
 
 
 def tagged_runs(study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ import json
 import logging
 import math
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -58,8 +60,11 @@ class Store:
         found = sorted(self.runs("tags.kind = 'trial'"), key=lambda run: run.info.start_time)
         return {int(run.data.tags["trial"]): run for run in found}
 
+    def parents(self) -> list[Any]:
+        return self.runs("tags.kind = 'study'")
+
     def parent(self) -> Any:
-        (run,) = self.runs("tags.kind = 'study'")
+        (run,) = self.parents()
         return run
 
     def text(self, run: Any, name: str) -> str:
@@ -84,6 +89,28 @@ def front_by_link(store: Store, link: str) -> list[str]:
     assert urlsplit(link).fragment.startswith(f"/experiments/{store.experiment}/runs?")
     (wanted,), (order,) = query["searchFilter"], query["orderByKey"]
     return [run.info.run_id for run in store.runs(wanted, order_by=[f"{order} DESC"])]
+
+
+def test_a_new_workspace_gets_the_tables_that_mlflow_itself_would_make(
+    workspace: Workspace, empty_mlflow: Path
+) -> None:
+    mlflow_tracker(workspace)
+
+    def schema(path: Path) -> list[Any]:
+        with closing(sqlite3.connect(path)) as connection:
+            tables = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+            return [*tables, *connection.execute("SELECT version_num FROM alembic_version")]
+
+    assert schema(workspace.mlflow_db) == schema(empty_mlflow)
+    assert len(schema(workspace.mlflow_db)) > 30
+    left = {path.name for path in workspace.root.iterdir() if path.name.startswith("mlflow")}
+    assert left == {"mlflow.db"}
+
+
+def test_a_database_that_was_only_half_made_is_made_anew(workspace: Workspace) -> None:
+    workspace.mlflow_db.with_suffix(".new").write_bytes(b"half of a database")
+    mlflow_tracker(workspace)
+    assert Store(workspace).parents() == []
 
 
 def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
