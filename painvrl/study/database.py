@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import optuna
 import sqlalchemy
 from filelock import FileLock
+from optuna.storages import RDBStorage
 from sqlalchemy.pool import NullPool
 
+from painvrl.errors import ConfigError, StudyError
 from painvrl.workspace import Workspace
 
 CREATION = 7_209_377_364_102_051_843
@@ -43,3 +46,33 @@ def sole_creator(url: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def connect(url: str) -> RDBStorage:
+    """Optuna's storage at ``url``; the folder of a SQLite file is made."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    parsed = engine_url(url)
+    engine: dict[str, object] = {"pool_pre_ping": True}
+    if parsed.get_backend_name() == "sqlite":
+        engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
+        if parsed.database:
+            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+
+
+@contextmanager
+def readable_errors(url: str) -> Iterator[None]:
+    """Turn the database's errors into one line that keeps the password out."""
+    try:
+        yield
+    except sqlalchemy.exc.ArgumentError:
+        raise ConfigError(
+            "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
+        ) from None
+    except ImportError as error:
+        driver = getattr(error.__cause__, "name", None) or error.name
+        raise StudyError(f"the database's driver {driver} is not installed", key="storage") from None
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:
+        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        raise StudyError(f"the studies cannot be read: {cause}", file=shown) from None

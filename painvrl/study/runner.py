@@ -13,6 +13,7 @@ from painvrl.device import deal_devices, use_device
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.asktell import Desk
 from painvrl.study.budget import Budget
+from painvrl.study.creation import create_study
 from painvrl.study.lock import study_lock
 from painvrl.study.loop import TrialLoop, job_of
 from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
@@ -26,7 +27,7 @@ from painvrl.study.pruning import PruningConfig
 from painvrl.study.records import FINISHED
 from painvrl.study.report import FrontTable, StudyStatus, front_table, status
 from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
-from painvrl.study.storage import Attr, StoredStudy, create_study, lock_path
+from painvrl.study.storage import Attr, StoredStudy, lock_path
 from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.user_values import KeepUserValues
 from painvrl.study.workers import Alone, Crew, Place, WorkerPool, memory_fractions

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +14,17 @@ from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
 from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, StudyError
+from painvrl.errors import StudyError
 from painvrl.presets import is_preset
 from painvrl.study.constraints import Constraint, excess, violated
-from painvrl.study.database import engine_url, sole_creator
+from painvrl.study.database import connect, readable_errors
 from painvrl.study.identity import StudyIdentity
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.study.queued import config_of_preset, queue_of
+from painvrl.study.queued import config_of_preset
 from painvrl.study.records import TrialRecord, TrialState
-from painvrl.study.space import Point, Space, Value, apply
+from painvrl.study.space import Point, Space, apply
 from painvrl.study.spec import StudySpec
-from painvrl.study.versions import VERSION_OF, next_version, versions_of
+from painvrl.study.versions import versions_of
 from painvrl.workspace import Workspace
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
@@ -199,12 +197,12 @@ def open_study(
     name = name or known[0]
     if name not in known:
         raise StudyError(f"no such study; there are {', '.join(known)}", file=workspace.root, value=name)
-    with _readable_errors(storage or workspace.storage_url):
-        connection = _connect(storage or workspace.storage_url)
+    with readable_errors(storage or workspace.storage_url):
+        connection = connect(storage or workspace.storage_url)
         if isinstance(study, StudySpec):
             name = versions_of(connection, name)[-1]
         loaded = optuna.load_study(study_name=name, storage=connection)
-        return StoredStudy(study=loaded, storage=connection, identity=_identity(loaded))
+        return StoredStudy(study=loaded, storage=connection, identity=identity_of(loaded))
 
 
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
@@ -212,105 +210,8 @@ def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[s
     if storage is None and not workspace.optuna_db.exists():
         return ()
     url = storage or workspace.storage_url
-    with _readable_errors(url):
-        return tuple(optuna.get_all_study_names(_connect(url)))
-
-
-def create_study(
-    spec: StudySpec, workspace: Workspace, *, data: str, new_version: bool = False
-) -> tuple[StoredStudy, bool]:
-    """The study of a file, made if it does not exist; and whether it existed.
-
-    Of several versions it is the latest whose trials compare with those of the file. The caller holds
-    the study's lock. Presets, the base configuration's own values and the file's points are queued
-    (:mod:`painvrl.study.queued`); on a resumed study those that are new, while those that the file
-    names no more, and that nobody has begun, are dropped.
-
-    Args:
-        spec: a checked study file.
-        workspace: must exist.
-        data: fingerprint of what the trials train on.
-        new_version: make the next version where no version compares.
-
-    Raises:
-        StudyError: the study exists and its trials would not compare with new ones.
-    """
-    url = spec.study.storage or workspace.storage_url
-    identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
-    with _readable_errors(url), sole_creator(url):
-        connection = _connect(url)
-        name = _version_for(connection, spec.study.name, identity, new_version=new_version)
-        study = optuna.create_study(
-            storage=connection,
-            study_name=name,
-            directions=["maximize"] * len(spec.objectives),
-            load_if_exists=True,
-        )
-        existed = bool(study.get_trials(deepcopy=False))
-        if Attr.IDENTITY not in study.user_attrs and not existed:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(spec.objectives))
-            if name != spec.study.name:
-                study.set_user_attr(VERSION_OF, spec.study.name)
-            study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
-        stored = StoredStudy(study=study, storage=connection, identity=_identity(study))
-        kept = [one.model_dump(mode="json") for one in spec.constraints]
-        study.set_user_attr(Attr.CONSTRAINTS, kept)
-        _queue(stored, spec)
-        return stored, existed
-
-
-def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool) -> str:
-    """The name of the version that a study file goes on with, or of the one to make."""
-    versions = versions_of(connection, name)
-    latest: tuple[str, str] | None = None
-    for version in reversed(versions):
-        study = optuna.load_study(study_name=version, storage=connection)
-        if Attr.IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
-            return version  # its maker died before it was done
-        if not (differences := _identity(study).differences(identity)):
-            return version
-        latest = latest or (version, "\n".join(differences))
-    if latest is None:
-        return name
-    if new_version:
-        return next_version(connection, name)
-    version, shown = latest
-    raise StudyError(
-        f"the study {version!r} exists and was run otherwise; its trials would not compare:\n{shown}\n"
-        "take the change back, choose a new name, or make a new version of the study with --new-version",
-        key="study.name",
-    )
-
-
-def _queue(stored: StoredStudy, spec: StudySpec) -> None:
-    """Bring the queue of a study up to date with its file."""
-    wanted = queue_of(stored.config, stored.space, spec.presets, spec.points)
-    points = [dict(one.point) for one in wanted]
-    kept = []
-    for trial in stored.study.get_trials(deepcopy=False):
-        if trial.state is optuna.trial.TrialState.WAITING and not _is_listed(trial, spec, points):
-            trial_id = stored.trial_id(trial.number)
-            stored.storage.set_trial_user_attr(trial_id, Attr.DROPPED, value=True)
-            stored.storage.set_trial_state_values(trial_id, optuna.trial.TrialState.FAIL)
-        elif Attr.DROPPED not in trial.user_attrs:
-            kept.append(trial)
-    presets = {trial.user_attrs.get(Attr.PRESET) for trial in kept}
-    tried = [trial.system_attrs.get("fixed_params", trial.params) for trial in kept]
-    for one in wanted:
-        if one.preset is not None and one.preset not in presets:
-            stored.study.enqueue_trial({}, user_attrs={Attr.PRESET: one.preset, Attr.ORIGIN: one.origin})
-        elif one.preset is None and dict(one.point) not in tried:
-            stored.study.enqueue_trial(dict(one.point), user_attrs={Attr.ORIGIN: one.origin})
-
-
-def _is_listed(trial: FrozenTrial, spec: StudySpec, points: list[dict[str, Value]]) -> bool:
-    """Whether a study's file still asks for a queued trial."""
-    preset = trial.user_attrs.get(Attr.PRESET)
-    if preset is not None:
-        return preset in spec.presets
-    return trial.user_attrs.get(Attr.ORIGIN) != "point" or trial.system_attrs.get("fixed_params") in points
+    with readable_errors(url):
+        return tuple(optuna.get_all_study_names(connect(url)))
 
 
 def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
@@ -319,14 +220,19 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
     ``name``: of one of the study's versions.
     """
     url, name = spec.study.storage, name or spec.study.name
-    with _readable_errors(url or workspace.storage_url):
+    with readable_errors(url or workspace.storage_url):
         parsed = sqlalchemy.make_url(url or workspace.storage_url)
     if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
         return Workspace(Path(parsed.database).absolute().parent).lock_path(name)
     return workspace.lock_path(name)
 
 
-def _identity(study: optuna.Study) -> StudyIdentity:
+def identity_of(study: optuna.Study) -> StudyIdentity:
+    """What a study searches, as it was stored when it was made.
+
+    Raises:
+        StudyError: it was made by something else, or by another version.
+    """
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None:
         raise StudyError("was not made by painvrl; choose a new name", key=study.study_name)
@@ -371,32 +277,3 @@ def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:
     if isinstance(outcome, Failed):
         return TrialState.FAILED
     return TrialState.COMPLETE if isinstance(outcome, Completed) else TrialState.INTERRUPTED
-
-
-def _connect(url: str) -> RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    parsed = engine_url(url)
-    engine: dict[str, object] = {"pool_pre_ping": True}
-    if parsed.get_backend_name() == "sqlite":
-        engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
-        if parsed.database:
-            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
-
-
-@contextmanager
-def _readable_errors(url: str) -> Iterator[None]:
-    """Turn the database's errors into one line that keeps the password out."""
-    try:
-        yield
-    except sqlalchemy.exc.ArgumentError:
-        raise ConfigError(
-            "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
-        ) from None
-    except ImportError as error:
-        driver = getattr(error.__cause__, "name", None) or error.name
-        raise StudyError(f"the database's driver {driver} is not installed", key="storage") from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:
-        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
-        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        raise StudyError(f"the studies cannot be read: {cause}", file=shown) from None

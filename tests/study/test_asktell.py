@@ -11,11 +11,12 @@ import pytest
 
 from painvrl.study.asktell import MAX_DEATHS, Desk
 from painvrl.study.constraints import Constraint
+from painvrl.study.creation import create_study
 from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState, front_of
 from painvrl.study.space import Space, Value
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.storage import StoredStudy, open_study
 from painvrl.workspace import Workspace
 
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})

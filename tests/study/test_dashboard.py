@@ -18,10 +18,11 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from painvrl.study.asktell import Desk
+from painvrl.study.creation import create_study
 from painvrl.study.outcomes import Completed, Failed, Pruned
 from painvrl.study.records import TrialRecord, TrialState, front_of
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.storage import StoredStudy, open_study
 from painvrl.workspace import Workspace
 
 Get = Callable[[str], Any]

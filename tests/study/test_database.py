@@ -16,7 +16,7 @@ CREATE = """
 import sys
 from pathlib import Path
 from painvrl.study.spec import load_spec
-from painvrl.study.storage import create_study
+from painvrl.study.creation import create_study
 from painvrl.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 print("ready", flush=True)

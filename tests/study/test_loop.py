@@ -10,6 +10,7 @@ import pytest
 
 from painvrl.study.asktell import Desk
 from painvrl.study.budget import Budget
+from painvrl.study.creation import create_study
 from painvrl.study.loop import TrialLoop
 from painvrl.study.objective import DataSummary, TrialJob
 from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
@@ -17,7 +18,7 @@ from painvrl.study.pruner import Pruner
 from painvrl.study.pruning import PruningConfig
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, create_study
+from painvrl.study.storage import StoredStudy
 from painvrl.study.workers import OnTrialRung
 from painvrl.workspace import Workspace
 

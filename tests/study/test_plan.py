@@ -11,11 +11,11 @@ from painvrl.prepare import Prepared
 from painvrl.presets import PRESETS
 from painvrl.study import plan as module
 from painvrl.study.asktell import Desk
+from painvrl.study.creation import create_study
 from painvrl.study.outcomes import Completed
 from painvrl.study.plan import Cost, cost_of, duration, lines_of, plan_of, timed_epoch
 from painvrl.study.space import apply
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import create_study
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")

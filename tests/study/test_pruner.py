@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from painvrl.study.asktell import Desk
+from painvrl.study.creation import create_study
 from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.pruner import Pruner, axes_by_part
 from painvrl.study.pruning import PruningConfig
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.storage import StoredStudy, open_study
 from painvrl.workspace import Workspace
 
 RUNG = "pretrain/20"

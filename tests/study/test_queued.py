@@ -7,6 +7,7 @@ import pytest
 from painvrl.config import TrainConfig
 from painvrl.presets import PRESETS
 from painvrl.study.asktell import MAX_DEATHS, Desk
+from painvrl.study.creation import create_study
 from painvrl.study.loop import job_of
 from painvrl.study.objective import TrialJob
 from painvrl.study.outcomes import Completed
@@ -14,7 +15,7 @@ from painvrl.study.queued import config_of_preset, queue_of
 from painvrl.study.records import TrialState
 from painvrl.study.space import Space, apply
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import create_study, open_study
+from painvrl.study.storage import open_study
 from painvrl.workspace import Workspace
 
 NAMES: Any = tuple(PRESETS)

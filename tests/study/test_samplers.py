@@ -9,6 +9,7 @@ import pytest
 
 from painvrl.presets import PRESETS
 from painvrl.study.asktell import Desk
+from painvrl.study.creation import create_study
 from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.planned import Grid, Sobol
 from painvrl.study.records import TrialRecord
@@ -16,7 +17,7 @@ from painvrl.study.report import status
 from painvrl.study.samplers import GP_SECONDS, GP_TRIALS, Blinkered, choose, make_sampler, model_for
 from painvrl.study.space import Space
 from painvrl.study.spec import StudySettings, StudySpec
-from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.storage import StoredStudy, open_study
 from painvrl.workspace import Workspace
 
 Point = dict[str, Any]

@@ -9,10 +9,12 @@ import pytest
 
 from painvrl.errors import ConfigError, StudyError
 from painvrl.study.asktell import Desk
+from painvrl.study.creation import create_study
+from painvrl.study.database import readable_errors
 from painvrl.study.outcomes import Completed, Failed
 from painvrl.study.records import TrialState
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import _readable_errors, create_study, list_studies, lock_path, open_study
+from painvrl.study.storage import list_studies, lock_path, open_study
 from painvrl.workspace import Workspace
 
 Tree = dict[str, Any]
@@ -90,7 +92,7 @@ def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
 
 @pytest.mark.parametrize("error", [RuntimeError("version\nmismatch"), OSError("no route")])
 def test_a_password_is_never_shown(error: Exception) -> None:
-    with pytest.raises(StudyError) as caught, _readable_errors("postgresql://user:geheim@host/db"):
+    with pytest.raises(StudyError) as caught, readable_errors("postgresql://user:geheim@host/db"):
         raise error
     assert str(caught.value).startswith("postgresql://user:***@host/db: the studies cannot be read: ")
     assert "\n" not in str(caught.value)

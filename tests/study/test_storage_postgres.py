@@ -26,7 +26,7 @@ CREATE = """
 import sys
 from pathlib import Path
 from painvrl.study.spec import load_spec
-from painvrl.study.storage import create_study
+from painvrl.study.creation import create_study
 from painvrl.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 workspace = Workspace(Path(sys.argv[2])).create()
@@ -41,7 +41,7 @@ import os, sys
 from pathlib import Path
 from painvrl.study.asktell import Desk
 from painvrl.study.spec import load_spec
-from painvrl.study.storage import create_study
+from painvrl.study.creation import create_study
 from painvrl.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 stored, _ = create_study(spec, Workspace(Path(sys.argv[2])).create(), data=sys.argv[3])

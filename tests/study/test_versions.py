@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from painvrl.errors import StudyError
+from painvrl.study.creation import create_study
 from painvrl.study.lock import study_lock
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import create_study, list_studies, open_study
+from painvrl.study.storage import list_studies, open_study
 from painvrl.workspace import Workspace
 
 Make = Callable[..., StudySpec]

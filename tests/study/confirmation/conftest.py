@@ -16,12 +16,13 @@ import torch
 from painvrl.config import TrainConfig
 from painvrl.rng import derive_seed
 from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
+from painvrl.study.creation import create_study
 from painvrl.study.objective import DataSummary, TrialJob
 from painvrl.study.outcomes import Completed, Failed, Outcome
 from painvrl.study.progress import TrialFinished
 from painvrl.study.runner import run_study
 from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, create_study, open_study
+from painvrl.study.storage import StoredStudy, open_study
 from painvrl.study.tracking import NullTracker
 from painvrl.workspace import Workspace
 
