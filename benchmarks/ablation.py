@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.common import config, mean_and_spread, merged, paired_interval, prepared, print_table, trained
 from benchmarks.planted import BASE
-from painvrl.study.spec import load_spec
+from painvrl.study.file.spec import load_spec
 
 MOVIELENS: dict[str, Any] = load_spec(Path("studies/movielens.yaml")).config.model_dump()
 # With the defaults, whose penalty the contrasts are for.

@@ -7,7 +7,7 @@ from pathlib import Path
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.common import prepared, trained
-from painvrl.study.spec import load_spec
+from painvrl.study.file.spec import load_spec
 
 
 def bench_default_trial(benchmark: BenchmarkFixture) -> None:

@@ -15,7 +15,7 @@ from benchmarks.common import mean_and_spread, merged, paired_interval, prepared
 from painvrl.config import TrainConfig
 from painvrl.pipeline import with_variant_weight
 from painvrl.prepare import Prepared
-from painvrl.study.spec import load_spec
+from painvrl.study.file.spec import load_spec
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "mask.sparsity": (0.1, 0.9),

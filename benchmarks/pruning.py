@@ -27,12 +27,12 @@ from typing import Any
 import torch
 
 from benchmarks.common import CACHE, print_table
+from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.front import hypervolume
-from painvrl.study.objective import OnRung, TrainingObjective, TrialJob
-from painvrl.study.outcomes import Completed, Failed, Outcome
 from painvrl.study.runner import run_study
-from painvrl.study.spec import StudySpec, load_spec
-from painvrl.study.tracking import NullTracker
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.objective import OnRung, TrainingObjective, TrialJob
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome
 from painvrl.workspace import Workspace
 
 # An arm: sampler, whether it prunes, and by how much the sampler's seed is moved.
@@ -94,7 +94,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
 def finish(seed: int, points: Sequence[dict[str, Any]]) -> list[list[float]]:
     """The objectives of points that were pruned, trained to the end."""
     torch.set_num_threads(1)
-    from painvrl.study.space import apply
+    from painvrl.study.file.space import apply
 
     spec = spec_of("tpe", seed)
     objective = TrainingObjective(spec.config, cache_dir=CACHE, device=torch.device("cpu"))

@@ -92,10 +92,10 @@ def instrument(watch: Stopwatch) -> None:
     from optuna.storages import RDBStorage
     from optuna.storages._cached_storage import _CachedStorage
 
-    from painvrl.study.loop import TrialLoop
-    from painvrl.study.mlflow_tracker import MlflowTracker
-    from painvrl.study.objective import TrainingObjective
-    from painvrl.study.storage import StoredStudy
+    from painvrl.study.search.loop import TrialLoop
+    from painvrl.study.store.storage import StoredStudy
+    from painvrl.study.tracking.mlflow_tracker import MlflowTracker
+    from painvrl.study.trial.objective import TrainingObjective
 
     watch.wrap(TrainingObjective, "__init__", DATA)
     watch.wrap(TrainingObjective, "__call__", TRAINING)
@@ -140,8 +140,8 @@ def measure(spec: Path, sampler: str, trials: int, cache: Path, workspace: Path)
         with watch.part(IMPORTS):
             import mlflow.tracking  # noqa: F401 (timed)
 
+            from painvrl.study.file.spec import load_spec
             from painvrl.study.runner import run_study
-            from painvrl.study.spec import load_spec
             from painvrl.workspace import Workspace
 
             instrument(watch)

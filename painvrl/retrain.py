@@ -26,12 +26,12 @@ from painvrl.final import TestEvaluation, evaluate_test, refit
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.progress import NullObserver, Observer
-from painvrl.study.mlflow_tracker import mlflow_tracker, tagged_runs
-from painvrl.study.picks import stored_picks
-from painvrl.study.registry import RegisteredModel, register_model
-from painvrl.study.selection import Selection, select
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import open_study
+from painvrl.study.choice.picks import stored_picks
+from painvrl.study.choice.selection import Selection, select
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.mlflow_tracker import mlflow_tracker, tagged_runs
+from painvrl.study.tracking.registry import RegisteredModel, register_model
 from painvrl.unfinished import UnfinishedRuns, run_key
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -39,7 +39,7 @@ from painvrl.yamlfile import dump_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which trial of a study to train; :func:`painvrl.study.selection.select` says which wins.
+    """Which trial of a study to train; :func:`painvrl.study.choice.selection.select` says which wins.
 
     ``study``: its name or its file's content; ``None`` stands for the only one of the workspace. ``pick``:
     the alias of a stored pick. ``prefer``: a rule's word.

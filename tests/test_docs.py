@@ -19,7 +19,7 @@ from painvrl.cli import app
 from painvrl.config import TrainConfig
 from painvrl.data.sources import DataConfig
 from painvrl.study.ablation.spec import AblationSpec, check_ablation
-from painvrl.study.spec import StudySpec, check_spec
+from painvrl.study.file.spec import StudySpec, check_spec
 from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ STAND_INS: dict[str, Callable[[], None]] = {
         "tests/cli/test_ui.py", "test_the_ui_serves_the_runs_and_prints_the_front_link"
     ),
     ".venv/bin/optuna-dashboard sqlite:///workspace/optuna.db": _tested_in(
-        "tests/study/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
+        "tests/study/store/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
     ),
 }
 

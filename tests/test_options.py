@@ -12,8 +12,8 @@ from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.pipeline import run
-from painvrl.study.space import apply
-from painvrl.study.spec import StudySpec, check_spec
+from painvrl.study.file.space import apply
+from painvrl.study.file.spec import StudySpec, check_spec
 from painvrl.yamlfile import validated
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from painvrl.model.fusion import FusionConfig
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared
 from painvrl.presets import PRESETS, PresetName, expanded
-from painvrl.study.space import apply, knobs
+from painvrl.study.file.space import apply, knobs
 from painvrl.yamlfile import load_settings, validated
 
 PLANTED = {"data": {"kind": "planted"}}
@@ -156,7 +156,7 @@ def test_a_mistake_beside_a_preset_is_named_as_without(tmp_path: Path) -> None:
 
 
 def test_a_study_takes_a_preset(tiny_settings: dict[str, Any]) -> None:
-    from painvrl.study.spec import StudySpec, check_spec
+    from painvrl.study.file.spec import StudySpec, check_spec
 
     spec = {
         "study": {"name": "toy"},

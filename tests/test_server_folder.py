@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from painvrl.config import TrainConfig
-from painvrl.study.spec import StudySpec
+from painvrl.study.file.spec import StudySpec
 from painvrl.yamlfile import dump_yaml, validated
 
 PATIENCE = 180.0  # seconds for a server to start on a busy machine

@@ -22,7 +22,7 @@ from torch import Tensor
 from painvrl.baselines.port import Baseline, Fit, Inputs
 from painvrl.evaluation.ranking import BlockScores, Scorer
 from painvrl.settings import Settings
-from painvrl.study.space import FloatRange, IntRange
+from painvrl.study.file.space import FloatRange, IntRange
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -17,7 +17,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.evaluation.ranking import Scorer
 from painvrl.rng import generator
 from painvrl.settings import Settings
-from painvrl.study.space import FloatRange, IntRange
+from painvrl.study.file.space import FloatRange, IntRange
 
 
 class LightGcnConfig(Settings):

@@ -14,7 +14,7 @@ from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.pipeline import run
 from painvrl.settings import Settings
-from painvrl.study.space import Categorical
+from painvrl.study.file.space import Categorical
 
 
 class OffsetConfig(Settings):

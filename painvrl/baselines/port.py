@@ -21,7 +21,7 @@ from painvrl.evaluation.ranking import DotProducts, Scorer
 from painvrl.prepare import Prepared
 from painvrl.rng import derive_seed
 from painvrl.settings import Settings
-from painvrl.study.space import Distribution
+from painvrl.study.file.space import Distribution
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

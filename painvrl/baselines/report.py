@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from painvrl.evaluation.metrics import name as metric_name
+from painvrl.study.file.space import Value
 from painvrl.study.front import non_dominated
-from painvrl.study.space import Value
 
 CUTOFF = 20
 IID, OOD = (metric_name(part, "ndcg", CUTOFF) for part in ("iid", "ood"))

@@ -11,7 +11,7 @@ from pydantic import Field
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
 from painvrl.evaluation.ranking import Scorer
 from painvrl.settings import Settings
-from painvrl.study.space import FloatRange
+from painvrl.study.file.space import FloatRange
 
 
 class RidgeConfig(Settings):

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from painvrl.baselines.port import Baseline, S
 from painvrl.rng import derive_seed
-from painvrl.study.space import Categorical, Distribution, Value
+from painvrl.study.file.space import Categorical, Distribution, Value
 
 
 @dataclass(frozen=True)
 class RandomSuggester:
-    """Draws uniformly, in the logarithm where asked to; see :class:`painvrl.study.space.Suggester`."""
+    """Draws uniformly, in the logarithm where asked to; see :class:`painvrl.study.file.space.Suggester`."""
 
     draws: random.Random
 

@@ -70,7 +70,7 @@ def baselines(
 def _config_of(path: Path) -> TrainConfig:
     """The configuration that a file holds by itself, or as a study's or an ablation's."""
     from painvrl.config import TrainConfig
-    from painvrl.study.spec import ABLATION
+    from painvrl.study.file.spec import ABLATION
     from painvrl.yamlfile import read_yaml, validated
 
     content = read_yaml(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from painvrl.study.spec import StudySpec
+    from painvrl.study.file.spec import StudySpec
 
 WorkspaceOption = Annotated[
     Path,
@@ -54,6 +54,6 @@ def named_study(study: str | None) -> StudySpec | str | None:
     """What ``open_study`` takes: a study's file is read (it may name another storage), a name stays one."""
     if study is None or Path(study).suffix not in {".yaml", ".yml"}:
         return study
-    from painvrl.study.spec import load_spec
+    from painvrl.study.file.spec import load_spec
 
     return load_spec(Path(study))

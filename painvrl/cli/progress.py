@@ -150,7 +150,7 @@ def run_progress() -> Iterator[RunLine]:
 
 def _came_to(event: TrialFinished) -> str:
     if event.values is None:
-        from painvrl.study.outcomes import Failed, Pruned
+        from painvrl.study.trial.outcomes import Failed, Pruned
 
         failed = event.outcome
         if isinstance(failed, Failed):

@@ -14,7 +14,7 @@ from painvrl.cli import render
 from painvrl.errors import StudyError
 
 if TYPE_CHECKING:
-    from painvrl.study.choosing import Kept
+    from painvrl.study.choice.choosing import Kept
     from painvrl.study.report import FrontTable
 
 PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the terminal is not narrower
@@ -61,22 +61,22 @@ def pictures(table: FrontTable, *, plot: bool, png: Path | None, html: Path | No
         StudyError: no plane can be shown.
         UserError: a file cannot be written.
     """
-    from painvrl.study.panels import panels_of
-    from painvrl.study.pictures import front_page, title_of, write_picture
+    from painvrl.study.pictures.figure import front_page, title_of, write_picture
+    from painvrl.study.pictures.panels import panels_of
 
     panels = panels_of(table)
     if not panels:
         rule = "the study measures no metric on an IID and an OOD part, so there is no plane to draw"
         raise StudyError(rule, key=table.study)
     if plot:
-        from painvrl.study.picture_text import front_text
+        from painvrl.study.pictures.text import front_text
 
         console = Console(file=sys.stdout)
         width = min(console.width, PLOT_WIDTH) if console.is_terminal else PLOT_WIDTH
         text = front_text(panels, width=width, height=PLOT_HEIGHT, colour=_takes_colour(console))
         typer.echo(text, color=True)  # the codes are there only if they are wanted
     if png is not None:
-        from painvrl.study.picture_png import front_png
+        from painvrl.study.pictures.png import front_png
 
         write_picture(png, front_png(panels, title_of(table)))
     if html is not None:

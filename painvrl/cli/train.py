@@ -13,7 +13,7 @@ from painvrl.errors import ConfigError
 
 
 class Prefer(StrEnum):
-    """Rules that pick from a front; the same words as ``painvrl.study.rules.PREFERENCES``."""
+    """Rules that pick from a front; the same words as ``painvrl.study.choice.rules.PREFERENCES``."""
 
     KNEE = "knee"
     IID = "iid"

@@ -21,7 +21,7 @@ from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
 from painvrl.errors import ConfigError, PainvrlError
 
 if TYPE_CHECKING:
-    from painvrl.study.spec import StudySpec
+    from painvrl.study.file.spec import StudySpec
     from painvrl.workspace import Workspace
 
 HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
@@ -43,7 +43,7 @@ def ui(
 
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
     """
-    from painvrl.study.tracking import resolve_tracking_uri
+    from painvrl.study.tracking.port import resolve_tracking_uri
     from painvrl.workspace import Workspace
 
     place = Workspace(workspace)
@@ -75,8 +75,8 @@ def ui(
 
 def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> list[str]:
     """A line for each study whose front is tracked, or for ``only`` one."""
-    from painvrl.study.mlflow_tracker import front_link
-    from painvrl.study.storage import list_studies, open_study
+    from painvrl.study.store.storage import list_studies, open_study
+    from painvrl.study.tracking.mlflow_tracker import front_link
 
     wanted = list_studies(workspace) if only is None else (only,)
     studies = [open_study(one, workspace) for one in wanted]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from painvrl.study.objective import DataSummary
-from painvrl.study.outcomes import Outcome
-from painvrl.study.space import Point
+from painvrl.study.file.space import Point
+from painvrl.study.trial.objective import DataSummary
+from painvrl.study.trial.outcomes import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

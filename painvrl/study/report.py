@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from painvrl.study.candidates import axes_of
+from painvrl.study.choice.candidates import axes_of
+from painvrl.study.choice.picks import Pick
+from painvrl.study.choice.selection import iid_only
+from painvrl.study.file.space import Value
 from painvrl.study.front import hypervolume
-from painvrl.study.picks import Pick
-from painvrl.study.records import FINISHED, TrialRecord, TrialState, complete, front_of
-from painvrl.study.selection import iid_only
-from painvrl.study.space import Value
-from painvrl.study.storage import StoredStudy
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, front_of
+from painvrl.study.store.storage import StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)

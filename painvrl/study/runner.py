@@ -11,26 +11,26 @@ import torch
 
 from painvrl.device import deal_devices, use_device
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
-from painvrl.study.asktell import Desk
-from painvrl.study.budget import Budget
-from painvrl.study.creation import create_study
-from painvrl.study.lock import study_lock
-from painvrl.study.loop import TrialLoop, job_of
-from painvrl.study.objective import DataSummary, Objective, TrainingObjective, TrialJob
+from painvrl.study.choice.picks import stored_picks
+from painvrl.study.file.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.page.header import note_card
 from painvrl.study.page.page import PAGE, report_page
-from painvrl.study.picks import stored_picks
-from painvrl.study.pictures import front_page
+from painvrl.study.pictures.figure import front_page
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
-from painvrl.study.pruner import Pruner
-from painvrl.study.pruning import PruningConfig
-from painvrl.study.records import FINISHED
 from painvrl.study.report import FrontTable, StudyStatus, front_table, status
-from painvrl.study.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
-from painvrl.study.storage import Attr, StoredStudy, lock_path
-from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
-from painvrl.study.user_values import KeepUserValues
-from painvrl.study.workers import Alone, Crew, Place, WorkerPool, memory_fractions
+from painvrl.study.search.asktell import Desk
+from painvrl.study.search.budget import Budget
+from painvrl.study.search.loop import TrialLoop, job_of
+from painvrl.study.search.pruner import Pruner
+from painvrl.study.search.pruning import PruningConfig
+from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
+from painvrl.study.store.creation import create_study
+from painvrl.study.store.lock import study_lock
+from painvrl.study.store.records import FINISHED
+from painvrl.study.store.storage import Attr, StoredStudy, lock_path
+from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
+from painvrl.study.trial.user_values import KeepUserValues
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -122,7 +122,7 @@ def run_study(
         stored.study.set_user_attr(Attr.WANTED, wanted)
         note_card(stored, spec.study, crew.data)
         if tracker is None:
-            from painvrl.study.mlflow_tracker import mlflow_tracker
+            from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
             tracker = mlflow_tracker(workspace)
         desk = Desk(stored, spec.study)

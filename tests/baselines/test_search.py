@@ -12,7 +12,7 @@ from painvrl.baselines.port import Baseline
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.search import RandomSuggester, settings_to_try
 from painvrl.settings import Settings
-from painvrl.study.space import Categorical, FloatRange, IntRange
+from painvrl.study.file.space import Categorical, FloatRange, IntRange
 
 
 class Knobs(Settings):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from painvrl.cli import app
 from painvrl.config import TrainConfig
-from painvrl.study.spec import StudySpec
+from painvrl.study.file.spec import StudySpec
 from painvrl.yamlfile import dump_yaml, validated
 
 Call = Callable[..., "Answer"]

@@ -23,11 +23,11 @@ import pytest
 
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.config import TrainConfig
-from painvrl.study.mlflow_tracker import front_link, mlflow_calls
-from painvrl.study.records import TrialRecord, front_of
-from painvrl.study.selection import select
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, open_study
+from painvrl.study.choice.selection import select
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.records import TrialRecord, front_of
+from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.tracking.mlflow_tracker import front_link, mlflow_calls
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 

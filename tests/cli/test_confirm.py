@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from painvrl.data.seal import SealedParts
-from painvrl.study import objective
-from painvrl.study.mlflow_tracker import mlflow_calls
+from painvrl.study.tracking.mlflow_tracker import mlflow_calls
+from painvrl.study.trial import objective
 from painvrl.workspace import Workspace
 
 Call = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.storage import open_study
+from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
 
 Call = Callable[..., Any]
@@ -219,7 +219,7 @@ def test_a_pick_that_is_not_there_or_contradicts_is_refused(
 
 
 def test_a_pick_whose_trial_is_gone_is_one_clear_error(cli: Call, workspace: Path) -> None:
-    from painvrl.study.picks import Pick, store_pick
+    from painvrl.study.choice.picks import Pick, store_pick
 
     lost = Pick(alias="mine", trial=42, rule="knee", reason="it bends", values={})
     store_pick(open_study(None, Workspace(workspace)), lost)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.storage import open_study
+from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import parse_yaml
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from painvrl.config import TrainConfig
-from painvrl.study.spec import StudySpec
+from painvrl.study.file.spec import StudySpec
 from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
@@ -184,8 +184,8 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
-    from painvrl.study.outcomes import Failed
     from painvrl.study.progress import TrialFinished, TrialStarted
+    from painvrl.study.trial.outcomes import Failed
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
     with study_progress(quiet=False) as lines:
@@ -212,8 +212,8 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
-    from painvrl.study.outcomes import Failed
     from painvrl.study.progress import TrialFinished, TrialStarted
+    from painvrl.study.trial.outcomes import Failed
 
     shown: list[str] = []
     monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))

@@ -12,8 +12,8 @@ import typer
 
 from painvrl.cli import app
 from painvrl.config import TrainConfig
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import commands
-from painvrl.study.spec import StudySpec
 from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]

@@ -10,8 +10,8 @@ import pytest
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import open_study
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 

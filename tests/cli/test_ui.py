@@ -18,7 +18,7 @@ import pytest
 from painvrl.cli.options import named_study
 from painvrl.config import TrainConfig
 from painvrl.errors import PainvrlError
-from painvrl.study.spec import StudySpec
+from painvrl.study.file.spec import StudySpec
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 

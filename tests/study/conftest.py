@@ -14,14 +14,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from painvrl.config import TrainConfig
-from painvrl.study.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.outcomes import Completed, CurvePoint, Failed, Outcome
+from painvrl.study.file.space import apply
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
-from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import StudySummary, run_study
-from painvrl.study.space import apply
-from painvrl.study.spec import StudySpec
-from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
+from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
+from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
+from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def spec(spec_tree: Tree) -> StudySpec:
 @pytest.fixture(scope="session")
 def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with tables and no study: making the tables costs more than most tests."""
-    from painvrl.study.storage import list_studies
+    from painvrl.study.store.storage import list_studies
 
     workspace = Workspace(tmp_path_factory.mktemp("optuna")).create()
     list_studies(workspace, storage=workspace.storage_url)

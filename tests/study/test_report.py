@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.outcomes import Failed
 from painvrl.study.report import front_table, status
+from painvrl.study.trial.outcomes import Failed
 
 Plane = Callable[..., Any]
 
@@ -73,7 +73,7 @@ def test_the_table_says_what_was_picked_and_which_trials_are_presets_or_break_co
 ) -> None:
     from dataclasses import replace
 
-    from painvrl.study.picks import Pick
+    from painvrl.study.choice.picks import Pick
 
     study = plane((0.1, 0.3), (0.3, 0.1), (0.2, 0.4))
     records = (study.records[0], replace(study.records[1], preset="erm"))

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from painvrl.errors import ConfigError, DataError, NothingFeasible, StudyError
-from painvrl.study.lock import study_lock
-from painvrl.study.outcomes import Completed, Failed
-from painvrl.study.records import TrialState
+from painvrl.study.choice.selection import select
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary, run_study
-from painvrl.study.selection import select
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import list_studies, open_study
-from painvrl.study.tracking import NullTracker
+from painvrl.study.store.lock import study_lock
+from painvrl.study.store.records import TrialState
+from painvrl.study.store.storage import list_studies, open_study
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -170,8 +170,8 @@ def test_a_study_without_a_complete_trial_is_not_feasible(
 def test_knobs_that_clash_fail_their_trial_and_not_the_study(
     go: Go, spec: StudySpec, formula: Any, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study import storage
-    from painvrl.study.space import apply
+    from painvrl.study.file.space import apply
+    from painvrl.study.store import storage
 
     def picky(base: Any, point: Any) -> Any:
         return apply(base, {"mask.sparsity": 3.0} if len(diary.trials) == 1 else point)
@@ -274,11 +274,11 @@ DIE = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from painvrl.study.objective import DataSummary
-from painvrl.study.outcomes import Completed
+from painvrl.study.trial.objective import DataSummary
+from painvrl.study.trial.outcomes import Completed
 from painvrl.study.runner import run_study
-from painvrl.study.spec import load_spec
-from painvrl.study.tracking import NullTracker
+from painvrl.study.file.spec import load_spec
+from painvrl.study.tracking.port import NullTracker
 from painvrl.workspace import Workspace
 
 class Dies:

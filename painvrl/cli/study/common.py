@@ -10,7 +10,7 @@ import typer
 from painvrl.cli.options import named_study
 
 if TYPE_CHECKING:
-    from painvrl.study.storage import StoredStudy
+    from painvrl.study.store.storage import StoredStudy
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
 SetOption = Annotated[
@@ -31,7 +31,7 @@ StudyArgument = Annotated[
 
 def open_named(study: str | None, workspace: Path) -> StoredStudy:
     """The study that a command was given, by name, by file, or the only one."""
-    from painvrl.study.storage import open_study
+    from painvrl.study.store.storage import open_study
     from painvrl.workspace import Workspace
 
     return open_study(named_study(study), Workspace(workspace))

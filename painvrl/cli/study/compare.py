@@ -51,7 +51,7 @@ def compare(
     found = compare_studies(_candidate(a, first), _candidate(b or a, second), margin=margin, level=level)
     if html is not None:
         from painvrl.study.comparison.picture import comparison_page
-        from painvrl.study.kept_runs import write_text
+        from painvrl.study.runs.kept import write_text
 
         write_text(html, comparison_page(found))
     if json:
@@ -64,7 +64,7 @@ def compare(
 
 def _candidate(name: str, folder: Path) -> Candidate:
     from painvrl.study.comparison.compare import Candidate
-    from painvrl.study.user_values import UserStore
+    from painvrl.study.trial.user_values import UserStore
     from painvrl.workspace import Workspace
 
     study = open_named(name, folder)

@@ -35,7 +35,7 @@ def validate(
 
 
 def _kind(spec: object) -> str:
-    from painvrl.study.spec import StudySpec
+    from painvrl.study.file.spec import StudySpec
 
     return "a study" if isinstance(spec, StudySpec) else "an ablation"
 
@@ -43,6 +43,6 @@ def _kind(spec: object) -> str:
 def schema() -> None:
     """Print the JSON schema of study files, for completion in editors."""
     from painvrl.cli import render
-    from painvrl.study.schema import study_schema
+    from painvrl.study.file.schema import study_schema
 
     render.json(study_schema())

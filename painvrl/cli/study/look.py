@@ -34,7 +34,7 @@ def front(
         raise ConfigError("does not go with --json", key="--plot")
 
     from painvrl.cli import render
-    from painvrl.study.picks import stored_picks
+    from painvrl.study.choice.picks import stored_picks
     from painvrl.study.report import front_table
 
     stored = open_named(study, workspace)

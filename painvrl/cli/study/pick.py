@@ -11,7 +11,7 @@ from painvrl.cli.study.common import StudyArgument, open_named
 from painvrl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from painvrl.study.rules import Rule
+    from painvrl.study.choice.rules import Rule
 
 
 def pick(
@@ -86,7 +86,7 @@ def pick(
         raise ConfigError(f"does not go with {asked[0]}", key="--as", value=alias)
 
     from painvrl.cli import render_picks
-    from painvrl.study.choosing import choose, forget, kept_picks
+    from painvrl.study.choice.choosing import choose, forget, kept_picks
     from painvrl.workspace import Workspace
 
     place, stored = Workspace(workspace), open_named(study, workspace)
@@ -100,7 +100,7 @@ def pick(
 
 
 def _rule(option: str, share: str | None, weights: str | None, reference: str | None) -> Rule:
-    from painvrl.study.rules import MaxOodWithIid, Reference, Weighted, rule_named
+    from painvrl.study.choice.rules import MaxOodWithIid, Reference, Weighted, rule_named
 
     if share is not None:
         return MaxOodWithIid(share=_share(share))

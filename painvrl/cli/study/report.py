@@ -38,8 +38,8 @@ def report(
     if json:
         render.json(study_report(stored).as_dict())
         return
-    from painvrl.study.mlflow_tracker import log_page
     from painvrl.study.page.file import write_page
+    from painvrl.study.tracking.mlflow_tracker import log_page
     from painvrl.workspace import Workspace
 
     place = Workspace(workspace)

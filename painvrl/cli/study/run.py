@@ -20,7 +20,7 @@ from painvrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from painvrl.study.ablation.spec import AblationSpec
-    from painvrl.study.spec import StudySpec
+    from painvrl.study.file.spec import StudySpec
 
 
 def run(
@@ -116,7 +116,7 @@ def _refuse_for_ablations(*, trials: int | None, new_version: bool) -> None:
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:
     """What ``--dry-run`` prints: YAML, with the plan in comments."""
     from painvrl.cli import render
-    from painvrl.study.spec import StudySpec
+    from painvrl.study.file.spec import StudySpec
     from painvrl.yamlfile import dump_yaml
 
     typer.echo(dump_yaml(loaded), nl=False)
@@ -125,7 +125,7 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
         return
 
     from painvrl.device import select_device
-    from painvrl.study.plan import lines_of, plan_of
+    from painvrl.study.file.plan import lines_of, plan_of
     from painvrl.workspace import Workspace
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):

@@ -15,15 +15,15 @@ from painvrl.errors import NothingFeasible, StudyError
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation
 from painvrl.study.ablation.store import KeepRun, Tracked, load_tracked, save_tracked
 from painvrl.study.ablation.table import AblationTable, make_table
-from painvrl.study.kept_runs import KeptRun, RunStore, run_key, write_text
-from painvrl.study.lock import study_lock
-from painvrl.study.objective import TrainingObjective
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
-from painvrl.study.records import TrialRecord, TrialState
 from painvrl.study.runner import crew_of
-from painvrl.study.seeded_runs import Cell, SeededRuns
-from painvrl.study.tracking import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
-from painvrl.study.workers import Crew
+from painvrl.study.runs.kept import KeptRun, RunStore, run_key, write_text
+from painvrl.study.runs.seeded import Cell, SeededRuns
+from painvrl.study.search.workers import Crew
+from painvrl.study.store.lock import study_lock
+from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.study.trial.objective import TrainingObjective
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -87,7 +87,7 @@ def run_ablation(
         crew_of(make, device, workers, memory_fraction) as crew,
     ):
         if tracker is None:
-            from painvrl.study.mlflow_tracker import mlflow_tracker
+            from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
             tracker = mlflow_tracker(workspace)
         grid = _Grid(spec, cells, store, crew, tracker, progress, folder / "tracking.json")

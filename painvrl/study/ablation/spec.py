@@ -14,11 +14,11 @@ from painvrl.evaluation import metrics
 from painvrl.evaluation.metrics import METRICS
 from painvrl.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.settings import Settings
-from painvrl.study.objective import TrialJob
-from painvrl.study.overrides import loaded
-from painvrl.study.seeded_runs import Cell
-from painvrl.study.space import FIXED_SECTIONS, Value, apply, knobs
-from painvrl.study.spec import ABLATION, StudySpec, spec_of
+from painvrl.study.file.overrides import loaded
+from painvrl.study.file.space import FIXED_SECTIONS, Value, apply, knobs
+from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
+from painvrl.study.runs.seeded import Cell
+from painvrl.study.trial.objective import TrialJob
 from painvrl.yamlfile import config_error, near_matches, validated
 
 PARTS = ("iid", "ood")

@@ -4,7 +4,7 @@
     ablations/NAME/tracking.json   its runs in the tracker
     ablations/NAME/table.md, table.json
 
-A run's file (:mod:`painvrl.study.kept_runs`) is written by the process that trained it.
+A run's file (:mod:`painvrl.study.runs.kept`) is written by the process that trained it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from painvrl.evaluation.metrics import name
-from painvrl.study.kept_runs import KeptRun, RunStore, write_text
-from painvrl.study.objective import TrainedJob
-from painvrl.study.user_values import user_values
+from painvrl.study.runs.kept import KeptRun, RunStore, write_text
+from painvrl.study.trial.objective import TrainedJob
+from painvrl.study.trial.user_values import user_values
 
 
 @dataclass(frozen=True, kw_only=True)

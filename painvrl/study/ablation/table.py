@@ -20,8 +20,8 @@ from painvrl.evaluation.bootstrap import PartValues, percentile_interval, resamp
 from painvrl.evaluation.metrics import name
 from painvrl.rng import derive_seed
 from painvrl.study.ablation.spec import PARTS, AblationSpec
-from painvrl.study.kept_runs import KeptRun
-from painvrl.study.space import Value
+from painvrl.study.file.space import Value
+from painvrl.study.runs.kept import KeptRun
 
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.rng import derive_seed
+from painvrl.study.choice.selection import select
 from painvrl.study.comparison.indicators import additive_epsilon, coverage
 from painvrl.study.comparison.uncertainty import Estimate, drawn_volumes, gap, same_users
 from painvrl.study.front import hypervolume
-from painvrl.study.records import FINISHED, TrialRecord, complete, feasible, front_of
 from painvrl.study.report import Best
-from painvrl.study.selection import select
-from painvrl.study.storage import StoredStudy
-from painvrl.study.user_values import UserStore, UserValues
+from painvrl.study.store.records import FINISHED, TrialRecord, complete, feasible, front_of
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.user_values import UserStore, UserValues
 
 DRAWS = 1000
 MIN_TRIALS = 10

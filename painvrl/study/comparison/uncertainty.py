@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from painvrl.evaluation.bootstrap import PartValues, resampled_means
 from painvrl.study.comparison.volumes import hypervolumes
-from painvrl.study.user_values import UserValues
+from painvrl.study.trial.user_values import UserValues
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from painvrl.config import TrainConfig
 from painvrl.study.confirmation.decision import plausible
 from painvrl.study.confirmation.posterior import fit
-from painvrl.study.records import TrialRecord, feasible, front_of
-from painvrl.study.storage import StoredStudy
+from painvrl.study.store.records import TrialRecord, feasible, front_of
+from painvrl.study.store.storage import StoredStudy
 
 NEAR = 2.0
 """A dominated trial joins within so many standard deviations of a difference."""
@@ -30,7 +30,7 @@ class Candidate:
         trial: the number of the trial that trained it in the study.
         also: later trials of the same configuration.
         first: ``[M]``, what the study measured.
-        preset: see :class:`painvrl.study.records.TrialRecord`.
+        preset: see :class:`painvrl.study.store.records.TrialRecord`.
         run_id: the trial's MLflow run.
         source: whether it was on the study's front, or joined as a dominated trial.
     """

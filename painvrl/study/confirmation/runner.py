@@ -18,17 +18,17 @@ from painvrl.study.confirmation.candidates import Candidate, candidates_of, near
 from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
 from painvrl.study.confirmation.posterior import Fit, draw_means, fit
 from painvrl.study.confirmation.table import Confirmation, optimism_of, rows_of
-from painvrl.study.kept_runs import KeptRun, RunStore, run_key, write_text
-from painvrl.study.lock import study_lock
-from painvrl.study.mlflow_notes import write_notes
-from painvrl.study.objective import Objective, TrainingObjective, TrialJob
-from painvrl.study.outcomes import Completed
+from painvrl.study.file.spec import pretraining_comes_back
 from painvrl.study.progress import NullProgress, Progress
 from painvrl.study.runner import crew_of
-from painvrl.study.seeded_runs import Cell, SeededRuns
-from painvrl.study.spec import pretraining_comes_back
-from painvrl.study.storage import StoredStudy
-from painvrl.study.tracking import NullTracker
+from painvrl.study.runs.kept import KeptRun, RunStore, run_key, write_text
+from painvrl.study.runs.seeded import Cell, SeededRuns
+from painvrl.study.store.lock import study_lock
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.mlflow_notes import write_notes
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.objective import Objective, TrainingObjective, TrialJob
+from painvrl.study.trial.outcomes import Completed
 from painvrl.workspace import Workspace
 
 Scope: TypeAlias = Literal["front", "plausible"]

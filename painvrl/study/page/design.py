@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.study.space import Categorical, Distribution, Fixed, Point, Value
+from painvrl.study.file.space import Categorical, Distribution, Fixed, Point, Value
 
 Array = NDArray[np.float64]
 

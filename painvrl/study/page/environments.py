@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from painvrl.study.outcomes import Completed
 from painvrl.study.page.theme import FRONT, OTHERS, safe, style
 from painvrl.study.page.trials import Trials
-from painvrl.study.records import TrialRecord
+from painvrl.study.store.records import TrialRecord
+from painvrl.study.trial.outcomes import Completed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

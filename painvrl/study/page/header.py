@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from painvrl.study.objective import DataSummary
-from painvrl.study.records import TrialState
-from painvrl.study.spec import StudySettings
-from painvrl.study.storage import Attr, StoredStudy
+from painvrl.study.file.spec import StudySettings
+from painvrl.study.store.records import TrialState
+from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.trial.objective import DataSummary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from painvrl.study.front import hypervolume
 from painvrl.study.page.theme import FRONT, MUTED, style
-from painvrl.study.records import FINISHED, TrialRecord
+from painvrl.study.store.records import FINISHED, TrialRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

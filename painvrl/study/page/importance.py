@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from painvrl.study.page.theme import ACCENT, FRONT, safe, style
 from painvrl.study.page.trials import Trials
-from painvrl.study.storage import StoredStudy
+from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

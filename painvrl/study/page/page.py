@@ -27,7 +27,7 @@ from painvrl.study.page.theme import div, number
 from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.page.weights import WeightCurve, weight_curves
 from painvrl.study.report import FrontTable, front_table
-from painvrl.study.storage import StoredStudy
+from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from painvrl.study.file.space import Categorical, Distribution, Fixed, Point, Value
 from painvrl.study.page.theme import FONT, FRONT, INK, MUTED, OTHERS, safe
 from painvrl.study.page.trials import Trials
-from painvrl.study.space import Categorical, Distribution, Fixed, Point, Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from painvrl.study.page.theme import ACCENT, FRONT, MUTED, OTHERS, number, safe, style
 from painvrl.study.page.trials import Trials, name_of
-from painvrl.study.records import TrialRecord
+from painvrl.study.store.records import TrialRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -17,9 +17,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.study.file.space import Distribution, Point, Value
 from painvrl.study.page.design import Array, Change, Design, design
 from painvrl.study.page.trials import Trials
-from painvrl.study.space import Distribution, Point, Value
 
 RESAMPLES = 2000
 LEVEL = 0.95

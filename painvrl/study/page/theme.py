@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from painvrl.study.space import Value
+from painvrl.study.file.space import Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

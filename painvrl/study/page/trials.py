@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from painvrl.study.records import TrialRecord, feasible, front_of
-from painvrl.study.selection import axes_of
-from painvrl.study.space import Distribution
-from painvrl.study.storage import StoredStudy
+from painvrl.study.choice.selection import axes_of
+from painvrl.study.file.space import Distribution
+from painvrl.study.store.records import TrialRecord, feasible, front_of
+from painvrl.study.store.storage import StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)

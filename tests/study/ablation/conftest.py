@@ -15,7 +15,7 @@ from painvrl.config import TrainConfig
 from painvrl.study.ablation.runner import AblationSummary, run_ablation
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
-from painvrl.study.tracking import NullTracker, Tracker
+from painvrl.study.tracking.port import NullTracker, Tracker
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import validated
 

@@ -15,16 +15,16 @@ from painvrl.errors import DataError, NothingFeasible, StudyError
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.pipeline import run
 from painvrl.prepare import prepare
-from painvrl.study import objective
 from painvrl.study.ablation.runner import AblationSummary, _Grid
 from painvrl.study.ablation.spec import AblationSpec, cells_of
-from painvrl.study.kept_runs import KeptRun, RunStore
-from painvrl.study.lock import study_lock
-from painvrl.study.objective import DataSummary, TrialJob
-from painvrl.study.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.progress import NullProgress
-from painvrl.study.tracking import FinishedTrial, NullTracker, Opened, StudyHeader
-from painvrl.study.workers import OnStage
+from painvrl.study.runs.kept import KeptRun, RunStore
+from painvrl.study.search.workers import OnStage
+from painvrl.study.store.lock import study_lock
+from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, StudyHeader
+from painvrl.study.trial import objective
+from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import validated
 

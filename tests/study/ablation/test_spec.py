@@ -8,8 +8,8 @@ import pytest
 from painvrl.errors import ConfigError
 from painvrl.presets import PRESETS
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation, load_study_file
-from painvrl.study.space import apply
-from painvrl.study.spec import StudySpec, load_spec
+from painvrl.study.file.space import apply
+from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 
 REPOSITORY = Path(__file__).parents[3]

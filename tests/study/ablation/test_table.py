@@ -10,8 +10,8 @@ import pytest
 from painvrl.errors import StudyError
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.ablation.table import MEASURES, make_table
-from painvrl.study.kept_runs import KeptRun
-from painvrl.study.outcomes import Completed
+from painvrl.study.runs.kept import KeptRun
+from painvrl.study.trial.outcomes import Completed
 from painvrl.yamlfile import validated
 
 ROWS = ("ultragcn", "erm", "painvrl", "loud")

@@ -11,12 +11,12 @@ import pytest
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.comparison.compare import Candidate, compare
+from painvrl.study.file.space import Space
 from painvrl.study.front import hypervolume, non_dominated
-from painvrl.study.outcomes import Completed, Failed
-from painvrl.study.records import TrialRecord, TrialState
-from painvrl.study.space import Space
-from painvrl.study.storage import StudyIdentity
-from painvrl.study.user_values import UserStore, UserValues
+from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.store.storage import StudyIdentity
+from painvrl.study.trial.outcomes import Completed, Failed
+from painvrl.study.trial.user_values import UserStore, UserValues
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 DATA = "planted-split1"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from painvrl.study.comparison.uncertainty import Gap, drawn_volumes, gap, same_users
 from painvrl.study.front import hypervolume
-from painvrl.study.user_values import UserValues
+from painvrl.study.trial.user_values import UserValues
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 TRIALS, USERS, DRAWS = 20, 150, 60

@@ -16,14 +16,14 @@ import torch
 from painvrl.config import TrainConfig
 from painvrl.rng import derive_seed
 from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
-from painvrl.study.creation import create_study
-from painvrl.study.objective import DataSummary, TrialJob
-from painvrl.study.outcomes import Completed, Failed, Outcome
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.progress import TrialFinished
 from painvrl.study.runner import run_study
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, open_study
-from painvrl.study.tracking import NullTracker
+from painvrl.study.store.creation import create_study
+from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome
 from painvrl.workspace import Workspace
 
 DATA = DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")

@@ -10,9 +10,9 @@ import pytest
 
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.confirmation.decision import Decision
-from painvrl.study.kept_runs import RunStore
-from painvrl.study.lock import study_lock
-from painvrl.study.objective import DataSummary
+from painvrl.study.runs.kept import RunStore
+from painvrl.study.store.lock import study_lock
+from painvrl.study.trial.objective import DataSummary
 from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]

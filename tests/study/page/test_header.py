@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from painvrl.study.objective import DataSummary
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import header_of
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import Attr, open_study
+from painvrl.study.store.storage import Attr, open_study
+from painvrl.study.trial.objective import DataSummary
 from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from painvrl.study.front import hypervolume
-from painvrl.study.outcomes import Failed, Pruned
 from painvrl.study.page.history import history, picture
-from painvrl.study.records import front_of
+from painvrl.study.store.records import front_of
+from painvrl.study.trial.outcomes import Failed, Pruned
 
 Make = Callable[..., Any]
 

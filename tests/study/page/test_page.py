@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from painvrl.errors import NothingFeasible
-from painvrl.study.objective import DataSummary, TrialJob
-from painvrl.study.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
-from painvrl.study.spec import StudySpec
-from painvrl.study.storage import StoredStudy, open_study
+from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from painvrl.study.outcomes import Completed
 from painvrl.study.page.planes import hover, picture, planes
 from painvrl.study.page.trials import sorted_trials
+from painvrl.study.trial.outcomes import Completed
 
 Make = Callable[..., Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.study.file.space import Point
 from painvrl.study.page.price import Interval, KnobPrice, Price, _ratio, price, price_of_invariance
 from painvrl.study.page.price_picture import change_of, picture
-from painvrl.study.space import Point
 
 Make = Callable[..., Any]
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")

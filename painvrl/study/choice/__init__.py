@@ -1,0 +1,1 @@
+"""Choosing from a front: rules, picks, and which of them wins."""

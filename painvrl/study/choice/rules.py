@@ -1,0 +1,297 @@
+"""Rules that choose one trial of a front; NumPy only.
+
+No rule's score falls where an objective rises, and ties go to the better of all objectives in turn: so
+whatever values a rule is given, it never takes one that another dominates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from painvrl.errors import ConfigError
+from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, scaled
+
+PREFERENCES = ("knee", "iid", "ood", "balanced")
+"""Rules without a number of their own, which a word names."""
+
+IID, OOD, BALANCED = "iid", "ood", "balanced"
+"""Aliases that rules give."""
+
+_KNEE_MARGIN = 1e-9  # of the front's extent: below it a bend is rounding
+_TIE = 1e-12  # of a score's size: what rounding may make of equal scores
+
+
+class Rule(Protocol):
+    """Chooses among trials. ``label`` says the rule and its numbers."""
+
+    @property
+    def label(self) -> str:
+        """As the command line takes it."""
+        ...
+
+    def choose(self, front: Candidates) -> Verdict:
+        """The chosen row, and why.
+
+        Raises:
+            ConfigError: the rule asks for an objective that there is not.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knee:
+    """Scale both metrics to [0, 1], and take the trial farthest above the line of the front's two ends.
+
+    The ends are the best IID and the best OOD trial. Where no trial is above the line: as
+    :class:`Balanced`.
+    """
+
+    label: str = "knee"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        plane = front.plane
+        if plane is None:
+            return _only_part(front)
+        height = _above_the_line(front, plane)
+        if height.max() <= _KNEE_MARGIN:
+            return _by_harmonic_mean(front, plane, "the front has no knee; ")
+        iid, ood = plane.names
+        why = f"it is the knee {_of(front)}: farthest above the line of its ends in {iid} and {ood}"
+        return front.verdict(front.best(height, tie=_TIE), why, alias=BALANCED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestIid:
+    """Take the best IID metric; ties go to the better OOD metric."""
+
+    label: str = "iid"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        plane = front.plane
+        if plane is None:
+            return _only_part(front)
+        why = f"it has the best {plane.names[0]} {_of(front)}"
+        return front.verdict(front.best(plane.iid), why, alias=IID)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOod:
+    """Take the best OOD metric; ties go to the better IID metric."""
+
+    label: str = "ood"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        plane = front.plane
+        if plane is None:
+            return _only_part(front)
+        why = f"it has the best {plane.names[1]} {_of(front)}"
+        return front.verdict(front.best(plane.ood), why, alias=OOD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced:
+    """Take the largest harmonic mean of the two metrics; ties go to the better IID metric."""
+
+    label: str = "balanced"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        plane = front.plane
+        return _only_part(front) if plane is None else _by_harmonic_mean(front, plane)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxOodWithIid:
+    """Take the best OOD metric of the trials whose IID metric is at least ``share`` of the best.
+
+    Raises:
+        ConfigError: ``share`` is not within 0 and 1.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            rule = "must be a share of the best IID, such as 98% or 0.98"
+            raise ConfigError(rule, key="max-ood-with-iid", value=self.share)
+
+    @property
+    def label(self) -> str:
+        """See :class:`Rule`."""
+        return f"max-ood-with-iid {_percent(self.share)}"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        plane = front.plane
+        if plane is None:
+            rule = f"needs an IID and an OOD objective; the study has {', '.join(front.objectives)}"
+            raise ConfigError(rule, key="max-ood-with-iid")
+        iid, ood = plane.names
+        floor = self.share * float(plane.iid.max())
+        allowed = plane.iid >= floor
+        count = _trials(int(allowed.sum()))
+        why = (
+            f"it has the best {ood} of the {count} on the front whose {iid} is at least "
+            f"{_percent(self.share)} of the best, {floor:.4f}"
+        )
+        return front.verdict(front.best(np.where(allowed, plane.ood, -np.inf)), why, alias=OOD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Take the largest weighted sum of objectives, each scaled over the front to [0, 1].
+
+    Raises:
+        ConfigError: a weight is negative or not finite, or none is positive.
+    """
+
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                rule = f"the weight of {name} must be a number of at least 0"
+                raise ConfigError(rule, key="weights", value=weight)
+        if not any(self.weights.values()):
+            raise ConfigError("at least one weight must be above 0", key="weights")
+
+    @property
+    def label(self) -> str:
+        """See :class:`Rule`."""
+        return f"weights {_listed(self.weights)}"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        columns = _columns(front, self.weights, key="weights")
+        total = math.fsum(self.weights.values())
+        score = np.zeros(len(front))
+        for name, weight in self.weights.items():
+            score += weight * scaled(columns[name])
+        place = front.best(score, tie=_TIE * total)
+        terms = " + ".join(f"{weight:g} x {name}" for name, weight in self.weights.items())
+        why = (
+            f"it has the largest weighted sum {_of(front)}, {score[place]:.4g} of {total:g} "
+            f"({terms}, each scaled to the front's range)"
+        )
+        return front.verdict(place, why, alias=BALANCED, told=tuple(self.weights))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Take the trial whose worst margin over a reference point is the largest (achievement scalarisation).
+
+    A margin is (value - reference) / the objective's range over the front. An objective without a range
+    tells no trials apart and is left out. Ties go to the larger sum of margins.
+
+    Raises:
+        ConfigError: a value is not finite, or there is none.
+    """
+
+    reference: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.reference:
+            raise ConfigError("must name at least one objective", key="reference")
+        for name, value in self.reference.items():
+            if not math.isfinite(value):
+                raise ConfigError(f"the value of {name} must be finite", key="reference", value=value)
+
+    @property
+    def label(self) -> str:
+        """See :class:`Rule`."""
+        return f"reference {_listed(self.reference)}"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        columns = _columns(front, self.reference, key="reference")
+        margins = [
+            (columns[name] - wanted) / np.ptp(columns[name])
+            for name, wanted in self.reference.items()
+            if np.ptp(columns[name]) > 0
+        ]
+        worst = np.min(margins, axis=0) if margins else np.zeros(len(front))
+        total = np.sum(margins, axis=0) if margins else worst
+        reached = np.all([columns[name] >= wanted for name, wanted in self.reference.items()], axis=0)
+        place = front.best(worst, reached.astype(float), total, tie=_TIE * (1 + float(np.abs(worst).max())))
+        missed = [name for name, wanted in self.reference.items() if columns[name][place] < wanted]
+        point = ", ".join(f"{name} {wanted:.4g}" for name, wanted in self.reference.items())
+        # A trial that reached every value would have a worst margin of at least 0, and would be this one.
+        end = f"no trial reaches it: this one misses {' and '.join(missed)}" if missed else "it is reached"
+        why = (
+            f"it has the largest worst margin {_of(front)} over the reference {point}, "
+            f"{worst[place]:+.4g} of the front's range, so {end}"
+        )
+        return front.verdict(place, why, alias=BALANCED, told=tuple(self.reference))
+
+
+def rule_named(word: str) -> Rule:
+    """The rule of :data:`PREFERENCES` that a word names.
+
+    Raises:
+        ConfigError: it is another word.
+    """
+    rules: Mapping[str, Rule] = {rule.label: rule for rule in (Knee(), BestIid(), BestOod(), Balanced())}
+    if word not in rules:
+        raise ConfigError(f"must be one of {', '.join(PREFERENCES)}", key="prefer", value=word)
+    return rules[word]
+
+
+def _only_part(front: Candidates) -> Verdict:
+    """With objectives of one part there is nothing to weigh; the alias tells the part and not the rule."""
+    name = front.axes.iid or front.axes.ood or front.objectives[0]
+    why = f"it has the best {name}; the study has no other part to weigh"
+    return front.verdict(front.best(front.column(name)), why, alias=OOD if front.axes.iid is None else IID)
+
+
+def _by_harmonic_mean(front: Candidates, plane: Plane, before: str = "") -> Verdict:
+    total = plane.iid + plane.ood
+    mean = np.divide(2 * plane.iid * plane.ood, total, out=np.zeros_like(total), where=total > 0)
+    place = front.best(mean, tie=_TIE * float(mean.max()))
+    iid, ood = plane.names
+    why = f"{before}it has the largest harmonic mean of {iid} and {ood} {_of(front)}, {mean[place]:.4f}"
+    return front.verdict(place, why, alias=BALANCED)
+
+
+def _above_the_line(front: Candidates, plane: Plane) -> Column:
+    """``[T]``: signed distance above the line of the ends, both axes scaled to [0, 1]."""
+    x, y = scaled(plane.iid), scaled(plane.ood)
+    right, top = front.best(plane.iid), front.best(plane.ood)
+    along = np.array([x[right] - x[top], y[right] - y[top]])
+    length = float(np.hypot(*along))
+    if length == 0:
+        return np.zeros_like(x)
+    # The normal (-along_y, along_x) points up and to the right: along_x > 0 >= along_y.
+    height: Column = (-along[1] * (x - x[top]) + along[0] * (y - y[top])) / length
+    return height
+
+
+def _columns(front: Candidates, named: Mapping[str, float], *, key: str) -> Mapping[str, Column]:
+    for name in named:
+        if name not in front.objectives:
+            rule = f"is no objective of the study; it has {', '.join(front.objectives)}"
+            raise ConfigError(rule, key=key, value=name)
+    return {name: front.column(name) for name in named}
+
+
+def _of(front: Candidates) -> str:
+    return f"of the {_trials(len(front))} on the front"
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'' if count == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g}%"
+
+
+def _listed(numbers: Mapping[str, float]) -> str:
+    return ",".join(f"{name}={number:.6g}" for name, number in numbers.items())

@@ -1,0 +1,214 @@
+"""Picking one trial: by hand, by a tag, by a stored pick, or by a rule on the front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.study.choice.candidates import Candidates, axes_of
+from painvrl.study.choice.picks import Pick, pick_named
+from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named
+from painvrl.study.file.space import Point
+from painvrl.study.store.records import TrialRecord, feasible, front_of
+from painvrl.study.store.storage import StoredStudy
+
+__all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IidOnly:
+    """What a choice that never looks at OOD data would have got: the best IID metric of all trials."""
+
+    trial: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A chosen trial.
+
+    Attributes:
+        trial: its number.
+        config: what it trained; training it again repeats its metrics.
+        point: values of the knobs.
+        values: of the objectives. metrics: everything measured on the valid parts.
+        run_id: its MLflow run.
+        reason: why it was chosen, one sentence, and whether another trial dominates it.
+        alias: what its model is called in MLflow; ``None`` for a trial that was named by hand.
+        iid_only: what an IID-only choice would have got.
+    """
+
+    trial: int
+    config: TrainConfig
+    point: Point
+    values: Mapping[str, float]
+    metrics: Mapping[str, float]
+    run_id: str | None
+    reason: str
+    alias: str | None
+    iid_only: IidOnly | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    record: TrialRecord
+    reason: str
+    alias: str | None = None
+
+
+def select(
+    study: StoredStudy,
+    *,
+    trial: int | None = None,
+    run_id: str | None = None,
+    tagged: Sequence[str] = (),
+    pick: str | None = None,
+    prefer: str | Rule | None = None,
+    picks: Sequence[Pick] = (),
+) -> Selection:
+    """Pick a trial: by the first that is given of trial or run, tag, pick, rule.
+
+    With none of them the only stored pick is taken, and where nothing is stored the knee.
+
+    Args:
+        study: with at least one complete trial.
+        trial: a trial's number.
+        run_id: a trial's MLflow run.
+        tagged: run ids that somebody tagged ``selected = true``.
+        pick: the alias of a stored pick.
+        prefer: a rule, or the word of one (see :mod:`painvrl.study.choice.rules`).
+        picks: those that the study has stored.
+
+    Raises:
+        ConfigError: both ``trial`` and ``run_id``, an unknown ``prefer``, or a rule that the study's
+            objectives do not allow.
+        StudyError: the trial does not exist or is not complete, several runs are tagged, there is no
+            such pick, or there are several and nothing names one.
+        NothingFeasible: no trial is complete, or a rule is asked and none keeps to the constraints.
+    """
+    rule = rule_named(prefer) if isinstance(prefer, str) else prefer
+    if trial is not None and run_id is not None:
+        raise ConfigError("names a trial and a run; give one of them", key="trial", value=trial)
+    records = study.trials()
+    if not any(record.values is not None for record in records):
+        raise NothingFeasible(f"the study {study.name!r} has no complete trial")
+    front = front_of(records)
+    if trial is not None:
+        chosen = _Chosen(
+            record=_by_number(study, records, trial), reason=f"trial {trial} was asked for by its number"
+        )
+    elif run_id is not None:
+        chosen = _Chosen(record=_by_run(study, records, run_id), reason=f"run {run_id} was asked for")
+    elif tagged:
+        chosen = _by_tag(study, records, tagged, over=_weaker(pick, rule))
+    elif pick is not None:
+        chosen = _by_pick(study, records, pick_named(picks, pick, study=study.name))
+    elif rule is not None or not picks:
+        chosen = _by_rule(study, front, rule or Knee())
+    elif len(picks) > 1:
+        raise StudyError(
+            "the study has several picks; name one with --pick, or give a rule with --prefer",
+            key="pick",
+            value=", ".join(one.alias for one in picks),
+        )
+    else:
+        chosen = _by_pick(study, records, picks[0])
+    record = chosen.record
+    return Selection(
+        trial=record.number,
+        config=study.config_of(record),
+        point=record.point,
+        values=_named(study, record),
+        metrics=record.metrics,
+        run_id=record.run_id,
+        reason=chosen.reason + ("" if record in front else f" ({_why_not(record)})"),
+        alias=chosen.alias,
+        iid_only=iid_only(study, records),
+    )
+
+
+def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | None:
+    """The best IID metric over all feasible trials, without a look at OOD; ``None`` if there is none.
+
+    The metric is the IID objective that rules look at, or the IID counterpart of the OOD one.
+    """
+    axes = axes_of(study.objectives)
+    metric = axes.iid or f"iid/{(axes.ood or '').partition('/')[2]}"
+    candidates = [record for record in feasible(records) if metric in record.metrics]
+    if not candidates:
+        return None
+    best = max(candidates, key=lambda record: (record.metrics[metric], -record.number))
+    return IidOnly(trial=best.number, values=_named(study, best))
+
+
+def _by_number(study: StoredStudy, records: Sequence[TrialRecord], number: int) -> TrialRecord:
+    found = next((record for record in records if record.number == number), None)
+    if found is None:
+        raise StudyError(f"the study {study.name!r} has no such trial", key="trial", value=number)
+    return _require_complete(found)
+
+
+def _by_run(study: StoredStudy, records: Sequence[TrialRecord], run_id: str) -> TrialRecord:
+    found = next((record for record in records if record.run_id == run_id), None)
+    if found is None:
+        raise StudyError(f"no trial of the study {study.name!r} has this run", key="run", value=run_id)
+    return _require_complete(found)
+
+
+def _by_tag(
+    study: StoredStudy, records: Sequence[TrialRecord], tagged: Sequence[str], *, over: str
+) -> _Chosen:
+    if len(tagged) > 1:
+        rule = f"{len(tagged)} runs are tagged selected = true in MLflow; leave the tag on one of them"
+        raise StudyError(rule, key="selected", value=", ".join(tagged))
+    reason = f"run {tagged[0]} is tagged selected = true in MLflow, which wins over {over}"
+    return _Chosen(record=_by_run(study, records, tagged[0]), reason=reason)
+
+
+def _weaker(pick: str | None, rule: Rule | None) -> str:
+    """What a tag wins over."""
+    if pick is not None:
+        return f"the pick {pick!r}"
+    return "picks and rules" if rule is None else f"the rule {rule.label!r}"
+
+
+def _by_pick(study: StoredStudy, records: Sequence[TrialRecord], pick: Pick) -> _Chosen:
+    try:
+        record = _by_number(study, records, pick.trial)
+    except StudyError as error:
+        rule = f"its trial {pick.trial} cannot be trained again: {error}"
+        raise StudyError(rule, key=f"pick {pick.alias}") from None
+    return _Chosen(record=record, reason=f"it is the pick {pick.alias!r}: {pick.reason}", alias=pick.alias)
+
+
+def candidates_of(front: Sequence[TrialRecord], objectives: Sequence[str]) -> Candidates:
+    """What rules choose among."""
+    values = np.array([record.values for record in front], dtype=float)
+    return Candidates(values=values, objectives=tuple(objectives))
+
+
+def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> _Chosen:
+    if not front:
+        raise NothingFeasible(f"no complete trial of the study {study.name!r} keeps to its constraints")
+    verdict = rule.choose(candidates_of(front, study.objectives))
+    return _Chosen(record=front[verdict.place], reason=verdict.reason, alias=verdict.alias)
+
+
+def _require_complete(record: TrialRecord) -> TrialRecord:
+    if record.values is None:
+        why = f" ({record.reason}: {record.message})" if record.reason else ""
+        raise StudyError(f"trial {record.number} is {record.state}{why}; it has no result to repeat")
+    return record
+
+
+def _why_not(record: TrialRecord) -> str:
+    """Why a complete trial is not on the front."""
+    return f"it breaks {', '.join(record.violated)}" if record.violated else "another trial dominates it"
+
+
+def _named(study: StoredStudy, record: TrialRecord) -> dict[str, float]:
+    return dict(zip(study.objectives, record.values or (), strict=True))

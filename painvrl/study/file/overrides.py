@@ -1,0 +1,103 @@
+"""``--set path=value``: a study's file with values of the command line in their places."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from painvrl.errors import ConfigError
+from painvrl.study.file.knobs import all_knobs
+from painvrl.yamlfile import near_matches, parse_value, read_yaml
+
+T = TypeVar("T")
+
+OPTION = "--set"
+
+
+def loaded(path: Path, overrides: Sequence[str], check: Callable[[Mapping[str, object], object], T]) -> T:
+    """What ``check(content, file)`` makes of a YAML file with ``overrides`` in it.
+
+    Raises:
+        ConfigError: a rule is broken; it names ``--set`` where that broke it, and else the file.
+    """
+    content = read_yaml(path)
+    if not overrides:
+        return check(content, path)
+    changed = with_overrides(content, overrides)
+    try:
+        return check(changed, path)
+    except ConfigError as error:
+        raise _blamed(error, overrides, lambda: check(content, path)) from None
+
+
+def with_overrides(content: Mapping[str, object], overrides: Sequence[str]) -> dict[str, object]:
+    """A copy of a file's ``content`` with each ``path=value`` of ``overrides`` in its place.
+
+    Values are YAML. Sections that the file leaves out are made; a list's entries are numbered from 0.
+
+    Raises:
+        ConfigError: an override does not read so, or leads nowhere.
+    """
+    tree: dict[str, Any] = copy.deepcopy(dict(content))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        path = path.strip()
+        if not equals or not all(path.split(".")):
+            raise ConfigError("must read path=value", key=OPTION, value=override)
+        _put(tree, _keys(tree, path), parse_value(text, key=f"{OPTION} {path}"), path)
+    return tree
+
+
+def _keys(tree: Mapping[str, Any], path: str) -> list[str]:
+    """The keys that lead to a value; in some places a key is the dotted path of a knob."""
+    first, *rest = path.split(".")
+    if first == "space" and rest:
+        known = {*all_knobs(), *(tree["space"] if isinstance(tree.get("space"), Mapping) else ())}
+        ends = [end for end in range(len(rest), 0, -1) if ".".join(rest[:end]) in known]
+        if not ends:
+            rule = "is not a knob of the config" + near_matches(".".join(rest), known)
+            raise ConfigError(rule, key=f"{OPTION} {path}")
+        knob, below = ".".join(rest[: ends[0]]), rest[ends[0] :]
+        if below[:1] == ["when"] and below[1:]:
+            below = ["when", ".".join(below[1:])]
+        return [first, knob, *below]
+    if first in {"points", "variants"} and len(rest) > 1:
+        return [first, rest[0], ".".join(rest[1:])]
+    return [first, *rest]
+
+
+def _put(tree: dict[str, Any], keys: Sequence[str], value: object, path: str) -> None:
+    here: Any = tree
+    for key in keys[:-1]:
+        if isinstance(here, dict) and here.get(key) is None:
+            here[key] = {}
+        here = here[_step(here, key, path)]
+    here[_step(here, keys[-1], path)] = value
+
+
+def _step(here: object, key: str, path: str) -> str | int:
+    if isinstance(here, dict):
+        return key
+    if not isinstance(here, list):
+        raise ConfigError(f"leads into a value: there is no {key!r} below it", key=f"{OPTION} {path}")
+    if not key.isdecimal() or int(key) >= len(here):
+        raise ConfigError(f"the list has no entry {key}; it has {len(here)}", key=f"{OPTION} {path}")
+    return int(key)
+
+
+def _blamed(error: ConfigError, overrides: Sequence[str], without: Callable[[], object]) -> ConfigError:
+    """``error``, told of the option where the option is why."""
+    key = error.key or ""
+    for override in overrides:
+        path = override.partition("=")[0].strip()
+        if key == path or key.startswith(f"{path}."):
+            return ConfigError(error.rule, key=f"{OPTION} {key}", value=error.value)
+    try:
+        without()
+    except ConfigError:
+        return error
+    return ConfigError(
+        error.rule, file=f"{OPTION} {f' {OPTION} '.join(overrides)}", key=error.key, value=error.value
+    )

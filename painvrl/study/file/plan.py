@@ -1,0 +1,209 @@
+"""What a study would do, before it does anything: ``painvrl study run --dry-run``."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.errors import TrialFailure, UserError
+from painvrl.prepare import Prepared, prepare
+from painvrl.stages import Stages, train_backbone
+from painvrl.study.file.queued import queue_of
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
+from painvrl.workspace import Workspace
+
+_TIMED = "pretrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a study may cost at most, from one timed epoch.
+
+    Attributes:
+        epoch_seconds: of the base configuration's pretraining on its data.
+        trainings: of backbones in a trial of the base configuration.
+        epochs: that each of them may take, ``training.max_epochs``.
+    """
+
+    epoch_seconds: float
+    trainings: int
+    epochs: int
+
+    @property
+    def trial_seconds(self) -> float:
+        """The trainings of one trial, at their full length."""
+        return self.epoch_seconds * self.trainings * self.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study would do.
+
+    Attributes:
+        knobs: that some trial searches. size: points of the space; infinite for a continuous one.
+        sampler: with the reason.
+        trials: by origin: ``preset``, ``base``, ``point``, ``sampled``.
+        device: where it would train.
+        cost: ``None`` where the data could not be prepared or trained on, and then ``no_cost`` says why.
+    """
+
+    knobs: int
+    size: float
+    sampler: Choice
+    trials: Mapping[str, int]
+    device: str
+    cost: Cost | None
+    no_cost: str | None = None
+
+
+def plan_of(
+    spec: StudySpec, workspace: Workspace, device: torch.device, *, trials: int | None = None
+) -> Plan:
+    """Plan a study. The data are prepared, in the workspace's cache if there is one; nothing is stored.
+
+    Args:
+        spec: a checked study.
+        workspace: need not exist.
+        device: where the epoch is timed.
+        trials: finished trials wanted, instead of ``spec.study.trials``.
+    """
+    budget = spec.study.trials if trials is None else trials
+    try:
+        cost, no_cost = cost_of(spec.config, workspace, device), None
+    except (UserError, TrialFailure) as error:
+        cost, no_cost = None, str(error)
+    return Plan(
+        knobs=len(spec.space.searched(spec.config)),
+        size=spec.space.size(spec.config),
+        sampler=_sampler(spec, budget),
+        trials=_by_origin(spec, budget),
+        device=str(device),
+        cost=cost,
+        no_cost=no_cost,
+    )
+
+
+def _sampler(spec: StudySpec, budget: int) -> Choice:
+    """The sampler as far as it is known before the first trial."""
+    if spec.study.sampler != "auto":
+        return Choice(sampler=spec.study.sampler, reason="study.sampler names it")
+    if (grid := whole_grid(spec.space, spec.config, budget)) is not None:
+        return grid
+    if hangs := conditional(spec.space, spec.config):
+        then = f"then tpe, for gp models no conditions (space.{hangs[0]} has one)"
+    elif budget > GP_TRIALS:
+        then = f"then tpe, for gp is for at most {GP_TRIALS} trials"
+    else:
+        then = f"then gp if the median of them takes {GP_SECONDS:.0f} s or more, else tpe"
+    return Choice(sampler="auto", reason=f"random for {spec.study.startup_trials} start-up trials, {then}")
+
+
+def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
+    """How many of the first ``budget`` trials come from where."""
+    queue = queue_of(spec.config, spec.space, spec.presets, spec.points)[:budget]
+    counts = Counter[str](one.origin for one in queue)
+    sampled = budget - len(queue)
+    if _sampler(spec, budget).sampler == "grid":
+        # A queued trial takes a point of the grid, but for those of presets.
+        left = int(spec.space.size(spec.config)) - counts["base"] - counts["point"]
+        sampled = min(sampled, left)
+    return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
+
+
+def cost_of(config: TrainConfig, workspace: Workspace, device: torch.device) -> Cost:
+    """Time one epoch of a configuration's pretraining.
+
+    Raises:
+        UserError: the data are missing or break a rule.
+        TrialFailure: the training diverges in its first two epochs.
+    """
+    with _cache(workspace) as cache:
+        prepared = prepare(config, cache_dir=cache, device=device)
+    branch = config.fusion.kind == "branch" and config.fusion.variant_weight > 0
+    return Cost(
+        epoch_seconds=timed_epoch(config, prepared),
+        trainings=(config.mask.source == "learned") + 1 + branch,
+        epochs=config.training.max_epochs,
+    )
+
+
+def timed_epoch(config: TrainConfig, prepared: Prepared) -> float:
+    """Seconds of the second epoch of the pretraining: the first one also warms the device up."""
+    clock = _Clock()
+    training = config.training.model_copy(update={"evaluate_every": 1})
+    stages = Stages(
+        config=config.model_copy(update={"training": training}),
+        prepared=prepared,
+        observer=clock,
+        fixed_epochs={_TIMED: 2},
+    )
+    train_backbone(stages, _TIMED, torch.ones(prepared.features.matrix.shape[1], device=prepared.device))
+    first, second = clock.ends
+    return second - first
+
+
+class _Clock:
+    """Notes when epochs end; the loss of each has been read from the device by then."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def stage(self, name: str) -> None:
+        """Stages are not timed."""
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """An epoch ends."""
+        self.ends.append(time.perf_counter())
+
+
+@contextmanager
+def _cache(workspace: Workspace) -> Iterator[Path]:
+    if workspace.root.exists():
+        yield workspace.cache
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def lines_of(plan: Plan) -> Iterator[str]:
+    """The plan in words, a line each."""
+    size = "continuous" if math.isinf(plan.size) else f"{int(plan.size)} points"
+    yield f"knobs: {plan.knobs}; size of the space: {size}"
+    yield f"sampler: {plan.sampler.sampler} ({plan.sampler.reason})"
+    names = {"preset": "presets", "base": "base", "point": "points", "sampled": "sampled"}
+    counts = ", ".join(f"{count} {names[origin]}" for origin, count in plan.trials.items() if count)
+    yield f"trials: {sum(plan.trials.values())} ({counts})"
+    yield f"device: {plan.device}"
+    if plan.cost is None:
+        yield f"cost: unknown: {plan.no_cost}"
+        return
+    cost, trials = plan.cost, sum(plan.trials.values())
+    yield (
+        f"cost: at most {duration(cost.trial_seconds * trials)} for {trials} trials, "
+        f"{duration(cost.trial_seconds)} each, one at a time"
+    )
+    yield (
+        f"  = {cost.trainings} trainings x {cost.epochs} epochs x {cost.epoch_seconds:.4f} s, an epoch of "
+        "the base configuration's pretraining, timed once"
+    )
+    yield (
+        "  rough: early stopping, pruning and kept pretrainings make it less; environments, masks and "
+        "evaluation come on top; knobs that change the model's size or the loss are not in it"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,71 @@
+"""What a study trains before its sampler has a say: presets, the base configuration, the file's points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from painvrl.config import TrainConfig
+from painvrl.presets import PRESETS, PresetName
+from painvrl.study.file.knobs import leaves
+from painvrl.study.file.space import Point, Space, apply
+
+Origin: TypeAlias = Literal["preset", "base", "point"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A trial that is queued.
+
+    Attributes:
+        origin: where it comes from.
+        point: values of knobs of the space; those that it leaves out are sampled. A preset has none.
+        preset: the preset's name.
+    """
+
+    origin: Origin
+    point: Point = field(default_factory=dict)
+    preset: PresetName | None = None
+
+
+def config_of_preset(base: TrainConfig, space: Space, preset: str) -> TrainConfig:
+    """What a preset's trial trains: the base configuration with fixed knobs and, over them, the preset's.
+
+    Raises:
+        pydantic.ValidationError: the configuration refuses the preset.
+    """
+    return apply(base, {**space.fixed(base), **PRESETS[preset]})  # type: ignore[index] # KeyError if unknown
+
+
+def queue_of(
+    base: TrainConfig, space: Space, presets: Sequence[PresetName], points: Sequence[Point]
+) -> tuple[Queued, ...]:
+    """What is queued, in order: presets, the base configuration's own point, the points of the file.
+
+    A preset that turns nothing is left out where the base's own point is all of the base, and so is a
+    point that is the base's: each is trained once.
+    """
+    own = space.point_of(base)
+    itself = apply(base, {**space.fixed(base), **own})
+    undecided = set(_left_open(space, base, own))
+    queue = [
+        Queued(origin="preset", preset=name)
+        for name in presets
+        if undecided or config_of_preset(base, space, name) != itself
+    ]
+    if own:
+        queue.append(Queued(origin="base", point=own))
+    queue += [Queued(origin="point", point=dict(point)) for point in points if dict(point) != own]
+    return tuple(queue)
+
+
+def _left_open(space: Space, base: TrainConfig, point: Point) -> list[str]:
+    """Knobs that a sampler would have to choose in a trial at ``point``."""
+    known = leaves(base)
+    fixed = space.fixed(base)
+    return [
+        path
+        for path in space.order()
+        if path not in point and path not in fixed and space.may_be_active(path, point, known)
+    ]

@@ -1,0 +1,38 @@
+"""The JSON schema of study files: completion and checks in editors, before anything is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from painvrl.study.ablation.spec import AblationSpec
+from painvrl.study.file.knobs import all_knobs
+from painvrl.study.file.spec import ABLATION, StudySpec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def study_schema() -> dict[str, Any]:
+    """The schema of a file that ``painvrl study run`` takes: a study's, or an ablation's.
+
+    It holds the rules of single keys. Those that join several, such as that the configuration accepts
+    every value of the space, are the loader's (``painvrl study validate``).
+    """
+    study, ablation = StudySpec.model_json_schema(), AblationSpec.model_json_schema()
+    definitions = {**study.pop("$defs"), **ablation.pop("$defs")}
+    # By name, so that an editor offers the knobs.
+    for name, by_path in (
+        ("Distribution", definitions["Space"]),
+        ("Value", study["properties"]["points"]["items"]),
+    ):
+        definitions[name] = by_path["additionalProperties"]
+        by_path["properties"] = {knob: {"$ref": f"#/$defs/{name}"} for knob in all_knobs()}
+        by_path["additionalProperties"] = False
+    return {
+        "$schema": DIALECT,
+        "title": "a study or an ablation of painvrl",
+        "type": "object",
+        "if": {"required": [ABLATION]},
+        "then": {"$ref": "#/$defs/AblationSpec"},
+        "else": {"$ref": "#/$defs/StudySpec"},
+        "$defs": {**definitions, "StudySpec": study, "AblationSpec": ablation},
+    }

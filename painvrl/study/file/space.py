@@ -1,0 +1,202 @@
+"""The search space: which knobs of a configuration a study turns, how far, and when."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Self, TypeAlias
+
+from pydantic import ConfigDict, Field, RootModel, model_validator
+
+from painvrl.config import TrainConfig
+from painvrl.study.file.distributions import (
+    Categorical,
+    Distribution,
+    Fixed,
+    FloatRange,
+    IntRange,
+    Suggester,
+    Value,
+    same,
+)
+from painvrl.study.file.knobs import FIXED_SECTIONS, Point, apply, knobs, leaves
+
+__all__ = [
+    "FIXED_SECTIONS",
+    "Categorical",
+    "Distribution",
+    "Fixed",
+    "FloatRange",
+    "IntRange",
+    "Point",
+    "Space",
+    "Value",
+    "apply",
+    "knobs",
+]
+
+Leaves: TypeAlias = Mapping[str, Value]
+"""Every scalar of a configuration by its path, what all trials share included."""
+
+
+class Space(RootModel[dict[str, Distribution]]):
+    """Distributions by the path of the knob that they turn."""
+
+    model_config = ConfigDict(frozen=True)
+    root: dict[str, Distribution] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_no_circle(self) -> Self:
+        self.order()
+        return self
+
+    def order(self) -> tuple[str, ...]:
+        """The knobs as they stand in the file, but each behind those that it hangs on.
+
+        Raises:
+            ValueError: conditions that wait for each other.
+        """
+        ordered: dict[str, None] = {}
+
+        def visit(path: str, above: tuple[str, ...]) -> None:
+            if path in above:
+                circle = " -> ".join((*above[above.index(path) :], path))
+                raise ValueError(f"conditions must not wait for each other (found {circle})")
+            if path in ordered or path not in self.root:
+                return
+            for other in self.root[path].when:
+                visit(other, (*above, path))
+            ordered[path] = None
+
+        for path in self.root:
+            visit(path, ())
+        return tuple(ordered)
+
+    def is_active(self, path: str, chosen: Point, base: Leaves) -> bool:
+        """Whether a knob is searched in a trial.
+
+        Args:
+            path: of the knob.
+            chosen: values of the trial's knobs before it in :meth:`order`.
+            base: the base configuration's leaves: what a knob has that is not searched in the trial.
+        """
+        for other, allowed in self.root[path].conditions().items():
+            if other not in chosen and other not in base:
+                return False
+            value = chosen[other] if other in chosen else base[other]
+            if not any(same(value, one) for one in allowed):
+                return False
+        return True
+
+    def suggest(self, trial: Suggester, base: TrainConfig) -> dict[str, Value]:
+        """A point, as the sampler behind ``trial`` wants it; knobs whose condition fails are left out."""
+        known = leaves(base)
+        chosen: dict[str, Value] = {}
+        for path in self.order():
+            if self.is_active(path, chosen, known):
+                chosen[path] = self.root[path].suggest(trial, path)
+        return chosen
+
+    def point_of(self, config: TrainConfig) -> dict[str, Value]:
+        """The values that ``config`` gives the knobs.
+
+        Without those that lie outside the space, and without knobs whose condition hangs on such a
+        one, or fails.
+        """
+        known = leaves(config)
+        point: dict[str, Value] = {}
+        for path in self.order():
+            decided = all(other in point for other in self._searched_in(path, point, known))
+            if not decided or not self.is_active(path, point, known):
+                continue
+            if path in known and self.root[path].contains(known[path]):
+                point[path] = known[path]
+        return point
+
+    def _searched_in(self, path: str, point: Point, base: Leaves) -> Iterator[str]:
+        """The knobs that ``path`` hangs on and that are searched in a trial at ``point``."""
+        for other in self.root[path].when:
+            if other in self.root and (other in point or self.may_be_active(other, point, base)):
+                yield other
+
+    def may_be_active(self, path: str, chosen: Point, base: Leaves) -> bool:
+        """Whether some trial at ``chosen``, which need not name every knob, searches the knob."""
+        for other, allowed in self.root[path].conditions().items():
+            if other in chosen:
+                values: Iterator[Value] = iter((chosen[other],))
+            elif other in self.root:
+                continue
+            else:
+                values = iter((base[other],) if other in base else ())
+            if not any(same(value, one) for value in values for one in allowed):
+                return False
+        return all(
+            self.may_be_active(other, chosen, base) or (other in base and self._keeps(path, other, base))
+            for other in self.root[path].when
+            if other in self.root and other not in chosen
+        )
+
+    def _keeps(self, path: str, other: str, base: Leaves) -> bool:
+        return any(same(base[other], one) for one in self.root[path].conditions()[other])
+
+    def searched(self, base: TrainConfig) -> tuple[str, ...]:
+        """The knobs that some trial searches: all but those whose condition the config decides against."""
+        known = leaves(base)
+        return tuple(path for path in self.order() if self.may_be_active(path, {}, known))
+
+    def fixed(self, base: TrainConfig) -> dict[str, Value]:
+        """The knobs that are fixed without a condition, and those whose condition the config decides."""
+        known = leaves(base)
+        return {
+            path: knob.value
+            for path, knob in self.root.items()
+            if isinstance(knob, Fixed)
+            and not any(other in self.root for other in knob.when)
+            and self.is_active(path, {}, known)
+        }
+
+    def contexts(self, path: str) -> Iterator[dict[str, Value]]:
+        """Values of other knobs of the space with which a knob is searched, one for each way."""
+        ways = [
+            [{other: value, **above} for value in allowed for above in self._above(other)]
+            for other, allowed in self.root[path].conditions().items()
+            if other in self.root
+        ]
+        for parts in itertools.product(*ways):
+            together: dict[str, Value] = {}
+            for part in parts:
+                for other, value in part.items():
+                    if other in together and not same(together[other], value):
+                        break
+                    together[other] = value
+                else:
+                    continue
+                break
+            else:
+                yield together
+
+    def _above(self, other: str) -> Iterator[dict[str, Value]]:
+        return self.contexts(other) if self.root[other].when else iter(({},))
+
+    def size(self, base: TrainConfig) -> float:
+        """How many points the space has; infinite where a knob that may be searched is continuous."""
+        known = leaves(base)
+        searched = self.searched(base)
+        counts = {path: self.root[path].count() for path in searched}
+        if math.inf in counts.values():
+            return math.inf
+        parents = {other for path in searched for other in self.root[path].when}
+
+        def below(place: int, chosen: dict[str, Value]) -> int:
+            if place == len(searched):
+                return 1
+            path = searched[place]
+            if not self.is_active(path, chosen, known):
+                return below(place + 1, chosen)
+            if path not in parents:
+                return int(counts[path]) * below(place + 1, chosen)
+            values = self.root[path].values()
+            return sum(below(place + 1, {**chosen, path: value}) for value in values)
+
+        return below(0, {})

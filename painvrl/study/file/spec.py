@@ -1,0 +1,143 @@
+"""A study as its YAML file describes it: what to search, in which space, for which objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError
+from painvrl.presets import PRESETS, PresetName
+from painvrl.pretrained import NOT_READ
+from painvrl.settings import Settings
+from painvrl.study.file import rules as spec_rules
+from painvrl.study.file.constraints import Constraint
+from painvrl.study.file.measured import ObjectiveName
+from painvrl.study.file.overrides import loaded
+from painvrl.study.file.space import Space, Value
+from painvrl.study.search.budget import StallConfig
+from painvrl.study.search.pruning import PruningConfig
+from painvrl.yamlfile import validated
+
+SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random", "qmc", "grid"]
+
+
+class StudySettings(Settings):
+    """How a study searches. Nothing of it is part of what the study is: all of it may change on the way.
+
+    ``name``: what it is resumed by. ``seed``: of the sampler; split and initialisation follow
+    ``config.seed``. ``trials``: finished trials wanted in all, resumed ones and presets included.
+    ``sampler``: ``auto`` takes one by space and budget (see ``samplers.py``). ``startup_trials``:
+    random points before ``auto``, ``tpe`` and ``gp`` model anything; the population of ``nsga2`` and
+    ``nsga3``. ``timeout``: seconds of one run of the study. ``trial_timeout``: seconds of a trial.
+    ``stall``: ends the study when it no longer gets better. ``storage``: an SQLAlchemy URL instead of the
+    workspace's own database.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0)
+    trials: int = Field(default=40, ge=1)
+    sampler: SamplerName = "auto"
+    startup_trials: int = Field(default=10, ge=2)
+    timeout: float | None = Field(default=None, gt=0)
+    trial_timeout: float | None = Field(default=None, gt=0)
+    stall: StallConfig | None = None
+    storage: str | None = None
+
+
+class StudySpec(Settings):
+    """A study's file. All objectives are maximised.
+
+    ``presets``: of :mod:`painvrl.presets`, trained first, over ``config``. ``points``: trained next, after
+    the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial that
+    breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
+    """
+
+    study: StudySettings
+    objectives: tuple[ObjectiveName, ...] = Field(min_length=1, max_length=6)
+    config: TrainConfig
+    space: Space
+    presets: tuple[PresetName, ...] = tuple(PRESETS)
+    points: tuple[Annotated[dict[str, Value], Field(min_length=1)], ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    pruning: bool | PruningConfig = True
+
+    @model_validator(mode="after")
+    def _names_each_preset_once(self) -> Self:
+        if len(set(self.presets)) != len(self.presets):
+            raise ValueError(f"presets must not name one twice (found {list(self.presets)})")
+        return self
+
+
+ABLATION = "ablation"
+"""The key that makes a file that of an ablation (:mod:`painvrl.study.ablation`)."""
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Read and check a study's file.
+
+    Args:
+        path: the file.
+        overrides: ``path=value`` each, as of ``--set``.
+
+    Raises:
+        ConfigError: a rule is broken; the message names file, key, rule and value.
+    """
+    return loaded(path, overrides, spec_of)
+
+
+def spec_of(content: Mapping[str, object], file: object) -> StudySpec:
+    """The content of a study's file, checked.
+
+    Raises:
+        ConfigError: see :func:`load_spec`.
+    """
+    if ABLATION in content:
+        rule = "an ablation has a table and no front: only `painvrl study run` and `validate` take its file"
+        raise ConfigError(rule, file=file, key=ABLATION)
+    spec = validated(StudySpec, content, file=file)
+    check_spec(spec, file=file)
+    return spec
+
+
+def check_spec(spec: StudySpec, *, file: object = None) -> None:
+    """The rules that join several keys.
+
+    Raises:
+        ConfigError: see :func:`load_spec`.
+    """
+    spec_rules.check_objectives(spec, file)
+    spec_rules.check_constraints(spec, file)
+    parts = spec.config.scored_names()
+    if parts is not None:
+        check_measured(spec, parts, file=file)
+    spec_rules.check_space(spec, file)
+    spec_rules.check_sampler(spec, file)
+    spec_rules.check_presets(spec, file)
+    spec_rules.check_points(spec, file)
+
+
+def check_measured(spec: StudySpec, parts: tuple[str, ...], *, file: object = None) -> None:
+    """Refuse objectives and constraints of other parts than ``parts``, which the split has.
+
+    Raises:
+        ConfigError: the first such one is named.
+    """
+    spec_rules.check_measured(spec, parts, file)
+
+
+MAX_SHARED_PRETRAININGS = 64
+"""Beyond so many different ones the same pretraining hardly comes back."""
+
+
+def pretraining_comes_back(space: Space) -> bool:
+    """Whether trials of ``space`` share few enough pretrainings for keeping them.
+
+    With a continuous knob over a setting that the pretraining reads, every trial has its own.
+    """
+    read = [knob for path, knob in space.root.items() if path.split(".", maxsplit=1)[0] not in NOT_READ]
+    return math.prod(knob.count() for knob in read) <= MAX_SHARED_PRETRAININGS

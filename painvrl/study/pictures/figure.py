@@ -1,0 +1,140 @@
+"""A front as a page for the browser; what its pictures share; and how a picture gets into a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from painvrl.errors import UserError
+from painvrl.study.pictures.panels import Dot, Panel, panels_of
+from painvrl.study.report import FrontTable
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+FRONT, OTHERS, PRESET, PICK, ALONE = "#c0392b", "#b8bcc2", "#2c6fbb", "#e69f00", "#111111"
+"""Colours: the front, other trials, presets, picks, the choice by IID alone."""
+
+ALONE_LABEL = "what IID alone would choose"
+
+
+def front_page(table: FrontTable) -> str | None:
+    """An HTML page with all panels; ``None`` where no plane can be shown.
+
+    It holds plotly itself, so that it shows without a network.
+    """
+    panels = panels_of(table)
+    if not panels:
+        return None
+    return str(front_figure(panels, title_of(table)).to_html(include_plotlyjs=True, full_html=True))
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a file whole: a reader sees the old one or the new one.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"the picture cannot be written: {error.strerror}", file=path) from None
+
+
+def title_of(table: FrontTable) -> str:
+    """What stands above a picture."""
+    whole = len(table.rows) + len(table.dominated)
+    return f"{table.study}: {len(table.rows)} of {whole} trials on the front"
+
+
+def front_figure(panels: Sequence[Panel], title: str) -> go.Figure:
+    """The panels beside each other, two a line; hovering shows a trial's objectives and knobs."""
+    from plotly.subplots import make_subplots
+
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = make_subplots(rows=rows, cols=columns, horizontal_spacing=0.09, vertical_spacing=0.12 / rows)
+    for place, panel in enumerate(panels):
+        row, column = place // columns + 1, place % columns + 1
+        for layer in _layers(panel):
+            figure.add_scatter(**layer, showlegend=place == 0, row=row, col=column)
+        figure.update_xaxes(title_text=panel.x, row=row, col=column)
+        figure.update_yaxes(title_text=panel.y, row=row, col=column)
+    figure.update_layout(
+        title=title,
+        template="plotly_white",
+        height=140 + 440 * rows,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+    )
+    return figure
+
+
+def _layers(panel: Panel) -> Iterator[dict[str, object]]:
+    """What plotly draws, the lowest first; groups without trials stay, so that the legend is complete."""
+    yield {
+        **_at(panel.edge),
+        "mode": "lines",
+        "line": {"color": FRONT, "width": 1},
+        "opacity": 0.5,
+        "name": "best on this plane",
+        "legendgroup": "edge",
+        "hoverinfo": "skip",
+    }
+    for group, dots, marker in (
+        (f"dominated ({len(panel.dominated)})", panel.dominated, {"color": OTHERS, "size": 8}),
+        (
+            f"breaks a constraint ({len(panel.infeasible)})",
+            panel.infeasible,
+            {"color": OTHERS, "size": 8, "symbol": "x-thin-open"},
+        ),
+        (f"front ({len(panel.front)})", panel.front, {"color": FRONT, "size": 10}),
+    ):
+        if dots or not group.startswith("breaks"):
+            yield _points(group, dots, marker)
+    alone = () if panel.iid_only is None else (panel.iid_only,)
+    if alone:
+        yield _points(ALONE_LABEL, alone, {"color": ALONE, "size": 18, "symbol": "circle-open"})
+    for group, named, marker in (
+        ("preset", panel.presets, {"color": PRESET, "size": 11, "symbol": "diamond"}),
+        ("picked", panel.picks, {"color": PICK, "size": 18, "symbol": "star", "line": {"width": 1}}),
+    ):
+        if named:
+            labels = {
+                "mode": "markers+text",
+                "text": [name for name, _ in named],
+                "textposition": "top right",
+            }
+            yield {**_points(group, tuple(dot for _, dot in named), marker), **labels}
+
+
+def _points(name: str, dots: Sequence[Dot], marker: dict[str, object]) -> dict[str, object]:
+    return {
+        **_at(dots),
+        "mode": "markers",
+        "name": name,
+        "legendgroup": name,
+        "marker": marker,
+        "hovertext": [_hover(dot) for dot in dots],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
+
+
+def _at(dots: Sequence[Dot]) -> dict[str, object]:
+    return {"x": [dot.x for dot in dots], "y": [dot.y for dot in dots]}
+
+
+def _hover(dot: Dot) -> str:
+    row = dot.row
+    lines = [f"<b>trial {row.trial}</b>" + (f", preset {row.preset}" if row.preset else "")]
+    lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
+    lines += [
+        f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"
+        for path, value in row.point.items()
+    ]
+    return "<br>".join([*lines, *row.violated])

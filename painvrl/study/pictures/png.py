@@ -1,0 +1,185 @@
+"""A front as a PNG: the panels beside each other, drawn by matplotlib without a screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from painvrl.study.pictures.figure import ALONE, ALONE_LABEL, FRONT, OTHERS, PICK, PRESET
+from painvrl.study.pictures.panels import Dot, Panel
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+_DPI = 88
+_WIDTH, _HEIGHT = 5.6, 4.9  # inches of a panel
+_REACH = (9, 16, 26, 40)  # points between a trial and its label, the nearest first
+_AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Label:
+    """``must``: shown even where nothing is free."""
+
+    dot: Dot
+    text: str
+    colour: str
+    must: bool
+
+
+def front_png(panels: Sequence[Panel], title: str) -> bytes:
+    """The panels, two a line, as a PNG file's content.
+
+    Args:
+        panels: at least one.
+        title: what stands above them.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.03)
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.7), dpi=_DPI, layout=layout)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for each, panel in zip(axes, panels, strict=False):
+        _draw(each, panel)
+    for unused in axes[len(panels) :]:
+        unused.set_visible(False)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    handles: dict[str, Artist] = {}
+    for each in axes[: len(panels)]:
+        for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    names = list(handles)
+    figure.legend(list(handles.values()), names, loc="outside lower center", ncols=len(names), frameon=False)
+    canvas.draw()  # labels are placed among things that have their place
+    for each, panel in zip(axes, panels, strict=False):
+        _place(each, _labels(panel), panel, canvas.get_renderer())
+    figure.set_layout_engine("none")
+    content = io.BytesIO()
+    canvas.print_png(content, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return content.getvalue()
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    """Everything but the labels."""
+    if panel.dominated:
+        axes.scatter(*_xy(panel.dominated), s=34, color=OTHERS, label="dominated", zorder=2)
+    if panel.infeasible:
+        axes.scatter(
+            *_xy(panel.infeasible), s=34, color=OTHERS, marker="x", label="breaks a constraint", zorder=2
+        )
+    if len(panel.edge) > 1:
+        axes.plot(*_xy(panel.edge), color=FRONT, linewidth=1.2, alpha=0.5, zorder=1)
+    axes.scatter(*_xy(panel.front), s=46, color=FRONT, label="front", zorder=3)
+    presets = [dot for _, dot in panel.presets]
+    if presets:
+        axes.scatter(*_xy(presets), s=52, color=PRESET, marker="D", label="preset", zorder=4)
+    picks = [dot for _, dot in panel.picks]
+    if picks:
+        axes.scatter(*_xy(picks), s=240, color=PICK, marker="*", edgecolor=ALONE, label="picked", zorder=5)
+    if panel.iid_only is not None:
+        axes.scatter(
+            *_xy([panel.iid_only]),
+            s=210,
+            facecolor="none",
+            edgecolor=ALONE,
+            linewidth=1.4,
+            label=ALONE_LABEL,
+            zorder=6,
+        )
+    axes.set_xlabel(panel.x, fontsize=11)
+    axes.set_ylabel(panel.y, fontsize=11)
+    axes.margins(0.12)
+    axes.grid(visible=True, color="#eeeeee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _labels(panel: Panel) -> list[_Label]:
+    """The most important first: picks, presets, the choice by IID alone, then the numbers of the front."""
+    labels = [
+        _Label(dot=dot, text=f"{names}: trial {dot.row.trial}", colour="black", must=True)
+        for names, dot in panel.picks
+    ]
+    labels += [_Label(dot=dot, text=name, colour=PRESET, must=True) for name, dot in panel.presets]
+    named = {label.dot.row.trial for label in labels}
+    rest = [dot for dot in panel.front if dot.row.trial not in named]
+    alone = [panel.iid_only] if panel.iid_only is not None and panel.iid_only not in panel.front else []
+    return labels + [
+        _Label(dot=dot, text=str(dot.row.trial), colour="#666666", must=False) for dot in [*alone, *rest]
+    ]
+
+
+def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: RendererBase) -> None:
+    """Write each label where it covers nothing, as near to its trial as that allows; else leave it out."""
+    from matplotlib.transforms import Bbox
+
+    everything = [*panel.front, *panel.dominated, *panel.infeasible]
+    points = axes.transData.transform([(dot.x, dot.y) for dot in everything])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
+    taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes, panel.edge)]
+    inside = axes.get_window_extent()
+    for label in labels:
+        for place, (reach, (right, up)) in enumerate((r, way) for r in _REACH for way in _AROUND):
+            note = axes.annotate(
+                label.text,
+                (label.dot.x, label.dot.y),
+                xytext=(reach * right, reach * up),
+                textcoords="offset points",
+                fontsize=9.5 if label.must else 8,
+                color=label.colour,
+                fontweight="bold" if label.must else "normal",
+                ha=("right", "center", "left")[right + 1],
+                va=("top", "center", "bottom")[up + 1],
+                arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.6}
+                if reach > _REACH[1]
+                else None,
+                zorder=7,
+            )
+            box = _text_box(note, renderer)
+            if _is_free(box, taken, inside):
+                taken.append(box)
+                break
+            if label.must and place == len(_REACH) * len(_AROUND) - 1:
+                break
+            note.remove()
+
+
+def _text_box(note: Annotation, renderer: RendererBase) -> Bbox:
+    """The box of the words alone, without the line that leads to them."""
+    from matplotlib.text import Text
+
+    note.update_positions(renderer)
+    return Text.get_window_extent(note, renderer).padded(1)
+
+
+def _is_free(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> bool:
+    within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+    return within and not any(box.overlaps(other) for other in taken)
+
+
+def _along(axes: Axes, dots: Sequence[Dot]) -> list[tuple[float, float]]:
+    """Pixels every few pixels along the line through ``dots``."""
+    corners = axes.transData.transform([(dot.x, dot.y) for dot in dots])
+    found: list[tuple[float, float]] = []
+    for start, end in pairwise(corners):
+        steps = max(2, int(np.hypot(*(end - start)) // 5))
+        found += [tuple(start + (end - start) * share) for share in np.linspace(0, 1, steps)]
+    return found
+
+
+def _xy(dots: Sequence[Dot]) -> tuple[list[float], list[float]]:
+    return [dot.x for dot in dots], [dot.y for dot in dots]

@@ -1,0 +1,1 @@
+"""Configurations under seeds: training what is missing, and a file a run."""

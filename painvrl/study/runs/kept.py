@@ -1,0 +1,98 @@
+"""Runs that are complete, a file each, under a key of all that decides what they compute.
+
+A run's file is written at once, when it is complete: whoever finds it need not train again. Other settings,
+data, code or another device make other keys, and going back finds the old files.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from painvrl.config import TrainConfig
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.data.digest import digest_of
+from painvrl.errors import DataError
+from painvrl.study.trial.objective import DataSummary
+from painvrl.study.trial.outcomes import Completed
+from painvrl.study.trial.user_values import UserValues, from_arrays, to_arrays
+
+_COMPLETED = TypeAdapter(Completed)
+_OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptRun(UserValues):
+    """A run that is complete: its ``outcome`` without the curves, and what its users have got.
+
+    The users' values are empty where the outcome is all that matters.
+    """
+
+    outcome: Completed
+
+
+def run_key(config: TrainConfig, data: DataSummary, metrics: Sequence[str], cutoff: int) -> str:
+    """Equal for two runs only if they compute the same.
+
+    That is: configuration (with its seed), data, metrics, code and device. Of the data only what is the
+    same under every seed enters, as ``data`` is the summary of any of the seeds.
+    """
+    settings = config.model_dump(mode="json")
+    return digest_of(settings, data.all_seeds, data.numbers, list(metrics), cutoff)
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Complete runs in ``folder``."""
+
+    folder: Path
+
+    def load(self, key: str) -> KeptRun | None:
+        """The run under ``key``; ``None`` if there is none, or only a damaged file."""
+        arrays = self._cache.load(key)
+        values = None if arrays is None else from_arrays(arrays)
+        if arrays is None or values is None or _OUTCOME not in arrays:
+            return None
+        try:
+            outcome = _COMPLETED.validate_python(unpack_text(arrays[_OUTCOME]))
+        except ValueError:
+            return None
+        return KeptRun(outcome=outcome, users=values.users, values=values.values, means=values.means)
+
+    def store(self, key: str, run: KeptRun) -> None:
+        """Write a run; a reader sees all of it or nothing.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        outcome = asdict(replace(run.outcome, curves=()))
+        self._cache.store(key, {_OUTCOME: pack_text(outcome), **to_arrays(run)})
+
+    @property
+    def _cache(self) -> ArrayCache:
+        return ArrayCache(self.folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file; a reader sees the old one or the new one.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", file=path) from error

@@ -1,0 +1,226 @@
+"""Asking a study for points and telling it what became of them.
+
+What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
+The sampler is seeded anew for every trial from the study's seed and the number of trials (presets
+left out) that are finished or under way, so that a study that was stopped and resumed tries the points
+of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
+trial numbers). With several trials at a time that holds for ``random``, ``qmc`` and ``grid``; ``tpe`` and
+``gp`` learn from what has landed by then, and take a trial under way for a bad one (the "constant
+liar"), so as not to try its neighbourhood twice.
+
+A configuration that could not be trained is told as a complete trial with the worst values that violates
+a constraint, since samplers learn nothing from a failed one: ``tpe`` and ``gp`` keep going back to a region
+that always fails (in a small experiment with all of the last 20 points), and a violated constraint keeps
+them out of it. What it really is stands in its outcome. Only a fault of the program, which says nothing of
+the point, is told as a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import optuna
+
+from painvrl.study.file.space import Value
+from painvrl.study.file.spec import StudySettings
+from painvrl.study.search.planned import Grid
+from painvrl.study.search.samplers import Choice, choose, make_sampler
+from painvrl.study.store.records import FINISHED, TrialState
+from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
+
+MAX_DEATHS = 3
+"""A point over which so many processes died counts as failed."""
+
+UNTRAINED = "untrained"
+"""The constraint that a configuration violates which cannot be trained."""
+
+WORST = 0.0
+"""What such a configuration has of every objective: no metric is below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A trial that is running now; that of a preset has no point."""
+
+    number: int
+    point: dict[str, Value]
+    preset: str | None = None
+
+
+class Desk:
+    """Where trials are asked for and told, by the one process that holds the study's lock."""
+
+    def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:
+        self._stored = stored
+        self._study = stored.study
+        self._settings = settings
+        self._chosen: Choice | None = None
+        self._presets: set[int] = set()
+
+    def finished(self) -> int:
+        """How many trials completed or failed; interrupted ones don't count."""
+        return sum(record.state in FINISHED for record in self._stored.trials())
+
+    def ask(self, *, under_way: int = 0) -> Asked:
+        """Start a trial: at a queued point if there is one, else where the sampler wants it.
+
+        Args:
+            under_way: trials that this process has asked for and not yet told.
+        """
+        space, base = self._stored.space, self._stored.config
+        before = self._points_before(under_way)
+        name = self._choice().sampler
+        self._study.sampler = make_sampler(name, self._settings, before, space=space, base=base)
+        trial = self._study.ask()
+        trial.set_user_attr(Attr.WORKER, {"host": platform.node(), "process": os.getpid()})
+        preset = trial.user_attrs.get(Attr.PRESET)
+        if preset is not None:
+            self._presets.add(trial.number)
+            return Asked(number=trial.number, point={}, preset=preset)
+        return Asked(number=trial.number, point=space.suggest(trial, base))
+
+    def exhausted(self) -> bool:
+        """Whether nothing is left to ask for: every point of a grid has been tried or is under way."""
+        if self._choice().sampler != "grid":
+            return False
+        if any(record.state is TrialState.WAITING for record in self._stored.trials()):
+            return False
+        return Grid(self._stored.space, self._stored.config).left(self._study) == 0
+
+    def _choice(self) -> Choice:
+        """The sampler of the next trial; told to whoever looks at the study."""
+        choice = choose(self._stored, self._settings)
+        if choice != self._chosen:
+            self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
+            self._chosen = choice
+        return choice
+
+    def _points_before(self, under_way: int) -> int:
+        """Trials finished or under way, as samplers count them: without presets."""
+        records = self._stored.trials()
+        finished = sum(record.state in FINISHED and record.preset is None for record in records)
+        presets = sum(records[number].state is TrialState.RUNNING for number in self._presets)
+        return finished + under_way - presets
+
+    def attach_run(self, number: int, run_id: str) -> None:
+        """Note the MLflow run of a running trial."""
+        self._stored.trial(number).set_user_attr(Attr.RUN_ID, run_id)
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Store what a running trial came to, and end it.
+
+        The outcome is written first, in one piece: should the process die before the trial is
+        ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
+        """
+        kept = outcome if isinstance(outcome, Failed) else replace(outcome, curves=())
+        self._stored.trial(number).set_user_attr(Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
+        self._end(number, kept)
+
+    def interrupt(self, number: int) -> None:
+        """End a trial that a person stopped; :meth:`reap` queues its point again.
+
+        A trial whose outcome was stored in the last moment ends with that outcome.
+        """
+        record = self._stored.trials()[number]
+        if record.state is not TrialState.RUNNING:
+            return
+        if record.outcome is not None:
+            self._end(number, record.outcome)
+        else:
+            self._fail(number)
+
+    def retry(self, number: int) -> bool:
+        """End a running trial whose process died, and queue its point again.
+
+        Returns:
+            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be told.
+        """
+        deaths = self._stored.trials()[number].deaths + 1
+        self._stored.trial(number).set_user_attr(Attr.DEATHS, deaths)
+        if deaths >= MAX_DEATHS:
+            return False
+        self._fail(number)
+        self._requeue()
+        return True
+
+    def reap(self) -> tuple[int, ...]:
+        """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
+
+        Trials that it left running end (with their outcome if it was stored already). Points of
+        interrupted trials are queued again, each once.
+
+        Returns:
+            The numbers of the trials that were left running.
+        """
+        left = [record for record in self._stored.trials() if record.state is TrialState.RUNNING]
+        left = [record for record in left if self._is_dead(record.number)]
+        for record in left:
+            if record.outcome is not None:
+                self._end(record.number, record.outcome)
+            elif not self.retry(record.number):
+                message = f"{record.deaths + 1} processes died while they trained this point"
+                self.tell(record.number, Failed(reason="interrupted", message=message))
+        self._requeue()
+        return tuple(record.number for record in left)
+
+    def _requeue(self) -> None:
+        trials = self._study.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get(Attr.RETRY_OF) for trial in trials}
+        for record in self._stored.trials():
+            dropped = Attr.DROPPED in trials[record.number].user_attrs
+            if record.state is TrialState.INTERRUPTED and record.number not in retried and not dropped:
+                attrs: dict[str, object] = {Attr.RETRY_OF: record.number, Attr.DEATHS: record.deaths}
+                if record.preset is not None:
+                    attrs[Attr.PRESET] = record.preset
+                self._study.enqueue_trial(dict(record.point), user_attrs=attrs)
+
+    def _is_dead(self, number: int) -> bool:
+        """Whether nobody trains a running trial any more.
+
+        The lock lies beside a storage that is a file, so its holder is alone. On a server others
+        may work on the study: only processes of this host can be looked for.
+        """
+        if self._stored.storage.engine.dialect.name == "sqlite":
+            return True
+        worker = self._study.get_trials(deepcopy=False)[number].user_attrs.get(Attr.WORKER)
+        if worker is None:
+            return True
+        return bool(worker["host"] == platform.node() and not _is_alive(int(worker["process"])))
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Pruned):
+            self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+        elif isinstance(outcome, Completed):
+            self._constrain(number, {UNTRAINED: -1.0, **self._stored.excess(outcome)})
+            self._study.tell(number, [outcome.metrics[name] for name in self._stored.objectives])
+        elif outcome.teaches:
+            unknown = {constraint.name: 0.0 for constraint in self._stored.constraints}
+            self._constrain(number, {UNTRAINED: 1.0, **unknown})
+            self._study.tell(number, [WORST] * len(self._stored.objectives))
+        else:
+            self._fail(number)
+
+    def _constrain(self, number: int, constraints: Mapping[str, float]) -> None:
+        trial = self._stored.trial(number)
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
+
+    def _fail(self, number: int) -> None:
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":
+        return False  # signal 0 would stop the process there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's process is a process, too
+    return True

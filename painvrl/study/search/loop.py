@@ -1,0 +1,173 @@
+"""The loop of a study: ask for points, have them trained, tell the results, until enough are finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from pydantic import ValidationError
+
+from painvrl.config import TrainConfig
+from painvrl.errors import StudyError
+from painvrl.study.file.space import Point
+from painvrl.study.progress import Progress, TrialFinished, TrialStarted
+from painvrl.study.search.asktell import Desk
+from painvrl.study.search.budget import Budget
+from painvrl.study.search.pruner import Pruner
+from painvrl.study.search.workers import Crew
+from painvrl.study.store.records import FINISHED, front_of
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.port import Tracker
+from painvrl.study.trial.objective import TrialJob
+from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
+from painvrl.yamlfile import config_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """A trial that was asked for and not told. ``job`` and ``run_id`` come after ``point``."""
+
+    number: int
+    point: Point
+    start: float
+    job: TrialJob | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialLoop:
+    """The loop. Everything that decides whether a trial counts is in the storage, not here."""
+
+    stored: StoredStudy
+    desk: Desk
+    crew: Crew
+    tracker: Tracker
+    progress: Progress
+    budget: Budget
+    pruner: Pruner | None = None
+    trial_timeout: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    under_way: dict[int, UnderWay] = field(default_factory=dict)
+
+    def run(self) -> str | None:
+        """Run trials until the budget is spent; what is under way at an error is interrupted.
+
+        Returns:
+            Why it ended before there were as many trials as wanted, if it did.
+        """
+        self._mark_front()
+        begun = self.clock()
+        try:
+            while True:
+                ended_by = self.budget.spent(self.stored.trials(), self.clock() - begun)
+                if ended_by is None:
+                    self._start_trials()
+                if not self.under_way:
+                    return ended_by
+                number, outcome = self.crew.next(self.progress.trial_stage, self._judge)
+                self._end(number, outcome)
+        except BaseException as error:
+            for trial in self.under_way.values():
+                self.desk.interrupt(trial.number)
+                if isinstance(error, KeyboardInterrupt):
+                    with suppress(StudyError):  # an interrupt stays one
+                        self.tracker.kill(trial.run_id)
+            raise
+
+    def _start_trials(self) -> None:
+        """Start as many trials as there is room for."""
+        while (
+            len(self.under_way) < self.crew.size
+            and (finished := self.desk.finished()) + len(self.under_way) < self.budget.trials
+            and not self.desk.exhausted()
+        ):
+            self._start(finished)
+
+    def _judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        return None if self.pruner is None else self.pruner.judge(number, rung, values)
+
+    def _start(self, finished: int) -> None:
+        start = time.perf_counter()
+        asked = self.desk.ask(under_way=len(self.under_way))
+        others = len(self.under_way)
+        trial = UnderWay(number=asked.number, point=asked.point, start=start)
+        self.under_way[asked.number] = trial
+        event = TrialStarted(
+            number=asked.number,
+            point=asked.point,
+            finished=finished,
+            wanted=self.budget.trials,
+            others=others,
+            title=_title(asked.number, asked.preset),
+        )
+        self.progress.trial_started(event)
+        job = job_of(self.stored, asked.number, asked.point, asked.preset)
+        if isinstance(job, Failed):
+            self._end(asked.number, job)
+            return
+        rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
+        job = replace(job, rungs=rungs, timeout=self.trial_timeout)
+        run_id = self.tracker.start(job)
+        self.under_way[asked.number] = replace(trial, job=job, run_id=run_id)
+        if run_id is not None:
+            self.desk.attach_run(job.number, run_id)
+        self.crew.start(job)
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        # Told before it is tracked: the storage is the truth, and a tracker can be mended.
+        trial = self.under_way[number]
+        if isinstance(outcome, Failed) and outcome.reason == WORKER_DIED and self.desk.retry(number):
+            outcome = replace(outcome, message=f"{outcome.message}; its point is tried again")
+            self.tracker.kill(trial.run_id)
+        else:
+            self.desk.tell(number, outcome)
+            if trial.job is not None:
+                self.tracker.finish(trial.run_id, trial.job, outcome)
+        del self.under_way[number]
+        self._mark_front()
+        self._report(number, outcome, time.perf_counter() - trial.start)
+
+    def _mark_front(self) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        finished = [record for record in records if record.state in FINISHED]
+        self.tracker.mark_front(
+            {record.run_id: record.number in front for record in finished if record.run_id is not None}
+        )
+
+    def _report(self, number: int, outcome: Outcome, seconds: float) -> None:
+        records = self.stored.trials()
+        front = {record.number for record in front_of(records)}
+        values = None
+        if isinstance(outcome, Completed):
+            values = {name: outcome.metrics[name] for name in self.stored.objectives}
+        self.progress.trial_finished(
+            TrialFinished(
+                number=number,
+                outcome=outcome,
+                values=values,
+                seconds=seconds,
+                finished=sum(record.state in FINISHED for record in records),
+                wanted=self.budget.trials,
+                on_front=number in front,
+                front_size=len(front),
+                title=_title(number, records[number].preset),
+            )
+        )
+
+
+def _title(number: int, preset: str | None) -> str | None:
+    """What a preset's trial is called in progress."""
+    return None if preset is None else f"trial {number:>3} ({preset})"
+
+
+def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = None) -> TrialJob | Failed:
+    """The job of a point or a preset; a failure where its knobs together break a rule of the config."""
+    try:
+        config = stored.config_at(point, preset)
+        return TrialJob(number=number, point=point, config=config, preset=preset, key=stored.name)
+    except ValidationError as error:
+        cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
+        return Failed(reason="refused", message=str(cause))

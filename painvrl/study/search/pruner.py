@@ -1,0 +1,76 @@
+"""Who is stopped early: the rule of :mod:`painvrl.study.search.pruning` on what the storage knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from painvrl.config import TrainConfig
+from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
+from painvrl.study.store.storage import Attr, StoredStudy
+
+
+class Pruner:
+    """Judges the trials of a study at their rungs, in the process that runs it.
+
+    What a trial had at a rung is kept with it in the storage, and read from there: every process that
+    works on the study judges by the same values.
+    """
+
+    def __init__(self, stored: StoredStudy, settings: PruningConfig) -> None:
+        self._stored = stored
+        self._settings = settings
+        self._axes = axes_by_part(stored.objectives)
+
+    def rungs(self, config: TrainConfig) -> frozenset[str]:
+        """Where a run of ``config`` is to be judged."""
+        return rungs_of(config, self._settings)
+
+    def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        """Why a running trial is to stop at ``rung``; ``None`` if it goes on.
+
+        Trials that a person or a preset asked for always go on, and the others are judged against them, too.
+
+        Args:
+            number: the trial.
+            rung: see :func:`rungs_of`.
+            values: the metrics of the valid parts there.
+        """
+        own = [float(values[name]) for name in self._axes]
+        self._stored.trial(number).set_user_attr(f"{Attr.RUNG}{rung}", own)
+        trials = self._stored.study.get_trials(deepcopy=False)
+        if not was_searched(trials, number):
+            return None
+        key = f"{Attr.RUNG}{rung}"
+        others = [
+            trial.user_attrs[key] for trial in trials if key in trial.user_attrs and _counts(trial, number)
+        ]
+        ahead, wanted = ahead_of([*others, own], len(others)), places(len(others) + 1, self._settings.eta)
+        if ahead < wanted:
+            return None
+        return f"{ahead} of {len(others)} other trials were ahead of it there, and {wanted} may go on"
+
+
+def was_searched(trials: list[FrozenTrial], number: int) -> bool:
+    """Whether the sampler chose a trial's point; a point that is tried again is what it was at first."""
+    trial = trials[number]
+    while (before := trial.user_attrs.get(Attr.RETRY_OF)) is not None:
+        trial = trials[before]
+    return "fixed_params" not in trial.system_attrs and Attr.PRESET not in trial.user_attrs
+
+
+def _counts(trial: FrozenTrial, number: int) -> bool:
+    """A trial that was interrupted is tried again under another number: it would count twice."""
+    if trial.number == number:
+        return False
+    return trial.state is not TrialState.FAIL or Attr.OUTCOME in trial.user_attrs
+
+
+def axes_by_part(objectives: Sequence[str]) -> tuple[str, ...]:
+    """One objective of each part that the study measures: its NDCG if that is one, else its first."""
+    parts = dict.fromkeys(name.partition("/")[0] for name in objectives)
+    of_part = {part: [name for name in objectives if name.startswith(f"{part}/")] for part in parts}
+    return tuple(
+        next((name for name in names if "/ndcg_at_" in name), names[0]) for names in of_part.values()
+    )

@@ -1,0 +1,216 @@
+"""Where a study tries its next point.
+
+A sampler is made anew for every trial, with a seed from the study's own and from how many trials are
+there: so a study that was stopped goes on as one that was not. What it knows it reads from the storage.
+Trials of presets have no point, and one without would empty the space that samplers learn in: they are
+hidden from them (:class:`Blinkered`).
+
+``auto`` chooses once. A space with no more points than the budget is tried whole (``grid``). Otherwise
+the start-up trials are random, and their wall time decides: ``gp`` gains most a trial but takes about a
+second for each, more later, so it is for few and long trials; else ``tpe``.
+
+On conditions: ``tpe``, ``random`` and ``qmc`` search a knob with a condition as any other; ``nsga2`` and
+``nsga3`` draw it at random, and so would Optuna's ``gp``, which is therefore refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import warnings
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from painvrl.config import TrainConfig
+from painvrl.rng import derive_seed
+from painvrl.study.file.space import Space
+from painvrl.study.file.spec import SamplerName, StudySettings
+from painvrl.study.search.planned import Grid, Sobol
+from painvrl.study.store.records import FINISHED
+from painvrl.study.store.storage import Attr, StoredStudy
+
+GP_TRIALS = 150
+"""Beyond so many trials a Gaussian process takes longer to ask than it gains."""
+
+GP_SECONDS = 30.0
+"""Of shorter trials random ones are as good as those that a Gaussian process takes a second to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A sampler, and why it is this one."""
+
+    sampler: SamplerName
+    reason: str
+
+
+def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
+    """The sampler of the next trial; what ``auto`` decides is stored, and stays."""
+    if settings.sampler != "auto":
+        return Choice(sampler=settings.sampler, reason="study.sampler names it")
+    kept = stored.study.user_attrs.get(Attr.AUTO)
+    if kept is not None:
+        return Choice(**kept)
+    budget = stored.wanted or settings.trials
+    if (grid := whole_grid(stored.space, stored.config, budget)) is not None:
+        return _decided(stored, grid)
+    sampled = [record for record in stored.trials() if record.preset is None and record.state in FINISHED]
+    seconds = [each.seconds for each in sampled if each.values is not None and each.seconds is not None]
+    if len(sampled) < settings.startup_trials or not seconds:
+        reason = f"auto: start-up, {len(sampled)} of {settings.startup_trials} trials are finished"
+        return Choice(sampler="random", reason=reason)
+    return _decided(stored, model_for(stored.space, stored.config, budget, statistics.median(seconds)))
+
+
+def whole_grid(space: Space, base: TrainConfig, budget: int) -> Choice | None:
+    """The grid, if ``auto`` takes it."""
+    size = space.size(base)
+    if size > budget or conditional(space, base):
+        return None
+    return Choice(sampler="grid", reason=f"auto: the whole space, {int(size)} points, fits {budget} trials")
+
+
+def model_for(space: Space, base: TrainConfig, budget: int, seconds: float) -> Choice:
+    """What ``auto`` takes after the start-up trials, whose median took ``seconds``."""
+    if hangs := conditional(space, base):
+        return Choice(sampler="tpe", reason=f"auto: gp models no conditions (space.{hangs[0]} has one)")
+    found = f"{budget} trials of {seconds:.1f} s (median)"
+    rule = f"gp is for at most {GP_TRIALS} trials of at least {GP_SECONDS:.0f} s"
+    sampler: SamplerName = "gp" if budget <= GP_TRIALS and seconds >= GP_SECONDS else "tpe"
+    return Choice(sampler=sampler, reason=f"auto: {found}; {rule}")
+
+
+def conditional(space: Space, base: TrainConfig) -> list[str]:
+    """The knobs that are searched in some trials and not in others."""
+    return [
+        path for path in space.searched(base) if any(other in space.root for other in space.root[path].when)
+    ]
+
+
+def _decided(stored: StoredStudy, choice: Choice) -> Choice:
+    stored.study.set_user_attr(Attr.AUTO, asdict(choice))
+    return choice
+
+
+def make_sampler(
+    name: SamplerName, settings: StudySettings, before: int, *, space: Space, base: TrainConfig
+) -> BaseSampler:
+    """The sampler of the trial that follows ``before`` ones that are finished or under way.
+
+    Args:
+        name: which one; not ``auto``.
+        settings: the study's seed and start-up.
+        before: without trials of presets.
+        space: what is searched.
+        base: the configuration that its conditions are decided with.
+    """
+    seed = derive_seed(settings.seed, "sampler", before) % 2**32
+    startup = settings.startup_trials
+    if name == "tpe":
+        return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup))
+    if name == "gp":
+        gp = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        return Blinkered(gp)
+    if name == "nsga2":
+        return Blinkered(optuna.samplers.NSGAIISampler(seed=seed, population_size=startup))
+    if name == "nsga3":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return Blinkered(optuna.samplers.NSGAIIISampler(seed=seed, population_size=startup))
+    if name == "qmc":
+        return Sobol(space, base, seed=derive_seed(settings.seed, "qmc") % 2**32, place=before)
+    if name == "grid":
+        return Grid(space, base, seed=derive_seed(settings.seed, "grid") % 2**32)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+class _WithoutPresets(optuna.Study):
+    """A study as samplers may see it: without the trials that have no point."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001
+        self._whole = study
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = self._whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
+        return _equally_constrained([trial for trial in trials if Attr.PRESET not in trial.user_attrs])
+
+
+def _equally_constrained(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials with the same constraints each, as ``gp`` wants them.
+
+    A study's file may get other constraints on the way: one that a trial was not told counts as kept.
+    """
+    names = dict.fromkeys(name for trial in trials for name in trial.constraints)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if all(len(trial.constraints) == len(names) for trial in complete):
+        return trials
+    return [_constrained(trial, names) if trial.state is TrialState.COMPLETE else trial for trial in trials]
+
+
+def _constrained(trial: FrozenTrial, names: Iterable[str]) -> FrozenTrial:
+    told, whole = trial.constraints, copy.copy(trial)
+    whole.system_attrs = {
+        key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")
+    }
+    for name in names:  # all anew, so that they stand in one order
+        whole.set_constraint(name, told.get(name, 0.0))
+    return whole
+
+
+class Blinkered(BaseSampler):
+    """``inner``, which does not see trials of presets."""
+
+    def __init__(self, inner: BaseSampler) -> None:
+        self.inner = inner
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self.inner.infer_relative_search_space(_WithoutPresets(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self.inner.sample_relative(_WithoutPresets(study), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """See Optuna."""
+        return self.inner.sample_independent(_WithoutPresets(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """See Optuna."""
+        self.inner.before_trial(_WithoutPresets(study), trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """See Optuna."""
+        self.inner.after_trial(_WithoutPresets(study), trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """See Optuna."""
+        self.inner.reseed_rng()

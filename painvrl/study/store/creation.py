@@ -1,0 +1,116 @@
+"""Making a study, or finding the version of it that goes on; and queueing what it trains first."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+
+from painvrl.errors import StudyError
+from painvrl.study.file.queued import queue_of
+from painvrl.study.file.space import Value
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.database import connect, readable_errors, sole_creator
+from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.storage import Attr, StoredStudy, identity_of
+from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
+from painvrl.workspace import Workspace
+
+
+def create_study(
+    spec: StudySpec, workspace: Workspace, *, data: str, new_version: bool = False
+) -> tuple[StoredStudy, bool]:
+    """The study of a file, made if it does not exist; and whether it existed.
+
+    Of several versions it is the latest whose trials compare with those of the file. The caller holds
+    the study's lock. Presets, the base configuration's own values and the file's points are queued
+    (:mod:`painvrl.study.file.queued`); on a resumed study those that are new, while those that the file
+    names no more, and that nobody has begun, are dropped.
+
+    Args:
+        spec: a checked study file.
+        workspace: must exist.
+        data: fingerprint of what the trials train on.
+        new_version: make the next version where no version compares.
+
+    Raises:
+        StudyError: the study exists and its trials would not compare with new ones.
+    """
+    url = spec.study.storage or workspace.storage_url
+    identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
+    with readable_errors(url), sole_creator(url):
+        connection = connect(url)
+        name = _version_for(connection, spec.study.name, identity, new_version=new_version)
+        study = optuna.create_study(
+            storage=connection,
+            study_name=name,
+            directions=["maximize"] * len(spec.objectives),
+            load_if_exists=True,
+        )
+        existed = bool(study.get_trials(deepcopy=False))
+        if Attr.IDENTITY not in study.user_attrs and not existed:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(spec.objectives))
+            if name != spec.study.name:
+                study.set_user_attr(VERSION_OF, spec.study.name)
+            study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
+        stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
+        kept = [one.model_dump(mode="json") for one in spec.constraints]
+        study.set_user_attr(Attr.CONSTRAINTS, kept)
+        _queue(stored, spec)
+        return stored, existed
+
+
+def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool) -> str:
+    """The name of the version that a study file goes on with, or of the one to make."""
+    versions = versions_of(connection, name)
+    latest: tuple[str, str] | None = None
+    for version in reversed(versions):
+        study = optuna.load_study(study_name=version, storage=connection)
+        if Attr.IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+            return version  # its maker died before it was done
+        if not (differences := identity_of(study).differences(identity)):
+            return version
+        latest = latest or (version, "\n".join(differences))
+    if latest is None:
+        return name
+    if new_version:
+        return next_version(connection, name)
+    version, shown = latest
+    raise StudyError(
+        f"the study {version!r} exists and was run otherwise; its trials would not compare:\n{shown}\n"
+        "take the change back, choose a new name, or make a new version of the study with --new-version",
+        key="study.name",
+    )
+
+
+def _queue(stored: StoredStudy, spec: StudySpec) -> None:
+    """Bring the queue of a study up to date with its file."""
+    wanted = queue_of(stored.config, stored.space, spec.presets, spec.points)
+    points = [dict(one.point) for one in wanted]
+    kept = []
+    for trial in stored.study.get_trials(deepcopy=False):
+        if trial.state is optuna.trial.TrialState.WAITING and not _is_listed(trial, spec, points):
+            trial_id = stored.trial_id(trial.number)
+            stored.storage.set_trial_user_attr(trial_id, Attr.DROPPED, value=True)
+            stored.storage.set_trial_state_values(trial_id, optuna.trial.TrialState.FAIL)
+        elif Attr.DROPPED not in trial.user_attrs:
+            kept.append(trial)
+    presets = {trial.user_attrs.get(Attr.PRESET) for trial in kept}
+    tried = [trial.system_attrs.get("fixed_params", trial.params) for trial in kept]
+    for one in wanted:
+        if one.preset is not None and one.preset not in presets:
+            stored.study.enqueue_trial({}, user_attrs={Attr.PRESET: one.preset, Attr.ORIGIN: one.origin})
+        elif one.preset is None and dict(one.point) not in tried:
+            stored.study.enqueue_trial(dict(one.point), user_attrs={Attr.ORIGIN: one.origin})
+
+
+def _is_listed(trial: FrozenTrial, spec: StudySpec, points: list[dict[str, Value]]) -> bool:
+    """Whether a study's file still asks for a queued trial."""
+    preset = trial.user_attrs.get(Attr.PRESET)
+    if preset is not None:
+        return preset in spec.presets
+    return trial.user_attrs.get(Attr.ORIGIN) != "point" or trial.system_attrs.get("fixed_params") in points

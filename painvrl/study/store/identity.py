@@ -1,0 +1,59 @@
+"""What a study is: two studies whose trials compare have one identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from painvrl.config import TrainConfig
+from painvrl.settings import Settings
+from painvrl.study.file.measured import ObjectiveName
+from painvrl.study.file.space import Space
+
+_SHOWN = 80  # characters of a value in a line of differences
+
+
+class StudyIdentity(Settings):
+    """What must not change while a study goes on: else its trials would not compare.
+
+    Its constraints, presets, points, sampler and budget are not part of it: they decide which trials
+    there are and which of them may be on the front, but not what a trial measures.
+    """
+
+    objectives: tuple[ObjectiveName, ...]
+    config: TrainConfig
+    space: Space
+    data: str
+
+    def differences(self, other: StudyIdentity) -> tuple[str, ...]:
+        """What ``other`` has otherwise: a line ``- key: value`` of this one, a line ``+ key: value`` of it.
+
+        The base configuration's own value of a knob that every trial searches may differ: only the
+        base's own trial and the presets' look at it, and they take the one that the study was made with.
+        """
+        mine, theirs = self._flat(), other._flat()
+        return tuple(
+            f"{sign} {key}: {_shown(flat[key])}"
+            for key in {**mine, **theirs}
+            if mine.get(key) != theirs.get(key) or (key in mine) != (key in theirs)
+            for sign, flat in (("-", mine), ("+", theirs))
+            if key in flat
+        )
+
+    def _flat(self) -> dict[str, object]:
+        always = {f"config.{path}" for path, knob in self.space.root.items() if not knob.when}
+        flat = dict(_flatten(self.model_dump(mode="json", exclude={"data"})))
+        flat["the data (content or split)"] = self.data
+        return {key: value for key, value in flat.items() if key not in always}
+
+
+def _flatten(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{above}{key}.")
+        elif not isinstance(value, Mapping):
+            yield f"{above}{key}", value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,88 @@
+"""What a study remembers of its trials, in painvrl's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from painvrl.study.file.space import Point
+from painvrl.study.front import non_dominated
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome
+
+
+class TrialState(StrEnum):
+    """``INTERRUPTED`` trials were stopped or killed; their points are tried again."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    WAITING = "waiting"
+
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+"""States that count towards the number of trials that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: from 0, in the order in which trials were started.
+        state: see :class:`TrialState`.
+        point: values of the knobs (of a waiting or killed trial perhaps not all).
+        values: of the objectives, in the study's order; only of complete trials.
+        outcome: what the trial came to; ``None`` unless finished. Its curves are not kept.
+        run_id: its MLflow run.
+        seconds: wall time, tracking included.
+        deaths: how many processes died over this point before.
+        preset: the preset that it trained instead of a point of the space.
+        violated: what of the study's constraints it breaks, a phrase each; such a trial is complete, but
+            never on the front.
+    """
+
+    number: int
+    state: TrialState
+    point: Point
+    values: tuple[float, ...] | None
+    outcome: Outcome | None
+    run_id: str | None
+    seconds: float | None
+    deaths: int
+    preset: str | None = None
+    violated: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """All metrics of the valid parts; empty unless complete."""
+        return self.outcome.metrics if isinstance(self.outcome, Completed) else {}
+
+    @property
+    def reason(self) -> str | None:
+        """Why the trial failed, in a word."""
+        return self.outcome.reason if isinstance(self.outcome, Failed) else None
+
+    @property
+    def message(self) -> str | None:
+        """Why the trial failed, in a sentence."""
+        return self.outcome.message if isinstance(self.outcome, Failed) else None
+
+
+def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records with values."""
+    return [record for record in records if record.values is not None]
+
+
+def feasible(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete records that keep to the study's constraints."""
+    return [record for record in complete(records) if not record.violated]
+
+
+def front_of(records: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """The feasible records that no other dominates, by number."""
+    candidates = feasible(records)
+    member = non_dominated([list(record.values or ()) for record in candidates])
+    return tuple(record for record, on_front in zip(candidates, member, strict=True) if on_front)

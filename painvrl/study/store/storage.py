@@ -1,0 +1,279 @@
+"""Studies as Optuna's storage keeps them: what a study is, and the records of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+from pydantic import TypeAdapter, ValidationError
+
+from painvrl.config import TrainConfig
+from painvrl.errors import StudyError
+from painvrl.presets import is_preset
+from painvrl.study.file.constraints import Constraint, excess, violated
+from painvrl.study.file.queued import config_of_preset
+from painvrl.study.file.space import Point, Space, apply
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.database import connect, readable_errors
+from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.store.versions import versions_of
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.workspace import Workspace
+
+OUTCOME = TypeAdapter[Outcome](Outcome)
+_CONSTRAINTS = TypeAdapter[tuple[Constraint, ...]](tuple[Constraint, ...])
+
+
+class Attr:
+    """Names of the user attributes: of a study those with a prefix, of a trial the others."""
+
+    IDENTITY = "painvrl:identity"
+    WANTED = "painvrl:wanted"
+    PARENT_RUN = "painvrl:parent_run"
+    RUNS = "painvrl:runs"
+    CARD = "painvrl:card"
+    SAMPLER = "painvrl:sampler"
+    CONSTRAINTS = "painvrl:constraints"
+    AUTO = "painvrl:auto"
+    ORIGIN = "origin"
+    DROPPED = "dropped"
+    OUTCOME = "outcome"
+    RUN_ID = "run_id"
+    RETRY_OF = "retry_of"
+    DEATHS = "deaths"
+    WORKER = "worker"
+    PRESET = "preset"
+    RUNG = "rung:"
+    """Begins the names of what a trial had at a rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredStudy:
+    """A study that exists.
+
+    Attributes:
+        study, storage: Optuna's; only ``painvrl.study`` touches them.
+        identity: what it searches.
+    """
+
+    study: optuna.Study
+    storage: RDBStorage
+    identity: StudyIdentity
+    _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
+    """Records of trials that have ended, which never change: reading one costs more than all else."""
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the metrics that are maximised."""
+        return self.identity.objectives
+
+    @property
+    def config(self) -> TrainConfig:
+        """The base configuration."""
+        return self.identity.config
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return self.identity.space
+
+    @property
+    def wanted(self) -> int:
+        """How many finished trials the last command asked for."""
+        return int(self.study.user_attrs.get(Attr.WANTED, 0))
+
+    @property
+    def sampler(self) -> Mapping[str, str]:
+        """``sampler`` and ``reason`` of the next trial; empty before the first."""
+        return dict(self.study.user_attrs.get(Attr.SAMPLER, {}))
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What trials must keep to: that of the last command, for all trials alike."""
+        return _CONSTRAINTS.validate_python(self.study.user_attrs.get(Attr.CONSTRAINTS, ()))
+
+    def excess(self, outcome: Completed) -> dict[str, float]:
+        """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
+        found = excess(self.constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+        return {constraint.name: found.get(constraint.name, 0.0) for constraint in self.constraints}
+
+    @property
+    def parent_run(self) -> str | None:
+        """The study's own MLflow run."""
+        run_id = self.study.user_attrs.get(Attr.PARENT_RUN)
+        return None if run_id is None else str(run_id)
+
+    def trial_id(self, number: int) -> int:
+        """What the storage knows a trial by."""
+        study_id = self.storage.get_study_id_from_name(self.name)
+        return int(self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """The records of all trials, by number."""
+        moved = self.study.user_attrs.get(Attr.RUNS, {})
+        constraints = self.constraints
+        return tuple(
+            replace(
+                record,
+                run_id=moved.get(str(record.number), record.run_id),
+                violated=_violated(constraints, record.outcome),
+            )
+            for record in map(self._record_of, self.study.get_trials(deepcopy=False))
+        )
+
+    def _record_of(self, trial: FrozenTrial) -> TrialRecord:
+        known = self._ended.get(trial.number)
+        if known is None:
+            known = _record(trial)
+            if trial.state.is_finished():
+                self._ended[trial.number] = known
+        return known
+
+    def trial(self, number: int) -> optuna.Trial:
+        """A trial that has not ended, as Optuna hands it out."""
+        study_id = self.storage.get_study_id_from_name(self.name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return optuna.Trial(self._plain, trial_id)
+
+    @cached_property
+    def _plain(self) -> optuna.Study:
+        """The study with a sampler that does nothing when a trial is looked at; others prepare one then."""
+        sampler = optuna.samplers.RandomSampler()
+        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
+
+    def config_of(self, record: TrialRecord) -> TrainConfig:
+        """The configuration that a trial trained.
+
+        Raises:
+            pydantic.ValidationError: the base configuration refuses the trial's point.
+        """
+        return self.config_at(record.point, record.preset)
+
+    def config_at(self, point: Point, preset: str | None) -> TrainConfig:
+        """The configuration of a point, or of a preset; raises as :meth:`config_of` does."""
+        if preset is not None:
+            if not is_preset(preset):
+                rule = "the study has a preset that this version of painvrl does not know"
+                raise StudyError(rule, key=self.name, value=preset)
+            return config_of_preset(self.config, self.space, preset)
+        return apply(self.config, point)
+
+
+def open_study(
+    study: StudySpec | str | None, workspace: Workspace, *, storage: str | None = None
+) -> StoredStudy:
+    """A study that exists, by its file, by its name, or the only one there is.
+
+    Args:
+        study: ``None`` stands for the only study of the storage; a file for its latest version.
+        workspace: where the storage is unless ``storage`` or the study's file names another.
+        storage: an SQLAlchemy URL.
+
+    Raises:
+        StudyError: there is none, or no such one, or several to choose from.
+    """
+    if isinstance(study, StudySpec):
+        storage = storage or study.study.storage
+        name: str | None = study.study.name
+    else:
+        name = study
+    known = list_studies(workspace, storage=storage)
+    if not known:
+        raise StudyError("holds no study yet; `painvrl study run SPEC.yaml` makes one", file=workspace.root)
+    if name is None and len(known) > 1:
+        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=workspace.root)
+    name = name or known[0]
+    if name not in known:
+        raise StudyError(f"no such study; there are {', '.join(known)}", file=workspace.root, value=name)
+    with readable_errors(storage or workspace.storage_url):
+        connection = connect(storage or workspace.storage_url)
+        if isinstance(study, StudySpec):
+            name = versions_of(connection, name)[-1]
+        loaded = optuna.load_study(study_name=name, storage=connection)
+        return StoredStudy(study=loaded, storage=connection, identity=identity_of(loaded))
+
+
+def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
+    """Names of the studies in a storage; none if it does not exist yet."""
+    if storage is None and not workspace.optuna_db.exists():
+        return ()
+    url = storage or workspace.storage_url
+    with readable_errors(url):
+        return tuple(optuna.get_all_study_names(connect(url)))
+
+
+def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
+    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it.
+
+    ``name``: of one of the study's versions.
+    """
+    url, name = spec.study.storage, name or spec.study.name
+    with readable_errors(url or workspace.storage_url):
+        parsed = sqlalchemy.make_url(url or workspace.storage_url)
+    if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
+        return Workspace(Path(parsed.database).absolute().parent).lock_path(name)
+    return workspace.lock_path(name)
+
+
+def identity_of(study: optuna.Study) -> StudyIdentity:
+    """What a study searches, as it was stored when it was made.
+
+    Raises:
+        StudyError: it was made by something else, or by another version.
+    """
+    stored = study.user_attrs.get(Attr.IDENTITY)
+    if stored is None:
+        raise StudyError("was not made by painvrl; choose a new name", key=study.study_name)
+    try:
+        return StudyIdentity.model_validate(stored)
+    except ValidationError:
+        rule = "was made by a version of painvrl whose settings this one does not know; choose a new name"
+        raise StudyError(rule, key=study.study_name) from None
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    stored = trial.user_attrs.get(Attr.OUTCOME)
+    outcome = None if stored is None else OUTCOME.validate_python(stored)
+    state = _state(trial, outcome)
+    complete = state is TrialState.COMPLETE
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        point={**trial.system_attrs.get("fixed_params", {}), **trial.params},
+        values=tuple(trial.values) if complete else None,
+        outcome=outcome,
+        run_id=trial.user_attrs.get(Attr.RUN_ID),
+        seconds=None if trial.duration is None else trial.duration.total_seconds(),
+        deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
+        preset=trial.user_attrs.get(Attr.PRESET),
+    )
+
+
+def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:
+    if not isinstance(outcome, Completed):
+        return ()
+    return violated(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+
+
+def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:
+    """Ours, not Optuna's: to that a configuration that cannot be trained is a complete, infeasible trial."""
+    if not trial.state.is_finished():
+        waits = trial.state is optuna.trial.TrialState.WAITING
+        return TrialState.WAITING if waits else TrialState.RUNNING
+    if isinstance(outcome, Pruned):
+        return TrialState.PRUNED
+    if isinstance(outcome, Failed):
+        return TrialState.FAILED
+    return TrialState.COMPLETE if isinstance(outcome, Completed) else TrialState.INTERRUPTED

@@ -1,0 +1,55 @@
+"""Picks in MLflow: a tag on the run of each picked trial."""
+
+from __future__ import annotations
+
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.mlflow_tracker import EXPERIMENT, PARENT, mlflow_calls
+from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.workspace import Workspace
+
+
+def tag_pick(
+    study: StoredStudy,
+    workspace: Workspace,
+    *,
+    alias: str,
+    run_id: str | None,
+    reason: str = "",
+    tracking_uri: str | None = None,
+) -> bool:
+    """Tag ``run_id`` with ``pick.ALIAS = reason`` and no other run of the study; whether one has the tag now.
+
+    A study that was never tracked, and a run that is gone, are left alone.
+
+    Args:
+        study: whose runs they are.
+        workspace: whose MLflow store is meant.
+        alias: of the pick.
+        run_id: of its trial; ``None`` takes the tag away.
+        reason: of the pick.
+        tracking_uri: another store.
+
+    Raises:
+        StudyError: MLflow does not answer.
+    """
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return False
+    tag = f"pick.{alias}"
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return False
+        mine = f"tags.`{PARENT}` = '{study.parent_run}'"
+        for run in client.search_runs([experiment.experiment_id], f"{mine} and tags.`{tag}` LIKE '%'"):
+            if run.info.run_id != run_id:
+                client.delete_tag(run.info.run_id, tag)
+        if run_id is None:
+            return False
+        found = client.search_runs([experiment.experiment_id], f"{mine} and attributes.run_id = '{run_id}'")
+        for run in found:
+            client.set_tag(run.info.run_id, tag, reason)
+        return bool(found)

@@ -1,0 +1,373 @@
+"""Studies in MLflow: one parent run a study, one child run a trial, the front's runs tagged.
+
+MLflow is imported when a tracker is made, with its telemetry off. Everything goes through a client
+with an explicit URI: no active run, no global tracking URI.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy
+from filelock import FileLock
+
+from painvrl.errors import StudyError
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.port import (
+    DEFAULT_UI_URL,
+    FinishedTrial,
+    Opened,
+    Status,
+    StudyHeader,
+    front_url,
+    resolve_tracking_uri,
+    runs_filter,
+    runs_url,
+)
+from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
+from painvrl.study.trial.objective import TrialJob
+from painvrl.study.trial.outcomes import Failed, Outcome, Pruned
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import dump_yaml
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "painvrl"
+PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
+
+
+@contextmanager
+def mlflow_calls(uri: str) -> Iterator[None]:
+    """Around every use of MLflow: no telemetry, no chatter, its errors as one line."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # With a server it would print a link to stdout, among results that programs read.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own dependencies deprecate what it uses
+        from mlflow.exceptions import MlflowException
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        except MlflowException as error:
+            cause = str(error).splitlines()[0][:300]
+            raise StudyError(f"MLflow does not answer as it should: {cause}", file=_public(uri)) from error
+
+
+class MlflowTracker:
+    """Mirrors a study into MLflow.
+
+    Args:
+        tracking_uri: an MLflow store: a database's URL or a server's.
+        artifact_root: an absolute folder for artifacts; ``None`` leaves them to the server.
+
+    Raises:
+        StudyError: the store cannot be reached (here and in every method).
+    """
+
+    def __init__(self, *, tracking_uri: str, artifact_root: Path | None) -> None:
+        self._uri = tracking_uri
+        with mlflow_calls(tracking_uri):
+            from mlflow.tracking import MlflowClient
+
+            self._client: MlflowClient = MlflowClient(tracking_uri=tracking_uri)
+            self._experiment = _experiment(self._client, artifact_root)
+        self._parent = ""
+        self._objectives: tuple[str, ...] = ()
+        self._study = ""
+        self._has_front = True
+        self._pareto: dict[str, bool] = {}
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        """Find the study's run or make it; write anew, without curves, the runs of trials that are gone."""
+        self._objectives, self._study = header.objectives, header.name
+        self._has_front = header.kind == "study"
+        with mlflow_calls(self._uri):
+            self._parent = self._parent_run(header)
+            children = {run.info.run_id: run for run in self._children()}
+            self._pareto = {
+                run_id: run.data.tags["pareto"] == "true"
+                for run_id, run in children.items()
+                if "pareto" in run.data.tags
+            }
+            rewritten = dict(self._bring_up_to_date(finished, children))
+        return Opened(parent_run=self._parent, rewritten=rewritten)
+
+    def start(self, job: TrialJob) -> str:
+        """Open a child run with the trial's parameters and its resolved configuration."""
+        from mlflow.entities import Param
+
+        with mlflow_calls(self._uri):
+            run = self._client.create_run(
+                self._experiment,
+                run_name=f"{self._study}-{job.number:03d}",
+                tags={
+                    PARENT: self._parent,
+                    "kind": "trial",
+                    "study": self._study,
+                    "trial": str(job.number),
+                    **({} if job.preset is None else {"preset": job.preset}),
+                },
+            )
+            run_id = str(run.info.run_id)
+            params = [Param(path, str(value)) for path, value in job.point.items()]
+            params += [] if job.preset is None else [Param("preset", job.preset)]
+            self._client.log_batch(run_id, params=[*params, Param("seed", str(job.seed))])
+            self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
+        return run_id
+
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+        """Log what the trial came to in one batch, and end its run."""
+        if run_id is None:
+            return
+        from mlflow.entities import RunTag
+
+        # Parameters compare only as strings in MLflow's filters. Here and not in `start`: a batch of
+        # metrics costs as much for six of them as for sixty.
+        numbers = _metrics(
+            {f"param/{path}": value for path, value in job.point.items() if isinstance(value, int | float)}
+        )
+        with mlflow_calls(self._uri):
+            if isinstance(outcome, Failed):
+                tags = [RunTag("reason", outcome.reason), RunTag("message", outcome.message)]
+                self._client.log_batch(run_id, tags=tags, metrics=numbers)
+                if outcome.log:
+                    self._client.log_text(run_id, outcome.log, "failure.txt")
+                self._client.set_terminated(run_id, status="FAILED")
+                return
+            if isinstance(outcome, Pruned):
+                tags = [RunTag("pruned", outcome.rung), RunTag("message", outcome.message)]
+                self._client.log_batch(run_id, tags=tags, metrics=numbers + _logged(of_pruned(outcome)))
+                self._client.set_terminated(run_id, status="FINISHED")
+                return
+            followed = {*self._objectives, job.config.training.watch}
+            self._client.log_batch(run_id, metrics=numbers + _logged(of_outcome(outcome, followed)))
+            self._client.set_terminated(run_id, status="FINISHED")
+
+    def kill(self, run_id: str | None) -> None:
+        """End the run of a trial that was interrupted."""
+        if run_id is not None:
+            with mlflow_calls(self._uri):
+                self._client.set_terminated(run_id, status="KILLED")
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        """Tag runs ``pareto = true`` or ``false``; only changes are written."""
+        changed = {run: member for run, member in membership.items() if self._pareto.get(run) is not member}
+        with mlflow_calls(self._uri):
+            for run_id, member in changed.items():
+                self._client.set_tag(run_id, "pareto", "true" if member else "false")
+                self._pareto[run_id] = member
+
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+        """End the study's own run; a resumed study opens it again."""
+        with mlflow_calls(self._uri):
+            for name, text in (pages or {}).items():
+                self._client.log_text(self._parent, text, name)
+            if self._has_front:
+                front = float(sum(self._pareto.values()))
+                self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": front}))
+            self._client.set_terminated(self._parent, status=status)
+
+    def link(self, base_url: str) -> str:
+        """The page of MLflow's UI that shows exactly the front, or all runs of what has none."""
+        base = self._uri if self._uri.startswith(("http://", "https://")) else base_url
+        if not self._has_front:
+            return runs_url(base, self._experiment, runs_filter(self._parent), self._objectives[0])
+        return front_url(base, self._experiment, self._parent, self._objectives[0])
+
+    def _parent_run(self, header: StudyHeader) -> str:
+        if header.parent_run is not None and (run := self._find(header.parent_run)) is not None:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            return str(run.info.run_id)
+        tags = {
+            "kind": header.kind,
+            "study": header.name,
+            "data": header.data.fingerprint,
+            "protocol": str(header.data.card.get("protocol", "")),
+        }
+        run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
+        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
+        self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
+        self._client.log_text(run_id, text_table(header.data.columns, header.data.rows), "split_card.txt")
+        self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
+        return run_id
+
+    def _find(self, run_id: str) -> Run | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        # A run in another experiment or in the bin would not be found by the front's link.
+        usable = run.info.lifecycle_stage == "active" and run.info.experiment_id == self._experiment
+        return run if usable else None
+
+    def _children(self) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], f"tags.`{PARENT}` = '{self._parent}'", page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _bring_up_to_date(
+        self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]
+    ) -> Iterator[tuple[int, str]]:
+        ended = {trial.record.run_id: trial for trial in finished}
+        for run_id, run in children.items():
+            if run_id in ended and run.info.status not in {"FINISHED", "FAILED"}:
+                self._finish_again(run_id, ended[run_id])
+            elif run_id not in ended and self._is_stale(run):
+                self.kill(run_id)
+        for trial in finished:
+            if trial.record.run_id not in children:
+                run_id = self.start(trial.job)
+                self._finish_again(run_id, trial)
+                yield trial.record.number, run_id
+
+    @staticmethod
+    def _is_stale(run: Run) -> bool:
+        # A final model may be training in another process: only trials stand under the study's lock.
+        return bool(run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial")
+
+    def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
+        if trial.record.outcome is not None:
+            self.finish(run_id, trial.job, trial.record.outcome)
+
+
+def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> MlflowTracker:
+    """The tracker of a workspace, or of another store (see ``resolve_tracking_uri``)."""
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    remote = uri.startswith(("http://", "https://", "databricks"))
+    if not remote:
+        workspace.create()
+    if uri == workspace.tracking_uri:
+        _make_tables(workspace)
+    return MlflowTracker(tracking_uri=uri, artifact_root=None if remote else workspace.artifacts)
+
+
+def _make_tables(workspace: Workspace) -> None:
+    """Make the workspace's database, if there is none.
+
+    MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
+    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
+    """
+    if workspace.mlflow_db.exists():
+        return
+    lock = workspace.lock_path("mlflow.db")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), mlflow_calls(workspace.tracking_uri):
+        if workspace.mlflow_db.exists():
+            return
+        from mlflow.store.db.utils import _initialize_tables
+
+        new = workspace.mlflow_db.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        engine = sqlalchemy.create_engine(f"sqlite:///{new}")
+        sqlalchemy.event.listen(
+            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
+        )
+        _initialize_tables(engine)
+        engine.dispose()
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(workspace.mlflow_db)
+
+
+def tagged_runs(study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None) -> tuple[str, ...]:
+    """Runs of the study that somebody tagged ``selected = true`` in MLflow's UI."""
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return ()
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return ()
+        query = f"tags.selected ILIKE 'true' and tags.`{PARENT}` = '{study.parent_run}'"
+        runs = client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time ASC"])
+        return tuple(str(run.info.run_id) for run in runs)
+
+
+def front_link(
+    study: StoredStudy,
+    workspace: Workspace,
+    *,
+    base_url: str = DEFAULT_UI_URL,
+    tracking_uri: str | None = None,
+) -> str | None:
+    """The page of MLflow's UI that shows exactly the study's front; ``None`` if it was never tracked."""
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return None
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return None
+    base = uri if uri.startswith(("http://", "https://")) else base_url
+    return front_url(base, experiment.experiment_id, study.parent_run, study.objectives[0])
+
+
+def log_page(
+    study: StoredStudy, workspace: Workspace, name: str, text: str, *, tracking_uri: str | None = None
+) -> bool:
+    """Keep a page among the artifacts of the study's own run; ``False`` if the study was never tracked.
+
+    Raises:
+        StudyError: the store does not answer, or does not know the run any more.
+    """
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return False
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        client.get_run(study.parent_run)  # the client remembers where a run's artifacts were, lost or not
+        client.log_text(study.parent_run, text, name)
+    return True
+
+
+def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None if artifact_root is None else (artifact_root / EXPERIMENT).as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _logged(measurements: Iterable[Measurement]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(each.name, each.value, now, each.step) for each in measurements]
+
+
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    return _logged(Measurement(name=name, value=float(value)) for name, value in values.items())
+
+
+def _public(uri: str) -> str:
+    """The URI without a password."""
+    head, at, tail = uri.rpartition("@")
+    return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri

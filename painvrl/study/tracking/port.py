@@ -1,0 +1,168 @@
+"""Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
+
+A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes anew what is
+missing, all but the curves of trainings: the storage does not keep them, so the tracker holds their
+only copy. This module loads no MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+from urllib.parse import quote
+
+from painvrl.study.store.records import TrialRecord
+from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.outcomes import Outcome
+from painvrl.workspace import Workspace
+
+DEFAULT_UI_URL = "http://127.0.0.1:5000"
+
+Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
+"""How a study's own run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyHeader:
+    """What a tracker is told of a study.
+
+    Attributes:
+        yaml: the study's file with every default written out.
+        parent_run: the run that an earlier process made for it.
+        kind: what the study is; only a ``study`` has a front.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    yaml: str
+    data: DataSummary
+    parent_run: str | None = None
+    kind: Literal["study", "ablation"] = "study"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """A trial as a tracker may have to write it anew."""
+
+    record: TrialRecord
+    job: TrialJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What :meth:`Tracker.open` found or made.
+
+    Attributes:
+        parent_run: the study's own run.
+        rewritten: new run ids, by trial number, of trials whose run was gone.
+    """
+
+    parent_run: str | None = None
+    rewritten: Mapping[int, str] = field(default_factory=dict)
+
+
+class Tracker(Protocol):
+    """Receives a study's trials, in one process, in order."""
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        """Begin or go on; bring runs of earlier processes up to date."""
+        ...
+
+    def start(self, job: TrialJob) -> str | None:
+        """A trial begins; the id of its run."""
+        ...
+
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+        """A trial completed or failed."""
+        ...
+
+    def kill(self, run_id: str | None) -> None:
+        """A trial was interrupted."""
+        ...
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        """Which runs are on the front now, and which are not."""
+        ...
+
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+        """The study stops here; ``pages`` are what to show of it, text by file name."""
+        ...
+
+    def link(self, base_url: str) -> str | None:
+        """A link that shows exactly the front, or all runs of what has none."""
+        ...
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        """Nothing to open."""
+        return Opened()
+
+    def start(self, job: TrialJob) -> str | None:
+        """No run."""
+        return None
+
+    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+        """Ignore it."""
+
+    def kill(self, run_id: str | None) -> None:
+        """Ignore it."""
+
+    def mark_front(self, membership: Mapping[str, bool]) -> None:
+        """Ignore it."""
+
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+        """Ignore it."""
+
+    def link(self, base_url: str) -> str | None:
+        """No link."""
+        return None
+
+
+def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
+    """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database.
+
+    A relative SQLite path is made absolute, so that it names the same file from every folder.
+    """
+    uri = override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
+    scheme, _, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):
+        return uri
+    return f"{scheme}:///{Path(path).absolute()}"
+
+
+def runs_filter(parent_run: str) -> str:
+    """MLflow's search for all runs of one study."""
+    return f"tags.`mlflow.parentRunId` = '{parent_run}'"
+
+
+def front_filter(parent_run: str) -> str:
+    """MLflow's search for the runs on the front of one study."""
+    return f"tags.pareto = 'true' and {runs_filter(parent_run)}"
+
+
+def front_url(base_url: str, experiment_id: str, parent_run: str, metric: str) -> str:
+    """The page of MLflow's UI that shows exactly the front of a study."""
+    return runs_url(base_url, experiment_id, front_filter(parent_run), metric)
+
+
+def runs_url(base_url: str, experiment_id: str, search: str, metric: str) -> str:
+    """The page of MLflow's UI that shows the runs that ``search`` finds.
+
+    The order by a metric matters: without one the list shows the parent run, folded up, and
+    nothing else. The workflow hides the UI's pages for language models.
+    """
+    query = {
+        "workflowType": "machine_learning",
+        "searchFilter": search,
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART",
+    }
+    pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs?{pairs}"

@@ -1,0 +1,297 @@
+"""One trial: a configuration is trained, and its valid metrics or its failure come back.
+
+This module knows no Optuna and no MLflow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.data.digest import digest_for_all_seeds
+from painvrl.data.features import build_features
+from painvrl.device import peak_memory_mib, reset_peak_memory
+from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
+from painvrl.pipeline import RunResult, run
+from painvrl.prepare import Prepared, prepare
+from painvrl.pretrained import PretrainedStore, numbers_of
+from painvrl.rounds import RoundReport
+from painvrl.study.file.space import FIXED_SECTIONS, Point
+from painvrl.study.trial.mask_trace import thinned
+from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
+from painvrl.unfinished import UnfinishedRuns, run_key
+
+_PREPARED = 4
+"""Kinds of features that stay on the device at most."""
+
+OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
+"""Hears of a rung and of the valid metrics there; says why the trial is to stop, or ``None``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """What a trial computes. ``number``, ``point`` and ``preset`` are for people; ``config`` decides all.
+
+    ``key``: what the worker that trains it keeps its outcome under; a study's name for its trials. ``rungs``:
+    where it is to be judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a
+    stage begins and at every evaluation.
+    """
+
+    number: int
+    point: Point
+    config: TrainConfig
+    key: str = ""
+    rungs: frozenset[str] = frozenset()
+    timeout: float | None = None
+    preset: str | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of split and initialisation: the study's own, so that all trials share the split."""
+        return self.config.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What a study's trials are trained on.
+
+    Attributes:
+        fingerprint: of the data set's content and of the split, test parts included.
+        columns, rows: the split's card as a table.
+        card: the split's card as JSON-ready values.
+        parts: what the metrics of the valid parts are called before their slash; empty if unknown.
+        all_seeds: digest of what the data are under every seed.
+        numbers: digest of code and device; see :func:`painvrl.pretrained.numbers_of`.
+    """
+
+    fingerprint: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    card: Mapping[str, object] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    all_seeds: str = ""
+    numbers: str = ""
+
+
+class Objective(Protocol):
+    """Computes trials on the data that it names."""
+
+    @property
+    def data(self) -> DataSummary:
+        """The data behind every trial."""
+        ...
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+        """Train one configuration. Only ``KeyboardInterrupt`` and its kin come out as exceptions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedJob:
+    """A completed job where it was trained."""
+
+    job: TrialJob
+    prepared: Prepared
+    result: RunResult
+    outcome: Completed
+
+
+class TrainingObjective:
+    """The real objective: :func:`painvrl.pipeline.run` on data that are prepared once a split.
+
+    Args:
+        config: any of the configurations; what its data and split hold is told. A study's trials all share
+            them; where jobs differ in them, those of one split should follow each other.
+        cache_dir: for prepared data.
+        device: where to train.
+        share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
+            processes, too. Worth it where pretrainings come back.
+        keep: takes every completed job; sent to other processes, so it must be picklable.
+        resume_dir: for trials under way: one that is killed goes on when its configuration is trained again.
+            ``None`` keeps none.
+
+    Raises:
+        UserError: the data are missing or break a rule.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        cache_dir: Path,
+        device: torch.device,
+        share_pretrained: bool = False,
+        keep: Callable[[TrainedJob], None] | None = None,
+        resume_dir: Path | None = None,
+    ) -> None:
+        self._device = device
+        self._cache_dir = cache_dir
+        self._keep = keep
+        self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
+        self._unfinished = UnfinishedRuns(resume_dir)
+        self._split = ""
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        prepared = self._prepare(config)
+        split = prepared.split
+        self.data = DataSummary(
+            fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
+            columns=split.card.COLUMNS,
+            rows=split.card.rows(),
+            card=split.card.as_dict(),
+            parts=prepared.valid_plan.names,
+            all_seeds=digest_for_all_seeds(prepared.dataset),
+            numbers=numbers_of(device),
+        )
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+        """Train one configuration."""
+        observer = _Recorder(job, on_stage, on_rung)
+        reset_peak_memory(self._device)
+        try:
+            prepared = self._prepare(job.config)
+            # Only what passes as no `Exception` leaves the trial to be gone on with.
+            with self._unfinished.savepoint(run_key(job.config, prepared)) as savepoint:
+                result = run(
+                    job.config, prepared, observer=observer, store=self._pretrained, savepoint=savepoint
+                )
+        except _Stopped as stop:
+            return Pruned(
+                rung=stop.rung,
+                message=stop.message,
+                metrics=dict(stop.metrics),
+                curves=tuple(observer.points),
+                seconds=observer.seconds(),
+            )
+        except TrialFailure as failure:
+            return Failed(reason=failure.reason, message=_one_line(failure))
+        except UserError as error:
+            return Failed(reason="refused", message=_one_line(error))
+        except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
+            return failed_by(error)
+        outcome = completed(
+            Completed(
+                metrics=dict(result.metrics),
+                rounds=tuple(_round_metrics(report) for report in result.rounds),
+                mask_trace=tuple(thinned(report.trace for report in result.rounds)),
+                curves=tuple(observer.points),
+                seconds=dict(result.seconds),
+                epochs=dict(result.epochs),
+                peak_memory_mib=peak_memory_mib(self._device),
+            )
+        )
+        if self._keep is not None and isinstance(outcome, Completed):
+            self._keep(TrainedJob(job=job, prepared=prepared, result=result, outcome=outcome))
+        return outcome
+
+    def _prepare(self, config: TrainConfig) -> Prepared:
+        # Of what `prepare` reads only the features may differ between trials of one study: the split
+        # and what is indexed of it are everybody's.
+        split = config.model_dump_json(include=set(FIXED_SECTIONS))
+        key = config.features.model_dump_json()
+        if split != self._split:
+            self._prepared.clear()  # before the next one takes the device's memory
+            self._split = ""
+            self._prepared[key] = prepare(config, cache_dir=self._cache_dir, device=self._device)
+            self._split = split
+        elif key not in self._prepared:
+            known = next(reversed(self._prepared.values()))
+            if len(self._prepared) == _PREPARED:
+                self._prepared.popitem(last=False)
+            warm = known.train.item_degree() > 0
+            features = build_features(known.dataset.modalities, warm, config.features)
+            self._prepared[key] = replace(known, features=features.to(self._device))
+        self._prepared.move_to_end(key)
+        return self._prepared[key]
+
+
+def failed_by(error: Exception) -> Failed:
+    """The failure of a trial that ended with an error which nobody foresaw."""
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return Failed(
+        reason="out_of_memory" if full else "unexpected",
+        message=_one_line(error),
+        log="".join(traceback.format_exception(error)),
+    )
+
+
+@dataclass
+class _Stopped(Exception):
+    """Ends a run at a rung."""
+
+    rung: str
+    message: str
+    metrics: Mapping[str, float]
+
+
+class _Recorder:
+    """Passes stages on, keeps the curves (they are logged in one batch when the trial ends), and stops a run
+    that takes too long or is judged hopeless.
+    """
+
+    def __init__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> None:
+        self.points: list[CurvePoint] = []
+        self._job = job
+        self._on_stage = on_stage
+        self._on_rung = on_rung
+        self._begun = self._now()
+        self._stages: list[tuple[str, float]] = []
+
+    def stage(self, name: str) -> None:
+        self._stages.append((name, self._now()))
+        self._check_time()
+        self._on_stage(name)
+
+    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self.points.append(CurvePoint(curve=name, step=step, values=dict(values)))
+        self._check_time()
+        rung = f"{name}/{step}"
+        if rung in self._job.rungs and (message := self._on_rung(rung, values)) is not None:
+            raise _Stopped(rung, message, values)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each stage so far, by the name that it announced."""
+        ends = [*(start for _, start in self._stages[1:]), self._now()]
+        return {name: end - start for (name, start), end in zip(self._stages, ends, strict=True)}
+
+    def _check_time(self) -> None:
+        limit = self._job.timeout
+        if limit is not None and (spent := self._now() - self._begun) > limit:
+            raise OutOfTime(f"it was not finished after {spent:.0f} s; a trial may take {limit:g} s")
+
+    def _now(self) -> float:
+        return time.perf_counter()
+
+
+def _round_metrics(report: RoundReport) -> dict[str, float]:
+    sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(report.environment_sizes)}
+    told = {name: float(value) for name, value in sizes.items()} | {
+        "environments/moved_share": report.moved_share,
+        "environments/converged": float(report.converged),
+        "environments/reseeded": float(report.reseeded),
+        "mask/density": report.mask_density,
+        "mask/sparsity": report.achieved_sparsity,
+        "mask/risk": report.risk,
+        "mask/penalty": report.penalty,
+        "mask/epsilon": report.epsilon,
+        "mask/cosine": report.cosine,
+    }
+    if report.moves:  # of hard EM alone
+        told["environments/em_rounds"] = float(len(report.moves))
+        told["environments/em_moved_share"] = report.moves[-1]
+    if not math.isnan(report.log_likelihood):  # only the mixture has one
+        told["environments/log_likelihood"] = report.log_likelihood
+    return told
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text if isinstance(error, PainvrlError) else f"{type(error).__name__}: {text}")[:500]

@@ -1,0 +1,170 @@
+"""What each user of the valid parts has got from one training, by metric: what intervals over users need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.errors import DataError
+from painvrl.evaluation.metrics import METRICS, name
+from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate_users
+from painvrl.study.trial.objective import TrainedJob
+
+_MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
+_MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
+
+MAX_USERS = 200_000
+"""Users of the parts together (a user of two parts counts twice) up to whom a trial's values are kept.
+
+A trial takes 4 bytes a user and as many for each objective of the user's part: for 660 users in two parts and
+two objectives each 18 kB, at this limit 2.4 MB, and for a million users 24 MB. With so many users the noise
+that they add to a front is far below that of the search, so nothing is lost by leaving them out.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserValues:
+    """Metrics before the mean over users is taken.
+
+    Attributes:
+        users: by part, ``[U]`` numbers of the users with positives, ascending.
+        values: by full name (``ood/recall_at_20``), ``[U]`` float32, what each of them has got.
+        means: names of metrics (``ood``) that are the mean over the parts listed, which have the users.
+    """
+
+    users: Mapping[str, NDArray[np.int64]]
+    values: Mapping[str, NDArray[np.float32]]
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def parts_of(self, metric: str) -> tuple[str, ...]:
+        """The metrics that ``metric`` is the mean of: itself, or one for each part of a mean."""
+        part, _, rest = metric.partition("/")
+        return tuple(f"{one}/{rest}" for one in self.means.get(part, (part,)))
+
+
+def user_values(trained: TrainedJob, metrics: Collection[str]) -> UserValues:
+    """Score every user once more.
+
+    Args:
+        trained: a completed job.
+        metrics: full names; of a mean over parts those of its parts are taken.
+    """
+    result, plan = trained.result, trained.prepared.valid_plan
+    judged = evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors))
+    wanted = _of_parts(metrics, plan)
+    values = {
+        full: judged[part].values[metric][:, column].float().numpy()
+        for part in judged
+        for metric in METRICS
+        for column, k in enumerate(plan.ks)
+        if (full := name(part, metric, k)) in wanted
+    }
+    parts = {full.partition("/")[0] for full in values}
+    users = {part: each.users.numpy() for part, each in judged.items() if part in parts}
+    return UserValues(users=users, values=values, means=plan.means)
+
+
+def _of_parts(metrics: Collection[str], plan: RankingPlan) -> frozenset[str]:
+    bare = UserValues(users={}, values={}, means=plan.means)
+    return frozenset(full for metric in metrics for full in bare.parts_of(metric))
+
+
+def to_arrays(kept: UserValues) -> dict[str, np.ndarray]:
+    """The values as named arrays, for a file."""
+    users = {f"{_USERS}{part}": array.astype(np.int32) for part, array in kept.users.items()}
+    values = {f"{_VALUES}{full}": array for full, array in kept.values.items()}
+    return {_MEAN_PARTS: pack_text(dict(kept.means)), **users, **values}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> UserValues | None:
+    """The inverse of :func:`to_arrays`; ``None`` if these are other arrays."""
+    if _MEAN_PARTS not in arrays:
+        return None
+    try:
+        means = _MEANS.validate_python(unpack_text(arrays[_MEAN_PARTS]))
+    except ValueError:
+        return None
+    return UserValues(
+        users={part: array.astype(np.int64) for part, array in _under(_USERS, arrays)},
+        values=dict(_under(_VALUES, arrays)),
+        means=means,
+    )
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    for key, array in arrays.items():
+        if key.startswith(prefix):
+            yield key.removeprefix(prefix), array
+
+
+@dataclass(frozen=True)
+class UserStore:
+    """The values of one study's trials: ``folder/TRIAL.npz``."""
+
+    folder: Path
+
+    def store(self, trial: int, kept: UserValues) -> None:
+        """Write a trial's values; a reader sees all of them or nothing.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        ArrayCache(self.folder).store(str(trial), to_arrays(kept))
+
+    def load(self, trial: int, objectives: Mapping[str, float]) -> UserValues | None:
+        """A trial's values; ``None`` if there are none, or only a damaged file or that of another trial.
+
+        Args:
+            trial: its number.
+            objectives: what the trial reached; the values are its own only if their means say so.
+        """
+        arrays = ArrayCache(self.folder).load(str(trial))
+        kept = None if arrays is None else from_arrays(arrays)
+        if kept is None:
+            return None
+        return kept if all(_means(kept, full, value) for full, value in objectives.items()) else None
+
+
+_ROUNDING = 1e-5
+"""A mean of float32 values is off by less than this share of it."""
+
+
+def _means(kept: UserValues, metric: str, value: float) -> bool:
+    columns = [kept.values.get(full) for full in kept.parts_of(metric)]
+    present = [column for column in columns if column is not None and len(column)]
+    if len(present) < len(columns) or any(full.partition("/")[0] not in kept.users for full in kept.values):
+        return False
+    mean = float(np.mean([column.mean(dtype=np.float64) for column in present]))
+    return abs(mean - value) <= _ROUNDING * max(abs(value), _ROUNDING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepUserValues:
+    """Stores each user's objectives of a trial, in the process that trained it.
+
+    Attributes:
+        folder: of all studies; a trial's study is the key of its job.
+        objectives: full names.
+        max_users: beyond, nothing is kept; see :data:`MAX_USERS`.
+    """
+
+    folder: Path
+    objectives: Sequence[str]
+    max_users: int = MAX_USERS
+
+    def __call__(self, trained: TrainedJob) -> None:
+        """Write the values under the trial's number. A folder that cannot be written costs no trial."""
+        if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
+            return
+        try:
+            values = user_values(trained, self.objectives)
+            UserStore(self.folder / trained.job.key).store(trained.job.number, values)
+        except DataError:
+            # The trial is worth more than this by-product, and what compares studies says what is missing.
+            return

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.pipeline import run as run_pipeline
+from painvrl.prepare import Prepared
+from painvrl.presets import PRESETS
+from painvrl.study.file import plan as module
+from painvrl.study.file.plan import Cost, cost_of, duration, lines_of, plan_of, timed_epoch
+from painvrl.study.file.space import apply
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.search.asktell import Desk
+from painvrl.study.store.creation import create_study
+from painvrl.study.trial.outcomes import Completed
+from painvrl.workspace import Workspace
+
+CPU = torch.device("cpu")
+DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cost_of", lambda *_: Cost(epoch_seconds=0.5, trainings=3, epochs=100))
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("trials", [2, 5, 12])
+@pytest.mark.parametrize("sampler", ["auto", "grid", "random"])
+def test_the_plan_counts_the_trials_that_the_study_then_trains(
+    spec_tree: dict[str, Any], workspace: Workspace, trials: int, sampler: str
+) -> None:
+    spec_tree["study"] |= {"sampler": sampler, "trials": trials}
+    spec_tree["presets"] = ["erm", "painvrl"]
+    spec_tree["config"]["mask"]["sparsity"] = 0.3
+    spec_tree["space"] = {
+        "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3},
+        "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
+    }
+    spec_tree["points"] = [{"fusion.kind": "invariant"}]
+    spec = StudySpec.model_validate(spec_tree)
+    plan = plan_of(spec, workspace, CPU)
+    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
+    presets = others = 0
+    while presets + others < trials and not desk.exhausted():
+        asked = desk.ask()
+        desk.tell(asked.number, DONE)
+        presets += asked.preset is not None
+        others += asked.preset is None
+    assert plan.trials["preset"] == presets
+    assert sum(plan.trials.values()) == presets + others
+    assert plan.trials["sampled"] == max(0, presets + others - 3)
+    assert (plan.knobs, plan.size) == (2, 8)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_estimate_is_epochs_times_trainings_times_trials(spec: StudySpec, workspace: Workspace) -> None:
+    text = "\n".join(lines_of(plan_of(spec, workspace, CPU, trials=30)))
+    assert "knobs: 4; size of the space: continuous" in text
+    assert "trials: 30 (1 base, 29 sampled)" in text
+    assert "at most 75 min for 30 trials, 150.0 s each" not in text
+    assert "at most 75 min for 30 trials, 2 min each" in text
+    assert "= 3 trainings x 100 epochs x 0.5000 s" in text
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "weight", "trainings"),
+    [
+        ("painvrl", "branch", 0.5, {"pretrain", "invariant", "variant"}),
+        ("painvrl", "branch", 0.0, {"pretrain", "invariant"}),
+        ("painvrl", "sum", 0.5, {"pretrain", "sum"}),
+        ("invrl", "invariant", 0.5, {"pretrain", "invariant"}),
+        ("ultragcn", "invariant", 0.5, {"invariant"}),
+    ],
+)
+def test_the_trainings_are_those_of_the_pipeline(
+    tiny_config: TrainConfig,
+    tiny_prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+    preset: Any,
+    kind: str,
+    weight: float,
+    trainings: set[str],
+) -> None:
+    config = apply(tiny_config, {**PRESETS[preset], "fusion.kind": kind, "fusion.variant_weight": weight})
+    monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny_prepared)
+    assert cost_of(config, Workspace(tmp_path / "none"), CPU).trainings == len(trainings)
+    assert set(run_pipeline(config, tiny_prepared).epochs) == trainings
+
+
+def test_the_epoch_that_is_timed_is_the_second(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter([0.0, 0.0, 10.0, 10.5, 99.0, 99.0, 99.0])
+    started: list[float] = []
+
+    def clock() -> float:
+        started.append(next(ticks))
+        return started[-1]
+
+    monkeypatch.setattr(module.time, "perf_counter", clock)  # one clock for stages and epochs
+    # The stage's start, the ends of the two epochs, the stage's end.
+    assert timed_epoch(tiny_config, tiny_prepared) == 10.0
+    assert len(started) == 4
+
+
+def test_a_plan_makes_no_workspace_and_says_what_is_missing(spec_tree: dict[str, Any], tmp_path: Any) -> None:
+    spec_tree["config"]["data"] = {"kind": "mmgcn", "path": "nowhere"}
+    spec_tree["config"]["split"] = {"protocol": "official", "ood": {"protocol": "cold_item"}}
+    plan = plan_of(StudySpec.model_validate(spec_tree), Workspace(tmp_path / "none"), CPU)
+    assert plan.cost is None
+    assert "nowhere: data.path: there is no such folder" in "\n".join(lines_of(plan))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.25, "1.2 s"), (119, "119.0 s"), (120, "2 min"), (7199, "120 min"), (9000, "2.5 h")],
+)
+def test_durations_are_as_people_read_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from painvrl.errors import UserError
+from painvrl.study.pictures.figure import front_figure, front_page, write_picture
+from painvrl.study.pictures.panels import panels_of
+from painvrl.study.report import FrontTable, front_table
+
+Shelf = Callable[..., Any]
+
+NAMES = ("iid/recall_at_20", "iid/ndcg_at_20", "ood/recall_at_20", "ood/ndcg_at_20")
+FRONT = ((0.2, 0.1, 0.3, 0.4), (0.4, 0.3, 0.1, 0.2), (0.1, 0.05, 0.05, 0.05))
+
+
+@pytest.fixture
+def table(shelf: Shelf) -> FrontTable:
+    """Two trials on the front, one dominated that is a preset, and a pick."""
+    made = front_table(shelf([dict(zip(NAMES, values, strict=True)) for values in FRONT], NAMES))
+    return replace(made, dominated=(replace(made.dominated[0], preset="erm"),), picks={"balanced": 0})
+
+
+def test_the_page_shows_every_trial_and_needs_no_network(table: FrontTable) -> None:
+    page = front_page(table)
+    assert page is not None
+    assert "front (2)" in page
+    assert "dominated (1)" in page
+    assert all(f"trial {number}" in page for number in range(3))
+    assert 'src="http' not in page
+    assert len(page) > 1_000_000  # plotly itself is inside
+
+
+def test_both_planes_are_on_the_page_with_their_metrics_as_axes(table: FrontTable) -> None:
+    layout = front_figure(panels_of(table), "toy").layout
+    assert [layout[axis].title.text for axis in ("xaxis", "yaxis", "xaxis2", "yaxis2")] == [
+        "iid/recall_at_20",
+        "ood/recall_at_20",
+        "iid/ndcg_at_20",
+        "ood/ndcg_at_20",
+    ]
+
+
+def test_each_group_is_drawn_where_its_trials_are_and_named_once(table: FrontTable) -> None:
+    drawn = list(front_figure(panels_of(table), "toy").data)
+    on_ndcg = {trace.name: trace for trace in drawn if trace.xaxis == "x2"}
+    assert {name: list(zip(trace.x, trace.y, strict=True)) for name, trace in on_ndcg.items()} == {
+        "best on this plane": [(0.1, 0.4), (0.3, 0.2)],
+        "dominated (1)": [(0.05, 0.05)],
+        "front (2)": [(0.1, 0.4), (0.3, 0.2)],
+        "what IID alone would choose": [(0.3, 0.2)],
+        "preset": [(0.05, 0.05)],
+        "picked": [(0.1, 0.4)],
+    }
+    assert on_ndcg["preset"].text == ("erm",)
+    assert on_ndcg["picked"].text == ("balanced",)
+    named = [trace.name for trace in drawn if trace.showlegend]
+    assert sorted(named) == sorted(set(on_ndcg))
+
+
+def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) -> None:
+    hover = {
+        text.split("<br>")[0]: text
+        for trace in front_figure(panels_of(table), "toy").data
+        for text in trace.hovertext or ()
+    }
+    assert hover["<b>trial 1</b>"] == (
+        "<b>trial 1</b><br>iid/recall_at_20: 0.4000<br>iid/ndcg_at_20: 0.3000<br>ood/recall_at_20: 0.1000<br>"
+        "ood/ndcg_at_20: 0.2000<br>mask.sparsity: 0.01"
+    )
+    assert "<b>trial 2</b>, preset erm" in hover
+
+
+def test_one_part_alone_has_no_page(shelf: Shelf) -> None:
+    names = ["iid/ndcg_at_20", "iid/recall_at_20"]
+    assert front_page(front_table(shelf([dict.fromkeys(names, 0.1)], names))) is None
+
+
+def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "front.png"
+    for content in (b"one", b"another"):
+        write_picture(path, content)
+        assert path.read_bytes() == content
+    assert [one.name for one in path.parent.iterdir()] == ["front.png"]
+
+
+def test_a_picture_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=r"folder: the picture cannot be written: Is a directory"):
+        write_picture(tmp_path / "folder", b"x")
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.search.asktell import Desk
+from painvrl.study.search.pruner import Pruner, axes_by_part
+from painvrl.study.search.pruning import PruningConfig
+from painvrl.study.store.creation import create_study
+from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.trial.outcomes import Completed, Failed
+from painvrl.workspace import Workspace
+
+RUNG = "pretrain/20"
+
+
+def values(iid: float, ood: float) -> dict[str, float]:
+    return {"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood, "iid/recall_at_20": 9.0}
+
+
+@pytest.fixture
+def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
+    return create_study(spec, workspace, data="d")[0]
+
+
+@pytest.fixture
+def desk(stored: StoredStudy, spec: StudySpec) -> Desk:
+    made = Desk(stored, spec.study)
+    made.ask()  # the base configuration's own point
+    return made
+
+
+@pytest.fixture
+def pruner(stored: StoredStudy) -> Pruner:
+    return Pruner(stored, PruningConfig(eta=2))
+
+
+def test_a_hopeless_trial_takes_no_more_than_its_first_rung(desk: Desk, pruner: Pruner) -> None:
+    pruner.judge(0, RUNG, values(0.2, 0.2))
+    for _ in range(6):
+        number = desk.ask().number
+        said = pruner.judge(number, RUNG, values(0.1 - number / 100, 0.1))
+        assert said is not None
+        assert "other trials were ahead of it" in said
+
+
+def test_the_first_that_comes_by_goes_on_and_then_one_in_eta(desk: Desk, pruner: Pruner) -> None:
+    pruner.judge(0, RUNG, values(0.1, 0.1))
+    numbers = [desk.ask().number for _ in range(4)]
+    points = [(0.2, 0.2), (0.15, 0.15), (0.3, 0.3), (0.12, 0.12)]
+    verdicts = [
+        pruner.judge(number, RUNG, values(*point)) for number, point in zip(numbers, points, strict=True)
+    ]
+    # Behind nobody; behind one of three, where two may go on; behind nobody; behind three of five, three may.
+    assert [said is None for said in verdicts] == [True, True, True, False]
+
+
+def test_what_a_person_asked_for_always_goes_on(desk: Desk, pruner: Pruner) -> None:
+    better = desk.ask().number
+    assert pruner.judge(better, RUNG, values(0.3, 0.3)) is None
+    assert pruner.judge(0, RUNG, values(0.1, 0.1)) is None
+
+
+def test_a_point_that_is_tried_again_is_judged_as_at_first(
+    stored: StoredStudy, desk: Desk, pruner: Pruner
+) -> None:
+    sampled = desk.ask().number
+    pruner.judge(0, RUNG, values(0.2, 0.2))
+    assert pruner.judge(sampled, RUNG, values(0.1, 0.1)) is not None
+    for number in (0, sampled):
+        desk.interrupt(number)
+    desk.reap()
+    base_again, again = desk.ask(), desk.ask()
+    assert again.point == stored.trials()[sampled].point
+    assert pruner.judge(base_again.number, RUNG, values(0.1, 0.1)) is None
+    assert pruner.judge(again.number, RUNG, values(0.05, 0.05)) is not None
+
+
+def test_a_trial_that_was_interrupted_is_nobodys_rival(desk: Desk, pruner: Pruner) -> None:
+    gone = desk.ask().number
+    pruner.judge(gone, RUNG, values(0.9, 0.9))
+    desk.interrupt(gone)
+    assert pruner.judge(desk.ask().number, RUNG, values(0.1, 0.1)) is None
+
+
+def test_a_trial_that_failed_later_still_is_a_rival(desk: Desk, pruner: Pruner) -> None:
+    for reason in ("diverged", "unexpected"):
+        failed = desk.ask().number
+        pruner.judge(failed, RUNG, values(0.9, 0.9))
+        desk.tell(failed, Failed(reason=reason, message="no"))
+    assert pruner.judge(desk.ask().number, RUNG, values(0.1, 0.1)) is not None
+
+
+def test_another_process_judges_by_the_same_values(
+    spec: StudySpec, workspace: Workspace, desk: Desk, pruner: Pruner
+) -> None:
+    pruner.judge(0, RUNG, values(0.9, 0.9))
+    number = desk.ask().number
+    other = Pruner(open_study(spec, workspace), PruningConfig(eta=2))
+    assert other.judge(number, RUNG, values(0.1, 0.1)) is not None
+    assert other.judge(number, "pretrain/40", values(0.1, 0.1)) is None  # nobody was there
+
+
+def test_a_trial_judged_again_at_its_rung_is_no_rival_of_its_own(desk: Desk, pruner: Pruner) -> None:
+    number = desk.ask().number
+    assert pruner.judge(number, RUNG, values(0.2, 0.2)) is None
+    assert pruner.judge(number, RUNG, values(0.1, 0.1)) is None
+
+
+def test_values_stay_with_the_trial_when_it_ends(stored: StoredStudy, desk: Desk, pruner: Pruner) -> None:
+    pruner.judge(0, RUNG, values(0.2, 0.1))
+    desk.tell(0, Completed(metrics=values(0.2, 0.1)))
+    assert stored.study.trials[0].user_attrs[f"rung:{RUNG}"] == [0.2, 0.1]
+
+
+def test_each_part_is_judged_by_its_ndcg_or_its_first_objective() -> None:
+    objectives = [
+        "iid/recall_at_20",
+        "iid/ndcg_at_20",
+        "ood_a/recall_at_20",
+        "ood_b/precision_at_5",
+        "ood_b/ndcg_at_5",
+    ]
+    assert axes_by_part(objectives) == ("iid/ndcg_at_20", "ood_a/recall_at_20", "ood_b/ndcg_at_5")

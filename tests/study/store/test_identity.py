@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from painvrl.study.store.identity import StudyIdentity
+
+Tree = dict[str, Any]
+
+
+def identity(tree: Tree, data: str = "d") -> StudyIdentity:
+    parts = {key: tree[key] for key in ("objectives", "config", "space")}
+    return StudyIdentity.model_validate({**parts, "data": data})
+
+
+def test_differences_are_lines_of_all_that_was_and_is(spec_tree: Tree) -> None:
+    other = copy.deepcopy(spec_tree)
+    other["objectives"] = ["iid/ndcg_at_20"]
+    other["config"]["rounds"] = 3
+    other["space"]["rounds"] = {"type": "fixed", "value": 2}
+    del other["space"]["fusion.kind"]
+    lines = identity(spec_tree).differences(identity(other, "e"))
+    assert lines[:2] == (
+        "- objectives: ['iid/ndcg_at_20', 'ood/ndcg_at_20']",
+        "+ objectives: ['iid/ndcg_at_20']",
+    )
+    # Of config.rounds and config.fusion.kind only one of the two searches every trial's own.
+    assert set(lines[2:]) == {
+        "- config.rounds: 1",
+        "+ config.fusion.kind: 'branch'",
+        "- space.fusion.kind.type: 'categorical'",
+        "- space.fusion.kind.choices: ['branch', 'invariant']",
+        "+ space.rounds.type: 'fixed'",
+        "+ space.rounds.value: 2",
+        "- the data (content or split): 'd'",
+        "+ the data (content or split): 'e'",
+    }
+    assert identity(spec_tree).differences(identity(copy.deepcopy(spec_tree))) == ()
+
+
+def test_the_bases_value_of_a_knob_counts_only_where_some_trial_keeps_it(spec_tree: Tree) -> None:
+    other = copy.deepcopy(spec_tree)
+    other["config"]["mask"]["sparsity"] = 0.1
+    assert identity(spec_tree).differences(identity(other)) == ()
+    for tree in (spec_tree, other):
+        tree["space"]["mask.sparsity"]["when"] = {"fusion.kind": "branch"}
+    assert identity(spec_tree).differences(identity(other)) == (
+        "- config.mask.sparsity: 0.5",
+        "+ config.mask.sparsity: 0.1",
+    )
+
+
+def test_a_condition_is_part_of_the_space(spec_tree: Tree) -> None:
+    other = copy.deepcopy(spec_tree)
+    other["space"]["mask.sparsity"]["when"] = {"fusion.kind": "branch"}
+    assert "+ space.mask.sparsity.when.fusion.kind: 'branch'" in identity(spec_tree).differences(
+        identity(other)
+    )
+
+
+def test_an_identity_that_was_stored_before_there_were_conditions_is_the_same(spec_tree: Tree) -> None:
+    stored = identity(spec_tree).model_dump(mode="json")
+    for knob in stored["space"].values():
+        del knob["when"]
+    assert StudyIdentity.model_validate(stored).differences(identity(spec_tree)) == ()

@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from painvrl.errors import StudyError
+from painvrl.study.choice.selection import select
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.runner import StudySummary
+from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.mlflow_tracker import (
+    EXPERIMENT,
+    MlflowTracker,
+    front_link,
+    mlflow_calls,
+    mlflow_tracker,
+    tagged_runs,
+)
+from painvrl.study.trial.objective import DataSummary
+from painvrl.study.trial.outcomes import Completed, Failed
+from painvrl.workspace import Workspace
+from painvrl.yamlfile import parse_yaml
+
+Go = Callable[..., StudySummary]
+
+CARD = {"protocol": "planted", "users": 60, "parts": [{"name": "train", "interactions": 454, "users": 60}]}
+DATA = DataSummary(
+    fingerprint="planted-1", columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "5")), card=CARD
+)
+
+
+class Store:
+    """MLflow's store, seen from outside."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.uri = workspace.tracking_uri
+        with mlflow_calls(self.uri):
+            from mlflow.tracking import MlflowClient
+
+            self.client = MlflowClient(tracking_uri=self.uri)
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            self.experiment = None if experiment is None else experiment.experiment_id
+
+    def runs(self, query: str = "", **order: Any) -> list[Any]:
+        with mlflow_calls(self.uri):
+            return list(self.client.search_runs([self.experiment], query, **order))
+
+    def trials(self) -> dict[int, Any]:
+        """The youngest run of every trial."""
+        found = sorted(self.runs("tags.kind = 'trial'"), key=lambda run: run.info.start_time)
+        return {int(run.data.tags["trial"]): run for run in found}
+
+    def parents(self) -> list[Any]:
+        return self.runs("tags.kind = 'study'")
+
+    def parent(self) -> Any:
+        (run,) = self.parents()
+        return run
+
+    def text(self, run: Any, name: str) -> str:
+        folder = Path(run.info.artifact_uri.removeprefix("file://"))
+        return (folder / name).read_text(encoding="utf-8")
+
+    def history(self, run: Any, metric: str) -> list[tuple[int, float]]:
+        with mlflow_calls(self.uri):
+            return [
+                (point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, metric)
+            ]
+
+
+@pytest.fixture
+def tracker(tracked: Workspace) -> MlflowTracker:
+    return mlflow_tracker(tracked)
+
+
+def front_by_link(store: Store, link: str) -> list[str]:
+    """The runs that MLflow's UI shows behind a link."""
+    query = parse_qs(urlsplit(link).fragment.partition("?")[2])
+    assert urlsplit(link).fragment.startswith(f"/experiments/{store.experiment}/runs?")
+    (wanted,), (order,) = query["searchFilter"], query["orderByKey"]
+    return [run.info.run_id for run in store.runs(wanted, order_by=[f"{order} DESC"])]
+
+
+def test_a_new_workspace_gets_the_tables_that_mlflow_itself_would_make(
+    workspace: Workspace, empty_mlflow: Path
+) -> None:
+    mlflow_tracker(workspace)
+
+    def schema(path: Path) -> list[Any]:
+        with closing(sqlite3.connect(path)) as connection:
+            tables = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+            return [*tables, *connection.execute("SELECT version_num FROM alembic_version")]
+
+    assert schema(workspace.mlflow_db) == schema(empty_mlflow)
+    assert len(schema(workspace.mlflow_db)) > 30
+    left = {path.name for path in workspace.root.iterdir() if path.name.startswith("mlflow")}
+    assert left == {"mlflow.db"}
+
+
+def test_a_database_that_was_only_half_made_is_made_anew(workspace: Workspace) -> None:
+    workspace.mlflow_db.with_suffix(".new").write_bytes(b"half of a database")
+    mlflow_tracker(workspace)
+    assert Store(workspace).parents() == []
+
+
+def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    formula.data = DATA
+    formula.script = {1: Failed(reason="diverged", message="the loss is nan", log="Traceback: here")}
+    summary = go(spec, formula, tracker=tracker)
+    store = Store(tracked)
+
+    parent = store.parent()
+    assert (parent.info.run_name, parent.info.status) == ("toy", "FINISHED")
+    assert parent.data.tags["protocol"] == "planted"
+    assert parse_yaml(store.text(parent, "study.yaml"))["objectives"] == list(spec.objectives)
+    assert json.loads(store.text(parent, "split_card.json")) == CARD
+    assert store.text(parent, "split_card.txt").splitlines() == [
+        "part       users",
+        "train      60",
+        "iid_valid  5",
+    ]
+    assert parent.data.metrics["split/users"] == 60
+    assert parent.data.metrics["split/parts/train/interactions"] == 454
+    assert parent.data.metrics["study/front_size"] == len(summary.front.rows)
+    assert "front (" in store.text(parent, "front.html")
+
+    trials = store.trials()
+    assert set(trials) == {0, 1, 2, 3}
+    for job in formula.jobs:
+        run = trials[job.number]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params == {"seed": "0"} | {path: str(value) for path, value in job.point.items()}
+        for path, value in job.point.items():
+            if isinstance(value, float | int):
+                assert run.data.metrics[f"param/{path}"] == value
+        assert "param/fusion.kind" not in run.data.metrics
+        assert parse_yaml(store.text(run, "config.yaml")) == job.config.model_dump(mode="json")
+
+    done, failed = trials[0], trials[1]
+    record = open_study("toy", tracked).trials()[0]
+    assert record.run_id == done.info.run_id
+    assert done.info.status == "FINISHED"
+    assert {name: done.data.metrics[name] for name in record.metrics} == record.metrics
+    assert done.data.metrics["seconds/total"] == 2.0
+    assert done.data.metrics["seconds/mask"] == 0.5
+    assert done.data.metrics["epochs/pretrain"] == 12
+    assert store.history(done, "environments/size_1") == [(1, 30.0), (2, 20.0)]
+    assert store.history(done, "mask/density") == [(1, 0.6)]
+    assert store.history(done, "training/pretrain/loss") == [(3, 0.5)]
+    assert store.history(done, "training/pretrain/iid/ndcg_at_20") == [(3, 0.1)]
+
+    assert failed.info.status == "FAILED"
+    assert (failed.data.tags["reason"], failed.data.tags["message"]) == ("diverged", "the loss is nan")
+    assert store.text(failed, "failure.txt") == "Traceback: here"
+    assert failed.data.tags["pareto"] == "false"
+
+
+def test_the_link_shows_exactly_the_front_while_trials_land(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    values = [(0.1, 0.1), (0.3, 0.05), (0.2, 0.3), (0.3, 0.3), (0.1, 0.4)]
+    formula.script = {
+        place: Completed(metrics={"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood})
+        for place, (iid, ood) in enumerate(values)
+    }
+    other = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "other"})})
+    go(other, type(formula)(), tracker=tracker, trials=2)
+    fronts = {1: [0], 2: [1, 0], 3: [1, 2], 4: [3], 5: [3, 4]}
+    for wanted, front in fronts.items():
+        summary = go(spec, formula, tracker=mlflow_tracker(tracked), trials=wanted)
+        assert summary.link is not None
+        study = open_study("toy", tracked)
+        shown = front_by_link(Store(tracked), summary.link)
+        assert shown == [study.trials()[number].run_id for number in front]
+        assert summary.link == front_link(study, tracked)
+        tags = [Store(tracked).trials()[number].data.tags["pareto"] for number in range(wanted)]
+        assert tags == ["true" if number in front else "false" for number in range(wanted)]
+
+
+def test_only_changed_tags_are_written(
+    go: Go, spec: StudySpec, formula: Any, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, str, str]] = []
+    real = tracker._client.set_tag
+
+    def counting(run_id: str, key: str, value: str) -> None:
+        written.append((run_id, key, value))
+        real(run_id, key, value)
+
+    monkeypatch.setattr(tracker._client, "set_tag", counting)
+    values = [(0.1, 0.4), (0.2, 0.3), (0.3, 0.2), (0.25, 0.25)]
+    formula.script = {
+        place: Completed(metrics={"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood})
+        for place, (iid, ood) in enumerate(values)
+    }
+    go(spec, formula, tracker=tracker)
+    assert [value for _, _, value in written] == ["true"] * 4
+    assert len({run_id for run_id, _, _ in written}) == 4
+
+
+def test_a_resumed_study_goes_on_under_the_same_parent(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    formula.script = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        go(spec, formula, tracker=mlflow_tracker(tracked))
+    store = Store(tracked)
+    assert store.parent().info.status == "KILLED"
+    assert store.trials()[1].info.status == "KILLED"
+    go(spec, formula, tracker=mlflow_tracker(tracked))
+    assert store.parent().info.status == "FINISHED"
+    assert {number: run.info.status for number, run in store.trials().items()} == {
+        0: "FINISHED",
+        1: "KILLED",
+        2: "FINISHED",
+        3: "FINISHED",
+        4: "FINISHED",
+    }
+    assert "pareto" not in store.trials()[1].data.tags
+
+
+def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_logged(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowTracker, "finish", die)
+        patch.setattr(MlflowTracker, "close", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            go(spec, formula, tracker=mlflow_tracker(tracked))
+    formula.script = {1: Killed()}
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowTracker, "close", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            go(spec, formula, tracker=mlflow_tracker(tracked))
+    store = Store(tracked)
+    assert store.trials()[0].info.status == "FINISHED"
+    assert store.trials()[1].info.status == "RUNNING"
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=2)
+    trials = store.trials()
+    record = open_study("toy", tracked).trials()[0]
+    assert {name: trials[0].data.metrics[name] for name in record.metrics} == record.metrics
+    assert store.history(trials[0], "mask/density") == [(1, 0.6)]
+    assert trials[1].info.status == "KILLED"
+
+
+def test_a_final_model_in_training_is_not_taken_for_a_dead_trial(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    store = Store(tracked)
+    with mlflow_calls(store.uri):
+        tags = {"kind": "final", "mlflow.parentRunId": store.parent().info.run_id}
+        final = store.client.create_run(store.experiment, tags=tags).info.run_id
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=2)
+    with mlflow_calls(store.uri):
+        assert store.client.get_run(final).info.status == "RUNNING"
+
+
+def test_a_store_that_was_lost_is_written_anew(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, empty_mlflow: Path
+) -> None:
+    formula.script = {1: Failed(reason="diverged", message="no")}
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=3)
+    before = [record.run_id for record in open_study("toy", tracked).trials()]
+    elsewhere = f"sqlite:///{tracked.root}/second.db"
+    (tracked.root / "second.db").write_bytes(empty_mlflow.read_bytes())
+    summary = go(spec, formula, tracker=mlflow_tracker(tracked, elsewhere), trials=4)
+    assert len(formula.jobs) == 4
+    study = open_study("toy", tracked)
+    after = [record.run_id for record in study.trials()]
+    assert set(before).isdisjoint(after)
+    with mlflow_calls(elsewhere):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=elsewhere)
+        runs = [client.get_run(run_id) for run_id in after]
+    assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "FINISHED", "FINISHED"]
+    assert [run.data.tags["trial"] for run in runs] == ["0", "1", "2", "3"]
+    on_front = {row.run_id for row in summary.front.rows}
+    assert {run.info.run_id for run in runs if run.data.tags["pareto"] == "true"} == on_front
+    assert select(study, run_id=after[0]).trial == 0
+
+
+def test_a_parent_in_the_bin_is_replaced(go: Go, spec: StudySpec, formula: Any, tracked: Workspace) -> None:
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    store = Store(tracked)
+    old = store.parent().info.run_id
+    with mlflow_calls(store.uri):
+        store.client.delete_run(old)
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    study = open_study("toy", tracked)
+    assert study.parent_run == store.parent().info.run_id != old
+    assert store.trials()[0].data.tags["mlflow.parentRunId"] == study.parent_run
+
+
+def test_a_run_tagged_in_the_ui_reaches_the_selection(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    other = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "other"})})
+    for each in (spec, other):
+        go(each, formula, tracker=mlflow_tracker(tracked), trials=3)
+    study = open_study("toy", tracked)
+    assert tagged_runs(study, tracked) == ()
+    runs = [record.run_id for record in study.trials()]
+    store = Store(tracked)
+    with mlflow_calls(store.uri):
+        store.client.set_tag(open_study("other", tracked).trials()[0].run_id, "selected", "true")
+        store.client.set_tag(runs[0], "selected", "false")
+        store.client.set_tag(runs[2], "selected", "True")
+    assert tagged_runs(study, tracked) == (runs[2],)
+    assert select(study, tagged=tagged_runs(study, tracked)).trial == 2
+    with mlflow_calls(store.uri):
+        store.client.set_tag(runs[0], "selected", "true")
+    with pytest.raises(StudyError, match=f"{runs[0]}, {runs[2]}"):
+        select(study, tagged=tagged_runs(study, tracked))
+
+
+def test_a_study_that_was_never_tracked_has_no_link_and_no_tags(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+) -> None:
+    go(spec, formula, trials=1)
+    study = open_study("toy", workspace)
+    assert (front_link(study, workspace), tagged_runs(study, workspace)) == (None, ())
+    assert not workspace.mlflow_db.exists()
+
+
+def test_thousands_of_points_of_curves_are_logged(
+    spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    from painvrl.study.trial.outcomes import CurvePoint
+
+    curves = tuple(
+        CurvePoint(curve="pretrain", step=step, values={"loss": 1.0 / (1 + step)}) for step in range(1500)
+    )
+    metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}
+    formula.script = {0: Completed(metrics=metrics, curves=curves)}
+    go(spec, formula, tracker=tracker, trials=1)
+    store = Store(tracked)
+    assert len(store.history(store.trials()[0], "training/pretrain/loss")) == 1500
+
+
+def test_of_the_curves_the_objectives_and_what_stopping_watches_are_kept(
+    spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    from painvrl.study.trial.outcomes import CurvePoint
+
+    values = {"loss": 1.0, "iid/ndcg_at_20": 0.1, "iid/recall_at_50": 0.2}
+    metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}
+    curves = (CurvePoint(curve="pretrain", step=1, values=values),)
+    formula.script = {0: Completed(metrics=metrics, curves=curves)}
+    go(spec, formula, tracker=tracker, trials=1)
+    logged = Store(tracked).trials()[0].data.metrics
+    assert {name for name in logged if name.startswith("training/")} == {
+        "training/pretrain/loss",
+        "training/pretrain/iid/ndcg_at_20",
+    }
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "nonsense://x"])
+def test_a_store_that_cannot_be_used_is_said_in_one_line(workspace: Workspace, uri: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        mlflow_tracker(workspace, uri)
+    assert "\n" not in str(caught.value)
+    assert uri in str(caught.value)
+
+
+def test_passwords_are_not_shown() -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(StudyError) as caught, mlflow_calls("postgresql://user:geheim@host/db"):
+        raise MlflowException("no\nconnection")
+    assert str(caught.value) == "postgresql://...@host/db: MLflow does not answer as it should: no"
+
+
+def test_telemetry_is_off_and_mlflow_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    with mlflow_calls("sqlite"):
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.INFO)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def test_artifacts_lie_in_the_workspace_wherever_the_command_was_given(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    assert list((tmp_path / "cwd").iterdir()) == []
+    assert len(list(tracked.artifacts.rglob("config.yaml"))) == 1
+
+
+def test_a_round_whose_numbers_are_not_finite_is_stored_and_logged(
+    spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}
+    rounds = ({"mask/cosine": math.nan, "mask/risk": math.inf, "mask/density": 0.5},)
+    formula.script = {0: Completed(metrics=metrics, rounds=rounds)}
+    go(spec, formula, tracker=tracker, trials=2)
+    record = open_study("toy", tracked).trials()[0]
+    assert isinstance(record.outcome, Completed)
+    assert math.isnan(record.outcome.rounds[0]["mask/cosine"])
+    assert Store(tracked).trials()[0].data.metrics["mask/density"] == 0.5
