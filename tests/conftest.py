@@ -84,7 +84,7 @@ def tiny_settings() -> dict[str, object]:
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store with tables and nothing in them; making the tables takes seconds, a copy does not."""
-    from painvrl.study.tracking.mlflow_tracker import mlflow_calls
+    from painvrl.study.tracking.mlflow_calls import mlflow_calls
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     with mlflow_calls("sqlite"):

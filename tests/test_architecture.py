@@ -45,7 +45,9 @@ def test_optuna_appears_only_in_the_study(repository: Path) -> None:
 
 
 def test_the_objective_knows_neither_optuna_nor_mlflow(repository: Path) -> None:
-    names = {name.split(".")[0] for name in imported(repository / "painvrl" / "study" / "trial" / "objective.py")}
+    names = {
+        name.split(".")[0] for name in imported(repository / "painvrl" / "study" / "trial" / "objective.py")
+    }
     assert names.isdisjoint({"optuna", "mlflow"})
 
 

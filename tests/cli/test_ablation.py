@@ -12,7 +12,7 @@ import pytest
 
 from painvrl.config import TrainConfig
 from painvrl.study.ablation.spec import AblationSpec
-from painvrl.study.tracking.mlflow_tracker import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 

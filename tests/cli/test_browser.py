@@ -27,7 +27,8 @@ from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.tracking.mlflow_tracker import front_link, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import mlflow_calls
+from painvrl.study.tracking.mlflow_reading import front_link
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 

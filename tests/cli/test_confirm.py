@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from painvrl.data.seal import SealedParts
-from painvrl.study.tracking.mlflow_tracker import mlflow_calls
+from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.trial import objective
 from painvrl.workspace import Workspace
 

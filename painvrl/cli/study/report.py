@@ -39,7 +39,7 @@ def report(
         render.json(study_report(stored).as_dict())
         return
     from painvrl.study.page.file import write_page
-    from painvrl.study.tracking.mlflow_tracker import log_page
+    from painvrl.study.tracking.mlflow_notes import write_notes
     from painvrl.workspace import Workspace
 
     place = Workspace(workspace)
@@ -47,7 +47,7 @@ def report(
     path = write_page(page, output or place.reports / f"{stored.name}.html")
     typer.echo(f"report: {path}")
     try:
-        if log_page(stored, place, PAGE, page):
+        if write_notes(stored, place, pages={PAGE: page}):
             typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")
     except StudyError as error:
         typer.echo(f"warning: it is not in MLflow: {error}", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_tracker import EXPERIMENT, PARENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, PARENT, mlflow_calls
 from painvrl.study.tracking.port import resolve_tracking_uri
 from painvrl.workspace import Workspace
 

@@ -6,22 +6,13 @@ with an explicit URI: no active run, no global tracking URI.
 
 from __future__ import annotations
 
-import logging
-import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy
-from filelock import FileLock
-
-from painvrl.errors import StudyError
-from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, PARENT, make_tables, mlflow_calls
 from painvrl.study.tracking.port import (
-    DEFAULT_UI_URL,
     FinishedTrial,
     Opened,
     Status,
@@ -40,28 +31,6 @@ from painvrl.yamlfile import dump_yaml
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
-
-EXPERIMENT = "painvrl"
-PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
-
-
-@contextmanager
-def mlflow_calls(uri: str) -> Iterator[None]:
-    """Around every use of MLflow: no telemetry, no chatter, its errors as one line."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # With a server it would print a link to stdout, among results that programs read.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own dependencies deprecate what it uses
-        from mlflow.exceptions import MlflowException
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        except MlflowException as error:
-            cause = str(error).splitlines()[0][:300]
-            raise StudyError(f"MLflow does not answer as it should: {cause}", file=_public(uri)) from error
 
 
 class MlflowTracker:
@@ -258,94 +227,8 @@ def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> Mlf
     if not remote:
         workspace.create()
     if uri == workspace.tracking_uri:
-        _make_tables(workspace)
+        make_tables(workspace)
     return MlflowTracker(tracking_uri=uri, artifact_root=None if remote else workspace.artifacts)
-
-
-def _make_tables(workspace: Workspace) -> None:
-    """Make the workspace's database, if there is none.
-
-    MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
-    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
-    """
-    if workspace.mlflow_db.exists():
-        return
-    lock = workspace.lock_path("mlflow.db")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), mlflow_calls(workspace.tracking_uri):
-        if workspace.mlflow_db.exists():
-            return
-        from mlflow.store.db.utils import _initialize_tables
-
-        new = workspace.mlflow_db.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        engine = sqlalchemy.create_engine(f"sqlite:///{new}")
-        sqlalchemy.event.listen(
-            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
-        )
-        _initialize_tables(engine)
-        engine.dispose()
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(workspace.mlflow_db)
-
-
-def tagged_runs(study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None) -> tuple[str, ...]:
-    """Runs of the study that somebody tagged ``selected = true`` in MLflow's UI."""
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
-        return ()
-    with mlflow_calls(uri):
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            return ()
-        query = f"tags.selected ILIKE 'true' and tags.`{PARENT}` = '{study.parent_run}'"
-        runs = client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time ASC"])
-        return tuple(str(run.info.run_id) for run in runs)
-
-
-def front_link(
-    study: StoredStudy,
-    workspace: Workspace,
-    *,
-    base_url: str = DEFAULT_UI_URL,
-    tracking_uri: str | None = None,
-) -> str | None:
-    """The page of MLflow's UI that shows exactly the study's front; ``None`` if it was never tracked."""
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
-        return None
-    with mlflow_calls(uri):
-        from mlflow.tracking import MlflowClient
-
-        experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return None
-    base = uri if uri.startswith(("http://", "https://")) else base_url
-    return front_url(base, experiment.experiment_id, study.parent_run, study.objectives[0])
-
-
-def log_page(
-    study: StoredStudy, workspace: Workspace, name: str, text: str, *, tracking_uri: str | None = None
-) -> bool:
-    """Keep a page among the artifacts of the study's own run; ``False`` if the study was never tracked.
-
-    Raises:
-        StudyError: the store does not answer, or does not know the run any more.
-    """
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
-        return False
-    with mlflow_calls(uri):
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        client.get_run(study.parent_run)  # the client remembers where a run's artifacts were, lost or not
-        client.log_text(study.parent_run, text, name)
-    return True
 
 
 def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
@@ -365,9 +248,3 @@ def _logged(measurements: Iterable[Measurement]) -> list[Metric]:
 
 def _metrics(values: Mapping[str, float]) -> list[Metric]:
     return _logged(Measurement(name=name, value=float(value)) for name, value in values.items())
-
-
-def _public(uri: str) -> str:
-    """The URI without a password."""
-    head, at, tail = uri.rpartition("@")
-    return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri

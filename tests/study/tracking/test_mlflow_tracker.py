@@ -18,14 +18,9 @@ from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking.mlflow_tracker import (
-    EXPERIMENT,
-    MlflowTracker,
-    front_link,
-    mlflow_calls,
-    mlflow_tracker,
-    tagged_runs,
-)
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
+from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace

@@ -14,7 +14,8 @@ from painvrl.pipeline import RunResult
 from painvrl.prepare import Prepared
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking.mlflow_tracker import EXPERIMENT, mlflow_calls, mlflow_tracker
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.registry import register_model
 from painvrl.workspace import Workspace
 

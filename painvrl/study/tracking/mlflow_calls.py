@@ -1,0 +1,71 @@
+"""Calling MLflow: no telemetry, no chatter, its errors as one line; and the workspace's own database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy
+from filelock import FileLock
+
+from painvrl.errors import StudyError
+from painvrl.workspace import Workspace
+
+EXPERIMENT = "painvrl"
+PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
+
+
+@contextmanager
+def mlflow_calls(uri: str) -> Iterator[None]:
+    """Around every use of MLflow: no telemetry, no chatter, its errors as one line."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # With a server it would print a link to stdout, among results that programs read.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own dependencies deprecate what it uses
+        from mlflow.exceptions import MlflowException
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        except MlflowException as error:
+            cause = str(error).splitlines()[0][:300]
+            raise StudyError(f"MLflow does not answer as it should: {cause}", file=_public(uri)) from error
+
+
+def make_tables(workspace: Workspace) -> None:
+    """Make the workspace's database, if there is none.
+
+    MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
+    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
+    """
+    if workspace.mlflow_db.exists():
+        return
+    lock = workspace.lock_path("mlflow.db")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), mlflow_calls(workspace.tracking_uri):
+        if workspace.mlflow_db.exists():
+            return
+        from mlflow.store.db.utils import _initialize_tables
+
+        new = workspace.mlflow_db.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        engine = sqlalchemy.create_engine(f"sqlite:///{new}")
+        sqlalchemy.event.listen(
+            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
+        )
+        _initialize_tables(engine)
+        engine.dispose()
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(workspace.mlflow_db)
+
+
+def _public(uri: str) -> str:
+    """The URI without a password."""
+    head, at, tail = uri.rpartition("@")
+    return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri
