@@ -216,6 +216,8 @@ def test_a_study_runs_through_the_server_and_on_the_same_postgresql(
         "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
         "config": tiny_config.model_dump(mode="json"),
         "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+        "presets": [],
+        "pruning": False,
     }
     spec.write_text(dump_yaml(validated(StudySpec, tree)), encoding="utf-8")
 

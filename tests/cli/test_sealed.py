@@ -34,9 +34,14 @@ CALLS: dict[str, list[list[str]]] = {
     "run": [["SPEC"], ["SPEC", "--quiet"], ["SPEC", "--dry-run"]],
     "front": [[], ["tiny"], ["--json"]],
     "status": [[], ["SPEC"], ["--json"]],
+    "validate": [["SPEC"]],
+    "schema": [[]],
+    "pick": [["--knee"], ["--ood", "--as", "mine"], ["--list", "--json"], ["--clear", "mine"]],
+    "confirm": [["--seeds-at-most", "2", "--candidates", "front"]],
+    "report": [[], ["--json"]],
     "compare": [["tiny", "tiny"], ["tiny", "tiny", "--json"], ["tiny", "tiny", "--html", "OUT.html"]],
 }
-WITHOUT_WORKSPACE: set[str] = set()
+WITHOUT_WORKSPACE = {"validate", "schema"}
 
 GARBAGE = -(10**9)  # no user and no item: whoever counts or indexes with it crashes
 
@@ -94,7 +99,7 @@ def answers(cli: Call, workspace: Path, spec: Path) -> dict[str, tuple[int, str]
             words = [str(spec) if word == "SPEC" else word for word in arguments]
             words = [str(workspace / word) if word == "OUT.html" else word for word in words]
             place = [] if name in WITHOUT_WORKSPACE else ["--workspace", workspace]
-            device = ["--device", "cpu"] if name == "run" else []
+            device = ["--device", "cpu"] if name in {"run", "confirm"} else []
             answer = cli("study", name, *words, *place, *device)
             text = (answer.out + answer.err).replace(str(workspace), "WORKSPACE")
             found[" ".join([name, *arguments])] = (answer.code, without_clock_and_run_ids(text))

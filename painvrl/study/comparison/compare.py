@@ -298,7 +298,7 @@ def _split_of(study: StoredStudy) -> str:
 def _differences(a: StoredStudy, b: StoredStudy) -> tuple[str, ...]:
     """As phrases from A to B; the order of the objectives is none."""
     other = b.identity.model_copy(update={"objectives": a.identity.objectives})
-    return a.identity.differences(other)
+    return tuple(f"{key} was {was} and is {now}" for key, was, now in a.identity.changes(other))
 
 
 def _notes(

@@ -30,13 +30,20 @@ class StudyIdentity(Settings):
         The base configuration's own value of a knob that every trial searches may differ: only the
         base's own trial and the presets' look at it, and they take the one that the study was made with.
         """
+        return tuple(
+            f"{sign} {key}: {value}"
+            for key, was, now in self.changes(other)
+            for sign, value in (("-", was), ("+", now))
+            if value is not None
+        )
+
+    def changes(self, other: StudyIdentity) -> tuple[tuple[str, str | None, str | None], ...]:
+        """The same as key, value of this one and value of ``other``; ``None`` where one has no such key."""
         mine, theirs = self._flat(), other._flat()
         return tuple(
-            f"{sign} {key}: {_shown(flat[key])}"
+            (key, *(_shown(flat[key]) if key in flat else None for flat in (mine, theirs)))
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key) or (key in mine) != (key in theirs)
-            for sign, flat in (("-", mine), ("+", theirs))
-            if key in flat
         )
 
     def _flat(self) -> dict[str, object]:

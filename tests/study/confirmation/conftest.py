@@ -22,7 +22,7 @@ from painvrl.study.runner import run_study
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome
 from painvrl.workspace import Workspace
 
@@ -44,7 +44,7 @@ class Noisy:
     )
     jobs: list[TrialJob] = field(default_factory=list)
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         if len(self.jobs) == self.interrupted:
             raise KeyboardInterrupt
         self.jobs.append(job)

@@ -38,7 +38,7 @@ def path(spec_tree: Tree, tmp_path: Path) -> Path:
         ),
         ("points.0.mask.sparsity=0.5", lambda spec: spec.points[0]["mask.sparsity"] == 0.5),
         ("study.stall.trials=9", lambda spec: spec.study.stall and spec.study.stall.trials == 9),
-        ("pruning=false", lambda spec: spec.pruning is False),
+        ("pruning=true", lambda spec: spec.pruning is True),
         ("study.storage=null", lambda spec: spec.study.storage is None),
     ],
 )

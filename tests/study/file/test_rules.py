@@ -221,7 +221,7 @@ def test_constraints_are_on_what_trials_measure(
         ("timeout", 0, "study.timeout: must be greater than 0"),
         ("trial_timeout", -1, "study.trial_timeout: must be greater than 0"),
         ("stall", {"trials": 0}, "study.stall.trials: must be greater"),
-        ("stall", {"improvement": 0.1}, "study.stall.trials: is missing"),
+        ("stall", {"improvement": -0.1}, "study.stall.improvement: must be greater"),
     ],
 )
 def test_budgets_are_checked(
@@ -232,9 +232,9 @@ def test_budgets_are_checked(
 
 
 def test_pruning_is_a_switch_or_settings(spec_tree: Tree, load: Callable[[], Any]) -> None:
-    assert load().pruning is True
-    spec_tree["pruning"] = False
     assert load().pruning is False
+    del spec_tree["pruning"]
+    assert load().pruning is True
     spec_tree["pruning"] = {"eta": 2}
     assert load().pruning.eta == 2
     spec_tree["pruning"] = {"eat": 2}

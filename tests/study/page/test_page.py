@@ -13,7 +13,7 @@ from painvrl.errors import NothingFeasible
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.objective import DataSummary, TrialJob
+from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.workspace import Workspace
 
@@ -57,7 +57,7 @@ class Traced:
     def __init__(self, formula: Any) -> None:
         self._formula = formula
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None]) -> Outcome:
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         outcome: Outcome = self._formula(job, on_stage)
         return replace(outcome, mask_trace=TRACE) if isinstance(outcome, Completed) else outcome
 

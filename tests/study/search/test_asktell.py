@@ -239,12 +239,15 @@ def test_a_trial_that_breaks_a_constraint_is_complete_and_never_on_the_front(
         desk.tell(desk.ask().number, Completed(metrics=metrics, seconds=spent))
     desk.tell(desk.ask().number, FAILED)
     told = [trial.constraints for trial in stored.study.trials]
-    assert [list(one) for one in told] == [["untrained", "time/max", "iid/ndcg_at_20/min"]] * 4
-    assert [list(one.values()) for one in told] == [
-        [-1.0, -6.0, pytest.approx(-0.05)],
-        [-1.0, 2.5, pytest.approx(-0.75)],
-        [-1.0, -6.0, pytest.approx(0.05)],
-        [1.0, 0.0, 0.0],
+    names = ("untrained", "time/max", "iid/ndcg_at_20/min")
+    assert told == [
+        dict(zip(names, values, strict=True))
+        for values in (
+            (-1.0, -6.0, pytest.approx(-0.05)),
+            (-1.0, 2.5, pytest.approx(-0.75)),
+            (-1.0, -6.0, pytest.approx(0.05)),
+            (1.0, 0.0, 0.0),
+        )
     ]
     records = stored.trials()
     assert [record.state for record in records] == [TrialState.COMPLETE] * 3 + [TrialState.FAILED]

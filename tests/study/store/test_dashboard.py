@@ -60,7 +60,7 @@ def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
     desk.tell(desk.ask().number, pruned)
     desk.tell(desk.ask().number, Failed(reason="diverged", message="the loss is nan"))
     infeasible = study.study.ask()
-    study.space.suggest(infeasible)
+    study.space.suggest(infeasible, study.config)
     infeasible.set_constraint("out_of_memory", 1.0)
     study.study.tell(infeasible, [WORST] * len(study.objectives))
     study.study.enqueue_trial({"mask.sparsity": 0.25})
@@ -156,7 +156,7 @@ def test_the_command_of_the_documents_serves_it(served: Get, stored: StoredStudy
 
 def test_its_front_knows_no_constraints_as_the_documents_say(stored: StoredStudy) -> None:
     best = stored.study.ask()
-    stored.space.suggest(best)
+    stored.space.suggest(best, stored.config)
     best.set_constraint("time", 1.0)
     stored.study.tell(best, [1.0] * len(stored.objectives))
     assert [trial.number for trial in stored.study.best_trials] == [0, 3], "Optuna's front does"

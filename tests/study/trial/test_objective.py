@@ -408,10 +408,10 @@ def test_a_trial_that_is_killed_goes_on_under_another_number_to_the_same_result(
     objective, folder = resumable
     _, on_stage = raising(error, "variant")
     with pytest.raises(type(error)):
-        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage, lambda *_: None)
     assert len(list(folder.glob("*.npz"))) == 1
     stages: list[str] = []
-    outcome = objective(TrialJob(number=8, point={}, config=tiny_config), stages.append)
+    outcome = objective(TrialJob(number=8, point={}, config=tiny_config), stages.append, lambda *_: None)
     assert isinstance(outcome, Completed)
     assert stages[:2] == [f"{GOES_ON}the end of invariant", "pretrain"]
     assert outcome.metrics == dict(tiny_result.metrics)
@@ -426,7 +426,7 @@ def test_another_configuration_does_not_go_on_with_it(
     objective, _ = resumable
     _, on_stage = raising(Killed(), "variant")
     with pytest.raises(Killed):
-        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+        objective(TrialJob(number=3, point={}, config=tiny_config), on_stage, lambda *_: None)
     stages: list[str] = []
     outcome_of(objective, apply(tiny_config, {"fusion.variant_weight": 0.9}), stages)
     assert stages[0] == "pretrain"
@@ -438,7 +438,7 @@ def test_a_trial_that_ends_leaves_nothing_to_go_on_with(
 ) -> None:
     objective, folder = resumable
     stages, on_stage = raising(error, "variant")
-    outcome = objective(TrialJob(number=3, point={}, config=tiny_config), on_stage)
+    outcome = objective(TrialJob(number=3, point={}, config=tiny_config), on_stage, lambda *_: None)
     assert isinstance(outcome, Failed)
     assert stages[-1] == "variant"
     assert list(folder.iterdir()) == []

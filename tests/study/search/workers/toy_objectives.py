@@ -25,7 +25,7 @@ class Toy:
         cache_dir: Path,
         device: torch.device,
         share_pretrained: bool,
-        resume_dir: Path,
+        **_: object,
     ) -> None:
         self.folder = cache_dir.parent / "accidents"
         self.folder.mkdir(exist_ok=True)
