@@ -41,7 +41,7 @@ class StudyIdentity(Settings):
         """The same as key, value of this one and value of ``other``; ``None`` where one has no such key."""
         mine, theirs = self._flat(), other._flat()
         return tuple(
-            (key, *(_shown(flat[key]) if key in flat else None for flat in (mine, theirs)))
+            (key, _value(mine, key), _value(theirs, key))
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key) or (key in mine) != (key in theirs)
         )
@@ -61,6 +61,8 @@ def _flatten(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str,
             yield f"{above}{key}", value
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def _value(flat: Mapping[str, object], key: str) -> str | None:
+    if key not in flat:
+        return None
+    text = repr(flat[key])
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
