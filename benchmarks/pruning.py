@@ -182,10 +182,11 @@ def main() -> None:
     if asked.output.exists():
         kept = json.loads(asked.output.read_text(encoding="utf-8"))
     there = {(one["arm"], one["seed"]) for one in kept["studies"]}
-    wanted = [(arm, seed) for seed in range(asked.seeds) for arm in ("tpe", "tpe, pruned")]
-    wanted += [
-        (arm, seed) for seed in range(asked.other_seeds) for arm in ("random", "nsga2", "tpe, other seed")
-    ]
+    pairs = [(arm, seed) for seed in range(asked.seeds) for arm in ("tpe, pruned", "tpe")]
+    others = [(arm, seed) for arm in ("random", "nsga2") for seed in range(asked.other_seeds)]
+    chance = [("tpe, other seed", seed) for seed in range(asked.other_seeds)]
+    first = 2 * min(asked.seeds, asked.other_seeds)
+    wanted = [*pairs[:first], *others, *pairs[first:], *chance]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
 

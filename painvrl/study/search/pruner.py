@@ -31,6 +31,7 @@ class Pruner:
         """Why a running trial is to stop at ``rung``; ``None`` if it goes on.
 
         Trials that a person or a preset asked for always go on, and the others are judged against them, too.
+        Rivals with equal values count once: presets often share their pretraining.
 
         Args:
             number: the trial.
@@ -46,10 +47,13 @@ class Pruner:
         others = [
             trial.user_attrs[key] for trial in trials if key in trial.user_attrs and _counts(trial, number)
         ]
-        ahead, wanted = ahead_of([*others, own], len(others)), places(len(others) + 1, self._settings.eta)
+        rivals = [list(values) for values in dict.fromkeys(map(tuple, others))]
+        ahead, wanted = ahead_of([*rivals, own], len(rivals)), places(len(rivals) + 1, self._settings.eta)
         if ahead < wanted:
             return None
-        return f"{ahead} of {len(others)} other trials were ahead of it there, and {wanted} may go on"
+        return (
+            f"{ahead} of {len(rivals)} rivals were ahead of it there, and {wanted} of {len(rivals) + 1} go on"
+        )
 
 
 def was_searched(trials: list[FrozenTrial], number: int) -> bool:

@@ -41,7 +41,7 @@ def test_a_hopeless_trial_takes_no_more_than_its_first_rung(desk: Desk, pruner: 
         number = desk.ask().number
         said = pruner.judge(number, RUNG, values(0.1 - number / 100, 0.1))
         assert said is not None
-        assert "other trials were ahead of it" in said
+        assert "rivals were ahead of it" in said
 
 
 def test_the_first_that_comes_by_goes_on_and_then_one_in_eta(desk: Desk, pruner: Pruner) -> None:
@@ -53,6 +53,13 @@ def test_the_first_that_comes_by_goes_on_and_then_one_in_eta(desk: Desk, pruner:
     ]
     # Behind nobody; behind one of three, where two may go on; behind nobody; behind three of five, three may.
     assert [said is None for said in verdicts] == [True, True, True, False]
+
+
+def test_rivals_with_equal_values_count_once(desk: Desk, pruner: Pruner) -> None:
+    for _ in range(6):
+        pruner.judge(desk.ask().number, RUNG, values(0.2, 0.2))
+    # Behind one of two, where one may go on; among seven it would be the second of four.
+    assert pruner.judge(desk.ask().number, RUNG, values(0.1, 0.1)) is not None
 
 
 def test_what_a_person_asked_for_always_goes_on(desk: Desk, pruner: Pruner) -> None:
