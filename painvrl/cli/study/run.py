@@ -119,10 +119,11 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
     from painvrl.study.file.spec import StudySpec
     from painvrl.yamlfile import dump_yaml
 
-    typer.echo(dump_yaml(loaded), nl=False)
     if not isinstance(loaded, StudySpec):
+        typer.echo(dump_yaml(loaded), nl=False)
         render.ablation_rows(loaded)
         return
+    typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 
     from painvrl.device import select_device
     from painvrl.study.file.plan import lines_of, plan_of
@@ -130,3 +131,12 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
         typer.echo(f"# {line}")
+
+
+def _without_password(spec: StudySpec) -> StudySpec:
+    if spec.study.storage is None:
+        return spec
+    from painvrl.study.store.database import without_password
+
+    study = spec.study.model_copy(update={"storage": without_password(spec.study.storage)})
+    return spec.model_copy(update={"study": study})

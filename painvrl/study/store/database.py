@@ -26,6 +26,16 @@ def engine_url(url: str) -> sqlalchemy.URL:
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
+def without_password(url: str) -> str:
+    """``url`` as it may be shown.
+
+    Raises:
+        ConfigError: it is no database URL.
+    """
+    with readable_errors(url):
+        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
+
+
 @contextmanager
 def sole_creator(url: str) -> Iterator[None]:
     """Wait until nobody else creates a study in the database, and keep others out.

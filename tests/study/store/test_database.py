@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import engine_url, sole_creator
+from painvrl.study.store.database import connect, engine_url, sole_creator
 from painvrl.study.store.storage import list_studies
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -70,3 +71,20 @@ def test_two_studies_can_be_created_in_a_new_file_at_once(spec: StudySpec, tmp_p
 def test_what_no_other_process_sees_or_nobody_locks_is_not_waited_for(url: str, tmp_path: Path) -> None:
     with sole_creator(url):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_commits_to_a_file_wait_for_no_disk_and_a_killed_process_loses_none(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    storage = connect(f"sqlite:///{path}")
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    program = (
+        "import os, sys, optuna\n"
+        "from painvrl.study.store.database import connect\n"
+        "optuna.create_study(storage=connect(sys.argv[1]), study_name='kept').set_user_attr('a', 1)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, f"sqlite:///{path}"], check=False)
+    assert done.returncode == -9
+    kept = optuna.load_study(study_name="kept", storage=connect(f"sqlite:///{path}"))
+    assert kept.user_attrs == {"a": 1}
