@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -103,6 +105,8 @@ def studies(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory, 
             "study": {"name": "toy"},
             "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
             "config": {**tiny_config.model_dump(mode="json"), "mask": {"sparsity": sparsities[0]}, "seed": 7},
+            "presets": [],
+            "pruning": False,
             "space": {"mask.sparsity": {"type": "categorical", "choices": list(sparsities)}},
         }
         spec, objective = StudySpec.model_validate(tree), Noisy(noise=noise)
@@ -123,7 +127,11 @@ def study(workspace: Workspace, studies: Callable[..., Path]) -> Callable[..., S
     """Gives a study of sparsities, run with the noise of an objective, in this test's workspace."""
 
     def give(objective: Noisy, sparsities: tuple[float, ...] = SPARSITIES) -> StoredStudy:
-        shutil.copy(studies(objective.noise, sparsities), workspace.optuna_db)
+        # Not by file: what was written last may still stand beside it.
+        with closing(sqlite3.connect(studies(objective.noise, sparsities))) as source:
+            workspace.optuna_db.unlink()
+            with closing(sqlite3.connect(workspace.optuna_db)) as target:
+                source.backup(target)
         return open_study("toy", workspace)
 
     return give
