@@ -105,6 +105,7 @@ def test_the_commands_of_the_documents_work_in_their_order(
         "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
         "config": tiny_config.model_dump(mode="json"),
         "presets": ["irm"],
+        "pruning": False,
         "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
     }
     (tmp_path / "workspace").mkdir()

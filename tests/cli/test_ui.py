@@ -165,7 +165,10 @@ def test_a_database_s_password_is_not_on_the_server_s_command_line(
 def test_a_study_in_another_storage_is_linked_by_its_file(
     cli: Call, tmp_path: Path, workspace: Path, tiny_config: TrainConfig, spec_of: Callable[..., StudySpec]
 ) -> None:
-    elsewhere = Workspace(workspace).optuna_db.rename(tmp_path / "elsewhere.db")
+    elsewhere = tmp_path / "elsewhere.db"
+    database = Workspace(workspace).optuna_db
+    for part in database.parent.glob(f"{database.name}*"):  # what was written last stands beside it
+        part.rename(tmp_path / part.name.replace(database.name, elsewhere.name))
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_yaml(spec_of(tiny_config, storage=f"sqlite:///{elsewhere}")))
     place = Workspace(workspace)

@@ -122,7 +122,7 @@ def test_a_forgotten_pick_is_gone_and_the_others_stay(study: StoredStudy, worksp
 def test_a_store_that_does_not_answer_costs_a_warning_and_not_the_pick(
     study: StoredStudy, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study.tracking.port import mlflow_picks
+    from painvrl.study.tracking import mlflow_picks
 
     def down(*_: object, **__: object) -> bool:
         raise StudyError("MLflow is down")

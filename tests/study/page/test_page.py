@@ -58,7 +58,7 @@ class Traced:
         self._formula = formula
 
     def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
-        outcome: Outcome = self._formula(job, on_stage)
+        outcome: Outcome = self._formula(job, on_stage, on_rung)
         return replace(outcome, mask_trace=TRACE) if isinstance(outcome, Completed) else outcome
 
 
