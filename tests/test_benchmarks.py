@@ -402,6 +402,8 @@ def test_the_parts_of_a_study_add_up_to_its_wall_time(tmp_path: Path, tiny_setti
         "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
         "config": tiny_settings,
         "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+        "presets": [],
+        "pruning": False,
     }
     (tmp_path / "timed.yaml").write_text(json.dumps(spec), encoding="utf-8")  # JSON is YAML
     command = [sys.executable, "-m", "benchmarks.study_overhead", "--only", "tpe", "--trials", "3"]

@@ -43,7 +43,7 @@ def test_the_studys_own_seed_is_part_of_no_mean(study: Make, confirm: Make, nois
     summary, _ = confirm(stored, objective, scope="front", seeds_at_most=2)
     values: dict[float, list[float]] = {}
     for job in objective.jobs:
-        outcome = noisy(noise=0.002)(job, print)
+        outcome = noisy(noise=0.002)(job, print, print)
         values.setdefault(job.config.mask.sparsity, []).append(outcome.metrics["ood/ndcg_at_20"])
     assert {job.config.seed for job in objective.jobs} == {8, 9}
     for trial, row in by_trial(summary.confirmation).items():
