@@ -157,7 +157,7 @@ def measure(spec: Path, sampler: str, trials: int, cache: Path, workspace: Path)
     total = time.perf_counter() - start
     return {
         "sampler": sampler,
-        "trials": sum(count for state, count in summary.status.counts.items() if state != "running"),
+        "trials": summary.status.finished,
         **shares(watch.seconds, total),
         "calls": dict(watch.calls),
     }
