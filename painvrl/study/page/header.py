@@ -71,7 +71,9 @@ def commands(study: str) -> tuple[tuple[str, str], ...]:
     """How to go on from the report, each command with what it does."""
     return (
         (f"painvrl study front {study}", "the front as a table, here and now"),
-        (f"painvrl train --best --study {study}", "train the knee for good and read the sealed test parts"),
+        (f"painvrl study confirm {study}", "who is on the front under fresh seeds"),
+        (f"painvrl study pick {study} --knee", "write a choice down, with its reason"),
+        (f"painvrl train --best --study {study}", "train it for good and read the sealed test parts"),
         (f"painvrl train --best --study {study} --trial N", "the same for the trial that you chose here"),
         ("painvrl ui", "every run with its curves, in the browser"),
     )
