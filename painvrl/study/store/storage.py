@@ -143,9 +143,7 @@ class StoredStudy:
 
     def trial(self, number: int) -> optuna.Trial:
         """A trial that has not ended, as Optuna hands it out."""
-        study_id = self.storage.get_study_id_from_name(self.name)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        return optuna.Trial(self._plain, trial_id)
+        return optuna.Trial(self._plain, self.trial_id(number))
 
     @cached_property
     def _plain(self) -> optuna.Study:
