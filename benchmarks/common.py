@@ -16,7 +16,7 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 
 # Two-sided 95% quantiles of Student's t for 1 to 9 degrees of freedom.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 CACHE = Path("workspace/cache")
 
 
@@ -56,7 +56,7 @@ def paired_interval(first: Sequence[float], second: Sequence[float]) -> tuple[fl
     """Mean of ``first - second`` over the same seeds, and its 95% t interval."""
     gaps = [a - b for a, b in zip(first, second, strict=True)]
     mean = statistics.mean(gaps)
-    half = _T95[len(gaps) - 2] * statistics.stdev(gaps) / math.sqrt(len(gaps))
+    half = T95[len(gaps) - 2] * statistics.stdev(gaps) / math.sqrt(len(gaps))
     return mean, mean - half, mean + half
 
 

@@ -3,33 +3,40 @@
 Runs the whole of ``studies/movielens.yaml`` in several arms under several seeds (a seed is that of the
 sampler, and of split and initialisation together), without MLflow: ``tpe`` with pruning and without it,
 ``random`` and ``nsga2``. Every process has one thread, and two run at a time, so that the arms of a seed meet
-the same machine. Then it trains to their ends the points that pruning stopped: what would they have added?
+the same machine. Studies without pruning note what their trials had where a pruner might have looked, so
+that the rule can be replayed on their points: what do the trials that it stops take away from the front?
 
-Prints the ratios of pruned to unpruned (wall time, hypervolume) with 95% t intervals, the same ratio for
-two unpruned studies whose samplers have other seeds (what chance alone does to it), and hypervolume
-against epochs spent. ``--output`` keeps every number; a study that stands there is not run again. Reads
-valid parts only.
+Prints the ratios of pruned to unpruned (wall time, processor time, hypervolume) with 95% t intervals, the
+same ratios for two unpruned studies whose samplers have other seeds (what chance alone does to them), the
+replays, and hypervolume against epochs spent. ``--output`` keeps every number; a study that stands there
+is not run again. Reads valid parts only.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import CACHE, print_table
+from benchmarks.common import CACHE, T95, print_table
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.front import hypervolume
 from painvrl.study.runner import run_study
+from painvrl.study.search.pruner import axes_by_part
+from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import OnRung, TrainingObjective, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome
@@ -43,20 +50,31 @@ ARMS = {
     "nsga2": ("nsga2", False, 0),
     "tpe, other seed": ("tpe", False, 1000),
 }
+LOOKS = (1, 2, 3, 6)
+ETAS = (2.0, 3.0, 4.0)
+EVERY = 10
 EPOCHS = (1000, 2000, 4000, 6000, 8000)
-_T95 = {4: 2.776, 9: 2.262}
 
 
 class Diary:
-    """An objective that notes of every trial what it took and what it came to."""
+    """An objective that notes of every trial what it took, what it came to, and what it had at the looks."""
 
-    def __init__(self, inner: TrainingObjective, objectives: Sequence[str]) -> None:
+    def __init__(self, inner: TrainingObjective, spec: StudySpec) -> None:
         self.data, self.rows = inner.data, list[dict[str, Any]]()
-        self._inner, self._objectives = inner, objectives
+        self._inner, self._objectives, self._own = inner, spec.objectives, spec.config
 
     def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Train, and note it."""
-        outcome = self._inner(job, on_stage, on_rung)
+        wall, processor = time.perf_counter(), time.process_time()
+        looks: list[dict[str, Any]] = []
+
+        def look(rung: str, values: Mapping[str, float]) -> str | None:
+            plane = [values[name] for name in axes_by_part(self._objectives)]
+            looks.append({"rung": rung, "processor": time.process_time() - processor, "plane": plane})
+            return on_rung(rung, values) if rung in job.rungs else None
+
+        rungs = job.rungs | rungs_of(job.config, PruningConfig(evaluations=LOOKS))
+        outcome = self._inner(replace(job, rungs=rungs), on_stage, look)
         values, epochs = None, {}
         if not isinstance(outcome, Failed):
             for point in outcome.curves:
@@ -64,9 +82,16 @@ class Diary:
             epochs = {name: step for name, step in epochs.items() if not name.startswith("mask")}
         if isinstance(outcome, Completed):
             values = [outcome.metrics[name] for name in self._objectives]
-        seconds = 0.0 if isinstance(outcome, Failed) else sum(outcome.seconds.values())
         self.rows.append(
-            {"point": dict(job.point), "values": values, "epochs": sum(epochs.values()), "seconds": seconds}
+            {
+                "searched": job.preset is None and job.config != self._own,
+                "point": dict(job.point),
+                "values": values,
+                "epochs": sum(epochs.values()),
+                "wall": time.perf_counter() - wall,
+                "processor": time.process_time() - processor,
+                "looks": looks,
+            }
         )
         return outcome
 
@@ -85,31 +110,43 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     spec = spec_of(arm, seed)
     device = torch.device("cpu")
-    diary = Diary(TrainingObjective(spec.config, cache_dir=CACHE, device=device), spec.objectives)
+    diary = Diary(TrainingObjective(spec.config, cache_dir=CACHE, device=device), spec)
     with tempfile.TemporaryDirectory() as folder:
         run_study(spec, Workspace(Path(folder)), device, tracker=NullTracker(), objective=diary)
     return {"arm": arm, "seed": seed, "trials": diary.rows}
 
 
-def finish(seed: int, points: Sequence[dict[str, Any]]) -> list[list[float]]:
-    """The objectives of points that were pruned, trained to the end."""
-    torch.set_num_threads(1)
-    from painvrl.study.file.space import apply
+def replayed(trials: Sequence[dict[str, Any]], evaluation: int, eta: float) -> tuple[float, float, float]:
+    """The rule on the points of a study that was not pruned.
 
-    spec = spec_of("tpe", seed)
-    objective = TrainingObjective(spec.config, cache_dir=CACHE, device=torch.device("cpu"))
-    found = []
-    for number, point in enumerate(points):
-        job = TrialJob(number=number, point=point, config=apply(spec.config, point))
-        outcome = objective(job, lambda _: None, lambda *_: None)
-        if isinstance(outcome, Completed):
-            found.append([outcome.metrics[name] for name in spec.objectives])
-    return found
+    Returns:
+        Shares of the processor time, of the hypervolume and of the trials that it leaves.
+    """
+    rivals: list[list[float]] = []
+    left, spent = [], 0.0
+    for trial in trials:
+        look = next((one for one in trial["looks"] if one["rung"].endswith(f"/{evaluation * EVERY}")), None)
+        stopped = False
+        if look is not None:
+            others = [list(values) for values in dict.fromkeys(map(tuple, rivals))]
+            ahead = ahead_of([*others, look["plane"]], len(others))
+            stopped = trial["searched"] and ahead >= places(len(others) + 1, eta)
+            rivals.append(look["plane"])
+        spent += look["processor"] if stopped and look is not None else trial["processor"]
+        if not stopped:
+            left.append(trial)
+    whole = sum(trial["processor"] for trial in trials)
+    return spent / whole, volume(left) / volume(trials), len(left) / len(trials)
 
 
 def volume(trials: Sequence[dict[str, Any]]) -> float:
     """The hypervolume of the complete ones."""
     return hypervolume([trial["values"] for trial in trials if trial["values"] is not None])
+
+
+def total(name: str, trials: Sequence[dict[str, Any]]) -> float:
+    """What all trials took of something."""
+    return float(sum(trial[name] for trial in trials))
 
 
 def after(trials: Sequence[dict[str, Any]], epochs: float) -> float:
@@ -128,7 +165,7 @@ def interval(values: Sequence[float]) -> str:
     mean, n = statistics.mean(values), len(values)
     if n < 2:
         return f"{mean:.3f}"
-    half = _T95.get(n - 1, 2.262) * statistics.stdev(values) / math.sqrt(n)
+    half = T95[n - 2] * statistics.stdev(values) / math.sqrt(n)
     return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
 
 
@@ -142,20 +179,19 @@ def report(kept: dict[str, Any]) -> None:
 
     rows = []
     for arm in ARMS:
-        if arm == "tpe" or not any(name == arm for name, _ in studies):
+        if arm == "tpe" or not ratios(arm, volume):
             continue
-        wall = ratios(arm, lambda trials: sum(trial["seconds"] for trial in trials))
-        rows.append([arm, str(len(wall)), interval(wall), interval(ratios(arm, volume))])
-    print_table(
-        "Ratios to tpe without pruning, 95% t intervals", ["arm", "seeds", "wall time", "hypervolume"], rows
-    )
-    kept_share = [
-        volume(studies["tpe, pruned", int(seed)])
-        / hypervolume([t["values"] for t in studies["tpe, pruned", int(seed)] if t["values"]] + values)
-        for seed, values in kept["finished"].items()
-    ]
-    if kept_share:
-        print(f"\nof the hypervolume of all its points pruning kept {interval(kept_share)}")
+        columns = [interval(ratios(arm, partial(total, name))) for name in ("wall", "processor", "epochs")]
+        rows.append([arm, str(len(ratios(arm, volume))), *columns, interval(ratios(arm, volume))])
+    columns = ["arm", "seeds", "wall time", "processor time", "epochs", "hypervolume"]
+    print_table("Ratios to tpe without pruning, 95% t intervals", columns, rows)
+    unpruned = [trials for (arm, _), trials in studies.items() if arm == "tpe"]
+    rows = []
+    for evaluation, eta in itertools.product(LOOKS, ETAS):
+        shares = zip(*(replayed(trials, evaluation, eta) for trials in unpruned), strict=True)
+        rows.append([str(evaluation), f"{eta:g}", *(interval(share) for share in shares)])
+    columns = ["evaluation", "eta", "processor time", "hypervolume", "trials"]
+    print_table("The rule on the points of tpe: shares it leaves", columns, rows)
     grid = [
         [
             arm,
@@ -178,15 +214,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/pruning.json"))
     asked = parser.parse_args()
-    kept: dict[str, Any] = {"studies": [], "finished": {}}
+    kept: dict[str, Any] = {"studies": []}
     if asked.output.exists():
         kept = json.loads(asked.output.read_text(encoding="utf-8"))
     there = {(one["arm"], one["seed"]) for one in kept["studies"]}
     pairs = [(arm, seed) for seed in range(asked.seeds) for arm in ("tpe, pruned", "tpe")]
     others = [(arm, seed) for arm in ("random", "nsga2") for seed in range(asked.other_seeds)]
     chance = [("tpe, other seed", seed) for seed in range(asked.other_seeds)]
-    first = 2 * min(asked.seeds, asked.other_seeds)
-    wanted = [*pairs[:first], *others, *pairs[first:], *chance]
+    wanted = [*pairs, *others, *chance]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
 
@@ -197,15 +232,6 @@ def main() -> None:
 
         for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
             kept["studies"].append(future.result())
-            keep()
-        pruned = {
-            one["seed"]: [trial["point"] for trial in one["trials"] if trial["values"] is None]
-            for one in kept["studies"]
-            if one["arm"] == "tpe, pruned" and str(one["seed"]) not in kept["finished"]
-        }
-        waiting = {pool.submit(finish, seed, points): seed for seed, points in pruned.items()}
-        for future in as_completed(waiting):
-            kept["finished"][str(waiting[future])] = future.result()
             keep()
     report(kept)
 
