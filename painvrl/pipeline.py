@@ -27,7 +27,7 @@ class RunResult:
 
     Attributes:
         user_vectors, item_vectors: ``[U, D]``, ``[I, D]``; scores are their dot products, with the
-            variant weight applied.
+            weights of the variant branch and of popularity applied.
         base_width: columns from here on are the variant branch.
         mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
         metrics: of the valid parts: ``iid/...``, ``ood/...``, and ``ood_NAME/...`` of further OOD parts.
@@ -119,7 +119,7 @@ def with_variant_weight(result: RunResult, prepared: Prepared, weight: float) ->
             value=trained,
         )
     items = weighted_branch(result.item_vectors, result.base_width, weight / trained)
-    fusion = FusionConfig(kind="branch", variant_weight=weight)
+    fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), "variant_weight": weight})
     return replace(
         result,
         config=result.config.model_copy(update={"fusion": fusion}),

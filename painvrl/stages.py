@@ -18,7 +18,7 @@ from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import evaluate
 from painvrl.journal import Journal
 from painvrl.model.folding import fold_in
-from painvrl.model.fusion import MixingKind, weighted_branch
+from painvrl.model.fusion import MixingKind, weighted_branch, with_popularity
 from painvrl.model.losses import GramianLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
@@ -196,13 +196,17 @@ def train_backbone(
 def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
     """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width.
 
-    Users are folded in last, and before the branch is weighed: neither branch is trained on them.
+    Users are folded in last, and before the branch is weighed: neither branch is trained on them. The weight
+    of popularity is nothing that is trained, so it comes after all.
     """
     journal = stages.journal
     known = journal.take_up("converted", stages.prepared.device)
     if known is not None:
         return known["users"], known["items"], known["base_width"]
     users, items, base_width = _converted(stages, mask)
+    if (weight := stages.config.fusion.popularity_weight) != 0:
+        users, items = with_popularity(users, items, stages.prepared.training.item_degree, weight)
+        base_width += 1
     journal.forget("invariant")
     journal.keep("converted", {"users": users, "items": items, "base_width": base_width})
     return users, items, base_width

@@ -403,6 +403,35 @@ def test_weighing_anew_equals_training_with_that_weight(
     assert anew.config == trained.config
 
 
+@pytest.mark.parametrize("fusion", [{"variant_weight": 0.7}, {"kind": "invariant"}, {"kind": "sum"}])
+def test_the_weight_of_popularity_adds_its_logarithm_to_every_score(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, fusion: dict[str, Any]
+) -> None:
+    settings = {"mask": {"source": "half"}}
+    without = run(changed(tiny_settings, **settings, fusion=fusion), tiny_prepared)
+    result = run(
+        changed(tiny_settings, **settings, fusion={**fusion, "popularity_weight": -0.3}), tiny_prepared
+    )
+    degree = torch.bincount(tiny_prepared.train.item, minlength=tiny_prepared.train.n_items)
+    expected = without.user_vectors @ without.item_vectors.T - 0.3 * torch.log(1 + degree.float())
+    torch.testing.assert_close(result.user_vectors @ result.item_vectors.T, expected, rtol=1e-5, atol=1e-5)
+    assert result.epochs == without.epochs, "nothing is trained by it"
+    assert result.metrics != without.metrics
+
+
+def test_a_branch_is_weighed_anew_without_its_popularity(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    def trained(variant_weight: float) -> RunResult:
+        fusion = {"variant_weight": variant_weight, "popularity_weight": -0.3}
+        return run(changed(tiny_settings, fusion=fusion), tiny_prepared)
+
+    anew, expected = with_variant_weight(trained(0.7), tiny_prepared, 0.2), trained(0.2)
+    assert anew.config == expected.config
+    assert anew.base_width == expected.base_width
+    torch.testing.assert_close(anew.item_vectors, expected.item_vectors)
+
+
 def test_only_a_trained_branch_can_be_weighed_anew(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     for fusion in ({"kind": "invariant"}, {"variant_weight": 0.0}, {"kind": "sum"}):
         result = run(changed(tiny_config.model_dump(), fusion=fusion, mask={"source": "half"}), tiny_prepared)

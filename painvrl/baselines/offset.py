@@ -6,12 +6,10 @@ beat it (method, "Where IID and OOD come from").
 
 from __future__ import annotations
 
-import torch
-
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
 from painvrl.evaluation.ranking import Scorer
 from painvrl.invariance.mask import MaskConfig
-from painvrl.model.fusion import FusionConfig
+from painvrl.model.fusion import FusionConfig, with_popularity
 from painvrl.pipeline import run
 from painvrl.settings import Settings
 from painvrl.study.file.space import Categorical
@@ -29,12 +27,10 @@ def offset(inputs: Inputs) -> Fit[OffsetConfig]:
         update={"mask": MaskConfig(source="ones"), "fusion": FusionConfig(kind="invariant")}
     )
     trained = run(config, inputs.prepared)
-    popularity = torch.log1p(inputs.item_degree)[:, None]
-    # One more column: its weight is every user's 1 and the item's b log(1 + d_i).
-    users = torch.cat([trained.user_vectors, torch.ones_like(trained.user_vectors[:, :1])], dim=1)
 
     def fit(setting: OffsetConfig) -> Scorer:
-        return vectors(inputs, users, torch.cat([trained.item_vectors, setting.b * popularity], dim=1))
+        weighed = with_popularity(trained.user_vectors, trained.item_vectors, inputs.item_degree, setting.b)
+        return vectors(inputs, *weighed)
 
     return fit
 

@@ -28,11 +28,14 @@ class FusionConfig(Settings):
     ``branch``: ``s = s_inv + v s_var`` with ``variant_weight`` v. ``invariant``: v = 0 without training
     a branch (InvRL). The others are one model on ``m f`` and ``(1 - m) f``, which undoes the mask:
     ``sum`` adds both parts, ``scalar`` weighs them with the softmax of two learned numbers, ``item`` with
-    an attention over both parts of each item.
+    an attention over both parts of each item. ``popularity_weight`` b adds ``b log(1 + d_i)`` to every
+    score of the trained model, with the item's number of train interactions ``d_i``: below 0 rarer items,
+    cold ones first of all, are shown more often.
     """
 
     kind: Literal["branch", "invariant", "sum", "scalar", "item"] = "branch"
     variant_weight: float = Field(default=0.3, ge=0, le=1)
+    popularity_weight: float = Field(default=0.0, ge=-1, le=1)
 
 
 def weighted_branch(item_vectors: Tensor, base_width: int, variant_weight: float) -> Tensor:
@@ -40,6 +43,25 @@ def weighted_branch(item_vectors: Tensor, base_width: int, variant_weight: float
     scale = torch.ones(item_vectors.shape[1], device=item_vectors.device)
     scale[base_width:] = variant_weight
     return item_vectors * scale
+
+
+def with_popularity(
+    user_vectors: Tensor, item_vectors: Tensor, degree: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Vectors ``[U, 1 + D]`` and ``[I, 1 + D]`` whose products are ``s(u, i) + weight log(1 + d_i)``.
+
+    The new column comes first, so that a variant branch keeps the last ones. Users without a vector, who
+    have nothing to be ranked by, stay without one.
+
+    Args:
+        user_vectors: ``[U, D]``.
+        item_vectors: ``[I, D]``.
+        degree: ``[I]``, interactions of each item in train.
+        weight: b.
+    """
+    known = user_vectors.any(dim=1, keepdim=True).to(user_vectors.dtype)
+    popularity = weight * torch.log1p(degree.to(item_vectors))[:, None]
+    return torch.cat([known, user_vectors], dim=1), torch.cat([popularity, item_vectors], dim=1)
 
 
 class Sum(nn.Module):

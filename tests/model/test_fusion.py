@@ -15,6 +15,7 @@ from painvrl.model.fusion import (
     ScalarWeights,
     make_mixing,
     weighted_branch,
+    with_popularity,
 )
 
 BASE = 3
@@ -176,3 +177,14 @@ def test_gradients_of_the_weights_are_those_of_finite_differences(
                 weights[place] -= change
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-2)
         assert abs(slope) > 0.01
+
+
+def test_popularity_leaves_users_without_a_vector_without_one() -> None:
+    users = torch.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, -1.0]])
+    items = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    weighed_users, weighed_items = with_popularity(users, items, torch.tensor([0, 9]), 0.5)
+    added = weighed_users @ weighed_items.T - users @ items.T
+    tenth = 0.5 * math.log(10)
+    torch.testing.assert_close(added, torch.tensor([[0.0, tenth], [0.0, 0.0], [0.0, tenth]]))
+    assert not weighed_users[1].any()
+    assert torch.equal(weighed_users[:, 1:], users), "a variant branch keeps the last columns"
