@@ -61,8 +61,9 @@ def pictures(table: FrontTable, *, plot: bool, png: Path | None, html: Path | No
         StudyError: no plane can be shown.
         UserError: a file cannot be written.
     """
-    from painvrl.study.pictures.figure import front_page, title_of, write_picture
+    from painvrl.study.pictures.figure import front_page, title_of
     from painvrl.study.pictures.panels import panels_of
+    from painvrl.wholefile import write_whole
 
     panels = panels_of(table)
     if not panels:
@@ -78,9 +79,9 @@ def pictures(table: FrontTable, *, plot: bool, png: Path | None, html: Path | No
     if png is not None:
         from painvrl.study.pictures.png import front_png
 
-        write_picture(png, front_png(panels, title_of(table)))
+        write_whole(png, front_png(panels, title_of(table)), what="the picture")
     if html is not None:
-        write_picture(html, (front_page(table) or "").encode())
+        write_whole(html, front_page(table) or "", what="the picture")
     for path in (png, html):
         if path is not None:
             typer.echo(f"picture: {path}", err=True)

@@ -51,9 +51,9 @@ def compare(
     found = compare_studies(_candidate(a, first), _candidate(b or a, second), margin=margin, level=level)
     if html is not None:
         from painvrl.study.comparison.picture import comparison_page
-        from painvrl.study.runs.kept import write_text
+        from painvrl.wholefile import write_whole
 
-        write_text(html, comparison_page(found))
+        write_whole(html, comparison_page(found), what="the comparison")
     if json:
         render.json(found.as_dict())
     else:

@@ -38,13 +38,13 @@ def report(
     if json:
         render.json(study_report(stored).as_dict())
         return
-    from painvrl.study.page.file import write_page
     from painvrl.study.tracking.mlflow_notes import write_notes
+    from painvrl.wholefile import write_whole
     from painvrl.workspace import Workspace
 
     place = Workspace(workspace)
     _, page = report_page(stored)
-    path = write_page(page, output or place.reports / f"{stored.name}.html")
+    path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")
     typer.echo(f"report: {path}")
     try:
         if write_notes(stored, place, pages={PAGE: page}):

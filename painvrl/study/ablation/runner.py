@@ -17,13 +17,14 @@ from painvrl.study.ablation.store import KeepRun, Tracked, load_tracked, save_tr
 from painvrl.study.ablation.table import AblationTable, make_table
 from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.runner import crew_of
-from painvrl.study.runs.kept import KeptRun, RunStore, run_key, write_text
+from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.runs.seeded import Cell, SeededRuns
 from painvrl.study.search.workers import Crew
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import TrainingObjective
+from painvrl.wholefile import write_whole
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -97,7 +98,7 @@ def run_ablation(
             table = make_table(spec, grid.complete, grid.failures)
             pages = {"table.md": table.as_markdown(), "table.json": table.as_json()}
             for name, text in pages.items():
-                write_text(folder / name, text)
+                write_whole(folder / name, text, what="the table")
         except BaseException as error:
             with suppress(StudyError):  # the first error, or the interrupt, is the one to show
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

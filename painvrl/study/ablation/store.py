@@ -17,9 +17,10 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from painvrl.evaluation.metrics import name
-from painvrl.study.runs.kept import KeptRun, RunStore, write_text
+from painvrl.study.runs.kept import KeptRun, RunStore
 from painvrl.study.trial.objective import TrainedJob
 from painvrl.study.trial.user_values import user_values
+from painvrl.wholefile import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +67,4 @@ def load_tracked(path: Path, of: str) -> Tracked:
 
 def save_tracked(path: Path, tracked: Tracked) -> None:
     """Write what a later process needs to find the runs again."""
-    write_text(path, json.dumps(asdict(tracked), indent=1))
+    write_whole(path, json.dumps(asdict(tracked), indent=1), what="what the runs are tracked as")

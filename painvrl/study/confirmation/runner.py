@@ -21,7 +21,7 @@ from painvrl.study.confirmation.table import Confirmation, optimism_of, rows_of
 from painvrl.study.file.spec import pretraining_comes_back
 from painvrl.study.progress import NullProgress, Progress
 from painvrl.study.runner import crew_of
-from painvrl.study.runs.kept import KeptRun, RunStore, run_key, write_text
+from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.runs.seeded import Cell, SeededRuns
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.storage import StoredStudy
@@ -29,6 +29,7 @@ from painvrl.study.tracking.mlflow_notes import write_notes
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.outcomes import Completed
+from painvrl.wholefile import write_whole
 from painvrl.workspace import Workspace
 
 Scope: TypeAlias = Literal["front", "plausible"]
@@ -155,8 +156,8 @@ def run_confirmation(
         fitted, verdict = entered.decide(sure, seeds_at_most, on_step)
     confirmation = _confirmation(study, entered, fitted, verdict, sure, seeds_at_most, left_out)
     pages = {"confirmation.json": confirmation.as_json(), "confirmation.md": confirmation.as_markdown()}
-    write_text(folder / "confirmation.json", pages["confirmation.json"])
-    write_text(folder / "table.md", pages["confirmation.md"])
+    write_whole(folder / "confirmation.json", pages["confirmation.json"], what="the confirmation")
+    write_whole(folder / "table.md", pages["confirmation.md"], what="the confirmation")
     return ConfirmationSummary(
         confirmation=confirmation,
         folder=folder,

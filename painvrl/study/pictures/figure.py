@@ -1,13 +1,10 @@
-"""A front as a page for the browser; what its pictures share; and how a picture gets into a file."""
+"""A front as a page for the browser, and what its pictures share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painvrl.errors import UserError
 from painvrl.study.pictures.panels import Dot, Panel, panels_of
 from painvrl.study.report import FrontTable
 
@@ -29,22 +26,6 @@ def front_page(table: FrontTable) -> str | None:
     if not panels:
         return None
     return str(front_figure(panels, title_of(table)).to_html(include_plotlyjs=True, full_html=True))
-
-
-def write_picture(path: Path, content: bytes) -> None:
-    """Write a file whole: a reader sees the old one or the new one.
-
-    Raises:
-        UserError: it cannot be written there.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"the picture cannot be written: {error.strerror}", file=path) from None
 
 
 def title_of(table: FrontTable) -> str:

@@ -6,8 +6,6 @@ data, code or another device make other keys, and going back finds the old files
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +15,6 @@ from pydantic import TypeAdapter
 from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
-from painvrl.errors import DataError
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed
 from painvrl.study.trial.user_values import UserValues, from_arrays, to_arrays
@@ -76,23 +73,3 @@ class RunStore:
     @property
     def _cache(self) -> ArrayCache:
         return ArrayCache(self.folder)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file; a reader sees the old one or the new one.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", file=path) from error

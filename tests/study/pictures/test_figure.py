@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from painvrl.errors import UserError
-from painvrl.study.pictures.figure import front_figure, front_page, write_picture
+from painvrl.study.pictures.figure import front_figure, front_page
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.report import FrontTable, front_table
 
@@ -78,18 +76,3 @@ def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) ->
 def test_one_part_alone_has_no_page(shelf: Shelf) -> None:
     names = ["iid/ndcg_at_20", "iid/recall_at_20"]
     assert front_page(front_table(shelf([dict.fromkeys(names, 0.1)], names))) is None
-
-
-def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "front.png"
-    for content in (b"one", b"another"):
-        write_picture(path, content)
-        assert path.read_bytes() == content
-    assert [one.name for one in path.parent.iterdir()] == ["front.png"]
-
-
-def test_a_picture_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"folder: the picture cannot be written: Is a directory"):
-        write_picture(tmp_path / "folder", b"x")
-    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

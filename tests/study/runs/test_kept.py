@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from painvrl.config import TrainConfig
-from painvrl.errors import DataError
-from painvrl.study.runs.kept import KeptRun, RunStore, run_key, write_text
+from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed, CurvePoint
 
@@ -77,14 +75,3 @@ def test_a_key_holds_all_that_decides_a_run(tiny_config: TrainConfig) -> None:
     assert len(set(keys)) == 6
     assert run_key(tiny_config.model_copy(), data, ("ndcg",), 20) == keys[0]
     assert run_key(tiny_config, replace(data, fingerprint="seed 1"), ("ndcg",), 20) == keys[0]
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(tmp_path / "table.md", "old")
-    with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-        with pytest.raises(DataError, match=r"cannot be written \(No space left\)"):
-            write_text(tmp_path / "table.md", "new")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("table.md", "old")]
-    write_text(tmp_path / "table.md", "new")
-    assert (tmp_path / "table.md").read_text() == "new"
