@@ -5,7 +5,7 @@ PainvrlError
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
 │   ├── DataError        a data file or its content
 │   └── StudyError       a study, trial or run that is missing or does not fit
-├── NothingFeasible      the study has no complete trial: exit code 3
+├── NothingFeasible      the study has no trial on a front: exit code 3
 ├── Regressed            a study's front is worse than the one it was compared with: exit code 4
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
     ├── Diverged         a loss or a parameter is no longer finite
@@ -54,7 +54,7 @@ class StudyError(UserError):
 
 
 class NothingFeasible(PainvrlError):
-    """No trial of the study is complete, so there is no front."""
+    """No complete trial of the study keeps to its constraints, so there is no front."""
 
     exit_code = 3
 

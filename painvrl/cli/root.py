@@ -21,8 +21,9 @@ INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED = 1, 2, 3, 4, 13
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option; 3 the study has no complete trial; 4 the front regressed (`study compare`); 130 interrupted "
-    "(`study run`, `study confirm` and a long `train` go on when called again)."
+    "option; 3 the study has no complete trial that keeps to its constraints; 4 the front regressed "
+    "(`study compare`); 130 interrupted (`study run`, `study confirm` and a "
+    "long `train` go on when called again)."
 )
 
 

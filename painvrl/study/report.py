@@ -12,7 +12,7 @@ from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.selection import iid_only
 from painvrl.study.file.space import Value
 from painvrl.study.front import hypervolume
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, front_of
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, feasible, front_of
 from painvrl.study.store.storage import StoredStudy
 
 
@@ -83,8 +83,9 @@ class StudyStatus:
     """How far a study is.
 
     Attributes:
-        wanted: finished trials that the last command asked for. finished: complete or failed.
-        counts: trials by state (``complete``, ``failed``, ``interrupted``, ``running``, ``waiting``).
+        wanted: finished trials that the last command asked for. finished: complete, pruned or failed.
+        counts: trials by state, those without a trial too.
+        best: among the trials that keep to the constraints.
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
     """
@@ -130,13 +131,13 @@ def status(study: StoredStudy) -> StudyStatus:
     """How far a study is."""
     records = study.trials()
     counts = Counter(record.state for record in records)
-    candidates = complete(records)
+    candidates = feasible(records)
     front = front_of(records)
     best = []
     for place, objective in enumerate(study.objectives if candidates else ()):
         top = max(candidates, key=lambda record: ((record.values or ())[place], -record.number))
         best.append(Best(objective=objective, trial=top.number, value=(top.values or ())[place]))
-    seconds = [record.seconds for record in candidates if record.seconds is not None]
+    seconds = [record.seconds for record in complete(records) if record.seconds is not None]
     return StudyStatus(
         study=study.name,
         objectives=study.objectives,

@@ -26,7 +26,7 @@ from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.lock import study_lock
-from painvrl.study.store.records import FINISHED
+from painvrl.study.store.records import FINISHED, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy, lock_path
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
@@ -84,7 +84,7 @@ def run_study(
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
-        NothingFeasible: there is no complete trial.
+        NothingFeasible: there is no complete trial that keeps to the constraints.
         KeyboardInterrupt: the user stopped the study. It is stored so far, and the same call goes on.
     """
     check_spec(spec)
@@ -161,7 +161,7 @@ def run_study(
             pages[PAGE] = report_page(stored)[1]
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:
-            raise NothingFeasible(_nothing_feasible(stored))
+            raise NothingFeasible(why_no_front(stored.name, stored.trials()))
         return StudySummary(
             study=stored.name,
             status=status(stored),
@@ -223,9 +223,3 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
         moved = stored.study.user_attrs.get(Attr.RUNS, {})
         new = {str(number): run_id for number, run_id in opened.rewritten.items()}
         stored.study.set_user_attr(Attr.RUNS, {**moved, **new})
-
-
-def _nothing_feasible(stored: StoredStudy) -> str:
-    failures = status(stored).failures
-    last = f"; the last said {failures[-1].reason}: {failures[-1].message}" if failures else ""
-    return f"the study {stored.name!r} has no complete trial: all {len(failures)} failed{last}"

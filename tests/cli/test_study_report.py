@@ -98,10 +98,12 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, tracked: Path) ->
 
     (artifact,) = artifacts(workspace)
     before = artifact.stat().st_mtime_ns
+    assert cli("study", "pick", "--knee", "--workspace", workspace).code == 0
     answer = cli("study", "report", "--json", "--workspace", workspace)
     report = json.loads(answer.out, parse_constant=refuse)
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     assert report["front"] == front
+    assert front["picks"]
     assert report["history"][-1]["hypervolume"] == pytest.approx(front["hypervolume"])
     assert [moment["finished"] for moment in report["history"]] == [1, 2]
     traced = report["weights"][0]["points"]
@@ -143,7 +145,7 @@ def test_a_study_of_failures_alone_exits_with_three_and_writes_no_file(
     for option in ([], ["--json"]):
         answer = cli("study", "report", *option, "--workspace", new_workspace)
         assert (answer.code, answer.out) == (3, "")
-        assert "nothing to report" in answer.err
+        assert "has no complete trial: all 1 failed; the last said diverged" in answer.err
     assert not (new_workspace / "reports").exists()
     assert artifacts(new_workspace) == []
 

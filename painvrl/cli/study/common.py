@@ -37,8 +37,9 @@ def open_named(study: str | None, workspace: Path) -> StoredStudy:
     return open_study(named_study(study), Workspace(workspace))
 
 
-def nothing_feasible(study: str) -> Exception:
+def nothing_feasible(study: StoredStudy) -> Exception:
     """What a command that needs a front says where there is none."""
     from painvrl.errors import NothingFeasible
+    from painvrl.study.store.records import why_no_front
 
-    return NothingFeasible(f"the study {study!r} has no complete trial")
+    return NothingFeasible(why_no_front(study.name, study.trials()))

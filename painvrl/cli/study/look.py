@@ -44,7 +44,7 @@ def front(
     elif table.rows:
         render.front(table)
     if not table.rows:
-        raise nothing_feasible(table.study)
+        raise nothing_feasible(stored)
     if plot or png is not None or html is not None:
         from painvrl.cli import render_picks
 
@@ -60,10 +60,11 @@ def status(
     from painvrl.cli import render
     from painvrl.study.report import status as status_of
 
-    now = status_of(open_named(study, workspace))
+    stored = open_named(study, workspace)
+    now = status_of(stored)
     if json:
         render.json(now.as_dict())
     else:
         render.status(now)
     if not now.front_size:
-        raise nothing_feasible(now.study)
+        raise nothing_feasible(stored)

@@ -13,7 +13,7 @@ from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
 from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named
 from painvrl.study.file.space import Point
-from painvrl.study.store.records import TrialRecord, feasible, front_of
+from painvrl.study.store.records import TrialRecord, feasible, front_of, why_no_front
 from painvrl.study.store.storage import StoredStudy
 
 __all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
@@ -95,7 +95,7 @@ def select(
         raise ConfigError("names a trial and a run; give one of them", key="trial", value=trial)
     records = study.trials()
     if not any(record.values is not None for record in records):
-        raise NothingFeasible(f"the study {study.name!r} has no complete trial")
+        raise NothingFeasible(why_no_front(study.name, records))
     front = front_of(records)
     if trial is not None:
         chosen = _Chosen(
@@ -193,7 +193,7 @@ def candidates_of(front: Sequence[TrialRecord], objectives: Sequence[str]) -> Ca
 
 def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> _Chosen:
     if not front:
-        raise NothingFeasible(f"no complete trial of the study {study.name!r} keeps to its constraints")
+        raise NothingFeasible(why_no_front(study.name, study.trials()))
     verdict = rule.choose(candidates_of(front, study.objectives))
     return _Chosen(record=front[verdict.place], reason=verdict.reason, alias=verdict.alias)
 

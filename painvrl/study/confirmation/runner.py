@@ -24,6 +24,7 @@ from painvrl.study.runner import crew_of
 from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.runs.seeded import Cell, SeededRuns
 from painvrl.study.store.lock import study_lock
+from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_notes import write_notes
 from painvrl.study.tracking.port import NullTracker
@@ -113,7 +114,7 @@ def run_confirmation(
         raise ConfigError("must lie above 0.5 and below 1", key="sure", value=sure)
     front, dominated = candidates_of(study)
     if not front:
-        raise NothingFeasible(f"the study {study.name!r} has no trial on a front")
+        raise NothingFeasible(why_no_front(study.name, study.trials()))
     workspace.create()
     folder = workspace.confirmations / study.name
     make = partial(

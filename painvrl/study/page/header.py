@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.records import TrialState
+from painvrl.study.store.records import FINISHED, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.trial.objective import DataSummary
 
@@ -27,7 +27,7 @@ class Header:
 
     Attributes:
         counts: trials by state; states without trials are left out.
-        wanted: finished trials that the last run was asked for.
+        finished: complete, pruned and failed ones. wanted: so many did the last run ask for.
         sampler: in words; ``None`` if no run noted it.
         card: ``None`` if no run noted it.
         commands: how to go on, each with what it does.
@@ -36,6 +36,7 @@ class Header:
     study: str
     objectives: tuple[str, ...]
     counts: Mapping[str, int]
+    finished: int
     wanted: int
     sampler: str | None
     card: Card | None
@@ -60,6 +61,7 @@ def header_of(study: StoredStudy) -> Header:
         study=study.name,
         objectives=study.objectives,
         counts={state.value: counts[state] for state in TrialState if counts[state]},
+        finished=sum(counts[state] for state in FINISHED),
         wanted=study.wanted,
         sampler=None if card is None else _sampler(card.settings),
         card=card,

@@ -18,8 +18,9 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
-from painvrl.study.page.theme import ACCENT, FRONT, safe, style
+from painvrl.study.page.theme import ACCENT, FRONT, style
 from painvrl.study.page.trials import Trials
+from painvrl.study.pictures.figure import safe
 from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:

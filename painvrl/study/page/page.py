@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.errors import NothingFeasible
+from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import (
     environments,
     history,
     importance,
     parallel,
-    planes,
     price_picture,
     weights,
 )
@@ -23,10 +23,13 @@ from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
 from painvrl.study.page.losses import Losses, losses
 from painvrl.study.page.price import Interval, Price, price_of_invariance
-from painvrl.study.page.theme import div, number
+from painvrl.study.page.theme import div, number, style
 from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.page.weights import WeightCurve, weight_curves
+from painvrl.study.pictures.figure import front_figure
+from painvrl.study.pictures.panels import panels_of
 from painvrl.study.report import FrontTable, front_table
+from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:
@@ -96,12 +99,10 @@ def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
 
 def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
     if not trials.front:
-        raise NothingFeasible(
-            f"the study {study.name!r} has no complete trial, so there is nothing to report"
-        )
+        raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
         header=header_of(study),
-        front=front_table(study),
+        front=front_table(study, stored_picks(study)),
         history=history.history(trials.records),
         price=price_of_invariance(trials),
         importance=importance.importance(study, trials),
@@ -114,7 +115,7 @@ def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
 def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
     """The pictures that there are, by section."""
     made = {
-        "front": planes.picture(trials),
+        "front": _front(report.front),
         "history": history.picture(report.history),
         "price": price_picture.picture(report.price),
         "importance": importance.picture(report.importance, trials.objectives),
@@ -123,6 +124,15 @@ def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
         "weights": weights.picture(report.weights),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _front(table: FrontTable) -> Figure | None:
+    """The same picture as that of ``study front --html``, in the page's looks."""
+    panels = panels_of(table)
+    if not panels:
+        return None
+    figure = front_figure(panels)
+    return style(figure, height=int(figure.layout.height))
 
 
 def _interval(value: Interval) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from painvrl.study.page.price import Interval, KnobPrice, Price, Verdict
-from painvrl.study.page.theme import ACCENT, FRONT, MUTED, OTHERS, number, safe, style
+from painvrl.study.page.theme import ACCENT, FRONT, MUTED, OTHERS, number, style
+from painvrl.study.pictures.figure import safe
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

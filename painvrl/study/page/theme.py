@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
-
-from painvrl.study.file.space import Value
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -27,11 +24,6 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return "" if value is None else str(value)
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
-
-
-def safe(text: Value) -> str:
-    """Text for a picture: plotly reads a little HTML in labels, so names are escaped there, too."""
-    return html.escape(str(text))
 
 
 def style(figure: Figure, *, height: int = 420) -> Figure:

@@ -40,10 +40,6 @@ class Trials:
         """Numbers of the trials on the front."""
         return frozenset(record.number for record in self.front)
 
-    def has(self, metric: str | None) -> bool:
-        """Whether every feasible trial measured ``metric``."""
-        return metric is not None and all(metric in record.metrics for record in self.feasible)
-
 
 def trials_of(study: StoredStudy) -> Trials:
     """Read a study's trials."""

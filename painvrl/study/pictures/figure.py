@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def title_of(table: FrontTable) -> str:
     return f"{table.study}: {len(table.rows)} of {whole} trials on the front"
 
 
-def front_figure(panels: Sequence[Panel], title: str) -> go.Figure:
+def front_figure(panels: Sequence[Panel], title: str | None = None) -> go.Figure:
     """The panels beside each other, two a line; hovering shows a trial's objectives and knobs."""
     from plotly.subplots import make_subplots
 
@@ -45,10 +46,10 @@ def front_figure(panels: Sequence[Panel], title: str) -> go.Figure:
         row, column = place // columns + 1, place % columns + 1
         for layer in _layers(panel):
             figure.add_scatter(**layer, showlegend=place == 0, row=row, col=column)
-        figure.update_xaxes(title_text=panel.x, row=row, col=column)
-        figure.update_yaxes(title_text=panel.y, row=row, col=column)
+        figure.update_xaxes(title_text=safe(panel.x), row=row, col=column)
+        figure.update_yaxes(title_text=safe(panel.y), row=row, col=column)
     figure.update_layout(
-        title=title,
+        title=None if title is None else safe(title),
         template="plotly_white",
         height=140 + 440 * rows,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
@@ -88,7 +89,7 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
         if named:
             labels = {
                 "mode": "markers+text",
-                "text": [name for name, _ in named],
+                "text": [safe(name) for name, _ in named],
                 "textposition": "top right",
             }
             yield {**_points(group, tuple(dot for _, dot in named), marker), **labels}
@@ -112,10 +113,15 @@ def _at(dots: Sequence[Dot]) -> dict[str, object]:
 
 def _hover(dot: Dot) -> str:
     row = dot.row
-    lines = [f"<b>trial {row.trial}</b>" + (f", preset {row.preset}" if row.preset else "")]
-    lines += [f"{name}: {value:.4f}" for name, value in row.values.items()]
+    title = f"<b>trial {row.trial}</b>" + (f", preset {safe(row.preset)}" if row.preset else "")
+    lines = [f"{name}: {value:.4f}" for name, value in row.values.items()]
     lines += [
         f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"
         for path, value in row.point.items()
     ]
-    return "<br>".join([*lines, *row.violated])
+    return "<br>".join([title, *map(safe, lines), *map(safe, row.violated)])
+
+
+def safe(text: object) -> str:
+    """Text for a picture: plotly reads a little HTML in labels, so names are escaped there, too."""
+    return html.escape(str(text))

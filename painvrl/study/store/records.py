@@ -81,6 +81,20 @@ def feasible(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in complete(records) if not record.violated]
 
 
+def why_no_front(study: str, records: Iterable[TrialRecord]) -> str:
+    """One sentence on a study that has no trial on a front, for people."""
+    finished = [record for record in records if record.state in FINISHED]
+    if broken := complete(finished):
+        phrase = "; ".join(broken[-1].violated)
+        return f"no complete trial of the study {study!r} keeps to its constraints: the last, {phrase}"
+    failed = [record for record in finished if record.reason is not None]
+    if not failed:
+        return f"the study {study!r} has no complete trial: none has ended yet"
+    how_many = f"all {len(failed)}" if len(failed) == len(finished) else f"{len(failed)} of {len(finished)}"
+    last = f"the last said {failed[-1].reason}: {failed[-1].message}"
+    return f"the study {study!r} has no complete trial: {how_many} failed; {last}"
+
+
 def front_of(records: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
     """The feasible records that no other dominates, by number."""
     candidates = feasible(records)

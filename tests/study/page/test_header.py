@@ -26,7 +26,8 @@ def test_the_card_and_the_sampler_are_those_of_the_last_run(
     assert header.card.columns == ("part", "users")
     assert header.card.rows == (("train", "60"), ("iid_valid", "9"))
     assert header.sampler == "tpe, seed 0, 2 start-up trials"
-    assert (header.study, header.wanted, header.counts) == ("toy", 2, {"complete": 2})
+    assert (header.study, header.finished, header.wanted) == ("toy", 2, 2)
+    assert header.counts == {"complete": 2}
     settings = spec.study.model_copy(update={"sampler": "random", "storage": workspace.storage_url})
     go(spec.model_copy(update={"study": settings}), formula, trials=3)
     stored = open_study(None, workspace)

@@ -73,6 +73,17 @@ def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) ->
     assert "<b>trial 2</b>, preset erm" in hover
 
 
+def test_names_are_escaped_in_labels(table: FrontTable) -> None:
+    row = replace(table.rows[0], point={"fusion.kind": "<script>"}, preset="<b>")
+    shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.trial})
+    drawn = list(front_figure(panels_of(shown), "<u>").data)
+    hovers = [text for trace in drawn for text in trace.hovertext or ()]
+    assert all("&lt;script&gt;" in text and "preset &lt;b&gt;" in text for text in hovers)
+    labels = {text for trace in drawn for text in trace.text or ()}
+    assert labels == {"&lt;b&gt;", "&lt;i&gt;"}
+    assert front_figure(panels_of(shown), "<u>").layout.title.text == "&lt;u&gt;"
+
+
 def test_one_part_alone_has_no_page(shelf: Shelf) -> None:
     names = ["iid/ndcg_at_20", "iid/recall_at_20"]
     assert front_page(front_table(shelf([dict.fromkeys(names, 0.1)], names))) is None

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, front_of
-from painvrl.study.trial.outcomes import Failed
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, front_of, why_no_front
+from painvrl.study.trial.outcomes import Failed, Pruned
 
 Plane = Callable[..., Any]
 FAILED = Failed(reason="diverged", message="the loss is nan")
@@ -47,3 +48,24 @@ def test_a_record_has_metrics_or_a_reason_or_neither(plane: Plane) -> None:
     assert (failed.reason, failed.message) == ("diverged", "the loss is nan")
     assert running.metrics == {}
     assert (running.reason, running.message) == (None, None)
+
+
+def test_why_there_is_no_front_tells_what_became_of_the_trials(plane: Plane) -> None:
+    assert why_no_front("toy", plane(None).records).endswith(
+        "'toy' has no complete trial: none has ended yet"
+    )
+    assert why_no_front("toy", plane(FAILED, FAILED).records).endswith(
+        "no complete trial: all 2 failed; the last said diverged: the loss is nan"
+    )
+    (running,) = plane(None).records
+    pruned = replace(
+        running, state=TrialState.PRUNED, outcome=Pruned(rung="pretrain/20", message="behind", metrics={})
+    )
+    assert "1 of 2 failed" in why_no_front("toy", [*plane(FAILED).records, pruned])
+    broken = [
+        replace(record, violated=(f"trial {record.number} is slow",))
+        for record in plane((0.1, 0.2), (0.2, 0.1)).records
+    ]
+    assert why_no_front("toy", [*broken, *plane(FAILED).records]) == (
+        "no complete trial of the study 'toy' keeps to its constraints: the last, trial 1 is slow"
+    )
