@@ -7,8 +7,12 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(dirname "$here")"
 
 if [[ -f "$here/server.env" ]]; then
-  while IFS='=' read -r name value; do
-    [[ "$name" =~ ^[A-Z_]+$ ]] || continue  # blank lines and comments
+  while IFS= read -r line || [[ -n "$line" ]]; do  # the last line may end without a newline
+    name="${line%%=*}" value="${line#*=}"
+    [[ "$name" =~ ^[A-Z_][A-Z0-9_]*$ ]] || continue  # blank lines and comments
+    if [[ "$value" =~ ^\"(.*)\"$ || "$value" =~ ^\'(.*)\'$ ]]; then
+      value="${BASH_REMATCH[1]}"  # as docker compose reads the same file
+    fi
     [[ -n "${!name+set}" ]] || export "$name=$value"
   done < "$here/server.env"
 fi

@@ -80,6 +80,29 @@ def test_the_environment_wins_over_server_env_and_both_over_the_defaults(copy: P
     assert options(copy)["database"] == "sqlite:////runs/x.db?a=b"
 
 
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ("MLFLOW_PORT=6001", "--port", "6001"),  # and no newline
+        ('MLFLOW_HOST="0.0.0.0"\n', "--host", "0.0.0.0"),
+        ("MLFLOW_HOST='0.0.0.0'\n", "--host", "0.0.0.0"),
+        ("MLFLOW_ARTIFACTS_DESTINATION=s3://b/p=\n", "--artifacts-destination", "s3://b/p="),
+        ('MLFLOW_ARTIFACTS_DESTINATION=a"b"\n', "--artifacts-destination", 'a"b"'),
+    ],
+)
+def test_server_env_is_read_to_the_letter(copy: Path, line: str, option: str, value: str) -> None:
+    (copy / "mlflow" / "server.env").write_text(line)
+    assert options(copy)[option] == value
+
+
+def test_a_setting_may_have_digits_in_its_name(copy: Path) -> None:
+    (copy / "mlflow" / "server.env").write_text("MLFLOW_S3_ENDPOINT_URL=http://127.0.0.1:9000\n")
+    python = copy / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$MLFLOW_S3_ENDPOINT_URL"\n')
+    done = subprocess.run(["bash", copy / "mlflow" / "serve.sh"], capture_output=True, text=True, check=True)
+    assert done.stdout == "http://127.0.0.1:9000\n"
+
+
 def test_the_driver_need_not_be_named_and_the_password_is_not_printed(copy: Path) -> None:
     uri = "postgresql://mlflow:a=b:c@127.0.0.1/mlflow"
     shown = options(copy, MLFLOW_BACKEND_STORE_URI=uri)["database"]

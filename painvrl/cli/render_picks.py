@@ -28,6 +28,10 @@ def picked(study: str, kept: Kept, *, json: bool) -> None:
         render.json({"study": study, **kept.as_dict()})
     else:
         typer.echo(f"{kept.pick.alias} = trial {kept.pick.trial} of {study}: {kept.pick.reason}")
+        if (old := kept.replaced) is not None:
+            typer.echo(
+                f"in place of trial {old.trial}, which was {old.alias} by {old.rule}; `--as NAME` keeps both"
+            )
     _warn(kept)
 
 

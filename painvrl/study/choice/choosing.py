@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from painvrl.errors import StudyError
 from painvrl.study.choice.picks import Pick, remove_pick, store_pick, stored_picks
@@ -23,12 +23,14 @@ class Kept:
         standing: of its trial now: ``front``, ``dominated``, ``infeasible``, another state, or ``gone``.
         run_id: of its trial in MLflow.
         warning: why MLflow does not show it.
+        replaced: the pick of another trial that had the alias before.
     """
 
     pick: Pick
     standing: str
     run_id: str | None = None
     warning: str | None = None
+    replaced: Pick | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The pick as JSON-ready values."""
@@ -62,8 +64,10 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias:
         reason=reason,
         values=chosen.values,
     )
+    before = next((one for one in stored_picks(study) if one.alias == pick.alias), None)
     store_pick(study, pick)
-    return _kept(study, pick, warning=_tag(study, workspace, pick.alias, chosen.run_id, pick.reason))
+    kept = _kept(study, pick, warning=_tag(study, workspace, pick.alias, chosen.run_id, pick.reason))
+    return kept if before is None or before.trial == pick.trial else replace(kept, replaced=before)
 
 
 def kept_picks(study: StoredStudy) -> tuple[Kept, ...]:

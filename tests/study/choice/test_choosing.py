@@ -59,6 +59,14 @@ def test_rules_bring_their_alias_and_a_name_wins_over_it(study: StoredStudy, wor
     ]
 
 
+def test_a_pick_says_which_other_trial_it_replaces(study: StoredStudy, workspace: Workspace) -> None:
+    first = choose(study, workspace, Knee())
+    assert first.replaced is None
+    assert choose(study, workspace, Knee()).replaced is None, "the same trial again"
+    assert choose(study, workspace, 2).replaced == first.pick
+    assert choose(study, workspace, BestOod()).replaced is None, "another alias"
+
+
 def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspace: Workspace) -> None:
     kept = choose(study, workspace, 3)
     assert (kept.pick.alias, kept.pick.rule, kept.standing) == ("balanced", "trial 3", "dominated")
