@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -97,11 +98,18 @@ def painvrl_command(
 
 def main() -> NoReturn:
     """The entry point of the ``painvrl`` script."""
+    # Whoever ends a process from outside (kill, a container's stop, a cluster's scheduler) wants what Ctrl-C
+    # wants, and no trial is to blame for it.
+    signal.signal(signal.SIGTERM, _interrupted)
     try:
         app(prog_name="painvrl")
     except KeyboardInterrupt:  # between the commands' own guard and the interpreter's end
         sys.exit(INTERRUPTED)
     sys.exit(0)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _complain(text: str, kind: str = "error") -> None:

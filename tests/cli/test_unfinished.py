@@ -65,6 +65,18 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     assert list(Workspace(new_workspace).unfinished.iterdir()) == []
 
 
+def test_a_study_that_is_terminated_blames_no_trial(cli: Call, spec: Path, new_workspace: Path) -> None:
+    command = ("study", "run", spec, "--workspace", new_workspace, "--device", "cpu")
+    for _ in range(4):  # three processes that died over a trial would count as its failure
+        stopped = painvrl(*command, last=1, by="SIGTERM")
+        assert (stopped.returncode, stopped.stderr.splitlines()[-1][:20]) == (130, "painvrl: interrupted")
+        Path("killed").unlink()
+    status = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
+    counts = {state: count for state, count in status["counts"].items() if count}
+    assert set(counts) <= {"complete", "interrupted", "waiting"}
+    assert counts["interrupted"] == 4
+
+
 def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
     cli: Call, spec: Path, new_workspace: Path, finished_study: tuple[Path, Any]
 ) -> None:
@@ -80,17 +92,27 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
 
 
 @pytest.mark.parametrize(
-    ("last", "places"), [(7, ["epoch 6 of invariant"]), (16, ["the end of variant", "epoch 9 of pretrain"])]
+    ("last", "by", "places"),
+    [
+        (7, "SIGINT", ["epoch 6 of invariant"]),
+        (16, "SIGTERM", ["the end of variant", "epoch 9 of pretrain"]),
+    ],
 )
 def test_a_training_that_is_interrupted_goes_on_and_says_so(
-    cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig, last: int, places: list[str]
+    cli: Call,
+    tmp_path: Path,
+    new_workspace: Path,
+    tiny_config: TrainConfig,
+    last: int,
+    by: str,
+    places: list[str],
 ) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(dump_yaml(tiny_config))
     command = ("train", path, "--refit", "train+valid", "--workspace", new_workspace, "--device", "cpu")
     other = shutil.copytree(new_workspace, tmp_path / "other")
     assert cli("train", path, "--refit", "train+valid", "--workspace", other).code == 0
-    stopped = painvrl(*command, last=last, by="SIGINT")
+    stopped = painvrl(*command, last=last, by=by)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines()[-1] == (
         "painvrl: interrupted; the same command goes on where it was kept last"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from painvrl.study.search.asktell import Desk
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.workers import Crew
-from painvrl.study.store.records import FINISHED, front_of
+from painvrl.study.store.records import FINISHED, TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.port import Tracker
 from painvrl.study.trial.objective import TrialJob
@@ -57,7 +57,7 @@ class TrialLoop:
         Returns:
             Why it ended before there were as many trials as wanted, if it did.
         """
-        self._mark_front()
+        self._mark_front(self.stored.trials())
         begun = self.clock()
         try:
             while True:
@@ -126,19 +126,18 @@ class TrialLoop:
             if trial.job is not None:
                 self.tracker.finish(trial.run_id, trial.job, outcome)
         del self.under_way[number]
-        self._mark_front()
-        self._report(number, outcome, time.perf_counter() - trial.start)
-
-    def _mark_front(self) -> None:
         records = self.stored.trials()
+        self._mark_front(records)
+        self._report(records, number, outcome, time.perf_counter() - trial.start)
+
+    def _mark_front(self, records: Sequence[TrialRecord]) -> None:
         front = {record.number for record in front_of(records)}
         finished = [record for record in records if record.state in FINISHED]
         self.tracker.mark_front(
             {record.run_id: record.number in front for record in finished if record.run_id is not None}
         )
 
-    def _report(self, number: int, outcome: Outcome, seconds: float) -> None:
-        records = self.stored.trials()
+    def _report(self, records: Sequence[TrialRecord], number: int, outcome: Outcome, seconds: float) -> None:
         front = {record.number for record in front_of(records)}
         values = None
         if isinstance(outcome, Completed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -31,19 +31,32 @@ class Pruner:
         """Why a running trial is to stop at ``rung``; ``None`` if it goes on.
 
         Trials that a person or a preset asked for always go on, and the others are judged against them, too.
-        Rivals with equal values count once: presets often share their pretraining.
+        Rivals with equal values count once: presets often share their pretraining. A trial is judged once:
+        one that was killed and goes on under another number keeps the verdict that it had.
 
         Args:
             number: the trial.
             rung: see :func:`rungs_of`.
             values: the metrics of the valid parts there.
         """
-        own = [float(values[name]) for name in self._axes]
-        self._stored.trial(number).set_user_attr(f"{Attr.RUNG}{rung}", own)
+        trial = self._stored.trial(number)
+        key, verdict = f"{Attr.RUNG}{rung}", f"{Attr.VERDICT}{rung}"
         trials = self._stored.study.get_trials(deepcopy=False)
-        if not was_searched(trials, number):
-            return None
-        key = f"{Attr.RUNG}{rung}"
+        for before in earlier_tries(trials, number):
+            if verdict in before.user_attrs:
+                trial.set_user_attr(key, before.user_attrs[key])
+                said: str | None = before.user_attrs[verdict]
+                trial.set_user_attr(verdict, said)
+                return said
+        own = [float(values[name]) for name in self._axes]
+        trial.set_user_attr(key, own)
+        said = self._verdict(trials, number, key, own) if was_searched(trials, number) else None
+        trial.set_user_attr(verdict, said)
+        return said
+
+    def _verdict(
+        self, trials: Sequence[FrozenTrial], number: int, key: str, own: Sequence[float]
+    ) -> str | None:
         others = [
             trial.user_attrs[key] for trial in trials if key in trial.user_attrs and _counts(trial, number)
         ]
@@ -56,11 +69,17 @@ class Pruner:
         )
 
 
-def was_searched(trials: list[FrozenTrial], number: int) -> bool:
-    """Whether the sampler chose a trial's point; a point that is tried again is what it was at first."""
+def earlier_tries(trials: Sequence[FrozenTrial], number: int) -> Iterator[FrozenTrial]:
+    """The trials, the last one first, whose point a trial tries again because they were interrupted."""
     trial = trials[number]
     while (before := trial.user_attrs.get(Attr.RETRY_OF)) is not None:
         trial = trials[before]
+        yield trial
+
+
+def was_searched(trials: Sequence[FrozenTrial], number: int) -> bool:
+    """Whether the sampler chose a trial's point; a point that is tried again is what it was at first."""
+    *_, trial = (trials[number], *earlier_tries(trials, number))
     return "fixed_params" not in trial.system_attrs and Attr.PRESET not in trial.user_attrs
 
 

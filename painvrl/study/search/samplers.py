@@ -135,7 +135,7 @@ class _WithoutPresets(optuna.Study):
 
     def __init__(self, study: optuna.Study) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001
-        self._whole = study
+        self.whole = study
 
     def _get_trials(
         self,
@@ -143,7 +143,7 @@ class _WithoutPresets(optuna.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        trials = self._whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
+        trials = self.whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
         return _equally_constrained([trial for trial in trials if Attr.PRESET not in trial.user_attrs])
 
 
@@ -174,18 +174,24 @@ class Blinkered(BaseSampler):
 
     def __init__(self, inner: BaseSampler) -> None:
         self.inner = inner
+        self._view: _WithoutPresets | None = None
+
+    def _seen(self, study: optuna.Study) -> optuna.Study:
+        if self._view is None or self._view.whole is not study:  # making one asks the storage
+            self._view = _WithoutPresets(study)
+        return self._view
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """See Optuna."""
-        return self.inner.infer_relative_search_space(_WithoutPresets(study), trial)
+        return self.inner.infer_relative_search_space(self._seen(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See Optuna."""
-        return self.inner.sample_relative(_WithoutPresets(study), trial, search_space)
+        return self.inner.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -195,11 +201,11 @@ class Blinkered(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """See Optuna."""
-        return self.inner.sample_independent(_WithoutPresets(study), trial, param_name, param_distribution)
+        return self.inner.sample_independent(self._seen(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """See Optuna."""
-        self.inner.before_trial(_WithoutPresets(study), trial)
+        self.inner.before_trial(self._seen(study), trial)
 
     def after_trial(
         self,
@@ -209,7 +215,7 @@ class Blinkered(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """See Optuna."""
-        self.inner.after_trial(_WithoutPresets(study), trial, state, values)
+        self.inner.after_trial(self._seen(study), trial, state, values)
 
     def reseed_rng(self) -> None:
         """See Optuna."""

@@ -52,6 +52,8 @@ class Attr:
     PRESET = "preset"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
+    VERDICT = "verdict:"
+    """Begins the names of why it was stopped at a rung; ``None`` is kept for one that passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +104,13 @@ class StoredStudy:
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """What trials must keep to: that of the last command, for all trials alike."""
-        return _CONSTRAINTS.validate_python(self.study.user_attrs.get(Attr.CONSTRAINTS, ()))
+        return _constraints_in(self.study.user_attrs)
 
     def excess(self, outcome: Completed) -> dict[str, float]:
         """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
-        found = excess(self.constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
-        return {constraint.name: found.get(constraint.name, 0.0) for constraint in self.constraints}
+        constraints = self.constraints
+        found = excess(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+        return {constraint.name: found.get(constraint.name, 0.0) for constraint in constraints}
 
     @property
     def parent_run(self) -> str | None:
@@ -117,13 +120,16 @@ class StoredStudy:
 
     def trial_id(self, number: int) -> int:
         """What the storage knows a trial by."""
-        study_id = self.storage.get_study_id_from_name(self.name)
-        return int(self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
+        return int(self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
+
+    @cached_property
+    def _study_id(self) -> int:
+        return int(self.storage.get_study_id_from_name(self.name))
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """The records of all trials, by number."""
-        moved = self.study.user_attrs.get(Attr.RUNS, {})
-        constraints = self.constraints
+        attrs = self.study.user_attrs  # every look is a query
+        moved, constraints = attrs.get(Attr.RUNS, {}), _constraints_in(attrs)
         return tuple(
             replace(
                 record,
@@ -257,6 +263,10 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
         preset=trial.user_attrs.get(Attr.PRESET),
     )
+
+
+def _constraints_in(attrs: Mapping[str, object]) -> tuple[Constraint, ...]:
+    return _CONSTRAINTS.validate_python(attrs.get(Attr.CONSTRAINTS, ()))
 
 
 def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:

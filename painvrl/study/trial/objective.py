@@ -24,11 +24,12 @@ from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
+from painvrl.progress import GOES_ON
 from painvrl.rounds import RoundReport
 from painvrl.study.file.space import FIXED_SECTIONS, Point
 from painvrl.study.trial.mask_trace import thinned
 from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
-from painvrl.unfinished import UnfinishedRuns, run_key
+from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
 """Kinds of features that stay on the device at most."""
@@ -161,7 +162,11 @@ class TrainingObjective:
             # Only what passes as no `Exception` leaves the trial to be gone on with.
             with self._unfinished.savepoint(run_key(job.config, prepared)) as savepoint:
                 result = run(
-                    job.config, prepared, observer=observer, store=self._pretrained, savepoint=savepoint
+                    job.config,
+                    prepared,
+                    observer=observer,
+                    store=self._pretrained,
+                    savepoint=_Timed(savepoint, observer),
                 )
         except _Stopped as stop:
             return Pruned(
@@ -243,10 +248,17 @@ class _Recorder:
         self._on_stage = on_stage
         self._on_rung = on_rung
         self._begun = self._now()
+        self._earlier: Mapping[str, float] = {}
         self._stages: list[tuple[str, float]] = []
 
+    def began_before(self, seconds: Mapping[str, float]) -> None:
+        """The trial goes on: so long did each of its stages take until it was killed."""
+        self._earlier = dict(seconds)
+        self._begun -= sum(seconds.values())
+
     def stage(self, name: str) -> None:
-        self._stages.append((name, self._now()))
+        if not name.startswith(GOES_ON):
+            self._stages.append((name, self._now()))
         self._check_time()
         self._on_stage(name)
 
@@ -258,9 +270,10 @@ class _Recorder:
             raise _Stopped(rung, message, values)
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of each stage so far, by the name that it announced."""
+        """Wall time of each stage so far, by the name that it announced; that before a kill included."""
         ends = [*(start for _, start in self._stages[1:]), self._now()]
-        return {name: end - start for (name, start), end in zip(self._stages, ends, strict=True)}
+        now = {name: end - start for (name, start), end in zip(self._stages, ends, strict=True)}
+        return {name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}}
 
     def _check_time(self) -> None:
         limit = self._job.timeout
@@ -269,6 +282,23 @@ class _Recorder:
 
     def _now(self) -> float:
         return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A savepoint that tells the recorder how long the trial has taken before."""
+
+    inner: Savepoint
+    recorder: _Recorder
+
+    def load(self) -> State | None:
+        state = self.inner.load()
+        if state is not None:
+            self.recorder.began_before(state["seconds"])
+        return state
+
+    def save(self, make: Callable[[], State]) -> None:
+        self.inner.save(make)
 
 
 def _round_metrics(report: RoundReport) -> dict[str, float]:

@@ -7,7 +7,7 @@ from painvrl.study.search.asktell import Desk
 from painvrl.study.search.pruner import Pruner, axes_by_part
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace
 
@@ -66,6 +66,24 @@ def test_what_a_person_asked_for_always_goes_on(desk: Desk, pruner: Pruner) -> N
     better = desk.ask().number
     assert pruner.judge(better, RUNG, values(0.3, 0.3)) is None
     assert pruner.judge(0, RUNG, values(0.1, 0.1)) is None
+
+
+def test_a_trial_that_passed_and_was_killed_is_not_judged_again(
+    stored: StoredStudy, desk: Desk, pruner: Pruner
+) -> None:
+    number = desk.ask().number
+    assert pruner.judge(number, RUNG, values(0.1, 0.1)) is None, "it was the first to come by"
+    for _ in range(4):
+        pruner.judge(desk.ask().number, RUNG, values(0.3, 0.3))
+    desk.interrupt(number)
+    desk.reap()
+    trials = stored.study.get_trials(deepcopy=False)
+    again = desk.ask().number
+    while trials[again].user_attrs.get(Attr.RETRY_OF) != number:
+        again = desk.ask().number
+        trials = stored.study.get_trials(deepcopy=False)
+    assert pruner.judge(again, RUNG, values(0.1, 0.1)) is None
+    assert stored.study.get_trials(deepcopy=False)[again].user_attrs[f"{Attr.RUNG}{RUNG}"] == [0.1, 0.1]
 
 
 def test_a_point_that_is_tried_again_is_judged_as_at_first(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -418,6 +419,39 @@ def test_a_trial_that_is_killed_goes_on_under_another_number_to_the_same_result(
     assert outcome.epochs == dict(tiny_result.epochs)
     assert [point.curve for point in outcome.curves[:1]] == ["pretrain"]
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [None, 100.0])
+def test_the_time_before_a_kill_counts(
+    resumable: tuple[TrainingObjective, Path],
+    tiny_config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: float | None,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    objective, _ = resumable
+    first = tiny_config.training.evaluate_every
+    before, after = f"pretrain/{first}", f"variant/{first}"
+    job = TrialJob(number=3, point={}, config=tiny_config, timeout=limit, rungs=frozenset({before}))
+
+    def slow(rung: str, _: object) -> str | None:
+        now[0] += {before: 60.0, after: 50.0}[rung]
+        return "behind" if rung == after and limit is None else None
+
+    with pytest.raises(Killed):
+        objective(job, raising(Killed(), "variant")[1], slow)
+    outcome = objective(replace(job, rungs=frozenset({after})), lambda _: None, slow)
+    if limit is not None:
+        assert isinstance(outcome, Failed)
+        assert (outcome.reason, "not finished after 110 s" in outcome.message) == ("out_of_time", True)
+    else:
+        assert isinstance(outcome, Pruned)
+        assert {name: spent for name, spent in outcome.seconds.items() if spent} == {
+            "pretrain": 60.0,
+            "variant": 50.0,
+        }
+        assert not [name for name in outcome.seconds if name.startswith(GOES_ON)]
 
 
 def test_another_configuration_does_not_go_on_with_it(
