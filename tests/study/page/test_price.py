@@ -186,7 +186,9 @@ def test_knobs_that_moved_together_cannot_be_told_apart_and_leave_the_others_alo
     found = priced(space, twins, values, tree)
     together = "moved along with other knobs: the trials cannot tell them apart"
     assert found.left_out == {"paid": together, "twin": together}
-    assert found.note is None
+    pair = priced(space, twins, values, {name: tree[name] for name in ("paid", "twin")})
+    assert (pair.knobs, pair.left_out) == ((), found.left_out)
+    assert (found.note, pair.note) == (None, None), "more trials of this kind would not help"
     assert by_knob(found)["free"].verdict == "free"
 
 
