@@ -25,12 +25,14 @@ class Change:
     """One knob turned from a low value to a high one, all others kept.
 
     Attributes:
+        name: the knob; of a categorical one, which may have several changes, with both values.
         low, high: of a number the quartiles over the trials that have the knob (the ends where the
             quartiles are equal); of a categorical knob its most frequent choice and another one.
         along: ``[P]``; its product with the coefficients is the effect of the change.
     """
 
     knob: str
+    name: str
     low: Value
     high: Value
     along: Array
@@ -42,8 +44,10 @@ class Design:
 
     Attributes:
         matrix: ``[T, P]``: ones, numbers standardised on their knob's own scale (log knobs in their
-            logarithm), choices as indicators. A conditional knob is 0, its mean, in a trial that does not
-            have it, beside an indicator of that.
+            logarithm), choices as indicators. A conditional knob is 0, its mean or its most frequent
+            choice, in a trial that does not have it. An indicator of that stands beside it where the columns
+            do not say it already. They do if a choice of another knob decides whether it exists: that
+            choice's effect is then the one at the conditional knob's mean or most frequent choice.
         changes: what is asked of the regression.
         left_out: knobs without a change, and why.
     """
@@ -56,7 +60,8 @@ class Design:
 def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design:
     """The regression of trials at ``points`` on the knobs of ``space``."""
     columns: list[Array] = [np.ones(len(points))]
-    asked: list[tuple[str, Value, Value, int, float]] = []
+    absences: list[Array] = []
+    asked: list[tuple[str, str, Value, Value, int, float]] = []
     left_out: dict[str, str] = {}
     for knob, distribution in space.items():
         there = np.array([knob in point for point in points], dtype=bool)
@@ -67,7 +72,8 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
         if isinstance(distribution, Categorical | Fixed):
             usual, *others = _by_frequency(values)
             for choice in others:
-                asked.append((knob, usual, choice, len(columns), 1.0))
+                name = f"{knob}: {usual} → {choice}"
+                asked.append((knob, name, usual, choice, len(columns), 1.0))
                 chosen = [knob in point and point[knob] == choice for point in points]
                 columns.append(np.array(chosen, dtype=float))
         else:
@@ -76,21 +82,30 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
             if numbers[low] == numbers[high]:
                 low, high = int(numbers.argmin()), int(numbers.argmax())
             spread = float(numbers.std())
-            asked.append(
-                (knob, values[low], values[high], len(columns), float(numbers[high] - numbers[low]) / spread)
-            )
+            length = float(numbers[high] - numbers[low]) / spread
+            asked.append((knob, knob, values[low], values[high], len(columns), length))
             column = np.zeros(len(points))
             column[there] = (numbers - numbers.mean()) / spread
             columns.append(column)
         if not there.all():
-            columns.append((~there).astype(float))
-    matrix = np.column_stack(columns)
+            absences.append((~there).astype(float))
+    matrix = _widened(np.column_stack(columns), absences)
     changes = []
-    for knob, start, end, place, length in asked:
+    for knob, name, start, end, place, length in asked:
         along = np.zeros(matrix.shape[1])
         along[place] = length
-        changes.append(Change(knob=knob, low=start, high=end, along=along))
+        changes.append(Change(knob=knob, name=name, low=start, high=end, along=along))
     return Design(matrix=matrix, changes=tuple(changes), left_out=left_out)
+
+
+def _widened(matrix: Array, columns: Sequence[Array]) -> Array:
+    """``matrix`` with those of ``columns`` that do not follow from what it holds already."""
+    rank = np.linalg.matrix_rank(matrix)
+    for column in columns:
+        wider = np.column_stack([matrix, column])
+        if np.linalg.matrix_rank(wider) > rank:
+            matrix, rank = wider, rank + 1
+    return matrix
 
 
 def _by_frequency(values: Sequence[Value]) -> list[Value]:

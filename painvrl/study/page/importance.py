@@ -4,21 +4,26 @@ Two measures stand side by side because they answer different questions and disa
 variance of one objective over all trials among the knobs. PED-ANOVA compares where the best tenth of the
 trials (by rank of domination, then by hypervolume) lies with where all trials lie: a knob that decides much
 but whose good values differ along the front is unimportant to it.
+
+The shares of a measure add up to 1 whether there is anything to share or not. So those of PED-ANOVA stand
+beside what chance reaches: the same measure where the objectives are shuffled among the trials. fANOVA grows
+a forest for each objective, too slow to do forty times at the end of every study; of it the note warns.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
-from painvrl.study.page.theme import ACCENT, FRONT, style
+from painvrl.study.page.theme import ACCENT, FRONT, INK, style
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
 from painvrl.study.store.storage import StoredStudy
@@ -29,8 +34,8 @@ if TYPE_CHECKING:
 MIN_TRIALS = 10
 """Below so many trials both measures tell of the draw, not of the knobs."""
 
-SHAKY_TRIALS = 40
-"""Below so many they are shown with a warning: PED-ANOVA's best tenth is then fewer than four trials."""
+SHUFFLES = 39
+"""The second largest of so many is beaten by one share in twenty of a knob that does nothing."""
 
 _TINTS = ("#14607a", "#3f8aa3", "#7fb2c4", "#a9c9d4", "#8a8fa3", "#b9bccb")
 
@@ -42,11 +47,14 @@ class KnobImportance:
     Attributes:
         objectives: fANOVA, by objective; ``None`` where it cannot tell.
         front: PED-ANOVA with all objectives at once.
+        chance: what ``front`` exceeds in one of twenty cases if the knob does nothing. It is each knob's own:
+            a knob with many values reaches more by chance than a choice of two.
     """
 
     knob: str
     objectives: Mapping[str, float | None]
     front: float | None
+    chance: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +64,12 @@ class Importance:
     Attributes:
         trials: how many were looked at: complete, feasible, of the space.
         knobs: those that matter most for any objective first.
-        note: why there is none, or why not to lean on it; ``None`` where there is nothing to say.
+        note: why there is none, or which of them to lean on.
     """
 
     trials: int
     knobs: tuple[KnobImportance, ...]
-    note: str | None
+    note: str
 
 
 def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importance:
@@ -70,7 +78,7 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
     Args:
         study: the trials as Optuna keeps them.
         trials: which of them to look at.
-        seed: of fANOVA's trees.
+        seed: of fANOVA's trees and of the shuffles.
     """
     count = len(trials.searched)
     needed = max(MIN_TRIALS, len(trials.space) + 2)
@@ -78,20 +86,33 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
         note = f"It takes at least {needed} complete trials to say what matters; there are {count}."
         return Importance(trials=count, knobs=(), note=note)
     copied = _copy(study, trials)
+    if len({tuple(trial.values) for trial in copied.get_trials(deepcopy=False)}) == 1:
+        note = f"No objective varies over the {count} trials, so there is nothing to explain."
+        return Importance(trials=count, knobs=(), note=note)
     by_objective = {name: _fanova(copied, place, seed) for place, name in enumerate(trials.objectives)}
     front = _ped_anova(copied)
+    chance = _by_chance(copied, seed)
     rows = [
         KnobImportance(
             knob=knob,
             objectives={name: shares.get(knob) for name, shares in by_objective.items()},
             front=front.get(knob),
+            chance=chance.get(knob),
         )
         for knob in trials.space
         if knob in front
     ]
     rows.sort(key=lambda row: -max((share or 0.0 for share in row.objectives.values()), default=0.0))
-    shaky = f"These are {count} trials; below {SHAKY_TRIALS} the shares still move much from trial to trial."
-    return Importance(trials=count, knobs=tuple(rows), note=shaky if count < SHAKY_TRIALS else None)
+    return Importance(trials=count, knobs=tuple(rows), note=_to_lean_on(rows, count))
+
+
+def _to_lean_on(rows: Sequence[KnobImportance], count: int) -> str:
+    above = [row.knob for row in rows if (row.front or 0.0) > (row.chance or 0.0)]
+    return (
+        f"Above chance for the front: {', '.join(above) or 'no knob'}. Chance is what one in twenty shuffles "
+        f"of the objectives among these {count} trials gives a knob. Shares add up to 1 also where there is "
+        f"only noise, and those of fANOVA are not held against chance."
+    )
 
 
 def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
@@ -131,6 +152,16 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
         row=1,
         col=2,
     )
+    figure.add_scatter(
+        y=names,
+        x=[knob.chance for knob in knobs],
+        mode="markers",
+        name="chance",
+        marker={"symbol": "line-ns-open", "size": 16, "color": INK, "line": {"width": 2}},
+        hovertemplate="%{y}: one in twenty by chance above %{x:.3f}<extra></extra>",
+        row=1,
+        col=2,
+    )
     style(figure, height=140 + (24 + 10 * len(objectives)) * len(names))
     figure.update_layout(bargap=0.3, legend={"y": -0.14, "yanchor": "top"})
     figure.update_xaxes(title_text="share", rangemode="tozero")
@@ -141,18 +172,24 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
 def _copy(study: StoredStudy, trials: Trials) -> optuna.Study:
     """A study in memory with the searched trials alone."""
     wanted = {record.number for record in trials.searched}
+    frozen = study.study.get_trials(deepcopy=False)
+    kept = [trial for trial in frozen if trial.number in wanted]
+    return _in_memory(kept, [trial.values for trial in kept])
+
+
+def _in_memory(frozen: Sequence[FrozenTrial], values: Sequence[Sequence[float]]) -> optuna.Study:
+    """The trials without their attributes (no constraint, no outcome), each with the values in its place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        copied = optuna.create_study(directions=["maximize"] * len(trials.objectives))
-        frozen = study.study.get_trials(deepcopy=False)
-        copied.add_trials([_bare(trial) for trial in frozen if trial.number in wanted])
+        copied = optuna.create_study(directions=["maximize"] * len(values[0]))
+        copied.add_trials(
+            [
+                create_trial(params=trial.params, distributions=trial.distributions, values=come_to)
+                for trial, come_to in zip(frozen, values, strict=True)
+            ]
+        )
     return copied
-
-
-def _bare(trial: FrozenTrial) -> FrozenTrial:
-    """The trial without its attributes: no constraint, no outcome."""
-    return create_trial(params=trial.params, distributions=trial.distributions, values=trial.values)
 
 
 def _fanova(study: optuna.Study, place: int, seed: int) -> dict[str, float]:
@@ -167,6 +204,18 @@ def _fanova(study: optuna.Study, place: int, seed: int) -> dict[str, float]:
 
 def _ped_anova(study: optuna.Study) -> dict[str, float]:
     return _finite(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+
+
+def _by_chance(study: optuna.Study, seed: int) -> dict[str, float]:
+    """By knob the second largest share of :data:`SHUFFLES`; a trial's values are dealt out together."""
+    frozen = study.get_trials(deepcopy=False)
+    draws = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(SHUFFLES):
+        dealt = [frozen[place].values for place in draws.permutation(len(frozen))]
+        for knob, share in _ped_anova(_in_memory(frozen, dealt)).items():
+            drawn.setdefault(knob, []).append(share)
+    return {knob: sorted(shares)[-2] for knob, shares in drawn.items() if len(shares) == SHUFFLES}
 
 
 def _finite(shares: Mapping[str, float]) -> dict[str, float]:

@@ -24,6 +24,9 @@ from painvrl.study.page.trials import Trials
 RESAMPLES = 2000
 LEVEL = 0.95
 
+TOGETHER = "moved along with other knobs: the trials cannot tell them apart"
+TOO_FEW = "has too few trials for an interval"
+
 _TOLD = 0.9  # share of the resamples that must tell a change apart
 _SAME = 1e-6  # how far a change may lie outside the rows' span, by rounding
 _ZERO = 1e-9  # of an axis' extent: an effect below it is rounding
@@ -71,7 +74,7 @@ class Price:
         trials: how many the regression saw. needed: how many it takes at least.
         explained: share of the variance of the two axes that it explains, by metric.
         knobs: the clear trades first, the dearest of them on top.
-        left_out: knobs without a price, and why.
+        left_out: knobs without a price, and why; of a categorical knob its changes, one by one.
         note: why there is none at all.
     """
 
@@ -135,11 +138,12 @@ def price(
     left_out = dict(made.left_out)
     found = []
     for place, change in enumerate(made.changes):
-        enough = valid[:, place].mean() >= _TOLD
-        if told[place] and enough:
-            found.append(_judged(change, effects[place], drawn[valid[:, place], place]))
+        if not told[place]:
+            left_out[change.name] = TOGETHER
+        elif valid[:, place].mean() < _TOLD:
+            left_out[change.name] = TOO_FEW
         else:
-            left_out[change.knob] = "moved along with other knobs: the trials cannot tell them apart"
+            found.append(_judged(change, effects[place], drawn[valid[:, place], place]))
     residual = values - matrix @ coefficients
     centred = values - values.mean(axis=0)
     total, rest = (centred**2).sum(axis=0), (residual**2).sum(axis=0)
@@ -154,8 +158,13 @@ def price(
         explained=explained,
         knobs=tuple(sorted(found, key=_rank)),
         left_out=left_out,
-        note=None,
+        note=_why_none(len(points)) if not found and TOO_FEW in left_out.values() else None,
     )
+
+
+def _why_none(trials: int) -> str:
+    """A resample holds two thirds of the trials, so intervals take more of them than estimates."""
+    return f"There are {trials} complete trials: enough to tell knobs apart, too few for intervals."
 
 
 def _nothing(

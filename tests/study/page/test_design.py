@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.study.file.space import Point
 from painvrl.study.page.design import design
 
 Make = Callable[..., Any]
@@ -43,6 +44,46 @@ def test_a_conditional_knob_is_at_its_mean_where_it_is_absent_and_says_so(space:
     made = design([{"a": 1.0}, {}, {"a": 3.0}, {"a": 5.0}, {}], space(tree).root)
     assert made.matrix[:, 1] == pytest.approx(np.array([-2, 0, 0, 2, 0]) / np.sqrt(8 / 3))
     assert made.matrix[:, 2].tolist() == [0, 1, 0, 0, 1]
+
+
+HANGS = {
+    "kind": {"type": "categorical", "choices": ["x", "y", "z"]},
+    "a": {"type": "float", "low": 0, "high": 9, "when": {"kind": "x"}},
+}
+
+
+def test_an_absence_that_a_choice_says_already_is_not_said_twice(space: Make) -> None:
+    points: list[Point] = [{"kind": "x", "a": float(place)} for place in range(4)]
+    points += [{"kind": "y"}, {"kind": "z"}, {"kind": "y"}]
+    made = design(points, space(HANGS).root)
+    # Ones, two choices, the number: a fifth column would be the sum of the two choices.
+    assert made.matrix.shape == (7, 4)
+    assert np.linalg.matrix_rank(made.matrix) == 4
+
+
+@pytest.mark.parametrize("child_first", [False, True])
+def test_two_knobs_that_are_absent_together_share_one_indicator_in_whichever_order_they_stand(
+    space: Make, *, child_first: bool
+) -> None:
+    tree = {name: {"type": "float", "low": 0, "high": 9} for name in ("a", "b")} | {
+        "kind": {"type": "categorical", "choices": ["x", "y"]}
+    }
+    points: list[Point] = []
+    for place, kind in enumerate("xxxxxyyy"):
+        both: Point = {"a": float(place), "b": float(place**2 % 5)} if kind == "x" else {}
+        points.append({**both, "kind": kind})
+    order = tuple(tree) if child_first else tuple(reversed(tree))
+    with_kind = design(points, space({name: tree[name] for name in order}).root)
+    assert with_kind.matrix.shape == (8, 4)
+    assert np.linalg.matrix_rank(with_kind.matrix) == 4
+    alone = design(points, space({name: tree[name] for name in "ab"}).root)
+    assert alone.matrix.shape == (8, 4), "ones, both numbers, one absence"
+
+
+def test_only_a_choice_is_named_with_its_values(space: Make) -> None:
+    points: list[Point] = [{"kind": "x", "a": float(place)} for place in range(4)]
+    made = design([*points, {"kind": "y"}, {"kind": "z"}], space(HANGS).root)
+    assert [change.name for change in made.changes] == ["kind: x → y", "kind: x → z", "a"]
 
 
 def test_a_constant_knob_is_left_out_with_a_reason(space: Make) -> None:

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
-from painvrl.study.page.importance import MIN_TRIALS, SHAKY_TRIALS, importance, picture
+from painvrl.study.page.importance import MIN_TRIALS, SHUFFLES, importance, picture
 from painvrl.study.page.trials import Trials
 
 Make = Callable[..., Any]
@@ -30,8 +30,13 @@ class Stored:
         self.study = study
 
 
-def searched(record: Make, trials: Make, count: int, *, flat: bool = False) -> tuple[Stored, Trials]:
-    """``a`` decides IID, ``c`` decides OOD, ``b`` nothing; ``b`` is absent from every fifth trial."""
+def searched(
+    record: Make, trials: Make, count: int, *, flat: bool = False, noise: int | None = None
+) -> tuple[Stored, Trials]:
+    """``a`` decides IID, ``c`` decides OOD, ``b`` nothing; ``b`` is absent from every fifth trial.
+
+    With ``noise``, a seed, no knob decides anything.
+    """
     rng = np.random.default_rng(0)
     study = optuna.create_study(directions=["maximize"] * 2)
     every: dict[str, BaseDistribution] = {
@@ -45,6 +50,8 @@ def searched(record: Make, trials: Make, count: int, *, flat: bool = False) -> t
         if number % 5 == 4:
             del point["b"]
         values = (0.1 if flat else point["a"], 0.5 * (point["c"] == "y") + 0.01 * float(rng.random()))  # type: ignore[operator]
+        if noise is not None:
+            values = tuple(np.random.default_rng((noise, number)).random(2).tolist())
         kept = {name: every[name] for name in point}
         study.add_trial(create_trial(params=point, distributions=kept, values=list(values)))
         records.append(record(number, values, point=point))
@@ -54,9 +61,9 @@ def searched(record: Make, trials: Make, count: int, *, flat: bool = False) -> t
 def test_the_knob_that_decides_an_objective_is_found_and_the_most_important_comes_first(
     record: Make, trials: Make
 ) -> None:
-    found = importance(*searched(record, trials, SHAKY_TRIALS))  # type: ignore[arg-type]
+    found = importance(*searched(record, trials, 40))  # type: ignore[arg-type]
     shares = {knob.knob: knob.objectives for knob in found.knobs}
-    assert (found.trials, found.note) == (SHAKY_TRIALS, None)
+    assert found.trials == 40
     assert shares["a"]["iid/ndcg_at_20"] > 0.9  # type: ignore[operator]
     assert shares["c"]["ood/ndcg_at_20"] > 0.9  # type: ignore[operator]
     assert shares["b"] == {"iid/ndcg_at_20": None, "ood/ndcg_at_20": None}, "fANOVA wants every trial"
@@ -65,7 +72,7 @@ def test_the_knob_that_decides_an_objective_is_found_and_the_most_important_come
 
 
 def test_the_front_is_measured_over_all_objectives_at_once(record: Make, trials: Make) -> None:
-    stored, made = searched(record, trials, SHAKY_TRIALS)
+    stored, made = searched(record, trials, 40)
     found = importance(stored, made)  # type: ignore[arg-type]
     expected = get_param_importances(stored.study, evaluator=PedAnovaImportanceEvaluator())
     assert {knob.knob: knob.front for knob in found.knobs} == pytest.approx(expected)
@@ -96,14 +103,69 @@ def test_an_objective_that_never_varies_is_nobodys_doing(record: Make, trials: M
     assert max(knob.objectives["ood/ndcg_at_20"] or 0.0 for knob in found.knobs) > 0.9
 
 
-def test_few_trials_get_no_shares_and_a_score_of_them_a_warning(record: Make, trials: Make) -> None:
+def test_few_trials_get_no_shares_and_more_of_them_a_note_on_what_to_lean_on(
+    record: Make, trials: Make
+) -> None:
     few = importance(*searched(record, trials, MIN_TRIALS - 1))  # type: ignore[arg-type]
     assert (few.knobs, few.trials) == ((), MIN_TRIALS - 1)
     assert few.note == "It takes at least 10 complete trials to say what matters; there are 9."
     assert picture(few, ("iid/ndcg_at_20",)) is None
     some = importance(*searched(record, trials, MIN_TRIALS))  # type: ignore[arg-type]
     assert some.knobs
-    assert some.note is not None
+    assert "Shares add up to 1 also where there is only noise" in some.note
+
+
+def test_a_large_space_takes_more_trials_than_it_has_knobs(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 11)
+    large = TREE | {f"more{place}": {"type": "float", "low": 0.0, "high": 1.0} for place in range(7)}
+    found = importance(stored, trials(*made.records, space=large))  # type: ignore[arg-type]
+    assert found.note == "It takes at least 12 complete trials to say what matters; there are 11."
+
+
+def test_trials_that_all_came_to_the_same_explain_nothing(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 20)
+    study = optuna.create_study(directions=["maximize"] * 2)
+    study.add_trials(
+        [
+            create_trial(params=one.params, distributions=one.distributions, values=[0.1, 0.2])
+            for one in stored.study.trials
+        ]
+    )
+    found = importance(Stored(study), made)  # type: ignore[arg-type]
+    assert (found.knobs, found.trials) == ((), 20)
+    assert found.note == "No objective varies over the 20 trials, so there is nothing to explain."
+
+
+def test_chance_is_the_share_that_one_in_twenty_shuffles_exceeds(record: Make, trials: Make) -> None:
+    stored, made = searched(record, trials, 40)
+    found = importance(stored, made, seed=3)  # type: ignore[arg-type]
+    frozen, draws = stored.study.trials, np.random.default_rng(3)
+    shares = []
+    for _ in range(SHUFFLES):
+        shuffled = optuna.create_study(directions=["maximize"] * 2)
+        for one, place in zip(frozen, draws.permutation(40), strict=True):
+            values = frozen[place].values
+            shuffled.add_trial(
+                create_trial(params=one.params, distributions=one.distributions, values=values)
+            )
+        shares.append(get_param_importances(shuffled, evaluator=PedAnovaImportanceEvaluator()))
+    for knob in found.knobs:
+        assert knob.chance is not None
+        assert sum(drawn[knob.knob] > knob.chance for drawn in shares) == 1, "of 39, and the share: 2 of 40"
+
+
+def test_the_note_names_the_knobs_above_chance_and_noise_seldom_has_one(
+    record: Make, trials: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("painvrl.study.page.importance._fanova", lambda *_: {})  # it takes the most time
+    above = 0
+    for seed in range(12):
+        found = importance(*searched(record, trials, 24, noise=seed))  # type: ignore[arg-type]
+        names = [one.knob for one in found.knobs if one.front > one.chance]  # type: ignore[operator]
+        assert found.note.startswith(f"Above chance for the front: {', '.join(names) or 'no knob'}. ")
+        above += len(names)
+    # Of 36 shares one in twenty is asked; more than 6 come up in one case of two hundred.
+    assert 1 <= above <= 6
 
 
 def test_equal_seeds_give_equal_shares(record: Make, trials: Make) -> None:
@@ -118,6 +180,7 @@ def test_the_picture_sets_the_two_measures_side_by_side(record: Make, trials: Ma
     figure = picture(found, made.objectives)
     assert figure is not None
     bars = {bar.name: (bar.xaxis, dict(zip(bar.y, bar.x, strict=True))) for bar in figure.data}
-    assert set(bars) == {*made.objectives, "the front"}
+    assert set(bars) == {*made.objectives, "the front", "chance"}
+    assert bars["chance"] == ("x2", {knob.knob: knob.chance for knob in found.knobs})
     assert bars["the front"] == ("x2", {knob.knob: knob.front for knob in found.knobs})
     assert picture(replace(found, knobs=()), made.objectives) is None

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from painvrl.study.file.space import Point
 from painvrl.study.page.price import Interval, KnobPrice, Price, _ratio, price, price_of_invariance
-from painvrl.study.page.price_picture import change_of, picture
 
 Make = Callable[..., Any]
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -53,6 +51,21 @@ def priced(
 
 def by_knob(found: Price) -> dict[str, KnobPrice]:
     return {one.knob: one for one in found.knobs}
+
+
+def without_paid(
+    points: list[Point], values: Any, absent: Callable[[Point], bool]
+) -> tuple[list[Point], np.ndarray[Any, Any]]:
+    """The trials without ``paid``, and without what it did, where another knob says that it is absent."""
+    kept = np.array(values)
+    for place, point in enumerate(points):
+        if absent(point):
+            kept[place] -= float(point["paid"]) * np.array([-0.2, 0.1])  # type: ignore[arg-type]
+    thinned: list[Point] = [
+        {name: value for name, value in point.items() if name != "paid" or not absent(point)}
+        for point in points
+    ]
+    return thinned, kept
 
 
 def length(one: KnobPrice) -> float:
@@ -140,7 +153,24 @@ def test_too_few_trials_get_no_price(space: Make) -> None:
     found = priced(space, points, values)
     assert (found.knobs, found.trials, found.needed) == ((), 6, 7)
     assert found.note == "It takes at least 7 complete trials to tell the knobs apart; there are 6."
-    assert priced(space, *drawn(7, 0.01, 0)).note is None
+
+
+@pytest.mark.parametrize("n", [7, 8])
+def test_trials_that_determine_every_knob_but_are_too_few_to_resample_say_that_they_are_few(
+    space: Make, n: int
+) -> None:
+    found = priced(space, *drawn(n, 0.01, 0))
+    assert (found.knobs, found.needed) == ((), 7), "a resample of so few holds fewer than the columns"
+    why = "has too few trials for an interval"
+    name = next(name for name in found.left_out if name.startswith("kind"))
+    assert found.left_out == {"paid": why, "free": why, "idle": why, name: why}
+    assert found.note == f"There are {n} complete trials: enough to tell knobs apart, too few for intervals."
+
+
+def test_with_a_few_more_trials_every_knob_has_an_interval(space: Make) -> None:
+    found = priced(space, *drawn(14, 0.01, 0))
+    assert set(by_knob(found)) == set(KNOBS)
+    assert (found.left_out, found.note) == ({}, None)
 
 
 def test_no_trial_at_all_has_no_price(space: Make) -> None:
@@ -154,36 +184,58 @@ def test_knobs_that_moved_together_cannot_be_told_apart_and_leave_the_others_alo
     tree = {**KNOBS, "twin": {"type": "float", "low": 0.0, "high": 2.0}}
     twins = [{**point, "twin": 2 * float(point["paid"])} for point in points]  # type: ignore[arg-type]
     found = priced(space, twins, values, tree)
-    assert set(found.left_out) == {"paid", "twin"}
+    together = "moved along with other knobs: the trials cannot tell them apart"
+    assert found.left_out == {"paid": together, "twin": together}
+    pair = priced(space, twins, values, {name: tree[name] for name in ("paid", "twin")})
+    assert (pair.knobs, pair.left_out) == ((), found.left_out)
+    assert (found.note, pair.note) == (None, None), "more trials of this kind would not help"
     assert by_knob(found)["free"].verdict == "free"
 
 
 def test_a_conditional_knob_is_priced_over_the_trials_that_have_it(space: Make) -> None:
-    points, values = drawn(80, 0.004, 6)
-    thinned = [
-        {name: value for name, value in point.items() if name != "paid" or place % 2}
-        for place, point in enumerate(points)
-    ]
-    # Where the knob is absent it does nothing: its effect there is that of the lowest value.
-    values = np.array(values)
-    for place in range(0, 80, 2):
-        values[place] -= float(points[place]["paid"]) * np.array([-0.2, 0.1])  # type: ignore[arg-type]
+    thinned, values = without_paid(*drawn(80, 0.004, 6), lambda point: int(point["idle"] or 0) < 5)
     paid = by_knob(priced(space, thinned, values))["paid"]
     assert paid.verdict == "trade"
     assert paid.price is not None
     assert paid.price.value == pytest.approx(2.0, rel=0.1)
 
 
+def test_the_choice_that_decides_whether_a_knob_exists_is_priced_at_that_knobs_mean(space: Make) -> None:
+    paid = {"type": "float", "low": 0.0, "high": 1.0, "when": {"kind": "x"}}
+    thinned, values = without_paid(*drawn(80, 0.001, 6), lambda point: point["kind"] == "y")
+    found = priced(space, thinned, values, {**KNOBS, "paid": paid})
+    assert (found.left_out, set(by_knob(found))) == ({}, set(KNOBS))
+    kind = by_knob(found)["kind"]
+    mean = float(np.mean([float(point["paid"]) for point in thinned if "paid" in point]))  # type: ignore[arg-type]
+    turned = 1 if kind.high == "y" else -1
+    assert kind.iid.value == pytest.approx(turned * (0.03 + 0.2 * mean), abs=0.002)
+    assert kind.ood.value == pytest.approx(turned * (-0.06 - 0.1 * mean), abs=0.002)
+
+
+def test_of_a_knob_with_three_choices_only_the_change_that_hides_is_left_out(space: Make) -> None:
+    points, values = drawn(60, 0.004, 5)
+    choices = {"type": "categorical", "choices": ["a", "b", "c"]}
+    # ``twin`` is ``t`` exactly where ``three`` is ``c``; ``a`` and ``b`` go their own ways.
+    three: list[Point] = [
+        {**point, "three": "c" if int(point["idle"] or 0) < 2 else "ab"[float(point["paid"] or 0) > 0.6]}
+        for point in points
+    ]
+    twins: list[Point] = [{**point, "twin": "t" if point["three"] == "c" else "s"} for point in three]
+    twin = {"type": "categorical", "choices": ["s", "t"]}
+    found = priced(space, twins, values, {**KNOBS, "three": choices, "twin": twin})
+    assert set(found.left_out) == {"three: a → c", "twin: s → t"}
+    assert (by_knob(found)["three"].low, by_knob(found)["three"].high) == ("a", "b")
+
+
 def test_a_knob_that_two_trials_have_is_left_out_or_has_a_wide_interval_never_a_wild_ratio(
     space: Make,
 ) -> None:
     points, values = drawn(30, 0.004, 7)
-    rare = [
-        {name: value for name, value in point.items() if name != "paid" or place < 2}
-        for place, point in enumerate(points)
-    ]
+    least = sorted(float(point["free"]) for point in points)[1]  # type: ignore[arg-type]
+    rare, values = without_paid(points, values, lambda point: float(point["free"]) > least)  # type: ignore[arg-type]
     found = priced(space, rare, values)
-    assert "paid" in found.left_out
+    assert found.left_out == {"paid": "has too few trials for an interval"}
+    assert found.note is None, "the other knobs have theirs"
     assert by_knob(found)["free"].iid.value > 0
 
 
@@ -228,33 +280,3 @@ def test_presets_and_infeasible_trials_do_not_enter(trials: Make, record: Make) 
     assert found == price_of_invariance(trials(*good, space=tree))
     assert found.knobs[0].price is not None
     assert found.knobs[0].price.value == pytest.approx(2.0)
-
-
-def test_the_picture_turns_every_knob_so_that_ood_rises() -> None:
-    falls = KnobPrice(
-        knob="kind",
-        low="x",
-        high="y",
-        iid=Interval(value=0.03, low=0.02, high=0.05),
-        ood=Interval(value=-0.06, low=-0.1, high=-0.05),
-        verdict="trade",
-        price=Interval(value=0.5, low=0.4, high=0.6),
-    )
-    assert change_of(falls) == "kind: x → y"
-    assert change_of(falls, rising=True) == "kind: y → x"
-    found = Price(metrics=AXES, trials=9, needed=4, explained={}, knobs=(falls,), left_out={}, note=None)
-    figure = picture(found)
-    assert figure is not None
-    shown = {
-        line.xaxis: (
-            line.y[0],
-            line.x[0],
-            line.x[0] - line.error_x.arrayminus[0],
-            line.x[0] + line.error_x.array[0],
-        )
-        for line in figure.data
-        if line.name == "trade"
-    }
-    assert shown["x"] == ("kind: y → x", -0.03, pytest.approx(-0.05), pytest.approx(-0.02))
-    assert shown["x2"] == ("kind: y → x", 0.06, pytest.approx(0.05), pytest.approx(0.1))
-    assert picture(replace(found, knobs=())) is None
