@@ -136,7 +136,19 @@ def test_a_study_over_a_grid_ends_with_the_grid(
     spec_tree["presets"] = ["erm"]
     summary = go(StudySpec.model_validate(spec_tree), formula, trials=99)
     assert summary.status.finished == len(formula.jobs) == 4
+    assert summary.ended_by == "every point of the grid has been tried"
     assert sorted(point.get("environments.count", 0) for point in formula.points()) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 1e-9}, {"stall": {"trials": 1, "improvement": 9.0}}])
+def test_a_study_with_all_its_trials_was_ended_by_nothing(
+    go: Go, spec: StudySpec, formula: Any, spec_tree: dict[str, Any], limit: dict[str, Any]
+) -> None:
+    assert go(spec, formula, trials=2).ended_by is None
+    spec_tree["study"] |= limit
+    bounded = StudySpec.model_validate(spec_tree)
+    assert go(bounded, formula, trials=2).ended_by is None
+    assert go(bounded, formula, trials=3).ended_by is not None, "which has one trial too few"
 
 
 def test_failed_trials_are_recorded_counted_and_passed_over(

@@ -97,7 +97,9 @@ def _sampler(spec: StudySpec, budget: int) -> Choice:
     """The sampler as far as it is known before the first trial."""
     if spec.study.sampler != "auto":
         return Choice(sampler=spec.study.sampler, reason="study.sampler names it")
-    if (grid := whole_grid(spec.space, spec.config, budget)) is not None:
+    queue = queue_of(spec.config, spec.space, spec.presets, spec.points)
+    presets = sum(one.origin == "preset" for one in queue)
+    if (grid := whole_grid(spec.space, spec.config, budget - presets)) is not None:
         return grid
     if hangs := conditional(spec.space, spec.config):
         then = f"then tpe, for gp models no conditions (space.{hangs[0]} has one)"

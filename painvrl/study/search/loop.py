@@ -24,6 +24,9 @@ from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.yamlfile import config_error
 
+GRID_TRIED = "every point of the grid has been tried"
+"""Why a study ends that wants more trials than there are points."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnderWay:
@@ -65,7 +68,8 @@ class TrialLoop:
                 if ended_by is None:
                     self._start_trials()
                 if not self.under_way:
-                    return ended_by
+                    enough = self.desk.finished() >= self.budget.trials
+                    return None if enough else ended_by or GRID_TRIED
                 number, outcome = self.crew.next(self.progress.trial_stage, self._judge)
                 self._end(number, outcome)
         except BaseException as error:

@@ -58,9 +58,11 @@ def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
     if kept is not None:
         return Choice(**kept)
     budget = stored.wanted or settings.trials
-    if (grid := whole_grid(stored.space, stored.config, budget)) is not None:
+    records = stored.trials()
+    presets = len({record.preset for record in records} - {None})
+    if (grid := whole_grid(stored.space, stored.config, budget - presets)) is not None:
         return _decided(stored, grid)
-    sampled = [record for record in stored.trials() if record.preset is None and record.state in FINISHED]
+    sampled = [record for record in records if record.preset is None and record.state in FINISHED]
     seconds = [each.seconds for each in sampled if each.values is not None and each.seconds is not None]
     if len(sampled) < settings.startup_trials or not seconds:
         reason = f"auto: start-up, {len(sampled)} of {settings.startup_trials} trials are finished"
@@ -69,11 +71,14 @@ def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
 
 
 def whole_grid(space: Space, base: TrainConfig, budget: int) -> Choice | None:
-    """The grid, if ``auto`` takes it."""
+    """The grid, if ``auto`` takes it; ``budget`` is without presets, which take no point of it."""
     size = space.size(base)
     if size > budget or conditional(space, base):
         return None
-    return Choice(sampler="grid", reason=f"auto: the whole space, {int(size)} points, fits {budget} trials")
+    return Choice(
+        sampler="grid",
+        reason=f"auto: the whole space, {int(size)} points, fits {budget} trials beside presets",
+    )
 
 
 def model_for(space: Space, base: TrainConfig, budget: int, seconds: float) -> Choice:

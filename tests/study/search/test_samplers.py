@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
-from painvrl.presets import PRESETS
+from painvrl.presets import PRESETS, PresetName
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
@@ -238,9 +238,16 @@ def test_auto_waits_for_a_trial_that_completes(spec: StudySpec, workspace: Works
 def test_auto_takes_the_grid_at_once_if_the_budget_is_enough_for_all_of_it(
     spec: StudySpec, workspace: Workspace
 ) -> None:
-    for budget, sampler in ((8, "grid"), (7, "random")):
-        given = named(spec, f"auto-{budget}", sampler="auto", space=Space.model_validate(GRID), trials=budget)
-        stored, _ = create_study(given, workspace, data="d")
+    presets: tuple[PresetName, ...]
+    for presets, budget, sampler in (
+        ((), 8, "grid"),
+        ((), 7, "random"),
+        (("erm", "ultragcn"), 10, "grid"),
+        (("erm", "ultragcn"), 9, "random"),
+    ):
+        name = f"auto-{len(presets)}-{budget}"
+        given = named(spec, name, sampler="auto", space=Space.model_validate(GRID), trials=budget)
+        stored, _ = create_study(given.model_copy(update={"presets": presets}), workspace, data="d")
         assert choose(stored, given.study).sampler == sampler
 
 
