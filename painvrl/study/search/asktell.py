@@ -17,9 +17,6 @@ the point, is told as a failure.
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -77,7 +74,6 @@ class Desk:
         name = self._choice().sampler
         self._study.sampler = make_sampler(name, self._settings, before, space=space, base=base)
         trial = self._study.ask()
-        trial.set_user_attr(Attr.WORKER, {"host": platform.node(), "process": os.getpid()})
         preset = trial.user_attrs.get(Attr.PRESET)
         if preset is not None:
             self._presets.add(trial.number)
@@ -151,6 +147,7 @@ class Desk:
     def reap(self) -> tuple[int, ...]:
         """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
 
+        Whoever calls it holds the study, so nobody alive trains a trial that it finds running.
         Trials that it left running end (with their outcome if it was stored already). Points of
         interrupted trials are queued again, each once.
 
@@ -158,7 +155,6 @@ class Desk:
             The numbers of the trials that were left running.
         """
         left = [record for record in self._stored.trials() if record.state is TrialState.RUNNING]
-        left = [record for record in left if self._is_dead(record.number)]
         for record in left:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
@@ -178,19 +174,6 @@ class Desk:
                 if record.preset is not None:
                     attrs[Attr.PRESET] = record.preset
                 self._study.enqueue_trial(dict(record.point), user_attrs=attrs)
-
-    def _is_dead(self, number: int) -> bool:
-        """Whether nobody trains a running trial any more.
-
-        The lock lies beside a storage that is a file, so its holder is alone. On a server others
-        may work on the study: only processes of this host can be looked for.
-        """
-        if self._stored.storage.engine.dialect.name == "sqlite":
-            return True
-        worker = self._study.get_trials(deepcopy=False)[number].user_attrs.get(Attr.WORKER)
-        if worker is None:
-            return True
-        return bool(worker["host"] == platform.node() and not _is_alive(int(worker["process"])))
 
     def _end(self, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Pruned):
@@ -212,15 +195,3 @@ class Desk:
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
-
-
-def _is_alive(process: int) -> bool:
-    if sys.platform == "win32":
-        return False  # signal 0 would stop the process there
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's process is a process, too
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,31 @@ def sole_creator(url: str) -> Iterator[None]:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
             yield
     else:
+        yield
+
+
+@contextmanager
+def sole_runner(url: str, study: str) -> Iterator[None]:
+    """Keep processes on other machines from running the study, where the database is a PostgreSQL.
+
+    The lock goes with its connection, however that ends. Other servers are not locked.
+
+    Raises:
+        StudyError: another process holds it.
+    """
+    parsed = engine_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        yield
+        return
+    name = int.from_bytes(hashlib.blake2b(study.encode(), digest_size=8).digest(), signed=True)
+    # In no transaction: one that lasts as long as a study keeps a server from tidying up.
+    engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with readable_errors(url):
+        connection = engine.connect()
+    with connection:
+        if not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(name))):
+            rule = "is being run by another process, on this machine or another; wait for it or stop it"
+            raise StudyError(rule, key=study)
         yield
 
 

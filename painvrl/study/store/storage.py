@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,9 @@ from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Point, Space, apply
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, readable_errors
+from painvrl.study.store.database import connect, readable_errors, sole_runner
 from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
@@ -48,7 +50,6 @@ class Attr:
     RUN_ID = "run_id"
     RETRY_OF = "retry_of"
     DEATHS = "deaths"
-    WORKER = "worker"
     PRESET = "preset"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
@@ -216,6 +217,21 @@ def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[s
     url = storage or workspace.storage_url
     with readable_errors(url):
         return tuple(optuna.get_all_study_names(connect(url)))
+
+
+@contextmanager
+def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
+    """Hold a study, or one of its versions by ``name``: nobody else runs it, here or elsewhere.
+
+    Raises:
+        StudyError: another process holds it, or it cannot be locked.
+    """
+    held = name or spec.study.name
+    with (
+        study_lock(lock_path(spec, workspace, name), held),
+        sole_runner(spec.study.storage or workspace.storage_url, held),
+    ):
+        yield
 
 
 def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:

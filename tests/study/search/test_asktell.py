@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -318,25 +314,6 @@ def test_an_interrupt_in_the_last_moment_loses_no_outcome(
     assert states(desk) == [TrialState.COMPLETE]
     desk.interrupt(number)
     assert states(desk) == [TrialState.COMPLETE]
-
-
-def test_on_a_shared_server_only_trials_of_dead_processes_of_this_host_are_reaped(
-    stored: StoredStudy, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    desk = Desk(stored, spec.study)
-    alive = desk.ask().number
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "getpid", lambda: gone.pid)
-        dead = desk.ask().number
-        patch.setattr(platform, "node", lambda: "elsewhere")
-        far = desk.ask().number
-    monkeypatch.setattr(stored.storage.engine.dialect, "name", "postgresql")
-    assert desk.reap() == (dead,)
-    records = stored.trials()
-    assert records[alive].state is records[far].state is TrialState.RUNNING
-    assert records[dead].state is TrialState.INTERRUPTED
 
 
 def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], workspace: Workspace) -> None:

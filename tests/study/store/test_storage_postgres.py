@@ -14,9 +14,8 @@ import pytest
 
 from painvrl.errors import StudyError
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import Desk
 from painvrl.study.store.records import TrialState
-from painvrl.study.store.storage import Attr, list_studies, open_study
+from painvrl.study.store.storage import held_study, list_studies, open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -135,8 +134,23 @@ def test_a_password_is_written_nowhere_in_the_workspace(
     assert with_it == []
 
 
+def test_a_study_is_run_by_one_process_whatever_workspace_the_others_have(
+    spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace, tmp_path: Path
+) -> None:
+    elsewhere = Workspace(tmp_path / "another machine").create()
+    with (
+        held_study(spec, elsewhere),
+        pytest.raises(StudyError, match="toy: is being run by another process, on this machine or another"),
+    ):
+        go(spec, formula, trials=1)
+    assert formula.jobs == []
+    other = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "other"})})
+    with held_study(other, elsewhere):
+        assert go(spec, formula, trials=1).status.finished == 1
+
+
 @pytest.mark.slow
-def test_the_trial_of_a_worker_that_died_is_tried_again_and_a_living_one_is_left_alone(
+def test_the_trial_of_a_process_that_died_on_any_machine_is_tried_again(
     spec: StudySpec, file: Path, formula: Any, go: Callable[..., Any], workspace: Workspace, tmp_path: Path
 ) -> None:
     died = subprocess.run(
@@ -146,21 +160,11 @@ def test_the_trial_of_a_worker_that_died_is_tried_again_and_a_living_one_is_left
         check=False,
     )
     assert died.returncode == 9, died.stderr
-    stored = open_study(spec, workspace)
-    (orphan,) = stored.trials()
+    (orphan,) = open_study(spec, workspace).trials()
     assert orphan.state is TrialState.RUNNING
-
-    ours = Desk(stored, spec.study).ask()  # of this process, which lives
-    elsewhere = Desk(stored, spec.study).ask()
-    worker = {"host": "another-machine", "process": 1}
-    storage_id = stored.study.get_trials(deepcopy=False)[elsewhere.number]._trial_id
-    stored.storage.set_trial_user_attr(storage_id, Attr.WORKER, worker)
-
     go(spec, formula, trials=2)
-    states = {record.number: record.state for record in open_study(spec, workspace).trials()}
-    assert states[orphan.number] is TrialState.INTERRUPTED
-    assert states[ours.number] is states[elsewhere.number] is TrialState.RUNNING
-    assert list(states.values()).count(TrialState.COMPLETE) == 2
+    states = [record.state for record in open_study(spec, workspace).trials()]
+    assert states == [TrialState.INTERRUPTED, TrialState.COMPLETE, TrialState.COMPLETE]
     assert formula.points()[0] == dict(orphan.point), "its point comes first"
 
 
