@@ -25,6 +25,7 @@ from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.study.store.creation import create_study
+from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import FINISHED
 from painvrl.study.store.storage import Attr, StoredStudy, lock_path
@@ -119,6 +120,7 @@ def run_study(
         stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint, new_version=new_version)
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(study_lock(lock_path(spec, workspace, stored.name), stored.name))
+        version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.WANTED, wanted)
         note_card(stored, spec.study, crew.data)
         if tracker is None:

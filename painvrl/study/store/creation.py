@@ -12,7 +12,7 @@ from painvrl.errors import StudyError
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, readable_errors, sole_creator
+from painvrl.study.store.database import connect, quick_commits, readable_errors, sole_creator
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
@@ -40,8 +40,7 @@ def create_study(
     """
     url = spec.study.storage or workspace.storage_url
     identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
-    with readable_errors(url), sole_creator(url):
-        connection = connect(url)
+    with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
         name = _version_for(connection, spec.study.name, identity, new_version=new_version)
         study = optuna.create_study(
             storage=connection,

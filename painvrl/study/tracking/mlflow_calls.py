@@ -59,7 +59,9 @@ def make_tables(workspace: Workspace) -> None:
             engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
         )
         _initialize_tables(engine)
-        with engine.connect() as connection:  # a property of the file: MLflow's commits wait once, not thrice
+        # A property of the file: MLflow's commits wait once, not thrice. It stays, unlike that of the studies:
+        # the UI's server and MLflow's own pool of connections would keep it from being taken back.
+        with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         engine.dispose()
         with new.open("rb+") as file:
