@@ -59,7 +59,7 @@ def make_tables(workspace: Workspace) -> None:
             engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
         )
         _initialize_tables(engine)
-        # A property of the file: MLflow's commits wait once, not thrice. It stays, unlike that of the studies:
+        # A property of the file: MLflow's commits wait once, not thrice. The studies' log goes, this stays:
         # the UI's server and MLflow's own pool of connections would keep it from being taken back.
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
