@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,8 +106,17 @@ class StoredStudy:
 
     def excess(self, outcome: Completed) -> dict[str, float]:
         """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
-        found = excess(self.constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
-        return {constraint.name: found.get(constraint.name, 0.0) for constraint in self.constraints}
+        return _excess(self.constraints, outcome)
+
+    def excesses(self, trials: Iterable[FrozenTrial]) -> list[dict[str, float] | None]:
+        """The excess of each of Optuna's trials; ``None`` for one that is not complete to Optuna."""
+        constraints = self.constraints
+        return [
+            _excess(constraints, self._record_of(trial).outcome)
+            if trial.state is optuna.trial.TrialState.COMPLETE
+            else None
+            for trial in trials
+        ]
 
     @property
     def parent_run(self) -> str | None:
@@ -257,6 +266,13 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
         preset=trial.user_attrs.get(Attr.PRESET),
     )
+
+
+def _excess(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if isinstance(outcome, Completed):
+        found = excess(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+    return {constraint.name: found.get(constraint.name, 0.0) for constraint in constraints}
 
 
 def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:
