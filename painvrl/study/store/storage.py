@@ -242,12 +242,17 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     """
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None:
-        raise StudyError("was not made by painvrl; choose a new name", key=study.study_name)
+        raise not_ours(study.study_name)
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
         rule = "was made by a version of painvrl whose settings this one does not know; choose a new name"
         raise StudyError(rule, key=study.study_name) from None
+
+
+def not_ours(name: str) -> StudyError:
+    """What is said of a study that something else made."""
+    return StudyError("was not made by painvrl; choose a new name", key=name)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

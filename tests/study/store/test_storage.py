@@ -192,6 +192,22 @@ def test_the_base_configurations_own_point_is_queued_once(spec: StudySpec, works
     assert set(waiting.point) == set(spec.space.root)
 
 
+@pytest.mark.parametrize("directions", [["minimize"], ["maximize"], ["minimize", "maximize"]])
+def test_an_empty_study_of_somebody_else_is_left_alone(
+    spec: StudySpec, workspace: Workspace, directions: list[str]
+) -> None:
+    optuna.create_study(storage=workspace.storage_url, study_name="toy", directions=directions)
+    with pytest.raises(StudyError, match="toy: was not made by painvrl; choose a new name"):
+        create_study(spec, workspace, data="d")
+    foreign = optuna.load_study(study_name="toy", storage=workspace.storage_url)
+    assert (foreign.user_attrs, foreign.trials, foreign.metric_names) == ({}, [], None)
+
+
+def test_a_study_whose_maker_died_half_way_is_made(spec: StudySpec, workspace: Workspace) -> None:
+    optuna.create_study(storage=workspace.storage_url, study_name="toy", directions=["maximize"] * 2)
+    assert create_study(spec, workspace, data="d")[0].objectives == spec.objectives
+
+
 def test_a_study_of_somebody_else_is_left_alone(spec: StudySpec, workspace: Workspace) -> None:
     foreign = optuna.create_study(
         storage=workspace.storage_url, study_name="toy", directions=["maximize"] * 2
