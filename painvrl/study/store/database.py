@@ -36,6 +36,21 @@ def without_password(url: str) -> str:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database, absolute; ``None`` in memory, behind a URI, or of another kind."""
+    parsed = engine_url(url)
+    name = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or name in {"", ":memory:"} or name.startswith("file:"):
+        return None
+    return Path(name).absolute()
+
+
+def is_there(url: str) -> bool:
+    """Whether a database exists, as far as that can be seen without connecting to it, which would make it."""
+    file = sqlite_file(url)
+    return file is None or file.exists()
+
+
 @contextmanager
 def sole_creator(url: str) -> Iterator[None]:
     """Wait until nobody else creates a study in the database, and keep others out.
@@ -44,13 +59,12 @@ def sole_creator(url: str) -> Iterator[None]:
     points once each. Servers other than PostgreSQL are not locked.
     """
     parsed = engine_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        path = Workspace(Path(str(parsed.database)).absolute().parent).lock_path("creating a study")
+    if (file := sqlite_file(url)) is not None:
+        path = Workspace(file.parent).lock_path("creating a study")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             yield
-    elif backend == "postgresql":
+    elif parsed.get_backend_name() == "postgresql":
         engine = sqlalchemy.create_engine(parsed, poolclass=NullPool)
         with engine.connect() as connection:  # the lock goes with the connection, however it ends
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
@@ -66,8 +80,8 @@ def connect(url: str) -> RDBStorage:
     engine: dict[str, object] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
         engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
-        if parsed.database:
-            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    if (file := sqlite_file(url)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
 
 

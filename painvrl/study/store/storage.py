@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import optuna
-import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +19,7 @@ from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Point, Space, apply
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, readable_errors
+from painvrl.study.store.database import connect, is_there, readable_errors, sqlite_file, without_password
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
@@ -197,13 +196,15 @@ def open_study(
     else:
         name = study
     known = list_studies(workspace, storage=storage)
+    place = workspace.root if storage is None else without_password(storage)
     if not known:
-        raise StudyError("holds no study yet; `painvrl study run SPEC.yaml` makes one", file=workspace.root)
+        rule = "holds no study yet" if storage is None or is_there(storage) else "is no file"
+        raise StudyError(f"{rule}; `painvrl study run SPEC.yaml` makes one", file=place)
     if name is None and len(known) > 1:
-        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=workspace.root)
+        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=place)
     name = name or known[0]
     if name not in known:
-        raise StudyError(f"no such study; there are {', '.join(known)}", file=workspace.root, value=name)
+        raise StudyError(f"no such study; there are {', '.join(known)}", file=place, value=name)
     with readable_errors(storage or workspace.storage_url):
         connection = connect(storage or workspace.storage_url)
         if isinstance(study, StudySpec):
@@ -213,12 +214,10 @@ def open_study(
 
 
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
-    """Names of the studies in a storage; none if it does not exist yet."""
-    if storage is None and not workspace.optuna_db.exists():
-        return ()
+    """Names of the studies in a storage; none if it does not exist yet, and it is not made."""
     url = storage or workspace.storage_url
     with readable_errors(url):
-        return tuple(optuna.get_all_study_names(connect(url)))
+        return tuple(optuna.get_all_study_names(connect(url))) if is_there(url) else ()
 
 
 def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
@@ -228,10 +227,8 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
     """
     url, name = spec.study.storage, name or spec.study.name
     with readable_errors(url or workspace.storage_url):
-        parsed = sqlalchemy.make_url(url or workspace.storage_url)
-    if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
-        return Workspace(Path(parsed.database).absolute().parent).lock_path(name)
-    return workspace.lock_path(name)
+        file = None if url is None else sqlite_file(url)
+    return (workspace if file is None else Workspace(file.parent)).lock_path(name)
 
 
 def identity_of(study: optuna.Study) -> StudyIdentity:

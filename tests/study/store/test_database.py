@@ -17,7 +17,7 @@ import pytest
 
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import connect, engine_url, quick_commits, sole_creator
+from painvrl.study.store.database import connect, engine_url, quick_commits, sole_creator, sqlite_file
 from painvrl.study.store.storage import list_studies, open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
@@ -45,6 +45,18 @@ create_study(spec, Workspace(Path(sys.argv[2])), data="d")
 )
 def test_postgresql_is_reached_by_the_driver_of_the_extra(url: str, meant: str) -> None:
     assert str(engine_url(url)) == meant
+
+
+def test_the_file_of_a_database_is_known_where_it_has_one(tmp_path: Path) -> None:
+    assert sqlite_file(f"sqlite:///{tmp_path}/a.db") == tmp_path / "a.db"
+    assert sqlite_file("sqlite:///a.db") == Path("a.db").absolute()
+    for url in (
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:/a.db?mode=ro&uri=true",
+        "postgresql://host/db",
+    ):
+        assert sqlite_file(url) is None
 
 
 @pytest.mark.slow
