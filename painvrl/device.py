@@ -67,16 +67,22 @@ def use_device(device: torch.device, memory_fraction: float | None = None) -> No
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to measure anew, where the device can; the peak of a process on the CPU stays."""
+    """Begin to measure anew: on CUDA, and elsewhere on Linux where the system lets a process do so.
+
+    Where it does not, and on other systems, the peak of a process outside CUDA stays what it was.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc_pid_clear_refs(5)
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """The most memory in use so far, in MiB; ``None`` where the system does not tell.
+    """The most memory in use since :func:`reset_peak_memory`, in MiB; ``None`` where no system tells.
 
-    On CUDA what tensors took of the device since :func:`reset_peak_memory`; elsewhere the resident set of
-    the whole process since it began.
+    On CUDA what tensors took of the device; elsewhere the resident set of the whole process, with what it
+    held before: libraries, data, and what it keeps of earlier work. Where nothing was reset, since it began.
     """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / _MIB

@@ -25,8 +25,10 @@ from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.study.store.creation import create_study
+from painvrl.study.store.database import quick_commits
+from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import FINISHED, why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy, held_study
+from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.user_values import KeepUserValues
@@ -118,6 +120,7 @@ def run_study(
         stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint, new_version=new_version)
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
+        version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.WANTED, wanted)
         note_card(stored, spec.study, crew.data)
         if tracker is None:

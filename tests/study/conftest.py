@@ -63,10 +63,10 @@ def spec(spec_tree: Tree) -> StudySpec:
 @pytest.fixture(scope="session")
 def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage with tables and no study: making the tables costs more than most tests."""
-    from painvrl.study.store.storage import list_studies
+    from painvrl.study.store.database import connect
 
     workspace = Workspace(tmp_path_factory.mktemp("optuna")).create()
-    list_studies(workspace, storage=workspace.storage_url)
+    connect(workspace.storage_url)
     return workspace.optuna_db
 
 

@@ -96,6 +96,12 @@ def _check_condition(spec: StudySpec, path: str, known: dict[str, Value], file: 
             distribution = spec.space.root[other]
             wrong = [value for value in values if not distribution.contains(value)]
             rule = f"is not a value of space.{other}, so the condition would never hold"
+            if not wrong and math.isinf(distribution.count()):
+                wrong = list(values)
+                rule = (
+                    "is one value of a continuous knob, so the condition would never hold: "
+                    f"give space.{other} a step"
+                )
         elif other not in known:
             rule = "is neither a knob of the space nor a key of the config"
             raise ConfigError(rule + near_matches(other, [*spec.space.root, *known]), file=file, key=key)

@@ -25,16 +25,13 @@ import optuna
 from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.search.planned import Grid
-from painvrl.study.search.samplers import Choice, choose, make_sampler
+from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler
 from painvrl.study.store.records import FINISHED, TrialState
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 
 MAX_DEATHS = 3
 """A point over which so many processes died counts as failed."""
-
-UNTRAINED = "untrained"
-"""The constraint that a configuration violates which cannot be trained."""
 
 WORST = 0.0
 """What such a configuration has of every objective: no metric is below it."""
@@ -72,7 +69,7 @@ class Desk:
         space, base = self._stored.space, self._stored.config
         before = self._points_before(under_way)
         name = self._choice().sampler
-        self._study.sampler = make_sampler(name, self._settings, before, space=space, base=base)
+        self._study.sampler = make_sampler(name, self._settings, before, stored=self._stored)
         trial = self._study.ask()
         preset = trial.user_attrs.get(Attr.PRESET)
         if preset is not None:
@@ -179,7 +176,7 @@ class Desk:
         if isinstance(outcome, Pruned):
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
         elif isinstance(outcome, Completed):
-            self._constrain(number, {UNTRAINED: -1.0, **self._stored.excess(outcome)})
+            self._constrain(number, {UNTRAINED: TRAINED, **self._stored.excess(outcome)})
             self._study.tell(number, [outcome.metrics[name] for name in self._stored.objectives])
         elif outcome.teaches:
             unknown = {constraint.name: 0.0 for constraint in self._stored.constraints}

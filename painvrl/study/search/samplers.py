@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import statistics
 import warnings
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +40,12 @@ GP_TRIALS = 150
 
 GP_SECONDS = 30.0
 """Of shorter trials random ones are as good as those that a Gaussian process takes a second to choose."""
+
+UNTRAINED = "untrained"
+"""The constraint that a configuration violates which cannot be trained."""
+
+TRAINED = -1.0
+"""What the others have of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,7 @@ def _decided(stored: StoredStudy, choice: Choice) -> Choice:
 
 
 def make_sampler(
-    name: SamplerName, settings: StudySettings, before: int, *, space: Space, base: TrainConfig
+    name: SamplerName, settings: StudySettings, before: int, *, stored: StoredStudy
 ) -> BaseSampler:
     """The sampler of the trial that follows ``before`` ones that are finished or under way.
 
@@ -112,22 +118,22 @@ def make_sampler(
         name: which one; not ``auto``.
         settings: the study's seed and start-up.
         before: without trials of presets.
-        space: what is searched.
-        base: the configuration that its conditions are decided with.
+        stored: whose trial it is.
     """
+    space, base = stored.space, stored.config
     seed = derive_seed(settings.seed, "sampler", before) % 2**32
     startup = settings.startup_trials
     if name == "tpe":
-        return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup))
+        return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup), stored)
     if name == "gp":
         gp = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        return Blinkered(gp)
+        return Blinkered(gp, stored)
     if name == "nsga2":
-        return Blinkered(optuna.samplers.NSGAIISampler(seed=seed, population_size=startup))
+        return Blinkered(optuna.samplers.NSGAIISampler(seed=seed, population_size=startup), stored)
     if name == "nsga3":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return Blinkered(optuna.samplers.NSGAIIISampler(seed=seed, population_size=startup))
+            return Blinkered(optuna.samplers.NSGAIIISampler(seed=seed, population_size=startup), stored)
     if name == "qmc":
         return Sobol(space, base, seed=derive_seed(settings.seed, "qmc") % 2**32, place=before)
     if name == "grid":
@@ -135,12 +141,14 @@ def make_sampler(
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-class _WithoutPresets(optuna.Study):
-    """A study as samplers may see it: without the trials that have no point."""
+class _View(optuna.Study):
+    """A study as samplers may see it: without the trials that have no point, under today's constraints."""
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, stored: StoredStudy) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001
         self.whole = study
+        self._stored = stored
+        self._constraints = stored.constraints  # once, and not at every knob: a look is a query
 
     def _get_trials(
         self,
@@ -149,41 +157,42 @@ class _WithoutPresets(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = self.whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
-        return _equally_constrained([trial for trial in trials if Attr.PRESET not in trial.user_attrs])
+        seen = [trial for trial in trials if Attr.PRESET not in trial.user_attrs]
+        return [
+            trial if excess is None else _constrained(trial, excess)
+            for trial, excess in zip(seen, self._stored.excesses(seen, self._constraints), strict=True)
+        ]
 
 
-def _equally_constrained(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Complete trials with the same constraints each, as ``gp`` wants them.
+def _constrained(trial: FrozenTrial, excess: Mapping[str, float]) -> FrozenTrial:
+    """A complete trial with the constraints that the study has now; it was told those of its own time.
 
-    A study's file may get other constraints on the way: one that a trial was not told counts as kept.
+    So all have the same ones in one order, as ``gp`` wants them.
     """
-    names = dict.fromkeys(name for trial in trials for name in trial.constraints)
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    if all(len(trial.constraints) == len(names) for trial in complete):
-        return trials
-    return [_constrained(trial, names) if trial.state is TrialState.COMPLETE else trial for trial in trials]
-
-
-def _constrained(trial: FrozenTrial, names: Iterable[str]) -> FrozenTrial:
-    told, whole = trial.constraints, copy.copy(trial)
+    told = trial.constraints
+    now = {UNTRAINED: told.get(UNTRAINED, TRAINED), **excess}
+    if list(told.items()) == list(now.items()):
+        return trial
+    whole = copy.copy(trial)
     whole.system_attrs = {
         key: value for key, value in trial.system_attrs.items() if not key.startswith("constraints")
     }
-    for name in names:  # all anew, so that they stand in one order
-        whole.set_constraint(name, told.get(name, 0.0))
+    for name, value in now.items():
+        whole.set_constraint(name, value)
     return whole
 
 
 class Blinkered(BaseSampler):
-    """``inner``, which does not see trials of presets."""
+    """``inner``, which does not see trials of presets, and the others under the constraints of now."""
 
-    def __init__(self, inner: BaseSampler) -> None:
+    def __init__(self, inner: BaseSampler, stored: StoredStudy) -> None:
         self.inner = inner
-        self._view: _WithoutPresets | None = None
+        self._stored = stored
+        self._view: _View | None = None
 
     def _seen(self, study: optuna.Study) -> optuna.Study:
         if self._view is None or self._view.whole is not study:  # making one asks the storage
-            self._view = _WithoutPresets(study)
+            self._view = _View(study, self._stored)
         return self._view
 
     def infer_relative_search_space(

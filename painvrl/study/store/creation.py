@@ -6,15 +6,16 @@ import warnings
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from painvrl.errors import StudyError
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, readable_errors, sole_creator
+from painvrl.study.store.database import connect, quick_commits, readable_errors, sole_creator
 from painvrl.study.store.identity import StudyIdentity
-from painvrl.study.store.storage import Attr, StoredStudy, identity_of
+from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
 from painvrl.workspace import Workspace
 
@@ -36,12 +37,11 @@ def create_study(
         new_version: make the next version where no version compares.
 
     Raises:
-        StudyError: the study exists and its trials would not compare with new ones.
+        StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's.
     """
     url = spec.study.storage or workspace.storage_url
     identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
-    with readable_errors(url), sole_creator(url):
-        connection = connect(url)
+    with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
         name = _version_for(connection, spec.study.name, identity, new_version=new_version)
         study = optuna.create_study(
             storage=connection,
@@ -71,6 +71,8 @@ def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, 
     for version in reversed(versions):
         study = optuna.load_study(study_name=version, storage=connection)
         if Attr.IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+            if study.directions != [StudyDirection.MAXIMIZE] * len(identity.objectives):
+                raise not_ours(version)
             return version  # its maker died before it was done
         if not (differences := identity_of(study).differences(identity)):
             return version
@@ -109,7 +111,9 @@ def _queue(stored: StoredStudy, spec: StudySpec) -> None:
 
 
 def _is_listed(trial: FrozenTrial, spec: StudySpec, points: list[dict[str, Value]]) -> bool:
-    """Whether a study's file still asks for a queued trial."""
+    """Whether a study's file still asks for a queued trial, or somebody has begun it before."""
+    if Attr.RETRY_OF in trial.user_attrs:
+        return True  # dropped, it would be lost for good: what it tries again counts as queued already
     preset = trial.user_attrs.get(Attr.PRESET)
     if preset is not None:
         return preset in spec.presets

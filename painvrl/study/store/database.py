@@ -37,6 +37,21 @@ def without_password(url: str) -> str:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database, absolute; ``None`` in memory, behind a URI, or of another kind."""
+    parsed = engine_url(url)
+    name = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or name in {"", ":memory:"} or name.startswith("file:"):
+        return None
+    return Path(name).absolute()
+
+
+def is_there(url: str) -> bool:
+    """Whether a database exists, as far as that can be seen without connecting to it, which would make it."""
+    file = sqlite_file(url)
+    return file is None or file.exists()
+
+
 @contextmanager
 def sole_creator(url: str) -> Iterator[None]:
     """Wait until nobody else creates a study in the database, and keep others out.
@@ -45,13 +60,12 @@ def sole_creator(url: str) -> Iterator[None]:
     points once each. Servers other than PostgreSQL are not locked.
     """
     parsed = engine_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        path = Workspace(Path(str(parsed.database)).absolute().parent).lock_path("creating a study")
+    if (file := sqlite_file(url)) is not None:
+        path = Workspace(file.parent).lock_path("creating a study")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             yield
-    elif backend == "postgresql":
+    elif parsed.get_backend_name() == "postgresql":
         engine = sqlalchemy.create_engine(parsed, poolclass=NullPool)
         with engine.connect() as connection:  # the lock goes with the connection, however it ends
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
@@ -92,21 +106,38 @@ def connect(url: str) -> RDBStorage:
     engine: dict[str, object] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
         engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
-        if parsed.database:
-            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-    storage = RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
-    if parsed.get_backend_name() == "sqlite":
-        sqlalchemy.event.listen(storage.engine, "connect", commit_quickly)
-        storage.engine.dispose()  # the connection that looked for the tables commits slowly
-    return storage
+    if (file := sqlite_file(url)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+
+
+@contextmanager
+def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
+    """Let commits to a SQLite file wait for no disk meanwhile: a trial has a dozen, of 10 to 30 ms each.
+
+    Whatever a process wrote stays when it is killed. A power cut may take the last commits, never the file.
+    The write-ahead log that does this is a property of the file, which whoever reads it must be able to
+    write beside, and part of the studies then lies in a second file: so it goes when this ends. While others
+    have the file open, it stays for the last of them that runs a study. Other databases are left alone.
+    """
+    engine = storage.engine
+    if engine.dialect.name != "sqlite":
+        yield storage
+        return
+    sqlalchemy.event.listen(engine, "connect", commit_quickly)
+    engine.dispose()  # the connections so far commit slowly
+    try:
+        yield storage
+    finally:
+        sqlalchemy.event.remove(engine, "connect", commit_quickly)
+        engine.dispose()
+        with suppress(sqlalchemy.exc.SQLAlchemyError), engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        engine.dispose()  # in vain, its connection would keep the others' log from ending, too
 
 
 def commit_quickly(connection: sqlite3.Connection, _: object = None) -> None:
-    """Let commits to a SQLite file wait for no disk: a trial has a dozen, of 10 to 30 ms each.
-
-    Whatever a process wrote stays when it is killed. A power cut may take the last commits, never the file.
-    A file that may only be read stays as it is.
-    """
+    """Let a connection's commits wait for no disk; a file that may only be read stays as it is."""
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,4 +1,4 @@
-"""One process a study: a lock that the operating system drops when its holder dies."""
+"""One process a study: locks that the operating system, or the database, drops when their holder dies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from painvrl.errors import StudyError
+from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
+from painvrl.workspace import Workspace
 
 if sys.platform == "win32":
     import msvcrt
@@ -52,3 +55,29 @@ def study_lock(path: Path, study: str) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+@contextmanager
+def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
+    """Hold a study, or one of its versions by ``name``: nobody else runs it, here or elsewhere.
+
+    Raises:
+        StudyError: another process holds it, or it cannot be locked.
+    """
+    held = name or spec.study.name
+    with (
+        study_lock(lock_path(spec, workspace, name), held),
+        sole_runner(spec.study.storage or workspace.storage_url, held),
+    ):
+        yield
+
+
+def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
+    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it.
+
+    ``name``: of one of the study's versions.
+    """
+    url, name = spec.study.storage, name or spec.study.name
+    with readable_errors(url or workspace.storage_url):
+        file = None if url is None else sqlite_file(url)
+    return (workspace if file is None else Workspace(file.parent)).lock_path(name)

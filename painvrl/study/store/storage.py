@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import optuna
-import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
@@ -21,9 +18,13 @@ from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Point, Space, apply
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, readable_errors, sole_runner
+from painvrl.study.store.database import (
+    connect,
+    is_there,
+    readable_errors,
+    without_password,
+)
 from painvrl.study.store.identity import StudyIdentity
-from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
@@ -109,9 +110,18 @@ class StoredStudy:
 
     def excess(self, outcome: Completed) -> dict[str, float]:
         """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
-        constraints = self.constraints
-        found = excess(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
-        return {constraint.name: found.get(constraint.name, 0.0) for constraint in constraints}
+        return _excess(self.constraints, outcome)
+
+    def excesses(
+        self, trials: Iterable[FrozenTrial], constraints: tuple[Constraint, ...]
+    ) -> list[dict[str, float] | None]:
+        """How far each of Optuna's trials lies beyond constraints; ``None`` where it is not complete."""
+        return [
+            _excess(constraints, self._record_of(trial).outcome)
+            if trial.state is optuna.trial.TrialState.COMPLETE
+            else None
+            for trial in trials
+        ]
 
     @property
     def parent_run(self) -> str | None:
@@ -195,13 +205,15 @@ def open_study(
     else:
         name = study
     known = list_studies(workspace, storage=storage)
+    place = workspace.root if storage is None else without_password(storage)
     if not known:
-        raise StudyError("holds no study yet; `painvrl study run SPEC.yaml` makes one", file=workspace.root)
+        rule = "holds no study yet" if storage is None or is_there(storage) else "is no file"
+        raise StudyError(f"{rule}; `painvrl study run SPEC.yaml` makes one", file=place)
     if name is None and len(known) > 1:
-        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=workspace.root)
+        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=place)
     name = name or known[0]
     if name not in known:
-        raise StudyError(f"no such study; there are {', '.join(known)}", file=workspace.root, value=name)
+        raise StudyError(f"no such study; there are {', '.join(known)}", file=place, value=name)
     with readable_errors(storage or workspace.storage_url):
         connection = connect(storage or workspace.storage_url)
         if isinstance(study, StudySpec):
@@ -211,40 +223,10 @@ def open_study(
 
 
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
-    """Names of the studies in a storage; none if it does not exist yet."""
-    if storage is None and not workspace.optuna_db.exists():
-        return ()
+    """Names of the studies in a storage; none if it does not exist yet, and it is not made."""
     url = storage or workspace.storage_url
     with readable_errors(url):
-        return tuple(optuna.get_all_study_names(connect(url)))
-
-
-@contextmanager
-def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
-    """Hold a study, or one of its versions by ``name``: nobody else runs it, here or elsewhere.
-
-    Raises:
-        StudyError: another process holds it, or it cannot be locked.
-    """
-    held = name or spec.study.name
-    with (
-        study_lock(lock_path(spec, workspace, name), held),
-        sole_runner(spec.study.storage or workspace.storage_url, held),
-    ):
-        yield
-
-
-def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Path:
-    """Where the study's lock lies: beside a storage that is a file, whoever's workspace opens it.
-
-    ``name``: of one of the study's versions.
-    """
-    url, name = spec.study.storage, name or spec.study.name
-    with readable_errors(url or workspace.storage_url):
-        parsed = sqlalchemy.make_url(url or workspace.storage_url)
-    if url is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
-        return Workspace(Path(parsed.database).absolute().parent).lock_path(name)
-    return workspace.lock_path(name)
+        return tuple(optuna.get_all_study_names(connect(url))) if is_there(url) else ()
 
 
 def identity_of(study: optuna.Study) -> StudyIdentity:
@@ -255,12 +237,17 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     """
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None:
-        raise StudyError("was not made by painvrl; choose a new name", key=study.study_name)
+        raise not_ours(study.study_name)
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
         rule = "was made by a version of painvrl whose settings this one does not know; choose a new name"
         raise StudyError(rule, key=study.study_name) from None
+
+
+def not_ours(name: str) -> StudyError:
+    """What is said of a study that something else made."""
+    return StudyError("was not made by painvrl; choose a new name", key=name)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
@@ -283,6 +270,13 @@ def _record(trial: FrozenTrial) -> TrialRecord:
 
 def _constraints_in(attrs: Mapping[str, object]) -> tuple[Constraint, ...]:
     return _CONSTRAINTS.validate_python(attrs.get(Attr.CONSTRAINTS, ()))
+
+
+def _excess(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if isinstance(outcome, Completed):
+        found = excess(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+    return {constraint.name: found.get(constraint.name, 0.0) for constraint in constraints}
 
 
 def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:

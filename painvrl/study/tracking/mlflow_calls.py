@@ -12,10 +12,11 @@ import sqlalchemy
 from filelock import FileLock
 
 from painvrl.errors import StudyError
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.port import resolve_tracking_uri
 from painvrl.workspace import Workspace
 
 EXPERIMENT = "painvrl"
-PARENT = "mlflow.parentRunId"  # what MLflow's UI nests runs by
 
 
 @contextmanager
@@ -37,6 +38,17 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             raise StudyError(f"MLflow does not answer as it should: {cause}", file=_public(uri)) from error
 
 
+def tracked_at(study: StoredStudy, workspace: Workspace, tracking_uri: str | None) -> tuple[str, str] | None:
+    """The store that a study is tracked in, and its own run there; the arguments: ``resolve_tracking_uri``.
+
+    ``None`` if it never was, or if that is the workspace's database and there is none: MLflow would make one.
+    """
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+        return None
+    return uri, study.parent_run
+
+
 def make_tables(workspace: Workspace) -> None:
     """Make the workspace's database, if there is none.
 
@@ -45,7 +57,7 @@ def make_tables(workspace: Workspace) -> None:
     """
     if workspace.mlflow_db.exists():
         return
-    lock = workspace.lock_path("mlflow.db")
+    lock = workspace.lock_path("making MLflow's tables")  # no study's: their names have no spaces
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock), mlflow_calls(workspace.tracking_uri):
         if workspace.mlflow_db.exists():
@@ -59,7 +71,9 @@ def make_tables(workspace: Workspace) -> None:
             engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
         )
         _initialize_tables(engine)
-        with engine.connect() as connection:  # a property of the file: MLflow's commits wait once, not thrice
+        # A property of the file: MLflow's commits wait once, not thrice. The studies' log goes, this stays:
+        # the UI's server and MLflow's own pool of connections would keep it from being taken back.
+        with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         engine.dispose()
         with new.open("rb+") as file:

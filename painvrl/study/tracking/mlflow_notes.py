@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import mlflow_calls
-from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.study.tracking.mlflow_calls import mlflow_calls, tracked_at
 from painvrl.workspace import Workspace
 
 
@@ -33,9 +32,10 @@ def write_notes(
     Raises:
         StudyError: the store cannot be reached, or a run is gone.
     """
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+    tracked = tracked_at(study, workspace, tracking_uri)
+    if tracked is None:
         return False
+    uri, parent_run = tracked
     with mlflow_calls(uri):
         from mlflow.entities import Metric, RunTag
         from mlflow.tracking import MlflowClient
@@ -51,7 +51,7 @@ def write_notes(
                 tags=[RunTag(name, value) for name, value in words.items()],
             )
         if pages:
-            client.get_run(study.parent_run)  # the client remembers where a run's artifacts were, lost or not
+            client.get_run(parent_run)  # the client remembers where a run's artifacts were, lost or not
         for name, text in (pages or {}).items():
-            client.log_text(study.parent_run, text, name)
+            client.log_text(parent_run, text, name)
     return True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, PARENT, mlflow_calls
-from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls, tracked_at
+from painvrl.study.tracking.port import runs_filter
 from painvrl.workspace import Workspace
 
 
@@ -32,9 +32,10 @@ def tag_pick(
     Raises:
         StudyError: MLflow does not answer.
     """
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    if study.parent_run is None or (uri == workspace.tracking_uri and not workspace.mlflow_db.exists()):
+    tracked = tracked_at(study, workspace, tracking_uri)
+    if tracked is None:
         return False
+    uri, parent_run = tracked
     tag = f"pick.{alias}"
     with mlflow_calls(uri):
         from mlflow.tracking import MlflowClient
@@ -43,7 +44,7 @@ def tag_pick(
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return False
-        mine = f"tags.`{PARENT}` = '{study.parent_run}'"
+        mine = runs_filter(parent_run)
         for run in client.search_runs([experiment.experiment_id], f"{mine} and tags.`{tag}` LIKE '%'"):
             if run.info.run_id != run_id:
                 client.delete_tag(run.info.run_id, tag)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, PARENT, make_tables, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, make_tables, mlflow_calls
 from painvrl.study.tracking.port import (
+    PARENT,
     FinishedTrial,
     Opened,
     Status,
@@ -156,8 +157,10 @@ class MlflowTracker:
 
     def _parent_run(self, header: StudyHeader) -> str:
         if header.parent_run is not None and (run := self._find(header.parent_run)) is not None:
-            self._client.update_run(run.info.run_id, status="RUNNING")
-            return str(run.info.run_id)
+            run_id = str(run.info.run_id)
+            self._client.update_run(run_id, status="RUNNING")
+            self._log_file(run_id, header)
+            return run_id
         tags = {
             "kind": header.kind,
             "study": header.name,
@@ -165,11 +168,15 @@ class MlflowTracker:
             "protocol": str(header.data.card.get("protocol", "")),
         }
         run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
-        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
+        self._log_file(run_id, header)
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
         self._client.log_text(run_id, text_table(header.data.columns, header.data.rows), "split_card.txt")
         self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
         return run_id
+
+    def _log_file(self, run_id: str, header: StudyHeader) -> None:
+        # Anew at each open: much of it, such as points and constraints, may be another than the last time.
+        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
 
     def _find(self, run_id: str) -> Run | None:
         from mlflow.exceptions import MlflowException
@@ -187,9 +194,7 @@ class MlflowTracker:
     def _children(self) -> Iterator[Run]:
         token = None
         while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`{PARENT}` = '{self._parent}'", page_token=token
-            )
+            page = self._client.search_runs([self._experiment], runs_filter(self._parent), page_token=token)
             yield from page
             token = page.token
             if not token:

@@ -19,6 +19,9 @@ from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import Outcome
 from painvrl.workspace import Workspace
 
+PARENT = "mlflow.parentRunId"
+"""The tag that MLflow's UI nests runs by."""
+
 DEFAULT_UI_URL = "http://127.0.0.1:5000"
 
 Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
@@ -138,7 +141,7 @@ def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> s
 
 def runs_filter(parent_run: str) -> str:
     """MLflow's search for all runs of one study."""
-    return f"tags.`mlflow.parentRunId` = '{parent_run}'"
+    return f"tags.`{PARENT}` = '{parent_run}'"
 
 
 def front_filter(parent_run: str) -> str:

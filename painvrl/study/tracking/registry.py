@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from painvrl.checkpoint import Checkpoint, load_checkpoint
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, PARENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.study.tracking.port import PARENT, resolve_tracking_uri
 from painvrl.workspace import Workspace
 
 if TYPE_CHECKING:

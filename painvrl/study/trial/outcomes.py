@@ -36,7 +36,8 @@ class Completed:
         seconds: wall time by stage.
         epochs: the epoch that early stopping chose, by training.
         peak_memory_mib: on CUDA what the trial's tensors took of the device at most; elsewhere the
-            largest resident set so far of the process that trained it, earlier trials included.
+            largest resident set meanwhile of the process that trained it, data and libraries included (on
+            systems other than Linux the largest since the process began: of its earlier trials, too).
     """
 
     metrics: Mapping[str, float]

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.errors import DataError
 from painvrl.evaluation.metrics import METRICS, name
 from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate_users
 from painvrl.study.trial.objective import TrainedJob
@@ -159,12 +158,12 @@ class KeepUserValues:
     max_users: int = MAX_USERS
 
     def __call__(self, trained: TrainedJob) -> None:
-        """Write the values under the trial's number. A folder that cannot be written costs no trial."""
+        """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
         if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
             return
         try:
             values = user_values(trained, self.objectives)
             UserStore(self.folder / trained.job.key).store(trained.job.number, values)
-        except DataError:
+        except Exception:  # noqa: BLE001 (a full disk or, as all users are scored again, a full device)
             # The trial is worth more than this by-product, and what compares studies says what is missing.
             return

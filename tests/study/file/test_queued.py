@@ -132,6 +132,19 @@ def test_an_interrupted_preset_comes_back_as_one_until_it_is_given_up(
     assert (last.state, last.preset, last.reason) == (TrialState.FAILED, "erm", "interrupted")
 
 
+def test_an_interrupted_preset_is_not_lost_when_the_file_leaves_it_out_meanwhile(
+    given: StudySpec, workspace: Workspace
+) -> None:
+    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
+    desk.interrupt(desk.ask().number)
+    desk.reap()
+    bare = changed(given, presets=())
+    create_study(bare, workspace, data="d")
+    assert [one for one in waiting(workspace) if isinstance(one, str)] == ["erm"], "it has begun; irm has not"
+    create_study(given, workspace, data="d")
+    assert [one for one in waiting(workspace) if isinstance(one, str)] == ["erm", "irm"]
+
+
 def test_a_resumed_study_queues_what_is_new_and_nothing_twice(given: StudySpec, workspace: Workspace) -> None:
     desk = Desk(create_study(given, workspace, data="d")[0], given.study)
     for _ in range(4):

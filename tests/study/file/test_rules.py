@@ -53,6 +53,16 @@ def refusal(load: Callable[[], Any]) -> str:
             {"mask.source": "lerned"},
             "space.mask.sparsity.when.mask.source: is not a value that config.mask.source may have (found",
         ),
+        (
+            "fusion.kind",
+            {"mask.sparsity": 0.123456},
+            "space.fusion.kind.when.mask.sparsity: is one value of a continuous knob, so the condition would",
+        ),
+        (
+            "fusion.kind",
+            {"mask.sparsity": [0.5, 2.0]},
+            "space.fusion.kind.when.mask.sparsity: is not a value of space.mask.sparsity, so the condition",
+        ),
         ("mask.sparsity", {"mask.sparsity": 0.5}, "space: conditions must not wait for each other"),
         ("mask.sparsity", {"mask.source": []}, "space.mask.sparsity: when.mask.source must name a value"),
     ],
@@ -64,8 +74,14 @@ def test_a_condition_that_never_holds_is_refused(
     assert refusal(load).startswith(said)
 
 
+def test_a_condition_on_a_step_can_hold(spec_tree: Tree, load: Callable[[], Any]) -> None:
+    spec_tree["space"]["mask.sparsity"]["step"] = 0.1
+    spec_tree["space"]["fusion.kind"]["when"] = {"mask.sparsity": 0.3}
+    assert "fusion.kind" in load().space.searched(load().config)
+
+
 def test_conditions_that_exclude_each_other_are_refused(spec_tree: Tree, load: Callable[[], Any]) -> None:
-    spec_tree["space"]["fusion.variant_weight"] = WEIGHT
+    spec_tree["space"]["fusion.variant_weight"] = {**WEIGHT, "step": 0.1}
     spec_tree["space"]["mask.steps"] = {
         "type": "fixed",
         "value": 5,

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from painvrl.presets import PRESETS, PresetName
+from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
@@ -20,6 +21,7 @@ from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace
 
+COMPLETE = optuna.trial.TrialState.COMPLETE
 Point = dict[str, Any]
 GRID = {
     "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3},
@@ -66,15 +68,17 @@ def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
         ("grid", Grid),
     ],
 )
-def test_the_named_sampler_is_used(name: Any, kind: type, spec: StudySpec) -> None:
-    space = Space.model_validate(GRID)
-    sampler = make_sampler(name, settings(), 0, space=space, base=spec.config)
+def test_the_named_sampler_is_used(name: Any, kind: type, spec: StudySpec, workspace: Workspace) -> None:
+    given = named(spec, "toy", space=Space.model_validate(GRID))
+    sampler = make_sampler(name, settings(), 0, stored=create_study(given, workspace, data="d")[0])
     assert type(sampler.inner if isinstance(sampler, Blinkered) else sampler) is kind
 
 
-def test_a_seed_gives_its_points_and_another_gives_others(spec: StudySpec) -> None:
+def test_a_seed_gives_its_points_and_another_gives_others(spec: StudySpec, workspace: Workspace) -> None:
+    stored, _ = create_study(spec, workspace, data="d")
+
     def draw(seed: int, before: int) -> float:
-        sampler = make_sampler("random", settings(seed=seed), before, space=spec.space, base=spec.config)
+        sampler = make_sampler("random", settings(seed=seed), before, stored=stored)
         return optuna.create_study(sampler=sampler).ask().suggest_float("x", 0, 1)
 
     assert draw(0, 3) == draw(0, 3)
@@ -100,14 +104,56 @@ def test_the_sampler_learns_in_the_whole_space_in_spite_of_presets(
 ) -> None:
     one = named(spec, "one", sampler=sampler, presets=tuple(PRESETS), objectives=("ood/ndcg_at_20",))
     run(one, workspace, 3)
-    study = open_study("one", workspace).study
+    stored = open_study("one", workspace)
+    study = stored.study
     trial = study.get_trials()[-1]
 
     def made() -> Any:  # each remembers what it has seen
-        return make_sampler(sampler, one.study, 3, space=one.space, base=one.config)  # type: ignore[arg-type]
+        return make_sampler(sampler, one.study, 3, stored=stored)  # type: ignore[arg-type]
 
     assert set(made().infer_relative_search_space(study, trial)) == set(spec.space.root)
     assert made().inner.infer_relative_search_space(study, trial) == {}, "what an empty trial would do"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "nsga3"])
+def test_samplers_see_all_trials_under_the_constraints_of_now(
+    spec: StudySpec, workspace: Workspace, sampler: Any
+) -> None:
+    def bounded(**bounds: float) -> StoredStudy:
+        constraints = tuple(
+            Constraint.model_validate({"metric": "ood/ndcg_at_20", side: bound})
+            for side, bound in bounds.items()
+        )
+        given = named(spec, "toy", sampler=sampler, constraints=constraints, startup_trials=9)
+        return create_study(given, workspace, data="d")[0]
+
+    def told(stored: StoredStudy, outcome: Any) -> None:
+        desk = Desk(stored, spec.study)
+        desk.tell(desk.ask().number, outcome)
+
+    def seen(stored: StoredStudy) -> list[dict[str, float]]:
+        found: list[dict[str, float]] = []
+        made = make_sampler(sampler, spec.study, 3, stored=stored)
+        assert isinstance(made, Blinkered)
+
+        class Looks(optuna.samplers.RandomSampler):
+            def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+                found.extend(each.constraints for each in study.get_trials(states=[COMPLETE]))
+
+        made.inner = Looks()
+        made.before_trial(stored.study, stored.study.trials[0])
+        return found
+
+    told(bounded(min=0.3), completed({"mask.sparsity": 0.2}))
+    told(bounded(min=0.3), Failed(reason="diverged", message="no"))
+    told(bounded(), completed({"mask.sparsity": 0.5}))
+    assert [list(one) for one in seen(bounded(max=0.4, min=0.4))] == [
+        ["untrained", "ood/ndcg_at_20/max", "ood/ndcg_at_20/min"]
+    ] * 3
+    assert [one["untrained"] for one in seen(bounded())] == [-1.0, 1.0, -1.0]
+    assert [list(one) for one in seen(bounded())] == [["untrained"]] * 3, "a bound that went is forgotten"
+    assert [one["ood/ndcg_at_20/min"] for one in seen(bounded(min=0.4))] == pytest.approx([0.2, 0.0, -0.1])
+    assert [one["ood/ndcg_at_20/max"] for one in seen(bounded(max=0.4))] == pytest.approx([-0.2, 0.0, 0.1])
 
 
 def test_presets_under_way_are_not_counted_either(spec: StudySpec, workspace: Workspace) -> None:

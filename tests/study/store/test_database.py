@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import connect, engine_url, sole_creator
-from painvrl.study.store.storage import list_studies
+from painvrl.study.store.creation import create_study
+from painvrl.study.store.database import connect, engine_url, quick_commits, sole_creator, sqlite_file
+from painvrl.study.store.storage import list_studies, open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -36,6 +45,18 @@ create_study(spec, Workspace(Path(sys.argv[2])), data="d")
 )
 def test_postgresql_is_reached_by_the_driver_of_the_extra(url: str, meant: str) -> None:
     assert str(engine_url(url)) == meant
+
+
+def test_the_file_of_a_database_is_known_where_it_has_one(tmp_path: Path) -> None:
+    assert sqlite_file(f"sqlite:///{tmp_path}/a.db") == tmp_path / "a.db"
+    assert sqlite_file("sqlite:///a.db") == Path("a.db").absolute()
+    for url in (
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:/a.db?mode=ro&uri=true",
+        "postgresql://host/db",
+    ):
+        assert sqlite_file(url) is None
 
 
 @pytest.mark.slow
@@ -73,18 +94,95 @@ def test_what_no_other_process_sees_or_nobody_locks_is_not_waited_for(url: str, 
         assert list(tmp_path.iterdir()) == []
 
 
-def test_commits_to_a_file_wait_for_no_disk_and_a_killed_process_loses_none(tmp_path: Path) -> None:
+def journal(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def test_meanwhile_commits_to_a_file_wait_for_no_disk_and_a_killed_process_loses_none(tmp_path: Path) -> None:
     path = tmp_path / "studies.db"
-    storage = connect(f"sqlite:///{path}")
-    with storage.engine.connect() as connection:
+    with (
+        quick_commits(connect(f"sqlite:///{path}")) as storage,
+        storage.engine.connect() as connection,
+    ):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     program = (
         "import os, sys, optuna\n"
-        "from painvrl.study.store.database import connect\n"
-        "optuna.create_study(storage=connect(sys.argv[1]), study_name='kept').set_user_attr('a', 1)\n"
-        "os.kill(os.getpid(), 9)\n"
+        "from painvrl.study.store.database import connect, quick_commits\n"
+        "with quick_commits(connect(sys.argv[1])) as storage:\n"
+        "    optuna.create_study(storage=storage, study_name='kept').set_user_attr('a', 1)\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, f"sqlite:///{path}"], check=False)
     assert done.returncode == -9
+    assert journal(path) == "wal", "else this would show nothing"
     kept = optuna.load_study(study_name="kept", storage=connect(f"sqlite:///{path}"))
     assert kept.user_attrs == {"a": 1}
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt(), RuntimeError("a bug")])
+def test_a_run_keeps_a_log_beside_the_studies_only_until_it_ends(
+    spec: StudySpec, workspace: Workspace, go: Any, formula: Any, end: BaseException | None
+) -> None:
+    seen = []
+
+    def look() -> None:
+        seen.append(journal(workspace.optuna_db))
+        if end is not None:
+            raise end
+
+    with nullcontext() if end is None else pytest.raises(type(end)):
+        go(spec, replace(formula, script={1: look}), trials=2)
+    assert seen == ["wal"]
+    assert journal(workspace.optuna_db) == "delete"
+    assert [path.name for path in workspace.root.glob("optuna.db*")] == ["optuna.db"]
+
+
+def test_who_only_reads_leaves_the_file_as_it_is(spec: StudySpec, workspace: Workspace) -> None:
+    create_study(spec, workspace, data="d")
+    before = workspace.optuna_db.read_bytes()
+    assert len(open_study("toy", workspace).trials()) == 1
+    assert journal(workspace.optuna_db) == "delete"
+    assert workspace.optuna_db.read_bytes() == before
+
+
+def test_the_log_stays_for_the_last_of_several_runs(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    with quick_commits(connect(f"sqlite:///{path}")) as one:
+        optuna.create_study(storage=one, study_name="one")
+        with quick_commits(connect(f"sqlite:///{path}")) as two:
+            optuna.create_study(storage=two, study_name="two")
+        assert journal(path) == "wal"
+        assert optuna.get_all_study_names(one) == ["one", "two"]
+    assert journal(path) == "delete"
+
+
+@contextmanager
+def nobody_in(folder: Path) -> Iterator[None]:
+    """As somebody who may read the folder and what is in it, and write nothing there."""
+    for path in folder.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    folder.chmod(0o555)
+    root = os.geteuid() == 0  # who may do everything, whatever the modes say
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no such modes")
+def test_whoever_may_not_write_the_folder_can_read_its_studies(
+    spec: StudySpec, go: Any, formula: Any, workspace: Workspace
+) -> None:
+    go(spec, formula, trials=2)
+    with tempfile.TemporaryDirectory() as made:  # those of pytest are closed to others
+        folder = Path(made)
+        shutil.copy(workspace.optuna_db, folder)
+        with nobody_in(folder):
+            assert not os.access(folder, os.W_OK, effective_ids=True)
+            assert list_studies(Workspace(folder)) == ("toy",)
+            assert len(open_study("toy", Workspace(folder)).trials()) == 2

@@ -11,9 +11,10 @@ from painvrl.errors import ConfigError, StudyError
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import readable_errors
+from painvrl.study.store.database import connect, readable_errors
+from painvrl.study.store.lock import lock_path
 from painvrl.study.store.records import TrialState
-from painvrl.study.store.storage import list_studies, lock_path, open_study
+from painvrl.study.store.storage import list_studies, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace
 
@@ -63,6 +64,33 @@ def test_looking_for_a_study_makes_nothing(tmp_path: Path) -> None:
     assert not workspace.root.exists()
 
 
+@pytest.mark.parametrize("of", ["a file", "an option"])
+def test_a_storage_with_a_slip_of_the_pen_is_named_and_not_made(
+    spec_tree: Tree, workspace: Workspace, tmp_path: Path, of: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/typo/none.db"
+    asked = changed(spec_tree, "study/storage", url) if of == "a file" else "toy"
+    with pytest.raises(StudyError, match=f"{url}: is no file; `painvrl study run SPEC.yaml` makes one"):
+        open_study(asked, workspace, storage=None if of == "a file" else url)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_what_a_storage_elsewhere_lacks_is_not_blamed_on_the_workspace(
+    spec_tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/else.db"
+    connect(url)
+    with pytest.raises(StudyError, match=f"{url}: holds no study yet"):
+        open_study(None, workspace, storage=url)
+    spec_tree["study"]["storage"] = url
+    for name in ("one", "two"):
+        create_study(changed(spec_tree, "study/name", name), workspace, data="d")
+    with pytest.raises(StudyError, match=f"{url}: several studies are here"):
+        open_study(None, workspace, storage=url)
+    with pytest.raises(StudyError, match=f"{url}: no such study"):
+        open_study("toy", workspace, storage=url)
+
+
 def test_the_storage_can_lie_elsewhere(spec_tree: Tree, workspace: Workspace, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/else/where.db"
     spec = changed(spec_tree, "study/storage", url)
@@ -77,7 +105,7 @@ def test_the_storage_can_lie_elsewhere(spec_tree: Tree, workspace: Workspace, tm
     [
         ("no url", ConfigError, "storage: is not a database URL"),
         ("oracle+cx_oracle://user:geheim@host/db", StudyError, "storage: the database's driver cx_Oracle"),
-        ("sqlite:////proc/nothing/optuna.db", StudyError, "the studies cannot be read"),
+        ("sqlite:////proc", StudyError, "the studies cannot be read"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
@@ -190,6 +218,22 @@ def test_the_base_configurations_own_point_is_queued_once(spec: StudySpec, works
     assert waiting.state is TrialState.WAITING
     assert waiting.point == spec.space.point_of(spec.config)
     assert set(waiting.point) == set(spec.space.root)
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["maximize"], ["minimize", "maximize"]])
+def test_an_empty_study_of_somebody_else_is_left_alone(
+    spec: StudySpec, workspace: Workspace, directions: list[str]
+) -> None:
+    optuna.create_study(storage=workspace.storage_url, study_name="toy", directions=directions)
+    with pytest.raises(StudyError, match="toy: was not made by painvrl; choose a new name"):
+        create_study(spec, workspace, data="d")
+    foreign = optuna.load_study(study_name="toy", storage=workspace.storage_url)
+    assert (foreign.user_attrs, foreign.trials, foreign.metric_names) == ({}, [], None)
+
+
+def test_a_study_whose_maker_died_half_way_is_made(spec: StudySpec, workspace: Workspace) -> None:
+    optuna.create_study(storage=workspace.storage_url, study_name="toy", directions=["maximize"] * 2)
+    assert create_study(spec, workspace, data="d")[0].objectives == spec.objectives
 
 
 def test_a_study_of_somebody_else_is_left_alone(spec: StudySpec, workspace: Workspace) -> None:

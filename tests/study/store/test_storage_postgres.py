@@ -14,8 +14,9 @@ import pytest
 
 from painvrl.errors import StudyError
 from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import TrialState
-from painvrl.study.store.storage import held_study, list_studies, open_study
+from painvrl.study.store.storage import list_studies, open_study
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 

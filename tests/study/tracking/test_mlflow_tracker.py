@@ -16,10 +16,12 @@ import pytest
 
 from painvrl.errors import StudyError
 from painvrl.study.choice.selection import select
+from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking import mlflow_calls as mlflow_calls_module
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, make_tables, mlflow_calls
 from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.trial.objective import DataSummary
@@ -85,6 +87,23 @@ def front_by_link(store: Store, link: str) -> list[str]:
     assert urlsplit(link).fragment.startswith(f"/experiments/{store.experiment}/runs?")
     (wanted,), (order,) = query["searchFilter"], query["orderByKey"]
     return [run.info.run_id for run in store.runs(wanted, order_by=[f"{order} DESC"])]
+
+
+def test_no_study_can_hold_the_lock_of_mlflows_tables(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Locked(Exception):
+        pass
+
+    def lock(path: Path) -> None:
+        raise Locked(path)
+
+    monkeypatch.setattr(mlflow_calls_module, "FileLock", lock)
+    with pytest.raises(Locked) as caught:
+        make_tables(workspace)
+    (path,) = caught.value.args
+    assert path.parent == workspace.lock_path("mlflow.db").parent
+    assert path != workspace.lock_path("mlflow.db"), "a study may have the file's name"
 
 
 def test_a_new_workspace_gets_the_tables_that_mlflow_itself_would_make(
@@ -227,6 +246,18 @@ def test_a_resumed_study_goes_on_under_the_same_parent(
         4: "FINISHED",
     }
     assert "pareto" not in store.trials()[1].data.tags
+
+
+def test_the_studys_run_has_the_file_that_it_went_on_with(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    bound = Constraint.model_validate({"metric": "time", "max": 60.0})
+    now = spec.model_copy(update={"constraints": (bound,)})
+    go(now, formula, tracker=mlflow_tracker(tracked), trials=2)
+    store = Store(tracked)
+    (shown,) = parse_yaml(store.text(store.parent(), "study.yaml"))["constraints"]
+    assert (shown["metric"], shown["max"]) == ("time", 60.0)
 
 
 def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_logged(

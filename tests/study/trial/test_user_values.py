@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from painvrl.config import TrainConfig
 from painvrl.pipeline import RunResult
 from painvrl.prepare import Prepared
+from painvrl.study.trial import user_values as module
 from painvrl.study.trial.objective import TrainedJob, TrialJob
 from painvrl.study.trial.outcomes import Completed
 from painvrl.study.trial.user_values import (
@@ -117,6 +119,29 @@ def test_a_folder_that_cannot_be_written_costs_no_trial(trained: TrainedJob, tmp
     (tmp_path / "toy").write_text("a file where the folder should be")
     KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
     assert (tmp_path / "toy").read_text() == "a file where the folder should be"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), OSError(28)])
+def test_users_that_cannot_be_scored_again_cost_no_trial(
+    trained: TrainedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "evaluate_users", full)
+    KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_users_are_scored_stays_one(
+    trained: TrainedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "evaluate_users", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
 
 
 def test_a_user_costs_four_bytes_and_four_more_for_each_objective(tmp_path: Path) -> None:
