@@ -146,6 +146,19 @@ def test_who_only_reads_leaves_the_file_as_it_is(spec: StudySpec, workspace: Wor
     assert workspace.optuna_db.read_bytes() == before
 
 
+def test_the_log_goes_however_many_connections_there_were_and_does_not_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    with quick_commits(connect(f"sqlite:///{path}")) as storage:
+        optuna.create_study(storage=storage, study_name="one")
+        with storage.engine.connect() as one, storage.engine.connect() as two:
+            for each in (one, two):
+                assert each.exec_driver_sql("SELECT COUNT(*) FROM studies").scalar() == 1
+    assert journal(path) == "delete"
+    storage.engine.dispose()
+    optuna.create_study(storage=storage, study_name="two")
+    assert journal(path) == "delete"
+
+
 def test_the_log_stays_for_the_last_of_several_runs(tmp_path: Path) -> None:
     path = tmp_path / "studies.db"
     with quick_commits(connect(f"sqlite:///{path}")) as one:
