@@ -31,7 +31,7 @@ from painvrl.study.trial.user_values import UserValues
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Bounded:
     """A number with its interval, where one can be given."""
 
     value: float
@@ -43,8 +43,8 @@ class Estimate:
 class Gap:
     """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume)."""
 
-    absolute: Estimate
-    relative: Estimate | None
+    absolute: Bounded
+    relative: Bounded | None
 
 
 Pairs = Sequence[tuple[int, int]]
@@ -85,7 +85,7 @@ def gap(
         return centre - half, centre + half
 
     difference, logarithm = reach(_difference), reach(_log_ratio)
-    absolute = _estimate(full_b - full_a, difference)
+    absolute = _bounded(full_b - full_a, difference)
     if full_a == 0:
         return Gap(absolute=absolute, relative=None)
     if logarithm is not None:
@@ -93,8 +93,8 @@ def gap(
     elif difference is not None:  # B, or a front without one of its trials, has no volume and no logarithm
         ends = difference[0] / full_a, difference[1] / full_a
     else:
-        return Gap(absolute=absolute, relative=Estimate(value=full_b / full_a - 1))
-    return Gap(absolute=absolute, relative=_estimate(full_b / full_a - 1, ends))
+        return Gap(absolute=absolute, relative=Bounded(value=full_b / full_a - 1))
+    return Gap(absolute=absolute, relative=_bounded(full_b / full_a - 1, ends))
 
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -109,8 +109,8 @@ def _log_ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
     return np.log(b) - np.log(a)
 
 
-def _estimate(value: float, ends: tuple[float, float] | None) -> Estimate:
-    return Estimate(value=value) if ends is None else Estimate(value=value, low=ends[0], high=ends[1])
+def _bounded(value: float, ends: tuple[float, float] | None) -> Bounded:
+    return Bounded(value=value) if ends is None else Bounded(value=value, low=ends[0], high=ends[1])
 
 
 def _scatter(left_out: NDArray[np.float64], whole: float) -> float:
