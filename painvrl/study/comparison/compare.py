@@ -192,7 +192,7 @@ def _draw(
             note = (
                 f"what each user got is not kept of {missing} of the {len(rows)} trials of "
                 f"{one.study.name!r} ({one.where}): the interval leaves out the chance of having them, "
-                "and is too narrow by that"
+                "and may be too narrow by that"
             )
             return "unknown", None, (note,)
         if not same_users(found):
