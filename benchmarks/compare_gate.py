@@ -1,16 +1,22 @@
-"""How often is luck called a regression? ``python -m benchmarks.compare_gate [--times 150] [--worse 0]``.
+"""How often is luck called a regression? ``python -m benchmarks.compare_gate [--times 150] [--studies 400]``.
 
 Pairs of studies from one generator, so that nothing changed between them but the points that were tried, the
 noise of the training, and, with ``--worse``, a share that every trial of the second one loses. Trials are a
 trade-off along one knob with three more that have a best value; users differ in how well they are served, and
 both studies have the same ones. Beside the interval as built, three others: users drawn alone, trials drawn
 with replacement as well (percentiles), and the same turned about the value ("basic").
+
+Users are noise that the interval knows well, and they hide what it makes of the search. So a second table has
+none: of ``--studies`` studies each is compared with ``PARTNERS`` others, in both directions, and what these
+pairs share is in the bootstrap over studies. Beside Student's quantile, as built, there is the normal one.
+``--times 0`` or ``--studies 0`` leaves a table out.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +38,18 @@ SETTINGS = (
     ("tpe", 40, 4),
 )
 
+SEARCHES = (
+    ("random", 10, 2),
+    ("random", 16, 2),
+    ("random", 40, 2),
+    ("random", 40, 4),
+    ("tpe", 16, 2),
+    ("tpe", 40, 2),
+    ("tpe", 80, 2),
+    ("tpe", 40, 4),
+)
+PARTNERS, RESAMPLED = 20, 1000
+
 Array = NDArray[np.float64]
 
 
@@ -45,29 +63,29 @@ def quality(points: Array, width: int) -> Array:
     return np.stack(columns if width == 4 else [iid, ood], axis=1)
 
 
-def searched(sampler: str, trials: int, width: int, rng: np.random.Generator) -> Array:
-    """``[T, 4]``: the points that a search tries."""
+def searched(sampler: str, trials: int, width: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The points that a search tries, ``[T, 4]``, and the noise of their trainings, a factor, ``[T, 1]``."""
+    noise = 1 + TRAINING_NOISE * rng.standard_normal((trials, 1))
     if sampler == "random":
-        return rng.random((trials, 4))
+        return rng.random((trials, 4)), noise
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeded = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)))
     study = optuna.create_study(directions=["maximize"] * width, sampler=seeded)
     points = []
-    for _ in range(trials):
+    for row in noise:
         trial = study.ask()
         points.append([trial.suggest_float(f"knob_{place}", 0, 1) for place in range(4)])
-        noisy = quality(np.array(points[-1:]), width)[0] * (1 + TRAINING_NOISE * rng.standard_normal())
-        study.tell(trial, noisy.tolist())
-    return np.array(points)
+        study.tell(trial, (quality(np.array(points[-1:]), width)[0] * row).tolist())
+    return np.array(points), noise
 
 
 def trained(
-    points: Array, names: tuple[str, ...], taste: Array, worse: float, rng: np.random.Generator
+    tried: tuple[Array, Array], names: tuple[str, ...], taste: Array, worse: float, rng: np.random.Generator
 ) -> list[UserValues]:
     """What every user got from each point."""
-    noise = 1 + TRAINING_NOISE * rng.standard_normal((len(points), 1))
+    points, noise = tried
     trials = []
     for row in quality(points, len(names)) * (1 - worse) * noise:
         values = {
@@ -114,16 +132,90 @@ def _drawn_trials(trials: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return chosen
 
 
+def without_users(
+    sampler: str, trials: int, width: int, studies: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """``[studies, PARTNERS, 2]``: the log ratios of pairs, and half the width of their intervals.
+
+    The last axis is the quantile: Student's, as built, and the normal one.
+    """
+    means = []
+    for _ in range(studies):
+        points, noise = searched(sampler, trials, width, rng)
+        means.append(quality(points, width) * noise)
+    values, halves = np.zeros((2, studies, PARTNERS, 2))
+    for place, a in enumerate(means):
+        for step in range(PARTNERS):
+            b = means[(place + step + 1) % studies]
+            built = gap(a, b, pairs=[], draws=None, level=0.95).relative
+            values[place, step] = math.log1p(built.value)
+            halves[place, step, 0] = math.log1p(built.high) - values[place, step, 0]
+            halves[place, step, 1] = NormalDist().inv_cdf(0.975) * _deviation(a, b)
+    return values, halves
+
+
+def _deviation(a: Array, b: Array) -> float:
+    """The jackknife's standard deviation of the log ratio."""
+    variance = 0.0
+    for side in (a, b):
+        sets = np.repeat(side[None], len(side), axis=0)
+        sets[np.arange(len(side)), np.arange(len(side))] = 0.0
+        variance += len(side) * float(np.var(np.log(hypervolumes(sets)), ddof=1))
+    return math.sqrt(variance)
+
+
+def fired_over_studies(fired: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float, float]:
+    """The share of ``fired`` ``[studies, PARTNERS]``, and its 95% interval when studies are drawn anew."""
+    studies = len(fired)
+    partner = (np.arange(studies)[:, None] + np.arange(1, PARTNERS + 1)) % studies
+    shares = []
+    for _ in range(RESAMPLED):
+        times = np.bincount(rng.integers(studies, size=studies), minlength=studies)
+        weight = times[:, None] * times[partner]  # a pair is there as often as both of its studies
+        shares.append(float((weight * fired).sum() / weight.sum()))
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(fired.mean()), float(low), float(high)
+
+
+def print_without_users(studies: int) -> None:
+    """The second table."""
+    rows = []
+    for sampler, trials, width in SEARCHES:
+        rng = np.random.default_rng(0)
+        values, halves = without_users(sampler, trials, width, studies, rng)
+        cells = [f"{sampler}, {trials} trials, {width} objectives", f"{values[:, :, 0].std():.3f}"]
+        for way in range(2):
+            # One direction or the other: half of it is the gate's share.
+            share, low, high = fired_over_studies(np.abs(values[:, :, way]) > halves[:, :, way], rng)
+            reach = 2 * halves[:, :, way].mean()
+            cells.append(f"{share / 2:.3f} [{low / 2:.3f}, {high / 2:.3f}] ({reach:.3f})")
+        rows.append(cells)
+    print_table(
+        f"Without users: how often the gate fires [95%] (width), {studies} studies, {PARTNERS} others each",
+        ["studies", "spread", "as built", "normal quantile"],
+        rows,
+    )
+
+
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=150)
     parser.add_argument("--worse", type=float, default=0.0)
+    parser.add_argument("--studies", type=int, default=400)
     asked = parser.parse_args()
+    if asked.times:
+        print_with_users(asked.times, asked.worse)
+    if asked.studies:
+        print_without_users(asked.studies)
+
+
+def print_with_users(times: int, worse: float) -> None:
+    """The first table."""
     rows = []
     for sampler, trials, width in SETTINGS:
         rng = np.random.default_rng(0)
-        pairs = [pair(sampler, trials, width, asked.worse, rng) for _ in range(asked.times)]
+        pairs = [pair(sampler, trials, width, worse, rng) for _ in range(times)]
         spread = np.std([one["value"][0] for one in pairs])
         cells = [f"{sampler}, {trials} trials, {width} objectives", f"{spread:.3f}"]
         for way in list(pairs[0])[1:]:
@@ -131,7 +223,7 @@ def main() -> None:
             cells.append(f"{np.mean(high < 0):.3f} ({np.mean(high - low):.3f})")
         rows.append(cells)
     print_table(
-        f"How often the gate fires (interval's width), {asked.times} pairs, B worse by {asked.worse:.0%}",
+        f"How often the gate fires (interval's width), {times} pairs, B worse by {worse:.0%}",
         ["studies", "spread", "as built", "users alone", "users and drawn trials", "the same, basic"],
         rows,
     )

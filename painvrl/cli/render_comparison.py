@@ -10,7 +10,7 @@ from painvrl.cli.render import make_table, number, print_table
 
 if TYPE_CHECKING:
     from painvrl.study.comparison.compare import Comparison
-    from painvrl.study.comparison.uncertainty import Estimate
+    from painvrl.study.comparison.uncertainty import Bounded
 
 
 def comparison(found: Comparison) -> None:
@@ -60,7 +60,7 @@ def _trials(found: Comparison) -> str:
     return f"{found.trials} trials each ({found.same_points} at the same points, {users})"
 
 
-def _shown(estimate: Estimate, style: str) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{style}}"
-    return f"{estimate.value:{style}} [{estimate.low:{style}}, {estimate.high:{style}}]"
+def _shown(found: Bounded, style: str) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:{style}}"
+    return f"{found.value:{style}} [{found.low:{style}}, {found.high:{style}}]"

@@ -11,7 +11,7 @@ from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from painvrl.cli.study.common import open_named
 
 if TYPE_CHECKING:
-    from painvrl.study.comparison.compare import Candidate
+    from painvrl.study.comparison.sides import ComparedStudy
 
 
 def compare(
@@ -48,7 +48,7 @@ def compare(
     first, second = workspace_a or workspace, workspace_b or workspace
     if b is None and first == second:
         raise ConfigError("is needed where both studies lie in one workspace", key="B")
-    found = compare_studies(_candidate(a, first), _candidate(b or a, second), margin=margin, level=level)
+    found = compare_studies(_compared(a, first), _compared(b or a, second), margin=margin, level=level)
     if html is not None:
         from painvrl.study.comparison.picture import comparison_page
         from painvrl.wholefile import write_whole
@@ -62,11 +62,11 @@ def compare(
         raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
 
 
-def _candidate(name: str, folder: Path) -> Candidate:
-    from painvrl.study.comparison.compare import Candidate
+def _compared(name: str, folder: Path) -> ComparedStudy:
+    from painvrl.study.comparison.sides import ComparedStudy
     from painvrl.study.trial.user_values import UserStore
     from painvrl.workspace import Workspace
 
     study = open_named(name, folder)
     place = Workspace(folder)
-    return Candidate(study=study, users=UserStore(place.users / study.name), where=str(folder))
+    return ComparedStudy(study=study, users=UserStore(place.users / study.name), where=str(folder))

@@ -24,6 +24,7 @@ IID, OOD, BALANCED = "iid", "ood", "balanced"
 
 _KNEE_MARGIN = 1e-9  # of the front's extent: below it a bend is rounding
 _TIE = 1e-12  # of a score's size: what rounding may make of equal scores
+_LARGEST = 1e100  # of a number that a rule is given: sums and quotients of larger ones overflow
 
 
 class Rule(Protocol):
@@ -150,15 +151,15 @@ class Weighted:
     """Take the largest weighted sum of objectives, each scaled over the front to [0, 1].
 
     Raises:
-        ConfigError: a weight is negative or not finite, or none is positive.
+        ConfigError: a weight is negative or above 1e100, or none is positive.
     """
 
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                rule = f"the weight of {name} must be a number of at least 0"
+            if not 0 <= weight <= _LARGEST:
+                rule = f"the weight of {name} must be a number of at least 0 and at most {_LARGEST:g}"
                 raise ConfigError(rule, key="weights", value=weight)
         if not any(self.weights.values()):
             raise ConfigError("at least one weight must be above 0", key="weights")
@@ -192,7 +193,7 @@ class Reference:
     tells no trials apart and is left out. Ties go to the larger sum of margins.
 
     Raises:
-        ConfigError: a value is not finite, or there is none.
+        ConfigError: a value is beyond 1e100 in size, or there is none.
     """
 
     reference: Mapping[str, float]
@@ -201,8 +202,9 @@ class Reference:
         if not self.reference:
             raise ConfigError("must name at least one objective", key="reference")
         for name, value in self.reference.items():
-            if not math.isfinite(value):
-                raise ConfigError(f"the value of {name} must be finite", key="reference", value=value)
+            if not abs(value) <= _LARGEST:
+                rule = f"the value of {name} must be finite, and of a size of at most {_LARGEST:g}"
+                raise ConfigError(rule, key="reference", value=value)
 
     @property
     def label(self) -> str:

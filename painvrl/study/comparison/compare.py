@@ -10,69 +10,27 @@ they were paid for. The table shows both studies as they are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.errors import ConfigError, StudyError
 from painvrl.rng import derive_seed
-from painvrl.study.choice.selection import select
 from painvrl.study.comparison.indicators import additive_epsilon, coverage
-from painvrl.study.comparison.uncertainty import Estimate, drawn_volumes, gap, same_users
-from painvrl.study.front import hypervolume
-from painvrl.study.report import Best
-from painvrl.study.store.records import FINISHED, TrialRecord, complete, feasible, front_of
+from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
+from painvrl.study.comparison.uncertainty import Bounded, drawn_volumes, gap, same_users
+from painvrl.study.store.records import FINISHED, TrialRecord, feasible
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.user_values import UserStore, UserValues
+from painvrl.study.trial.user_values import UserValues
 
 DRAWS = 1000
 MIN_TRIALS = 10
 """With fewer trials the interval is a rough one: see the lab book."""
 
 Users = Literal["paired", "independent", "unknown"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A study to compare, what its users got, and where it lies (for people)."""
-
-    study: StoredStudy
-    users: UserStore
-    where: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrontPoint:
-    """A trial on a front, and its objectives."""
-
-    trial: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One of the two studies, all its trials counted.
-
-    Attributes:
-        where: its workspace or storage.
-        finished, complete: trials.
-        front: the best first objective first.
-        ends: the front's best of each objective.
-        knee: the trial that the rule ``knee`` picks.
-        hypervolume: between the front and zero.
-    """
-
-    study: str
-    where: str
-    finished: int
-    complete: int
-    front: tuple[FrontPoint, ...]
-    ends: tuple[Best, ...]
-    knee: FrontPoint
-    hypervolume: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +61,8 @@ class Comparison:
     trials: int
     same_points: int
     users: Users
-    absolute: Estimate
-    relative: Estimate | None
+    absolute: Bounded
+    relative: Bounded | None
     level: float
     margin: float
     regressed: bool
@@ -124,7 +82,7 @@ class Comparison:
 
 
 def compare(
-    a: Candidate, b: Candidate, *, margin: float = 0.0, level: float = 0.95, draws: int = DRAWS
+    a: ComparedStudy, b: ComparedStudy, *, margin: float = 0.0, level: float = 0.95, draws: int = DRAWS
 ) -> Comparison:
     """Compare two studies of the same objectives.
 
@@ -146,8 +104,8 @@ def compare(
         rule = f"the fronts do not compare: {a.study.name!r} has the objectives {', '.join(objectives)}"
         raise StudyError(rule, key=b.study.name, value=", ".join(b.study.objectives))
     records = a.study.trials(), b.study.trials()
-    sides = tuple(_side(one, own) for one, own in zip((a, b), records, strict=True))
-    front_a, front_b = (_table(objectives, side.front) for side in sides)
+    sides = tuple(side_of(one, own) for one, own in zip((a, b), records, strict=True))
+    front_a, front_b = (table_of(objectives, side.front) for side in sides)
     finished = [[one for one in own if one.state in FINISHED] for own in records]
     trials = min(len(own) for own in finished)
     first_a, first_b = (own[:trials] for own in finished)
@@ -191,40 +149,6 @@ def _check(margin: float, level: float, draws: int) -> None:
         raise ConfigError("must be at least 2", key="draws", value=draws)
 
 
-def _side(one: Candidate, records: Sequence[TrialRecord]) -> Side:
-    study = one.study
-    front = [_point(study, record) for record in front_of(records)]
-    if not front:
-        raise NothingFeasible(f"the study {study.name!r} ({one.where}) has no feasible trial to compare")
-    first = study.objectives[0]
-    knee = next(point for point in front if point.trial == select(study, prefer="knee").trial)
-    best = {
-        name: max(front, key=lambda point: (point.values[name], -point.trial)) for name in study.objectives
-    }
-    return Side(
-        study=study.name,
-        where=one.where,
-        finished=sum(record.state in FINISHED for record in records),
-        complete=len(complete(records)),
-        front=tuple(sorted(front, key=lambda point: (-point.values[first], point.trial))),
-        ends=tuple(
-            Best(objective=name, trial=end.trial, value=end.values[name]) for name, end in best.items()
-        ),
-        knee=knee,
-        hypervolume=hypervolume([list(point.values.values()) for point in front]),
-    )
-
-
-def _point(study: StoredStudy, record: TrialRecord) -> FrontPoint:
-    return FrontPoint(
-        trial=record.number, values=dict(zip(study.objectives, record.values or (), strict=True))
-    )
-
-
-def _table(objectives: Sequence[str], front: Sequence[FrontPoint]) -> NDArray[np.float64]:
-    return np.array([[point.values[name] for name in objectives] for point in front])
-
-
 def _values(study: StoredStudy, records: Sequence[TrialRecord]) -> NDArray[np.float64]:
     """``[T, M]`` in the study's order, which no volume depends on; zeros for a trial that is not feasible."""
     table = np.zeros((len(records), len(study.objectives)))
@@ -253,8 +177,8 @@ def _name_of(record: TrialRecord) -> str:
 
 
 def _draw(
-    a: Candidate,
-    b: Candidate,
+    a: ComparedStudy,
+    b: ComparedStudy,
     first_a: Sequence[TrialRecord],
     first_b: Sequence[TrialRecord],
     draws: int,
@@ -268,7 +192,7 @@ def _draw(
             note = (
                 f"what each user got is not kept of {missing} of the {len(rows)} trials of "
                 f"{one.study.name!r} ({one.where}): the interval leaves out the chance of having them, "
-                "and is too narrow by that"
+                "and may be too narrow by that"
             )
             return "unknown", None, (note,)
         if not same_users(found):
@@ -282,11 +206,11 @@ def _draw(
     return ("paired" if paired else "independent"), drawn, ()
 
 
-def _load(one: Candidate, records: Sequence[TrialRecord]) -> list[UserValues | None]:
+def _load(one: ComparedStudy, records: Sequence[TrialRecord]) -> list[UserValues | None]:
     found: list[UserValues | None] = [None] * len(records)
     for row in _feasible_rows(records):
         record = records[row]
-        found[row] = one.users.load(record.number, _point(one.study, record).values)
+        found[row] = one.users.load(record.number, point_of(one.study, record).values)
     return found
 
 
@@ -302,7 +226,7 @@ def _differences(a: StoredStudy, b: StoredStudy) -> tuple[str, ...]:
 
 
 def _notes(
-    a: Candidate, b: Candidate, sides: Sequence[Side], trials: int, relative: Estimate | None
+    a: ComparedStudy, b: ComparedStudy, sides: Sequence[Side], trials: int, relative: Bounded | None
 ) -> list[str]:
     notes = []
     if a.study.identity.data != b.study.identity.data:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from painvrl.study.comparison.compare import Comparison, Side
+from painvrl.study.comparison.compare import Comparison
+from painvrl.study.comparison.sides import Side
 
 _COLOURS = ("steelblue", "crimson")
 

@@ -7,6 +7,12 @@ share is what the result changes by when the trial is left out, and the sum of s
 their mean, a jackknife, is on average no smaller than the variance (Efron and Stein, 1981). Trials of both
 studies at the same point are left out together.
 
+On average: most trials change nothing, and the sum rests on the few that carry the front. A variance that is
+so uncertain itself takes Student's t, with as many degrees of freedom as it has changes of weight
+(Satterthwaite): ten equal ones make 10, and one that outweighs the others little more than 1. The users, of
+whom there are many draws, add to the variance, and to the freedom by their part of it: the more of the chance
+is theirs, the nearer is the quantile to the normal one.
+
 Trials are not drawn with replacement: a draw keeps 63% of them, which is another, smaller front. In a
 simulation of studies between which nothing changed, such draws called up to twice as many of them worse as
 they promise, and draws of users alone, which take the luck of the search for certain, three to twelve times
@@ -20,7 +26,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +36,7 @@ from painvrl.study.trial.user_values import UserValues
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Bounded:
     """A number with its interval, where one can be given."""
 
     value: float
@@ -43,8 +48,8 @@ class Estimate:
 class Gap:
     """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume)."""
 
-    absolute: Estimate
-    relative: Estimate | None
+    absolute: Bounded
+    relative: Bounded | None
 
 
 Pairs = Sequence[tuple[int, int]]
@@ -66,8 +71,8 @@ def gap(
         b: ``[T_B, M]``, as well.
         pairs: trials that are at the same point.
         draws: the hypervolumes of A and B under other users, ``[D]`` each; ``None`` if that is not known.
-        level: of the intervals. They are normal: of the difference, and of the logarithm of the ratio. Where
-            that does not exist, the share's interval is the difference's.
+        level: of the intervals: of the difference, and of the logarithm of the ratio. Where that does not
+            exist, the share's interval is the difference's.
     """
     full_a, full_b = float(hypervolumes(a[None])[0]), float(hypervolumes(b[None])[0])
     without_a, without_b = _left_out(a), _left_out(b)
@@ -77,15 +82,15 @@ def gap(
     def reach(of: Statistic) -> tuple[float, float] | None:
         with np.errstate(divide="ignore", invalid="ignore"):
             centre = float(of(np.array(full_a), np.array(full_b)))
-            variance = sum(_scatter(of(*stratum), centre) for stratum in strata)
-            variance += 0.0 if draws is None else float(np.var(of(*draws), ddof=1))
-        if not (enough and math.isfinite(centre) and math.isfinite(variance)):
+            changes = np.concatenate([_changes(of(*stratum), centre) for stratum in strata])
+            users = np.zeros(0) if draws is None else of(*draws)
+        if not (enough and np.isfinite([centre, *changes, *users]).all()):
             return None
-        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(variance)
+        half = _half_width(changes, users, level)
         return centre - half, centre + half
 
     difference, logarithm = reach(_difference), reach(_log_ratio)
-    absolute = _estimate(full_b - full_a, difference)
+    absolute = _bounded(full_b - full_a, difference)
     if full_a == 0:
         return Gap(absolute=absolute, relative=None)
     if logarithm is not None:
@@ -93,8 +98,8 @@ def gap(
     elif difference is not None:  # B, or a front without one of its trials, has no volume and no logarithm
         ends = difference[0] / full_a, difference[1] / full_a
     else:
-        return Gap(absolute=absolute, relative=Estimate(value=full_b / full_a - 1))
-    return Gap(absolute=absolute, relative=_estimate(full_b / full_a - 1, ends))
+        return Gap(absolute=absolute, relative=Bounded(value=full_b / full_a - 1))
+    return Gap(absolute=absolute, relative=_bounded(full_b / full_a - 1, ends))
 
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -109,16 +114,40 @@ def _log_ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
     return np.log(b) - np.log(a)
 
 
-def _estimate(value: float, ends: tuple[float, float] | None) -> Estimate:
-    return Estimate(value=value) if ends is None else Estimate(value=value, low=ends[0], high=ends[1])
+def _bounded(value: float, ends: tuple[float, float] | None) -> Bounded:
+    return Bounded(value=value) if ends is None else Bounded(value=value, low=ends[0], high=ends[1])
 
 
-def _scatter(left_out: NDArray[np.float64], whole: float) -> float:
-    """The jackknife's sum of squares in one stratum; of a single unit, which has no mean, about the whole."""
+def _changes(left_out: NDArray[np.float64], whole: float) -> NDArray[np.float64]:
+    """What each of the ``n`` units of a stratum changes; the squares sum to the stratum's variance.
+
+    Changes are taken about their mean, times ``sqrt(n / (n - 1))`` for the degree of freedom that the mean
+    costs: with two units that doubles the variance. A single unit has no mean, and is taken about the whole.
+    """
     units = len(left_out)
     if units < 2:
-        return float(np.square(left_out - whole).sum())
-    return float(np.var(left_out, ddof=1)) * units
+        return left_out - whole
+    changes: NDArray[np.float64] = (left_out - left_out.mean()) * math.sqrt(units / (units - 1))
+    return changes
+
+
+def _half_width(changes: NDArray[np.float64], users: NDArray[np.float64], level: float) -> float:
+    """Half the interval of a statistic, from the trials' changes and its values under draws of users.
+
+    A change ``d`` adds ``d**2`` to the variance, with one degree of freedom; ``D`` draws of users add theirs,
+    with ``D - 1``. Satterthwaite's freedom of the sum is ``sum(parts)**2 / sum(parts**2 / freedoms)``.
+    """
+    from scipy.special import stdtrit
+
+    parts, freedoms = np.square(changes), np.ones(len(changes))
+    if len(users):
+        parts = np.append(parts, np.var(users, ddof=1))
+        freedoms = np.append(freedoms, len(users) - 1)
+    variance = float(parts.sum())
+    if variance == 0:
+        return 0.0
+    freedom = 1 / float((np.square(parts / variance) / freedoms).sum())
+    return float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
 
 
 def drawn_volumes(

@@ -323,10 +323,12 @@ def test_trials_that_are_worth_nothing_are_chosen_among_without_a_nan(rule: Rule
         (lambda: Weighted(weights={IID: -1.0}), "weight of iid/ndcg_at_20 must be a number of at least 0"),
         (lambda: Weighted(weights={IID: math.nan}), "must be a number of at least 0"),
         (lambda: Weighted(weights={IID: math.inf}), "must be a number of at least 0"),
+        (lambda: Weighted(weights={IID: 1e308, OOD: 1e308}), r"weight of iid/ndcg_at_20 .* at most 1e\+100"),
         (lambda: Weighted(weights={IID: 0.0}), "at least one weight must be above 0"),
         (lambda: Weighted(weights={}), "at least one weight must be above 0"),
         (lambda: Reference(reference={}), "must name at least one objective"),
         (lambda: Reference(reference={IID: math.nan}), "must be finite"),
+        (lambda: Reference(reference={IID: -1e308}), r"value of iid/ndcg_at_20 .* at most 1e\+100"),
         (lambda: MaxOodWithIid(share=1.01), r"must be a share of the best IID.*\(found 1.01\)"),
         (lambda: MaxOodWithIid(share=-0.1), "must be a share"),
         (lambda: MaxOodWithIid(share=math.nan), "must be a share"),
@@ -341,6 +343,21 @@ def test_trials_that_are_worth_nothing_are_chosen_among_without_a_nan(rule: Rule
 def test_a_rule_that_means_nothing_is_refused(make: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Weighted(weights={IID: 1e100, OOD: 1e100}),
+        Reference(reference={IID: 1e100, OOD: -1e100}),
+        Reference(reference={IID: -1e100, OOD: -1e100}),
+    ],
+)
+def test_the_largest_numbers_that_a_rule_takes_do_not_overflow(rule: Rule) -> None:
+    with np.errstate(all="raise"):
+        verdict = choose(rule, FRONT)
+    assert "inf" not in verdict.reason
+    assert "nan" not in verdict.reason
 
 
 def test_every_word_names_the_rule_of_that_label() -> None:

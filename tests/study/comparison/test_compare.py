@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pytest
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
-from painvrl.study.comparison.compare import Candidate, compare
+from painvrl.study.comparison.compare import compare
+from painvrl.study.comparison.sides import ComparedStudy
 from painvrl.study.file.space import Space
 from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.store.records import TrialRecord, TrialState
@@ -40,12 +41,24 @@ class Stored:
     def trials(self) -> tuple[TrialRecord, ...]:
         return self.records
 
-    def config_of(self, record: TrialRecord) -> TrainConfig:
-        return self.identity.config
+
+@dataclass(frozen=True)
+class Growing(Stored):
+    """Still running: at every read another trial has landed, which dominates all before."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def trials(self) -> tuple[TrialRecord, ...]:
+        self.reads.append(len(self.reads))
+        landed = []
+        for number in range(len(self.records), len(self.records) + self.reads[-1]):
+            result = dict.fromkeys(self.objectives, 1.0 + number)
+            landed.append(record_of(number, result, self.objectives))
+        return (*self.records, *landed)
 
 
 @pytest.fixture
-def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., Candidate]:
+def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., ComparedStudy]:
     """Makes a study with these results; where ``users`` are given, every trial keeps as many."""
 
     def make(
@@ -58,7 +71,7 @@ def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., Candidate
         changes: Mapping[str, object] | None = None,
         first_point: float = 0.0,
         violated: Collection[int] = (),
-    ) -> Candidate:
+    ) -> ComparedStudy:
         store = UserStore(tmp_path / "users" / name)
         rng = np.random.default_rng(users)
         records = []
@@ -81,7 +94,7 @@ def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., Candidate
             data=data,
         )
         study = Stored(name=name, identity=identity, records=tuple(records))
-        return Candidate(study=study, users=store, where="here")  # type: ignore[arg-type]
+        return ComparedStudy(study=study, users=store, where="here")  # type: ignore[arg-type]
 
     return make
 
@@ -112,7 +125,7 @@ def scaled(share: float) -> list[tuple[float, float]]:
     return [(iid * share, ood * share) for iid, ood in CURVE]
 
 
-Make = Callable[..., Candidate]
+Make = Callable[..., ComparedStudy]
 
 
 def test_a_study_compared_with_itself_has_no_difference(planned: Make) -> None:
@@ -147,6 +160,15 @@ def test_the_two_sides_by_hand(planned: Make) -> None:
     assert (found.coverage_by_a, found.coverage_by_b) == (1.0, 0.0)
     assert found.epsilon_of_a == pytest.approx(-0.2)  # what (0.4, 0.8) has to spare for (0.2, 0.4)
     assert found.epsilon_of_b == pytest.approx(0.45)
+
+
+def test_a_trial_that_lands_meanwhile_is_in_all_of_the_comparison_or_in_none(planned: Make) -> None:
+    a = planned("one", CURVE)
+    growing = Growing(name="two", identity=a.study.identity, records=a.study.trials())
+    found = compare(a, replace(a, study=growing))  # type: ignore[arg-type]
+    assert found.b.knee.trial == found.a.knee.trial == 1
+    assert found.b.front == found.a.front
+    assert len(growing.reads) == 1
 
 
 def test_a_front_that_is_much_worse_regressed_and_the_other_way_round_it_did_not(planned: Make) -> None:
@@ -222,13 +244,14 @@ def test_users_are_drawn_together_only_where_the_split_is_the_same(planned: Make
 def test_without_the_users_of_every_trial_the_interval_is_one_over_trials_and_says_so(
     planned: Make,
 ) -> None:
-    a, b = planned("one", CURVE, users=40), planned("two", scaled(0.9), users=40)
-    whole = compare(a, b)
+    # Equal results at equal points: all that these studies could differ by is their users.
+    a, b = planned("one", CURVE, users=40), planned("two", CURVE, users=40, data="planted-split2")
+    assert compare(a, b).absolute.high > 0  # type: ignore[operator]
     (b.users.folder / "3.npz").unlink()
     found = compare(a, b)
     assert found.users == "unknown"
     assert any("1 of the 6 trials of 'two'" in note for note in found.notes)
-    assert found.absolute.low > whole.absolute.low  # type: ignore[operator]
+    assert found.absolute.high == 0
     assert compare(a, planned("three", CURVE)).users == "unknown"
 
 
@@ -249,7 +272,11 @@ def test_trials_at_the_same_point_are_pairs_wherever_they_stand(planned: Make) -
     assert shifted.same_points == 4
     apart = compare(a, planned("four", CURVE, first_point=0.5))
     assert apart.same_points == 0
-    assert apart.absolute.high > shifted.absolute.high > 0  # type: ignore[operator]
+    assert apart.absolute.high > 0  # type: ignore[operator]
+    # Nothing but the pairs carries these two fronts, and a pair has equal results: what either loses cancels.
+    moved = compare(planned("five", [CURVE[5], *CURVE]), planned("six", CURVE, first_point=0.01))
+    assert moved.same_points == 5
+    assert moved.absolute.high == pytest.approx(0, abs=1e-12)
 
 
 def test_a_trial_that_breaks_a_constraint_is_on_no_front_and_in_no_volume(planned: Make) -> None:

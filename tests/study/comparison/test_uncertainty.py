@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from painvrl.study.comparison.uncertainty import Gap, drawn_volumes, gap, same_users
 from painvrl.study.front import hypervolume
@@ -14,6 +15,8 @@ from painvrl.study.trial.user_values import UserValues
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 TRIALS, USERS, DRAWS = 20, 150, 60
+T = {2: 4.302652729749464, 4: 2.7764451051977987}
+"""97.5% quantiles of Student's t, by degrees of freedom, as tables have them."""
 
 
 @dataclass(frozen=True)
@@ -125,30 +128,54 @@ def test_the_leaving_out_by_hand() -> None:
     b = np.array([[1.0, 2.0], [3.0, 1.0]])
     found = gap(a, b, pairs=[], draws=None, level=0.95)
     of_b = 2 * np.var(np.log([3, 2]), ddof=1)
-    reach = 1.959963984540054 * np.sqrt(of_b)
+    # A changes nothing, and the two of B weigh the same: two degrees of freedom.
+    reach = T[2] * np.sqrt(of_b)
     assert found.absolute.value == -2.0
     assert found.relative is not None
     assert found.relative.value == pytest.approx(-1 / 3)
     assert found.relative.low == pytest.approx(np.exp(np.log(4 / 6) - reach) - 1)
     assert found.relative.high == pytest.approx(np.exp(np.log(4 / 6) + reach) - 1)
-    assert found.absolute.low == pytest.approx(-2 - 1.959963984540054)  # 2 * var(3, 2) = 1
+    assert found.absolute.low == pytest.approx(-2 - T[2])  # 2 * var(3, 2) = 1
     # With B's first trial and A's second one at the same point, that pair is a unit of its own: 3 against 5.
     paired = gap(a, b, pairs=[(1, 0)], draws=None, level=0.95)
-    alone = (np.log(3 / 5) - np.log(4 / 6)) ** 2 + (np.log(2 / 6) - np.log(4 / 6)) ** 2
+    squares = np.array([np.log(3 / 5) - np.log(4 / 6), np.log(2 / 6) - np.log(4 / 6)]) ** 2
+    freedom = squares.sum() ** 2 / (squares**2).sum()
+    assert 1 < freedom < 2
+    reach = stdtrit(freedom, 0.975) * np.sqrt(squares.sum())
     assert paired.relative is not None
-    assert paired.relative.high == pytest.approx(
-        np.exp(np.log(4 / 6) + 1.959963984540054 * np.sqrt(alone)) - 1
-    )
+    assert paired.relative.high == pytest.approx(np.exp(np.log(4 / 6) + reach) - 1)
 
 
 def test_users_widen_the_interval_by_what_they_scatter() -> None:
     a = np.array([[1.0, 1.0], [1.0, 1.0]])
     draws = (np.array([1.0, 2.0, 4.0]), np.array([2.0, 2.0, 2.0]))
     found = gap(a, 2 * a, pairs=[], draws=draws, level=0.95)
-    half = 1.959963984540054 * np.std([np.log(2), np.log(1), np.log(0.5)], ddof=1)
+    half = T[2] * np.std([np.log(2), np.log(1), np.log(0.5)], ddof=1)  # three draws
     assert found.relative is not None
     assert found.relative.low == pytest.approx(np.exp(np.log(4) - half) - 1)
     assert gap(a, 2 * a, pairs=[], draws=None, level=0.95).relative.low == 3.0  # type: ignore[union-attr]
+
+
+def test_users_add_their_variance_and_their_freedom_to_that_of_the_trials() -> None:
+    a = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]])
+    b = np.array([[1.0, 2.0], [3.0, 1.0]])  # B changes by 1 and 2 of 4: variance 1 with 2 degrees of freedom
+    drawn = 3 * np.random.default_rng(0).standard_normal(200)
+    found = gap(a, b, pairs=[], draws=(6 + 0 * drawn, 4 + drawn), level=0.95)
+    users = np.var(drawn, ddof=1)
+    freedom = (1 + users) ** 2 / (1 / 2 + users**2 / 199)
+    half = stdtrit(freedom, 0.975) * np.sqrt(1 + users)
+    assert found.absolute.high == pytest.approx(-2 + half)
+
+
+def test_a_front_that_one_trial_carries_is_called_different_no_more_often_than_promised() -> None:
+    # Of one objective the volume is the best trial, and the variance rests on one change a study.
+    rng = np.random.default_rng(0)
+    found = [
+        gap(*rng.exponential(size=(2, TRIALS, 1)), pairs=[], draws=None, level=0.95).absolute
+        for _ in range(1000)
+    ]
+    apart = np.mean([one.high < 0 or one.low > 0 for one in found])  # type: ignore[operator]
+    assert apart <= 0.05  # a normal quantile: 0.13
 
 
 def test_a_higher_level_reaches_farther() -> None:
@@ -180,7 +207,8 @@ def test_where_there_is_no_logarithm_the_share_has_the_interval_of_the_differenc
     carried = np.array([[1.0, 2.0], [0.0, 0.0]])
     wide = gap(carried, carried, pairs=[], draws=None, level=0.95).relative
     assert wide is not None
-    assert wide.high == pytest.approx(1.959963984540054 * np.sqrt(4 + 4) / 2)
+    # Two studies of two changes each, all of one size.
+    assert wide.high == pytest.approx(T[4] * np.sqrt(4 + 4) / 2)
 
 
 def test_a_draw_with_everybody_once_has_the_volumes_of_the_studies() -> None:
