@@ -162,4 +162,4 @@ def test_a_study_without_a_front_has_nothing_to_confirm(cli: Call, workspace: Pa
     storage.close()
     answer = cli("study", "confirm", "--workspace", workspace, "--device", "cpu")
     assert answer.code == 3
-    assert answer.err == "error: the study 'tiny' has no trial on a front\n"
+    assert answer.err == "error: the study 'tiny' has no complete trial: none has ended yet\n"

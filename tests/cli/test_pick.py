@@ -122,7 +122,7 @@ def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, worksp
         (["--max-ood-with-iid", "nan"], "must be a share"),
         (["--weights", f"{IID}"], f"reads OBJECTIVE=NUMBER,OBJECTIVE=NUMBER, such as {IID}=1"),
         (["--weights", f"{IID}=1,{IID}=2"], "--weights: names an objective twice"),
-        (["--weights", f"{IID}=-1"], f"the weight of {IID} must be a number of at least 0 (found -1.0)"),
+        (["--weights", f"{IID}=-1"], f"the weight of {IID} must be a number of at least 0 and at most 1e"),
         (["--weights", "iid/recall_at_20=1"], f"is no objective of the study; it has {IID}, {OOD} (found"),
         (["--reference", f"{IID}=inf"], f"the value of {IID} must be finite"),
         (["--trial", "9"], "no such trial (found 9)"),

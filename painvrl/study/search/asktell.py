@@ -102,7 +102,7 @@ class Desk:
 
     def attach_run(self, number: int, run_id: str) -> None:
         """Note the MLflow run of a running trial."""
-        self._stored.trial(number).set_user_attr(Attr.RUN_ID, run_id)
+        self._stored.note(number, Attr.RUN_ID, run_id)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Store what a running trial came to, and end it.
@@ -111,7 +111,7 @@ class Desk:
         ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
         """
         kept = outcome if isinstance(outcome, Failed) else replace(outcome, curves=())
-        self._stored.trial(number).set_user_attr(Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
+        self._stored.note(number, Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
         self._end(number, kept)
 
     def interrupt(self, number: int) -> None:
@@ -134,7 +134,7 @@ class Desk:
             False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be told.
         """
         deaths = self._stored.trials()[number].deaths + 1
-        self._stored.trial(number).set_user_attr(Attr.DEATHS, deaths)
+        self._stored.note(number, Attr.DEATHS, deaths)
         if deaths >= MAX_DEATHS:
             return False
         self._fail(number)

@@ -39,19 +39,18 @@ class Pruner:
             rung: see :func:`rungs_of`.
             values: the metrics of the valid parts there.
         """
-        trial = self._stored.trial(number)
         key, verdict = f"{Attr.RUNG}{rung}", f"{Attr.VERDICT}{rung}"
         trials = self._stored.study.get_trials(deepcopy=False)
         for before in earlier_tries(trials, number):
             if verdict in before.user_attrs:
-                trial.set_user_attr(key, before.user_attrs[key])
+                self._stored.note(number, key, before.user_attrs[key])
                 said: str | None = before.user_attrs[verdict]
-                trial.set_user_attr(verdict, said)
+                self._stored.note(number, verdict, said)
                 return said
         own = [float(values[name]) for name in self._axes]
-        trial.set_user_attr(key, own)
+        self._stored.note(number, key, own)
         said = self._verdict(trials, number, key, own) if was_searched(trials, number) else None
-        trial.set_user_attr(verdict, said)
+        self._stored.note(number, verdict, said)
         return said
 
     def _verdict(

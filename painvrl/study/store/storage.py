@@ -158,6 +158,10 @@ class StoredStudy:
                 self._ended[trial.number] = known
         return known
 
+    def note(self, number: int, name: str, value: object) -> None:
+        """Keep something with a trial that has not ended; handing the trial out first would read it whole."""
+        self.storage.set_trial_user_attr(self.trial_id(number), name, value)
+
     def trial(self, number: int) -> optuna.Trial:
         """A trial that has not ended, as Optuna hands it out."""
         return optuna.Trial(self._plain, self.trial_id(number))
