@@ -49,6 +49,7 @@ SEARCHES = (
     ("tpe", 40, 4),
 )
 PARTNERS, RESAMPLED = 20, 1000
+NORMAL = NormalDist().inv_cdf(0.975)
 
 Array = NDArray[np.float64]
 
@@ -143,25 +144,23 @@ def without_users(
     for _ in range(studies):
         points, noise = searched(sampler, trials, width, rng)
         means.append(quality(points, width) * noise)
+    variances = [_variance(one) for one in means]
     values, halves = np.zeros((2, studies, PARTNERS, 2))
     for place, a in enumerate(means):
         for step in range(PARTNERS):
-            b = means[(place + step + 1) % studies]
-            built = gap(a, b, pairs=[], draws=None, level=0.95).relative
+            other = (place + step + 1) % studies
+            built = gap(a, means[other], pairs=[], draws=None, level=0.95).relative
             values[place, step] = math.log1p(built.value)
             halves[place, step, 0] = math.log1p(built.high) - values[place, step, 0]
-            halves[place, step, 1] = NormalDist().inv_cdf(0.975) * _deviation(a, b)
+            halves[place, step, 1] = NORMAL * math.sqrt(variances[place] + variances[other])
     return values, halves
 
 
-def _deviation(a: Array, b: Array) -> float:
-    """The jackknife's standard deviation of the log ratio."""
-    variance = 0.0
-    for side in (a, b):
-        sets = np.repeat(side[None], len(side), axis=0)
-        sets[np.arange(len(side)), np.arange(len(side))] = 0.0
-        variance += len(side) * float(np.var(np.log(hypervolumes(sets)), ddof=1))
-    return math.sqrt(variance)
+def _variance(side: Array) -> float:
+    """The jackknife's variance of the logarithm of the hypervolume."""
+    sets = np.repeat(side[None], len(side), axis=0)
+    sets[np.arange(len(side)), np.arange(len(side))] = 0.0
+    return len(side) * float(np.var(np.log(hypervolumes(sets)), ddof=1))
 
 
 def fired_over_studies(fired: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float, float]:
