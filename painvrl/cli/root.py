@@ -100,16 +100,12 @@ def main() -> NoReturn:
     """The entry point of the ``painvrl`` script."""
     # Whoever ends a process from outside (kill, a container's stop, a cluster's scheduler) wants what Ctrl-C
     # wants, and no trial is to blame for it.
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name="painvrl")
     except KeyboardInterrupt:  # between the commands' own guard and the interpreter's end
         sys.exit(INTERRUPTED)
     sys.exit(0)
-
-
-def _interrupted(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _complain(text: str, kind: str = "error") -> None:

@@ -237,11 +237,13 @@ class _Slot:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """A process that is started meanwhile never sees Ctrl-C: it is told by the one that started it."""
+    """A process that is started meanwhile never sees Ctrl-C, nor a SIGTERM that goes to the whole group: it is
+    told by the one that started it.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -128,7 +128,7 @@ def test_interrupted_workers_end_and_the_same_call_goes_on(
 
 
 STUDY = """
-import sys
+import signal, sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[3])
@@ -140,6 +140,7 @@ from painvrl.workspace import Workspace
 
 if __name__ == "__main__":
     runner.TrainingObjective = toy_objectives.Toy
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does
     try:
         runner.run_study(load_spec(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), torch.device("cpu"),
                          workers=2, tracker=NullTracker())
@@ -149,7 +150,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
 def test_workers_die_with_the_process_that_runs_the_study(
     pooled: Any,
     spec: StudySpec,
@@ -170,8 +173,8 @@ def test_workers_die_with_the_process_that_runs_the_study(
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: all((accidents / f"trained-{waiting}").exists() for waiting in (0, 1)))
         workers = {int((accidents / f"trained-{waiting}").read_text().split()[0]) for waiting in (0, 1)}
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does: to the workers, too
+        if number != signal.SIGKILL:
+            os.killpg(process.pid, number)  # as a terminal and a scheduler do: to the workers, too
         else:
             os.kill(process.pid, number)
         _, told = process.communicate(timeout=60)
