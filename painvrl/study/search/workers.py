@@ -237,8 +237,9 @@ class _Slot:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """A process that is started meanwhile never sees Ctrl-C, nor a SIGTERM that goes to the whole group: it is
-    told by the one that started it.
+    """A process that is started meanwhile never sees Ctrl-C, nor a SIGTERM that goes to the whole group.
+
+    It is told by the one that started it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
