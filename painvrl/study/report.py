@@ -108,9 +108,17 @@ class StudyStatus:
         return asdict(self)
 
 
-def front_table(study: StoredStudy, picks: Sequence[Pick] = ()) -> FrontTable:
-    """The front of a study, empty if no trial is complete; ``picks`` are those that it has stored."""
-    records = study.trials()
+def front_table(
+    study: StoredStudy, picks: Sequence[Pick] = (), records: Sequence[TrialRecord] | None = None
+) -> FrontTable:
+    """The front of a study, empty if no trial is complete.
+
+    Args:
+        study: which.
+        picks: those that it has stored.
+        records: its trials, where they have been read.
+    """
+    records = study.trials() if records is None else records
     front = front_of(records)
     axes = axes_of(study.objectives)
     order = study.objectives.index(axes.iid or axes.ood or study.objectives[0])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.records import FINISHED, TrialState
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.trial.objective import DataSummary
 
@@ -53,9 +53,9 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     study.study.set_user_attr(Attr.CARD, noted)
 
 
-def header_of(study: StoredStudy) -> Header:
-    """What a study is, and how far it has come."""
-    counts = Counter(record.state for record in study.trials())
+def header_of(study: StoredStudy, records: Iterable[TrialRecord]) -> Header:
+    """What a study is, and how far it has come with these trials."""
+    counts = Counter(record.state for record in records)
     card = _card(study)
     return Header(
         study=study.name,

@@ -101,8 +101,8 @@ def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
-        header=header_of(study),
-        front=front_table(study, stored_picks(study)),
+        header=header_of(study, trials.records),
+        front=front_table(study, stored_picks(study), trials.records),
         history=history.history(trials.records),
         price=price_of_invariance(trials),
         importance=importance.importance(study, trials),

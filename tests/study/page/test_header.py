@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.page.header import header_of
+from painvrl.study.page.header import Header, header_of
 from painvrl.study.store.storage import Attr, open_study
 from painvrl.study.trial.objective import DataSummary
 from painvrl.workspace import Workspace
@@ -16,12 +16,18 @@ DATA = DataSummary(
 )
 
 
+def read(workspace: Workspace) -> Header:
+    """The header of the only study as it stands."""
+    stored = open_study(None, workspace)
+    return header_of(stored, stored.trials())
+
+
 def test_the_card_and_the_sampler_are_those_of_the_last_run(
     go: Make, formula: Any, spec: StudySpec, workspace: Workspace
 ) -> None:
     formula.data = DATA
     go(spec, formula, trials=2)
-    header = header_of(open_study(None, workspace))
+    header = read(workspace)
     assert header.card is not None
     assert header.card.columns == ("part", "users")
     assert header.card.rows == (("train", "60"), ("iid_valid", "9"))
@@ -31,7 +37,7 @@ def test_the_card_and_the_sampler_are_those_of_the_last_run(
     settings = spec.study.model_copy(update={"sampler": "random", "storage": workspace.storage_url})
     go(spec.model_copy(update={"study": settings}), formula, trials=3)
     stored = open_study(None, workspace)
-    assert header_of(stored).sampler == "random, seed 0, 2 start-up trials"
+    assert read(workspace).sampler == "random, seed 0, 2 start-up trials"
     assert "sqlite" not in str(stored.study.user_attrs[Attr.CARD]), "a storage's URL may hold a password"
 
 
@@ -41,7 +47,7 @@ def test_a_study_of_an_older_version_has_no_card(
     go(spec, formula, trials=1)
     stored = open_study(None, workspace)
     stored.study.set_user_attr(Attr.CARD, None)
-    header = header_of(stored)
+    header = read(workspace)
     assert (header.card, header.sampler) == (None, None)
 
 
@@ -49,5 +55,5 @@ def test_every_command_names_the_study_where_it_takes_one(
     go: Make, formula: Any, spec: StudySpec, workspace: Workspace
 ) -> None:
     go(spec, formula, trials=1)
-    shown = [command for command, _ in header_of(open_study(None, workspace)).commands]
+    shown = [command for command, _ in read(workspace).commands]
     assert all("toy" in command for command in shown if command != "painvrl ui")

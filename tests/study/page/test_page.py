@@ -12,6 +12,7 @@ import pytest
 from painvrl.errors import NothingFeasible
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
+from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
@@ -107,6 +108,22 @@ def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
     assert EVIL in tags.text, "shown as it was written"
     assert "<i>train</i>" in tags.text
     assert "i" not in tags.tags
+
+
+def test_a_report_is_of_the_trials_that_it_read_first(
+    stored: StoredStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    real = StoredStudy.trials
+
+    def trials(study: StoredStudy) -> tuple[TrialRecord, ...]:
+        looks.append(real(study))
+        return looks[-1] if len(looks) == 1 else looks[-1][:1]  # as if they had become others meanwhile
+
+    monkeypatch.setattr(StoredStudy, "trials", trials)
+    report = study_report(stored)
+    assert report.header.finished == report.history[-1].finished == len(looks[0])
+    assert {row.trial for row in report.front.rows} == {one.number for one in front_of(looks[0])}
 
 
 def test_equal_studies_have_equal_pages(stored: StoredStudy) -> None:
