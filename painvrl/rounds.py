@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from painvrl.data.dataset import PlantedTruth
 from painvrl.errors import ConfigError
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify, seen_features
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
+from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibrate
 from painvrl.invariance.soft_mixture import sample_users
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
+from painvrl.prepare import Prepared
 from painvrl.rng import derive_seed, generator
 from painvrl.stages import Stages, all_pairs_weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
-    """What one round of environments and mask came to; see ``Environments`` and ``MaskState``."""
+    """What one round of environments and mask came to; see ``Environments`` and ``MaskState``.
+
+    ``recovered``: how much of planted environments was found, see :mod:`painvrl.invariance.recovery`;
+    ``nan`` of data that have none.
+    """
 
     environment_sizes: tuple[int, ...]
     moved_share: float
@@ -34,6 +42,7 @@ class RoundReport:
     converged: bool
     reseeded: int
     log_likelihood: float
+    recovered: float
     mask_density: float
     achieved_sparsity: float
     risk: float
@@ -123,7 +132,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 variances=variances,
                 compiled=config.training.compile,
             )
-        reports = (*at.reports, _report(environments, learned))
+        reports = (*at.reports, _report(stages, environments, learned))
         at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
         if index + 1 < config.rounds:
             journal.keep("rounds", vars(at))
@@ -198,7 +207,7 @@ def _feature_variances(
     return feature_variances(fit_coefficients(features, shared, tastes, sample, label, half, count))
 
 
-def _report(environments: Environments, learned: MaskState) -> RoundReport:
+def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
     return RoundReport(
         environment_sizes=environments.sizes,
         moved_share=environments.moved_share,
@@ -206,6 +215,7 @@ def _report(environments: Environments, learned: MaskState) -> RoundReport:
         converged=environments.converged,
         reseeded=environments.reseeded,
         log_likelihood=environments.log_likelihood,
+        recovered=_recovered(stages, environments),
         mask_density=float(learned.mask.mean()),
         achieved_sparsity=float((learned.mask == 0).float().mean()),
         risk=learned.risk,
@@ -227,6 +237,24 @@ def _fixed_mask(stages: Stages) -> Tensor:
     return torch.full((width,), 1.0 if source == "ones" else 0.5, device=stages.prepared.device)
 
 
+def _recovered(stages: Stages, environments: Environments) -> float:
+    config, truth = stages.config, stages.prepared.dataset.truth
+    if truth is None:
+        return math.nan
+    planted = _planted_labels(stages.prepared, truth)
+    label = environments.label.cpu()
+    count = int(truth.environment.max()) + 1
+    return recovered(label, planted, config.environments.count, count, truth.bayes_accuracy)
+
+
+def _planted_labels(prepared: Prepared, truth: PlantedTruth) -> Tensor:
+    """``[N]`` planted environments of the training pairs, in the canonical order; -1 of OOD rows."""
+    everything, train = prepared.dataset.interactions, prepared.train
+    known, order = canonical_order(everything), canonical_order(train)
+    place = torch.searchsorted(everything.cells()[known], train.cells()[order])
+    return truth.environment[known][place]
+
+
 def _true_labels(stages: Stages) -> Tensor:
     """``[N]`` planted environments of the training pairs, in the canonical order."""
     prepared = stages.prepared
@@ -234,11 +262,7 @@ def _true_labels(stages: Stages) -> Tensor:
         raise ConfigError(
             "only planted data knows the true environments", key="environments.assignment", value="given"
         )
-    everything, train = prepared.dataset.interactions, prepared.train
-    known, order = canonical_order(everything), canonical_order(train)
-    cells = everything.cells()[known]
-    place = torch.searchsorted(cells, train.cells()[order])
-    found = prepared.dataset.truth.environment[known][place]
+    found = _planted_labels(prepared, prepared.dataset.truth)
     if bool((found < 0).any()):
         raise ConfigError(
             "OOD rows have no training environment, so a refit on the valid parts cannot use the true ones",

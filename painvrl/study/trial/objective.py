@@ -5,7 +5,6 @@ This module knows no Optuna and no MLflow.
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections import OrderedDict
@@ -25,10 +24,10 @@ from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.progress import GOES_ON
-from painvrl.rounds import RoundReport
 from painvrl.study.file.space import FIXED_SECTIONS, Point
 from painvrl.study.trial.mask_trace import thinned
 from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
+from painvrl.study.trial.round_metrics import round_metrics
 from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
@@ -185,7 +184,7 @@ class TrainingObjective:
         outcome = completed(
             Completed(
                 metrics=dict(result.metrics),
-                rounds=tuple(_round_metrics(report) for report in result.rounds),
+                rounds=tuple(round_metrics(report) for report in result.rounds),
                 mask_trace=tuple(thinned(report.trace for report in result.rounds)),
                 curves=tuple(observer.points),
                 seconds=dict(result.seconds),
@@ -299,27 +298,6 @@ class _Timed:
 
     def save(self, make: Callable[[], State]) -> None:
         self.inner.save(make)
-
-
-def _round_metrics(report: RoundReport) -> dict[str, float]:
-    sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(report.environment_sizes)}
-    told = {name: float(value) for name, value in sizes.items()} | {
-        "environments/moved_share": report.moved_share,
-        "environments/converged": float(report.converged),
-        "environments/reseeded": float(report.reseeded),
-        "mask/density": report.mask_density,
-        "mask/sparsity": report.achieved_sparsity,
-        "mask/risk": report.risk,
-        "mask/penalty": report.penalty,
-        "mask/epsilon": report.epsilon,
-        "mask/cosine": report.cosine,
-    }
-    if report.moves:  # of hard EM alone
-        told["environments/em_rounds"] = float(len(report.moves))
-        told["environments/em_moved_share"] = report.moves[-1]
-    if not math.isnan(report.log_likelihood):  # only the mixture has one
-        told["environments/log_likelihood"] = report.log_likelihood
-    return told
 
 
 def _one_line(error: BaseException) -> str:
