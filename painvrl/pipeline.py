@@ -12,7 +12,7 @@ from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, Diverged
 from painvrl.evaluation.ranking import evaluate
 from painvrl.invariance.environments import Environments
-from painvrl.model.fusion import FusionConfig, weighted_branch
+from painvrl.model.fusion import FusionConfig, weighted_branch, with_popularity
 from painvrl.prepare import Prepared
 from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
@@ -119,10 +119,28 @@ def with_variant_weight(result: RunResult, prepared: Prepared, weight: float) ->
             value=trained,
         )
     items = weighted_branch(result.item_vectors, result.base_width, weight / trained)
-    fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), "variant_weight": weight})
+    return _rescored(result, prepared, result.user_vectors, items, variant_weight=weight)
+
+
+def with_popularity_weight(result: RunResult, prepared: Prepared, weight: float) -> RunResult:
+    """The same training scored with another ``fusion.popularity_weight``, without training again."""
+    own = int(result.config.fusion.popularity_weight != 0)  # the column that the old weight has added
+    users, items = result.user_vectors[:, own:], result.item_vectors[:, own:]
+    if weight != 0:
+        users, items = with_popularity(users, items, prepared.training.item_degree, weight)
+    anew = _rescored(result, prepared, users, items, popularity_weight=weight)
+    return replace(anew, base_width=result.base_width - own + int(weight != 0))
+
+
+def _rescored(
+    result: RunResult, prepared: Prepared, users: Tensor, items: Tensor, **weights: float
+) -> RunResult:
+    """``result`` with other vectors, which the ``weights`` of its fusion have made."""
+    fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), **weights})
     return replace(
         result,
         config=result.config.model_copy(update={"fusion": fusion}),
+        user_vectors=users,
         item_vectors=items,
-        metrics=score_valid(prepared, result.user_vectors, items),
+        metrics=score_valid(prepared, users, items),
     )

@@ -1,0 +1,212 @@
+"""Which knob moves what, under which protocol? ``python -m benchmarks.sensitivity [--seeds 5]``.
+
+Four knobs at three levels each around the base configuration of ``studies/movielens.yaml``, in Taguchi's
+orthogonal array L9: nine settings in which every two levels of two knobs meet once, so that the effect of a
+knob is a difference of means over the same other levels. Every setting is trained under the same seeds, so a
+split that is easy for all cancels, too.
+
+The table gives of each knob the share of the variance of valid NDCG@20 that it explains, beside that of the
+seeds and what is left, and whether that is beyond noise by the F test of the analysis of variance. Nine
+settings cannot tell a knob's own effect from all that knobs do together: that hides in another knob or in the
+rest. Every trained model is also scored with other weights of the variant branch and of popularity, which no
+training sees; their rows are means of paired differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
+
+from benchmarks.common import merged, paired_interval, prepared, print_table, trained
+from painvrl.config import TrainConfig
+from painvrl.pipeline import RunResult, with_popularity_weight, with_variant_weight
+from painvrl.prepare import Prepared
+from painvrl.study.file.spec import load_spec
+
+KNOBS: Mapping[str, tuple[float, float, float]] = {
+    "environments.count": (2, 4, 6),
+    "mask.sparsity": (0.1, 0.5, 0.9),
+    "mask.irm_weight": (1.0, 30.0, 1000.0),
+    "backbone.id_dropout": (0.0, 0.4, 0.8),
+}
+L9 = (
+    (0, 0, 0, 0),
+    (0, 1, 1, 1),
+    (0, 2, 2, 2),
+    (1, 0, 1, 2),
+    (1, 1, 2, 0),
+    (1, 2, 0, 1),
+    (2, 0, 2, 1),
+    (2, 1, 0, 2),
+    (2, 2, 1, 0),
+)
+PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    "popularity": {"protocol": "popularity"},
+    "cold_item": {"protocol": "cold_item", "ood_candidates": "all"},
+    "cold_item, held out": {"protocol": "cold_item"},
+    "item_group, genre": {"protocol": "item_group", "column": "genre", "ood_candidates": "all"},
+    "item_group, clusters": {"protocol": "item_group", "clusters": 20, "ood_candidates": "all"},
+    "temporal": {"protocol": "temporal", "force": True},
+    "temporal_user": {"protocol": "temporal_user"},
+}
+PROTOCOLS_100K: Mapping[str, Mapping[str, Any]] = {
+    "user_group, occupation": {"protocol": "user_group", "column": "occupation"},
+}
+"""MovieLens 2016 knows nothing of its users; the atomic files of MovieLens-100K do."""
+VARIANT_WEIGHTS = (0.0, 1.0)  # beside the base's
+POPULARITY_WEIGHTS = (-0.05, -0.02, 0.02)  # beside 0
+MEASURES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
+SURE = 0.01
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of the variance: what a factor explains, and how likely noise alone explains as much."""
+
+    share: float
+    p_value: float
+
+
+def analysed(values: Array, levels: NDArray[np.int64]) -> tuple[dict[int, Share], float, float]:
+    """The analysis of variance of ``values`` ``[settings, seeds]`` by the ``levels`` ``[settings, knobs]``.
+
+    Returns each knob's share, that of the seeds, and what is left. At least two seeds; the knobs must be
+    orthogonal, and each level of a knob as frequent as the others.
+    """
+    centred = values - values.mean()
+    total = float((centred**2).sum())
+    settings, seeds = values.shape
+    explained = {
+        knob: float(
+            sum(
+                seeds * at.sum() * centred[at].mean() ** 2
+                for at in (levels[:, knob] == level for level in np.unique(levels[:, knob]))
+            )
+        )
+        for knob in range(levels.shape[1])
+    }
+    by_seed = float(settings * (centred.mean(axis=0) ** 2).sum())
+    left = total - sum(explained.values()) - by_seed
+    freedom = {knob: len(np.unique(levels[:, knob])) - 1 for knob in explained}
+    free = settings * seeds - 1 - sum(freedom.values()) - (seeds - 1)
+    shares = {
+        knob: Share(
+            share=value / total,
+            p_value=float(f_distribution.sf((value / freedom[knob]) / (left / free), freedom[knob], free)),
+        )
+        for knob, value in explained.items()
+    }
+    return shares, by_seed / total, left / total
+
+
+def settings_of(base: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """``base`` with the levels of each row of the array."""
+    for row in L9:
+        changed = dict(base)
+        for (path, levels), level in zip(KNOBS.items(), row, strict=True):
+            group, key = path.split(".")
+            value = int(levels[level]) if key == "count" else levels[level]
+            changed = merged(changed, {group: {key: value}})
+        yield changed
+
+
+def rescored(result: RunResult, data: Prepared) -> Iterator[tuple[str, RunResult]]:
+    """The trained model itself, and with other weights of what is not trained."""
+    yield "", result
+    for weight in VARIANT_WEIGHTS:
+        yield f"variant weight {weight:g}", with_variant_weight(result, data, weight)
+    for weight in POPULARITY_WEIGHTS:
+        yield f"popularity weight {weight:g}", with_popularity_weight(result, data, weight)
+
+
+def measure(base: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, dict[str, Array]]:
+    """By variation ("" is the trained model) and measure the values ``[settings, seeds]``."""
+    found: dict[str, dict[str, Array]] = {}
+    for column, seed in enumerate(seeds):
+        data: Prepared | None = None
+        for row, changed in enumerate(settings_of(base)):
+            settings = TrainConfig.model_validate({**changed, "seed": seed})
+            data = data or prepared(settings)
+            for name, scored in rescored(trained(settings, data), data):
+                kept = found.setdefault(name, {each: np.zeros((len(L9), len(seeds))) for each in MEASURES})
+                for each in MEASURES:
+                    kept[each][row, column] = scored.metrics[each]
+            print(f"seed {seed}, setting {row + 1} of {len(L9)}", flush=True)
+    return found
+
+
+def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> None:
+    """The tables of one protocol."""
+    levels = np.array(L9)
+    rows = []
+    shares = {each: analysed(found[""][each], levels) for each in MEASURES}
+    for knob, (path, values) in enumerate(KNOBS.items()):
+        cells = [path]
+        for each in MEASURES:
+            means = [found[""][each][levels[:, knob] == level].mean() for level in range(3)]
+            share = shares[each][0][knob]
+            cells += [
+                f"{share.share:.0%}" + ("" if share.p_value < SURE else " (noise)"),
+                " / ".join(f"{mean:.4f}" for mean in means),
+            ]
+        rows.append([*cells[:1], " / ".join(f"{value:g}" for value in values), *cells[1:]])
+    for label, at in (("seeds", 1), ("the rest", 2)):
+        rows.append([label, "", *(cell for each in MEASURES for cell in (f"{shares[each][at]:.0%}", ""))])
+    print_table(
+        f"{name}: share of the variance of valid NDCG@20, nine settings, {seeds} seeds",
+        ["knob", "levels", "IID share", "IID by level", "OOD share", "OOD by level"],
+        rows,
+    )
+    rows = []
+    for variation in list(found)[1:]:
+        gaps = (
+            paired_interval(
+                found[variation][each].mean(axis=0).tolist(), found[""][each].mean(axis=0).tolist()
+            )
+            for each in MEASURES
+        )
+        rows.append([variation, *("{:+.4f} [{:+.4f}, {:+.4f}]".format(*gap) for gap in gaps)])
+    print_table(
+        f"{name}: the same models with other weights, less variant weight 0.5 and popularity weight 0",
+        ["weight", "IID", "OOD"],
+        rows,
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, *PROTOCOLS_100K])
+    parser.add_argument("--ml-100k", type=Path, help="its folder of atomic files; adds user_group")
+    parser.add_argument("--output", type=Path, help="write the values of every training to this JSON file")
+    asked = parser.parse_args()
+    base = load_spec(Path("studies/movielens.yaml")).config.model_dump()
+    values: dict[str, Any] = {}
+    data_100k = {"kind": "mmrec", "path": str(asked.ml_100k), "title": "movie_title", "categories": "class"}
+    data_of = dict.fromkeys(PROTOCOLS, base["data"])
+    if asked.ml_100k:
+        data_of |= dict.fromkeys(PROTOCOLS_100K, data_100k)
+    for name in asked.protocol or data_of:
+        split = dict({**PROTOCOLS, **PROTOCOLS_100K}[name])
+        found = measure({**base, "data": data_of[name], "split": split}, range(asked.seeds))
+        values[name] = {
+            variation: {each: kept[each].tolist() for each in MEASURES} for variation, kept in found.items()
+        }
+        if asked.output:
+            asked.output.write_text(json.dumps(values, indent=1) + "\n")
+        report(name, found, asked.seeds)
+
+
+if __name__ == "__main__":
+    main()
