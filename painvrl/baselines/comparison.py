@@ -11,15 +11,18 @@ from typing import Any, NoReturn
 
 import torch
 
+from painvrl.baselines.duel import Judged, duels, judged_by_users
+from painvrl.baselines.own import OWN, own_points
 from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
 from painvrl.baselines.report import CUTOFF, BaselineReport, BaselineTrial, ComparisonReport, TrialRun
 from painvrl.baselines.search import settings_to_try
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, TrialFailure
-from painvrl.evaluation.ranking import evaluate_scorer
+from painvrl.evaluation.ranking import evaluate_users, mean_over_users
 from painvrl.prepare import prepare
 from painvrl.progress import NullObserver, Observer
 from painvrl.settings import Settings
+from painvrl.study.file.space import Space
 
 
 def choose(known: Sequence[Baseline[Any]], names: Iterable[str]) -> tuple[Baseline[Any], ...]:
@@ -48,6 +51,8 @@ def compare(
     trials: int,
     cache_dir: Path,
     device: torch.device,
+    own: bool = False,
+    space: Space | None = None,
     observer: Observer | None = None,
 ) -> ComparisonReport:
     """Tune every baseline on the valid parts of the same splits.
@@ -59,6 +64,8 @@ def compare(
         trials: settings of each baseline, at most.
         cache_dir: of prepared data.
         device: where ranking computes, and whatever of a baseline is written in torch.
+        own: tune the model of ``config`` as well, and compare it with the baselines by user.
+        space: what it is tuned over; without one it has a single trial.
         observer: hears of every trial as a stage.
 
     Raises:
@@ -71,6 +78,8 @@ def compare(
     tunings = [
         _Tuning(one, () if one.missing() else settings_to_try(one, trials, config.seed)) for one in baselines
     ]
+    if own:
+        tunings.insert(0, _Tuning(OWN, own_points(space, config, trials)))
     all_seeds = tuple(range(config.seed, config.seed + seeds))
     data = ""
     for seed in all_seeds:
@@ -80,13 +89,18 @@ def compare(
         _refuse_support(inputs)
         data = inputs.prepared.dataset.name
         for tuning in tunings:
-            tuning.run(inputs, observer)
+            tuning.run(inputs, observer, by_user=own)
+    reports = [tuning.report() for tuning in tunings]
+    judged = {
+        (tuning.baseline.name, number): each for tuning in tunings for number, each in tuning.judged.items()
+    }
     return ComparisonReport(
         data=data,
         split=config.split.protocol,
         seeds=all_seeds,
         trials=trials,
-        baselines=tuple(tuning.report() for tuning in tunings),
+        baselines=tuple(reports),
+        duels=duels(reports[0], reports[1:], judged) if own else (),
     )
 
 
@@ -101,14 +115,18 @@ def _refuse_support(inputs: Inputs) -> None:
 
 @dataclass(frozen=True)
 class _Tuning:
-    """A baseline, the settings to try, and what every seed came to so far."""
+    """A baseline, the settings to try, and what every seed came to so far.
+
+    ``judged``: by number of the setting what every user has got, seed by seed, where it is asked for.
+    """
 
     baseline: Baseline[Any]
     settings: tuple[Settings, ...]
     shared_seconds: list[float] = field(default_factory=list)
     seeds: list[list[TrialRun]] = field(default_factory=list)
+    judged: dict[int, list[Judged]] = field(default_factory=dict)
 
-    def run(self, inputs: Inputs, observer: Observer) -> None:
+    def run(self, inputs: Inputs, observer: Observer, *, by_user: bool) -> None:
         """Try every setting on the split of one seed."""
         if not self.settings:
             return
@@ -120,7 +138,10 @@ class _Tuning:
         runs = []
         for number, setting in enumerate(self.settings):
             observer.stage(f"{label}, trial {number + 1} of {len(self.settings)}")
-            runs.append(_measured(fit, setting, inputs))
+            measured, judged = _measured(fit, setting, inputs)
+            runs.append(measured)
+            if by_user and judged is not None:
+                self.judged.setdefault(number, []).append(judged)
         self.seeds.append(runs)
 
     def report(self) -> BaselineReport:
@@ -156,13 +177,15 @@ def _started(baseline: Baseline[Any], inputs: Inputs) -> Fit[Any]:
         return fail
 
 
-def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> TrialRun:
-    """Fit and rank one setting."""
-    seed = inputs.config.seed
+def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> tuple[TrialRun, Judged | None]:
+    """Fit and rank one setting; nobody is judged by one that fails."""
+    seed, plan = inputs.config.seed, inputs.prepared.valid_plan
     start = time.perf_counter()
     try:
-        metrics = evaluate_scorer(inputs.prepared.valid_plan, fit(setting))
+        judged = evaluate_users(plan, fit(setting))
     except TrialFailure as failure:
         spent = time.perf_counter() - start
-        return TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure))
-    return TrialRun(seed=seed, metrics=metrics, seconds=time.perf_counter() - start)
+        return TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure)), None
+    metrics = mean_over_users(plan, judged)
+    run = TrialRun(seed=seed, metrics=metrics, seconds=time.perf_counter() - start)
+    return run, judged_by_users(plan, judged)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
+from painvrl.evaluation.bootstrap import Difference
 from painvrl.evaluation.metrics import name as metric_name
 from painvrl.study.file.space import Value
 from painvrl.study.front import non_dominated
@@ -87,10 +89,40 @@ class BaselineReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Duel:
+    """A baseline's trial against the own trial that comes nearest to beating it.
+
+    Attributes:
+        trial: the baseline's, by number. own: the own one.
+        iid, ood: NDCG of the own trial less the baseline's.
+        beats: own trials of the front that the baseline's trial surely beats.
+    """
+
+    baseline: str
+    trial: int
+    own: int
+    iid: Difference
+    ood: Difference
+    beats: tuple[int, ...]
+
+    @property
+    def verdict(self) -> Literal["ahead", "behind", "neither"]:
+        """Whether the own trial is surely ahead on both, or behind on both."""
+        if min(self.iid.low, self.ood.low) > 0:
+            return "ahead"
+        return "behind" if max(self.iid.high, self.ood.high) < 0 else "neither"
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparisonReport:
     """All baselines on the same splits.
 
-    ``split``: the protocol. ``trials``: settings tried of each baseline, at most.
+    ``split``: the protocol. ``trials``: settings tried of each baseline, at most. ``duels``: every trial of
+    the baselines' fronts against the file's own model, which then stands first among the baselines.
     """
 
     data: str
@@ -98,8 +130,10 @@ class ComparisonReport:
     seeds: tuple[int, ...]
     trials: int
     baselines: tuple[BaselineReport, ...]
+    duels: tuple[Duel, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""
         own = {"data": self.data, "split": self.split, "seeds": list(self.seeds), "trials": self.trials}
-        return {**own, "chosen_by": [IID, OOD], "baselines": [one.as_dict() for one in self.baselines]}
+        listed = {"baselines": [one.as_dict() for one in self.baselines]}
+        return {**own, "chosen_by": [IID, OOD], **listed, "duels": [one.as_dict() for one in self.duels]}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from painvrl.cli.study.common import SetOption
 
 if TYPE_CHECKING:
     from painvrl.config import TrainConfig
+    from painvrl.study.file.space import Space
 
 
 def baselines(
@@ -32,6 +35,14 @@ def baselines(
         int,
         typer.Option(min=1, metavar="N", help="Settings of each baseline: its defaults, then random ones."),
     ] = 20,
+    own: Annotated[
+        bool,
+        typer.Option(
+            "--own",
+            help="Tune the file's own model over its `space`, too, and compare it with them by user.",
+        ),
+    ] = False,
+    settings: SetOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -42,40 +53,50 @@ def baselines(
     baseline the trials that no other of its trials beats on both IID and OOD NDCG@20; --json has them all,
     seed by seed. Both are measured on the valid parts; the test parts stay sealed. Baselines whose packages
     are missing are skipped.
+
+    --own adds the file's own model, with as many trials from the study's `space`, and sets every printed
+    trial of a baseline against the own one that comes nearest to beating it on both, with 95% intervals over
+    seeds and users.
     """
     from painvrl.baselines.comparison import choose, compare
     from painvrl.baselines.registry import BASELINES
     from painvrl.cli import progress, render
+    from painvrl.cli.render_baselines import baselines as baselines_table
     from painvrl.device import select_device
     from painvrl.workspace import Workspace
 
     chosen = choose(BASELINES, baseline or ())
-    settings = _config_of(config)
+    base, space = _config_of(config, settings or [])
     with progress.run_progress() as observer:
         report = compare(
-            settings,
+            base,
             chosen,
             seeds=seeds,
             trials=trials,
             cache_dir=Workspace(workspace).cache,
             device=select_device(device),
+            own=own,
+            space=space,
             observer=observer,
         )
     if json:
         render.json({"config": str(config), **report.as_dict()})
     else:
-        render.comparison(report)
+        baselines_table(report)
 
 
-def _config_of(path: Path) -> TrainConfig:
-    """The configuration that a file holds by itself, or as a study's or an ablation's."""
+def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | None]:
+    """The configuration of a file, which may be that of a study or ablation, and a study's space."""
     from painvrl.config import TrainConfig
-    from painvrl.study.file.spec import ABLATION
-    from painvrl.yamlfile import read_yaml, validated
+    from painvrl.study.ablation.spec import study_or_ablation
+    from painvrl.study.file.overrides import loaded
+    from painvrl.study.file.spec import ABLATION, StudySpec
+    from painvrl.yamlfile import validated
 
-    content = read_yaml(path)
-    if "study" in content or ABLATION in content:
-        from painvrl.study.ablation.spec import load_study_file
+    def check(content: Mapping[str, object], file: object) -> tuple[TrainConfig, Space | None]:
+        if "study" not in content and ABLATION not in content:
+            return validated(TrainConfig, content, file=file), None
+        spec = study_or_ablation(content, file)
+        return spec.config, spec.space if isinstance(spec, StudySpec) else None
 
-        return load_study_file(path).config
-    return validated(TrainConfig, content, file=path)
+    return loaded(path, settings, check)

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from painvrl.baselines.report import BaselineReport, ComparisonReport
     from painvrl.checkpoint import Recommendation
     from painvrl.doctor import Diagnosis
     from painvrl.retrain import TrainReport
@@ -142,49 +141,6 @@ def train_report(report: TrainReport) -> None:
         typer.echo(f"registered model: {report.model.uri}")
     else:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
-
-
-def comparison(report: ComparisonReport) -> None:
-    """Print each baseline's front, with its best by IID and by OOD marked; then who is missing, and why."""
-    from painvrl.baselines.report import CUTOFF
-
-    metrics = [f"{part}/{metric}_at_{CUTOFF}" for part in ("iid", "ood") for metric in ("ndcg", "recall")]
-    columns = ["baseline", "best", "settings", *metrics, "seconds"]
-    rows = [row for one in report.baselines for row in _baseline_rows(one, metrics)]
-    splits = f"{len(report.seeds)} seed{'s' if len(report.seeds) != 1 else ''}"
-    title = f"baselines on {report.data}, {report.split}: valid parts, mean of {splits}"
-    print_table(make_table(columns, rows, title=title))
-    typer.echo(
-        f"shown: of up to {report.trials} trials of a baseline those that no other of them beats on both IID "
-        f"and OOD NDCG@{CUTOFF}; best: the best one on that part (on OOD, the choice uses the target shift). "
-        "Test parts stay sealed."
-    )
-    for one in report.baselines:
-        if one.skipped is not None:
-            typer.echo(f"{one.name} skipped: {one.skipped}")
-        for number, trial in enumerate(one.trials):
-            failed = next((run for run in trial.runs if run.failure is not None), None)
-            if failed is not None:
-                typer.echo(f"{one.name} trial {number} failed with seed {failed.seed}: {failed.failure}")
-
-
-def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[str]]:
-    from painvrl.baselines.report import IID, OOD
-
-    marks = {"IID": report.best(IID), "OOD": report.best(OOD)}
-    rows = []
-    for place in report.front():
-        trial = report.trials[place]
-        rows.append(
-            [
-                report.name,
-                " ".join(mark for mark, best in marks.items() if best == place),
-                ", ".join(f"{knob} {number(value)}" for knob, value in trial.settings.items()),
-                *(number(trial.mean(metric)) for metric in metrics),
-                f"{report.shared_seconds + trial.seconds:.1f}",
-            ]
-        )
-    return rows
 
 
 def split_card(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -44,6 +44,19 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A recommender less another: the mean over the seeds of both, and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """As tables show it."""
+        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
 def resampled_means(
     seeds: Sequence[Sequence[PartValues]], draws: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], ...]:

@@ -304,10 +304,15 @@ def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> d
 
 def evaluate_scorer(plan: RankingPlan, scorer: Scorer) -> dict[str, float]:
     """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``."""
+    return mean_over_users(plan, evaluate_users(plan, scorer))
+
+
+def mean_over_users(plan: RankingPlan, judged: Mapping[str, UserValues]) -> dict[str, float]:
+    """What :func:`evaluate_users` has found, as :func:`evaluate_scorer` tells it."""
     values = {
         metrics.name(part, metric, k): value
-        for part, judged in evaluate_users(plan, scorer).items()
-        for metric, each in judged.values.items()
+        for part, each_user in judged.items()
+        for metric, each in each_user.values.items()
         for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True)
     }
     for mean, parts in plan.means.items():

@@ -101,10 +101,11 @@ def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | Ab
     Raises:
         ConfigError: a rule is broken; the message names file, key, rule and value.
     """
-    return loaded(path, overrides, _study_or_ablation)
+    return loaded(path, overrides, study_or_ablation)
 
 
-def _study_or_ablation(content: Mapping[str, object], file: object) -> StudySpec | AblationSpec:
+def study_or_ablation(content: Mapping[str, object], file: object) -> StudySpec | AblationSpec:
+    """The content of either file, checked; see :func:`load_study_file`."""
     if ABLATION not in content:
         return spec_of(content, file)
     spec = validated(AblationSpec, content, file=file)

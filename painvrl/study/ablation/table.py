@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.errors import StudyError
-from painvrl.evaluation.bootstrap import PartValues, percentile_interval, resampled_means
+from painvrl.evaluation.bootstrap import Difference, PartValues, percentile_interval, resampled_means
 from painvrl.evaluation.metrics import name
 from painvrl.rng import derive_seed
 from painvrl.study.ablation.spec import PARTS, AblationSpec
@@ -25,15 +25,6 @@ from painvrl.study.runs.kept import KeptRun
 
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A row less the reference: the mean over the seeds of both, and its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +258,4 @@ def _shown(figure: Figure | None) -> str:
 
 
 def _shown_difference(figure: Figure | None) -> str:
-    if figure is None or figure.difference is None:
-        return ""
-    found = figure.difference
-    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return "" if figure is None or figure.difference is None else str(figure.difference)

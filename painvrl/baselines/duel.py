@@ -1,0 +1,130 @@
+"""Each baseline's best trials against the file's own: paired by user, with intervals.
+
+A baseline's trial *beats* one of the own trials if both its IID and its OOD NDCG are surely higher: the 95%
+intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.evaluation.bootstrap`) lie
+above zero. Trials were chosen on the same valid parts, each baseline's with as many tries as the own ones, so
+what luck adds to the best of several is in all of them.
+
+Shape letters: ``D`` draws, ``S`` seeds, ``T`` trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.baselines.report import CUTOFF, IID, OOD, BaselineReport, Duel
+from painvrl.evaluation.bootstrap import Difference, PartValues, percentile_interval, resampled_means
+from painvrl.evaluation.ranking import RankingPlan, UserValues
+from painvrl.rng import derive_seed
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What every user has got from one trial under one seed.
+
+    Attributes:
+        parts: by part the users' numbers ``[U]`` and their NDCG ``[U]``.
+        means: of parts called like a mean (``ood``), those that it is the mean of.
+    """
+
+    parts: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
+    means: Mapping[str, tuple[str, ...]]
+
+    def members(self, metric: str) -> tuple[str, ...]:
+        """The parts behind ``iid/...`` or ``ood/...``."""
+        part = metric.partition("/")[0]
+        return tuple(self.means.get(part, (part,)))
+
+
+def judged_by_users(plan: RankingPlan, values: Mapping[str, UserValues]) -> Judged:
+    """NDCG at the cut-off of the comparison, out of everything that the ranking has found."""
+    column = plan.ks.index(CUTOFF)
+    parts = {
+        name: (each.users.numpy(), each.values["ndcg"][:, column].float().numpy())
+        for name, each in values.items()
+    }
+    return Judged(parts=parts, means=plan.means)
+
+
+Trial = tuple[str, int]
+"""A baseline's name and its trial's number."""
+
+
+def duels(
+    own: BaselineReport, others: Sequence[BaselineReport], judged: Mapping[Trial, Sequence[Judged]]
+) -> tuple[Duel, ...]:
+    """Every trial of the others' fronts against the own front's; none where either has no complete trial.
+
+    Args:
+        own: the file's own model.
+        others: the baselines.
+        judged: of every complete trial, seed by seed.
+    """
+    ours = [(own.name, number) for number in own.front()]
+    theirs = [(one.name, number) for one in others for number in one.front()]
+    if not ours or not theirs:
+        return ()
+    columns = [*ours, *theirs]
+    drawn = {metric: _drawn(metric, columns, judged) for metric in (IID, OOD)}
+    reports = {one.name: one for one in (own, *others)}
+    means = {
+        metric: np.array([reports[name].trials[number].mean(metric) for name, number in columns])
+        for metric in (IID, OOD)
+    }
+    found = []
+    for place, (name, number) in enumerate(theirs, start=len(ours)):
+        gaps = {metric: means[metric][: len(ours)] - means[metric][place] for metric in (IID, OOD)}
+        scale = {metric: max(float(means[metric][: len(ours)].max()), 1e-9) for metric in (IID, OOD)}
+        nearest = int(np.argmax(np.minimum(*(gaps[metric] / scale[metric] for metric in (IID, OOD)))))
+        intervals = [
+            {
+                metric: percentile_interval(drawn[metric][:, mine] - drawn[metric][:, place])
+                for metric in (IID, OOD)
+            }
+            for mine in range(len(ours))
+        ]
+        iid, ood = (
+            Difference(
+                mean=float(gaps[metric][nearest]),
+                low=intervals[nearest][metric].low,
+                high=intervals[nearest][metric].high,
+            )
+            for metric in (IID, OOD)
+        )
+        beaten = [max(each[IID].high, each[OOD].high) < 0 for each in intervals]
+        found.append(
+            Duel(
+                baseline=name,
+                trial=number,
+                own=ours[nearest][1],
+                iid=iid,
+                ood=ood,
+                beats=tuple(mine for (_, mine), lost in zip(ours, beaten, strict=True) if lost),
+            )
+        )
+    return tuple(found)
+
+
+def _drawn(
+    metric: str, columns: Sequence[Trial], judged: Mapping[Trial, Sequence[Judged]]
+) -> NDArray[np.float64]:
+    """``[D, T]``: the metric of each trial in every draw."""
+    seeds = []
+    for seed, first in enumerate(judged[columns[0]]):
+        parts = []
+        for part in first.members(metric):
+            values = [judged[trial][seed].parts[part][1] for trial in columns]
+            parts.append(
+                PartValues(users=first.parts[part][0], values=np.stack(values, axis=1).astype(np.float64))
+            )
+        seeds.append(parts)
+    rng = np.random.default_rng(derive_seed(0, "bootstrap", metric))
+    drawn = [part.mean(axis=1) for part in resampled_means(seeds, DRAWS, rng)]
+    mean: NDArray[np.float64] = np.mean(drawn, axis=0)
+    return mean
