@@ -2,10 +2,13 @@
 
 Items carry invariant, spurious and noise features. A user's choices in environment ``e`` follow
 
-    p_e(i | u) = softmax_i( <A_u, invariant_i> + c_e <B_u, spurious_i> )
+    p_e(i | u) = softmax_i( <A_u, invariant_i> + c_e <B_eu, spurious_i> )
 
-The training environments differ in ``c_e``; the OOD interactions use a ``c`` of the other sign,
-which training never saw (method, "Planted data").
+where ``B_eu`` is a trend that all users share plus the user's own part. The training environments differ in
+``c_e``, and in one of the two parts where ``shift`` says so; the OOD interactions use a ``c`` of the other
+sign, which training never saw (method, "Planted data").
+
+Shape letters: ``E`` environments, ``B`` users of a block, ``I`` items.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ class PlantedConfig(Settings):
     ``spurious_strengths``: ``c_e`` of the training environments. ``ood_strength``: ``c`` of the
     OOD part. ``shared_taste``: length of the part of ``B_u`` that all users share, as a trend or
     a click-bait effect is shared; ``own_taste``: length of the part that is the user's own.
+    ``shift``: in what environments differ beside ``c_e``. ``strength``: in nothing. ``trend``: each has a
+    trend of its own. ``taste``: in each, users have an own part of their own. The OOD part then has the
+    direction that lies between those of the environments.
     ``seed``: the data's own seed; ``null`` takes the run's.
     """
 
@@ -46,6 +52,7 @@ class PlantedConfig(Settings):
     interactions_per_environment: int = Field(default=40, ge=1)
     spurious_strengths: tuple[float, ...] = Field(default=(2.5, 0.3), min_length=1)
     ood_strength: float = -1.5
+    shift: Literal["strength", "trend", "taste"] = "strength"
     invariant_taste: Annotated[float, Field(gt=0)] = 1.0
     shared_taste: Annotated[float, Field(ge=0)] = 0.7
     own_taste: Annotated[float, Field(ge=0)] = 0.5
@@ -67,21 +74,17 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     spurious = normal("spurious", items, config.n_spurious)
     noise = normal("noise", items, config.n_noise)
     taste = config.invariant_taste * normal("A", users, config.n_invariant) / config.n_invariant**0.5
-    trend = torch.nn.functional.normalize(normal("trend", 1, config.n_spurious), dim=1)
-    own = normal("B", users, config.n_spurious) / config.n_spurious**0.5
-    bait = config.shared_taste * trend + config.own_taste * own
+    trends, tastes = _directions(config, root)
 
     size = max(1, BLOCK_CELLS // items)
-    blocks = [
-        _draw_block(
-            taste[start : start + size] @ invariant.T,
-            bait[start : start + size] @ spurious.T,
-            config,
-            root,
-            at,
-        )
-        for at, start in enumerate(range(0, users, size))
-    ]
+    blocks = []
+    for number, start in enumerate(range(0, users, size)):
+        rows = slice(start, start + size)
+        own = tastes[:, rows]
+        baits = config.shared_taste * trends + config.own_taste * own
+        ood_bait = config.shared_taste * _between(trends) + config.own_taste * _between(own)
+        stable = taste[rows] @ invariant.T
+        blocks.append(_draw_block(stable, baits @ spurious.T, ood_bait @ spurious.T, config, root, number))
     user = torch.cat([block.user + at * size for at, block in enumerate(blocks)])
     item = torch.cat([block.item for block in blocks])
     environment = torch.cat([block.environment for block in blocks])
@@ -95,7 +98,9 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     kinds += ("noise",) * config.n_noise
     # How users fall into blocks decides what all but the first of them draw.
     layout = f"|blocks of {size}" if len(blocks) > 1 else ""
-    digest = hashlib.blake2b(f"{config.model_dump_json()}|{root}{layout}".encode(), digest_size=16)
+    # The kind of shift came later than data sets whose digests are in ledgers and caches.
+    told = config.model_dump_json(exclude={"shift"} if config.shift == "strength" else None)
+    digest = hashlib.blake2b(f"{told}|{root}{layout}".encode(), digest_size=16)
     return Dataset(
         name="planted",
         interactions=Interactions(
@@ -119,6 +124,28 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     )
 
 
+def _directions(config: PlantedConfig, root: int) -> tuple[Tensor, Tensor]:
+    """Trends ``[E, 1, n_spurious]`` of length 1 and users' own parts ``[E, U, n_spurious]``.
+
+    Where environments do not differ in one of them, it is there once, for all of them.
+    """
+    width, environments = config.n_spurious, len(config.spurious_strengths)
+
+    def drawn(label: str, turns: bool, rows: int) -> Tensor:
+        labels = [(label,), *((label, e) for e in range(1, environments if turns else 1))]
+        each = [torch.randn(rows, width, generator=generator(root, "planted", *one)) for one in labels]
+        return torch.stack(each)
+
+    trends = torch.nn.functional.normalize(drawn("trend", config.shift == "trend", 1), dim=2)
+    return trends, drawn("B", config.shift == "taste", config.n_users) / width**0.5
+
+
+def _between(directions: Tensor) -> Tensor:
+    """Their mean over ``E``, made as long as one of them is where they are unrelated."""
+    mean: Tensor = directions.sum(dim=0) / len(directions) ** 0.5
+    return mean
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Block:
     """What some users, numbered from 0, choose: training and OOD interactions."""
@@ -131,12 +158,15 @@ class _Block:
     likeliest: Tensor  # [B] sum over items of the greatest probability that an environment gives
 
 
-def _draw_block(stable: Tensor, shifting: Tensor, config: PlantedConfig, root: int, number: int) -> _Block:
+def _draw_block(
+    stable: Tensor, shifting: Tensor, ood_shifting: Tensor, config: PlantedConfig, root: int, number: int
+) -> _Block:
     """Draw the interactions of a block of users.
 
     Args:
         stable: ``[B, I]`` logits of the invariant features.
-        shifting: ``[B, I]`` logits of the spurious ones at ``c = 1``.
+        shifting: ``[E, B, I]`` logits of the spurious ones at ``c = 1``, or ``[1, B, I]`` for all alike.
+        ood_shifting: ``[B, I]``, the same of the OOD part.
         config: of the data set.
         root: seed of the data set.
         number: of the block; a label of its randomness, except for the first.
@@ -147,7 +177,7 @@ def _draw_block(stable: Tensor, shifting: Tensor, config: PlantedConfig, root: i
     user, item, environment = _draw_training(log_p, config, root, labels)
     taken = torch.zeros(stable.shape, dtype=torch.bool)
     taken[user, item] = True
-    ood_logits = stable + config.ood_strength * shifting
+    ood_logits = stable + config.ood_strength * ood_shifting
     keys = (ood_logits + _gumbel(stable.shape, root, "ood", *labels)).masked_fill(taken, -torch.inf)
     ood_item = keys.topk(min(config.interactions_per_environment, stable.shape[1]), dim=1).indices
     ood_user = torch.arange(len(stable))[:, None].expand_as(ood_item)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def test_the_default_is_pinned() -> None:
         "interactions_per_environment": 40,
         "spurious_strengths": (2.5, 0.3),
         "ood_strength": -1.5,
+        "shift": "strength",
         "invariant_taste": 1.0,
         "shared_taste": 0.7,
         "own_taste": 0.5,
@@ -195,6 +197,90 @@ def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
     assert np.abs(noise).max() < 0.12
 
 
+def pulls(config: PlantedConfig, direction: np.ndarray) -> dict[int, float]:
+    """By environment, the OOD part's as -1, how far the spurious features of what is chosen lie along it."""
+    dataset = read_planted(config, 0)
+    truth, values = truth_of(dataset), values_of(dataset)
+    spurious = values[:, config.n_invariant : config.n_invariant + config.n_spurious]
+    return {
+        e: float((spurious[dataset.interactions.item[truth.environment == e].numpy()] @ direction).mean())
+        for e in (0, 1, -1)
+    }
+
+
+def test_a_trend_that_turns_is_each_environments_own_and_ood_goes_against_all() -> None:
+    config = PlantedConfig(
+        n_users=400,
+        n_items=2000,
+        interactions_per_environment=4,
+        spurious_strengths=(1.2, 1.2),
+        shift="trend",
+        own_taste=0.0,
+        shared_taste=0.7,
+    )
+    labels: list[tuple[object, ...]] = [("trend",), ("trend", 1)]
+    trends = []
+    for label in labels:
+        drawn = torch.randn(1, 16, generator=generator(0, "planted", *label)).double().numpy()[0]
+        trends.append(drawn / np.linalg.norm(drawn))
+    crossing = trends[0] @ trends[1]
+    for mine in (0, 1):
+        found = pulls(config, trends[mine])
+        assert found[mine] == pytest.approx(0.7 * 1.2, abs=0.15)
+        assert found[1 - mine] == pytest.approx(0.7 * 1.2 * crossing, abs=0.15)
+        assert found[-1] == pytest.approx(0.7 * -1.5 * (1 + crossing) / math.sqrt(2), abs=0.2)
+
+
+def test_tastes_that_turn_leave_the_trend_and_each_environments_users_have_their_own() -> None:
+    config = PlantedConfig(
+        n_users=300,
+        n_items=400,
+        interactions_per_environment=6,
+        spurious_strengths=(1.5, 1.5),
+        shift="taste",
+        own_taste=1.5,
+        shared_taste=0.0,
+    )
+    dataset = read_planted(config, 0)
+    truth, spurious = truth_of(dataset), values_of(dataset)[:, 16:32]
+    labels: list[tuple[object, ...]] = [("B",), ("B", 1)]
+    tastes = [
+        torch.randn(300, 16, generator=generator(0, "planted", *label)).double().numpy() / 4
+        for label in labels
+    ]
+
+    def along(environment: int, taste: np.ndarray) -> float:
+        rows = truth.environment == environment
+        user, item = dataset.interactions.user[rows].numpy(), dataset.interactions.item[rows].numpy()
+        return float((spurious[item] * taste[user]).sum(axis=1).mean())
+
+    for mine in (0, 1):
+        assert along(mine, tastes[mine]) > 1.0
+        assert abs(along(mine, tastes[1 - mine])) < 0.25
+        assert along(-1, tastes[mine]) < -0.7
+    direction = np.eye(16)[0]
+    assert all(abs(pull) < 0.3 for pull in pulls(config, direction).values())
+
+
+@pytest.mark.parametrize("shift", ["trend", "taste"])
+def test_every_kind_of_shift_is_another_world_with_the_same_items(
+    shift: Literal["trend", "taste"], small: Dataset
+) -> None:
+    other = read_planted(SMALL.model_copy(update={"shift": shift}), 0)
+    assert np.array_equal(values_of(other), values_of(small))
+    assert other.fingerprint != small.fingerprint
+    assert not torch.equal(other.interactions.item, small.interactions.item)
+
+
+def test_data_sets_keep_the_fingerprint_that_they_had_before_there_were_kinds_of_shift(
+    small: Dataset,
+) -> None:
+    told = SMALL.model_dump(mode="json")
+    del told["shift"]
+    text = json.dumps(told, separators=(",", ":"))
+    assert small.fingerprint == hashlib.blake2b(f"{text}|0".encode(), digest_size=16).hexdigest()
+
+
 @pytest.mark.parametrize(
     "knobs",
     [
@@ -205,6 +291,7 @@ def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
         {"invariant_taste": 0.0},
         {"interactions_per_environment": 0},
         {"shared_taste": -0.1},
+        {"shift": "season"},
         {"no_such_key": 1},
     ],
 )
