@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from painvrl.config import TrainConfig
 from painvrl.data.seal import SealedParts
 from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
-from painvrl.pipeline import run, score_valid, with_variant_weight
+from painvrl.pipeline import run, score_valid, with_popularity_weight, with_variant_weight
 from painvrl.prepare import prepare
 from painvrl.stages import Stages, train_backbone
 
@@ -430,6 +430,27 @@ def test_a_branch_is_weighed_anew_without_its_popularity(
     assert anew.config == expected.config
     assert anew.base_width == expected.base_width
     torch.testing.assert_close(anew.item_vectors, expected.item_vectors)
+
+
+@pytest.mark.parametrize(("trained_with", "scored_with"), [(0.0, -0.3), (-0.3, 0.2), (-0.3, 0.0), (0.0, 0.0)])
+def test_another_weight_of_popularity_needs_no_training(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, trained_with: float, scored_with: float
+) -> None:
+    def trained(weight: float) -> RunResult:
+        fusion = {"variant_weight": 0.7, "popularity_weight": weight}
+        return run(changed(tiny_settings, fusion=fusion), tiny_prepared)
+
+    anew = with_popularity_weight(trained(trained_with), tiny_prepared, scored_with)
+    expected = trained(scored_with)
+    assert anew.config == expected.config
+    assert anew.base_width == expected.base_width
+    assert torch.equal(anew.user_vectors, expected.user_vectors)
+    assert torch.equal(anew.item_vectors, expected.item_vectors)
+    assert anew.metrics == expected.metrics
+    weighed = with_variant_weight(anew, tiny_prepared, 0.2)
+    torch.testing.assert_close(
+        weighed.item_vectors, with_variant_weight(expected, tiny_prepared, 0.2).item_vectors
+    )
 
 
 def test_only_a_trained_branch_can_be_weighed_anew(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:

@@ -12,13 +12,14 @@ from painvrl.baselines.comparison import choose, compare
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline, Inputs
 from painvrl.baselines.registry import BASELINES
-from painvrl.baselines.report import IID, BaselineReport, ComparisonReport
+from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
 from painvrl.config import TrainConfig
 from painvrl.data.seal import SealedParts
 from painvrl.errors import ConfigError, Diverged
 from painvrl.evaluation.ranking import evaluate_scorer
 from painvrl.prepare import Prepared, prepare
+from painvrl.study.file.space import Space
 
 CPU = torch.device("cpu")
 
@@ -177,3 +178,49 @@ def test_every_trial_is_announced(tiny_config: TrainConfig, tmp_path: Path) -> N
         tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, observer=heard
     )
     assert heard.named == ["seed 0: data", "seed 0: popularity", "seed 0: popularity, trial 1 of 1"]
+
+
+def test_the_files_own_model_comes_first_and_meets_every_trial_of_the_fronts(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    space = Space.model_validate({"backbone.l2": {"type": "float", "low": 0.1, "high": 0.6}})
+    report = compare(
+        tiny_config,
+        [RIDGE, POPULARITY],
+        seeds=2,
+        trials=3,
+        cache_dir=tmp_path,
+        device=CPU,
+        own=True,
+        space=space,
+    )
+    own, *others = report.baselines
+    assert (own.name, len(own.trials)) == ("own", 3)
+    assert [(duel.baseline, duel.trial) for duel in report.duels] == [
+        (one.name, number) for one in others for number in one.front()
+    ]
+    by_name = {one.name: one for one in others}
+    for duel in report.duels:
+        assert duel.own in own.front()
+        ours, theirs = own.trials[duel.own], by_name[duel.baseline].trials[duel.trial]
+        for metric, found in ((IID, duel.iid), (OOD, duel.ood)):
+            assert found.mean == pytest.approx(ours.mean(metric) - theirs.mean(metric), abs=1e-6)
+            assert found.low <= found.mean <= found.high
+
+
+def test_the_own_model_is_left_out_unless_it_is_asked_for(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    report = compared(tiny_config, POPULARITY, cache=tmp_path)
+    assert [one.name for one in report.baselines] == ["popularity"]
+    assert report.duels == ()
+
+
+def test_a_failed_trial_of_the_own_model_is_in_no_duel(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(inputs: Inputs) -> Any:
+        raise Diverged("no start")
+
+    monkeypatch.setattr(comparison, "OWN", replace(comparison.OWN, start=never))
+    report = compare(tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, own=True)
+    assert report.baselines[0].trials[0].runs[0].failure == "no start"
+    assert report.duels == ()

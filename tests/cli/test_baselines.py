@@ -10,7 +10,7 @@ import pytest
 
 from painvrl.baselines import registry
 from painvrl.baselines.report import BaselineReport, BaselineTrial, ComparisonReport, TrialRun
-from painvrl.cli import render
+from painvrl.cli import render_baselines
 from painvrl.config import TrainConfig
 from painvrl.yamlfile import dump_yaml
 
@@ -60,7 +60,7 @@ def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureF
     metrics = {f"{part}/{metric}_at_20": 0.5 for part in ("iid", "ood") for metric in ("ndcg", "recall")}
     trial = BaselineTrial(settings={}, runs=(TrialRun(seed=0, metrics=metrics, seconds=2.0),))
     one = BaselineReport(name="some", summary="", trials=(trial,), shared_seconds=30.0)
-    render.comparison(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
+    render_baselines.baselines(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  some "))
     assert row.split()[-1] == "32.0"
 
@@ -132,3 +132,40 @@ def test_an_unknown_baseline_is_a_mistake_of_the_user(cli: Call, config: Path) -
     answer = cli("baselines", config, "--baseline", "als2")
     assert answer.code == 2
     assert "--baseline: is not a baseline; known: popularity" in answer.err
+
+
+def test_own_sets_the_files_model_against_every_trial_that_is_shown(
+    cli: Call, spec: Path, tmp_path: Path
+) -> None:
+    arguments = ("baselines", spec, *FEW, "--own", "--seeds", 2, "--workspace", tmp_path / "w")
+    told = json.loads(cli(*arguments, "--json").out)
+    own, *others = told["baselines"]
+    assert own["name"] == "own"
+    assert len(own["trials"]) == 4
+    assert own["trials"][0]["settings"] == {}
+    assert own["trials"][1]["settings"]
+    assert len(told["duels"]) == sum(len(one["front"]) for one in others)
+    out = cli(*arguments).out
+    table = out[out.index("the file's own model against each of them") :]
+    rows = [line for line in table.splitlines() if line.startswith(("  popularity ", "  item-knn "))]
+    assert len(rows) == len(told["duels"])
+    for row, duel in zip(rows, told["duels"], strict=True):
+        shown = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        assert shown.format(**duel["iid"]) in row
+        assert shown.format(**duel["ood"]) in row
+        assert row.split()[-2:] == [duel["verdict"], str(len(duel["beats"]))]
+    beaten = len({trial for duel in told["duels"] for trial in duel["beats"]})
+    assert f"of the {len(own['front'])} own trials shown, {beaten} are beaten" in table
+
+
+def test_set_turns_a_value_of_any_file_for_one_call(
+    cli: Call, config: Path, spec: Path, tmp_path: Path
+) -> None:
+    workspace = ("--workspace", tmp_path / "w")
+    popularity = ("--baseline", "popularity", "--json")
+    for file, key in ((config, "split"), (spec, "config.split")):
+        answer = cli("baselines", file, *popularity, *workspace, "--set", f"{key}={{protocol: popularity}}")
+        assert json.loads(answer.out)["split"] == "popularity"
+    wrong = cli("baselines", config, *popularity, *workspace, "--set", "split.protocol=season")
+    assert wrong.code == 2
+    assert "--set" in wrong.err

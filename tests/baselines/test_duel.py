@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from painvrl.baselines.duel import Judged, duels
+from painvrl.baselines.report import IID, OOD, BaselineReport, BaselineTrial, Duel, TrialRun
+
+USERS, SEEDS = 400, 3
+
+
+def judged(iid: float, ood: float, *, seed: int = 0) -> Judged:
+    """Users around these means; what a user adds is the same in all of them."""
+    draws = np.random.default_rng(seed)
+    parts = {}
+    for part, mean in (("iid", iid), ("ood", ood)):
+        own = draws.normal(0, 0.1, USERS)
+        parts[part] = (np.arange(USERS), (mean + own - own.mean()).astype(np.float32))
+    return Judged(parts=parts, means={})
+
+
+def noisy(iid: float, ood: float, *, number: int) -> list[Judged]:
+    """Seed by seed the same means, and noise of its own for every user."""
+    found = []
+    for seed in range(SEEDS):
+        draws = np.random.default_rng((number, seed))
+        parts = {}
+        for part, mean in (("iid", iid), ("ood", ood)):
+            own = draws.normal(0, 0.5, USERS)
+            parts[part] = (np.arange(USERS), (mean + own - own.mean()).astype(np.float32))
+        found.append(Judged(parts=parts, means={}))
+    return found
+
+
+def reported(name: str, *means: tuple[float, float]) -> BaselineReport:
+    runs = [
+        tuple(TrialRun(seed=seed, metrics={IID: iid, OOD: ood}, seconds=1.0) for seed in range(SEEDS))
+        for iid, ood in means
+    ]
+    return BaselineReport(
+        name=name, summary="", trials=tuple(BaselineTrial(settings={}, runs=one) for one in runs)
+    )
+
+
+def fought(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> tuple[Duel, ...]:
+    """Duels without noise between trials with these (IID, OOD)."""
+    own, other = reported("own", *ours), reported("als", *theirs)
+    values = {
+        (report.name, number): [judged(*mean, seed=seed) for seed in range(SEEDS)]
+        for report, means in ((own, ours), (other, theirs))
+        for number, mean in enumerate(means)
+    }
+    return duels(own, [other], values)
+
+
+def test_the_nearest_own_trial_is_the_one_that_is_best_on_its_worse_side() -> None:
+    ours = [(0.30, 0.01), (0.24, 0.08), (0.20, 0.12)]
+    (found,) = fought(ours, [(0.22, 0.07)])
+    assert (found.baseline, found.trial, found.own) == ("als", 0, 1)
+    assert found.iid.mean == pytest.approx(0.02, abs=1e-6)
+    assert found.ood.mean == pytest.approx(0.01, abs=1e-6)
+
+
+def test_without_noise_between_them_means_decide() -> None:
+    (found,) = fought([(0.24, 0.08)], [(0.22, 0.07)])
+    assert found.verdict == "ahead"
+    assert found.beats == ()
+    assert found.iid.low == pytest.approx(found.iid.high, abs=1e-5)
+    (found,) = fought([(0.22, 0.07)], [(0.24, 0.08)])
+    assert found.verdict == "behind"
+    assert found.beats == (0,)
+    (found,) = fought([(0.22, 0.09)], [(0.24, 0.08)])
+    assert found.verdict == "neither"
+    assert found.beats == ()
+
+
+def test_every_own_trial_that_is_surely_lower_on_both_is_beaten() -> None:
+    ours = [(0.30, 0.01), (0.20, 0.05), (0.15, 0.06), (0.10, 0.20)]
+    (found,) = fought(ours, [(0.25, 0.10)])
+    assert found.beats == (1, 2)
+
+
+def test_noise_of_users_makes_a_small_lead_unsure() -> None:
+    own, other = reported("own", (0.24, 0.08)), reported("als", (0.23, 0.07))
+    values = {("own", 0): noisy(0.24, 0.08, number=0), ("als", 0): noisy(0.23, 0.07, number=1)}
+    (found,) = duels(own, [other], values)
+    assert found.verdict == "neither"
+    assert found.iid.low < 0 < found.iid.mean < found.iid.high
+    # Three seeds of independent noise of deviation 0.5 over 400 users, twice.
+    error = 0.5 * (2 / USERS / SEEDS) ** 0.5
+    assert (found.iid.high - found.iid.low) / 2 == pytest.approx(1.96 * error, rel=0.6)
+
+
+def test_a_mean_over_parts_is_the_mean_of_its_parts() -> None:
+    own, other = reported("own", (0.2, 0.3)), reported("als", (0.2, 0.1))
+
+    def split(ood: float) -> list[Judged]:
+        users = np.arange(10)
+        parts = {
+            part: (users, np.full(10, mean, dtype=np.float32))
+            for part, mean in (("iid", 0.2), ("ood_a", ood), ("ood_b", 0.0))
+        }
+        return [Judged(parts=parts, means={"ood": ("ood_a", "ood_b")})] * SEEDS
+
+    (found,) = duels(own, [other], {("own", 0): split(0.6), ("als", 0): split(0.2)})
+    assert (found.ood.low, found.ood.high) == pytest.approx((0.2, 0.2), abs=1e-6)
+    assert found.iid.low == found.iid.high == 0
+
+
+def test_there_is_no_duel_without_two_sides() -> None:
+    nothing = BaselineReport(name="als", summary="", skipped="needs implicit")
+    assert duels(reported("own", (0.2, 0.3)), [nothing], {}) == ()
+    assert duels(BaselineReport(name="own", summary=""), [reported("als", (0.2, 0.3))], {}) == ()

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from painvrl.baselines.own import OWN, OwnSettings, own_model, own_points
+from painvrl.baselines.port import Inputs
+from painvrl.config import TrainConfig
+from painvrl.errors import TrialFailure
+from painvrl.evaluation.ranking import DotProducts
+from painvrl.pipeline import run
+from painvrl.prepare import Prepared
+from painvrl.study.file.knobs import apply
+from painvrl.study.file.space import Space
+
+SPACE = Space.model_validate(
+    {
+        "backbone.l2": {"type": "float", "low": 0.1, "high": 0.6, "log": True},
+        "mask.source": {"type": "categorical", "choices": ["ones", "learned"]},
+        "mask.sparsity": {"type": "float", "low": 0.1, "high": 0.9, "when": {"mask.source": ["learned"]}},
+    }
+)
+
+
+def test_the_first_point_is_the_files_own_and_the_others_lie_in_its_space(tiny_config: TrainConfig) -> None:
+    first, *others = own_points(SPACE, tiny_config, 20)
+    assert first == OwnSettings()
+    assert first.model_dump() == {}
+    assert len(others) == 19
+    for point in (one.model_dump() for one in others):
+        assert 0.1 <= point["backbone.l2"] <= 0.6
+        assert ("mask.sparsity" in point) is (point["mask.source"] == "learned")
+        apply(tiny_config, point)
+    assert {one.model_dump()["mask.source"] for one in others} == {"ones", "learned"}
+
+
+def test_more_points_begin_with_the_same_ones_and_the_seed_draws_others(tiny_config: TrainConfig) -> None:
+    few, many = own_points(SPACE, tiny_config, 4), own_points(SPACE, tiny_config, 9)
+    assert many[:4] == few
+    reseeded = tiny_config.model_copy(update={"seed": 1})
+    assert own_points(SPACE, reseeded, 4)[1:] != few[1:]
+
+
+def test_a_point_is_tried_once_and_without_a_space_there_is_one(tiny_config: TrainConfig) -> None:
+    two = Space.model_validate({"rounds": {"type": "int", "low": 1, "high": 2}})
+    assert len(own_points(two, tiny_config, 30)) == 3
+    assert own_points(None, tiny_config, 30) == (OwnSettings(),)
+
+
+def test_a_point_is_the_configuration_with_its_knobs_turned(
+    tiny_config: TrainConfig, tiny_prepared: Prepared
+) -> None:
+    point = {"backbone.l2": 0.5, "rounds": 1}
+    scorer = own_model(Inputs(tiny_config, tiny_prepared))(OwnSettings.model_validate(point))
+    expected = run(apply(tiny_config, point), tiny_prepared)
+    assert isinstance(scorer, DotProducts)
+    assert torch.equal(scorer.users, expected.user_vectors)
+    assert torch.equal(scorer.items, expected.item_vectors)
+
+
+def test_a_point_that_breaks_a_rule_is_a_failed_trial(
+    tiny_config: TrainConfig, tiny_prepared: Prepared
+) -> None:
+    fit = own_model(Inputs(tiny_config, tiny_prepared))
+    with pytest.raises(TrialFailure, match=r"breaks a rule of the configuration: .*environments\.count"):
+        fit(OwnSettings.model_validate({"environments.count": 50, "environments.min_share": 0.4}))
+
+
+def test_its_name_is_no_baselines() -> None:
+    from painvrl.baselines.registry import BASELINES
+
+    assert OWN.name not in {one.name for one in BASELINES}
