@@ -67,7 +67,7 @@ bench: $(VENV)/.stamp-test  ## time painvrl against the literal implementation
 	$(BIN)/python -m benchmarks.study_overhead
 
 # Whatever compares over seeds.
-EXPERIMENTS := ablation backbone compare_gate front_ends knobs planted pruning sensitivity steps
+EXPERIMENTS := ablation backbone compare_gate front_ends fronts knobs planted pruning sensitivity steps
 experiments: $(VENV)/.stamp-test  ## what the figures of quality in the docs are measured with
 	@set -e; for name in $(EXPERIMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 

@@ -1,0 +1,163 @@
+"""Whose front is better when every method is searched as long? ``python -m benchmarks.fronts [--seeds 5]``.
+
+Each preset in the place of the method in ``studies/movielens.yaml``, with the knobs of its space that the
+preset reads, and the same sampler, pruning and number of trials, under several seeds (a seed is that of the
+sampler, and of split and initialisation together). So `ultragcn` is the plain backbone with its own knobs and
+the weight of popularity, and what `painvrl` has beyond it is what environments and mask are worth.
+
+On the plane of valid IID and OOD NDCG@20: the area under the front; what a choice by IID alone takes; the
+best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front that
+the other one dominates. Differences are paired by seed, with 95% t intervals. ``--output`` keeps every trial; a
+study that stands there is not run again. Reads valid parts only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import CACHE, mean_and_spread, paired_interval, print_table
+from benchmarks.pruning import Diary
+from painvrl.presets import PRESETS
+from painvrl.study.file.knobs import apply
+from painvrl.study.file.space import Space
+from painvrl.study.file.spec import StudySpec, load_spec
+from painvrl.study.front import hypervolume, non_dominated
+from painvrl.study.runner import run_study
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.objective import TrainingObjective
+from painvrl.workspace import Workspace
+
+IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
+KEPT = 0.9
+REFERENCE = "painvrl"
+UNREAD = {
+    "ultragcn": ("environments.", "mask.", "fusion.variant_weight"),
+    "erm": ("environments.", "mask.irm_weight"),
+    "irm": (),
+    "invrl": ("fusion.variant_weight",),
+    "painvrl": (),
+}
+
+Plane = list[tuple[float, float]]
+"""(IID, OOD) of the complete trials of a study."""
+
+
+def spec_of(preset: str, seed: int) -> StudySpec:
+    """The shipped study with a preset in the place of the method."""
+    spec = load_spec(Path("studies/movielens.yaml"))
+    config = apply(spec.config, PRESETS[preset]).model_copy(update={"seed": seed})  # type: ignore[index]
+    knobs = {path: one for path, one in spec.space.root.items() if not path.startswith(UNREAD[preset])}
+    return spec.model_copy(
+        update={
+            "study": spec.study.model_copy(update={"seed": seed}),
+            "config": config,
+            "space": Space(knobs),
+            "presets": (),
+        }
+    )
+
+
+def run(preset: str, seed: int) -> dict[str, Any]:
+    """One study, in a workspace that is thrown away."""
+    torch.set_num_threads(1)
+    spec, device = spec_of(preset, seed), torch.device("cpu")
+    diary = Diary(TrainingObjective(spec.config, cache_dir=CACHE, device=device), spec)
+    with tempfile.TemporaryDirectory() as folder:
+        run_study(spec, Workspace(Path(folder)), device, tracker=NullTracker(), objective=diary)
+    done = [dict(zip(spec.objectives, row["values"], strict=True)) for row in diary.rows if row["values"]]
+    return {"preset": preset, "seed": seed, "plane": [(values[IID], values[OOD]) for values in done]}
+
+
+def front_of(plane: Plane) -> Plane:
+    """The points that no other dominates."""
+    return [point for point, kept in zip(plane, non_dominated(plane), strict=True) if kept]
+
+
+def by_iid_alone(plane: Plane) -> tuple[float, float]:
+    """The point of the best IID."""
+    return max(plane)
+
+
+def ood_that_keeps(plane: Plane, least: float) -> float:
+    """The best OOD of a point with an IID of at least ``least``."""
+    return max((ood for iid, ood in plane if iid >= least), default=0.0)
+
+
+def dominated_share(plane: Plane, other: Plane) -> float:
+    """The share of the front of ``plane`` that a point of ``other`` beats on both."""
+    front = front_of(plane)
+    return statistics.fmean(any(a > iid and b > ood for a, b in other) for iid, ood in front)
+
+
+def report(kept: dict[str, Any]) -> None:
+    """Print the table of what was kept."""
+    planes = {(one["preset"], one["seed"]): [tuple(p) for p in one["plane"]] for one in kept["studies"]}
+    seeds = sorted({seed for _, seed in planes if all((preset, seed) in planes for preset in PRESETS)})
+    least = {seed: KEPT * max(by_iid_alone(planes[preset, seed])[0] for preset in PRESETS) for seed in seeds}
+    measures: dict[str, Callable[[Plane, int], float]] = {
+        "area x 1,000": lambda plane, _: 1000 * hypervolume(plane),
+        "by IID alone: IID": lambda plane, _: by_iid_alone(plane)[0],
+        "OOD": lambda plane, _: by_iid_alone(plane)[1],
+        f"OOD at {KEPT:.0%} of the best IID": lambda plane, seed: ood_that_keeps(plane, least[seed]),
+    }
+    values: dict[tuple[str, str], list[float]] = {
+        (preset, name): [measure(planes[preset, seed], seed) for seed in seeds]
+        for preset in PRESETS
+        for name, measure in measures.items()
+    }
+    rows, gaps = [], []
+    for preset in PRESETS:
+        rows.append([preset, *(mean_and_spread(values[preset, name]) for name in measures)])
+        if preset == REFERENCE:
+            continue
+        gap = [paired_interval(values[REFERENCE, name], values[preset, name]) for name in measures]
+        lost = [dominated_share(planes[REFERENCE, seed], planes[preset, seed]) for seed in seeds]
+        won = [dominated_share(planes[preset, seed], planes[REFERENCE, seed]) for seed in seeds]
+        gaps.append(
+            [
+                preset,
+                *("{:+.4f} [{:+.4f}, {:+.4f}]".format(*each) for each in gap),
+                f"{statistics.fmean(won):.0%}",
+                f"{statistics.fmean(lost):.0%}",
+            ]
+        )
+    print_table(f"Fronts of equal budgets, {len(seeds)} seeds, valid NDCG@20", ["method", *measures], rows)
+    title = f"{REFERENCE} less each of them; shares of a front that the other one dominates"
+    columns = ["method", *measures, f"its front, by {REFERENCE}'s", f"{REFERENCE}'s front, by its"]
+    print_table(title, columns, gaps)
+
+
+def main() -> None:
+    """Measure what is not there yet, keep it, and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
+    asked = parser.parse_args()
+    kept: dict[str, Any] = {"studies": []}
+    if asked.output.exists():
+        kept = json.loads(asked.output.read_text(encoding="utf-8"))
+    there = {(one["preset"], one["seed"]) for one in kept["studies"]}
+    wanted: Sequence[tuple[str, int]] = [(preset, seed) for seed in range(asked.seeds) for preset in PRESETS]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
+        for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
+            kept["studies"].append(future.result())
+            waiting = asked.output.with_suffix(".tmp")
+            waiting.write_text(json.dumps(kept), encoding="utf-8")
+            waiting.replace(asked.output)
+    report(kept)
+
+
+if __name__ == "__main__":
+    main()
