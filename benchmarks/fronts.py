@@ -7,8 +7,8 @@ the weight of popularity, and what `painvrl` has beyond it is what environments 
 
 On the plane of valid IID and OOD NDCG@20: the area under the front; what a choice by IID alone takes; the
 best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front that
-the other one dominates. Differences are paired by seed, with 95% t intervals. ``--output`` keeps every trial; a
-study that stands there is not run again. Reads valid parts only.
+the other one dominates. Differences are paired by seed, with 95% t intervals. ``--output`` keeps every trial;
+a study that stands there is not run again. Reads valid parts only.
 """
 
 from __future__ import annotations

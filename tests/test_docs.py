@@ -112,11 +112,15 @@ def test_the_commands_of_the_documents_work_in_their_order(
     shutil.copy(empty_mlflow, tmp_path / "workspace")
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "movielens.yaml").write_text(dump_yaml(validated(StudySpec, spec)))
+    backbone = {**spec, "study": {"name": "backbone", "trials": 3}}
+    (tmp_path / "studies" / "backbone.yaml").write_text(dump_yaml(validated(StudySpec, backbone)))
     ablation = {
         "ablation": {"name": "movielens-ablation", "seeds": [0], "presets": ["ultragcn", "painvrl"]},
         "config": tiny_config.model_dump(mode="json"),
     }
     (tmp_path / "studies" / "ablation.yaml").write_text(dump_yaml(validated(AblationSpec, ablation)))
+    planted = {**ablation, "ablation": {"name": "planted", "seeds": [0], "presets": ["painvrl"]}}
+    (tmp_path / "studies" / "planted.yaml").write_text(dump_yaml(validated(AblationSpec, planted)))
     (tmp_path / "config.yaml").write_text(dump_yaml(tiny_config))
     ran = 0
     for command in commands():
