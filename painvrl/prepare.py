@@ -59,6 +59,13 @@ def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Pr
     return prepare_split(config, dataset, split, split.train, device)
 
 
+def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
+    """``prepared`` with the features of ``config``, whose data, split and evaluation must be the same."""
+    warm_items = prepared.train.item_degree() > 0
+    features = build_features(prepared.dataset.modalities, warm_items, config.features)
+    return replace(prepared, features=features.to(prepared.device))
+
+
 def prepare_split(
     config: TrainConfig, dataset: Dataset, split: Split, train: Interactions, device: torch.device
 ) -> Prepared:

@@ -243,7 +243,7 @@ def _recovered(stages: Stages, environments: Environments) -> float:
         return math.nan
     planted = _planted_labels(stages.prepared, truth)
     label = environments.label.cpu()
-    count = int(truth.environment.max()) + 1
+    count = int(truth.environment.max()) + 1  # one of which no user chose anything cannot be missed
     return recovered(label, planted, config.environments.count, count, truth.bayes_accuracy)
 
 

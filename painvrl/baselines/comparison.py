@@ -69,9 +69,16 @@ def compare(
         observer: hears of every trial as a stage.
 
     Raises:
-        UserError: the data is missing or breaks a rule, or the split keeps users out of training, whom
-            a baseline would know nothing of.
+        UserError: the data is missing or breaks a rule, the split keeps users out of training, whom a
+            baseline would know nothing of, or there is one seed for ``own``.
     """
+    if own and seeds < 2:
+        raise ConfigError(
+            "must be at least 2 with --own: its intervals are over seeds and users, and what one split shows "
+            "another one may turn round",
+            key="--seeds",
+            value=seeds,
+        )
     observer = observer or NullObserver()
     cutoffs = tuple(sorted({*config.evaluation.ks, CUTOFF}))
     evaluation = config.evaluation.model_copy(update={"ks": cutoffs})

@@ -2,8 +2,8 @@
 
 A baseline's trial *beats* one of the own trials if both its IID and its OOD NDCG are surely higher: the 95%
 intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.evaluation.bootstrap`) lie
-above zero. Trials were chosen on the same valid parts, each baseline's with as many tries as the own ones, so
-what luck adds to the best of several is in all of them.
+above zero. All trials were chosen on these valid parts, so luck is in the best of them on both sides; and as
+each trial of a baseline meets the own one that suits best, "ahead" is called somewhat too readily.
 
 Shape letters: ``D`` draws, ``S`` seeds, ``T`` trials.
 """
@@ -64,7 +64,8 @@ def duels(
     Args:
         own: the file's own model.
         others: the baselines.
-        judged: of every complete trial, seed by seed.
+        judged: of every complete trial, seed by seed; all trials of a seed have the same users. Others
+            are not looked at.
     """
     ours = [(own.name, number) for number in own.front()]
     theirs = [(one.name, number) for one in others for number in one.front()]
@@ -80,6 +81,7 @@ def duels(
     found = []
     for place, (name, number) in enumerate(theirs, start=len(ours)):
         gaps = {metric: means[metric][: len(ours)] - means[metric][place] for metric in (IID, OOD)}
+        # In shares of the best own one, or the part with the larger numbers would decide alone.
         scale = {metric: max(float(means[metric][: len(ours)].max()), 1e-9) for metric in (IID, OOD)}
         nearest = int(np.argmax(np.minimum(*(gaps[metric] / scale[metric] for metric in (IID, OOD)))))
         intervals = [

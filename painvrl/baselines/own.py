@@ -1,21 +1,24 @@
-"""The file's own model beside the baselines, tuned over the file's own space with as many trials."""
+"""The file's own model beside the baselines, tried at as many points of the file's own space."""
 
 from __future__ import annotations
 
 import random
-from typing import NoReturn
 
 from pydantic import ConfigDict, ValidationError
 
 from painvrl.baselines.port import Baseline, Fit, Inputs
 from painvrl.baselines.search import RandomSuggester
 from painvrl.config import TrainConfig
-from painvrl.errors import TrialFailure
+from painvrl.errors import TrialFailure, UserError
 from painvrl.evaluation.ranking import DotProducts, Scorer
 from painvrl.pipeline import run
+from painvrl.prepare import with_features
 from painvrl.rng import derive_seed
 from painvrl.settings import Settings
 from painvrl.study.file.space import Space, apply
+
+_DRAWS_A_POINT = 50
+"""In the mean over the points; a space that gives no more new ones counts as exhausted."""
 
 
 class OwnSettings(Settings):
@@ -30,9 +33,14 @@ def own_model(inputs: Inputs) -> Fit[OwnSettings]:
     def fit(point: OwnSettings) -> Scorer:
         try:
             config = apply(inputs.config, point.model_dump())
+            prepared = inputs.prepared
+            if config.features != inputs.config.features:
+                prepared = with_features(prepared, config)
+            trained = run(config, prepared)
         except ValidationError as error:
-            _fail(error)
-        trained = run(config, inputs.prepared)
+            raise TrialFailure(_told(error)) from error
+        except UserError as error:
+            raise TrialFailure(str(error)) from error
         return DotProducts(trained.user_vectors, trained.item_vectors)
 
     return fit
@@ -41,20 +49,29 @@ def own_model(inputs: Inputs) -> Fit[OwnSettings]:
 def own_points(space: Space | None, config: TrainConfig, trials: int) -> tuple[OwnSettings, ...]:
     """At most ``trials`` different points: the configuration's own, then random ones from its space.
 
+    The own point has the knobs that the space fixes, as a study's has.
+
     Args:
         space: of the study's file; without one there is only the configuration itself.
         config: the base configuration, whose seed draws the points.
-        trials: at least 1.
+        trials: at least 1. A space with fewer points is gone through.
     """
-    points = [OwnSettings()]
-    if space is not None:
-        draws = RandomSuggester(random.Random(derive_seed(config.seed, "baseline", OWN.name, "search")))
-        points += [OwnSettings.model_validate(space.suggest(draws, config)) for _ in range(trials - 1)]
-    return tuple(dict.fromkeys(points))
+    if space is None:
+        return (OwnSettings(),)
+    draws = RandomSuggester(random.Random(derive_seed(config.seed, "baseline", OWN.name, "search")))
+    own = OwnSettings.model_validate({**space.point_of(config), **space.fixed(config)})
+    points = {own: None}
+    for _ in range(_DRAWS_A_POINT * trials):
+        if len(points) == trials:
+            break
+        points.setdefault(OwnSettings.model_validate(space.suggest(draws, config)))
+    return tuple(points)
 
 
-def _fail(error: ValidationError) -> NoReturn:
-    raise TrialFailure(f"the point breaks a rule of the configuration: {error.errors()[0]['msg']}") from error
+def _told(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    return f"the point breaks a rule of the configuration: {path + ': ' if path else ''}{first['msg']}"
 
 
 OWN = Baseline(

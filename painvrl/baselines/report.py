@@ -90,7 +90,7 @@ class BaselineReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Duel:
-    """A baseline's trial against the own trial that comes nearest to beating it.
+    """A baseline's trial against the own trial whose worse side, IID or OOD, is best.
 
     Attributes:
         trial: the baseline's, by number. own: the own one.

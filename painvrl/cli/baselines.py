@@ -54,9 +54,9 @@ def baselines(
     seed by seed. Both are measured on the valid parts; the test parts stay sealed. Baselines whose packages
     are missing are skipped.
 
-    --own adds the file's own model, with as many trials from the study's `space`, and sets every printed
-    trial of a baseline against the own one that comes nearest to beating it on both, with 95% intervals over
-    seeds and users.
+    --own adds the file's own model, with up to as many trials from the study's `space` (a file without one
+    gives a single trial), and sets every printed trial of a baseline against the own one that comes nearest
+    to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
     """
     from painvrl.baselines.comparison import choose, compare
     from painvrl.baselines.registry import BASELINES

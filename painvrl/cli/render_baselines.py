@@ -48,7 +48,7 @@ def _duels(report: ComparisonReport) -> None:
         [
             duel.baseline,
             _settings(reports[duel.baseline].trials[duel.trial]),
-            _settings(own.trials[duel.own]) or "as in the file",
+            _settings(own.trials[duel.own]) if duel.own else "as in the file",
             str(duel.iid),
             str(duel.ood),
             duel.verdict,
@@ -62,7 +62,8 @@ def _duels(report: ComparisonReport) -> None:
     beaten = {trial for duel in report.duels for trial in duel.beats}
     typer.echo(
         "95% intervals, paired by seed and user. Beaten: surely lower on both; "
-        f"of the {len(own.front())} own trials shown, {len(beaten)} are beaten by some baseline's."
+        f"of the {len(own.front())} own trials shown (of {len(own.trials)} tried), {len(beaten)} are beaten "
+        "by some baseline's."
     )
 
 

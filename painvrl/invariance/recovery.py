@@ -11,9 +11,10 @@ from torch import Tensor
 def recovered(label: Tensor, truth: Tensor, found: int, planted: int, bayes_accuracy: float) -> float:
     """``(accuracy - chance) / (Bayes - chance)`` under the naming of environments that fits best.
 
-    0 is what random labels get, 1 what the best possible classifier gets; ``nan`` where the two are one.
-    Environments have no names: each planted one may be matched with one that was found, and interactions
-    of what is left over are wrong.
+    0 is what labels of the same sizes get that know nothing, 1 what the best possible classifier gets;
+    ``nan`` where that one knows nothing. Environments have no names: each planted one may be matched with one
+    that was found, and interactions of what is left over are wrong. So with fewer found than planted 1 is out
+    of reach.
 
     Args:
         label: ``[N]`` int64, the environments that were found.
@@ -24,21 +25,16 @@ def recovered(label: Tensor, truth: Tensor, found: int, planted: int, bayes_accu
     """
     known = truth >= 0
     cells = label[known] * planted + truth[known]
-    table = torch.bincount(cells, minlength=found * planted).view(found, planted)
-    accuracy = _matched(table.tolist()) / max(1, int(known.sum()))
-    chance = 1 / max(found, planted)
+    table = torch.bincount(cells, minlength=found * planted).view(found, planted).double()
+    table = table / table.sum().clamp_min(1)
+    accuracy = _matched(table)
+    chance = _matched(table.sum(dim=1, keepdim=True) * table.sum(dim=0, keepdim=True))
     return (accuracy - chance) / (bayes_accuracy - chance) if bayes_accuracy > chance else math.nan
 
 
-def _matched(table: list[list[int]]) -> int:
+def _matched(table: Tensor) -> float:
     """The largest sum of cells ``[found, planted]`` of which no two share a row or a column."""
-    best = {0: 0}  # by the set of columns that are taken, after the rows so far
-    for row in table:
-        grown = dict(best)
-        for taken, total in best.items():
-            for column, count in enumerate(row):
-                if not taken >> column & 1:
-                    more = taken | 1 << column
-                    grown[more] = max(grown.get(more, 0), total + count)
-        best = grown
-    return max(best.values())
+    from scipy.optimize import linear_sum_assignment  # a slow import that other data do without
+
+    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
+    return float(table[rows, columns].sum())

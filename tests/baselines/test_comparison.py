@@ -12,7 +12,7 @@ from painvrl.baselines.comparison import choose, compare
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline, Inputs
 from painvrl.baselines.registry import BASELINES
-from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport
+from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport, Duel
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
 from painvrl.config import TrainConfig
 from painvrl.data.seal import SealedParts
@@ -221,6 +221,36 @@ def test_a_failed_trial_of_the_own_model_is_in_no_duel(
         raise Diverged("no start")
 
     monkeypatch.setattr(comparison, "OWN", replace(comparison.OWN, start=never))
-    report = compare(tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, own=True)
+    report = compare(tiny_config, [POPULARITY], seeds=2, trials=1, cache_dir=tmp_path, device=CPU, own=True)
     assert report.baselines[0].trials[0].runs[0].failure == "no start"
     assert report.duels == ()
+
+
+def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    def brittle(inputs: Inputs) -> Any:
+        def fit(config: RidgeConfig) -> Any:
+            if inputs.config.seed == 1 and config == RidgeConfig():
+                raise Diverged("too much")
+            return ridge(inputs)(config)
+
+        return fit
+
+    def duels(*baselines: Baseline[Any]) -> dict[int, Duel]:
+        report = compare(tiny_config, baselines, seeds=3, trials=4, cache_dir=tmp_path, device=CPU, own=True)
+        return {duel.trial: duel for duel in report.duels}
+
+    whole, broken = duels(RIDGE), duels(replace(RIDGE, start=brittle))
+    assert broken
+    assert 0 not in broken
+    common = broken.keys() & whole.keys()
+    assert common
+    for trial in common:
+        assert broken[trial].iid.mean == pytest.approx(whole[trial].iid.mean)
+        assert broken[trial].iid.low <= broken[trial].iid.mean <= broken[trial].iid.high
+
+
+def test_one_seed_is_not_enough_for_the_own_model(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--seeds: must be at least 2 with --own.*found 1"):
+        compare(tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, own=True)

@@ -109,6 +109,81 @@ def test_a_mean_over_parts_is_the_mean_of_its_parts() -> None:
     assert found.iid.low == found.iid.high == 0
 
 
+def several(number: int, means: tuple[float, float]) -> list[Judged]:
+    """Users around these means, other ones in every part and under every seed."""
+    found = []
+    for seed in range(SEEDS):
+        draws = np.random.default_rng((7, seed))
+        users = {
+            "iid": np.sort(draws.choice(900, 300, replace=False)),
+            "ood": np.sort(draws.choice(900, 200, replace=False)),
+        }
+        # What a user adds is the same under every seed: so users of a wrong seed make intervals narrower.
+        lead = np.random.default_rng(number).normal(0, 0.02 * (number + 1), 900)
+        parts = {}
+        for (part, those), mean in zip(users.items(), means, strict=True):
+            noise = lead[those]
+            parts[part] = (those, (mean + noise - noise.mean()).astype(np.float32))
+        found.append(Judged(parts=parts, means={}))
+    return found
+
+
+def slow_interval(ours: list[Judged], theirs: list[Judged], part: str, draws: int) -> tuple[float, float]:
+    """User by user and draw by draw, with other randomness."""
+    rng = np.random.default_rng(99)
+    everybody = sorted({int(user) for one in ours for user in one.parts[part][0]})
+    gaps = []
+    for _ in range(draws):
+        times = dict.fromkeys(everybody, 0)
+        for user in rng.choice(everybody, len(everybody)):
+            times[int(user)] += 1
+        drawn = []
+        for seed in rng.integers(SEEDS, size=SEEDS):
+            users = ours[seed].parts[part][0]
+            weights = np.array([times[int(user)] for user in users])
+            gap = ours[seed].parts[part][1].astype(float) - theirs[seed].parts[part][1]
+            drawn.append((weights * gap).sum() / weights.sum())
+        gaps.append(np.mean(drawn))
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def test_each_duel_has_the_interval_of_its_own_two_trials() -> None:
+    ours, first, second = [(0.24, 0.08), (0.20, 0.10)], [(0.23, 0.05), (0.15, 0.09)], [(0.22, 0.06)]
+    own, als, bpr = reported("own", *ours), reported("als", *first), reported("bpr", *second)
+    listed = [("own", ours), ("als", first), ("bpr", second)]
+    judged = {
+        (name, number): several(5 * place + number, mean)
+        for place, (name, means) in enumerate(listed)
+        for number, mean in enumerate(means)
+    }
+    found = duels(own, [als, bpr], judged)
+    assert [(duel.baseline, duel.trial) for duel in found] == [("als", 0), ("als", 1), ("bpr", 0)]
+    for duel in found:
+        mine, other = judged["own", duel.own], judged[duel.baseline, duel.trial]
+        for part, difference in (("iid", duel.iid), ("ood", duel.ood)):
+            low, high = slow_interval(mine, other, part, 800)
+            width = high - low
+            assert difference.low == pytest.approx(low, abs=0.15 * width)
+            assert difference.high == pytest.approx(high, abs=0.15 * width)
+
+
+def test_parts_weigh_by_the_share_of_their_own_best() -> None:
+    # In plain numbers the first one is nearer, in shares of the best own ones the second.
+    ours = [(0.40, 0.010), (0.345, 0.014)]
+    (found,) = fought(ours, [(0.36, 0.015)])
+    assert found.own == 1
+
+
+def test_sure_on_one_part_is_not_ahead() -> None:
+    own, other = reported("own", (0.60, 0.085)), reported("als", (0.20, 0.08))
+    values = {("own", 0): noisy(0.60, 0.085, number=0), ("als", 0): noisy(0.20, 0.08, number=1)}
+    (found,) = duels(own, [other], values)
+    assert found.iid.low > 0
+    assert found.ood.low < 0 < found.ood.mean
+    assert found.verdict == "neither"
+
+
 def test_there_is_no_duel_without_two_sides() -> None:
     nothing = BaselineReport(name="als", summary="", skipped="needs implicit")
     assert duels(reported("own", (0.2, 0.3)), [nothing], {}) == ()

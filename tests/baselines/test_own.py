@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from painvrl.baselines import own
 from painvrl.baselines.own import OWN, OwnSettings, own_model, own_points
 from painvrl.baselines.port import Inputs
 from painvrl.config import TrainConfig
-from painvrl.errors import TrialFailure
+from painvrl.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import DotProducts
 from painvrl.pipeline import run
-from painvrl.prepare import Prepared
+from painvrl.prepare import Prepared, prepare
 from painvrl.study.file.knobs import apply
 from painvrl.study.file.space import Space
 
@@ -24,8 +27,7 @@ SPACE = Space.model_validate(
 
 def test_the_first_point_is_the_files_own_and_the_others_lie_in_its_space(tiny_config: TrainConfig) -> None:
     first, *others = own_points(SPACE, tiny_config, 20)
-    assert first == OwnSettings()
-    assert first.model_dump() == {}
+    assert apply(tiny_config, first.model_dump()) == tiny_config
     assert len(others) == 19
     for point in (one.model_dump() for one in others):
         assert 0.1 <= point["backbone.l2"] <= 0.6
@@ -41,10 +43,35 @@ def test_more_points_begin_with_the_same_ones_and_the_seed_draws_others(tiny_con
     assert own_points(SPACE, reseeded, 4)[1:] != few[1:]
 
 
-def test_a_point_is_tried_once_and_without_a_space_there_is_one(tiny_config: TrainConfig) -> None:
-    two = Space.model_validate({"rounds": {"type": "int", "low": 1, "high": 2}})
-    assert len(own_points(two, tiny_config, 30)) == 3
+def test_a_small_space_is_gone_through_once_and_without_a_space_there_is_one_point(
+    tiny_config: TrainConfig,
+) -> None:
+    small = Space.model_validate(
+        {
+            "rounds": {"type": "int", "low": 1, "high": 2},
+            "environments.count": {"type": "int", "low": 2, "high": 11},
+        }
+    )
+    points = [one.model_dump() for one in own_points(small, tiny_config, 30)]
+    assert {(one["rounds"], one["environments.count"]) for one in points} == {
+        (rounds, count) for rounds in (1, 2) for count in range(2, 12)
+    }
+    assert len(points) == 20
+    assert len(own_points(small, tiny_config, 20)) == 20
     assert own_points(None, tiny_config, 30) == (OwnSettings(),)
+
+
+def test_knobs_that_the_space_fixes_are_fixed_in_every_point(tiny_config: TrainConfig) -> None:
+    space = Space.model_validate(
+        {
+            "mask.source": {"type": "fixed", "value": "half"},
+            "backbone.l2": {"type": "float", "low": 0.1, "high": 0.6},
+        }
+    )
+    assert tiny_config.mask.source == "learned"
+    assert {
+        apply(tiny_config, one.model_dump()).mask.source for one in own_points(space, tiny_config, 5)
+    } == {"half"}
 
 
 def test_a_point_is_the_configuration_with_its_knobs_turned(
@@ -58,12 +85,36 @@ def test_a_point_is_the_configuration_with_its_knobs_turned(
     assert torch.equal(scorer.items, expected.item_vectors)
 
 
+def test_a_knob_of_the_features_makes_other_features(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, tmp_path: Path
+) -> None:
+    point = {"features.standardise": not tiny_config.features.standardise}
+    config = apply(tiny_config, point)
+    scorer = own_model(Inputs(tiny_config, tiny_prepared))(OwnSettings.model_validate(point))
+    expected = run(config, prepare(config, cache_dir=tmp_path, device=torch.device("cpu")))
+    assert isinstance(scorer, DotProducts)
+    assert torch.equal(scorer.items, expected.item_vectors)
+
+
+def test_what_a_user_could_mend_fails_the_trial_alone(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("must be at most 3", key="mask.sparsity", value=7)
+
+    monkeypatch.setattr(own, "run", refuse)
+    with pytest.raises(TrialFailure, match=r"mask\.sparsity: must be at most 3"):
+        own_model(Inputs(tiny_config, tiny_prepared))(OwnSettings())
+
+
 def test_a_point_that_breaks_a_rule_is_a_failed_trial(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     fit = own_model(Inputs(tiny_config, tiny_prepared))
-    with pytest.raises(TrialFailure, match=r"breaks a rule of the configuration: .*environments\.count"):
+    with pytest.raises(TrialFailure, match=r"breaks a rule of the configuration: .*environments\.count \*"):
         fit(OwnSettings.model_validate({"environments.count": 50, "environments.min_share": 0.4}))
+    with pytest.raises(TrialFailure, match=r"breaks a rule of the configuration: mask\.sparsity: Input"):
+        fit(OwnSettings.model_validate({"mask.sparsity": 1.5}))
 
 
 def test_its_name_is_no_baselines() -> None:

@@ -142,8 +142,9 @@ def test_own_sets_the_files_model_against_every_trial_that_is_shown(
     own, *others = told["baselines"]
     assert own["name"] == "own"
     assert len(own["trials"]) == 4
-    assert own["trials"][0]["settings"] == {}
-    assert own["trials"][1]["settings"]
+    assert all(
+        set(trial["settings"]) == {"mask.sparsity", "fusion.variant_weight"} for trial in own["trials"]
+    )
     assert len(told["duels"]) == sum(len(one["front"]) for one in others)
     out = cli(*arguments).out
     table = out[out.index("the file's own model against each of them") :]
@@ -155,7 +156,9 @@ def test_own_sets_the_files_model_against_every_trial_that_is_shown(
         assert shown.format(**duel["ood"]) in row
         assert row.split()[-2:] == [duel["verdict"], str(len(duel["beats"]))]
     beaten = len({trial for duel in told["duels"] for trial in duel["beats"]})
-    assert f"of the {len(own['front'])} own trials shown, {beaten} are beaten" in table
+    assert f"of the {len(own['front'])} own trials shown (of 4 tried), {beaten} are beaten" in table
+    one_seed = cli("baselines", spec, "--own", "--baseline", "popularity")
+    assert (one_seed.code, one_seed.err.startswith("error: --seeds: must be at least 2")) == (2, True)
 
 
 def test_set_turns_a_value_of_any_file_for_one_call(

@@ -27,7 +27,8 @@ def slow_accuracy(label: Tensor, truth: Tensor, found: int, planted: int) -> flo
 @pytest.mark.parametrize(("found", "planted"), [(2, 2), (3, 3), (4, 2), (2, 3), (1, 2)])
 def test_it_is_the_accuracy_of_the_best_naming_from_chance_to_bayes(found: int, planted: int) -> None:
     label, truth = drawn(found, 60, 0), drawn(planted, 60, 1)
-    chance = 1 / max(found, planted)
+    # By chance: every label beside every true one.
+    chance = slow_accuracy(label.repeat_interleave(60), truth.repeat(60), found, planted)
     expected = (slow_accuracy(label, truth, found, planted) - chance) / (0.9 - chance)
     assert recovered(label, truth, found, planted, 0.9) == pytest.approx(expected)
 
@@ -38,10 +39,24 @@ def test_it_does_not_ask_for_names() -> None:
     assert recovered(truth, truth, 3, 3, 0.8) > 1.0, "luck may be better than the best classifier"
 
 
-def test_random_labels_are_at_chance() -> None:
-    truth = drawn(2, 100_000, 0)
-    for found in (2, 4):
-        assert abs(recovered(drawn(found, 100_000, 1), truth, found, 2, 0.8)) < 0.03
+@pytest.mark.parametrize(
+    "sizes", [(0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (0.7, 0.1, 0.1, 0.1), (0.45, 0.45, 0.1)]
+)
+@pytest.mark.parametrize("true_share", [0.5, 0.7])
+def test_labels_that_know_nothing_are_at_chance_whatever_their_sizes(
+    sizes: tuple[float, ...], true_share: float
+) -> None:
+    def sized(shares: tuple[float, ...], seed: int) -> Tensor:
+        draws = torch.Generator().manual_seed(seed)
+        return torch.multinomial(torch.tensor(shares), 100_000, replacement=True, generator=draws)
+
+    truth = sized((true_share, 1 - true_share), 0)
+    assert abs(recovered(sized(sizes, 1), truth, len(sizes), 2, 0.9)) < 0.03
+
+
+def test_one_environment_for_everything_knows_nothing() -> None:
+    truth = drawn(2, 1000, 0)
+    assert recovered(torch.zeros_like(truth), truth, 4, 2, 0.8) == pytest.approx(0.0)
 
 
 def test_an_environment_that_was_split_counts_half() -> None:

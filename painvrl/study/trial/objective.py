@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -17,11 +17,10 @@ import torch
 
 from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_for_all_seeds
-from painvrl.data.features import build_features
 from painvrl.device import peak_memory_mib, reset_peak_memory
 from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare
+from painvrl.prepare import Prepared, prepare, with_features
 from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.progress import GOES_ON
 from painvrl.study.file.space import FIXED_SECTIONS, Point
@@ -210,9 +209,7 @@ class TrainingObjective:
             known = next(reversed(self._prepared.values()))
             if len(self._prepared) == _PREPARED:
                 self._prepared.popitem(last=False)
-            warm = known.train.item_degree() > 0
-            features = build_features(known.dataset.modalities, warm, config.features)
-            self._prepared[key] = replace(known, features=features.to(self._device))
+            self._prepared[key] = with_features(known, config)
         self._prepared.move_to_end(key)
         return self._prepared[key]
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from painvrl import prepare as prepare_module
 from painvrl.config import TrainConfig
 from painvrl.data.features import FeatureConfig
 from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
@@ -200,13 +201,13 @@ def test_the_seed_of_a_trial_is_its_configurations(tiny_config: TrainConfig) -> 
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Settings of the features that were built beside those of the first preparation."""
     built: list[str] = []
-    real = module.build_features
+    real = prepare_module.build_features
 
     def counting(modalities: object, warm: object, config: FeatureConfig) -> object:
         built.append(config.model_dump_json())
         return real(modalities, warm, config)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "build_features", counting)
+    monkeypatch.setattr(prepare_module, "build_features", counting)
     return built
 
 
