@@ -1,9 +1,10 @@
 """Whose front is better when every method is searched as long? ``python -m benchmarks.fronts [--seeds 5]``.
 
-Each preset in the place of the method in ``studies/movielens.yaml``, with the knobs of its space that the
-preset reads, and the same sampler, pruning and number of trials, under several seeds (a seed is that of the
-sampler, and of split and initialisation together). So `ultragcn` is the plain backbone with its own knobs and
-the weight of popularity, and what `painvrl` has beyond it is what environments and mask are worth.
+As long means as many trials; those of a method with a mask take longer. Each preset stands in the place of the
+method in ``studies/movielens.yaml``, with the knobs of its space that the preset reads, and the same sampler and
+pruning, under several seeds (a seed is that of the sampler, and of split and initialisation together). So
+`ultragcn` is the plain backbone with its own knobs and the weight of popularity, and what `painvrl` has beyond
+it is what environments and mask are worth.
 
 On the plane of valid IID and OOD NDCG@20: the area under the front; what a choice by IID alone takes; the
 best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front that
@@ -14,7 +15,6 @@ a study that stands there is not run again. Reads valid parts only.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import CACHE, mean_and_spread, paired_interval, print_table
+from benchmarks.kept import digest, keep_studies, studies_kept
 from benchmarks.pruning import Diary
 from painvrl.presets import PRESETS
 from painvrl.study.file.knobs import apply
@@ -75,7 +76,8 @@ def run(preset: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run_study(spec, Workspace(Path(folder)), device, tracker=NullTracker(), objective=diary)
     done = [dict(zip(spec.objectives, row["values"], strict=True)) for row in diary.rows if row["values"]]
-    return {"preset": preset, "seed": seed, "plane": [(values[IID], values[OOD]) for values in done]}
+    plane = [(values[IID], values[OOD]) for values in done]
+    return {"preset": preset, "seed": seed, "spec": digest(spec), "plane": plane}
 
 
 def front_of(plane: Plane) -> Plane:
@@ -140,22 +142,18 @@ def report(kept: dict[str, Any]) -> None:
 def main() -> None:
     """Measure what is not there yet, keep it, and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
     asked = parser.parse_args()
-    kept: dict[str, Any] = {"studies": []}
-    if asked.output.exists():
-        kept = json.loads(asked.output.read_text(encoding="utf-8"))
+    kept = studies_kept(asked.output, lambda one: spec_of(one["preset"], one["seed"]))
     there = {(one["preset"], one["seed"]) for one in kept["studies"]}
     wanted: Sequence[tuple[str, int]] = [(preset, seed) for seed in range(asked.seeds) for preset in PRESETS]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
         for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
             kept["studies"].append(future.result())
-            waiting = asked.output.with_suffix(".tmp")
-            waiting.write_text(json.dumps(kept), encoding="utf-8")
-            waiting.replace(asked.output)
+            keep_studies(asked.output, kept)
     report(kept)
 
 

@@ -9,14 +9,13 @@ that the rule can be replayed on their points: what do the trials that it stops 
 Prints the ratios of pruned to unpruned (wall time, processor time, hypervolume) with 95% t intervals, the
 same ratios for two unpruned studies whose samplers have other seeds (what chance alone does to them), the
 replays, and hypervolume against epochs spent. ``--output`` keeps every number; a study that stands there
-is not run again. Reads valid parts only.
+is not run again while the study's file is the same. Reads valid parts only.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import multiprocessing
 import statistics
@@ -32,6 +31,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import CACHE, T95, print_table
+from benchmarks.kept import digest, keep_studies, studies_kept
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.front import hypervolume
 from painvrl.study.runner import run_study
@@ -113,7 +113,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     diary = Diary(TrainingObjective(spec.config, cache_dir=CACHE, device=device), spec)
     with tempfile.TemporaryDirectory() as folder:
         run_study(spec, Workspace(Path(folder)), device, tracker=NullTracker(), objective=diary)
-    return {"arm": arm, "seed": seed, "trials": diary.rows}
+    return {"arm": arm, "seed": seed, "spec": digest(spec), "trials": diary.rows}
 
 
 def replayed(trials: Sequence[dict[str, Any]], evaluation: int, eta: float) -> tuple[float, float, float]:
@@ -214,9 +214,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/pruning.json"))
     asked = parser.parse_args()
-    kept: dict[str, Any] = {"studies": []}
-    if asked.output.exists():
-        kept = json.loads(asked.output.read_text(encoding="utf-8"))
+    kept = studies_kept(asked.output, lambda one: spec_of(one["arm"], one["seed"]))
     there = {(one["arm"], one["seed"]) for one in kept["studies"]}
     pairs = [(arm, seed) for seed in range(asked.seeds) for arm in ("tpe, pruned", "tpe")]
     others = [(arm, seed) for arm in ("random", "nsga2") for seed in range(asked.other_seeds)]
@@ -224,15 +222,9 @@ def main() -> None:
     wanted = [*pairs, *others, *chance]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
-
-        def keep() -> None:
-            waiting = asked.output.with_suffix(".tmp")
-            waiting.write_text(json.dumps(kept), encoding="utf-8")
-            waiting.replace(asked.output)
-
         for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
             kept["studies"].append(future.result())
-            keep()
+            keep_studies(asked.output, kept)
     report(kept)
 
 

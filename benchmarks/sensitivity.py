@@ -6,10 +6,13 @@ knob is a difference of means over the same other levels. Every setting is train
 split that is easy for all cancels, too.
 
 The table gives of each knob the share of the variance of valid NDCG@20 that it explains, beside that of the
-seeds and what is left, and whether that is beyond noise by the F test of the analysis of variance. Nine
-settings cannot tell a knob's own effect from all that knobs do together: that hides in another knob or in the
-rest. Every trained model is also scored with other weights of the variant branch and of popularity, which no
-training sees; their rows are means of paired differences.
+seeds and what is left, which is how differently the seeds take the settings; "not sure" is what the F test of
+the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
+together counts as an effect of the other two.** So a large share is a knob's own, a small one may be borrowed,
+and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time.
+
+Every trained model is also scored with other weights of the variant branch and of popularity, which no training
+sees; their rows are means of paired differences.
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
             means = [found[""][each][levels[:, knob] == level].mean() for level in range(3)]
             share = shares[each][0][knob]
             cells += [
-                f"{share.share:.0%}" + ("" if share.p_value < SURE else " (noise)"),
+                f"{share.share:.0%}" + ("" if share.p_value < SURE else " (not sure)"),
                 " / ".join(f"{mean:.4f}" for mean in means),
             ]
         rows.append([*cells[:1], " / ".join(f"{value:g}" for value in values), *cells[1:]])
@@ -178,7 +181,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
         )
         rows.append([variation, *("{:+.4f} [{:+.4f}, {:+.4f}]".format(*gap) for gap in gaps)])
     print_table(
-        f"{name}: the same models with other weights, less variant weight {VARIANT_WEIGHT} and popularity weight 0",
+        f"{name}: the same models with other weights, less {VARIANT_WEIGHT} (variant) and 0 (popularity)",
         ["weight", "IID", "OOD"],
         rows,
     )
@@ -187,7 +190,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
     parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, *PROTOCOLS_100K])
     parser.add_argument("--ml-100k", type=Path, help="its folder of atomic files; adds user_group")
     parser.add_argument("--output", type=Path, help="write the values of every training to this JSON file")

@@ -18,8 +18,10 @@ import torch
 
 if TYPE_CHECKING:
     from benchmarks.literal import Batch, LiteralSettings, LiteralUltraGCN
+    from painvrl.config import TrainConfig
     from painvrl.model.batches import Batch as OurBatch
     from painvrl.model.ultragcn import Backbone
+    from painvrl.prepare import Prepared
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
@@ -141,6 +143,63 @@ def test_a_share_is_called_noise_as_often_as_the_f_test_says() -> None:
     draws = np.random.default_rng(1)
     found = [analysed(draws.normal(size=(9, 5)), np.array(L9))[0][2].p_value for _ in range(400)]
     assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+# ------------------------------------------------------------------ fronts of equal budgets
+
+
+@pytest.mark.slow
+def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
+    tiny_config: TrainConfig, tiny_prepared: Prepared
+) -> None:
+    from benchmarks.fronts import UNREAD
+    from painvrl.pipeline import run
+    from painvrl.presets import PRESETS
+    from painvrl.study.file.knobs import apply
+    from painvrl.study.file.spec import load_spec
+
+    turned = {
+        "environments.count": 3,
+        "mask.sparsity": 0.8,
+        "mask.irm_weight": 3.0,
+        "fusion.variant_weight": 0.9,
+    }
+    space = load_spec(ROOT / "studies" / "movielens.yaml").space
+    assert set(UNREAD) == set(PRESETS)
+    for preset, prefixes in UNREAD.items():
+        config = apply(tiny_config, PRESETS[preset])  # type: ignore[index]
+        knobs = [path for path in space.root if path.startswith(prefixes)]
+        plain = run(config, tiny_prepared).metrics
+        for path in knobs:
+            assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics == plain, (preset, path)
+        for path in turned.keys() - set(knobs):
+            assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics != plain, (preset, path)
+
+
+def test_studies_of_another_file_are_not_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    from benchmarks.fronts import spec_of
+    from benchmarks.kept import digest, keep_studies, studies_kept
+
+    path = tmp_path / "fronts.json"
+    assert studies_kept(path, lambda _: pytest.fail("nothing is there")) == {"studies": []}
+    now = {"preset": "erm", "seed": 0, "spec": digest(spec_of("erm", 0))}
+    old = {"preset": "erm", "seed": 1, "spec": digest(spec_of("erm", 0))}
+    keep_studies(path, {"studies": [now, old, {"preset": "erm", "seed": 0}]})
+    found = studies_kept(path, lambda one: spec_of(one["preset"], one["seed"]))
+    assert found == {"studies": [now]}
+
+
+def test_the_measures_of_a_front() -> None:
+    from benchmarks.fronts import by_iid_alone, dominated_share, front_of, ood_that_keeps
+
+    plane = [(0.3, 0.01), (0.2, 0.1), (0.1, 0.2), (0.15, 0.05)]
+    assert front_of(plane) == plane[:3]
+    assert by_iid_alone(plane) == (0.3, 0.01)
+    assert ood_that_keeps(plane, 0.2) == 0.1
+    assert ood_that_keeps(plane, 0.31) == 0.0
+    assert dominated_share(plane, [(0.25, 0.15)]) == pytest.approx(1 / 3)
+    assert dominated_share(plane, [(0.2, 0.1)]) == 0
 
 
 # ------------------------------------------------------------------ the literal implementation
