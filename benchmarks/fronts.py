@@ -1,15 +1,15 @@
 """Whose front is better when every method is searched as long? ``python -m benchmarks.fronts [--seeds 5]``.
 
-As long means as many trials; those of a method with a mask take longer. Each preset stands in the place of the
-method in ``studies/movielens.yaml``, with the knobs of its space that the preset reads, and the same sampler and
-pruning, under several seeds (a seed is that of the sampler, and of split and initialisation together). So
-`ultragcn` is the plain backbone with its own knobs and the weight of popularity, and what `painvrl` has beyond
-it is what environments and mask are worth.
+As long means as many trials; those of a method with a mask take longer. Each preset stands in the place of
+the method in ``studies/movielens.yaml``, with the knobs of its space that the preset reads, and the same
+sampler and pruning, under several seeds (a seed is that of the sampler, and of split and initialisation
+together). So `ultragcn` is the plain backbone with its own knobs and the weight of popularity, and what
+`painvrl` has beyond it is what environments and mask are worth.
 
 On the plane of valid IID and OOD NDCG@20: the area under the front; what a choice by IID alone takes; the
-best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front that
-the other one dominates. Differences are paired by seed, with 95% t intervals. ``--output`` keeps every trial;
-a study that stands there is not run again. Reads valid parts only.
+best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front
+that the other one dominates. Differences are paired by seed, with 95% t intervals. ``--output`` keeps every
+trial; a study that stands there is not run again. Reads valid parts only.
 """
 
 from __future__ import annotations

@@ -2,17 +2,17 @@
 
 Four knobs at three levels each around the base configuration of ``studies/movielens.yaml``, in Taguchi's
 orthogonal array L9: nine settings in which every two levels of two knobs meet once, so that the effect of a
-knob is a difference of means over the same other levels. Every setting is trained under the same seeds, so a
-split that is easy for all cancels, too.
+knob is a difference of means over the same other levels. Every setting is trained under the same seeds, so
+a split that is easy for all cancels, too.
 
 The table gives of each knob the share of the variance of valid NDCG@20 that it explains, beside that of the
-seeds and what is left, which is how differently the seeds take the settings; "not sure" is what the F test of
-the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
-together counts as an effect of the other two.** So a large share is a knob's own, a small one may be borrowed,
-and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time.
+seeds and what is left, which is how differently the seeds take the settings; "not sure" is what the F test
+of the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
+together counts as an effect of the other two.** So a large share is a knob's own, a small one may be
+borrowed, and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time.
 
-Every trained model is also scored with other weights of the variant branch and of popularity, which no training
-sees; their rows are means of paired differences.
+Every trained model is also scored with other weights of the variant branch and of popularity, which no
+training sees; their rows are means of paired differences.
 """
 
 from __future__ import annotations
