@@ -5,7 +5,7 @@ intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.e
 above zero. All trials were chosen on these valid parts, so luck is in the best of them on both sides; and as
 each trial of a baseline meets the own one that suits best, "ahead" is called somewhat too readily.
 
-Shape letters: ``D`` draws, ``S`` seeds, ``T`` trials.
+Shape letters: ``D`` draws, ``T`` trials, ``U`` users.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.baselines.report import CUTOFF, IID, OOD, BaselineReport, Duel
-from painvrl.evaluation.bootstrap import Difference, PartValues, percentile_interval, resampled_means
+from painvrl.evaluation.bootstrap import Difference, PartValues, resampled_means
 from painvrl.evaluation.ranking import RankingPlan, UserValues
 from painvrl.rng import derive_seed
 
@@ -71,62 +71,71 @@ def duels(
     theirs = [(one.name, number) for one in others for number in one.front()]
     if not ours or not theirs:
         return ()
-    columns = [*ours, *theirs]
-    drawn = {metric: _drawn(metric, columns, judged) for metric in (IID, OOD)}
     reports = {one.name: one for one in (own, *others)}
-    means = {
-        metric: np.array([reports[name].trials[number].mean(metric) for name, number in columns])
-        for metric in (IID, OOD)
-    }
-    found = []
-    for place, (name, number) in enumerate(theirs, start=len(ours)):
-        gaps = {metric: means[metric][: len(ours)] - means[metric][place] for metric in (IID, OOD)}
-        # In shares of the best own one, or the part with the larger numbers would decide alone.
-        scale = {metric: max(float(means[metric][: len(ours)].max()), 1e-9) for metric in (IID, OOD)}
-        nearest = int(np.argmax(np.minimum(*(gaps[metric] / scale[metric] for metric in (IID, OOD)))))
-        intervals = [
-            {
-                metric: percentile_interval(drawn[metric][:, mine] - drawn[metric][:, place])
-                for metric in (IID, OOD)
-            }
-            for mine in range(len(ours))
-        ]
-        iid, ood = (
-            Difference(
-                mean=float(gaps[metric][nearest]),
-                low=intervals[nearest][metric].low,
-                high=intervals[nearest][metric].high,
-            )
-            for metric in (IID, OOD)
+    iid, ood = (_gaps(metric, ours, theirs, reports, judged) for metric in (IID, OOD))
+    nearest = np.minimum(iid.share, ood.share).argmax(axis=0)
+    beaten = (iid.high < 0) & (ood.high < 0)
+    return tuple(
+        Duel(
+            baseline=name,
+            trial=number,
+            own=ours[mine][1],
+            iid=iid.of(mine, place),
+            ood=ood.of(mine, place),
+            beats=tuple(ours[lost][1] for lost in np.flatnonzero(beaten[:, place])),
         )
-        beaten = [max(each[IID].high, each[OOD].high) < 0 for each in intervals]
-        found.append(
-            Duel(
-                baseline=name,
-                trial=number,
-                own=ours[nearest][1],
-                iid=iid,
-                ood=ood,
-                beats=tuple(mine for (_, mine), lost in zip(ours, beaten, strict=True) if lost),
-            )
-        )
-    return tuple(found)
+        for place, ((name, number), mine) in enumerate(zip(theirs, nearest.tolist(), strict=True))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gaps:
+    """One metric of own trials less that of rivals, all ``[own trials, rivals]``.
+
+    ``share``: the mean in shares of the best own one, or the part with the larger numbers would decide alone.
+    """
+
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    def of(self, mine: int, rival: int) -> Difference:
+        """Of one own trial and one rival."""
+        mean, low, high = (float(each[mine, rival]) for each in (self.mean, self.low, self.high))
+        return Difference(mean=mean, low=low, high=high)
+
+
+def _gaps(
+    metric: str,
+    ours: Sequence[Trial],
+    theirs: Sequence[Trial],
+    reports: Mapping[str, BaselineReport],
+    judged: Mapping[Trial, Sequence[Judged]],
+) -> _Gaps:
+    own, rival = (
+        np.array([reports[name].trials[number].mean(metric) for name, number in trials])
+        for trials in (ours, theirs)
+    )
+    drawn = _drawn(metric, [*ours, *theirs], judged)
+    low, high = np.quantile(drawn[:, : len(ours), None] - drawn[:, None, len(ours) :], [0.025, 0.975], axis=0)
+    mean = own[:, None] - rival
+    return _Gaps(mean=mean, low=low, high=high, share=mean / max(float(own.max()), 1e-9))
 
 
 def _drawn(
-    metric: str, columns: Sequence[Trial], judged: Mapping[Trial, Sequence[Judged]]
+    metric: str, trials: Sequence[Trial], judged: Mapping[Trial, Sequence[Judged]]
 ) -> NDArray[np.float64]:
     """``[D, T]``: the metric of each trial in every draw."""
     seeds = []
-    for seed, first in enumerate(judged[columns[0]]):
+    for seed, first in enumerate(judged[trials[0]]):
         parts = []
         for part in first.members(metric):
-            values = [judged[trial][seed].parts[part][1] for trial in columns]
-            parts.append(
-                PartValues(users=first.parts[part][0], values=np.stack(values, axis=1).astype(np.float64))
-            )
+            values = [judged[trial][seed].parts[part][1] for trial in trials]
+            users = first.parts[part][0]
+            parts.append(PartValues(users=users, values=np.stack(values, axis=1).astype(np.float64)))
         seeds.append(parts)
     rng = np.random.default_rng(derive_seed(0, "bootstrap", metric))
-    drawn = [part.mean(axis=1) for part in resampled_means(seeds, DRAWS, rng)]
-    mean: NDArray[np.float64] = np.mean(drawn, axis=0)
+    by_part = [part.mean(axis=1) for part in resampled_means(seeds, DRAWS, rng)]
+    mean: NDArray[np.float64] = np.mean(by_part, axis=0)
     return mean

@@ -60,8 +60,7 @@ def baselines(
     """
     from painvrl.baselines.comparison import choose, compare
     from painvrl.baselines.registry import BASELINES
-    from painvrl.cli import progress, render
-    from painvrl.cli.render_baselines import baselines as baselines_table
+    from painvrl.cli import progress, render, render_baselines
     from painvrl.device import select_device
     from painvrl.workspace import Workspace
 
@@ -82,7 +81,7 @@ def baselines(
     if json:
         render.json({"config": str(config), **report.as_dict()})
     else:
-        baselines_table(report)
+        render_baselines.baselines(report)
 
 
 def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | None]:
