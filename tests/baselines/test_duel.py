@@ -88,6 +88,10 @@ def test_noise_of_users_makes_a_small_lead_unsure() -> None:
     (found,) = duels(own, [other], values)
     assert found.verdict == "neither"
     assert found.iid.low < 0 < found.iid.mean < found.iid.high
+    (turned,) = duels(other, [own], values)
+    assert turned.iid.mean < 0
+    assert turned.ood.mean < 0
+    assert turned.beats == (), "lower on both, and not surely"
     # Three seeds of independent noise of deviation 0.5 over 400 users, twice.
     error = 0.5 * (2 / USERS / SEEDS) ** 0.5
     assert (found.iid.high - found.iid.low) / 2 == pytest.approx(1.96 * error, rel=0.6)
