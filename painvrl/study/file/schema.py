@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from painvrl.study.ablation.spec import AblationSpec
+from painvrl.presets import KEY, PRESETS
+from painvrl.study.ablation.spec import BUDGET, AblationSpec
 from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.spec import ABLATION, StudySpec
 
@@ -27,6 +28,12 @@ def study_schema() -> dict[str, Any]:
         definitions[name] = by_path["additionalProperties"]
         by_path["properties"] = {knob: {"$ref": f"#/$defs/{name}"} for knob in all_knobs()}
         by_path["additionalProperties"] = False
+    (variant,) = ablation["properties"]["variants"]["patternProperties"].values()
+    variant["properties"] = {
+        KEY: {"enum": list(PRESETS)},
+        **{knob: {"$ref": "#/$defs/Value"} for knob in all_knobs() if knob not in BUDGET},
+    }
+    variant["additionalProperties"] = False
     return {
         "$schema": DIALECT,
         "title": "a study or an ablation of painvrl",

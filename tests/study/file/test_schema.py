@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from painvrl.errors import ConfigError
-from painvrl.study.ablation.spec import load_study_file
+from painvrl.presets import PRESETS
+from painvrl.study.ablation.spec import BUDGET, load_study_file
 from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.schema import study_schema
 from painvrl.yamlfile import dump_yaml, read_yaml
@@ -152,6 +153,8 @@ def test_the_schema_and_the_loader_refuse_the_same_mistakes_of_a_key(path: Path,
             here = branch[place[-1]]
             if mistake == "unknown" and isinstance(here, dict):
                 here["no_such_key"] = 1
+            elif mistake == "kind" and place[0] == "variants" and len(place) == 3 and place[2] != "preset":
+                continue  # the kind of a knob's value is the config's to say
             elif mistake == "kind":
                 branch[place[-1]] = 17 if isinstance(here, str | list | dict) else [here]
             elif mistake == "missing" and place[-1] in {
@@ -181,6 +184,13 @@ def test_a_file_with_everything_in_it_fits(spec_tree: dict[str, Any], tmp_path: 
         spec_tree["pruning"] = pruning
         assert fits(spec_tree, SCHEMA)
         assert loads(tmp_path / "all.yaml", spec_tree)
+
+
+def test_the_schema_names_what_a_row_of_an_ablation_may_turn() -> None:
+    (variant,) = SCHEMA["$defs"]["AblationSpec"]["properties"]["variants"]["patternProperties"].values()
+    assert set(variant["properties"]) == {"preset", *all_knobs()} - set(BUDGET)
+    assert variant["properties"]["preset"]["enum"] == list(PRESETS)
+    assert variant["additionalProperties"] is False
 
 
 def test_the_schema_names_every_knob_for_completion() -> None:
