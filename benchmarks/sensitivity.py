@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
+from benchmarks import parts_100k
 from benchmarks.common import merged, paired_interval, prepared, print_table, trained
 from painvrl.config import TrainConfig
 from painvrl.pipeline import RunResult, with_popularity_weight, with_variant_weight
@@ -64,6 +65,7 @@ PROTOCOLS_100K: Mapping[str, Mapping[str, Any]] = {
     "user_group, occupation": {"protocol": "user_group", "column": "occupation"},
 }
 """MovieLens 2016 knows nothing of its users; the atomic files of MovieLens-100K do."""
+SPLITS: Mapping[str, Mapping[str, Any]] = {**PROTOCOLS, **PROTOCOLS_100K, **parts_100k.SPLITS}
 VARIANT_WEIGHT = 0.5
 VARIANT_WEIGHTS = (0.0, 1.0)  # beside that one
 POPULARITY_WEIGHTS = (-0.05, -0.02, 0.02)  # beside 0
@@ -191,8 +193,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
-    parser.add_argument("--protocol", action="append", choices=[*PROTOCOLS, *PROTOCOLS_100K])
-    parser.add_argument("--ml-100k", type=Path, help="its folder of atomic files; adds user_group")
+    parser.add_argument("--protocol", action="append", choices=list(SPLITS))
+    help_100k = "its folder of atomic files; adds user_group, official and given"
+    parser.add_argument("--ml-100k", type=Path, help=help_100k)
     parser.add_argument("--output", type=Path, help="write the values of every training to this JSON file")
     asked = parser.parse_args()
     spec = load_spec(Path("studies/movielens.yaml"))
@@ -201,9 +204,10 @@ def main() -> None:
     data_100k = {"kind": "mmrec", "path": str(asked.ml_100k), "title": "movie_title", "categories": "class"}
     data_of = dict.fromkeys(PROTOCOLS, base["data"])
     if asked.ml_100k:
-        data_of |= dict.fromkeys(PROTOCOLS_100K, data_100k)
+        table = parts_100k.table_of(asked.ml_100k, Path("workspace/parts_100k"))
+        data_of |= dict.fromkeys(PROTOCOLS_100K, data_100k) | dict.fromkeys(parts_100k.SPLITS, table)
     for name in asked.protocol or data_of:
-        split = dict({**PROTOCOLS, **PROTOCOLS_100K}[name])
+        split = dict(SPLITS[name])
         found = measure({**base, "data": data_of[name], "split": split}, range(asked.seeds))
         values[name] = {
             variation: {each: kept[each].tolist() for each in MEASURES} for variation, kept in found.items()
