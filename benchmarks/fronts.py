@@ -15,18 +15,16 @@ trial; a study that stands there is not run again. Reads valid parts only.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.common import CACHE, mean_and_spread, paired_interval, print_table
-from benchmarks.kept import digest, keep_studies, studies_kept
+from benchmarks.kept import completed, digest
 from benchmarks.pruning import Diary
 from painvrl.presets import PRESETS
 from painvrl.study.file.knobs import apply
@@ -146,15 +144,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
     asked = parser.parse_args()
-    kept = studies_kept(asked.output, lambda one: spec_of(one["preset"], one["seed"]))
-    there = {(one["preset"], one["seed"]) for one in kept["studies"]}
-    wanted: Sequence[tuple[str, int]] = [(preset, seed) for seed in range(asked.seeds) for preset in PRESETS]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
-            kept["studies"].append(future.result())
-            keep_studies(asked.output, kept)
-    report(kept)
+    wanted = [(preset, seed) for seed in range(asked.seeds) for preset in PRESETS]
+    report(completed(asked.output, "preset", wanted, spec_of=spec_of, run=run, jobs=asked.jobs))
 
 
 if __name__ == "__main__":

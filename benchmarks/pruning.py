@@ -17,12 +17,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import CACHE, T95, print_table
-from benchmarks.kept import digest, keep_studies, studies_kept
+from benchmarks.kept import completed, digest
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.front import hypervolume
 from painvrl.study.runner import run_study
@@ -214,18 +212,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/pruning.json"))
     asked = parser.parse_args()
-    kept = studies_kept(asked.output, lambda one: spec_of(one["arm"], one["seed"]))
-    there = {(one["arm"], one["seed"]) for one in kept["studies"]}
     pairs = [(arm, seed) for seed in range(asked.seeds) for arm in ("tpe, pruned", "tpe")]
     others = [(arm, seed) for arm in ("random", "nsga2") for seed in range(asked.other_seeds)]
     chance = [("tpe, other seed", seed) for seed in range(asked.other_seeds)]
     wanted = [*pairs, *others, *chance]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.jobs, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run, *one) for one in wanted if one not in there]):
-            kept["studies"].append(future.result())
-            keep_studies(asked.output, kept)
-    report(kept)
+    report(completed(asked.output, "arm", wanted, spec_of=spec_of, run=run, jobs=asked.jobs))
 
 
 if __name__ == "__main__":

@@ -172,6 +172,17 @@ def test_first_choices_follow_the_model() -> None:
     assert np.abs(counts - p.sum(axis=0)).max() < 4 * math.sqrt(p.sum(axis=0).max())
 
 
+def pulls(config: PlantedConfig, direction: np.ndarray) -> dict[int, float]:
+    """By environment, the OOD part's as -1, how far the spurious features of what is chosen lie along it."""
+    dataset = read_planted(config, 0)
+    truth, values = truth_of(dataset), values_of(dataset)
+    spurious = values[:, config.n_invariant : config.n_invariant + config.n_spurious]
+    return {
+        e: float((spurious[dataset.interactions.item[truth.environment == e].numpy()] @ direction).mean())
+        for e in (0, 1, -1)
+    }
+
+
 def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
     # With one shared taste and normal features, a tilt by c moves the mean of what is chosen by c * taste.
     config = PlantedConfig(
@@ -182,30 +193,16 @@ def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
         own_taste=0.0,
         shared_taste=0.7,
     )
-    dataset = read_planted(config, 0)
-    truth, values = truth_of(dataset), values_of(dataset)
     trend = torch.randn(1, 16, generator=generator(0, "planted", "trend")).double().numpy()[0]
     trend /= np.linalg.norm(trend)
-    pull = {
-        e: float((values[dataset.interactions.item[truth.environment == e].numpy(), 16:32] @ trend).mean())
-        for e in (0, 1, -1)
-    }
+    pull = pulls(config, trend)
     assert pull[0] == pytest.approx(0.7 * 1.5, abs=0.15)
     assert pull[1] == pytest.approx(0.7 * 0.3, abs=0.1)
     assert pull[-1] == pytest.approx(0.7 * -1.5, abs=0.15)
-    noise = values[dataset.interactions.item[truth.part == 0].numpy(), 32:].mean(axis=0)
-    assert np.abs(noise).max() < 0.12
-
-
-def pulls(config: PlantedConfig, direction: np.ndarray) -> dict[int, float]:
-    """By environment, the OOD part's as -1, how far the spurious features of what is chosen lie along it."""
     dataset = read_planted(config, 0)
-    truth, values = truth_of(dataset), values_of(dataset)
-    spurious = values[:, config.n_invariant : config.n_invariant + config.n_spurious]
-    return {
-        e: float((spurious[dataset.interactions.item[truth.environment == e].numpy()] @ direction).mean())
-        for e in (0, 1, -1)
-    }
+    train = truth_of(dataset).part == 0
+    noise = values_of(dataset)[dataset.interactions.item[train].numpy(), 32:].mean(axis=0)
+    assert np.abs(noise).max() < 0.12
 
 
 def test_a_trend_that_turns_is_each_environments_own_and_ood_goes_against_all() -> None:
@@ -231,7 +228,7 @@ def test_a_trend_that_turns_is_each_environments_own_and_ood_goes_against_all() 
         assert found[-1] == pytest.approx(0.7 * -1.5 * (1 + crossing) / math.sqrt(2), abs=0.2)
 
 
-def test_tastes_that_turn_leave_the_trend_and_each_environments_users_have_their_own() -> None:
+def test_tastes_that_turn_are_each_environments_own_and_ood_goes_against_all() -> None:
     config = PlantedConfig(
         n_users=300,
         n_items=400,
@@ -258,8 +255,6 @@ def test_tastes_that_turn_leave_the_trend_and_each_environments_users_have_their
         assert along(mine, tastes[mine]) > 1.0
         assert abs(along(mine, tastes[1 - mine])) < 0.25
         assert along(-1, tastes[mine]) < -0.7
-    direction = np.eye(16)[0]
-    assert all(abs(pull) < 0.3 for pull in pulls(config, direction).values())
 
 
 @pytest.mark.parametrize("shift", ["trend", "taste"])
