@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import print_table
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.comparison.uncertainty import drawn_volumes, gap
 from painvrl.study.comparison.volumes import hypervolumes
-from painvrl.study.trial.user_values import UserValues
 
 NAMES = ("iid/ndcg_at_20", "iid/recall_at_20", "ood/ndcg_at_20", "ood/recall_at_20")
 USERS, DRAWS = 400, 300

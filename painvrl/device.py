@@ -14,6 +14,9 @@ from painvrl.errors import ConfigError
 
 _MIB = 2**20
 
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Raised when the memory of the machine or device is full: one configuration fails, the code does not."""
+
 
 def select_device(name: str = "auto") -> torch.device:
     """The device called ``name``; ``auto`` takes the best one here: cuda, then mps, then cpu.

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from painvrl.baselines.duel import Judged, duels, judged_by_users
+from painvrl.baselines.duel import duels
 from painvrl.baselines.own import OWN, own_points
 from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
-from painvrl.baselines.report import CUTOFF, BaselineReport, BaselineTrial, ComparisonReport, TrialRun
+from painvrl.baselines.report import (
+    CUTOFF,
+    IID,
+    OOD,
+    BaselineReport,
+    BaselineTrial,
+    ComparisonReport,
+    TrialRun,
+)
 from painvrl.baselines.search import settings_to_try
 from painvrl.config import TrainConfig
+from painvrl.device import OUT_OF_MEMORY
 from painvrl.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import evaluate_users, mean_over_users
+from painvrl.evaluation.user_values import UserValues, values_of
 from painvrl.prepare import prepare
 from painvrl.progress import NullObserver, Observer
 from painvrl.settings import Settings
@@ -131,7 +142,7 @@ class _Tuning:
     settings: tuple[Settings, ...]
     shared_seconds: list[float] = field(default_factory=list)
     seeds: list[list[TrialRun]] = field(default_factory=list)
-    judged: dict[int, list[Judged]] = field(default_factory=dict)
+    judged: dict[int, list[UserValues]] = field(default_factory=dict)
 
     def run(self, inputs: Inputs, observer: Observer, *, by_user: bool) -> None:
         """Try every setting on the split of one seed."""
@@ -174,25 +185,36 @@ def _needs(baseline: Baseline[Any]) -> str:
 def _started(baseline: Baseline[Any], inputs: Inputs) -> Fit[Any]:
     """What fits a setting; where nothing can be started, every setting fails for the same reason."""
     try:
-        return baseline.start(inputs)
+        with _full_memory_fails():
+            return baseline.start(inputs)
     except TrialFailure as failure:
-        reason = failure
+        reason = str(failure)  # the error itself would keep alive what its frames hold
 
         def fail(_: Settings) -> NoReturn:
-            raise reason
+            raise TrialFailure(reason)
 
         return fail
 
 
-def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> tuple[TrialRun, Judged | None]:
+def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> tuple[TrialRun, UserValues | None]:
     """Fit and rank one setting; nobody is judged by one that fails."""
     seed, plan = inputs.config.seed, inputs.prepared.valid_plan
     start = time.perf_counter()
     try:
-        judged = evaluate_users(plan, fit(setting))
+        with _full_memory_fails():
+            judged = evaluate_users(plan, fit(setting))
     except TrialFailure as failure:
         spent = time.perf_counter() - start
         return TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure)), None
     metrics = mean_over_users(plan, judged)
     run = TrialRun(seed=seed, metrics=metrics, seconds=time.perf_counter() - start)
-    return run, judged_by_users(plan, judged)
+    return run, values_of(plan, judged, (IID, OOD))
+
+
+@contextmanager
+def _full_memory_fails() -> Iterator[None]:
+    """One setting may be too large for the machine while the others are not."""
+    try:
+        yield
+    except OUT_OF_MEMORY as error:
+        raise TrialFailure(f"out of memory: {error}") from error

@@ -16,40 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.baselines.report import CUTOFF, IID, OOD, BaselineReport, Duel
+from painvrl.baselines.report import IID, OOD, BaselineReport, Duel
 from painvrl.evaluation.bootstrap import Difference, PartValues, resampled_means
-from painvrl.evaluation.ranking import RankingPlan, UserValues
+from painvrl.evaluation.user_values import UserValues
 from painvrl.rng import derive_seed
 
 DRAWS = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What every user has got from one trial under one seed.
-
-    Attributes:
-        parts: by part the users' numbers ``[U]`` and their NDCG ``[U]``.
-        means: of parts called like a mean (``ood``), those that it is the mean of.
-    """
-
-    parts: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]
-    means: Mapping[str, tuple[str, ...]]
-
-    def members(self, metric: str) -> tuple[str, ...]:
-        """The parts behind ``iid/...`` or ``ood/...``."""
-        part = metric.partition("/")[0]
-        return tuple(self.means.get(part, (part,)))
-
-
-def judged_by_users(plan: RankingPlan, values: Mapping[str, UserValues]) -> Judged:
-    """NDCG at the cut-off of the comparison, out of everything that the ranking has found."""
-    column = plan.ks.index(CUTOFF)
-    parts = {
-        name: (each.users.numpy(), each.values["ndcg"][:, column].float().numpy())
-        for name, each in values.items()
-    }
-    return Judged(parts=parts, means=plan.means)
 
 
 Trial = tuple[str, int]
@@ -57,15 +29,15 @@ Trial = tuple[str, int]
 
 
 def duels(
-    own: BaselineReport, others: Sequence[BaselineReport], judged: Mapping[Trial, Sequence[Judged]]
+    own: BaselineReport, others: Sequence[BaselineReport], judged: Mapping[Trial, Sequence[UserValues]]
 ) -> tuple[Duel, ...]:
     """Every trial of the others' fronts against the own front's; none where either has no complete trial.
 
     Args:
         own: the file's own model.
         others: the baselines.
-        judged: of every complete trial, seed by seed; all trials of a seed have the same users. Others
-            are not looked at.
+        judged: both metrics by user of every complete trial, seed by seed; all trials of a seed have the
+            same users. Others are not looked at.
     """
     ours = [(own.name, number) for number in own.front()]
     theirs = [(one.name, number) for one in others for number in one.front()]
@@ -111,7 +83,7 @@ def _gaps(
     ours: Sequence[Trial],
     theirs: Sequence[Trial],
     reports: Mapping[str, BaselineReport],
-    judged: Mapping[Trial, Sequence[Judged]],
+    judged: Mapping[Trial, Sequence[UserValues]],
 ) -> _Gaps:
     own, rival = (
         np.array([reports[name].trials[number].mean(metric) for name, number in trials])
@@ -124,15 +96,15 @@ def _gaps(
 
 
 def _drawn(
-    metric: str, trials: Sequence[Trial], judged: Mapping[Trial, Sequence[Judged]]
+    metric: str, trials: Sequence[Trial], judged: Mapping[Trial, Sequence[UserValues]]
 ) -> NDArray[np.float64]:
     """``[D, T]``: the metric of each trial in every draw."""
     seeds = []
     for seed, first in enumerate(judged[trials[0]]):
         parts = []
-        for part in first.members(metric):
-            values = [judged[trial][seed].parts[part][1] for trial in trials]
-            users = first.parts[part][0]
+        for full in first.parts_of(metric):
+            values = [judged[trial][seed].values[full] for trial in trials]
+            users = first.users[full.partition("/")[0]]
             parts.append(PartValues(users=users, values=np.stack(values, axis=1).astype(np.float64)))
         seeds.append(parts)
     rng = np.random.default_rng(derive_seed(0, "bootstrap", metric))

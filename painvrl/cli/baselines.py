@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
-from painvrl.cli.study.common import SetOption
 
 if TYPE_CHECKING:
     from painvrl.config import TrainConfig
@@ -42,7 +41,15 @@ def baselines(
             help="Tune the file's own model over its `space`, too, and compare it with them by user.",
         ),
     ] = False,
-    settings: SetOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="A value (YAML) in place of the file's, such as split.protocol=popularity, or in a study's "
+            "file config.split.protocol=popularity; may be repeated.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
     json: JsonOption = False,

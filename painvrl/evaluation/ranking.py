@@ -275,21 +275,21 @@ def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UserValues:
+class JudgedUsers:
     """What each user of a part has got: ``users`` ``[U]`` ascending, and ``{metric: [U, K]}`` float64."""
 
     users: Tensor
     values: Mapping[str, Tensor]
 
 
-def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, UserValues]:
+def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, JudgedUsers]:
     """Every metric at every cut-off of every user, by the name of the part; on the CPU.
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
     found = top_hits(plan, scorer)
     return {
-        part.name: UserValues(
+        part.name: JudgedUsers(
             users=part.users,
             values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
         )
@@ -307,7 +307,7 @@ def evaluate_scorer(plan: RankingPlan, scorer: Scorer) -> dict[str, float]:
     return mean_over_users(plan, evaluate_users(plan, scorer))
 
 
-def mean_over_users(plan: RankingPlan, judged: Mapping[str, UserValues]) -> dict[str, float]:
+def mean_over_users(plan: RankingPlan, judged: Mapping[str, JudgedUsers]) -> dict[str, float]:
     """What :func:`evaluate_users` has found, as :func:`evaluate_scorer` tells it."""
     values = {
         metrics.name(part, metric, k): value

@@ -130,6 +130,32 @@ def test_what_cannot_start_fails_with_every_setting(tiny_config: TrainConfig, tm
     assert found.baselines[1].trials[0].complete
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])
+@pytest.mark.parametrize("when", ["starting", "fitting", "ranking"])
+def test_a_setting_that_is_too_large_for_the_memory_is_a_failed_trial(
+    when: str, error: Exception, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    class Large:
+        def among(self, candidates: Any) -> Any:
+            raise error
+
+    def large(inputs: Inputs) -> Any:
+        def fit(config: RidgeConfig) -> Any:
+            if config != RidgeConfig():
+                return ridge(inputs)(config)
+            if when == "ranking":
+                return Large()
+            raise error
+
+        if when == "starting":
+            raise error
+        return fit
+
+    first, second = only(compared(tiny_config, replace(RIDGE, start=large), cache=tmp_path)).trials
+    assert first.runs[0].failure == f"out of memory: {error}"
+    assert second.complete == (when != "starting")
+
+
 def test_an_error_that_is_no_failed_trial_is_not_hidden(tiny_config: TrainConfig, tmp_path: Path) -> None:
     def broken(inputs: Inputs) -> Any:
         raise ValueError("a bug")

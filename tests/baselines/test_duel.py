@@ -5,23 +5,36 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from painvrl.baselines.duel import Judged, duels
+from painvrl.baselines.duel import duels
 from painvrl.baselines.report import IID, OOD, BaselineReport, BaselineTrial, Duel, TrialRun
+from painvrl.evaluation.user_values import UserValues
 
 USERS, SEEDS = 400, 3
 
 
-def judged(iid: float, ood: float, *, seed: int = 0) -> Judged:
+Parts = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def ndcg(parts: Parts, means: dict[str, tuple[str, ...]] | None = None) -> UserValues:
+    """Of each part the users and what they have got."""
+    return UserValues(
+        users={part: users for part, (users, _) in parts.items()},
+        values={f"{part}/ndcg_at_20": values for part, (_, values) in parts.items()},
+        means=means or {},
+    )
+
+
+def judged(iid: float, ood: float, *, seed: int = 0) -> UserValues:
     """Users around these means; what a user adds is the same in all of them."""
     draws = np.random.default_rng(seed)
     parts = {}
     for part, mean in (("iid", iid), ("ood", ood)):
         own = draws.normal(0, 0.1, USERS)
         parts[part] = (np.arange(USERS), (mean + own - own.mean()).astype(np.float32))
-    return Judged(parts=parts, means={})
+    return ndcg(parts)
 
 
-def noisy(iid: float, ood: float, *, number: int) -> list[Judged]:
+def noisy(iid: float, ood: float, *, number: int) -> list[UserValues]:
     """Seed by seed the same means, and noise of its own for every user."""
     found = []
     for seed in range(SEEDS):
@@ -30,7 +43,7 @@ def noisy(iid: float, ood: float, *, number: int) -> list[Judged]:
         for part, mean in (("iid", iid), ("ood", ood)):
             own = draws.normal(0, 0.5, USERS)
             parts[part] = (np.arange(USERS), (mean + own - own.mean()).astype(np.float32))
-        found.append(Judged(parts=parts, means={}))
+        found.append(ndcg(parts))
     return found
 
 
@@ -100,20 +113,20 @@ def test_noise_of_users_makes_a_small_lead_unsure() -> None:
 def test_a_mean_over_parts_is_the_mean_of_its_parts() -> None:
     own, other = reported("own", (0.2, 0.3)), reported("als", (0.2, 0.1))
 
-    def split(ood: float) -> list[Judged]:
+    def split(ood: float) -> list[UserValues]:
         users = np.arange(10)
         parts = {
             part: (users, np.full(10, mean, dtype=np.float32))
             for part, mean in (("iid", 0.2), ("ood_a", ood), ("ood_b", 0.0))
         }
-        return [Judged(parts=parts, means={"ood": ("ood_a", "ood_b")})] * SEEDS
+        return [ndcg(parts, {"ood": ("ood_a", "ood_b")})] * SEEDS
 
     (found,) = duels(own, [other], {("own", 0): split(0.6), ("als", 0): split(0.2)})
     assert (found.ood.low, found.ood.high) == pytest.approx((0.2, 0.2), abs=1e-6)
     assert found.iid.low == found.iid.high == 0
 
 
-def several(number: int, means: tuple[float, float]) -> list[Judged]:
+def several(number: int, means: tuple[float, float]) -> list[UserValues]:
     """Users around these means, other ones in every part and under every seed."""
     found = []
     for seed in range(SEEDS):
@@ -128,14 +141,17 @@ def several(number: int, means: tuple[float, float]) -> list[Judged]:
         for (part, those), mean in zip(users.items(), means, strict=True):
             noise = lead[those]
             parts[part] = (those, (mean + noise - noise.mean()).astype(np.float32))
-        found.append(Judged(parts=parts, means={}))
+        found.append(ndcg(parts))
     return found
 
 
-def slow_interval(ours: list[Judged], theirs: list[Judged], part: str, draws: int) -> tuple[float, float]:
+def slow_interval(
+    ours: list[UserValues], theirs: list[UserValues], part: str, draws: int
+) -> tuple[float, float]:
     """User by user and draw by draw, with other randomness."""
     rng = np.random.default_rng(99)
-    everybody = sorted({int(user) for one in ours for user in one.parts[part][0]})
+    metric = f"{part}/ndcg_at_20"
+    everybody = sorted({int(user) for one in ours for user in one.users[part]})
     gaps = []
     for _ in range(draws):
         times = dict.fromkeys(everybody, 0)
@@ -143,9 +159,9 @@ def slow_interval(ours: list[Judged], theirs: list[Judged], part: str, draws: in
             times[int(user)] += 1
         drawn = []
         for seed in rng.integers(SEEDS, size=SEEDS):
-            users = ours[seed].parts[part][0]
+            users = ours[seed].users[part]
             weights = np.array([times[int(user)] for user in users])
-            gap = ours[seed].parts[part][1].astype(float) - theirs[seed].parts[part][1]
+            gap = ours[seed].values[metric].astype(float) - theirs[seed].values[metric]
             drawn.append((weights * gap).sum() / weights.sum())
         gaps.append(np.mean(drawn))
     low, high = np.quantile(gaps, [0.025, 0.975])

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.errors import ConfigError, StudyError
+from painvrl.evaluation.user_values import UserValues
 from painvrl.rng import derive_seed
 from painvrl.study.comparison.indicators import additive_epsilon, coverage
 from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
 from painvrl.study.comparison.uncertainty import Bounded, drawn_volumes, gap, same_users
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.user_values import UserValues
 
 DRAWS = 1000
 MIN_TRIALS = 10

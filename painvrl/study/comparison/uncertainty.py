@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.evaluation.bootstrap import PartValues, resampled_means
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.comparison.volumes import hypervolumes
-from painvrl.study.trial.user_values import UserValues
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,10 @@ from pydantic import TypeAdapter
 from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed
-from painvrl.study.trial.user_values import UserValues, from_arrays, to_arrays
+from painvrl.study.trial.user_values import from_arrays, to_arrays
 
 _COMPLETED = TypeAdapter(Completed)
 _OUTCOME = "outcome"

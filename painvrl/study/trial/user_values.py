@@ -1,18 +1,17 @@
-"""What each user of the valid parts has got from one training, by metric: what intervals over users need."""
+"""What each user of the valid parts has got from a trial: taken, kept in a file, found again."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.evaluation.metrics import METRICS, name
-from painvrl.evaluation.ranking import DotProducts, RankingPlan, evaluate_users
+from painvrl.evaluation.ranking import DotProducts, evaluate_users
+from painvrl.evaluation.user_values import UserValues, values_of
 from painvrl.study.trial.objective import TrainedJob
 
 _MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
@@ -27,26 +26,6 @@ that they add to a front is far below that of the search, so nothing is lost by 
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class UserValues:
-    """Metrics before the mean over users is taken.
-
-    Attributes:
-        users: by part, ``[U]`` numbers of the users with positives, ascending.
-        values: by full name (``ood/recall_at_20``), ``[U]`` float32, what each of them has got.
-        means: names of metrics (``ood``) that are the mean over the parts listed, which have the users.
-    """
-
-    users: Mapping[str, NDArray[np.int64]]
-    values: Mapping[str, NDArray[np.float32]]
-    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def parts_of(self, metric: str) -> tuple[str, ...]:
-        """The metrics that ``metric`` is the mean of: itself, or one for each part of a mean."""
-        part, _, rest = metric.partition("/")
-        return tuple(f"{one}/{rest}" for one in self.means.get(part, (part,)))
-
-
 def user_values(trained: TrainedJob, metrics: Collection[str]) -> UserValues:
     """Score every user once more.
 
@@ -55,23 +34,9 @@ def user_values(trained: TrainedJob, metrics: Collection[str]) -> UserValues:
         metrics: full names; of a mean over parts those of its parts are taken.
     """
     result, plan = trained.result, trained.prepared.valid_plan
-    judged = evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors))
-    wanted = _of_parts(metrics, plan)
-    values = {
-        full: judged[part].values[metric][:, column].float().numpy()
-        for part in judged
-        for metric in METRICS
-        for column, k in enumerate(plan.ks)
-        if (full := name(part, metric, k)) in wanted
-    }
-    parts = {full.partition("/")[0] for full in values}
-    users = {part: each.users.numpy() for part, each in judged.items() if part in parts}
-    return UserValues(users=users, values=values, means=plan.means)
-
-
-def _of_parts(metrics: Collection[str], plan: RankingPlan) -> frozenset[str]:
-    bare = UserValues(users={}, values={}, means=plan.means)
-    return frozenset(full for metric in metrics for full in bare.parts_of(metric))
+    return values_of(
+        plan, evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors)), metrics
+    )
 
 
 def to_arrays(kept: UserValues) -> dict[str, np.ndarray]:

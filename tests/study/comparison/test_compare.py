@@ -10,6 +10,7 @@ import pytest
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.comparison.compare import compare
 from painvrl.study.comparison.sides import ComparedStudy
 from painvrl.study.file.space import Space
@@ -17,7 +18,7 @@ from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.store.storage import StudyIdentity
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.study.trial.user_values import UserStore, UserValues
+from painvrl.study.trial.user_values import UserStore
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 DATA = "planted-split1"

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.comparison.uncertainty import Gap, drawn_volumes, gap, same_users
 from painvrl.study.front import hypervolume
-from painvrl.study.trial.user_values import UserValues
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 TRIALS, USERS, DRAWS = 20, 150, 60

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.evaluation.user_values import UserValues
 from painvrl.pipeline import RunResult
 from painvrl.prepare import Prepared
 from painvrl.study.trial import user_values as module
@@ -16,7 +17,6 @@ from painvrl.study.trial.outcomes import Completed
 from painvrl.study.trial.user_values import (
     KeepUserValues,
     UserStore,
-    UserValues,
     from_arrays,
     to_arrays,
     user_values,
@@ -54,16 +54,6 @@ def test_the_means_over_users_are_the_metrics_of_the_trial(trained: TrainedJob) 
         assert values.mean(dtype=float) == pytest.approx(trained.outcome.metrics[metric], rel=1e-6)
     for part in trained.prepared.valid_plan.parts:
         np.testing.assert_array_equal(kept.users[part.name], part.users.numpy())
-
-
-def test_only_parts_that_are_asked_for_are_kept_and_a_mean_asks_for_its_parts(trained: TrainedJob) -> None:
-    assert set(user_values(trained, ["iid/ndcg_at_20"]).users) == {"iid"}
-    plan = replace(trained.prepared.valid_plan, means={"both": ("iid", "ood")})
-    averaged = replace(trained, prepared=replace(trained.prepared, valid_plan=plan))
-    kept = user_values(averaged, ["both/ndcg_at_20"])
-    assert set(kept.values) == {"iid/ndcg_at_20", "ood/ndcg_at_20"}
-    assert kept.parts_of("both/ndcg_at_20") == ("iid/ndcg_at_20", "ood/ndcg_at_20")
-    assert kept.parts_of("iid/ndcg_at_20") == ("iid/ndcg_at_20",)
 
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
