@@ -1,18 +1,19 @@
 """Which knob moves what, under which protocol? ``python -m benchmarks.sensitivity [--seeds 5]``.
 
-Four knobs at three levels each around the base configuration of ``studies/movielens.yaml``, in Taguchi's
-orthogonal array L9: nine settings in which every two levels of two knobs meet once, so that the effect of a
-knob is a difference of means over the same other levels. Every setting is trained under the same seeds, so
-a split that is easy for all cancels, too.
+Four knobs at three levels each around the base configuration of ``studies/movielens.yaml``, for planted data
+around that of ``studies/planted.yaml``, in Taguchi's orthogonal array L9: nine settings in which every two
+levels of two knobs meet once, so that the effect of a knob is a difference of means over the same other
+levels. Every setting is trained under the same seeds, so a split that is easy for all cancels, too.
 
 The table gives of each knob the share of the variance of valid NDCG@20 that it explains, beside that of the
 seeds and what is left, which is how differently the seeds take the settings; "not sure" is what the F test
 of the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
 together counts as an effect of the other two.** So a large share is a knob's own, a small one may be
-borrowed, and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time.
+borrowed, and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time. Planted data
+have no ID embeddings: there the share of ID dropout is what the other three do together.
 
-Every trained model is also scored with other weights of the variant branch and of popularity, which no
-training sees; their rows are means of paired differences.
+Every trained model is also scored with other weights of popularity and, where it has one, of the variant
+branch, which no training sees; their rows are means of paired differences.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from benchmarks.common import merged, paired_interval, prepared, print_table, tr
 from painvrl.config import TrainConfig
 from painvrl.pipeline import RunResult, with_popularity_weight, with_variant_weight
 from painvrl.prepare import Prepared
+from painvrl.study.ablation.spec import load_study_file
 from painvrl.study.file.spec import load_spec
 
 KNOBS: Mapping[str, tuple[float, float, float]] = {
@@ -65,7 +67,11 @@ PROTOCOLS_100K: Mapping[str, Mapping[str, Any]] = {
     "user_group, occupation": {"protocol": "user_group", "column": "occupation"},
 }
 """MovieLens 2016 knows nothing of its users; the atomic files of MovieLens-100K do."""
-SPLITS: Mapping[str, Mapping[str, Any]] = {**PROTOCOLS, **PROTOCOLS_100K, **parts_100k.SPLITS}
+PLANTED: Mapping[str, Mapping[str, Any]] = {
+    "planted": {},
+    "planted, 6/1": {"spurious_strengths": (6.0, 1.0)},
+}
+NAMES = (*PROTOCOLS, *PLANTED, *PROTOCOLS_100K, *parts_100k.SPLITS)
 VARIANT_WEIGHT = 0.5
 VARIANT_WEIGHTS = (0.0, 1.0)  # beside that one
 POPULARITY_WEIGHTS = (-0.05, -0.02, 0.02)  # beside 0
@@ -129,7 +135,7 @@ def settings_of(base: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def rescored(result: RunResult, data: Prepared) -> Iterator[tuple[str, RunResult]]:
     """The trained model itself, and with other weights of what is not trained."""
     yield "", result
-    for weight in VARIANT_WEIGHTS:
+    for weight in VARIANT_WEIGHTS if result.config.fusion.kind == "branch" else ():
         yield f"variant weight {weight:g}", with_variant_weight(result, data, weight)
     for weight in POPULARITY_WEIGHTS:
         yield f"popularity weight {weight:g}", with_popularity_weight(result, data, weight)
@@ -189,26 +195,35 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
     )
 
 
+def base_of_each(ml_100k: Path | None) -> dict[str, dict[str, Any]]:
+    """What the knobs are turned in, by name; those on MovieLens-100K only with its folder."""
+    movielens = load_spec(Path("studies/movielens.yaml")).config.model_dump()
+    base = merged(movielens, {"fusion": {"variant_weight": VARIANT_WEIGHT}})
+    planted = load_study_file(Path("studies/planted.yaml")).config.model_dump()
+    found = {name: {**base, "split": dict(split)} for name, split in PROTOCOLS.items()}
+    found |= {name: merged(planted, {"data": dict(data)}) for name, data in PLANTED.items()}
+    if ml_100k:
+        own = {"kind": "mmrec", "path": str(ml_100k), "title": "movie_title", "categories": "class"}
+        table = parts_100k.table_of(ml_100k, Path("workspace/parts_100k"))
+        for name, split in {**PROTOCOLS_100K, **parts_100k.SPLITS}.items():
+            data = own if name in PROTOCOLS_100K else table
+            found[name] = {**base, "data": data, "split": dict(split)}
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
-    parser.add_argument("--protocol", action="append", choices=list(SPLITS))
+    parser.add_argument("--protocol", action="append", choices=NAMES)
     help_100k = "its folder of atomic files; adds user_group, official and given"
     parser.add_argument("--ml-100k", type=Path, help=help_100k)
     parser.add_argument("--output", type=Path, help="write the values of every training to this JSON file")
     asked = parser.parse_args()
-    spec = load_spec(Path("studies/movielens.yaml"))
-    base = merged(spec.config.model_dump(), {"fusion": {"variant_weight": VARIANT_WEIGHT}})
     values: dict[str, Any] = {}
-    data_100k = {"kind": "mmrec", "path": str(asked.ml_100k), "title": "movie_title", "categories": "class"}
-    data_of = dict.fromkeys(PROTOCOLS, base["data"])
-    if asked.ml_100k:
-        table = parts_100k.table_of(asked.ml_100k, Path("workspace/parts_100k"))
-        data_of |= dict.fromkeys(PROTOCOLS_100K, data_100k) | dict.fromkeys(parts_100k.SPLITS, table)
-    for name in asked.protocol or data_of:
-        split = dict(SPLITS[name])
-        found = measure({**base, "data": data_of[name], "split": split}, range(asked.seeds))
+    bases = base_of_each(asked.ml_100k)
+    for name in asked.protocol or bases:
+        found = measure(bases[name], range(asked.seeds))
         values[name] = {
             variation: {each: kept[each].tolist() for each in MEASURES} for variation, kept in found.items()
         }

@@ -264,6 +264,14 @@ def test_random_labels_have_no_penalty_in_the_mean(planted: Planted, count: int)
     assert float(naive.mean()) > 10 * error  # what the halves take out
 
 
+def test_true_labels_have_a_clearly_positive_penalty(planted: Planted) -> None:
+    label = planted.world.label
+    halves = [torch.randint(2, label.shape, generator=gen(seed)) for seed in range(10)]
+    value = torch.stack([planted.variances(label, half, 2).value.sum() for half in halves])
+    assert float(value.min()) > 0
+    assert float(value.mean()) > 10 * float(value.std()) / math.sqrt(len(value))
+
+
 def test_true_environments_separate_spurious_from_invariant_features(planted: Planted) -> None:
     world = planted.world
     half = torch.randint(2, world.label.shape, generator=gen(1))

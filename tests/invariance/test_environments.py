@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from painvrl.errors import EmptyEnvironment
+from painvrl.invariance import personal_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
 from painvrl.invariance.shared_model import calibrate
-from painvrl.invariance.soft_mixture import TiltKind
+from painvrl.invariance.soft_mixture import TiltKind, first_tilts
 from painvrl.invariance.tastes import Tastes
 
 if TYPE_CHECKING:
@@ -83,6 +85,67 @@ def test_equal_seeds_give_equal_labels(small: Small) -> None:
     assert not torch.equal(first.tilts, other.tilts)
 
 
+every_tilt = pytest.mark.parametrize("tilt", get_args(TiltKind))
+ORDER = torch.tensor([2, 0, 1])  # not its own inverse
+
+
+def run_in_double(small: Small, config: EnvironmentConfig, last: Environments | None = None) -> Environments:
+    """So that sums in another order part the fits by no more than 1e-9."""
+    shared = replace(small.shared, users=small.shared.users.double(), items=small.shared.items.double())
+    variant = small.variant.double()
+    tastes = Tastes(user_content=shared.users, weight=variant.T @ shared.items)
+    return identify(variant, shared, small.data, config, gen(), last=last, tastes=tastes)
+
+
+def assert_renamed(renamed: Environments, straight: Environments) -> None:
+    """That environment ``e`` of one is ``ORDER[e]`` of the other."""
+    assert renamed.tilts is not None
+    assert straight.tilts is not None
+    torch.testing.assert_close(renamed.tilts, straight.tilts[ORDER], rtol=1e-7, atol=1e-9)
+    assert not torch.allclose(straight.tilts[ORDER], straight.tilts, rtol=0.1)
+    assert torch.equal(ORDER[renamed.label], straight.label)
+    assert renamed.sizes == tuple(straight.sizes[e] for e in ORDER.tolist())
+    assert renamed.reseeded == straight.reseeded
+    assert renamed.log_likelihood == pytest.approx(straight.log_likelihood, rel=1e-9)
+
+
+@every_tilt
+@pytest.mark.parametrize("min_share", [0.0, 0.3])
+def test_renaming_the_tilts_that_a_fit_starts_from_renames_its_environments(
+    small: Small, tilt: TiltKind, min_share: float
+) -> None:
+    config = EnvironmentConfig(tilt=tilt, count=3, min_share=min_share)
+    columns = small.variant.shape[1] * (2 if tilt == "both" else 1)
+    start = 0.5 * torch.randn(3, columns, generator=gen(), dtype=torch.float64)
+    label = torch.zeros(small.data.n_pairs, dtype=torch.int64)  # of the round before: only moves read it
+    straight, renamed = (
+        run_in_double(small, config, Environments(label=label, tilts=tilts, sizes=(), moved_share=1.0))
+        for tilts in (start, start[ORDER])
+    )
+    assert_renamed(renamed, straight)
+    if min_share == 0:
+        # Between donors of one size the guard would have to go by their names.
+        assert len(set(straight.sizes)) == 3
+    assert (straight.reseeded > 0) == (min_share > 0)
+
+
+@every_tilt
+def test_renaming_the_environments_of_random_starts_renames_what_is_found(
+    small: Small, tilt: TiltKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EnvironmentConfig(tilt=tilt, count=3, restarts=3, min_share=0.0)
+    found = []
+    for order in (torch.arange(3), ORDER):
+
+        def starts(*arguments: Any, order: Tensor = order) -> Tensor:
+            return first_tilts(*arguments).double()[:, order]
+
+        for module in (soft_mixture, personal_mixture):
+            monkeypatch.setattr(module, "first_tilts", starts)
+        found.append(run_in_double(small, config))
+    assert_renamed(found[1], found[0])
+
+
 def test_identification_reports_that_it_filled_an_environment(small: Small) -> None:
     # Without features all environments are alike, and every interaction falls to the first.
     config = shared_tilts(min_share=0.3)
@@ -126,7 +189,7 @@ def accuracy(label: Tensor, truth: Tensor) -> float:
     return max(share, 1 - share)
 
 
-@pytest.mark.parametrize("tilt", get_args(TiltKind))
+@every_tilt
 def test_planted_environments_are_found_well_above_chance(
     planted_world: PlantedWorld, tilt: TiltKind
 ) -> None:

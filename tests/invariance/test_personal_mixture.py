@@ -115,6 +115,22 @@ def test_tilts_of_zero_change_no_likelihood(small: Small, tilt: Personal) -> Non
     ) == pytest.approx(0.0, abs=1e-6)
 
 
+@every_tilt
+def test_renaming_the_tilts_renames_the_environments(small: Small, tilt: Personal) -> None:
+    tilts, order = torch.randn(4, columns(small, tilt), generator=gen(2)), torch.tensor([1, 2, 3, 0])
+    settings = MixtureSettings(tilt=tilt)
+    straight, renamed = (
+        personal_posterior(small.variant, small.shared, some_tastes(small), small.data, named, settings)
+        for named in (tilts, tilts[order])
+    )
+    torch.testing.assert_close(renamed, straight[:, order])
+    design = a_design(small, settings)
+    torch.testing.assert_close(
+        personal_mixture_loss(tilts[order][None], design, 0.1),
+        personal_mixture_loss(tilts[None], design, 0.1),
+    )
+
+
 def test_large_tilts_stay_finite(small: Small) -> None:
     design = a_design(small, MixtureSettings(tilt="both"))
     tilts = (200 * torch.randn(1, 2, columns(small, "both"), generator=gen())).requires_grad_()

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
 from painvrl.invariance.pareto import Balancer
-from painvrl.invariance.penalties import Penalty, part_pairs
+from painvrl.invariance.penalties import part_pairs
 from painvrl.rng import generator
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 Array = np.ndarray
 A0 = 0.3
 FLOOR = 0.01
-PENALTIES, BALANCERS = get_args(Penalty), get_args(Balancer)
+PENALTIES, BALANCERS = get_args(MaskPenalty), get_args(Balancer)
+# `coefficient_variance` is given its variances. They add up to zero: both signs of the penalty occur.
+V, NAIVE = np.array([0.5, -0.7, 0.3, -0.2, 0.1]), np.array([0.6, 0.8, 0.9, 0.4, 0.7])
+VARIANCES = FeatureVariances(value=torch.from_numpy(V), naive=torch.from_numpy(NAIVE))
 
 
 @dataclass
@@ -125,6 +129,8 @@ class SlowStep:
     def penalty(
         self, gates: Array, weight: Array, bias: Array, parts: Sequence[int], rows: list[Array] | None
     ) -> tuple[Any, Any]:
+        if self.config.penalty == "coefficient_variance":
+            return (gates * V).sum(), (gates * NAIVE).sum()
         s, kind, count = self.scores(gates, weight, bias), self.config.penalty, self.count
         if kind in ("vrex", "irmv1"):
             values = self.losses(s) if kind == "vrex" else self.slopes(s)
@@ -250,24 +256,35 @@ needs_torchjd = {"upgrad": "torchjd"}
 
 def drawn(
     world: World, count: int, config: MaskConfig, draws: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Noise, parts and contrasts in the order in which a step draws them."""
-    sides = part_pairs(config.penalty)
     noise = torch.randn(5, generator=draws)
+    if config.penalty == "coefficient_variance":
+        return noise, None, None  # its steps estimate nothing
+    sides = part_pairs(config.penalty)
     part = torch.randint(2 * sides, (world.n_pairs,), generator=draws, dtype=torch.uint8).long()
     plan = plan_contrasts(config.contrasts, count, world.frozen.user_content)
     return noise, part, torch.stack([draw_contrasts(plan, draws) for _ in range(sides)])
 
 
-def rows_of(config: MaskConfig, contrasts: torch.Tensor) -> list[Array] | None:
-    return None if config.contrasts == "all" else list(contrasts.numpy())
+def as_lists(
+    config: MaskConfig, part: torch.Tensor | None, contrasts: torch.Tensor | None
+) -> tuple[list[int], list[Array] | None]:
+    """Parts and contrasts as the slow step takes them."""
+    if part is None or contrasts is None:
+        return [], None
+    return part.tolist(), None if config.contrasts == "all" else list(contrasts.numpy())
 
 
 def labels_of(world: World, count: int) -> torch.Tensor:
     return torch.arange(world.n_pairs) % count
 
 
-def leaves_a_part_empty(label: torch.Tensor, part: torch.Tensor, config: MaskConfig, count: int) -> bool:
+def leaves_a_part_empty(
+    label: torch.Tensor, part: torch.Tensor | None, config: MaskConfig, count: int
+) -> bool:
+    if part is None:
+        return False
     filled = set(zip(label.tolist(), part.tolist(), strict=True))
     return len(filled) < 2 * part_pairs(config.penalty) * count
 
@@ -297,7 +314,7 @@ def test_a_step_equals_the_slow_one(
         if leaves_a_part_empty(label, part, config, count):
             continue
         draw = Draw(noise=noise.double(), sigma=torch.tensor(0.5).double(), part=part, contrasts=rows)
-        found = gate_step(at, draw, label, plan, world.frozen, config, 0.01)
+        found = gate_step(at, draw, label, plan, world.frozen, config, 0.01, VARIANCES)
         if float(found.penalty.sign()) not in unseen:
             continue
         unseen.remove(float(found.penalty.sign()))
@@ -305,8 +322,7 @@ def test_a_step_equals_the_slow_one(
             (mu.numpy(), world.weight.numpy(), world.bias.numpy()),
             0.5,
             noise.double().numpy(),
-            part.tolist(),
-            rows_of(config, rows),
+            *as_lists(config, part, rows),
         )
         assert float(found.risk) == pytest.approx(slow.risk, rel=1e-9)
         assert float(found.penalty) == pytest.approx(slow.penalty, rel=1e-6)
@@ -356,9 +372,11 @@ def test_learning_a_mask_equals_the_slow_steps(
     slow, draws = SlowMaskLearner(world, label.tolist(), count, config, 0.01), generator(seed, "gates")
     for number, sigma in ((1, 0.5), (2, 0.2)):
         noise, part, rows = drawn(world, count, config, draws)
-        slow.step(number, sigma, noise.double().numpy(), part.tolist(), rows_of(config, rows))
+        slow.step(number, sigma, noise.double().numpy(), *as_lists(config, part, rows))
     start = Gated(mu=torch.zeros(5).double(), weight=world.weight, bias=world.bias)
-    state = learn_mask(start, label, count, world.frozen, config, projection_l2=0.01, seed=seed)
+    state = learn_mask(
+        start, label, count, world.frozen, config, projection_l2=0.01, seed=seed, variances=VARIANCES
+    )
     # Both find the density to about 1e-7 of the gates' range.
     np.testing.assert_allclose(state.learned.mu.numpy(), slow.mu, rtol=0, atol=1e-6)
     np.testing.assert_allclose(state.learned.weight.numpy(), slow.learned["weight"], rtol=0, atol=1e-6)

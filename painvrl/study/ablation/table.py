@@ -22,6 +22,7 @@ from painvrl.rng import derive_seed
 from painvrl.study.ablation.spec import PARTS, AblationSpec
 from painvrl.study.file.space import Value
 from painvrl.study.runs.kept import KeptRun
+from painvrl.study.trial.round_metrics import RECOVERED
 
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}
@@ -52,6 +53,7 @@ class TableRow:
         seeds: those under which it is complete.
         failures: by seed why it is not, where it is not.
         figures: by metric and measure (``MEASURES``); none if no seed is complete.
+        recovered: how much of planted environments the last round found; ``None`` without any.
     """
 
     name: str
@@ -60,6 +62,7 @@ class TableRow:
     seeds: tuple[int, ...]
     failures: Mapping[int, str]
     figures: Mapping[str, Mapping[str, Figure]]
+    recovered: Figure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +93,14 @@ class AblationTable:
         """Columns and rows of the table of one metric, as people read it."""
         columns = ["row", *(TITLES[measure] for measure in MEASURES)]
         columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
+        planted = any(row.recovered is not None for row in self.rows)
+        columns += ["recovered"] * planted
         lines = []
         for row in self.rows:
             figures = row.figures.get(metric, {})
             known = [figures.get(measure) for measure in MEASURES]
-            lines.append([row.label, *map(_shown, known), *map(_shown_difference, known)])
+            last = [_shown(row.recovered)] * planted
+            lines.append([row.label, *map(_shown, known), *map(_shown_difference, known), *last])
         return columns, lines
 
     def caption(self, metric: str) -> str:
@@ -143,11 +149,7 @@ def make_table(
         for metric in settings.metrics if seeds[row] else ():
             by_seed = [_measures(runs[row, seed], metric, settings.cutoff) for seed in seeds[row]]
             figures[metric] = {
-                measure: Figure(
-                    mean=statistics.fmean(each[measure] for each in by_seed),
-                    spread=statistics.stdev(each[measure] for each in by_seed) if len(by_seed) > 1 else None,
-                    difference=differences.get((row, metric, measure)),
-                )
+                measure: _figure([each[measure] for each in by_seed], differences.get((row, metric, measure)))
                 for measure in MEASURES
             }
         rows.append(
@@ -158,6 +160,7 @@ def make_table(
                 seeds=seeds[row],
                 failures={seed: failures[row, seed] for seed in settings.seeds if (row, seed) in failures},
                 figures=figures,
+                recovered=_recovered([runs[row, seed] for seed in seeds[row]]),
             )
         )
     return AblationTable(
@@ -168,6 +171,17 @@ def make_table(
         draws=settings.draws,
         rows=tuple(rows),
     )
+
+
+def _figure(values: Sequence[float], difference: Difference | None = None) -> Figure:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Figure(mean=statistics.fmean(values), spread=spread, difference=difference)
+
+
+def _recovered(runs: Sequence[KeptRun]) -> Figure | None:
+    last = [run.outcome.rounds[-1] for run in runs if run.outcome.rounds]
+    found = [metrics[RECOVERED] for metrics in last if RECOVERED in metrics]
+    return _figure(found) if found else None
 
 
 def _label(row: str, complete: int, wanted: int) -> str:

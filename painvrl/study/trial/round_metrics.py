@@ -6,6 +6,9 @@ import math
 
 from painvrl.rounds import RoundReport
 
+RECOVERED = "environments/recovered"
+"""How much of planted environments was found; see :mod:`painvrl.invariance.recovery`."""
+
 
 def round_metrics(report: RoundReport) -> dict[str, float]:
     """A round's metrics; those that its settings or its data do not have are left out."""
@@ -25,7 +28,7 @@ def round_metrics(report: RoundReport) -> dict[str, float]:
         told["environments/em_rounds"] = float(len(report.moves))
         told["environments/em_moved_share"] = report.moves[-1]
     if not math.isnan(report.recovered):  # only of planted environments
-        told["environments/recovered"] = report.recovered
+        told[RECOVERED] = report.recovered
     if not math.isnan(report.log_likelihood):  # only the mixture has one
         told["environments/log_likelihood"] = report.log_likelihood
     return told

@@ -58,6 +58,7 @@ def test_the_table_holds_what_each_run_alone_comes_to(
     store = RunStore(summary.folder / "runs")
     kept = {path.stem: store.load(path.stem) for path in files(done[2])}
     iid: dict[str, list[float]] = {}
+    recovered: dict[str, list[float]] = {}
     for cell in cells_of(spec):
         prepared = prepare(cell.job.config, cache_dir=tmp_path, device=torch.device("cpu"))
         result = run(cell.job.config, prepared)
@@ -72,8 +73,14 @@ def test_the_table_holds_what_each_run_alone_comes_to(
             assert one.users["ood"].tolist() == judged.users.tolist()
             expected = judged.values["recall"][:, place].float()
             assert torch.equal(torch.from_numpy(one.values["ood/recall_at_20"]), expected)
+        if result.rounds:
+            recovered.setdefault(cell.row, []).append(result.rounds[-1].recovered)
+    assert recovered.keys() == {"erm", "painvrl", "loud"}, "the data are planted, ultragcn looks for nothing"
     for row in summary.table.rows:
         assert row.figures["ndcg"]["iid"].mean == pytest.approx(sum(iid[row.name]) / 2, abs=1e-15)
+        if row.name in recovered:
+            assert row.recovered is not None
+            assert row.recovered.mean == pytest.approx(sum(recovered[row.name]) / 2, abs=1e-15)
 
 
 def test_the_table_is_kept_as_it_was_told(done: Done) -> None:

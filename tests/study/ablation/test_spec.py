@@ -142,5 +142,5 @@ def test_the_shipped_ablation_is_movielens_of_the_shipped_study() -> None:
     assert isinstance(ablation, AblationSpec)
     assert ablation.config == study.config
     assert ablation.ablation.presets == ("ultragcn", "erm", "irm", "invrl", "painvrl")
-    assert tuple(ablation.variants) == ("half", "shuffled-labels")
-    assert len(list(cells_of(ablation))) == 35
+    assert tuple(ablation.variants) == ("half", "shuffled-labels", "as-planted")
+    assert len(list(cells_of(ablation))) == 40

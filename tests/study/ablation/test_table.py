@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,39 @@ def test_nobody_found_is_a_harmonic_mean_of_zero(spec: AblationSpec) -> None:
         for row in ROWS
     }
     assert make_table(spec, nothing, {}).rows[0].figures["ndcg"]["harmonic_mean"].mean == 0.0
+
+
+def test_how_much_of_planted_environments_was_found_is_that_of_the_last_round(
+    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+) -> None:
+    last = {3: 0.5, 4: 0.7, 5: 0.9}
+    for seed, found in last.items():
+        rounds = ({"environments/recovered": 0.1}, {"environments/recovered": found})
+        outcome = replace(runs["painvrl", seed].outcome, rounds=rounds)
+        runs["painvrl", seed] = replace(runs["painvrl", seed], outcome=outcome)
+    table = make_table(spec, runs, {})
+    of_row = {row.name: row.recovered for row in table.rows}
+    assert of_row["ultragcn"] is of_row["erm"] is None
+    assert of_row["painvrl"] is not None
+    assert of_row["painvrl"].mean == pytest.approx(0.7)
+    assert of_row["painvrl"].spread == pytest.approx(0.2)
+    columns, lines = table.text("ndcg")
+    assert columns[-1] == "recovered"
+    assert {line[0]: line[-1] for line in lines} == {
+        "ultragcn": "-",
+        "erm": "-",
+        "painvrl": "0.7000 ± 0.2000",
+        "loud": "-",
+    }
+    assert json.loads(table.as_json())["rows"][2]["recovered"]["mean"] == pytest.approx(0.7)
+
+
+def test_data_without_planted_environments_have_no_such_column(
+    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+) -> None:
+    rounds = ({"mask/sparsity": 0.5},)
+    runs["erm", 3] = replace(runs["erm", 3], outcome=replace(runs["erm", 3].outcome, rounds=rounds))
+    assert "recovered" not in make_table(spec, runs, {}).text("ndcg")[0]
 
 
 def test_markdown_and_json_hold_the_figures(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
