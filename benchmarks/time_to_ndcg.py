@@ -2,9 +2,9 @@
 
 The literal implementation stops early on validation NDCG@20 (ranked after every epoch, patience 5). With
 ``--literal run`` it really trains; with ``--literal settings`` painvrl trains in its settings, which take the
-same steps (tests/test_benchmarks.py), and each epoch is counted at the literal one's measured seconds. Then
-painvrl's losses train until they reach that NDCG, their rankings included. ``implicit``'s ALS stands beside
-the gramian loss, at the highest NDCG that both reach; there nobody's rankings count.
+same steps (tests/benchmarks/test_literal.py), and each epoch is counted at the literal one's measured
+seconds. Then painvrl's losses train until they reach that NDCG, their rankings included. ``implicit``'s ALS
+stands beside the gramian loss, at the highest NDCG that both reach; there nobody's rankings count.
 
 Seconds of an epoch are medians. Indexing the data once is on neither side.
 """

@@ -1,0 +1,54 @@
+"""Fronts of equal budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from painvrl.config import TrainConfig
+    from painvrl.prepare import Prepared
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.slow
+def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
+    tiny_config: TrainConfig, tiny_prepared: Prepared
+) -> None:
+    from benchmarks.fronts import UNREAD
+    from painvrl.pipeline import run
+    from painvrl.presets import PRESETS
+    from painvrl.study.file.knobs import apply
+    from painvrl.study.file.spec import load_spec
+
+    turned = {
+        "environments.count": 3,
+        "mask.sparsity": 0.8,
+        "mask.irm_weight": 3.0,
+        "fusion.variant_weight": 0.9,
+    }
+    space = load_spec(ROOT / "studies" / "movielens.yaml").space
+    assert set(UNREAD) == set(PRESETS)
+    for preset, prefixes in UNREAD.items():
+        config = apply(tiny_config, PRESETS[preset])  # type: ignore[index]
+        knobs = [path for path in space.root if path.startswith(prefixes)]
+        plain = run(config, tiny_prepared).metrics
+        for path in knobs:
+            assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics == plain, (preset, path)
+        for path in turned.keys() - set(knobs):
+            assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics != plain, (preset, path)
+
+
+def test_the_measures_of_a_front() -> None:
+    from benchmarks.fronts import by_iid_alone, dominated_share, front_of, ood_that_keeps
+
+    plane = [(0.3, 0.01), (0.2, 0.1), (0.1, 0.2), (0.15, 0.05)]
+    assert front_of(plane) == plane[:3]
+    assert by_iid_alone(plane) == (0.3, 0.01)
+    assert ood_that_keeps(plane, 0.2) == 0.1
+    assert ood_that_keeps(plane, 0.31) == 0.0
+    assert dominated_share(plane, [(0.25, 0.15)]) == pytest.approx(1 / 3)
+    assert dominated_share(plane, [(0.2, 0.1)]) == 0

@@ -1,0 +1,149 @@
+"""The rounds of a run: what its environments and masks are learned from, and what it reports of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError, EmptyEnvironment
+from painvrl.pipeline import run
+from painvrl.prepare import prepare
+
+if TYPE_CHECKING:
+    from painvrl.prepare import Prepared
+
+CPU = torch.device("cpu")
+
+
+def changed(settings: dict[str, Any], **sections: Any) -> TrainConfig:
+    merged = dict(settings)
+    for key, value in sections.items():
+        merged[key] = merged.get(key, {}) | value if isinstance(value, dict) else value
+    return TrainConfig.model_validate(merged)
+
+
+def test_rounds_report_what_was_learned(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
+    config = changed(tiny_settings, rounds=3, mask={"sparsity": 0.4})
+    result = run(config, tiny_prepared)
+    assert len(result.rounds) == 3
+    n_pairs = len(tiny_prepared.split.train)
+    for report in result.rounds:
+        assert sum(report.environment_sizes) == n_pairs
+        assert len(report.environment_sizes) == 2
+        assert report.achieved_sparsity == pytest.approx(0.4)
+        assert report.risk > 0
+        assert 0 <= report.epsilon <= 1
+        assert -1 - 1e-6 <= report.cosine <= 1 + 1e-6
+        assert report.converged == (report.moved_share <= 0.01)
+    assert result.rounds[0].moved_share == 1.0
+    assert int((result.mask == 0).sum()) == 4
+    assert result.rounds[-1].mask_density == pytest.approx(float(result.mask.mean()))
+    assert result.environments is not None
+    assert result.environments.sizes == result.rounds[-1].environment_sizes
+
+
+def test_the_truth_of_other_data_is_not_known(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
+    nameless = replace(tiny_prepared, dataset=replace(tiny_prepared.dataset, truth=None))
+    with pytest.raises(ConfigError, match=r"mask\.source: only planted data knows the true mask"):
+        run(changed(tiny_settings, mask={"source": "given"}), nameless)
+    config = changed(tiny_settings, environments={"assignment": "given"})
+    with pytest.raises(ConfigError, match=r"environments\.assignment: only planted data knows"):
+        run(config, nameless)
+
+
+def test_given_environments_are_those_that_drew_each_training_pair(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    result = run(changed(tiny_settings, environments={"assignment": "given"}), tiny_prepared)
+    everything, truth = tiny_prepared.dataset.interactions, tiny_prepared.dataset.truth
+    assert truth is not None
+    assert result.environments is not None
+    drew = dict(
+        zip(
+            zip(everything.user.tolist(), everything.item.tolist(), strict=True),
+            truth.environment.tolist(),
+            strict=True,
+        )
+    )
+    train = tiny_prepared.split.train
+    pairs = sorted(zip(train.user.tolist(), train.item.tolist(), strict=True))
+    assert result.environments.label.tolist() == [drew[pair] for pair in pairs]
+
+
+def test_each_round_sees_the_variant_part_that_the_last_mask_left(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl import rounds
+
+    seen, masks = [], []
+    identify, learn_mask = rounds.identify, rounds.learn_mask
+
+    def watched_identify(variant: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        seen.append((variant, more["last"]))
+        return identify(variant, *arguments, **more)
+
+    def watched_learn(*arguments: Any, **more: Any) -> Any:
+        masks.append((arguments[0], learn_mask(*arguments, **more)))
+        return masks[-1][1]
+
+    monkeypatch.setattr(rounds, "identify", watched_identify)
+    monkeypatch.setattr(rounds, "learn_mask", watched_learn)
+    run(changed(tiny_settings, rounds=3), tiny_prepared)
+    features = tiny_prepared.features.matrix
+    torch.testing.assert_close(seen[0][0], 0.5 * features)
+    assert seen[0][1] is None
+    assert masks[0][0].mu.abs().max() == 0
+    for earlier, later in ((0, 1), (1, 2)):
+        torch.testing.assert_close(seen[later][0], features * (1 - masks[earlier][1].mask))
+        assert seen[later][1] is not None
+        assert masks[later][0] is masks[earlier][1].learned
+
+
+def test_legacy_environments_see_all_features_in_every_round(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painvrl import rounds
+
+    seen: list[torch.Tensor] = []
+    identify = rounds.identify
+
+    def watched(variant: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        seen.append(variant)
+        return identify(variant, *arguments, **more)
+
+    monkeypatch.setattr(rounds, "identify", watched)
+    run(changed(tiny_settings, rounds=2, environments={"sees": "all"}), tiny_prepared)
+    assert all(torch.equal(features, tiny_prepared.features.matrix) for features in seen)
+    assert len(seen) == 2
+
+
+def test_rounds_of_hard_em_go_on_from_the_last_and_report_their_moves(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    environments = {"assignment": "hard_em", "hard_em": {"max_rounds": 30, "content_dim": 3}}
+    result = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
+    first, second = result.rounds
+    for report in (first, second):
+        assert 1 <= len(report.moves) <= 30
+        assert report.converged == (report.moves[-1] <= 0.01)
+    assert first.moved_share == 1.0
+    assert second.moved_share < 0.4  # fresh random labels would move half of them
+    again = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
+    assert again.metrics == result.metrics
+    assert torch.equal(again.mask, result.mask)
+
+
+def test_too_many_environments_for_the_data_are_a_failed_trial(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    data = tiny_settings["data"] | {"n_users": 8, "interactions_per_environment": 2}
+    config = changed(
+        tiny_settings, data=data, split={"iid_share": 0.2}, environments={"count": 50, "min_share": 0.0}
+    )
+    with pytest.raises(EmptyEnvironment, match=r"environments\.count"):
+        run(config, prepare(config, cache_dir=tmp_path, device=CPU))
