@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 
 from painvrl.config import TrainConfig
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
-from painvrl.pipeline import run
-from painvrl.study.file.space import apply
+from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.pipeline import RunResult, run
+from painvrl.prepare import Prepared
+from painvrl.study.file.space import Value, apply
 from painvrl.study.file.spec import StudySpec, check_spec
+from painvrl.study.runner import run_study
+from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.port import NullTracker
+from painvrl.study.trial.outcomes import Completed
+from painvrl.workspace import Workspace
 from painvrl.yamlfile import validated
 
-if TYPE_CHECKING:
-    from painvrl.prepare import Prepared
+Train = Callable[[str, str], RunResult]
 
 OPTIONS = {
     f"{section}.{name}": get_args(owner.model_fields[name].annotation)
     for section, owner, names in (
-        ("environments", EnvironmentConfig, ("assignment", "sees")),
+        ("environments", EnvironmentConfig, ("assignment", "sees", "tilt")),
         ("mask", MaskConfig, ("penalty", "balancer", "contrasts", "source")),
         ("fusion", FusionConfig, ("kind",)),
     )
     for name in names
-}
+} | {"backbone.loss.kind": (GramianLoss().kind, SampledLoss().kind)}
 CHOICES = [(path, choice) for path, choices in OPTIONS.items() for choice in choices]
+
+
+CONTEXTS: dict[str, dict[str, Value]] = {
+    # Two environments have one contrast, which all kinds of contrasts read alike.
+    "mask.contrasts": {"environments.count": 4}
+}
+
+LOSS, WEIGHT = "backbone.loss.kind", "backbone.item_item_weight"
+
+
+@pytest.fixture(scope="module")
+def train(tiny_config: TrainConfig, tiny_prepared: Prepared) -> Train:
+    """Trains a choice of an option, once for all laws."""
+
+    @functools.cache
+    def trained(path: str, choice: str) -> RunResult:
+        context = {"environments.hard_em.max_rounds": 3, "rounds": 2, **CONTEXTS.get(path, {})}
+        config = apply(tiny_config, {path: choice, **context})
+        result = run(config, tiny_prepared)
+        assert result.config == config
+        return result
+
+    return trained
 
 
 def needs_the_extra(choice: str) -> None:
@@ -52,14 +86,67 @@ def test_all_choices_of_an_option_are_a_search_space(tiny_config: TrainConfig, p
 
 @pytest.mark.parametrize(("path", "choice"), CHOICES)
 def test_every_choice_trains_from_pretraining_to_metrics(
-    tiny_config: TrainConfig, tiny_prepared: Prepared, path: str, choice: str
+    train: Train, tiny_prepared: Prepared, path: str, choice: str
 ) -> None:
     needs_the_extra(choice)
-    config = apply(tiny_config, {path: choice, "environments.hard_em.max_rounds": 3, "rounds": 2})
-    result = run(config, tiny_prepared)
-    assert result.config == config
+    result = train(path, choice)
     assert all(math.isfinite(value) for value in result.metrics.values())
     assert max(result.metrics.values()) > 0
     if path.startswith("environments"):
         assert len(result.rounds) == 2
         assert sum(result.rounds[-1].environment_sizes) == len(tiny_prepared.train)
+
+
+@pytest.mark.parametrize("path", OPTIONS)
+def test_no_two_choices_of_an_option_train_the_same(train: Train, path: str) -> None:
+    vectors = {}
+    for choice in OPTIONS[path]:
+        needs_the_extra(choice)
+        if choice != "auto":  # it is one of the others
+            vectors[choice] = train(path, choice).item_vectors
+    same = [
+        pair for pair in itertools.combinations(vectors, 2) if torch.equal(*(vectors[one] for one in pair))
+    ]
+    assert same == []
+
+
+def test_each_kind_of_tilt_is_fitted_in_the_run_with_its_own_columns(train: Train) -> None:
+    widths = {}
+    for tilt in OPTIONS["environments.tilt"]:
+        found = train("environments.tilt", tilt).environments
+        assert found is not None
+        assert found.tilts is not None
+        widths[tilt] = found.tilts.shape[1]
+    n_features = len(train("environments.tilt", "shared").mask)
+    assert widths == {"shared": n_features, "personal": n_features, "both": 2 * n_features}
+
+
+def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_one(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    spec = {
+        "study": {"name": "losses", "trials": 4, "sampler": "random"},
+        "objectives": ["iid/ndcg_at_20"],
+        "config": tiny_config.model_dump(mode="json"),
+        "presets": [],
+        "points": [{LOSS: "sampled", WEIGHT: 0.5}, {LOSS: "sampled", WEIGHT: 4.0}, {LOSS: "sampled"}],
+        "pruning": False,
+        "space": {
+            WEIGHT: {"type": "float", "low": 0.5, "high": 4.0, "log": True, "when": {LOSS: "sampled"}},
+            LOSS: {"type": "categorical", "choices": list(OPTIONS[LOSS])},
+        },
+    }
+    workspace = Workspace(tmp_path / "workspace")
+    run_study(validated(StudySpec, spec), workspace, torch.device("cpu"), tracker=NullTracker())
+    study = open_study("losses", workspace)
+    own, *others = records = study.trials()
+    assert own.point == {LOSS: "gramian"}, "the config's own point"
+    assert study.config_of(own) == tiny_config
+    assert [record.point[LOSS] for record in others] == ["sampled"] * 3
+    weights = [record.point[WEIGHT] for record in others]
+    assert weights[:2] == [0.5, 4.0]
+    assert 0.5 < weights[2] < 4.0, "drawn, where a point leaves it open"  # type: ignore[operator]
+    assert [study.config_of(record).backbone.item_item_weight for record in others] == weights
+    assert all(isinstance(record.outcome, Completed) for record in records)
+    for one, other in itertools.combinations(records, 2):
+        assert one.metrics != other.metrics

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.study.store.storage import open_study
+from painvrl.study.trial.outcomes import Completed
+from painvrl.workspace import Workspace
 from painvrl.yamlfile import parse_yaml
 
 Call = Callable[..., Any]
 STUDIES = {"tiktok": "data/tiktok", "kwai": "data/kwai", "movielens-paper": "data/movielens"}
+FEATURES = {"tiktok": 19, "kwai": 6, "movielens-paper": 18}
+"""Columns of the features that :func:`write` makes: six of numbers each, and Tiktok's seven words."""
 U, I = 40, 60
 
 
@@ -80,13 +85,31 @@ def test_without_its_folder_a_study_says_in_one_line_what_it_needs(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_with_its_folder_a_study_runs(cli: Call, repository: Path, new_workspace: Path, study: str) -> None:
+def test_with_its_folder_the_own_point_of_a_study_trains_environments_a_mask_and_a_branch(
+    cli: Call, repository: Path, new_workspace: Path, study: str
+) -> None:
     write(study)
     spec = repository / "studies" / f"{study}.yaml"
-    answer = cli("study", "run", spec, "--trials", 1, "--workspace", new_workspace, "--device", "cpu")
+    answer = cli(
+        *("study", "run", spec, "--workspace", new_workspace, "--device", "cpu"),
+        *("--set", "presets=[]", "--trials", 1),  # the presets come first, and the first has no environments
+    )
     assert (answer.code, answer.err) == (0, "")
     (trial,) = [line for line in answer.out.splitlines() if line.startswith("[1/1")]
     assert "iid/ndcg_at_20 0." in trial
     front = json.loads(cli("study", "front", "--json", "--workspace", new_workspace).out)
     assert front["study"] == study
-    assert len(front["rows"]) == 1
+    (row,) = front["rows"]
+    assert row["preset"] is None
+    stored = open_study(study, Workspace(new_workspace))
+    (record,) = stored.trials()
+    config, outcome = stored.config_of(record), record.outcome
+    assert config == stored.config
+    assert isinstance(outcome, Completed)
+    assert list(outcome.epochs) == ["pretrain", "invariant", "variant"]
+    assert len(outcome.rounds) == config.rounds
+    for learned in outcome.rounds:
+        sizes = [size for name, size in learned.items() if name.startswith("environments/size_")]
+        assert len(sizes) == config.environments.count == 4
+        assert min(sizes) > 0
+        assert 0 < learned["mask/sparsity"] == pytest.approx(config.mask.sparsity, abs=0.5 / FEATURES[study])

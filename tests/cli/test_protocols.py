@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from painvrl.study.store.storage import open_study
+from painvrl.study.trial.outcomes import Completed
+from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
@@ -140,18 +143,32 @@ def test_a_mistake_in_a_split_is_one_line_with_its_key(
 
 
 @pytest.mark.parametrize("name", ["temporal", "temporal_user", "item_group", "user_group"])
-def test_a_study_runs_on_data_with_columns(
+def test_a_study_trains_environments_a_mask_and_a_branch_on_data_with_columns(
     cli: Call, file: Callable[..., Path], tables: None, new_workspace: Path, name: str
 ) -> None:
     settings: dict[str, object] = {"column": {"item_group": "genre", "user_group": "city"}.get(name)}
     if name.startswith("temporal"):
         settings = {"force": True, "ood_share": 0.4} if name == "temporal" else {}
     path = file({"protocol": name, **settings})
-    answer = cli("study", "run", path, "--workspace", new_workspace, "--trials", 1, "--device", "cpu")
+    answer = cli(
+        *("study", "run", path, "--workspace", new_workspace, "--device", "cpu"),
+        *("--set", "presets=[]", "--trials", 1),  # the presets come first, and the first has no environments
+    )
     assert (answer.code, answer.err) == (0, "")
     rows = {line.split()[0] for line in answer.out.splitlines() if line.split()}
     assert {"train", "iid_valid", "iid_test", "ood_valid", "ood_test"} <= rows
     assert ("support" in rows) is (name == "user_group")
+    stored = open_study("shift", Workspace(new_workspace))
+    (record,) = stored.trials()
+    config, outcome = stored.config_of(record), record.outcome
+    assert config == stored.config
+    assert isinstance(outcome, Completed)
+    assert list(outcome.epochs) == ["pretrain", "invariant", "variant"]
+    (learned,) = outcome.rounds
+    sizes = [size for key, size in learned.items() if key.startswith("environments/size_")]
+    assert len(sizes) == config.environments.count
+    assert min(sizes) > 0
+    assert learned["mask/sparsity"] == config.mask.sparsity == 0.5, "one of the two features"
 
 
 def test_several_ood_parts_go_from_a_column_to_the_test_table(

@@ -266,6 +266,25 @@ def test_the_halves_of_a_history_are_drawn_at_random(dataset, pairs):
     assert set(pairs(one.support)) != set(pairs(two.support))
 
 
+def test_groups_are_drawn_until_they_hold_the_share_of_the_users(make_dataset, parts_of):
+    dataset = make_dataset(n_users=400, n_items=100, n_rows=4000)
+    dataset = relabelled(dataset, city=[f"c{index % 40}" for index in range(400)])
+    known = int((dataset.interactions.user_degree() > 0).sum())
+    held, rows, chosen = [], [], set()
+    for share in (0.1, 0.2, 0.4):
+        split = make_split(dataset, UserGroupSplit(column="city", share=share), seed=0)
+        parts = parts_of(split)
+        users = len(split.support.user.unique())
+        assert share * known <= users <= share * known + 10
+        held.append(users)
+        rows.append(len(parts["ood_valid"]) + len(parts["ood_test"]))
+        chosen |= groups_of(split.support.user, dataset.columns.user["city"])
+    assert held == sorted(set(held))
+    assert rows == sorted(set(rows)), "and the more of them, the more OOD rows"
+    others = make_split(dataset, UserGroupSplit(column="city", share=0.1), seed=1)
+    assert not groups_of(others.support.user, dataset.columns.user["city"]) <= chosen
+
+
 def test_named_user_groups_are_held_out(dataset):
     labels = dataset.columns.user["city"]
     split = make_split(dataset, UserGroupSplit(column="city", hold_out=("C", "E")), seed=0)
