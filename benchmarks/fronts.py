@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,9 @@ def dominated_share(plane: Plane, other: Plane) -> float:
     return statistics.fmean(any(a > iid and b > ood for a, b in other) for iid, ood in front)
 
 
-def report(kept: dict[str, Any]) -> None:
-    """Print the table of what was kept."""
+def report(kept: dict[str, Any], seeds: Sequence[int]) -> None:
+    """Print the table of these seeds, out of what was kept."""
     planes = {(one["preset"], one["seed"]): [tuple(p) for p in one["plane"]] for one in kept["studies"]}
-    seeds = sorted({seed for _, seed in planes if all((preset, seed) in planes for preset in PRESETS)})
     least = {seed: KEPT * max(by_iid_alone(planes[preset, seed])[0] for preset in PRESETS) for seed in seeds}
     measures: dict[str, Callable[[Plane, int], float]] = {
         "area x 1,000": lambda plane, _: 1000 * hypervolume(plane),
@@ -131,7 +130,8 @@ def report(kept: dict[str, Any]) -> None:
                 f"{statistics.fmean(lost):.0%}",
             ]
         )
-    print_table(f"Fronts of equal budgets, {len(seeds)} seeds, valid NDCG@20", ["method", *measures], rows)
+    title = f"Fronts of equal budgets, seeds {seeds[0]} to {seeds[-1]}, valid NDCG@20"
+    print_table(title, ["method", *measures], rows)
     title = f"{REFERENCE} less each of them; shares of a front that the other one dominates"
     columns = ["method", *measures, f"its front, by {REFERENCE}'s", f"{REFERENCE}'s front, by its"]
     print_table(title, columns, gaps)
@@ -141,11 +141,13 @@ def main() -> None:
     """Measure what is not there yet, keep it, and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
     asked = parser.parse_args()
-    wanted = [(preset, seed) for seed in range(asked.seeds) for preset in PRESETS]
-    report(completed(asked.output, "preset", wanted, spec_of=spec_of, run=run, jobs=asked.jobs))
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    wanted = [(preset, seed) for seed in seeds for preset in PRESETS]
+    report(completed(asked.output, "preset", wanted, spec_of=spec_of, run=run, jobs=asked.jobs), seeds)
 
 
 if __name__ == "__main__":
