@@ -7,12 +7,13 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from painvrl.config import TrainConfig
+from painvrl.errors import ConfigError
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
@@ -97,7 +98,8 @@ def test_every_choice_trains_from_pretraining_to_metrics(
         assert sum(result.rounds[-1].environment_sizes) == len(tiny_prepared.train)
 
 
-@pytest.mark.parametrize("path", OPTIONS)
+# Not the kinds of fusion: a training's name is part of its seed, and there it is the kind.
+@pytest.mark.parametrize("path", [path for path in OPTIONS if path != "fusion.kind"])
 def test_no_two_choices_of_an_option_train_the_same(train: Train, path: str) -> None:
     vectors = {}
     for choice in OPTIONS[path]:
@@ -121,32 +123,49 @@ def test_each_kind_of_tilt_is_fitted_in_the_run_with_its_own_columns(train: Trai
     assert widths == {"shared": n_features, "personal": n_features, "both": 2 * n_features}
 
 
-def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_one(
-    tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    spec = {
-        "study": {"name": "losses", "trials": 4, "sampler": "random"},
+def losses(config: TrainConfig, *points: dict[str, Value], when: dict[str, Any]) -> StudySpec:
+    """A study over the loss and, ``when`` it has one, the weight of its item-item term."""
+    tree: dict[str, Any] = {
+        "study": {"name": "losses", "trials": 1 + len(points), "sampler": "random"},
         "objectives": ["iid/ndcg_at_20"],
-        "config": tiny_config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
         "presets": [],
-        "points": [{LOSS: "sampled", WEIGHT: 0.5}, {LOSS: "sampled", WEIGHT: 4.0}, {LOSS: "sampled"}],
+        "points": list(points),
         "pruning": False,
         "space": {
-            WEIGHT: {"type": "float", "low": 0.5, "high": 4.0, "log": True, "when": {LOSS: "sampled"}},
+            WEIGHT: {"type": "float", "low": 0.5, "high": 4.0, "log": True, "when": when},
             LOSS: {"type": "categorical", "choices": list(OPTIONS[LOSS])},
         },
     }
+    return validated(StudySpec, tree)
+
+
+def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_one(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    points: list[dict[str, Value]] = [{WEIGHT: 0.5}, {WEIGHT: 4.0}, {}]
+    spec = losses(tiny_config, *({LOSS: "sampled", **point} for point in points), when={LOSS: "sampled"})
     workspace = Workspace(tmp_path / "workspace")
-    run_study(validated(StudySpec, spec), workspace, torch.device("cpu"), tracker=NullTracker())
+    run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker())
     study = open_study("losses", workspace)
     own, *others = records = study.trials()
     assert own.point == {LOSS: "gramian"}, "the config's own point"
     assert study.config_of(own) == tiny_config
     assert [record.point[LOSS] for record in others] == ["sampled"] * 3
-    weights = [record.point[WEIGHT] for record in others]
+    weights = [study.config_of(record).backbone.item_item_weight for record in others]
+    assert weights == [record.point[WEIGHT] for record in others]
     assert weights[:2] == [0.5, 4.0]
-    assert 0.5 < weights[2] < 4.0, "drawn, where a point leaves it open"  # type: ignore[operator]
-    assert [study.config_of(record).backbone.item_item_weight for record in others] == weights
+    assert 0.5 < weights[2] < 4.0, "drawn, where a point leaves it open"
     assert all(isinstance(record.outcome, Completed) for record in records)
     for one, other in itertools.combinations(records, 2):
         assert one.metrics != other.metrics
+
+
+@pytest.mark.parametrize("when", [{}, {LOSS: "gramian"}, {LOSS: ["gramian", "sampled"]}])
+def test_the_weight_of_the_item_item_term_is_refused_at_load_where_the_loss_has_none(
+    tiny_config: TrainConfig, when: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"space\.backbone\.item_item_weight\.low: .* unless loss\.kind is 'sampled'"
+    ):
+        check_spec(losses(tiny_config, when=when))
