@@ -66,10 +66,12 @@ bench: $(VENV)/.stamp-test  ## time painvrl against the literal implementation
 	@set -e; for size in $(BENCH_SIZES); do $(BIN)/python -m benchmarks.time_to_ndcg --size $$size; done
 	$(BIN)/python -m benchmarks.study_overhead
 
-# Whatever compares over seeds.
+# Whatever compares over seeds. ML_100K=FOLDER, of MovieLens-100K's atomic files, adds what only they have columns for.
 EXPERIMENTS := ablation backbone compare_gate front_ends fronts knobs planted pruning sensitivity steps
 experiments: $(VENV)/.stamp-test  ## what the figures of quality in the docs are measured with
-	@set -e; for name in $(EXPERIMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@set -e; for name in $(EXPERIMENTS); do echo "== $$name"; \
+	  case $$name in sensitivity) set -- $(ML_100K:%=--ml-100k %);; *) set --;; esac; \
+	  $(BIN)/python -m benchmarks.$$name "$$@"; done
 
 clean:  ## remove .venv and caches, never the workspace
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
