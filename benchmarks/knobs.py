@@ -18,7 +18,7 @@ from painvrl.prepare import Prepared
 from painvrl.study.file.spec import load_spec
 
 KNOBS: dict[str, tuple[float, ...]] = {
-    "mask.sparsity": (0.1, 0.9),
+    "mask.sparsity": (0.5, 0.9),
     "mask.irm_weight": (0.1, 1.0, 1000.0),
     "environments.count": (2, 6),
     "backbone.id_dropout": (0.0, 0.8),
