@@ -1,4 +1,6 @@
-"""Whose front is better when every method is searched as long? ``python -m benchmarks.fronts [--seeds 5]``.
+"""Whose front is better when every method is searched as long?
+
+``python -m benchmarks.fronts [--seeds 5] [--first-seed 0]``.
 
 As long means as many trials; those of a method with a mask take longer. Each preset stands in the place of
 the method in ``studies/movielens.yaml``, with the knobs of its space that the preset reads, and the same
@@ -141,10 +143,12 @@ def main() -> None:
     """Measure what is not there yet, keep it, and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the seeds, which follow each other")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
     asked = parser.parse_args()
+    if asked.first_seed < 0:
+        parser.error("--first-seed: must be at least 0")
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     wanted = [(preset, seed) for seed in seeds for preset in PRESETS]
     report(completed(asked.output, "preset", wanted, spec_of=spec_of, run=run, jobs=asked.jobs), seeds)

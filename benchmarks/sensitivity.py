@@ -10,10 +10,11 @@ seeds and what is left, which is how differently the seeds take the settings; "n
 of the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
 together counts as an effect of the other two.** So a large share is a knob's own, a small one may be
 borrowed, and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time. Planted data
-have no ID embeddings: there the share of ID dropout is what the other three do together.
+have no ID embeddings: there the share of ID dropout is part of what the other three do together, and noise.
 
 Every trained model is also scored with other weights of popularity and, where it has one, of the variant
-branch, which no training sees; their rows are means of paired differences.
+branch, which no training sees; their rows are means of paired differences. ``--output`` keeps every value;
+protocols that stand in the file and are not asked for stay.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
         )
         rows.append([variation, *("{:+.4f} [{:+.4f}, {:+.4f}]".format(*gap) for gap in gaps)])
     print_table(
-        f"{name}: the same models with other weights, less {VARIANT_WEIGHT} (variant) and 0 (popularity)",
+        f"{name}: the same models with other weights, less their own",
         ["weight", "IID", "OOD"],
         rows,
     )
@@ -220,9 +221,13 @@ def main() -> None:
     parser.add_argument("--ml-100k", type=Path, help=help_100k)
     parser.add_argument("--output", type=Path, help="write the values of every training to this JSON file")
     asked = parser.parse_args()
-    values: dict[str, Any] = {}
     bases = base_of_each(asked.ml_100k)
-    for name in asked.protocol or bases:
+    names = asked.protocol or list(bases)
+    if without := [name for name in names if name not in bases]:
+        parser.error(f"{', '.join(without)}: needs --ml-100k")
+    there = asked.output is not None and asked.output.exists()
+    values: dict[str, Any] = json.loads(asked.output.read_text()) if there else {}
+    for name in names:
         found = measure(bases[name], range(asked.seeds))
         values[name] = {
             variation: {each: kept[each].tolist() for each in MEASURES} for variation, kept in found.items()

@@ -14,8 +14,7 @@ from painvrl.errors import ConfigError
 
 _MIB = 2**20
 
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
-"""Raised when the memory of the machine or device is full: one configuration fails, the code does not."""
+_FULL = ("DefaultCPUAllocator", "MPS backend out of memory")  # torch raises a plain RuntimeError for these
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -131,3 +130,10 @@ def _peak_resident_mib() -> float | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _MIB if sys.platform == "darwin" else peak / 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of a device is full."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _FULL)

@@ -239,7 +239,7 @@ def _fixed_mask(stages: Stages) -> Tensor:
 
 def _recovered(stages: Stages, environments: Environments) -> float:
     config, truth = stages.config, stages.prepared.dataset.truth
-    if truth is None:
+    if truth is None or config.environments.assignment == "given":  # what is given was not found
         return math.nan
     planted = _planted_labels(stages.prepared, truth)
     label = environments.label.cpu()

@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 
 
 class Diary:
-    """Writes down what a run reports."""
+    """Writes down the stages of a run."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
-        self.points: dict[str, list[tuple[int, dict[str, float]]]] = {}
 
     def stage(self, name: str) -> None:
         self.stages.append(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        self.points.setdefault(name, []).append((step, dict(values)))
+        """Of no interest."""
 
 
 def changed(settings: dict[str, Any], **sections: Any) -> TrainConfig:

@@ -26,7 +26,7 @@ from painvrl.baselines.report import (
 )
 from painvrl.baselines.search import settings_to_try
 from painvrl.config import TrainConfig
-from painvrl.device import OUT_OF_MEMORY
+from painvrl.device import is_out_of_memory
 from painvrl.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import evaluate_users, mean_over_users
 from painvrl.evaluation.user_values import UserValues, values_of
@@ -216,5 +216,7 @@ def _full_memory_fails() -> Iterator[None]:
     """One setting may be too large for the machine while the others are not."""
     try:
         yield
-    except OUT_OF_MEMORY as error:
-        raise TrialFailure(f"out of memory: {error}") from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrialFailure(": ".join(["out of memory", *str(error).splitlines()[:1]])) from error

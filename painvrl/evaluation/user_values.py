@@ -37,7 +37,8 @@ def values_of(plan: RankingPlan, judged: Mapping[str, JudgedUsers], metrics: Col
     Args:
         plan: the ranking.
         judged: what :func:`painvrl.evaluation.ranking.evaluate_users` has found by it.
-        metrics: full names; of a mean over parts those of its parts are taken.
+        metrics: full names; of a mean over parts those of its parts are taken. A name that the plan does not
+            have is left out.
     """
     wanted = {full for metric in metrics for full in _parts_of(metric, plan.means)}
     values = {

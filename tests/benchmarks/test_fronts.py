@@ -42,6 +42,23 @@ def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
             assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics != plain, (preset, path)
 
 
+def test_only_the_seeds_that_were_asked_for_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.fronts import report
+    from painvrl.presets import PRESETS
+
+    kept = {
+        "studies": [
+            {"preset": preset, "seed": seed, "plane": [[0.1 * (seed + 1), 0.5]]}
+            for preset in PRESETS
+            for seed in range(4)
+        ]
+    }
+    report(kept, range(2, 4))
+    out = capsys.readouterr().out
+    assert "seeds 2 to 3" in out
+    assert "| painvrl | 175.0000 ± 35.3553 | 0.3500 ± 0.0707 |" in out
+
+
 def test_the_measures_of_a_front() -> None:
     from benchmarks.fronts import by_iid_alone, dominated_share, front_of, ood_that_keeps
 

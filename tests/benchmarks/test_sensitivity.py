@@ -3,9 +3,93 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from painvrl.pipeline import RunResult
+    from painvrl.prepare import Prepared
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_each_protocol_has_the_base_of_its_own_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.sensitivity import NAMES, PLANTED, PROTOCOLS, base_of_each
+    from painvrl.config import TrainConfig
+    from painvrl.study.ablation.spec import load_study_file
+    from painvrl.study.file.spec import load_spec
+
+    monkeypatch.chdir(ROOT)
+    bases = {name: TrainConfig.model_validate(base) for name, base in base_of_each(None).items()}
+    assert set(bases) == {*PROTOCOLS, *PLANTED} < set(NAMES)
+    movielens = load_spec(Path("studies/movielens.yaml")).config
+    assert bases["cold_item"].split == movielens.split
+    for name in PROTOCOLS:
+        assert bases[name].mask == movielens.mask
+        assert bases[name].fusion.variant_weight == 0.5
+    planted = load_study_file(Path("studies/planted.yaml")).config
+    assert bases["planted"] == planted
+    assert bases["planted, 6/1"].mask == planted.mask
+    assert bases["planted, 6/1"].data.spurious_strengths == (6.0, 1.0)  # type: ignore[union-attr]
+
+
+def test_only_a_branch_is_scored_with_other_weights_of_it(
+    tiny_result: RunResult, tiny_prepared: Prepared
+) -> None:
+    from benchmarks.sensitivity import rescored
+
+    names = [name for name, _ in rescored(tiny_result, tiny_prepared)]
+    assert tiny_result.config.fusion.kind == "branch"
+    assert [name for name in names if name.startswith("variant")] == ["variant weight 0", "variant weight 1"]
+    fusion = tiny_result.config.fusion.model_copy(update={"kind": "invariant"})
+    plain = replace(tiny_result, config=tiny_result.config.model_copy(update={"fusion": fusion}))
+    assert [name for name, _ in rescored(plain, tiny_prepared)] == [
+        name for name in names if not name.startswith("variant")
+    ]
+
+
+def test_what_needs_a_folder_is_refused_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import sensitivity
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing was to be trained")
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sensitivity, "measure", refuse)
+    monkeypatch.setattr(
+        sys, "argv", ["sensitivity", "--protocol", "popularity", "--protocol", "given, weekend"]
+    )
+    with pytest.raises(SystemExit):
+        sensitivity.main()
+    assert "given, weekend: needs --ml-100k" in capsys.readouterr().err
+
+
+def test_protocols_that_were_kept_and_are_not_asked_for_stay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from benchmarks import sensitivity
+
+    def noise(base: object, seeds: range) -> dict[str, dict[str, np.ndarray]]:
+        draws = np.random.default_rng(0)
+        return {"": {each: draws.normal(size=(9, len(seeds))) for each in sensitivity.MEASURES}}
+
+    path = tmp_path / "kept.json"
+    path.write_text('{"cold_item": "kept", "popularity": "old"}')
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sensitivity, "measure", noise)
+    monkeypatch.setattr(sys, "argv", ["sensitivity", "--protocol", "popularity", "--output", str(path)])
+    sensitivity.main()
+    kept = json.loads(path.read_text())
+    assert kept["cold_item"] == "kept"
+    assert len(kept["popularity"][""]["iid/ndcg_at_20"]) == 9
 
 
 def test_every_two_levels_of_two_knobs_meet_once_in_the_array() -> None:

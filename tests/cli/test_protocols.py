@@ -142,7 +142,11 @@ def test_a_mistake_in_a_split_is_one_line_with_its_key(
     assert len(answer.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["temporal", "temporal_user", "item_group", "user_group"])
+FAST = ("temporal", "user_group")
+SLOW = ("temporal_user", "item_group")
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_study_trains_environments_a_mask_and_a_branch_on_data_with_columns(
     cli: Call, file: Callable[..., Path], tables: None, new_workspace: Path, name: str
 ) -> None:

@@ -32,8 +32,8 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "2.5/0.3": (),
     "6/1": ("config.data.spurious_strengths=[6.0, 1.0]",),
 }
-FARTHER = ("invrl", "painvrl-preset")
-"""Methods that come less near to painvrl than `irm` does."""
+FARTHER = ("ultragcn", "erm", "invrl", "painvrl-preset", "shuffled-labels")
+"""Rows that come less near to painvrl than `irm` does."""
 
 OOD, IID = "ood/recall_at_20", "iid/recall_at_20"
 
@@ -127,11 +127,11 @@ def test_painvrl_closes_most_of_the_gap_to_the_true_mask(seed: int, level: str, 
 @every_seed
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_environments_are_found_half_as_well_as_can_be_and_better(seed: int, level: str) -> None:
-    """``(accuracy - chance) / (Bayes - chance)`` of the last round's labels."""
+    """``(accuracy - chance) / (Bayes - chance)`` of the last round's labels; two environments of one size."""
     found = run_of("painvrl", seed, level)
     assert found.rounds[-1].recovered >= 0.5
     assert found.environments is not None
-    assert min(found.environments.sizes) > 0.2 * len(data(seed, level).train)
+    assert min(found.environments.sizes) > 0.3 * len(data(seed, level).train)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -27,6 +27,8 @@ from painvrl.study.trial.round_metrics import RECOVERED
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}
 
+_RECOVERED_IS = "; recovered: of the last round's labels, from chance, 0, to the best possible classifier, 1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -81,6 +83,11 @@ class AblationTable:
         """Names of the metrics, ``ndcg`` for example."""
         return next((tuple(row.figures) for row in self.rows if row.figures), ())
 
+    @property
+    def planted(self) -> bool:
+        """Whether the data have planted environments, and a row has looked for them."""
+        return any(row.recovered is not None for row in self.rows)
+
     def as_dict(self) -> dict[str, object]:
         """The table as JSON-ready values."""
         return asdict(self)
@@ -91,16 +98,14 @@ class AblationTable:
 
     def text(self, metric: str) -> tuple[list[str], list[list[str]]]:
         """Columns and rows of the table of one metric, as people read it."""
-        columns = ["row", *(TITLES[measure] for measure in MEASURES)]
+        columns = ["row", *(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
         columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
-        planted = any(row.recovered is not None for row in self.rows)
-        columns += ["recovered"] * planted
         lines = []
         for row in self.rows:
             figures = row.figures.get(metric, {})
             known = [figures.get(measure) for measure in MEASURES]
-            last = [_shown(row.recovered)] * planted
-            lines.append([row.label, *map(_shown, known), *map(_shown_difference, known), *last])
+            recovered = [_shown(row.recovered)] * self.planted
+            lines.append([row.label, *map(_shown, known), *recovered, *map(_shown_difference, known)])
         return columns, lines
 
     def caption(self, metric: str) -> str:
@@ -109,7 +114,7 @@ class AblationTable:
         return (
             f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
             f"differences to {self.reference} with 95% intervals "
-            "(paired, crossed bootstrap over seeds and users)"
+            "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
         )
 
     def as_markdown(self) -> str:

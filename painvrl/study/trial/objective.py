@@ -17,7 +17,7 @@ import torch
 
 from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_for_all_seeds
-from painvrl.device import OUT_OF_MEMORY, peak_memory_mib, reset_peak_memory
+from painvrl.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare, with_features
@@ -216,9 +216,8 @@ class TrainingObjective:
 
 def failed_by(error: Exception) -> Failed:
     """The failure of a trial that ended with an error which nobody foresaw."""
-    full = isinstance(error, OUT_OF_MEMORY)
     return Failed(
-        reason="out_of_memory" if full else "unexpected",
+        reason="out_of_memory" if is_out_of_memory(error) else "unexpected",
         message=_one_line(error),
         log="".join(traceback.format_exception(error)),
     )
