@@ -10,6 +10,7 @@ import torch
 from painvrl import device as module
 from painvrl.device import (
     deal_devices,
+    is_out_of_memory,
     peak_memory_mib,
     reset_peak_memory,
     rounding_of,
@@ -160,3 +161,13 @@ def test_a_system_that_lets_nobody_reset_the_peak_takes_no_trial_with_it(
 
     monkeypatch.setattr(Path, "write_text", refuse)
     reset_peak_memory(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_full_memory_is_told_from_other_errors(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**50)  # a plain RuntimeError, on the CPU
+    assert is_out_of_memory(raised.value)
+    assert not is_out_of_memory(RuntimeError("a bug"))
+    assert not is_out_of_memory(ValueError("DefaultCPUAllocator"))
