@@ -34,6 +34,12 @@ def nested(path: str, value: float) -> dict[str, Any]:
     return {group: {key: value}}
 
 
+def other_levels(knob: str, base: dict[str, Any]) -> tuple[float, ...]:
+    """The levels of a knob but the one that ``base`` has."""
+    group, key = knob.split(".")
+    return tuple(level for level in KNOBS[knob] if level != base[group][key])
+
+
 class Sweep:
     """Trains one configuration per (level, seed) and keeps the rows of the table."""
 
@@ -101,8 +107,7 @@ def main() -> None:
             change = merged(nested("fusion.variant_weight", 1.0), nested("mask.sparsity", sparsity))
             sweep.measure(f"variant weight, sparsity {sparsity:g}", "", change, BRANCH_WEIGHTS)
     for knob in (knob for knob in KNOBS if knob in wanted):
-        group, key = knob.split(".")
-        for level in (level for level in KNOBS[knob] if level != base[group][key]):
+        for level in other_levels(knob, base):
             sweep.measure(knob, f"{level:g}", nested(knob, level))
     print_table(
         f"MovieLens, {asked.protocol}, {asked.fusion}{', content only' if asked.content_only else ''}, "

@@ -33,7 +33,7 @@ class RoundReport:
     """What one round of environments and mask came to; see ``Environments`` and ``MaskState``.
 
     ``recovered``: how much of planted environments was found, see :mod:`painvrl.invariance.recovery`;
-    ``nan`` of data that have none.
+    ``nan`` of data that have none, and of labels that were given.
     """
 
     environment_sizes: tuple[int, ...]

@@ -169,5 +169,6 @@ def test_a_full_memory_is_told_from_other_errors(error: Exception) -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**50)  # a plain RuntimeError, on the CPU
     assert is_out_of_memory(raised.value)
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
     assert not is_out_of_memory(RuntimeError("a bug"))
     assert not is_out_of_memory(ValueError("DefaultCPUAllocator"))

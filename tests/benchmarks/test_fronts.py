@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,17 @@ def test_only_the_seeds_that_were_asked_for_are_reported(capsys: pytest.CaptureF
     out = capsys.readouterr().out
     assert "seeds 2 to 3" in out
     assert "| painvrl | 175.0000 ± 35.3553 | 0.3500 ± 0.0707 |" in out
+
+
+def test_there_is_no_seed_below_zero(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import fronts
+
+    monkeypatch.setattr(sys, "argv", ["fronts", "--first-seed", "-1"])
+    with pytest.raises(SystemExit):
+        fronts.main()
+    assert "--first-seed: must be at least 0" in capsys.readouterr().err
 
 
 def test_the_measures_of_a_front() -> None:

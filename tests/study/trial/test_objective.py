@@ -289,6 +289,11 @@ def test_another_split_takes_the_place_of_the_one_before(
         ),
         (MemoryError("no room"), "out_of_memory", "MemoryError: no room"),
         (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "out_of_memory",
+            "RuntimeError: DefaultCPUAllocator: can't allocate memory",
+        ),
+        (
             torch.OutOfMemoryError("CUDA out\nof memory"),
             "out_of_memory",
             "OutOfMemoryError: CUDA out of memory",
