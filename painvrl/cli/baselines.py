@@ -46,8 +46,8 @@ def baselines(
         typer.Option(
             "--set",
             metavar="PATH=VALUE",
-            help="A value (YAML) in place of the file's, such as seed=3, or in a study's file config.seed=3; may "
-            "be repeated.",
+            help="A value (YAML) in place of the file's, such as seed=3, or in a study's file config.seed=3; "
+            "may be repeated.",
         ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
