@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -103,6 +103,24 @@ class TrainReport:
     model: RegisteredModel | None
     not_registered: str | None
     seconds: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as JSON-ready values."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "pick": None if self.pick is None else {"trial": self.pick.trial, "reason": self.pick.reason},
+            "split": self.card.as_dict(),
+            "repetition": None if self.repetition is None else asdict(self.repetition),
+            "metrics": dict(self.metrics),
+            "test": None
+            if self.test is None
+            else {"reads": self.test.reads, "metrics": dict(self.test.metrics)},
+            "trained_on": self.trained_on,
+            "checkpoint": str(self.checkpoint),
+            "model": None if self.model is None else self.model.uri,
+            "not_registered": self.not_registered,
+            "seconds": dict(self.seconds),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from painvrl.baselines.report import (
 )
 from painvrl.baselines.search import settings_to_try
 from painvrl.config import TrainConfig
+from painvrl.data.card import SplitCard
 from painvrl.device import is_out_of_memory
 from painvrl.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import evaluate_users, mean_over_users
@@ -100,12 +101,14 @@ def compare(
         tunings.insert(0, _Tuning(OWN, own_points(space, config, trials)))
     all_seeds = tuple(range(config.seed, config.seed + seeds))
     data = ""
+    cards: list[SplitCard] = []
     for seed in all_seeds:
         observer.stage(f"seed {seed}: data")
         seeded = config.model_copy(update={"evaluation": evaluation, "seed": seed})
         inputs = Inputs(seeded, prepare(seeded, cache_dir=cache_dir, device=device))
         _refuse_support(inputs)
         data = inputs.prepared.dataset.name
+        cards.append(inputs.prepared.split.card)
         for tuning in tunings:
             tuning.run(inputs, observer, by_user=own)
     reports = [tuning.report() for tuning in tunings]
@@ -116,6 +119,7 @@ def compare(
         data=data,
         split=config.split.protocol,
         seeds=all_seeds,
+        cards=tuple(cards),
         trials=trials,
         baselines=tuple(reports),
         duels=duels(reports[0], reports[1:], judged) if own else (),

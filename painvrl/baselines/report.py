@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from painvrl.data.card import SplitCard
 from painvrl.evaluation.bootstrap import Difference
 from painvrl.evaluation.metrics import name as metric_name
 from painvrl.study.file.space import Value
@@ -123,6 +124,7 @@ class ComparisonReport:
 
     ``split``: the protocol. ``trials``: settings tried of each baseline, at most. ``duels``: every trial of
     the baselines' fronts against the file's own model, which then stands first among the baselines.
+    ``cards``: of the split of each seed.
     """
 
     data: str
@@ -131,9 +133,17 @@ class ComparisonReport:
     trials: int
     baselines: tuple[BaselineReport, ...]
     duels: tuple[Duel, ...] = ()
+    cards: tuple[SplitCard, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""
         own = {"data": self.data, "split": self.split, "seeds": list(self.seeds), "trials": self.trials}
         listed = {"baselines": [one.as_dict() for one in self.baselines]}
-        return {**own, "chosen_by": [IID, OOD], **listed, "duels": [one.as_dict() for one in self.duels]}
+        splits = {"splits": [card.as_dict() for card in self.cards]}
+        duels = {"duels": [one.as_dict() for one in self.duels]}
+        return {**own, **splits, "chosen_by": [IID, OOD], **listed, **duels}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the data looks wrong under any of the seeds, a sentence each."""
+        return tuple(dict.fromkeys(text for card in self.cards for text in card.provenance.warnings))

@@ -85,6 +85,7 @@ def baselines(
             space=space,
             observer=observer,
         )
+    render.data_warnings(report.warnings)
     if json:
         render.json({"config": str(config), **report.as_dict()})
     else:

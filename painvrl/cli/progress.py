@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from painvrl.cli.render import number, split_card
+from painvrl.cli.render import data_warnings, number, split_card
 from painvrl.progress import GOES_ON
 
 if TYPE_CHECKING:
@@ -66,12 +66,14 @@ class StudyLines:
         self._stages: dict[int, str] = {}
 
     def study_started(self, event: StudyStarted) -> None:
-        """Print the split's card and where the study stands."""
+        """Print the split's card and where the study stands; what looks wrong also where it is quiet."""
+        with self._spinner.paused():
+            data_warnings(event.data.warnings)
         if self._quiet:
             return
         verb = "goes on" if event.resumed else "starts"
         with self._spinner.paused():
-            split_card(event.data.columns, event.data.rows)
+            split_card(event.data.columns, event.data.rows, event.data.notes)
             for trial in event.reaped:
                 typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
             typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")

@@ -106,7 +106,8 @@ def train_report(report: TrainReport) -> None:
     if report.pick is not None:
         typer.echo(f"trial {report.pick.trial} of the study: {report.pick.reason}")
     else:  # of a study's split, the study has printed it
-        split_card(report.card.COLUMNS, report.card.rows())
+        split_card(report.card.COLUMNS, report.card.rows(), report.card.provenance.sentences())
+    data_warnings(report.card.provenance.warnings)
     _repetition(report)
     trial = {} if report.pick is None else report.pick.metrics
     test = {} if report.test is None else report.test.metrics
@@ -143,9 +144,17 @@ def train_report(report: TrainReport) -> None:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
 
 
-def split_card(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print what each part of a split holds."""
+def split_card(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Print what each part of a split holds, what filters took and what was joined."""
     print_table(make_table(columns, rows, title="split"))
+    for note in notes:
+        typer.echo(note)
+
+
+def data_warnings(warnings: Sequence[str]) -> None:
+    """Say what of the data looks wrong."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def recommendations(items: Sequence[Recommendation]) -> None:

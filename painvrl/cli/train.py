@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, WorkspaceOption, named_study
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, named_study
 from painvrl.errors import ConfigError
 
 
@@ -75,6 +75,7 @@ def train(
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
+    json: JsonOption = False,
 ) -> None:
     """Train a configuration and keep the model.
 
@@ -114,7 +115,11 @@ def train(
 
             settings = load_settings(config, TrainConfig)
             report = train_config(settings, config.stem, place, options, observer=observer)
-    render.train_report(report)
+    if json:
+        render.data_warnings(report.card.provenance.warnings)
+        render.json(report.as_dict())
+    else:
+        render.train_report(report)
 
 
 def _print_expanded(config: Path | None) -> None:

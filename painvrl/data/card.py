@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+import torch
+
 from painvrl.data.interactions import Interactions, among
+from painvrl.data.provenance import Provenance, Removal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class SplitCard:
         dropped_users: users without a train (or support) interaction; they have no row in any part.
         dropped_interactions: their rows, and IID rows of items without a train interaction.
         parts: in the order train, iid_valid, iid_test, ood_valid, ood_test, further OOD parts, support.
+        provenance: what the filters took, and the split itself; what was joined; what looks wrong.
     """
 
     protocol: str
@@ -56,6 +60,7 @@ class SplitCard:
     dropped_users: int
     dropped_interactions: int
     parts: tuple[PartCard, ...]
+    provenance: Provenance
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "part",
@@ -83,8 +88,8 @@ class SplitCard:
         )
 
     def as_dict(self) -> dict[str, object]:
-        """The card as JSON-ready values."""
-        return asdict(self)
+        """The card as JSON-ready values; ``warnings`` repeats what of ``provenance`` looks wrong."""
+        return {**asdict(self), "warnings": list(self.provenance.warnings)}
 
 
 def make_card(
@@ -94,6 +99,7 @@ def make_card(
     data: Interactions,
     parts: Mapping[str, Interactions],
     dropped_users: int,
+    provenance: Provenance,
 ) -> SplitCard:
     """Count the parts of a split.
 
@@ -103,6 +109,7 @@ def make_card(
         data: the whole data set.
         parts: all parts by name, ``train`` among them.
         dropped_users: users without a train interaction.
+        provenance: of the data set.
     """
     popularity = data.item_degree().double()
     train = parts["train"]
@@ -110,25 +117,41 @@ def make_card(
     train_pairs = train.cells().sort().values
     cards = []
     for name, part in parts.items():
-        items = part.item_degree() > 0
+        taken = part.item_degree() > 0
         cards.append(
             PartCard(
                 name=name,
                 interactions=len(part),
                 users=int((part.user_degree() > 0).sum()),
-                items=int(items.sum()),
+                items=int(taken.sum()),
                 mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
-                items_in_train=float(train_items[items].double().mean()) if len(part) else 0.0,
+                items_in_train=float(train_items[taken].double().mean()) if len(part) else 0.0,
                 overlap_with_train=int(among(part.cells(), train_pairs).sum()),
             )
         )
+    users, items = int((data.user_degree() > 0).sum()), int((data.item_degree() > 0).sum())
+    dropped = len(data) - sum(len(part) for part in parts.values())
+    if dropped:
+        placed = torch.stack([part.item_degree() for part in parts.values()]).sum(dim=0) > 0
+        removal = Removal(
+            name="split",
+            rule="leave out users without a train row, and IID rows of items without one",
+            users=dropped_users,
+            items=items - int(placed.sum()),
+            interactions=dropped,
+            users_before=users,
+            items_before=items,
+            interactions_before=len(data),
+        )
+        provenance = replace(provenance, removals=(*provenance.removals, removal))
     return SplitCard(
         protocol=protocol,
         seed=seed,
-        users=int((data.user_degree() > 0).sum()),
-        items=int((data.item_degree() > 0).sum()),
+        users=users,
+        items=items,
         interactions=len(data),
         dropped_users=dropped_users,
-        dropped_interactions=len(data) - sum(len(part) for part in parts.values()),
+        dropped_interactions=dropped,
         parts=tuple(cards),
+        provenance=provenance,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
+from painvrl.data.provenance import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,15 @@ class Columns:
             ``test``.
         item: by name, ``[I]`` labels (str); the empty one where nothing is known.
         user: by name, ``[U]`` labels (str).
+        contradictions: by the name of a column of interactions, why no split may go by it: rows of one
+            (user, item) pair differed in it, and one of them was kept.
     """
 
     time: Tensor | None = None
     interaction: Mapping[str, np.ndarray] = field(default_factory=dict)
     item: Mapping[str, np.ndarray] = field(default_factory=dict)
     user: Mapping[str, np.ndarray] = field(default_factory=dict)
+    contradictions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +72,13 @@ class Dataset:
     Attributes:
         name: a short name for tables.
         interactions: all of them, on the CPU, without duplicates.
-        user_ids: ``[U]`` raw ids; ``user_ids[u]`` belongs to index ``u``.
+        user_ids: ``[U]`` raw ids as they stand in the files, str objects; ``user_ids[u]`` is of user ``u``.
         item_ids: ``[I]`` raw ids.
         titles: ``I`` titles, for people (the raw id where none is known).
         modalities: by name, in the order in which they are concatenated.
         columns: what splits may group and order by.
         truth: only for planted data.
+        provenance: how it came from its files.
         fingerprint: hex digest of everything above that training can see; of planted data, of the
             configuration and the seed that made them.
     """
@@ -86,4 +91,5 @@ class Dataset:
     modalities: Mapping[str, Modality] = field(default_factory=dict)
     columns: Columns = field(default_factory=Columns)
     truth: PlantedTruth | None = None
+    provenance: Provenance = field(default_factory=Provenance)
     fingerprint: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from painvrl.data.interactions import Interactions
 
 _DIGEST_BYTES = 16
 _CHUNK = 1 << 20
+_INT64 = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 def digest_of(*parts: object) -> str:
@@ -50,7 +52,18 @@ def digest_of_file(path: Path) -> str:
 
 def digest_of_interactions(interactions: Interactions, user_ids: np.ndarray, item_ids: np.ndarray) -> str:
     """A hex digest of who took what, in raw ids; the features do not enter."""
-    return digest_of(user_ids, item_ids, interactions.user.cpu().numpy(), interactions.item.cpu().numpy())
+    user, item = interactions.user.cpu().numpy(), interactions.item.cpu().numpy()
+    return digest_of(digested_ids(user_ids), digested_ids(item_ids), user, item)
+
+
+def digested_ids(ids: np.ndarray) -> np.ndarray:
+    """Ids as they enter a digest: as int64 where each is the text of one, else as they are.
+
+    So digests of data sets with integer ids are those of the time when such ids were numbers.
+    """
+    if all(_INT64.fullmatch(text) for text in ids.tolist()):
+        return ids.astype(np.int64)
+    return ids
 
 
 def dataset_fingerprint(

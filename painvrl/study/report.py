@@ -13,7 +13,7 @@ from painvrl.study.choice.selection import iid_only
 from painvrl.study.file.space import Value
 from painvrl.study.front import hypervolume
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, feasible, front_of
-from painvrl.study.store.storage import StoredStudy
+from painvrl.study.store.storage import Attr, StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,7 @@ class StudyStatus:
         best: among the trials that keep to the constraints.
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
+        split: the split's card as the last run noted it; ``None`` if no run did.
     """
 
     study: str
@@ -102,6 +103,7 @@ class StudyStatus:
     failures: tuple[Failure, ...]
     sampler: str | None = None
     sampler_reason: str | None = None
+    split: Mapping[str, object] | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -163,6 +165,7 @@ def status(study: StoredStudy) -> StudyStatus:
         ),
         sampler=study.sampler.get("sampler"),
         sampler_reason=study.sampler.get("reason"),
+        split=study.study.user_attrs.get(Attr.CARD, {}).get("card"),
     )
 
 

@@ -33,7 +33,7 @@ from painvrl.data.sources.table import UserTable as UserTable
 from painvrl.data.sources.table import read_table_source
 from painvrl.data.sources.text import encoder_id
 
-_LAYOUT = 2  # raise it when the readers, the filters or the stored arrays give something else than before
+_LAYOUT = 3  # raise it when the readers, the filters or the stored arrays give something else than before
 
 FileConfig = MovieLensConfig | TableConfig | MmgcnConfig | MmrecConfig
 DataConfig = Annotated[FileConfig | PlantedConfig, Field(discriminator="kind")]

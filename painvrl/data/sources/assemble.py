@@ -1,7 +1,7 @@
 """From raw rows to a data set: the path that all real data take.
 
-Ids, duplicates, the rating threshold, the core, and the join of the modalities are the same for
-MovieLens and for the user's own table.
+Duplicates, the rating threshold, the core, and the join of the modalities are the same for all sources. What
+each of them took or matched goes into the data set's provenance.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
+from painvrl.data.provenance import Join, Provenance, Removal
 from painvrl.data.sources.items import (
     ItemDescriptions,
+    JoinedIds,
     described_modalities,
     has_every_modality,
     joined,
     labels_at,
-    numbered,
     titles_of,
 )
-from painvrl.data.sources.modality_file import KeyedValues, ModalityFile, read_modality
-from painvrl.data.sources.rows import RawInteractions, core_rows
+from painvrl.data.sources.modality_file import ModalityFile, read_modality
+from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
+from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
 from painvrl.settings import Settings
 
@@ -79,16 +81,18 @@ def assemble(
     described: ItemDescriptions,
     config: SourceConfig,
     cache: ArrayCache,
+    *,
+    duplicates: Duplicates,
     features: Mapping[str, KeyedValues] | None = None,
 ) -> Dataset:
     """Filter, number and join.
 
-    Users and items are numbered in the order of their raw ids, and interactions are sorted by
-    user and item, so that the order of the rows does not matter. ``raw`` has no duplicates.
+    Users and items are numbered in the order of their ids (see :mod:`painvrl.data.sources.texts`), and
+    interactions are sorted by user and item, so that the order of the rows does not matter.
     ``features``: modalities that the source itself brings, before those of ``config.files``.
 
     Raises:
-        DataError: nothing is left, or a modality's file does not fit.
+        DataError: nothing is left, a pair occurs again against the rule, or a modality's file does not fit.
     """
     features = features or {}
     for modality in config.files:
@@ -102,78 +106,109 @@ def assemble(
         modality: read_modality(source, where=f"data.files.{modality}")
         for modality, source in config.files.items()
     }
-    keep = np.ones(len(raw.user), dtype=bool)
+    everyone = raw.item.distinct
+    raw, removals = without_duplicates(raw, duplicates)
     if config.min_rating is not None:
         if raw.rating is None:
             raise DataError("needs ratings", file=raw.file, key="data.min_rating")
-        keep &= raw.rating >= config.min_rating
-        _require_some(
-            keep, raw, "data.min_rating", "no interaction is rated at least that high", config.min_rating
-        )
+        keep = raw.rating >= config.min_rating
+        rule = f"keep what is rated {config.min_rating:g} or more"
+        raw, removals = _filtered(raw, keep, removals, "data.min_rating", rule, config.min_rating)
     if config.items == "with_every_modality":
-        keep &= has_every_modality(raw.item, described, {**features, **files})
-        _require_some(keep, raw, "data.items", "no item has every modality", config.items)
+        keep = has_every_modality(raw.item, described, {**features, **files})
+        rule = "keep items that have every modality"
+        raw, removals = _filtered(raw, keep, removals, "data.items", rule, config.items)
+    keep = core_rows(raw.user.code, raw.item.code, config.core)
+    rule = f"keep users and items with {config.core} or more interactions"
+    raw, removals = _filtered(raw, keep, removals, "data.core", rule, config.core)
 
-    user_ids, user = numbered(raw.user[keep])
-    item_ids, item = numbered(raw.item[keep])
-    core = core_rows(user, item, config.core)
-    if not core.any():
-        raise DataError(
-            f"no interaction is left where every user and item must have {config.core}; lower it",
-            file=raw.file,
-            key="data.core",
-            value=config.core,
-        )
-    user_ids, user = _renumbered(user_ids, user[core])
-    item_ids, item = _renumbered(item_ids, item[core])
-    order = np.argsort(user * len(item_ids) + item, kind="stable")
-    rows = keep.nonzero()[0][core][order]
-    columns = Columns(
-        time=None if raw.time is None else torch.from_numpy(raw.time[rows]),
-        interaction={name: labels[rows] for name, labels in raw.labels.items()},
-        item=labels_at(item_ids, described.ids, described.columns),
-    )
+    items = JoinedIds(of="items", everyone=everyone, left=raw.item.distinct)
+    raw = selected(raw, np.argsort(raw.user.code * len(items.left) + raw.item.code, kind="stable"))
     interactions = Interactions(
-        user=torch.from_numpy(user[order]),
-        item=torch.from_numpy(item[order]),
-        n_users=len(user_ids),
-        n_items=len(item_ids),
+        user=torch.from_numpy(raw.user.code),
+        item=torch.from_numpy(raw.item.code),
+        n_users=len(raw.user.distinct),
+        n_items=len(items.left),
     )
-    modalities = {
-        **described_modalities(item_ids, described, cache),
-        **{
-            modality: joined(item_ids, values, file=raw.file, key=f"data.features.{modality}")
-            for modality, values in features.items()
-        },
-        **{
-            modality: joined(
-                item_ids,
-                values,
-                file=config.files[modality].path,
-                key=f"data.files.{modality}.key",
-                value=config.files[modality].key,
-            )
-            for modality, values in files.items()
-        },
-    }
+    modalities, joins = described_modalities(items, described, cache)
+    findings = list(described.findings)
+    for modality, keyed in {**features, **files}.items():
+        source = config.files.get(modality)
+        modalities[modality], join, found = joined(
+            modality,
+            items,
+            keyed,
+            file=raw.file if source is None else source.path,
+            key=f"data.{'features' if source is None else 'files'}.{modality}",
+            value=None if source is None else source.key,
+        )
+        if source is not None:
+            join.require(source.at_least, file=source.path)
+        joins += (join,)
+        findings += found
+    titles = titles_of(items.left, described)
     return Dataset(
         name=name,
         interactions=interactions,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        titles=titles_of(item_ids, described),
+        user_ids=raw.user.distinct,
+        item_ids=items.left,
+        titles=tuple(title or raw_id for title, raw_id in zip(titles, items.left.tolist(), strict=True)),
         modalities=modalities,
-        columns=columns,
-        fingerprint=dataset_fingerprint(interactions, user_ids, item_ids, modalities),
+        columns=Columns(
+            time=None if raw.time is None else torch.from_numpy(raw.time),
+            interaction=raw.labels,
+            item=labels_at(items.left, described.ids, described.columns),
+            contradictions=raw.contradictions,
+        ),
+        provenance=Provenance(
+            joins=(*joins, *_described_joins(items, described, titles)),
+            removals=removals,
+            findings=tuple(findings),
+        ),
+        fingerprint=dataset_fingerprint(interactions, raw.user.distinct, items.left, modalities),
     )
 
 
-def _renumbered(ids: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids that still occur, and the rows' indices into them."""
-    used, renumbered = numbered(index)
-    return ids[used], renumbered
+def _described_joins(
+    items: JoinedIds, described: ItemDescriptions, titles: tuple[str, ...]
+) -> tuple[Join, ...]:
+    """What the table of items, if there is one, says of them."""
+    if not len(described.ids):
+        return ()
+    joins = [items.join("item table", described.key, described.ids)]
+    if any(described.titles):
+        with_title = sum(bool(title) for title in titles)
+        joins.append(items.join("titles", described.key, described.ids, matched=with_title))
+    return tuple(joins)
 
 
-def _require_some(keep: np.ndarray, raw: RawInteractions, key: str, rule: str, value: object) -> None:
+def _filtered(
+    raw: RawInteractions,
+    keep: np.ndarray,
+    removals: tuple[Removal, ...],
+    name: str,
+    rule: str,
+    value: object,
+) -> tuple[RawInteractions, tuple[Removal, ...]]:
+    """The rows to ``keep`` (``[R]`` bool), and the removals with what that took, if it took something."""
+    if keep.all():
+        return raw, removals
     if not keep.any():
-        raise DataError(f"{rule}, so none is left", file=raw.file, key=key, value=value)
+        raise DataError(
+            f"the rule to {rule} leaves none of {len(keep):,} interactions",
+            file=raw.file,
+            key=name,
+            value=value,
+        )
+    left = selected(raw, keep)
+    removal = Removal(
+        name=name,
+        rule=rule,
+        users=len(raw.user.distinct) - len(left.user.distinct),
+        items=len(raw.item.distinct) - len(left.item.distinct),
+        interactions=len(keep) - len(left.user),
+        users_before=len(raw.user.distinct),
+        items_before=len(raw.item.distinct),
+        interactions_before=len(keep),
+    )
+    return left, (*removals, removal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import torch
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
-from painvrl.data.sources.modality_file import KeyedValues
+from painvrl.data.provenance import Join
 from painvrl.data.sources.text import encode
+from painvrl.data.sources.texts import Texts, as_objects, find
+from painvrl.data.sources.values import KeyedValues, column_facts
 from painvrl.errors import DataError
 
 
@@ -21,12 +23,14 @@ class ItemDescriptions:
     """What is known of ``M`` items; items that are not among them have only their id.
 
     Attributes:
-        ids: ``[M]`` distinct raw ids.
+        ids: ``[M]`` distinct raw ids, str objects.
         titles: ``M`` titles for people, empty where unknown.
         texts: ``M`` texts for the encoder, or None for no modality ``text``.
         categories: ``M`` tuples of names, or None for no modality of them.
         categories_name: that modality's name.
         columns: what splits may group by, ``M`` labels each, empty where unknown.
+        key: where they come from, in the configuration.
+        findings: what looks wrong, a sentence each.
     """
 
     ids: np.ndarray
@@ -35,63 +39,92 @@ class ItemDescriptions:
     categories: tuple[tuple[str, ...], ...] | None = None
     categories_name: str = "categories"
     columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
+    key: str = "data"
+    findings: tuple[str, ...] = ()
 
 
-def fits_table(ids: np.ndarray) -> bool:
-    """Whether a table indexed by ``ids`` costs no more than sorting them would: whole numbers near 0."""
-    return ids.dtype.kind == "i" and int(ids.min(initial=0)) >= 0 and int(ids.max(initial=0)) < 8 * len(ids)
+NOTHING = ItemDescriptions(ids=as_objects([]), titles=())
+"""Of items that are known by their ids alone."""
 
 
-def numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ``ids`` in order, and where among them each of ``ids`` is (int64)."""
-    if not fits_table(ids):
-        distinct, index = np.unique(ids, return_inverse=True)
-        return distinct, index.astype(np.int64, copy=False)
-    seen = np.bincount(ids) > 0
-    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[ids]
+@dataclass(frozen=True, kw_only=True)
+class JoinedIds:
+    """The ids that a table is joined to.
 
-
-def find(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where in ``known`` (distinct) each of ``wanted`` is; -1 where it is not.
-
-    Ids of different types (1 and "1") are compared as texts.
+    Attributes:
+        of: ``items`` or ``users``.
+        everyone: ``[K]`` distinct ids of the interactions, before any filter.
+        left: ``[I]`` (or ``[U]``) ids of the data set, after all filters.
     """
-    if (wanted.dtype.kind == "U") != (known.dtype.kind == "U"):
-        wanted, known = wanted.astype(np.str_), known.astype(np.str_)
-    if len(known) == 0:
-        return np.full(len(wanted), -1)
-    if fits_table(known) and wanted.dtype.kind == "i":
-        place = np.full(int(known.max()) + 2, -1)  # the last one is for ids that are out of range
-        place[known] = np.arange(len(known))
-        return place[np.where((wanted >= 0) & (wanted < len(place)), wanted, -1)]
-    order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
-    index = order[place]
-    return np.where(known[index] == wanted, index, -1)
+
+    of: str
+    everyone: np.ndarray
+    left: np.ndarray
+
+    def join(
+        self,
+        name: str,
+        key: str,
+        ids: np.ndarray,
+        *,
+        matched: int | None = None,
+        rows: int | None = None,
+        largest: tuple[str, float] | None = None,
+    ) -> Join:
+        """What a file with these distinct ``ids`` says of them.
+
+        Args:
+            name: of what is joined.
+            key: of the file, in the configuration.
+            ids: of the file's rows.
+            matched: how many of ``left`` it describes; nothing where each of ``ids`` counts.
+            rows: rows of the file, where it has more than ``ids``.
+            largest: of a modality, the largest column and its share.
+        """
+        known = int((find(ids, self.everyone) >= 0).sum())
+        there = int((find(ids, self.left) >= 0).sum())
+        return Join(
+            name=name,
+            key=key,
+            of=self.of,
+            total=len(self.left),
+            matched=there if matched is None else matched,
+            rows=len(ids) if rows is None else rows,
+            rows_filtered=known - there,
+            rows_unmatched=len(ids) - known,
+            largest_column=None if largest is None else largest[0],
+            largest_share=None if largest is None else largest[1],
+        )
 
 
 def has_every_modality(
-    item: np.ndarray, described: ItemDescriptions, files: Mapping[str, KeyedValues]
+    item: Texts, described: ItemDescriptions, files: Mapping[str, KeyedValues]
 ) -> np.ndarray:
     """``[R]`` bool: the row's item has every modality."""
     known = np.ones(len(described.ids), dtype=bool)
     for content in (described.texts, described.categories):
         if content is not None:
-            known &= np.array([bool(entry) for entry in content])
-    keep = np.ones(len(item), dtype=bool)
+            known &= np.array([bool(entry) for entry in content], dtype=bool)
+    keep = np.ones(len(item.distinct), dtype=bool)
     if described.texts is not None or described.categories is not None:
-        keep &= find(item, described.ids[known]) >= 0
+        keep &= find(item.distinct, described.ids[known]) >= 0
     for values in files.values():
-        keep &= find(item, values.ids) >= 0
-    return keep
+        keep &= find(item.distinct, values.ids) >= 0
+    kept: np.ndarray = keep[item.code]
+    return kept
 
 
 def described_modalities(
-    item_ids: np.ndarray, described: ItemDescriptions, cache: ArrayCache
-) -> dict[str, Modality]:
-    """The modalities ``text`` and categories, of the items that are left."""
-    place = find(item_ids, described.ids).tolist()
+    items: JoinedIds, described: ItemDescriptions, cache: ArrayCache
+) -> tuple[dict[str, Modality], tuple[Join, ...]]:
+    """The modalities ``text`` and categories, of the items that are left, and what was joined.
+
+    Raises:
+        DataError: no item has one of them.
+    """
+    place = find(items.left, described.ids).tolist()
     modalities: dict[str, Modality] = {}
+    names: dict[str, tuple[str, ...]] = {}
     if described.texts is not None:
         texts = [described.texts[at] if at >= 0 else "" for at in place]
         modalities["text"] = Modality(
@@ -100,51 +133,99 @@ def described_modalities(
         )
     if described.categories is not None:
         of_item = [described.categories[at] if at >= 0 else () for at in place]
-        modalities[described.categories_name] = _multi_hot(of_item)
+        modalities[described.categories_name], names[described.categories_name] = _multi_hot(of_item)
+    joins = []
     for name, modality in modalities.items():
-        if not modality.present.any():
+        matched = np.flatnonzero(modality.present.numpy())
+        if not len(matched):
             raise DataError("no item that is left has this modality", key="data", value=name)
-    return modalities
+        facts = column_facts(modality.values.numpy(), matched)
+        column = names[name][facts.largest] if name in names else str(facts.largest)
+        joins.append(
+            items.join(
+                name, described.key, described.ids, matched=len(matched), largest=(column, facts.share)
+            )
+        )
+    return modalities, tuple(joins)
 
 
-def _multi_hot(of_item: list[tuple[str, ...]]) -> Modality:
-    """One column a name, in alphabetical order."""
+def _multi_hot(of_item: list[tuple[str, ...]]) -> tuple[Modality, tuple[str, ...]]:
+    """One column a name, in alphabetical order, and the names."""
     names = sorted({name for names in of_item for name in names})
     column = {name: index for index, name in enumerate(names)}
     values = torch.zeros(len(of_item), len(names))
     for row, of_row in enumerate(of_item):
         for name in of_row:
             values[row, column[name]] = 1.0
-    return Modality(values=values, present=values.any(dim=1))
+    return Modality(values=values, present=values.any(dim=1)), tuple(names)
 
 
 def joined(
-    item_ids: np.ndarray, keyed: KeyedValues, *, file: Path | str, key: str, value: object = None
-) -> Modality:
-    """A file's features in the order of ``item_ids``; zeros for items that it lacks.
+    name: str, items: JoinedIds, keyed: KeyedValues, *, file: Path | str, key: str, value: object = None
+) -> tuple[Modality, Join, tuple[str, ...]]:
+    """A file's features in the order of the items, what was joined, and what looks wrong.
 
-    ``file``, ``key`` and ``value`` are named where it has none of them.
+    Items that the file lacks get zeros.
+
+    Args:
+        name: of the modality.
+        items: of the data set.
+        keyed: the features.
+        file: for messages.
+        key: for messages; the modality's key in the configuration.
+        value: named where the file has none of the items.
+
+    Raises:
+        DataError: the file has none of the items.
     """
-    place = find(item_ids, keyed.ids)
+    place = find(items.left, keyed.ids)
     present = place >= 0
     if not present.any():
         raise DataError(
             f"none of its {len(keyed.ids)} item ids occurs in the interactions "
-            f"(it has {keyed.ids[0]}, ..., they have {item_ids[0]}, ...)",
+            f"(it has {keyed.ids[0]}, ..., they have {items.left[0]}, ...)",
             file=file,
-            key=key,
+            key=f"{key}.key" if value is not None else key,
             value=value,
         )
     values = keyed.values[place]  # a copy; some of these matrices fill a fair part of the memory
     values[~present] = 0.0
-    return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present))
+    matched = np.flatnonzero(present)
+    facts = column_facts(values, matched)
+    findings = list(keyed.findings)
+    for columns, what in (
+        ()
+        if keyed.counted
+        else ((facts.constant, "the same for all items"), (facts.zero, "zero for all items"))
+    ):
+        if columns:
+            findings.append(
+                f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
+            )
+    if facts.outlier and not keyed.counted:
+        findings.append(
+            f"{key}: {_columns(len(facts.outlier))} dominated by one item, which has more than half of the "
+            f"column's squared sum; the first is {keyed.name_of(facts.outlier[0])}, item "
+            f"{items.left[facts.outlier_row]}"
+        )
+    join = items.join(
+        name,
+        key,
+        keyed.ids,
+        matched=len(matched),
+        rows=keyed.rows,
+        largest=(keyed.name_of(facts.largest), facts.share),
+    )
+    return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present)), join, tuple(findings)
+
+
+def _columns(count: int) -> str:
+    return "1 column is" if count == 1 else f"{count:,} columns are"
 
 
 def titles_of(item_ids: np.ndarray, described: ItemDescriptions) -> tuple[str, ...]:
-    """Titles in the order of ``item_ids``; the raw id where none is known."""
-    place = find(item_ids, described.ids).tolist()
-    known = [described.titles[at] if at >= 0 else "" for at in place]
-    return tuple(title or str(raw) for title, raw in zip(known, item_ids.tolist(), strict=True))
+    """Titles in the order of ``item_ids``; empty where none is known."""
+    return tuple(described.titles[at] if at >= 0 else "" for at in find(item_ids, described.ids).tolist())
 
 
 def labels_at(
@@ -157,5 +238,14 @@ def labels_at(
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:
-    """The names in ``names``, without blanks around them and without empty ones."""
-    return tuple(name.strip() for name in names.split(separator) if name.strip())
+    """The names in ``names`` as they stand, without empty ones."""
+    return tuple(name for name in names.split(separator) if name)
+
+
+def blanks_in(categories: Iterable[tuple[str, ...]], *, key: str) -> tuple[str, ...]:
+    """A sentence about names that begin or end with a blank, if there are any: they stand apart."""
+    blank = {name for names in categories for name in names if name != name.strip()}
+    if not blank:
+        return ()
+    text = f"{key}: {len(blank)} category names begin or end with a blank, such as {min(blank)!r}; "
+    return (text + "each is another name than without it. A separator may hold blanks",)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from painvrl.data.sources.modality_file import KeyedValues
 from painvrl.data.sources.safe_npy import read_npy
 from painvrl.data.sources.tabular import first_line
+from painvrl.data.sources.texts import as_objects
+from painvrl.data.sources.values import KeyedValues, checked_matrix, chunks, without_index_columns
 from painvrl.errors import DataError
 
 
@@ -50,44 +51,32 @@ def _read_tensor(path: Path, key: str) -> np.ndarray:
     return array
 
 
-def keyed_by_row(array: np.ndarray, *, file: Path, key: str) -> KeyedValues:
-    """A matrix whose row ``i`` belongs to item ``i``; a row of zeros says that the item has none.
+def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | None = None) -> KeyedValues:
+    """A matrix whose row ``i`` belongs to the item ``ids[i]``; a row of zeros says that the item has none.
 
     Args:
         array: ``[I, F]`` real numbers.
         file: for messages.
         key: for messages.
+        ids: ``[I]`` distinct ids; nothing where they are the numbers of the rows.
 
     Raises:
-        DataError: it is no matrix of real numbers, or one of them is not finite.
+        DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
     """
     if array.dtype == object:
         try:
             array = np.array(array.tolist(), dtype=np.float64)
         except (TypeError, ValueError):
-            array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
-    if array.ndim != 2 or array.dtype.kind not in "biuf" or array.size == 0:
-        raise DataError(
-            "the features must be a matrix [items, features] of real numbers",
-            file=file,
-            key=key,
-            value=f"{array.dtype} {list(array.shape)}",
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
-        matrix = array.astype(np.float32, copy=False)
-    wrong = ~np.isfinite(matrix).all(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        feature = int((~np.isfinite(matrix[row])).argmax())
-        raise DataError(
-            f"the features of {int(wrong.sum())} items are NaN or infinite (or beyond float32); "
-            f"the first is feature {feature} in row {row}",
-            file=file,
-            key=key,
-            value=float(matrix[row, feature]),
-        )
-    has = matrix.any(axis=1)
+            array = array.reshape(-1)[:0]  # rows of unequal length, or no numbers: refused just below
+    if array.ndim == 1:
+        array = array[:0]
+    matrix = checked_matrix(array, row_name=lambda row: f"row {row}", file=file, key=key)
+    matrix, _, findings = without_index_columns(matrix, None, key=key)
+    has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])
     if not has.any():
         raise DataError("the features are all zero", file=file, key=key)
-    ids = np.flatnonzero(has)
-    return KeyedValues(ids=ids, values=matrix if len(ids) == len(matrix) else matrix[ids])
+    if ids is None:
+        ids = as_objects([str(row) for row in range(len(matrix))])
+    return KeyedValues(
+        ids=ids[has], values=matrix if has.all() else matrix[has], rows=len(matrix), findings=findings
+    )

@@ -15,11 +15,12 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
 from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import ItemDescriptions
+from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.modality_file import KeyedValues
-from painvrl.data.sources.rows import RawInteractions
+from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
 from painvrl.errors import DataError
 
@@ -95,8 +96,8 @@ class MmgcnConfig(SourceConfig):
 def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     """Read such a folder; ``columns.interaction["part"]`` is ``train``, ``valid`` or ``test``.
 
-    A pair that occurs again keeps its first row, train before valid before test: whatever is trained on
-    cannot be found later, because it is hidden.
+    A pair that occurs again keeps the row of its first part, train before valid before test: whatever is
+    trained on cannot be found later, because it is hidden.
 
     Raises:
         DataError: a file is missing or not as it must be.
@@ -114,9 +115,12 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     arrays = _read_features(config, there)
     n_users, n_items = _sizes(config, user, item, arrays)
     item -= n_users
-    first = np.sort(np.unique(user * n_items + item, return_index=True)[1])
     raw = RawInteractions(
-        user=user[first], item=item[first], rating=None, file=config.path, labels={"part": part[first]}
+        user=Texts.of_integers(user),
+        item=Texts.of_integers(item),
+        rating=None,
+        file=config.path,
+        labels={PART: part},
     )
     features: dict[str, KeyedValues] = {}
     for modality, (file, array) in arrays.items():
@@ -133,8 +137,8 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
             if is_index_pairs(array)
             else keyed_by_row(array, file=file, key=key)
         )
-    bare = ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
-    return assemble(config.path.expanduser().resolve().name, raw, bare, config, cache, features)
+    name = config.path.expanduser().resolve().name
+    return assemble(name, raw, NOTHING, config, cache, duplicates="first_part", features=features)
 
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -214,4 +218,12 @@ def _sizes(
             file=config.path,
             key="data.users",
         )
-    return n_users, n_rows if n_rows is not None else int(item.max()) + 1 - n_users
+    n_items = int(item.max()) + 1 - n_users
+    if n_rows is not None and n_rows != n_items:
+        raise DataError(
+            f"there must be a row of features for each of the {n_items} items up to the last that occurs",
+            file=config.path,
+            key="data.features",
+            value=f"{n_rows} rows",
+        )
+    return n_users, n_items

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -14,23 +14,25 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
 from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import ItemDescriptions, labels_at, split_names
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.modality_file import KeyedValues
-from painvrl.data.sources.rows import RawInteractions, without_duplicates
+from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
 from painvrl.data.sources.tabular import (
+    Table,
     id_column,
     label_column,
     listing,
     number_column,
     read_table,
+    renamed,
     require_distinct,
+    text_column,
     time_column,
 )
+from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.users import UserDescriptions, with_users
+from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS: Final = {0.0: "train", 1.0: "valid", 2.0: "test"}
 """What MMRec's ``x_label`` says."""
@@ -48,16 +50,17 @@ LAYOUT: Final = Layout(
 class MmrecConfig(SourceConfig):
     """A folder in MMRec's or RecBole's format.
 
-    ``path``: the folder, relative to the current directory. ``name``: of the ``.inter`` file, where there
-    are several; an ``.item`` file of the same name describes the items. Columns are named without
-    RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the columns of ids, where they
-    are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns ``rating`` and ``timestamp`` are
+    Its files know no quotes. ``path``: the folder, relative to the current directory. ``name``: of the
+    ``.inter`` file, where there are several; an ``.item`` file of the same name describes the items.
+    Columns are named without RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the
+    columns of ids, where they are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns ``rating`` and ``timestamp`` are
     used where they are; ``x_label`` (0, 1, 2) is the files' own split, and the columns of ``.item`` and
     ``.user`` files are what splits can group by. ``duplicates``: as for tables.
 
     ``features``: file names by modality; nothing for every ``NAME_feat.npy`` (``text_feat.npy`` is the
     modality ``textual``). Row ``i`` belongs to the item in row ``i`` of the ``.item`` file, or, without that
-    file, to item id ``i``; a row of zeros says that the item has none. ``title``, ``text``,
+    file, to item id ``i``, and there must be as many rows as items; a row of zeros says that the item has
+    none. ``title``, ``text``,
     ``categories``: columns of the ``.item`` file, as for tables; names in ``categories`` are divided by
     ``separator``, a blank as in RecBole's ``token_seq``.
     """
@@ -67,7 +70,7 @@ class MmrecConfig(SourceConfig):
     name: str | None = None
     user: str | None = None
     item: str | None = None
-    duplicates: Literal["error", "drop"] = "error"
+    duplicates: Duplicates = "latest"
     features: dict[str, str] = Field(default_factory=dict)
     title: str | None = None
     text: str | tuple[str, ...] = ()
@@ -112,34 +115,35 @@ def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
     """
     there = files_in(config.path)
     file = _interaction_file(config, there)
-    frame = _read_typed(file)
-    columns = frame.columns
+    table = _read_typed(file)
 
     def numbers(name: str) -> np.ndarray | None:
-        return number_column(frame, name, file=file, key="data.path") if name in columns else None
+        return number_column(table, name, key="data.path") if name in table.names else None
 
-    time = time_column(frame, "timestamp", file=file, key="data.path") if "timestamp" in columns else None
     label = numbers("x_label")
     raw = RawInteractions(
-        user=id_column(frame, _id_name(config.user, USER_COLUMNS, frame), file=file, key="data.user"),
-        item=id_column(frame, _id_name(config.item, ITEM_COLUMNS, frame), file=file, key="data.item"),
+        user=id_column(table, _id_name(config.user, USER_COLUMNS, table), key="data.user"),
+        item=id_column(table, _id_name(config.item, ITEM_COLUMNS, table), key="data.item"),
         rating=numbers("rating"),
         file=file,
-        time=time,
-        labels={} if label is None else {"part": _parts(label, file)},
+        time=time_column(table, "timestamp", key="data.path") if "timestamp" in table.names else None,
+        labels={} if label is None else {PART: _parts(label, file)},
     )
-    raw = without_duplicates(raw, time, duplicates=config.duplicates)
     items = _read_described(there.get(f"{file.stem}.item"), config.item, ITEM_COLUMNS, "data.item")
     users = _read_described(there.get(f"{file.stem}.user"), config.user, USER_COLUMNS, "data.user")
     described = _describe(config, items)
-    features = _read_features(config, there, raw, None if items is None else items.ids)
+    features = _read_features(config, there, raw.item, None if items is None else described.ids)
     if not (features or config.files or config.text or config.categories):
         raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
-    dataset = assemble(file.stem, raw, described, config, cache, features)
+    everyone = raw.user.distinct
+    dataset = assemble(
+        file.stem, raw, described, config, cache, duplicates=config.duplicates, features=features
+    )
     if users is None:
         return dataset
-    labels = labels_at(dataset.user_ids, users.ids, users.columns())
-    return replace(dataset, columns=replace(dataset.columns, user=labels))
+    ids = users.ids.distinct[users.ids.code]
+    found = UserDescriptions(ids=ids, columns=users.columns(), key="data.path", file=users.file)
+    return with_users(dataset, found, everyone)
 
 
 def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:
@@ -160,15 +164,15 @@ def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:
     return files[0]
 
 
-def _read_typed(file: Path) -> pd.DataFrame:
+def _read_typed(file: Path) -> Table:
     """A table whose header may say ``name:type``; the types are dropped."""
-    frame = read_table(file, key="data.path", kind=".tsv")
-    return frame.rename(columns=lambda name: str(name).partition(":")[0])
+    table = read_table(file, key="data.path", kind=".tsv", quotes=False)
+    return renamed(table, lambda name: name.partition(":")[0], key="data.path")
 
 
-def _id_name(named: str | None, usual: tuple[str, ...], frame: pd.DataFrame) -> str:
+def _id_name(named: str | None, usual: tuple[str, ...], table: Table) -> str:
     """The named column, or the usual one that is there (or the first of them, to be missed)."""
-    return named or next((name for name in usual if name in frame.columns), usual[0])
+    return named or next((name for name in usual if name in table.names), usual[0])
 
 
 def _parts(label: np.ndarray, file: Path) -> np.ndarray:
@@ -190,25 +194,24 @@ class _Described:
     """An ``.item`` or ``.user`` file.
 
     Attributes:
-        ids: ``[M]`` distinct raw ids, in the order of the rows.
-        frame: all columns, the ids' among them.
+        ids: ``M`` distinct raw ids, in the order of the rows.
+        table: all columns, the ids' among them.
         name: the ids' column.
         file: for messages.
     """
 
-    ids: np.ndarray
-    frame: pd.DataFrame
+    ids: Texts
+    table: Table
     name: str
     file: Path
 
-    def texts_of(self, column: str, key: str) -> list[str]:
-        """A column, as text."""
-        texts: list[str] = label_column(self.frame, column, file=self.file, key=key).tolist()
-        return texts
-
-    def columns(self) -> dict[str, list[str]]:
+    def columns(self) -> dict[str, np.ndarray]:
         """All columns but the ids', as text."""
-        return {name: self.texts_of(name, "data.path") for name in self.frame.columns if name != self.name}
+        return {
+            name: label_column(self.table, name, key="data.path")
+            for name in self.table.names
+            if name != self.name
+        }
 
 
 def _read_described(
@@ -216,11 +219,11 @@ def _read_described(
 ) -> _Described | None:
     if file is None:
         return None
-    frame = _read_typed(file)
-    name = _id_name(named, usual, frame)
-    ids = id_column(frame, name, file=file, key=key)
+    table = _read_typed(file)
+    name = _id_name(named, usual, table)
+    ids = id_column(table, name, key=key)
     require_distinct(ids, file=file, key=key, value=name, of=key.removeprefix("data."))
-    return _Described(ids=ids, frame=frame, name=name, file=file)
+    return _Described(ids=ids, table=table, name=name, file=file)
 
 
 def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions:
@@ -228,50 +231,60 @@ def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions
     if items is None:
         if config.text or config.categories or config.title:
             raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
-        return ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
+        return NOTHING
     titles = [""] * len(items.ids)
     if config.title is not None:
-        titles = items.texts_of(config.title, "data.title")
-    fields = [items.texts_of(column, "data.text") for column in config.text_columns()]
+        titles = text_column(items.table, config.title, key="data.title")
+    fields = [text_column(items.table, column, key="data.text") for column in config.text_columns()]
     categories = None
     if config.categories is not None:
-        named = items.texts_of(config.categories, "data.categories")
+        named = text_column(items.table, config.categories, key="data.categories")
         categories = tuple(split_names(names, config.separator) for names in named)
     return ItemDescriptions(
-        ids=items.ids,
+        ids=items.ids.distinct[items.ids.code],
         titles=tuple(titles),
         texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
         categories=categories,
         columns=items.columns(),
+        key="data.path",
+        findings=blanks_in(categories or (), key="data.categories"),
     )
 
 
 def _read_features(
-    config: MmrecConfig, there: Mapping[str, Path], raw: RawInteractions, item_ids: np.ndarray | None
+    config: MmrecConfig, there: Mapping[str, Path], item: Texts, item_ids: np.ndarray | None
 ) -> dict[str, KeyedValues]:
-    """Feature files, keyed by raw item ids."""
+    """Feature files, keyed by raw item ids: those of the ``.item`` file's rows, or the rows' numbers."""
     features: dict[str, KeyedValues] = {}
     for modality, name in config.feature_files().items():
         key = f"data.features.{modality}"
         if name not in there:
             raise unfit(config.path, LAYOUT, name, key=key)
         array = read_array(there[name], key=key)
-        keyed = keyed_by_row(array, file=there[name], key=key)
-        if item_ids is not None:
-            if len(array) != len(item_ids):
-                raise DataError(
-                    f"there must be a row for each of the {len(item_ids)} rows of the .item file",
-                    file=there[name],
-                    key=key,
-                    value=f"{len(array)} rows",
-                )
-            keyed = KeyedValues(ids=item_ids[keyed.ids], values=keyed.values)
-        elif raw.item.dtype.kind != "i":
+        if item_ids is None:
+            expected, rule = _count_positions(item, there[name], key), "items up to the last that occurs"
+        else:
+            expected, rule = len(item_ids), "rows of the .item file"
+        if array.ndim and len(array) != expected:
             raise DataError(
-                "without an .item file, item ids must be the numbers of the rows of features",
+                f"there must be a row for each of the {expected} {rule}",
                 file=there[name],
                 key=key,
-                value=str(raw.item[0]),
+                value=f"{len(array)} rows",
             )
-        features[modality] = keyed
+        features[modality] = keyed_by_row(array, file=there[name], key=key, ids=item_ids)
     return features
+
+
+def _count_positions(item: Texts, file: Path, key: str) -> int:
+    """One more than the largest item id, where all are numbers of rows."""
+    # In their order, numbers come first: the last one tells of them all, but for those below 0.
+    for text in (item.distinct[0], item.distinct[-1]):
+        if not (text.isascii() and text.isdigit() and text == str(int(text))):
+            raise DataError(
+                "without an .item file, item ids must be the numbers of the rows of features",
+                file=file,
+                key=key,
+                value=text,
+            )
+    return int(item.distinct[-1]) + 1

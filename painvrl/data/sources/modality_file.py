@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from painvrl.data.sources.tabular import (
-    as_ids,
+    Table,
     column,
+    first_line,
+    float_texts,
     id_column,
     listing,
+    number_column,
     read_table,
     require_distinct,
     require_ids,
     resolve,
 )
+from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
 from painvrl.errors import DataError
 from painvrl.settings import Settings
 
@@ -31,35 +36,25 @@ class ModalityFile(Settings):
 
     - ``.npz``: the names of the arrays with the raw item ids ``[M]`` and the features ``[M, F]``;
     - ``.csv``, ``.tsv``, ``.parquet``: the column with the raw item ids, and the feature columns
-      (one name, a list of names, or nothing for all other columns; a Parquet column of lists of
-      equal length is as many features);
+      (one name, a list of names, or nothing for all other columns, in the order of their names; a Parquet
+      column of lists of equal length is as many features);
     - ``.npy``: the features ``[M, F]``; ``key`` is the ``.npy`` or ``.txt`` file (one id a line)
       with the raw item ids, relative to the folder of ``path``; no ``values``.
 
-    Pickled content is never loaded. Items that the file does not have get a row of zeros.
+    Ids are texts as they stand in the file. Pickled code is never executed. A column that holds the number
+    of the row is left out with a warning, unless ``values`` names it. Items that the file does not have get
+    a row of zeros; ``at_least``: the smallest share of the items that it must have.
     """
 
     path: Path
     key: str
     values: str | tuple[str, ...] | None = None
+    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
     def files(self) -> tuple[Path, ...]:
         """The files that are read."""
         path = self.path.expanduser()
         return (path, path.parent / self.key) if path.suffix.lower() == ".npy" else (path,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyedValues:
-    """Features of ``M`` items.
-
-    Attributes:
-        ids: ``[M]`` distinct raw item ids, int64 or text.
-        values: ``[M, F]`` float32, finite.
-    """
-
-    ids: np.ndarray
-    values: np.ndarray
 
 
 def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
@@ -71,19 +66,42 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
 
     Raises:
         DataError: the file, an array or a column is missing; the ids repeat or do not fit the
-            features; a feature is not a finite number.
+            features; a feature is not a finite number below 1e18.
     """
+    names: tuple[str, ...] | None = None
     match source.path.suffix.lower():
         case ".npz":
             ids, values = _read_npz(source, where)
         case ".npy":
             ids, values = _read_npy(source, where)
         case _:
-            ids, values = _read_columns(source, where)
-    return _checked(ids, values, source, where)
+            ids, values, names = _read_columns(source, where)
+    key = f"{where}.values"
+    if values.ndim and len(values) != len(ids):
+        raise DataError(
+            f"there must be one row of features for each of the {len(ids)} ids",
+            file=source.path,
+            key=key,
+            value=f"{len(values)} rows",
+        )
+    require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
+    require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
+    matrix = checked_matrix(
+        values,
+        row_name=lambda row: f"item {ids[row]} (row {row + 1})",
+        file=source.path,
+        key=key,
+        names=names,
+    )
+    findings: tuple[str, ...] = ()
+    if names is None or source.values is None:
+        matrix, names, findings = without_index_columns(matrix, names, key=key)
+    return KeyedValues(
+        ids=ids.distinct[ids.code], values=matrix, rows=len(ids), names=names, findings=findings
+    )
 
 
-def _read_npz(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
     if not isinstance(source.values, str):
         raise DataError(
             "must name one array of the .npz file",
@@ -106,10 +124,10 @@ def _read_npz(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]
                 arrays.append(archive[name])
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(_unreadable(error), file=source.path, key=f"{where}.path") from error
-    return arrays[0], arrays[1]
+    return _ids_of(arrays[0], file=path, key=f"{where}.key", value=source.key), arrays[1]
 
 
-def _read_npy(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
     if source.values is not None:
         raise DataError(
             "an .npy file holds one array, so leave this key out",
@@ -121,13 +139,10 @@ def _read_npy(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]
     ids_path = resolve(source.files()[1], key=f"{where}.key")
     match ids_path.suffix.lower():
         case ".npy":
-            return _load_npy(ids_path, key=f"{where}.key"), values
+            ids = _load_npy(ids_path, key=f"{where}.key")
+            return _ids_of(ids, file=ids_path, key=f"{where}.key", value=source.key), values
         case ".txt":
-            try:
-                lines = ids_path.read_text(encoding="utf-8").splitlines()
-            except (OSError, ValueError) as error:
-                raise DataError(_unreadable(error), file=ids_path, key=f"{where}.key") from error
-            return _parse_ids([line.strip() for line in lines if line.strip()]), values
+            return _id_lines(ids_path, key=f"{where}.key"), values
         case _:
             raise DataError(
                 "must name the .npy or .txt file with the item ids of the .npy features",
@@ -148,91 +163,96 @@ def _load_npy(path: Path, *, key: str) -> np.ndarray:
     return array
 
 
-def _parse_ids(ids: list[str]) -> np.ndarray:
-    """Whole numbers where all are, as a CSV column of them would be read."""
+def _id_lines(path: Path, *, key: str) -> Texts:
+    """One id a line, blanks included; lines end in any of the three ways."""
     try:
-        return np.array([int(text) for text in ids], dtype=np.int64)
-    except (ValueError, OverflowError):
-        return np.array(ids, dtype=np.str_)
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(_unreadable(error), file=path, key=key) from error
+    # Not splitlines(), which also breaks at characters that an id may hold.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return Texts.of(lines[:-1] if lines[-1] == "" else lines)
 
 
-def _read_columns(source: ModalityFile, where: str) -> tuple[np.ndarray, np.ndarray]:
-    frame = read_table(source.path, key=f"{where}.path")
-    ids = id_column(frame, source.key, file=source.path, key=f"{where}.key")
-    if source.values is None:
-        names = tuple(str(name) for name in frame.columns if name != source.key)
-    else:
-        names = (source.values,) if isinstance(source.values, str) else source.values
-    blocks = []
-    for name in names:
-        block = column(frame, name, file=source.path, key=f"{where}.values").to_numpy()
-        if block.dtype == object:  # a Parquet column of lists, or text, which does not stack
-            try:
-                block = np.stack([np.asarray(row, dtype=np.float64) for row in block])
-            except (TypeError, ValueError) as error:
-                raise DataError(
-                    "the column must hold numbers, or lists of numbers of one length",
-                    file=source.path,
-                    key=f"{where}.values",
-                    value=name,
-                ) from error
-        blocks.append(block.reshape(len(ids), -1))
-    if not blocks:
-        raise DataError("there is no column beside the ids", file=source.path, key=f"{where}.values")
-    return ids, np.concatenate(blocks, axis=1)
-
-
-def _checked(ids: np.ndarray, values: np.ndarray, source: ModalityFile, where: str) -> KeyedValues:
-    """Ids and features as they must be, or a message about the first thing that is not."""
-    if ids.ndim != 1 or ids.dtype.kind not in "iufUS":
+def _ids_of(array: np.ndarray, *, file: Path, key: str, value: str) -> Texts:
+    """The ids in an array of whole numbers, texts, bytes, or Python objects of these kinds."""
+    if array.ndim != 1 or array.dtype.kind not in "iufUSO":
         raise DataError(
             "the ids must be one row of whole numbers or texts",
-            file=source.path,
-            key=f"{where}.key",
-            value=f"{ids.dtype} {list(ids.shape)}",
+            file=file,
+            key=key,
+            value=f"{array.dtype} {list(array.shape)}",
         )
-    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or values.size == 0:
+    if array.dtype.kind == "f":
+        return Texts.of(float_texts(array.astype(np.float64), file=file, key=key, value=value, ids=True))
+    return Texts.of(_id_text(element, row, file, key) for row, element in enumerate(array.tolist()))
+
+
+def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
+    try:
+        match element:
+            case None:
+                return None
+            case str():
+                element.encode("utf-8")  # a lone surrogate has no UTF-8, and no file but this can hold it
+                return element
+            case bytes():
+                return element.decode("utf-8")
+            case int() if not isinstance(element, bool):
+                return str(element)
+            case float():
+                number = np.array([element])
+                return float_texts(number, file=file, key=key, value=f"row {row + 1}", ids=True)[0]
+    except UnicodeError as error:
+        raise DataError(f"the id in row {row + 1} is not UTF-8 text", file=file, key=key) from error
+    raise DataError(
+        f"ids must be whole numbers or texts; row {row + 1} has none", file=file, key=key, value=repr(element)
+    )
+
+
+def _read_columns(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray, tuple[str, ...]]:
+    table = read_table(source.path, key=f"{where}.path", texts={source.key})
+    ids = id_column(table, source.key, key=f"{where}.key")
+    if source.values is None:
+        others = [name for name in table.names if name != source.key]
+        names = tuple(others[place] for place in natural_order(others))
+    else:
+        names = (source.values,) if isinstance(source.values, str) else source.values
+    if not names:
+        raise DataError("there is no column beside the ids", file=source.path, key=f"{where}.values")
+    blocks: list[np.ndarray] = []
+    called: list[str] = []
+    for name in names:
+        block = _feature_block(table, name, key=f"{where}.values")
+        width = 1 if block.ndim == 1 else block.shape[1]
+        blocks.append(block.reshape(len(ids), -1))
+        called += [name] if block.ndim == 1 else [f"{name}[{place}]" for place in range(width)]
+    return ids, np.concatenate(blocks, axis=1), tuple(called)
+
+
+def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
+    """``[rows]`` or, of a column of lists, ``[rows, width]`` numbers."""
+    from pyarrow import types
+
+    values = column(table, name, key=key)
+    if not (
+        types.is_list(values.type)
+        or types.is_large_list(values.type)
+        or types.is_fixed_size_list(values.type)
+    ):
+        return number_column(table, name, key=key)
+    try:
+        return np.stack([np.asarray(row, dtype=np.float64) for row in values.to_pylist()])
+    except (TypeError, ValueError) as error:
         raise DataError(
-            "the features must be a matrix [items, features] of real numbers",
-            file=source.path,
-            key=f"{where}.values",
-            value=f"{values.dtype} {list(values.shape)}",
-        )
-    if len(values) != len(ids):
-        raise DataError(
-            f"there must be one row of features for each of the {len(ids)} ids",
-            file=source.path,
-            key=f"{where}.values",
-            value=f"{len(values)} rows",
-        )
-    if ids.dtype.kind == "f":
-        require_ids(~np.isfinite(ids), file=source.path, key=f"{where}.key", value=source.key)
-    if ids.dtype.kind == "S":
-        try:
-            ids = np.char.decode(ids, "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                "ids that are bytes must be UTF-8", file=source.path, key=f"{where}.key", value=source.key
-            ) from error
-    ids = as_ids(ids)
-    require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
-        matrix = values.reshape(len(ids), -1).astype(np.float32)
-    wrong = ~np.isfinite(matrix).all(axis=1)
-    if wrong.any():
-        first = int(wrong.argmax())
-        feature = int((~np.isfinite(matrix[first])).argmax())
-        raise DataError(
-            f"the features of {int(wrong.sum())} items are NaN or infinite (or beyond float32); "
-            f"the first is feature {feature} of item {ids[first]}",
-            file=source.path,
-            key=f"{where}.values",
-            value=float(matrix[first, feature]),
-        )
-    return KeyedValues(ids=ids, values=matrix)
+            "the column must hold numbers, or lists of numbers of one length",
+            file=table.file,
+            key=key,
+            value=name,
+        ) from error
 
 
 def _unreadable(error: Exception) -> str:
     if "allow_pickle" in str(error):
         return "holds Python objects, which are never loaded; save plain numbers or texts"
-    return f"cannot be read: {error}"
+    return f"cannot be read: {first_line(error)}"

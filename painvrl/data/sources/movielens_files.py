@@ -5,25 +5,31 @@ Which of the layouts it is (``u.data``, ``ratings.dat``, ``ratings.csv``) is see
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
-from painvrl.data.sources.rows import RawInteractions, without_duplicates
-from painvrl.data.sources.tabular import first_line, listing, require_distinct
+from painvrl.data.sources.rows import RawInteractions
+from painvrl.data.sources.tabular import (
+    Table,
+    first_line,
+    id_column,
+    listing,
+    number_column,
+    parse_table,
+    require_distinct,
+    text_column,
+)
+from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILMS: Final = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
 """The file of ratings that marks a layout, and its file of films."""
@@ -46,8 +52,8 @@ class MovieLensFiles:
     """What the files say.
 
     Attributes:
-        raw: ``R`` ratings with their times in seconds since 1970, without duplicates.
-        film_ids: ``[M]`` int64, distinct.
+        raw: ``R`` ratings with their times in seconds since 1970.
+        film_ids: ``[M]`` distinct ids, str objects.
         titles: ``M`` titles with their year, as published.
         genres: ``M`` tuples of names.
     """
@@ -90,31 +96,13 @@ def read_movielens_files(path: Path) -> MovieLensFiles:
             value=listing([str(name) for name in found]),
         )
     ratings, films = found[0], _films_of(found[0])
-    where = path / ratings
-    with _readable(path / ratings):
-        frame = _read_ratings(place, ratings)
-    with _readable(path / films):
-        described = _read_films(place, films)
-    rating = frame["rating"].to_numpy()
-    if len(rating) == 0:
-        raise DataError("holds no rating", file=where, key="data.path")
-    if not np.isfinite(rating).all():
-        row = int((~np.isfinite(rating)).argmax())
-        raise DataError("a rating is missing", file=where, key="data.path", value=f"row {row + 1}")
-    raw = RawInteractions(
-        user=frame["user"].to_numpy(),
-        item=frame["item"].to_numpy(),
-        rating=rating,
-        file=where,
-        time=frame["time"].to_numpy(),
-    )
-    if _repeats(raw):
-        raw = without_duplicates(raw, None, duplicates="error")
-    ids = np.array([film for film, _, _ in described], dtype=np.int64)
+    raw = _read_ratings(_content(place, ratings, path), path / ratings)
+    described = _read_films(_content(place, films, path), path / films)
+    ids = Texts.of(film for film, _, _ in described)
     require_distinct(ids, file=path / films, key="data.path", value="film ids")
     return MovieLensFiles(
         raw=raw,
-        film_ids=ids,
+        film_ids=ids.distinct[ids.code],
         titles=tuple(title for _, title, _ in described),
         genres=tuple(genres for _, _, genres in described),
     )
@@ -151,90 +139,85 @@ def _films_of(ratings: PurePosixPath) -> PurePosixPath:
     return ratings.with_name(FILMS[ratings.name])
 
 
-class _Opened:
-    """A file in a folder or in a zip file, open as bytes."""
-
-    def __init__(self, place: Path, name: PurePosixPath) -> None:
-        self._archive = None if place.is_dir() else zipfile.ZipFile(place)
-        self._stream: IO[bytes] = (
-            (place / name).open("rb") if self._archive is None else self._archive.open(str(name))
-        )
-
-    def __enter__(self) -> IO[bytes]:
-        return self._stream
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        if self._archive is not None:
-            self._archive.close()
+def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
+    """The bytes of a file in a folder or in a zip file."""
+    with _readable(path / name):
+        if place.is_dir():
+            return (place / name).read_bytes()
+        with zipfile.ZipFile(place) as archive:
+            return archive.read(str(name))
 
 
-def _read_ratings(place: Path, name: PurePosixPath) -> pd.DataFrame:
-    """Columns user, item (int64), rating, time (float64), in the order of the file's rows."""
-    import pandas as pd
-
-    header: int | None
-    fields: list[str] | list[int]
-    match name.name:
+def _read_ratings(content: bytes, file: Path) -> RawInteractions:
+    """The rows in the order of the file."""
+    fields = ("userId", "movieId", "rating", "timestamp")
+    match file.name:
         case "ratings.csv":
-            separator, header, fields = ",", 0, ["userId", "movieId", "rating", "timestamp"]
+            table = parse_table(content, file=file, key="data.path", separator=",")
         case "ratings.dat":
-            # "1::1193::5::978300760" between single colons: every other field is empty. One character keeps
-            # pandas in its fast parser.
-            separator, header, fields = ":", None, [0, 2, 4, 6]
+            # "1::1193::5::978300760" between single colons: every other field is empty.
+            spread = [name for field in fields for name in (field, f"after {field}")][:-1]
+            table = parse_table(
+                content, file=file, key="data.path", separator=":", quotes=False, header=spread
+            )
         case _:
-            separator, header, fields = "\t", None, [0, 1, 2, 3]
-    types = dict(zip(fields, (np.int64, np.int64, np.float64, np.float64), strict=True))
-    with _Opened(place, name) as stream:
-        frame = pd.read_csv(stream, sep=separator, header=header, usecols=fields, dtype=types)
-    return frame[fields].set_axis(["user", "item", "rating", "time"], axis=1)
+            table = parse_table(
+                content, file=file, key="data.path", separator="\t", quotes=False, header=fields
+            )
+    return RawInteractions(
+        user=id_column(table, "userId", key="data.path"),
+        item=id_column(table, "movieId", key="data.path"),
+        rating=number_column(table, "rating", key="data.path"),
+        file=file,
+        time=number_column(table, "timestamp", key="data.path"),
+    )
 
 
-def _read_films(place: Path, name: PurePosixPath) -> list[tuple[int, str, tuple[str, ...]]]:
+def _read_films(content: bytes, file: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     """Id, title and genres of each film."""
-    with _Opened(place, name) as stream:
-        content = stream.read()
+    if file.name == "movies.csv":
+        return _films_of_csv(parse_table(content, file=file, key="data.path", separator=","))
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:  # 100K and 1M
         text = content.decode("latin-1")
-    if name.name == "movies.csv":
-        return _films_of_csv(text)
     # Not splitlines(), which also breaks at characters that titles in latin-1 may hold.
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    return [_film_100k(line) if name.name == "u.item" else _film_dat(line) for line in lines]
+    films = []
+    for row, line in enumerate(lines):
+        film = _film_100k(line) if file.name == "u.item" else _film_dat(line)
+        if film is None or not film[0]:
+            raise DataError(
+                f"row {row + 1} is not an id, a title and genres", file=file, key="data.path", value=line[:80]
+            )
+        films.append(film)
+    return films
 
 
-def _films_of_csv(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
-    import pandas as pd
-
-    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    return [
-        (int(film), title.strip(), _listed(genres))
-        for film, title, genres in zip(frame["movieId"], frame["title"], frame["genres"], strict=True)
-    ]
+def _films_of_csv(table: Table) -> list[tuple[str, str, tuple[str, ...]]]:
+    ids = id_column(table, "movieId", key="data.path").tolist()
+    titles = text_column(table, "title", key="data.path")
+    genres = text_column(table, "genres", key="data.path")
+    return [(film, title, _listed(names)) for film, title, names in zip(ids, titles, genres, strict=True)]
 
 
-def _film_dat(line: str) -> tuple[int, str, tuple[str, ...]]:
-    """``1::Toy Story (1995)::Animation|Children's|Comedy``."""
+def _film_dat(line: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """``1::Toy Story (1995)::Animation|Children's|Comedy``; ``None`` where it is none."""
+    if line.count("::") < 2:
+        return None
     film, _, rest = line.partition("::")
     title, _, genres = rest.rpartition("::")
-    return int(film), title.strip(), _listed(genres)
+    return film, title, _listed(genres)
 
 
-def _film_100k(line: str) -> tuple[int, str, tuple[str, ...]]:
-    """``1|Toy Story (1995)|01-Jan-1995||http://...|0|0|0|1|...``."""
-    film, title, _, _, _, _, *flags = line.split("|")
-    return int(film), title.strip(), tuple(
-        genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"
-    )  # fmt: skip
+def _film_100k(line: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """``1|Toy Story (1995)|01-Jan-1995||http://...|0|0|0|1|...``; ``None`` where it is none."""
+    fields = line.split("|")
+    if len(fields) != 6 + len(_GENRES_100K):
+        return None
+    film, title, _, _, _, _, *flags = fields
+    return film, title, tuple(genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1")
 
 
 def _listed(genres: str) -> tuple[str, ...]:
     return () if genres == NO_GENRES else split_names(genres, "|")
-
-
-def _repeats(raw: RawInteractions) -> bool:
-    """Whether a (user, item) pair occurs again; one sort, where naming it takes several."""
-    pair = np.sort(raw.user * (int(raw.item.max(initial=0)) + 1) + raw.item)
-    return bool((pair[1:] == pair[:-1]).any())

@@ -17,13 +17,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from painvrl.data.dataset import Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
+from painvrl.data.sources.texts import as_objects
 from painvrl.rng import generator
 from painvrl.settings import Settings
 
@@ -109,8 +109,8 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
             n_users=users,
             n_items=items,
         ),
-        user_ids=np.arange(users),
-        item_ids=np.arange(items),
+        user_ids=as_objects([str(user) for user in range(users)]),
+        item_ids=as_objects([str(item) for item in range(items)]),
         titles=tuple(f"item {index}" for index in range(items)),
         modalities={"planted": Modality(values=values, present=torch.ones(items, dtype=torch.bool))},
         truth=PlantedTruth(

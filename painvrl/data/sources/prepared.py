@@ -11,6 +11,8 @@ import torch
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
+from painvrl.data.provenance import Provenance
+from painvrl.data.sources.texts import as_objects
 
 
 def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
@@ -18,8 +20,9 @@ def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     arrays = {
         "user": dataset.interactions.user.numpy(),
         "item": dataset.interactions.item.numpy(),
-        "user_ids": _pack_ids(dataset.user_ids),
-        "item_ids": _pack_ids(dataset.item_ids),
+        "user_ids": pack_text(dataset.user_ids.tolist()),
+        "item_ids": pack_text(dataset.item_ids.tolist()),
+        "provenance": pack_text(dataset.provenance.as_dict()),
         "titles": pack_text(dataset.titles),
         "labels": pack_text([dataset.name, dataset.fingerprint, *dataset.modalities]),
     }
@@ -38,7 +41,10 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
     try:
         name, fingerprint, *modalities = cast("list[str]", unpack_text(arrays["labels"]))
         titles = cast("list[str]", unpack_text(arrays["titles"]))
-        user_ids, item_ids = _unpack_ids(arrays["user_ids"]), _unpack_ids(arrays["item_ids"])
+        user_ids, item_ids = (
+            as_objects(cast("list[str]", unpack_text(arrays[name]))) for name in ("user_ids", "item_ids")
+        )
+        provenance = cast("dict[str, object]", unpack_text(arrays["provenance"]))
         return Dataset(
             name=name,
             interactions=Interactions(
@@ -58,9 +64,10 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
                 for index, modality in enumerate(modalities)
             },
             columns=_unpack_columns(arrays),
+            provenance=Provenance.from_dict(provenance),
             fingerprint=fingerprint,
         )
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError):
         return None
 
 
@@ -69,6 +76,7 @@ def _pack_columns(columns: Columns) -> dict[str, np.ndarray]:
     arrays = {} if columns.time is None else {"time": columns.time.numpy()}
     kinds = {"interaction": columns.interaction, "item": columns.item, "user": columns.user}
     arrays["columns"] = pack_text({kind: list(labels) for kind, labels in kinds.items()})
+    arrays["contradictions"] = pack_text(dict(columns.contradictions))
     for kind, of_kind in kinds.items():
         for index, labels in enumerate(of_kind.values()):
             distinct, code = np.unique(labels, return_inverse=True)
@@ -93,15 +101,5 @@ def _unpack_columns(arrays: Mapping[str, np.ndarray]) -> Columns:
         interaction=labels("interaction"),
         item=labels("item"),
         user=labels("user"),
+        contradictions=cast("dict[str, str]", unpack_text(arrays["contradictions"])),
     )
-
-
-def _pack_ids(ids: np.ndarray) -> np.ndarray:
-    """Whole numbers as they are; texts as JSON, because NumPy strips trailing NULs of its own."""
-    return ids if ids.dtype.kind == "i" else pack_text(ids.tolist())
-
-
-def _unpack_ids(stored: np.ndarray) -> np.ndarray:
-    if stored.dtype.kind == "i":
-        return stored
-    return np.array(cast("list[str]", unpack_text(stored)), dtype=np.str_)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from painvrl.data.provenance import Removal
+from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
+
+Duplicates = Literal["latest", "best", "first_part", "error"]
+"""What to do where a (user, item) pair occurs again; no rule looks at the order of the rows.
+
+``latest``: keep the latest row. ``best``: the best-rated one, of equally rated ones the latest.
+``first_part``: rows of train before those of a valid part before those of a test part, by the column
+``part``; then the latest. ``error``: refuse. Rows that are equal in all that is read are one. Where a rule
+leaves rows that differ in rating or labels, that is an error.
+"""
+
+PART = "part"
+"""The column of labels that says which split part a row is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,66 +31,128 @@ class RawInteractions:
     """Rows as a file has them.
 
     Attributes:
-        user: ``[R]`` raw ids, int64 or text.
-        item: ``[R]`` raw ids.
+        user: ``R`` raw ids, none missing.
+        item: ``R`` raw ids, none missing.
         rating: ``[R]`` float64, if there are ratings.
         file: where the rows come from, for messages.
         time: ``[R]`` float64, if there are times.
         labels: further columns by name, ``[R]`` text each.
+        contradictions: by the name of a column of labels, what to say to whoever splits by it: rows that
+            were merged differ in it.
     """
 
-    user: np.ndarray
-    item: np.ndarray
+    user: Texts
+    item: Texts
     rating: np.ndarray | None
     file: Path | str
     time: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    contradictions: Mapping[str, str] = field(default_factory=dict)
 
 
-def without_duplicates(
-    raw: RawInteractions, time: np.ndarray | None, *, duplicates: Literal["error", "drop"]
-) -> RawInteractions:
-    """One row a (user, item) pair: the latest, or, without times, the best-rated.
+def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInteractions, tuple[Removal, ...]]:
+    """One row a (user, item) pair, and how many rows that took.
 
     Raises:
-        DataError: a pair occurs again and ``duplicates`` is ``error``.
+        DataError: a pair occurs again and ``rule`` is ``error``, needs a column that is not there, or leaves
+            rows that differ.
     """
-    _, user = np.unique(raw.user, return_inverse=True)
-    items, item = np.unique(raw.item, return_inverse=True)
-    pair = user.astype(np.int64) * len(items) + item
-    nothing = np.zeros(len(pair))
-    rating = nothing if raw.rating is None else raw.rating
-    order = np.lexsort((rating, nothing if time is None else time, pair))
+    pair = raw.user.code * len(raw.item.distinct) + raw.item.code
+    # The key that decides comes first; ties between equal rows are broken by nothing that matters.
+    keys: list[np.ndarray] = [] if raw.time is None else [raw.time]
+    ordered = np.sort(pair)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return raw, ()
+    if rule == "best":
+        if raw.rating is None:
+            raise DataError("best needs ratings", file=raw.file, key="data.duplicates", value=rule)
+        keys = [raw.rating, *keys]
+    elif rule == "first_part":
+        keys = [-_stage(raw), *keys]
+    order = np.lexsort((*reversed(keys), pair))
     last = np.append(pair[order][1:] != pair[order][:-1], True)
-    if last.all():
-        return raw
-    if duplicates == "error":
-        repeated = _first_repeated(pair)
-        raise DataError(
-            f"{int((~last).sum())} rows repeat a (user, item) pair; the first is row {repeated + 1}, "
-            f"user {raw.user[repeated]} and item {raw.item[repeated]}; "
-            "duplicates: drop keeps one row a pair",
-            file=raw.file,
-            key="data.duplicates",
-            value=duplicates,
-        )
+    kept_of = order[last][np.cumsum(last) - last]  # by place in `order`, the row that is kept of its pair
+    if rule == "error":
+        _refuse(raw, rule, kept_of, order, ~last, "", "latest, best and first_part keep one row a pair")
+    tied = ~last
+    for by in keys:
+        tied = tied & (by[order] == by[kept_of])
+    compared = {**({} if raw.rating is None else {"rating": raw.rating}), **raw.labels}
+    contradictions: dict[str, str] = {}
+    for name, column in compared.items():
+        differs = column[order] != column[kept_of]
+        hint = "best keeps the best-rated one" if name == "rating" else "first_part keeps that of train"
+        _refuse(raw, rule, kept_of, order, tied & differs, f" with another {name}", hint)
+        if name in raw.labels and not (rule == "first_part" and name == PART) and (differs & ~last).any():
+            contradictions[name] = (
+                f"{int((differs & ~last).sum())} rows that repeat a (user, item) pair have another label "
+                f"than the row that was kept (data.duplicates: {rule})"
+            )
     rows = np.sort(order[last])
-    return RawInteractions(
-        user=raw.user[rows],
-        item=raw.item[rows],
+    removal = Removal(
+        name="data.duplicates",
+        rule=f"{rule}, one row a (user, item) pair",
+        users=0,
+        items=0,
+        interactions=len(pair) - len(rows),
+        users_before=len(raw.user.distinct),
+        items_before=len(raw.item.distinct),
+        interactions_before=len(pair),
+    )
+    return replace(selected(raw, rows), contradictions=contradictions), (removal,)
+
+
+def selected(raw: RawInteractions, rows: np.ndarray) -> RawInteractions:
+    """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""
+    return replace(
+        raw,
+        user=raw.user.select(rows),
+        item=raw.item.select(rows),
         rating=None if raw.rating is None else raw.rating[rows],
-        file=raw.file,
         time=None if raw.time is None else raw.time[rows],
         labels={name: labels[rows] for name, labels in raw.labels.items()},
     )
 
 
-def _first_repeated(pair: np.ndarray) -> int:
-    """The first row whose pair occurred in an earlier one."""
-    first = np.unique(pair, return_index=True)[1]
-    repeated = np.ones(len(pair), dtype=bool)
-    repeated[first] = False
-    return int(repeated.argmax())
+def _stage(raw: RawInteractions) -> np.ndarray:
+    """``[R]`` 0 for train, 1 for valid parts, 2 for test parts."""
+    if PART not in raw.labels:
+        raise DataError(f"first_part needs the column {PART}", file=raw.file, key="data.duplicates")
+    names, code = np.unique(raw.labels[PART], return_inverse=True)
+    stages = {"train": 0, "valid": 1, "test": 2}
+    unknown = [name for name in names.tolist() if name.rpartition("_")[2] not in stages]
+    if unknown:
+        raise DataError(
+            f"first_part needs labels of the column {PART} that end in train, valid or test",
+            file=raw.file,
+            key="data.duplicates",
+            value=unknown[0],
+        )
+    return np.array([stages[name.rpartition("_")[2]] for name in names.tolist()])[code]
+
+
+def _refuse(
+    raw: RawInteractions,
+    rule: str,
+    kept_of: np.ndarray,
+    order: np.ndarray,
+    wrong: np.ndarray,
+    how: str,
+    hint: str,
+) -> None:
+    """Raise about the first row of the file that is ``wrong`` (by place in ``order``), if there is one."""
+    if not wrong.any():
+        return
+    place = np.flatnonzero(wrong)[order[wrong].argmin()]
+    row, kept = int(order[place]), int(kept_of[place])
+    raise DataError(
+        f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
+        f"the first are rows {min(row, kept) + 1} and {max(row, kept) + 1}, "
+        f"user {raw.user[row]} and item {raw.item[row]}. {hint}",
+        file=raw.file,
+        key="data.duplicates",
+        value=rule,
+    )
 
 
 def core_rows(user: np.ndarray, item: np.ndarray, core: int) -> np.ndarray:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.items import ItemDescriptions, labels_at, split_names
-from painvrl.data.sources.rows import RawInteractions, without_duplicates
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.rows import Duplicates, RawInteractions
 from painvrl.data.sources.tabular import (
     id_column,
     label_column,
     number_column,
     read_table,
     require_distinct,
+    text_column,
     time_column,
 )
+from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.settings import Settings
 
 
@@ -30,8 +30,9 @@ class ItemTable(Settings):
 
     ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
     columns that are joined, encoded as the modality ``text``. ``categories``: column of names
-    divided by ``separator``, which become the multi-hot modality ``categories``. ``columns``: columns of
-    labels that splits may group items by.
+    divided by ``separator``, which become the multi-hot modality ``categories``; blanks beside a separator
+    are part of a name. ``columns``: columns of labels that splits may group items by. ``at_least``: the
+    smallest share of the items that the table must have.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class ItemTable(Settings):
     categories: str | None = None
     separator: str = Field(default="|", min_length=1)
     columns: tuple[str, ...] = ()
+    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
     def text_columns(self) -> tuple[str, ...]:
         """The columns of the modality ``text``."""
@@ -51,21 +53,24 @@ class UserTable(Settings):
     """A table that describes users: CSV or Parquet, one row a user.
 
     ``key``: column of the raw user ids. ``columns``: columns of labels that splits may group users by.
+    ``at_least``: the smallest share of the users that the table must have.
     """
 
     path: Path
     key: str
     columns: tuple[str, ...] = Field(min_length=1)
+    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 class TableConfig(SourceConfig):
     """Interactions in a table: CSV or Parquet, one row an interaction.
 
     ``path`` is relative to the current directory. ``user``, ``item``, ``rating``, ``time`` name
-    its columns; the last two are optional. ``duplicates``: what to do with a (user, item) pair
-    that occurs again: ``error``, or ``drop`` all but its latest row (by ``time``, where that is
-    named; else all but its best-rated one). ``columns``: further columns, labels that splits may go by.
-    ``item_table``: titles and built-in modalities. ``user_table``: labels of the users.
+    its columns; the last two are optional. ``duplicates``: which row is kept of a (user, item) pair that
+    occurs again: the ``latest`` (by ``time``), the ``best`` rated, that of the ``first_part`` (train before
+    valid before test, by the column ``part``), or ``error``: none may. Rows that still differ are an error
+    whatever the rule. ``columns``: further columns, labels that splits may go by. ``item_table``: titles and
+    built-in modalities. ``user_table``: labels of the users. Ids, labels and titles are texts, as they stand.
     """
 
     kind: Literal["table"] = "table"
@@ -74,7 +79,7 @@ class TableConfig(SourceConfig):
     item: str = "item"
     rating: str | None = None
     time: str | None = None
-    duplicates: Literal["error", "drop"] = "error"
+    duplicates: Duplicates = "latest"
     columns: tuple[str, ...] = ()
     item_table: ItemTable | None = None
     user_table: UserTable | None = None
@@ -108,67 +113,61 @@ def read_table_source(config: TableConfig, cache: ArrayCache) -> Dataset:
     Raises:
         DataError: a file, a column or a value is not as it must be.
     """
-    frame = read_table(config.path, key="data.path")
-    rating = time = None
-    if config.rating is not None:
-        rating = number_column(frame, config.rating, file=config.path, key="data.rating")
-    if config.time is not None:
-        time = time_column(frame, config.time, file=config.path, key="data.time")
+    table = read_table(config.path, key="data.path")
     raw = RawInteractions(
-        user=id_column(frame, config.user, file=config.path, key="data.user"),
-        item=id_column(frame, config.item, file=config.path, key="data.item"),
-        rating=rating,
+        user=id_column(table, config.user, key="data.user"),
+        item=id_column(table, config.item, key="data.item"),
+        rating=None if config.rating is None else number_column(table, config.rating, key="data.rating"),
         file=config.path,
-        time=time,
-        labels={
-            name: label_column(frame, name, file=config.path, key="data.columns") for name in config.columns
-        },
+        time=None if config.time is None else time_column(table, config.time, key="data.time"),
+        labels={name: label_column(table, name, key="data.columns") for name in config.columns},
     )
-    raw = without_duplicates(raw, time, duplicates=config.duplicates)
-    dataset = assemble(config.path.stem, raw, _describe(config.item_table), config, cache)
+    described = _describe(config.item_table)
+    everyone = raw.user.distinct
+    dataset = assemble(config.path.stem, raw, described, config, cache, duplicates=config.duplicates)
+    if config.item_table is not None:
+        join = next(join for join in dataset.provenance.joins if join.name == "item table")
+        join.require(config.item_table.at_least, file=config.item_table.path)
     if config.user_table is None:
         return dataset
-    users = _labels_of_users(config.user_table, dataset.user_ids)
-    return replace(dataset, columns=replace(dataset.columns, user=users))
+    return with_users(dataset, _describe_users(config.user_table), everyone)
 
 
-def _labels_of_users(table: UserTable, user_ids: np.ndarray) -> dict[str, np.ndarray]:
+def _describe_users(table: UserTable) -> UserDescriptions:
     where = "data.user_table"
-    frame = read_table(table.path, key=f"{where}.path")
-    ids = id_column(frame, table.key, file=table.path, key=f"{where}.key")
+    read = read_table(table.path, key=f"{where}.path")
+    ids = id_column(read, table.key, key=f"{where}.key")
     require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key, of="user")
-    columns = {
-        name: label_column(frame, name, file=table.path, key=f"{where}.columns") for name in table.columns
-    }
-    return labels_at(user_ids, ids, columns)
+    return UserDescriptions(
+        ids=ids.distinct[ids.code],
+        columns={name: label_column(read, name, key=f"{where}.columns") for name in table.columns},
+        key=where,
+        file=table.path,
+        at_least=table.at_least,
+    )
 
 
 def _describe(table: ItemTable | None) -> ItemDescriptions:
     if table is None:
-        return ItemDescriptions(ids=np.zeros(0, dtype=np.int64), titles=())
+        return NOTHING
     where = "data.item_table"
-    frame = read_table(table.path, key=f"{where}.path")
-    ids = id_column(frame, table.key, file=table.path, key=f"{where}.key")
+    read = read_table(table.path, key=f"{where}.path")
+    ids = id_column(read, table.key, key=f"{where}.key")
     require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
-
-    def texts_of(name: str, key: str) -> list[str]:
-        texts: list[str] = label_column(frame, name, file=table.path, key=f"{where}.{key}").tolist()
-        return texts
-
-    titles = [""] * len(ids) if table.title is None else texts_of(table.title, "title")
-    fields = [texts_of(name, "text") for name in table.text_columns()]
-    texts = tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True))
+    titles = [""] * len(ids)
+    if table.title is not None:
+        titles = text_column(read, table.title, key=f"{where}.title")
+    fields = [text_column(read, name, key=f"{where}.text") for name in table.text_columns()]
     categories = None
     if table.categories is not None:
-        categories = tuple(
-            split_names(names, table.separator) for names in texts_of(table.categories, "categories")
-        )
+        names = text_column(read, table.categories, key=f"{where}.categories")
+        categories = tuple(split_names(row, table.separator) for row in names)
     return ItemDescriptions(
-        ids=ids,
+        ids=ids.distinct[ids.code],
         titles=tuple(titles),
-        texts=texts if table.text else None,
+        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
         categories=categories,
-        columns={
-            name: label_column(frame, name, file=table.path, key=f"{where}.columns") for name in table.columns
-        },
+        columns={name: label_column(read, name, key=f"{where}.columns") for name in table.columns},
+        key=where,
+        findings=blanks_in(categories or (), key=f"{where}.categories"),
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.data.sources.modality_file import KeyedValues
+from painvrl.data.sources.texts import as_objects
+from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
 
 MAX_BYTES = 8 << 30
@@ -86,4 +87,10 @@ def bag_of_words(
         )
     values = np.zeros((len(ids), len(kept)), dtype=np.float32)
     values[row, place[column[inside]]] = counts[inside]
-    return KeyedValues(ids=ids, values=values)
+    return KeyedValues(
+        ids=as_objects([str(row) for row in ids.tolist()]),
+        values=values,
+        rows=len(np.unique(item)),
+        names=tuple(f"word {word}" for word in words[kept].tolist()),
+        counted=True,
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from painvrl.data.parts import is_scored_name
 from painvrl.data.splits.cold_item import OodCandidates
-from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, labels_of
+from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
 from painvrl.errors import ConfigError
 
 PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_NAME_test"
@@ -47,7 +47,7 @@ class GivenSplit(SplitRule):
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Read the parts; nothing is drawn."""
-        labels = labels_of(table.columns.interaction, self.column, of="interactions", table=table.name)
+        labels = split_labels(table, self.column)
         found = np.unique(labels).tolist()
         part_of = {label: self.parts.get(label, label) for label in found}
         unknown = [label for label, part in part_of.items() if not is_part(part)]

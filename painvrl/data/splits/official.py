@@ -13,7 +13,7 @@ from torch import Tensor
 from painvrl.data.splits.cold_item import ColdItemOod
 from painvrl.data.splits.groups import ItemGroupOod
 from painvrl.data.splits.popularity import PopularityOod
-from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, labels_of
+from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
 from painvrl.errors import ConfigError
 
 OodRule = Annotated[PopularityOod | ColdItemOod | ItemGroupOod, Field(discriminator="protocol")]
@@ -41,7 +41,7 @@ class OfficialSplit(SplitRule):
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Take the IID parts from the files, and OOD rows from the files' train rows."""
-        labels = labels_of(table.columns.interaction, self.column, of="interactions", table=table.name)
+        labels = split_labels(table, self.column)
         train, valid, test = (torch.from_numpy(labels == name) for name in ("train", "valid", "test"))
         strange = ~(train | valid | test)
         if bool(strange.any()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -48,11 +48,10 @@ class Table:
     def select(self, rows: Tensor) -> Table:
         """The rows where ``rows`` ``[N]`` bool is true; users and items stay."""
         kept = rows.numpy()
-        columns = Columns(
+        columns = replace(
+            self.columns,
             time=None if self.columns.time is None else self.columns.time[rows],
             interaction={name: labels[kept] for name, labels in self.columns.interaction.items()},
-            item=self.columns.item,
-            user=self.columns.user,
         )
         planted = None if self.planted_ood is None else self.planted_ood[rows]
         return Table(
@@ -207,3 +206,20 @@ def labels_of(columns: Mapping[str, np.ndarray], name: str, *, of: str, table: s
             f"the data set {table} has no such column of its {of}; {known}", key="split.column", value=name
         )
     return columns[name]
+
+
+def split_labels(table: Table, name: str) -> np.ndarray:
+    """``[N]`` the column ``name`` of the interactions, for a protocol that takes the parts from it.
+
+    Raises:
+        ConfigError: there is no such column, or repeated (user, item) pairs contradict each other in it.
+    """
+    labels = labels_of(table.columns.interaction, name, of="interactions", table=table.name)
+    if name in table.columns.contradictions:
+        raise ConfigError(
+            f"the column says two things of one pair: {table.columns.contradictions[name]}; "
+            "data.duplicates: first_part keeps the row of train, by a column called part",
+            key="split.column",
+            value=name,
+        )
+    return labels

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from painvrl.data.card import SplitCard, make_card
 from painvrl.data.dataset import Dataset
-from painvrl.data.digest import digest_of, digest_of_interactions
+from painvrl.data.digest import digest_of, digest_of_interactions, digested_ids
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part, ood_mean
 from painvrl.data.seal import SealedParts
@@ -136,7 +136,8 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
     fingerprint = sealed_as = digest_of(*content)
     if rows.fixed_test is not None:
         kept = data.select(rows.fixed_test)
-        sealed_as = digest_of(dataset.user_ids[kept.user.numpy()], dataset.item_ids[kept.item.numpy()])
+        users, items = dataset.user_ids[kept.user.numpy()], dataset.item_ids[kept.item.numpy()]
+        sealed_as = digest_of(digested_ids(users), digested_ids(items))
     return Split(
         protocol=config.protocol,
         seed=seed,
@@ -151,6 +152,7 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
             data=data,
             parts=counted if support is None else {**counted, "support": support},
             dropped_users=int((~known_users & (data.user_degree() > 0)).sum()),
+            provenance=dataset.provenance,
         ),
     )
 

@@ -14,10 +14,15 @@ from painvrl.study.trial.objective import DataSummary
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The split's card as a table, and the study's settings, as the last run of the study noted them."""
+    """The split's card as a table, and the study's settings, as the last run of the study noted them.
+
+    ``notes`` and ``warnings``: what was filtered and joined, and what looks wrong, a sentence each.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     settings: Mapping[str, object]
 
 
@@ -48,6 +53,9 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     noted = {
         "columns": list(data.columns),
         "rows": [list(row) for row in data.rows],
+        "card": dict(data.card),
+        "notes": list(data.notes),
+        "warnings": list(data.warnings),
         "settings": settings.model_dump(mode="json", exclude={"storage"}),
     }
     study.study.set_user_attr(Attr.CARD, noted)
@@ -86,7 +94,14 @@ def _card(study: StoredStudy) -> Card | None:
     if noted is None:
         return None
     rows = tuple(tuple(str(cell) for cell in row) for row in noted["rows"])
-    return Card(columns=tuple(noted["columns"]), rows=rows, settings=dict(noted["settings"]))
+    return Card(
+        columns=tuple(noted["columns"]),
+        rows=rows,
+        # A study of an earlier version has none.
+        notes=tuple(noted.get("notes", ())),
+        warnings=tuple(noted.get("warnings", ())),
+        settings=dict(noted["settings"]),
+    )
 
 
 def _sampler(settings: Mapping[str, object]) -> str:

@@ -67,6 +67,8 @@ class DataSummary:
         fingerprint: of the data set's content and of the split, test parts included.
         columns, rows: the split's card as a table.
         card: the split's card as JSON-ready values.
+        notes: what filters took and what was joined, a sentence each.
+        warnings: what of the data looks wrong, a sentence each.
         parts: what the metrics of the valid parts are called before their slash; empty if unknown.
         all_seeds: digest of what the data are under every seed.
         numbers: digest of code and device; see :func:`painvrl.pretrained.numbers_of`.
@@ -76,6 +78,8 @@ class DataSummary:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     card: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     all_seeds: str = ""
     numbers: str = ""
@@ -146,6 +150,8 @@ class TrainingObjective:
             columns=split.card.COLUMNS,
             rows=split.card.rows(),
             card=split.card.as_dict(),
+            notes=split.card.provenance.sentences(),
+            warnings=split.card.provenance.warnings,
             parts=prepared.valid_plan.names,
             all_seeds=digest_for_all_seeds(prepared.dataset),
             numbers=numbers_of(device),

@@ -1,0 +1,165 @@
+"""How a data set came from its files: what was joined, what was taken away, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self, TypedDict, cast
+
+from painvrl.errors import DataError
+
+FEW = 0.95
+"""A join that describes a smaller share than this is a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join:
+    """What one table or matrix says of the items (or users) of the data set.
+
+    Attributes:
+        name: of the modality, or what was joined: ``titles``, ``item table``, ``user table``.
+        key: in the configuration.
+        of: ``items`` or ``users``.
+        total: items (users) of the data set, after all filters.
+        matched: those that the file describes.
+        rows: rows of the file.
+        rows_filtered: rows about items (users) that a filter took away.
+        rows_unmatched: rows whose id occurs in no interaction.
+        largest_column: of a modality, the column that carries most of the vectors' squared length.
+        largest_share: that column's share of it, in [0, 1].
+    """
+
+    name: str
+    key: str
+    of: str
+    total: int
+    matched: int
+    rows: int
+    rows_filtered: int
+    rows_unmatched: int
+    largest_column: str | None = None
+    largest_share: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the items (users) that the file describes."""
+        return self.matched / self.total
+
+    def sentence(self) -> str:
+        """For people."""
+        text = f"{self.name} ({self.key}): {self.matched:,} of {self.total:,} {self.of}, {self.share:.1%}"
+        text += f"; of its {self.rows:,} rows, {self.rows_unmatched:,} match no interaction"
+        if self.rows_filtered:
+            text += f" and {self.rows_filtered:,} belong to {self.of} that were filtered out"
+        if self.largest_share is not None:
+            text += f"; the largest column, {self.largest_column}, carries {self.largest_share:.1%}"
+        return text
+
+    def require(self, at_least: float, *, file: object) -> None:
+        """Refuse a join that describes too few.
+
+        Raises:
+            DataError: fewer than the share ``at_least`` are matched.
+        """
+        if self.share < at_least:
+            raise DataError(
+                f"describes only {self.matched:,} of {self.total:,} {self.of}; "
+                f"{self.rows_unmatched:,} of its {self.rows:,} rows match no interaction; "
+                f"compare the ids, or lower {self.key}.at_least",
+                file=file,
+                key=f"{self.key}.at_least",
+                value=at_least,
+            )
+
+    def warning(self) -> str | None:
+        """What looks wrong, if anything does."""
+        if self.share >= FEW:
+            return None
+        return (
+            f"{self.key}: {self.name} describes {self.matched:,} of {self.total:,} {self.of}; "
+            f"{self.rows_unmatched:,} of its {self.rows:,} rows match no interaction"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What one rule took away.
+
+    Attributes:
+        name: its key in the configuration.
+        rule: in words.
+        users, items, interactions: how many it took.
+        users_before, items_before, interactions_before: how many there were.
+    """
+
+    name: str
+    rule: str
+    users: int
+    items: int
+    interactions: int
+    users_before: int
+    items_before: int
+    interactions_before: int
+
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.name} ({self.rule}) took {self.users:,} of {self.users_before:,} users, "
+            f"{self.items:,} of {self.items_before:,} items, "
+            f"{self.interactions:,} of {self.interactions_before:,} interactions"
+        )
+
+    def warning(self) -> str | None:
+        """What looks wrong, if anything does."""
+        many = 2 * self.users > self.users_before or 2 * self.interactions > self.interactions_before
+        return f"{self.sentence()}: more than half" if many else None
+
+
+class _Stored(TypedDict):
+    joins: list[dict[str, object]]
+    removals: list[dict[str, object]]
+    findings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """All of it.
+
+    Attributes:
+        joins: in the order of the modalities, then titles and tables.
+        removals: in the order in which they were made; rules that took nothing are left out.
+        findings: what else looks wrong, a sentence each.
+    """
+
+    joins: tuple[Join, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    findings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Everything that a user should look at, a sentence each."""
+        made: Sequence[Join | Removal] = (*self.removals, *self.joins)
+        return (*(text for one in made if (text := one.warning()) is not None), *self.findings)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was taken away and what was joined, a sentence each."""
+        made: Sequence[Join | Removal] = (*self.removals, *self.joins)
+        return tuple(one.sentence() for one in made)
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> Self:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            TypeError, KeyError: it was written by another version.
+        """
+        content = cast("_Stored", stored)
+        return cls(
+            joins=tuple(Join(**one) for one in content["joins"]),  # type: ignore[arg-type]
+            removals=tuple(Removal(**one) for one in content["removals"]),  # type: ignore[arg-type]
+            findings=tuple(content["findings"]),
+        )

@@ -1,0 +1,195 @@
+"""Features of items as a file has them: checked, and looked at for what is hardly ever meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from painvrl.errors import DataError
+
+LARGEST: Final = 1e18
+"""From here on, squares leave float32 when rows are scaled to unit length."""
+_CHUNK_BYTES: Final = 64 << 20
+_SAVED_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyedValues:
+    """Features of ``M`` items.
+
+    Attributes:
+        ids: ``[M]`` distinct ids, str objects.
+        values: ``[M, F]`` float32, finite.
+        rows: rows of the file; more than ``M`` where some of them say that the item has none.
+        names: of the columns, where the file has names; else they are called by their number.
+        counted: the columns are flags or counts that were made here, so that a rare one is no mistake.
+        findings: what looked wrong, a sentence each.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+    rows: int
+    names: tuple[str, ...] | None = None
+    counted: bool = False
+    findings: tuple[str, ...] = ()
+
+    def name_of(self, column: int) -> str:
+        """What a message calls the column."""
+        return str(column) if self.names is None else self.names[column]
+
+
+def natural_order(names: Sequence[str]) -> list[int]:
+    """The places of ``names`` in an order that the order of columns in a file does not change.
+
+    ``f2`` comes before ``f10``.
+    """
+
+    def key(place: int) -> tuple[str, str]:
+        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), names[place]), names[place]
+
+    return sorted(range(len(names)), key=key)
+
+
+def checked_matrix(
+    values: np.ndarray,
+    *,
+    row_name: Callable[[int], str],
+    file: Path | str,
+    key: str,
+    names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """``values`` as ``[M, F]`` float32, a view where it is that already.
+
+    Args:
+        values: ``[M]`` or ``[M, F]``.
+        row_name: what a message calls a row.
+        file: for messages.
+        key: for messages.
+        names: of the columns.
+
+    Raises:
+        DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
+    """
+    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or values.size == 0:
+        raise DataError(
+            "the features must be a matrix [items, features] of real numbers",
+            file=file,
+            key=key,
+            value=f"{values.dtype} {list(values.shape)}",
+        )
+    matrix = values.reshape(len(values), -1)
+    for start, block in chunks(matrix):
+        with np.errstate(invalid="ignore"):
+            wrong = (
+                ~(np.abs(block) < LARGEST) if block.dtype.kind != "b" else np.zeros(block.shape, dtype=bool)
+            )
+        if not wrong.any():
+            continue
+        row, feature = (int(place) for place in np.argwhere(wrong)[0])
+        number = block[row, feature]
+        called = feature if names is None else names[feature]
+        rule = "too large to be scaled (1e18 and more)" if np.isfinite(number) else "NaN or infinite"
+        raise DataError(
+            f"the feature {called} of {row_name(start + row)} is {rule}",
+            file=file,
+            key=key,
+            value=float(number),
+        )
+    return matrix.astype(np.float32, copy=False)
+
+
+def without_index_columns(
+    matrix: np.ndarray, names: Sequence[str] | None, *, key: str
+) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
+    """``matrix`` without saved row numbers, the names that are left, and a sentence for each that went.
+
+    A column is one where it has the name that pandas gives to a saved index, or where its values are the
+    numbers from 0, or from 1, each once: in whatever order, because rows may have been sorted since.
+    A matrix of one column, or of fewer than three rows, is left as it is.
+    """
+    rows, columns = matrix.shape
+    if columns == 1 or rows < 3:
+        return matrix, None if names is None else tuple(names), ()
+    lowest, highest = column_ranges(matrix)
+    numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
+    saved = {int(column) for column in numbers if len(np.unique(matrix[:, column])) == rows}
+    if names is not None:
+        saved |= {column for column, name in enumerate(names) if _SAVED_INDEX.fullmatch(name)}
+    if not saved or len(saved) == columns:
+        return matrix, None if names is None else tuple(names), ()
+    kept = [column for column in range(columns) if column not in saved]
+    called = [str(column) if names is None else names[column] or "(no name)" for column in sorted(saved)]
+    findings = tuple(
+        f"{key}: the column {name} is the number of the row, so it is left out; name it in values to keep it"
+        for name in called
+    )
+    return matrix[:, kept], None if names is None else tuple(names[column] for column in kept), findings
+
+
+def column_ranges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value of each column."""
+    blocks = [(block.min(axis=0), block.max(axis=0)) for _, block in chunks(matrix)]
+    return np.min([low for low, _ in blocks], axis=0), np.max([high for _, high in blocks], axis=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnFacts:
+    """What joined features look like, column by column.
+
+    Attributes:
+        largest: the column that carries most of the vectors' squared length.
+        share: how much of it, in [0, 1].
+        constant: columns of one value other than 0.
+        zero: columns of zeros.
+        outlier: columns of which one row has more than half of the squared sum.
+        outlier_row: that row, of the first such column.
+    """
+
+    largest: int
+    share: float
+    constant: tuple[int, ...]
+    zero: tuple[int, ...]
+    outlier: tuple[int, ...]
+    outlier_row: int
+
+
+def column_facts(matrix: np.ndarray, rows: np.ndarray) -> ColumnFacts:
+    """Look at the given ``rows`` (``[n]`` int64, at least one) of a matrix ``[M, F]``, a block at a time."""
+    columns = matrix.shape[1]
+    total, top = np.zeros(columns), np.full(columns, -1.0)
+    top_row = np.zeros(columns, dtype=np.int64)
+    low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
+    step = max(1, _CHUNK_BYTES // (8 * columns))
+    for start in range(0, len(rows), step):
+        chosen = rows[start : start + step]
+        block = matrix[chosen].astype(np.float64)
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        block *= block
+        total += block.sum(axis=0)
+        best = block.argmax(axis=0)
+        value = block[best, np.arange(columns)]
+        top_row = np.where(value > top, chosen[best], top_row)
+        top = np.maximum(top, value)
+    largest, everything = int(total.argmax()), total.sum()
+    constant = (low == high) & (len(rows) > 1)
+    outlier = np.flatnonzero((2 * top > total) & ~constant & (len(rows) > 2))
+    return ColumnFacts(
+        largest=largest,
+        share=float(total[largest] / everything) if everything else 0.0,
+        constant=tuple(np.flatnonzero(constant & (low != 0)).tolist()),
+        zero=tuple(np.flatnonzero((low == 0) & (high == 0)).tolist()),
+        outlier=tuple(outlier.tolist()),
+        outlier_row=int(top_row[outlier[0]]) if len(outlier) else 0,
+    )
+
+
+def chunks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of rows that fit into little memory, each with the number of its first row."""
+    step = max(1, _CHUNK_BYTES // (matrix.itemsize * matrix.shape[1]))
+    for start in range(0, len(matrix), step):
+        yield start, matrix[start : start + step]
