@@ -10,6 +10,7 @@ import torch
 
 from painvrl.data.dataset import Columns, Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
+from painvrl.data.sources.texts import as_objects
 
 MakeDataset = Callable[..., Dataset]
 
@@ -49,8 +50,8 @@ def _make_dataset(
             n_users=n_users,
             n_items=n_items,
         ),
-        user_ids=np.arange(n_users) + 100,
-        item_ids=np.array([f"i{index}" for index in range(n_items)]),
+        user_ids=as_objects([str(index + 100) for index in range(n_users)]),
+        item_ids=as_objects([f"i{index}" for index in range(n_items)]),
         titles=tuple(f"title {index}" for index in range(n_items)),
         modalities={
             "m": Modality(

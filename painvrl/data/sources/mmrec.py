@@ -53,16 +53,15 @@ class MmrecConfig(SourceConfig):
     Its files know no quotes. ``path``: the folder, relative to the current directory. ``name``: of the
     ``.inter`` file, where there are several; an ``.item`` file of the same name describes the items.
     Columns are named without RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the
-    columns of ids, where they are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns ``rating`` and ``timestamp`` are
-    used where they are; ``x_label`` (0, 1, 2) is the files' own split, and the columns of ``.item`` and
-    ``.user`` files are what splits can group by. ``duplicates``: as for tables.
+    columns of ids, where they are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns
+    ``rating`` and ``timestamp`` are used where they are; ``x_label`` (0, 1, 2) is the files' own split, and
+    the columns of ``.item`` and ``.user`` files are what splits can group by. ``duplicates``: as for tables.
 
     ``features``: file names by modality; nothing for every ``NAME_feat.npy`` (``text_feat.npy`` is the
     modality ``textual``). Row ``i`` belongs to the item in row ``i`` of the ``.item`` file, or, without that
     file, to item id ``i``, and there must be as many rows as items; a row of zeros says that the item has
-    none. ``title``, ``text``,
-    ``categories``: columns of the ``.item`` file, as for tables; names in ``categories`` are divided by
-    ``separator``, a blank as in RecBole's ``token_seq``.
+    none. ``title``, ``text``, ``categories``: columns of the ``.item`` file, as for tables; names in
+    ``categories`` are divided by ``separator``, a blank as in RecBole's ``token_seq``.
     """
 
     kind: Literal["mmrec"] = "mmrec"
