@@ -146,6 +146,7 @@ class Removal:
 class _Stored(TypedDict):
     joins: list[dict[str, object]]
     removals: list[dict[str, object]]
+    notes: list[str]
     findings: list[str]
 
 
@@ -156,11 +157,13 @@ class Provenance:
     Attributes:
         joins: in the order of the modalities, then titles and tables.
         removals: in the order in which they were made; rules that took nothing are left out.
+        notes: what else was left out on purpose, a sentence each.
         findings: what else looks wrong, a sentence each.
     """
 
     joins: tuple[Join, ...] = ()
     removals: tuple[Removal, ...] = ()
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
     @property
@@ -174,6 +177,7 @@ class Provenance:
         made = (
             TextTable(columns=Removal.COLUMNS, rows=tuple(one.row() for one in self.removals)),
             TextTable(columns=Join.COLUMNS, rows=tuple(one.row() for one in self.joins)),
+            TextTable(columns=("note",), rows=tuple((note,) for note in self.notes)),
         )
         return tuple(table for table in made if table.rows)
 
@@ -192,5 +196,6 @@ class Provenance:
         return cls(
             joins=tuple(Join(**one) for one in content["joins"]),  # type: ignore[arg-type]
             removals=tuple(Removal(**one) for one in content["removals"]),  # type: ignore[arg-type]
+            notes=tuple(content["notes"]),
             findings=tuple(content["findings"]),
         )
