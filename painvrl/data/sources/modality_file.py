@@ -87,7 +87,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
     require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
     matrix = checked_matrix(
-        values,
+        values[:, np.newaxis] if values.ndim == 1 else values,
         row_name=lambda row: f"item {ids[row]} (row {row + 1})",
         file=source.path,
         key=key,

@@ -404,7 +404,7 @@ def float_texts(
         row = int((~whole).argmax())
         raise DataError(
             "ids stored as floating-point numbers must be whole and below 2^53, or two of them can be one; "
-            f"row {row + 1} has {numbers[row]!r}. Store them as text",
+            f"row {row + 1} has {float(numbers[row])}. Store them as text",
             file=file,
             key=key,
             value=value,

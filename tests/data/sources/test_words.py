@@ -20,7 +20,8 @@ def bag(pairs: np.ndarray, **changes: object) -> tuple[list[int], list[list[floa
     settings = {"n_users": 7, "n_items": 6, "vocabulary": 100, "file": FILE, "key": "k", **changes}
     keyed = bag_of_words(pairs, **settings)  # type: ignore[arg-type]
     assert keyed.values.dtype == np.float32
-    return keyed.ids.tolist(), keyed.values.tolist()
+    assert all(isinstance(identity, str) for identity in keyed.ids)
+    return [int(identity) for identity in keyed.ids], keyed.values.tolist()
 
 
 def test_words_are_counted_in_the_order_of_their_indices():
