@@ -194,7 +194,9 @@ def parse_table(
                 file=file,
                 key=key,
             ) from error
-        raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
+        empty = "Empty CSV" in str(error)
+        rule = "holds no row" if empty else f"cannot be read: {first_line(error)}"
+        raise DataError(rule, file=file, key=key) from error
     table = Table(file=file, data=data)
     _check_table(table, key, text=header is None)
     return table
@@ -204,13 +206,15 @@ def _header(content: bytes, separator: str, quotes: bool, file: Path | str, key:
     """The names in the first line that is not empty."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError("must be UTF-8 text; this is UTF-16", file=file, key=key)
-    start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    # What is no UTF-8 further on is found by its row.
+    start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = csv.reader(start, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
     try:
         for names in lines:
             if names:
+                "".join(names).encode()
                 return names
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, UnicodeEncodeError) as error:
         raise DataError(f"the header cannot be read: {first_line(error)}", file=file, key=key) from error
     raise DataError("holds no row", file=file, key=key)
 

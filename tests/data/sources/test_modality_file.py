@@ -165,7 +165,10 @@ def test_an_empty_cell_of_a_table_is_no_feature(tmp_path):
 
 def test_repeated_ids_are_reported(tmp_path):
     np.savez(tmp_path / "l.npz", ids=np.array([7, 3, 7]), look=VALUES)
-    fails(r"data\.files\.look\.key: 1 item ids occur more than once; the first is 7 in rows 1 and 3", tmp_path / "l.npz")
+    fails(
+        r"data\.files\.look\.key: 1 item ids occur more than once; the first is 7 in rows 1 and 3",
+        tmp_path / "l.npz",
+    )
 
 
 def test_ids_and_features_must_fit_each_other(tmp_path):
