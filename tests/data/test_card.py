@@ -12,7 +12,6 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.provenance import Join, Provenance, Removal
 from painvrl.data.splits import ColdItemSplit, make_split
 
-
 SHARE = {"key": "data.files.m", "of": "items", "total": 6, "rows": 7, "rows_filtered": 1, "rows_unmatched": 3}
 TAKEN = {"interactions": 1, "users_before": 6, "items_before": 6, "interactions_before": 8}
 PROVENANCE = Provenance(

@@ -75,13 +75,13 @@ COLUMNS = [[0.0, 1.0, 1.0, -9.0], [0.0, 1.0, 2.0, 1.0], [0.0, 1.0, 3.0, 1.0]]
 
 def test_columns_that_say_nothing_and_columns_of_one_item_are_findings():
     look = keyed("10 20 30", COLUMNS, names=tuple("abcd"), findings=("before",))
-    findings = joined("look", items("10 20 30"), look, file=FILE, key="k")[2]
-    assert findings == (
-        "before",
-        "k: 1 column is the same for all items; the first is b",
-        "k: 1 column is zero for all items; the first is a",
+    before, constant, zero, dominated = joined("look", items("10 20 30"), look, file=FILE, key="k")[2]
+    assert before == "before"
+    assert constant == "k: 1 column is the same for all items; the first is b"
+    assert zero == "k: 1 column is zero for all items; the first is a"
+    assert dominated == (
         "k: 2 columns are dominated by one item, which has more than half of the column's squared sum; "
-        "the first is c, item 30",
+        "the first is c, item 30"
     )
     counted = keyed("10 20 30", COLUMNS, counted=True)
     assert joined("look", items("10 20 30"), counted, file=FILE, key="k")[2] == ()
