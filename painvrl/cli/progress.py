@@ -73,7 +73,7 @@ class StudyLines:
             return
         verb = "goes on" if event.resumed else "starts"
         with self._spinner.paused():
-            split_card(event.data.columns, event.data.rows, event.data.notes)
+            split_card(event.data.tables)
             for trial in event.reaped:
                 typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
             typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from painvrl.checkpoint import Recommendation
+    from painvrl.data.provenance import TextTable
     from painvrl.doctor import Diagnosis
     from painvrl.retrain import TrainReport
     from painvrl.study.ablation.spec import AblationSpec
@@ -106,7 +107,7 @@ def train_report(report: TrainReport) -> None:
     if report.pick is not None:
         typer.echo(f"trial {report.pick.trial} of the study: {report.pick.reason}")
     else:  # of a study's split, the study has printed it
-        split_card(report.card.COLUMNS, report.card.rows(), report.card.provenance.sentences())
+        split_card(report.card.tables())
     data_warnings(report.card.provenance.warnings)
     _repetition(report)
     trial = {} if report.pick is None else report.pick.metrics
@@ -144,11 +145,10 @@ def train_report(report: TrainReport) -> None:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
 
 
-def split_card(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+def split_card(tables: Sequence[TextTable]) -> None:
     """Print what each part of a split holds, what filters took and what was joined."""
-    print_table(make_table(columns, rows, title="split"))
-    for note in notes:
-        typer.echo(note)
+    for place, table in enumerate(tables):
+        print_table(make_table(table.columns, table.rows, title=None if place else "split"))
 
 
 def data_warnings(warnings: Sequence[str]) -> None:
@@ -197,11 +197,15 @@ def _cutoff(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
+TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest column"}
+"""Columns that are text, beside the first one of each table."""
+
+
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
     """A table whose first column is text and whose others are numbers, but for those with a name of text."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(columns):
-        numeric = position > 0 and column not in {"item", "title", "best", "settings", "preset"}
+        numeric = position > 0 and column not in TEXTUAL
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from painvrl.data.interactions import Interactions, among
-from painvrl.data.provenance import Provenance, Removal
+from painvrl.data.provenance import Provenance, Removal, TextTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,11 @@ class SplitCard:
         "overlap with train",
     )
 
-    def rows(self) -> tuple[tuple[str, ...], ...]:
-        """One row of text a part, in the columns :attr:`COLUMNS`."""
+    def tables(self) -> tuple[TextTable, ...]:
+        """The parts, what filters took and what was joined, for people."""
+        return (TextTable(columns=self.COLUMNS, rows=self._rows()), *self.provenance.tables())
+
+    def _rows(self) -> tuple[tuple[str, ...], ...]:
         return tuple(
             (
                 part.name,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self, TypedDict, cast
+from typing import ClassVar, Self, TypedDict, cast
 
 from painvrl.errors import DataError
 
 FEW = 0.95
 """A join that describes a smaller share than this is a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """A table of text: the names of its columns, and its rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +48,32 @@ class Join:
     largest_column: str | None = None
     largest_share: float | None = None
 
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "joined",
+        "described",
+        "share",
+        "rows",
+        "unmatched",
+        "filtered out",
+        "largest column",
+    )
+
     @property
     def share(self) -> float:
         """Of the items (users) that the file describes."""
         return self.matched / self.total
 
-    def sentence(self) -> str:
-        """For people."""
-        text = f"{self.name} ({self.key}): {self.matched:,} of {self.total:,} {self.of}, {self.share:.1%}"
-        text += f"; of its {self.rows:,} rows, {self.rows_unmatched:,} match no interaction"
-        if self.rows_filtered:
-            text += f" and {self.rows_filtered:,} belong to {self.of} that were filtered out"
-        if self.largest_share is not None:
-            text += f"; the largest column, {self.largest_column}, carries {self.largest_share:.1%}"
-        return text
+    def row(self) -> tuple[str, ...]:
+        """In the columns :attr:`COLUMNS`."""
+        return (
+            self.name,
+            f"{self.matched:,} of {self.total:,} {self.of}",
+            f"{self.share:.1%}",
+            f"{self.rows:,}",
+            f"{self.rows_unmatched:,}",
+            f"{self.rows_filtered:,}",
+            "" if self.largest_share is None else f"{self.largest_column}: {self.largest_share:.1%}",
+        )
 
     def require(self, at_least: float, *, file: object) -> None:
         """Refuse a join that describes too few.
@@ -101,23 +121,32 @@ class Removal:
     items_before: int
     interactions_before: int
 
-    def sentence(self) -> str:
-        """For people."""
-        return (
-            f"{self.name} ({self.rule}) took {self.users:,} of {self.users_before:,} users, "
-            f"{self.items:,} of {self.items_before:,} items, "
-            f"{self.interactions:,} of {self.interactions_before:,} interactions"
+    COLUMNS: ClassVar[tuple[str, ...]] = ("taken by", "users", "items", "interactions", "rule")
+
+    def row(self) -> tuple[str, ...]:
+        """In the columns :attr:`COLUMNS`."""
+        pairs = (
+            (self.users, self.users_before),
+            (self.items, self.items_before),
+            (self.interactions, self.interactions_before),
         )
+        return (self.name, *(f"{taken:,} of {before:,}" for taken, before in pairs), self.rule)
 
     def warning(self) -> str | None:
         """What looks wrong, if anything does."""
         many = 2 * self.users > self.users_before or 2 * self.interactions > self.interactions_before
-        return f"{self.sentence()}: more than half" if many else None
+        if not many:
+            return None
+        return (
+            f"{self.name} ({self.rule}) took {self.users:,} of {self.users_before:,} users and "
+            f"{self.interactions:,} of {self.interactions_before:,} interactions"
+        )
 
 
 class _Stored(TypedDict):
     joins: list[dict[str, object]]
     removals: list[dict[str, object]]
+    notes: list[str]
     findings: list[str]
 
 
@@ -128,11 +157,13 @@ class Provenance:
     Attributes:
         joins: in the order of the modalities, then titles and tables.
         removals: in the order in which they were made; rules that took nothing are left out.
+        notes: what else was left out on purpose, a sentence each.
         findings: what else looks wrong, a sentence each.
     """
 
     joins: tuple[Join, ...] = ()
     removals: tuple[Removal, ...] = ()
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
     @property
@@ -141,10 +172,14 @@ class Provenance:
         made: Sequence[Join | Removal] = (*self.removals, *self.joins)
         return (*(text for one in made if (text := one.warning()) is not None), *self.findings)
 
-    def sentences(self) -> tuple[str, ...]:
-        """What was taken away and what was joined, a sentence each."""
-        made: Sequence[Join | Removal] = (*self.removals, *self.joins)
-        return tuple(one.sentence() for one in made)
+    def tables(self) -> tuple[TextTable, ...]:
+        """What was taken away and what was joined, for people; empty tables are left out."""
+        made = (
+            TextTable(columns=Removal.COLUMNS, rows=tuple(one.row() for one in self.removals)),
+            TextTable(columns=Join.COLUMNS, rows=tuple(one.row() for one in self.joins)),
+            TextTable(columns=("note",), rows=tuple((note,) for note in self.notes)),
+        )
+        return tuple(table for table in made if table.rows)
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -161,5 +196,6 @@ class Provenance:
         return cls(
             joins=tuple(Join(**one) for one in content["joins"]),  # type: ignore[arg-type]
             removals=tuple(Removal(**one) for one in content["removals"]),  # type: ignore[arg-type]
+            notes=tuple(content["notes"]),
             findings=tuple(content["findings"]),
         )

@@ -130,7 +130,7 @@ def assemble(
         n_users=len(raw.user.distinct),
         n_items=len(items.left),
     )
-    modalities, joins = described_modalities(items, described, cache)
+    modalities, joins, notes = described_modalities(items, described, cache)
     findings = list(described.findings)
     for modality, keyed in {**features, **files}.items():
         source = config.files.get(modality)
@@ -145,6 +145,7 @@ def assemble(
         if source is not None:
             join.require(source.at_least, file=source.path)
         joins += (join,)
+        notes += keyed.notes
         findings += found
     titles = titles_of(items.left, described)
     return Dataset(
@@ -163,6 +164,7 @@ def assemble(
         provenance=Provenance(
             joins=(*joins, *_described_joins(items, described, titles)),
             removals=removals,
+            notes=notes,
             findings=tuple(findings),
         ),
         fingerprint=dataset_fingerprint(interactions, raw.user.distinct, items.left, modalities),

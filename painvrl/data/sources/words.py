@@ -93,4 +93,14 @@ def bag_of_words(
         rows=len(np.unique(item)),
         names=tuple(f"word {word}" for word in words[kept].tolist()),
         counted=True,
+        notes=_left_out(len(words), len(kept), len(np.unique(item)) - len(ids), key),
+    )
+
+
+def _left_out(words: int, kept: int, items: int, key: str) -> tuple[str, ...]:
+    if kept == words:
+        return ()
+    without = f"; {items:,} items have none of them" if items else ""
+    return (
+        f"{key}: the {kept:,} words that most items have are kept of {words:,} (data.vocabulary){without}",
     )

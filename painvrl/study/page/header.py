@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy
@@ -14,14 +15,12 @@ from painvrl.study.trial.objective import DataSummary
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The split's card as a table, and the study's settings, as the last run of the study noted them.
+    """The split's card as tables, and the study's settings, as the last run of the study noted them.
 
-    ``notes`` and ``warnings``: what was filtered and joined, and what looks wrong, a sentence each.
+    ``warnings``: what of the data looks wrong, a sentence each.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+    tables: tuple[TextTable, ...]
     warnings: tuple[str, ...]
     settings: Mapping[str, object]
 
@@ -51,10 +50,8 @@ class Header:
 def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
     """Keep with the study what its report shows of data and settings: the report loads no data."""
     noted = {
-        "columns": list(data.columns),
-        "rows": [list(row) for row in data.rows],
+        "tables": [asdict(table) for table in data.tables],
         "card": dict(data.card),
-        "notes": list(data.notes),
         "warnings": list(data.warnings),
         "settings": settings.model_dump(mode="json", exclude={"storage"}),
     }
@@ -93,12 +90,13 @@ def _card(study: StoredStudy) -> Card | None:
     noted = study.study.user_attrs.get(Attr.CARD)
     if noted is None:
         return None
-    rows = tuple(tuple(str(cell) for cell in row) for row in noted["rows"])
+    # A study of an earlier version noted one table, and no warnings.
+    tables = noted.get("tables", [noted])
     return Card(
-        columns=tuple(noted["columns"]),
-        rows=rows,
-        # A study of an earlier version has none.
-        notes=tuple(noted.get("notes", ())),
+        tables=tuple(
+            TextTable(columns=tuple(table["columns"]), rows=tuple(tuple(row) for row in table["rows"]))
+            for table in tables
+        ),
         warnings=tuple(noted.get("warnings", ())),
         settings=dict(noted["settings"]),
     )

@@ -170,7 +170,8 @@ class MlflowTracker:
         run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
         self._log_file(run_id, header)
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
-        self._client.log_text(run_id, text_table(header.data.columns, header.data.rows), "split_card.txt")
+        card = "\n".join(text_table(table.columns, table.rows) for table in header.data.tables)
+        self._client.log_text(run_id, card, "split_card.txt")
         self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
         return run_id
 

@@ -17,6 +17,7 @@ import torch
 
 from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_for_all_seeds
+from painvrl.data.provenance import TextTable
 from painvrl.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
 from painvrl.pipeline import RunResult, run
@@ -65,9 +66,8 @@ class DataSummary:
 
     Attributes:
         fingerprint: of the data set's content and of the split, test parts included.
-        columns, rows: the split's card as a table.
+        tables: the split's card, what filters took and what was joined, for people.
         card: the split's card as JSON-ready values.
-        notes: what filters took and what was joined, a sentence each.
         warnings: what of the data looks wrong, a sentence each.
         parts: what the metrics of the valid parts are called before their slash; empty if unknown.
         all_seeds: digest of what the data are under every seed.
@@ -75,10 +75,8 @@ class DataSummary:
     """
 
     fingerprint: str
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    tables: tuple[TextTable, ...] = ()
     card: Mapping[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     all_seeds: str = ""
@@ -147,10 +145,8 @@ class TrainingObjective:
         split = prepared.split
         self.data = DataSummary(
             fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
-            columns=split.card.COLUMNS,
-            rows=split.card.rows(),
+            tables=split.card.tables(),
             card=split.card.as_dict(),
-            notes=split.card.provenance.sentences(),
             warnings=split.card.provenance.warnings,
             parts=prepared.valid_plan.names,
             all_seeds=digest_for_all_seeds(prepared.dataset),

@@ -43,11 +43,11 @@ def fake_encoder(monkeypatch) -> list[list[str]]:
     """Replaces the encoder; a text's vector starts with its length. Gives the calls made."""
     calls: list[list[str]] = []
 
-    def encode(texts: list[str]) -> np.ndarray:
+    def encode(texts: list[str]) -> tuple[np.ndarray, int]:
         calls.append(texts)
         vectors = np.zeros((len(texts), text.WIDTH), dtype=np.float32)
         vectors[:, 0] = [len(entry) for entry in texts]
-        return vectors
+        return vectors, 0
 
     monkeypatch.setattr(text, "_encode", encode)
     return calls
