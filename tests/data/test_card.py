@@ -79,11 +79,13 @@ def test_the_overlap_is_that_of_the_sets_whatever_the_order_of_the_rows(train, p
 
 
 def test_rows_are_texts_in_the_columns(card):
-    rows = card.rows()
+    table, removals, joins = card.tables()
+    rows = table.rows
     assert [row[0] for row in rows] == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
-    assert all(len(row) == len(card.COLUMNS) for row in rows)
+    assert all(len(row) == len(table.columns) for row in rows)
     assert rows[0] == ("train", "3", "3", "1", "3.0", "100.0%", "-")
     assert rows[2] == ("iid_test", "2", "2", "2", "2.5", "50.0%", "1")
+    assert (removals, joins) == PROVENANCE.tables()
 
 
 def test_the_dict_survives_json(card):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,20 +105,29 @@ DESCRIBED = ItemDescriptions(
 
 
 def test_categories_are_columns_in_alphabetical_order(tmp_path, fake_encoder):
-    modalities, joins = described_modalities(items("30 10 40"), DESCRIBED, ArrayCache(tmp_path))
+    modalities, joins, notes = described_modalities(items("30 10 40"), DESCRIBED, ArrayCache(tmp_path))
     assert list(modalities) == ["text", "genres"]
     assert modalities["genres"].values.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
     assert modalities["genres"].present.tolist() == [True, True, False]
     assert [(join.name, join.matched, join.total) for join in joins] == [("text", 2, 3), ("genres", 2, 3)]
+    assert notes == ()
     assert (joins[1].largest_column, joins[1].largest_share) == ("a", pytest.approx(1 / 3))
 
 
 def test_texts_are_encoded_for_the_items_that_are_left(tmp_path, fake_encoder):
-    modalities, (join, _) = described_modalities(items("30 20", "30 20 10"), DESCRIBED, ArrayCache(tmp_path))
+    modalities, (join, _), _ = described_modalities(
+        items("30 20", "30 20 10"), DESCRIBED, ArrayCache(tmp_path)
+    )
     assert fake_encoder == [["Cedar"]]
     assert modalities["text"].present.tolist() == [True, False]
     assert modalities["text"].values[:, 0].tolist() == [5.0, 0.0]
     assert (join.matched, join.rows, join.rows_filtered, join.rows_unmatched) == (1, 3, 1, 0)
+
+
+def test_texts_that_the_encoder_cuts_are_noted(tmp_path, fake_encoder):
+    long = replace(DESCRIBED, texts=("a" * 41, "b" * 41, "c"))
+    _, _, notes = described_modalities(items("10 20 30"), long, ArrayCache(tmp_path))
+    assert notes == ("text: the encoder read the first 64 tokens of 2 longer texts",)
 
 
 def test_a_modality_that_no_item_has_is_an_error(tmp_path, fake_encoder):

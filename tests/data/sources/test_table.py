@@ -85,10 +85,8 @@ def test_ratings_below_the_threshold_are_left_out(read, shop):
     dataset = read(min_rating=4)
     assert sorted(raw_pairs(dataset)) == pairs_of(frame[frame["stars"] >= 4])
     (removal,) = dataset.provenance.removals
-    assert removal.sentence() == (
-        "data.min_rating (keep what is rated 4 or more) took "
-        "0 of 6 users, 0 of 5 items, 15 of 24 interactions"
-    )
+    rule = "keep what is rated 4 or more"
+    assert removal.row() == ("data.min_rating", "0 of 6", "0 of 5", "15 of 24", rule)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -150,10 +148,8 @@ def test_of_repeated_pairs_the_latest_row_is_kept_and_the_others_are_counted(rea
     after = read()
     assert after.fingerprint == before.fingerprint
     (removal,) = after.provenance.removals
-    assert removal.sentence() == (
-        "data.duplicates (latest, one row a (user, item) pair) took "
-        "0 of 6 users, 0 of 5 items, 4 of 28 interactions"
-    )
+    rule = "latest, one row a (user, item) pair"
+    assert removal.row() == ("data.duplicates", "0 of 6", "0 of 5", "4 of 28", rule)
 
 
 def test_of_duplicates_the_latest_rating_decides(read, rewrite):
@@ -375,6 +371,7 @@ def test_no_item_with_every_modality_is_an_error(read):
         ({"files": {"look": {**LOOK, "vlaues": "x"}}}, "vlaues"),
         ({"files": {"look": {"path": "x.npz"}}}, "key"),
         ({"core": 0}, "greater than or equal to 1"),
+        ({"duplicates": "drop"}, r"drop has become latest .* and best .*; name one of them"),
         ({"duplicates": "ignore"}, "'latest', 'best', 'first_part' or 'error'"),
         ({"min_rating": float("nan")}, "finite"),
         ({"usr": "who"}, "usr"),
