@@ -30,6 +30,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
+_BLOCK: Final = 1 << 24
+"""Bytes parsed at a time; no row may be longer."""
 WHOLE: Final = 2.0**53
 """From here on, two whole numbers can be one float."""
 
@@ -144,6 +146,7 @@ def parse_table(
     if quotes and b'"' in content:
         _check_quotes(content, separator, file, key)
     wrong: list[arrow.InvalidRow] = []
+    block = min(len(content) + 1, _BLOCK)
 
     def note(row: arrow.InvalidRow) -> str:
         wrong.append(row)
@@ -153,7 +156,7 @@ def parse_table(
         return arrow.read_csv(
             pa.BufferReader(content),
             # One thread: with several, rows that do not fit have no number.
-            read_options=arrow.ReadOptions(use_threads=False, column_names=header, block_size=1 << 24),
+            read_options=arrow.ReadOptions(use_threads=False, column_names=header, block_size=block),
             parse_options=arrow.ParseOptions(
                 delimiter=separator,
                 quote_char='"' if quotes else False,
@@ -206,8 +209,8 @@ def _header(content: bytes, separator: str, quotes: bool, file: Path | str, key:
     """The names in the first line that is not empty."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError("must be UTF-8 text; this is UTF-16", file=file, key=key)
-    # What is no UTF-8 further on is found by its row.
-    start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    # Bytes of later rows are none of the header's business.
+    start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="", errors="surrogateescape")
     lines = csv.reader(start, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
     try:
         for names in lines:
