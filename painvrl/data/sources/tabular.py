@@ -460,11 +460,12 @@ def number_column(table: Table, name: str, *, key: str) -> np.ndarray:
         DataError: there is no such column, or a value is missing, infinite or no number.
     """
     values = _numbers(table, name, key=key)
-    if values is None:
-        texts = column(table, name, key=key).to_pylist()
-        row, value = next((row, text) for row, text in enumerate(texts) if _number(text) is None)
+    if isinstance(values, int):
         raise DataError(
-            f"the column must hold numbers; row {row + 1} has {value!r}", file=table.file, key=key, value=name
+            f"the column must hold numbers; row {values + 1} has {column(table, name, key=key)[values]}",
+            file=table.file,
+            key=key,
+            value=name,
         )
     wrong = ~np.isfinite(values)
     if wrong.any():
@@ -479,8 +480,8 @@ def number_column(table: Table, name: str, *, key: str) -> np.ndarray:
     return values
 
 
-def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | None:
-    """``[rows]`` float64, NaN where one is missing; ``None`` where a text is no number."""
+def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | int:
+    """``[rows]`` float64, NaN where one is missing; or the first row whose text is no number."""
     import pyarrow as pa
     from pyarrow import compute, types
 
@@ -495,9 +496,9 @@ def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | None:
             values = trimmed.cast(pa.float64())
         except pa.ArrowInvalid:
             texts = trimmed.to_pylist()
-            if not all(text in _FLAGS for text in texts):
-                return None
-            return np.array([_FLAGS[text] for text in texts])
+            if all(text in _FLAGS for text in texts):
+                return np.array([_FLAGS[text] for text in texts])
+            return next(row for row, text in enumerate(trimmed) if not _is_number(text))
     elif types.is_boolean(kind):
         values = values.cast(pa.int8())
     elif not (
@@ -509,14 +510,14 @@ def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | None:
     return result
 
 
-def _number(text: str | None) -> float | None:
-    """What :func:`_numbers` makes of one text; ``None`` where it is no number."""
-    if text is None or not text.strip():
-        return float("nan")
+def _is_number(text: pa.Scalar) -> bool:
+    import pyarrow as pa
+
     try:
-        return None if "_" in text or not text.isascii() else float(text)
-    except ValueError:
-        return None
+        text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def time_column(table: Table, name: str, *, key: str) -> np.ndarray:
@@ -533,8 +534,7 @@ def time_column(table: Table, name: str, *, key: str) -> np.ndarray:
     values = column(table, name, key=key)
     if types.is_timestamp(values.type) or types.is_date(values.type):
         return _typed_times(table, name, key)
-    numbers = _numbers(table, name, key=key)
-    if numbers is not None:
+    if not isinstance(_numbers(table, name, key=key), int):
         return number_column(table, name, key=key)
     texts = _texts(table, name, key=key)
     every = np.array([*(_seconds(text) for text in texts.distinct.tolist()), np.nan])

@@ -116,7 +116,12 @@ def without_index_columns(
         return matrix, None if names is None else tuple(names), ()
     lowest, highest = column_ranges(matrix)
     numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
-    saved = {int(column) for column in numbers if len(np.unique(matrix[:, column])) == rows}
+    every = np.arange(rows)
+    saved = {
+        int(column)
+        for column in numbers
+        if np.array_equal(np.sort(matrix[:, column]), every + lowest[column])
+    }
     if names is not None:
         saved |= {column for column, name in enumerate(names) if _SAVED_INDEX.fullmatch(name)}
     if not saved or len(saved) == columns:
