@@ -9,19 +9,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from painvrl.data.sources.tabular import (
-    Table,
+from painvrl.data.sources.columns import (
     column,
-    first_line,
     float_texts,
     id_column,
-    listing,
     number_column,
-    read_table,
     require_distinct,
     require_ids,
-    resolve,
 )
+from painvrl.data.sources.tabular import Table, first_line, listing, read_table, resolve
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
 from painvrl.errors import DataError

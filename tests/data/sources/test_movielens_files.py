@@ -223,7 +223,7 @@ def test_of_several_data_sets_one_must_be_named():
         ),
         (
             *("csv", "ratings.csv", f"{HEADER}1,2,x,4\n"),
-            r"the column must hold numbers; row 1 has 'x' \(found 'rating'\)",
+            r"the column must hold numbers; row 1 has x \(found 'rating'\)",
         ),
         ("csv", "ratings.csv", f"{HEADER}1,2,,4\n", r"1 values .* missing .* in row 1 \(found 'rating'\)"),
         ("csv", "ratings.csv", f"{HEADER}1,,3,4\n", r"1 rows have no id; .* row 1 \(found 'movieId'\)"),
