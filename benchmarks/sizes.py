@@ -9,7 +9,6 @@ import hashlib
 import inspect
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.common import CACHE, config, merged
@@ -18,6 +17,7 @@ from painvrl.data import dataset as dataset_types
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources import planted
+from painvrl.data.sources.texts import as_objects
 from painvrl.data.splits import make_split
 from painvrl.prepare import Prepared, prepare_split
 from painvrl.rng import derive_seed
@@ -94,8 +94,8 @@ def random_dataset(n_users: int, n_items: int, n_interactions: int, n_features: 
         interactions=Interactions(
             user=cells // n_items, item=cells % n_items, n_users=n_users, n_items=n_items
         ),
-        user_ids=np.arange(n_users),
-        item_ids=np.arange(n_items),
+        user_ids=as_objects([str(index) for index in range(n_users)]),
+        item_ids=as_objects([str(index) for index in range(n_items)]),
         titles=tuple(f"item {index}" for index in range(n_items)),
         modalities={
             "random": Modality(

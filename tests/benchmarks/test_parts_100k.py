@@ -29,4 +29,10 @@ def test_tables_of_100k_have_columns_that_official_and_given_read(tmp_path: Path
     for split in SPLITS.values():
         config = TrainConfig.model_validate({"data": data, "split": split})
         card = prepare(config, cache_dir=tmp_path / "cache", device=torch.device("cpu")).split.card
-        assert [row[0] for row in card.rows()] == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
+        assert [part.name for part in card.parts] == [
+            "train",
+            "iid_valid",
+            "iid_test",
+            "ood_valid",
+            "ood_test",
+        ]

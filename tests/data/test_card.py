@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from painvrl.data.card import SplitCard, make_card
 from painvrl.data.interactions import Interactions
+from painvrl.data.provenance import Join, Provenance, Removal
 from painvrl.data.splits import ColdItemSplit, make_split
+
+SHARE = {"key": "data.files.m", "of": "items", "total": 6, "rows": 7, "rows_filtered": 1, "rows_unmatched": 3}
+TAKEN = {"interactions": 1, "users_before": 6, "items_before": 6, "interactions_before": 8}
+PROVENANCE = Provenance(
+    joins=(Join(name="m", matched=3, largest_column="f0", largest_share=0.5, **SHARE),),
+    removals=(Removal(name="data.core", rule="keep all", users=1, items=0, **TAKEN),),
+    findings=("a column is constant",),
+)
 
 
 def interactions(*pairs: tuple[int, int]) -> Interactions:
@@ -33,6 +42,7 @@ def card() -> SplitCard:
             "ood_test": interactions(),
         },
         dropped_users=1,
+        provenance=PROVENANCE,
     )
 
 
@@ -57,16 +67,25 @@ PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12, u
 @given(PAIRS, PAIRS)
 def test_the_overlap_is_that_of_the_sets_whatever_the_order_of_the_rows(train, part):
     parts = {"train": interactions(*train), "ood_valid": interactions(*part)}
-    made = make_card(protocol="x", seed=0, data=interactions(*train, *part), parts=parts, dropped_users=0)
+    made = make_card(
+        protocol="x",
+        seed=0,
+        data=interactions(*train, *part),
+        parts=parts,
+        dropped_users=0,
+        provenance=Provenance(),
+    )
     assert made.parts[1].overlap_with_train == len(set(train) & set(part))
 
 
 def test_rows_are_texts_in_the_columns(card):
-    rows = card.rows()
+    table, removals, joins = card.tables()
+    rows = table.rows
     assert [row[0] for row in rows] == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
-    assert all(len(row) == len(card.COLUMNS) for row in rows)
+    assert all(len(row) == len(table.columns) for row in rows)
     assert rows[0] == ("train", "3", "3", "1", "3.0", "100.0%", "-")
     assert rows[2] == ("iid_test", "2", "2", "2", "2.5", "50.0%", "1")
+    assert (removals, joins) == PROVENANCE.tables()
 
 
 def test_the_dict_survives_json(card):
@@ -75,6 +94,20 @@ def test_the_dict_survives_json(card):
     assert read["seed"] == 4
     assert read["parts"][2]["mean_popularity"] == 2.5
     assert read["dropped_users"] == 1
+    assert Provenance.from_dict(read["provenance"]) == card.provenance == PROVENANCE
+    assert read["warnings"] == [PROVENANCE.joins[0].warning(), "a column is constant"]
+
+
+def test_what_a_split_leaves_out_is_the_last_removal():
+    parts = {"train": interactions((0, 0), (1, 1)), "ood_valid": interactions((0, 2))}
+    data = interactions((0, 0), (1, 1), (0, 2), (3, 3), (3, 0))
+    card = make_card(protocol="x", seed=0, data=data, parts=parts, dropped_users=1, provenance=PROVENANCE)
+    *before, split = card.provenance.removals
+    assert tuple(before) == PROVENANCE.removals
+    assert (split.name, split.users, split.items, split.interactions) == ("split", 1, 1, 2)
+    assert (split.users_before, split.items_before, split.interactions_before) == (3, 4, 5)
+    assert (card.provenance.joins, card.provenance.findings) == (PROVENANCE.joins, PROVENANCE.findings)
+    assert card.dropped_interactions == 2
 
 
 def test_a_splits_card_adds_up(make_dataset):

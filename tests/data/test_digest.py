@@ -3,11 +3,20 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from painvrl.data.dataset import Modality
-from painvrl.data.digest import dataset_fingerprint, digest_for_all_seeds, digest_of, digest_of_file
+from painvrl.data.digest import (
+    dataset_fingerprint,
+    digest_for_all_seeds,
+    digest_of,
+    digest_of_file,
+    digest_of_interactions,
+    digested_ids,
+)
 from painvrl.data.sources import PlantedConfig, load
+from painvrl.data.sources.texts import as_objects
 
 
 def test_equal_content_has_an_equal_digest():
@@ -47,6 +56,23 @@ def test_a_file_is_digested_by_content(tmp_path):
     assert digest_of_file(one) == digest_of_file(two)
     two.write_bytes(b"x" * 2_999_999 + b"y")
     assert digest_of_file(one) != digest_of_file(two)
+
+
+def test_ids_that_are_all_integers_are_digested_as_numbers(make_dataset):
+    numbers = np.array([-(10**17), 0, 7, 10**18 - 1])
+    texts = as_objects([str(number) for number in numbers.tolist()])
+    assert digest_of(digested_ids(texts)) == digest_of(numbers)
+    data = make_dataset(n_users=4, n_rows=90)
+    user, item = data.interactions.user.numpy(), data.interactions.item.numpy()
+    assert digest_of_interactions(data.interactions, texts, data.item_ids) == digest_of(
+        numbers, data.item_ids, user, item
+    )
+
+
+@pytest.mark.parametrize("text", ["07", "1.0", "-0", "+1", " 1", "1_0", "\u0661", "1000000000000000000"])
+def test_one_text_that_no_short_integer_prints_as_makes_all_ids_texts(text):
+    ids = as_objects(["3", text])
+    assert digest_of(digested_ids(ids)) == digest_of(["3", text])
 
 
 def test_a_data_sets_fingerprint_sees_everything_that_training_sees(make_dataset):

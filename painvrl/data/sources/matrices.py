@@ -67,9 +67,7 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | N
         try:
             array = np.array(array.tolist(), dtype=np.float64)
         except (TypeError, ValueError):
-            array = array.reshape(-1)[:0]  # rows of unequal length, or no numbers: refused just below
-    if array.ndim == 1:
-        array = array[:0]
+            array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
     matrix = checked_matrix(array, row_name=lambda row: f"row {row}", file=file, key=key)
     matrix, _, findings = without_index_columns(matrix, None, key=key)
     has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])

@@ -13,22 +13,19 @@ from pydantic import Field, field_validator
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
-from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
-from painvrl.data.sources.tabular import (
-    Table,
+from painvrl.data.sources.columns import (
     id_column,
     label_column,
-    listing,
     number_column,
-    read_table,
-    renamed,
     require_distinct,
     text_column,
     time_column,
 )
+from painvrl.data.sources.folder import Layout, files_in, unfit
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
+from painvrl.data.sources.tabular import Table, listing, read_table, renamed
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.data.sources.values import KeyedValues

@@ -9,19 +9,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from painvrl.data.sources.tabular import (
-    Table,
+from painvrl.data.sources.columns import (
     column,
-    first_line,
     float_texts,
     id_column,
-    listing,
     number_column,
-    read_table,
     require_distinct,
     require_ids,
-    resolve,
 )
+from painvrl.data.sources.tabular import Table, first_line, listing, read_table, resolve
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
 from painvrl.errors import DataError
@@ -87,7 +83,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
     require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
     matrix = checked_matrix(
-        values,
+        values[:, np.newaxis] if values.ndim == 1 else values,
         row_name=lambda row: f"item {ids[row]} (row {row + 1})",
         file=source.path,
         key=key,

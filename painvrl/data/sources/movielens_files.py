@@ -15,19 +15,11 @@ from typing import Final
 
 import numpy as np
 
+from painvrl.data.sources.columns import id_column, number_column, require_distinct, text_column
 from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
 from painvrl.data.sources.rows import RawInteractions
-from painvrl.data.sources.tabular import (
-    Table,
-    first_line,
-    id_column,
-    listing,
-    number_column,
-    parse_table,
-    require_distinct,
-    text_column,
-)
+from painvrl.data.sources.tabular import Table, first_line, listing, parse_table
 from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 

@@ -10,17 +10,17 @@ from pydantic import Field, model_validator
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.rows import Duplicates, RawInteractions
-from painvrl.data.sources.tabular import (
+from painvrl.data.sources.columns import (
     id_column,
     label_column,
     number_column,
-    read_table,
     require_distinct,
     text_column,
     time_column,
 )
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.rows import Duplicates, RawInteractions
+from painvrl.data.sources.tabular import read_table
 from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.settings import Settings
 

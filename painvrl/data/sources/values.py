@@ -68,7 +68,7 @@ def checked_matrix(
     """``values`` as ``[M, F]`` float32, a view where it is that already.
 
     Args:
-        values: ``[M]`` or ``[M, F]``.
+        values: ``[M, F]``.
         row_name: what a message calls a row.
         file: for messages.
         key: for messages.
@@ -77,19 +77,16 @@ def checked_matrix(
     Raises:
         DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
     """
-    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf" or values.size == 0:
+    if values.ndim != 2 or values.dtype.kind not in "biuf" or values.size == 0:
         raise DataError(
             "the features must be a matrix [items, features] of real numbers",
             file=file,
             key=key,
             value=f"{values.dtype} {list(values.shape)}",
         )
-    matrix = values.reshape(len(values), -1)
-    for start, block in chunks(matrix):
-        with np.errstate(invalid="ignore"):
-            wrong = (
-                ~(np.abs(block) < LARGEST) if block.dtype.kind != "b" else np.zeros(block.shape, dtype=bool)
-            )
+    for start, block in chunks(values):
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf
+            wrong = ~(np.abs(block.astype(np.float32, copy=False)) < LARGEST)
         if not wrong.any():
             continue
         row, feature = (int(place) for place in np.argwhere(wrong)[0])
@@ -102,7 +99,7 @@ def checked_matrix(
             key=key,
             value=float(number),
         )
-    return matrix.astype(np.float32, copy=False)
+    return values.astype(np.float32, copy=False)
 
 
 def without_index_columns(

@@ -40,14 +40,14 @@ def shop(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def fake_encoder(monkeypatch) -> list[list[str]]:
-    """Replaces the encoder; a text's vector starts with its length. Gives the calls made."""
+    """Replaces the encoder; vectors start with a text's length; above 40 it is cut. Gives the calls made."""
     calls: list[list[str]] = []
 
     def encode(texts: list[str]) -> tuple[np.ndarray, int]:
         calls.append(texts)
         vectors = np.zeros((len(texts), text.WIDTH), dtype=np.float32)
         vectors[:, 0] = [len(entry) for entry in texts]
-        return vectors, 0
+        return vectors, int((vectors[:, 0] > 40).sum())
 
     monkeypatch.setattr(text, "_encode", encode)
     return calls

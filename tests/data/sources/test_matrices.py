@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.texts import as_objects
 from painvrl.errors import DataError
 
 MATRIX = np.array([[1.0, 2.0], [0.0, 0.0], [-0.5, 0.0]], dtype=np.float32)
@@ -71,9 +72,20 @@ def test_what_is_no_tensor_is_an_error(name, content, message):
 
 def test_a_row_of_zeros_is_an_item_without_features():
     keyed = keyed_by_row(MATRIX, file=FILE, key="k")
-    assert keyed.ids.tolist() == [0, 2]
+    assert keyed.ids.tolist() == ["0", "2"]
     assert keyed.values.tolist() == [[1.0, 2.0], [-0.5, 0.0]]
     assert keyed.values.dtype == np.float32
+    assert (keyed.rows, keyed.findings) == (3, ())
+
+
+def test_rows_may_belong_to_ids():
+    ids = as_objects(["b", "a", "007"])
+    assert keyed_by_row(MATRIX, file=FILE, key="k", ids=ids).ids.tolist() == ["b", "007"]
+
+
+def test_a_matrix_that_needs_no_change_is_not_copied():
+    matrix = MATRIX[[0, 2]]
+    assert np.shares_memory(keyed_by_row(matrix, file=FILE, key="k").values, matrix)
 
 
 def test_numbers_in_an_array_of_objects_are_numbers():
@@ -87,13 +99,14 @@ def test_numbers_in_an_array_of_objects_are_numbers():
         (np.arange(3.0), r"must be a matrix \[items, features\] of real numbers \(found 'float64 \[3\]'\)"),
         (np.eye(2, dtype=complex), r"must be a matrix .* \(found 'complex128 \[2, 2\]'\)"),
         (np.array([["a", "b"]], dtype=object), r"must be a matrix .* \(found 'object \[2\]'\)"),
+        (np.array([[1.0], [1.0, 2.0]], dtype=object), r"must be a matrix .* \(found 'object \[2\]'\)"),
         (np.zeros((0, 3)), r"must be a matrix .* \(found 'float64 \[0, 3\]'\)"),
         (np.zeros((2, 3)), r"the features are all zero"),
         (
             np.array([[1.0, 2.0], [3.0, np.nan], [np.inf, 0.0]]),
-            r"2 items are NaN or infinite .* the first is feature 1 in row 1 \(found nan\)",
+            r"the feature 1 of row 1 is NaN or infinite \(found nan\)",
         ),
-        (np.array([[1e39]]), r"1 items are NaN or infinite \(or beyond float32\).*\(found inf\)"),
+        (np.array([[1e39]]), r"the feature 0 of row 0 is too large to be scaled .*\(found 1e\+39\)"),
     ],
 )
 def test_what_is_no_matrix_of_finite_numbers_is_an_error(array, message):

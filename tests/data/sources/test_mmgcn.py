@@ -59,14 +59,10 @@ def read(path: str | Path = "data/toy", **changes: object) -> Dataset:
 
 def triples(dataset: Dataset) -> set[tuple[int, int, str]]:
     data = dataset.interactions
-    return set(
-        zip(
-            dataset.user_ids[data.user].tolist(),
-            dataset.item_ids[data.item].tolist(),
-            dataset.columns.interaction["part"].tolist(),
-            strict=True,
-        )
+    users, items = (
+        map(int, ids.tolist()) for ids in (dataset.user_ids[data.user], dataset.item_ids[data.item])
     )
+    return set(zip(users, items, dataset.columns.interaction["part"].tolist(), strict=True))
 
 
 EVERYTHING = {
@@ -82,8 +78,8 @@ def test_every_pair_is_read_without_the_offset_and_with_its_part(as_arrays):
     assert triples(dataset) == EVERYTHING
     assert len(dataset.interactions) == len(EVERYTHING)
     assert dataset.name == "toy"
-    assert dataset.user_ids.tolist() == [0, 1, 2, 3]
-    assert dataset.item_ids.tolist() == [0, 1, 2, 3, 4]
+    assert dataset.user_ids.tolist() == list("0123")
+    assert dataset.item_ids.tolist() == list("01234")
     assert list(dataset.columns.interaction) == ["part"]
 
 
@@ -119,8 +115,8 @@ def test_features_stay_with_their_items_where_items_have_no_interaction():
     np.save(path / "val_full.npy", objects([[0, 4 + U], [2]]))
     np.save(path / "test_full.npy", objects([[3, 3 + U, 4 + U]]))
     dataset = read(path)
-    assert dataset.item_ids.tolist() == [0, 3, 4]
-    assert dataset.user_ids.tolist() == [0, 1, 3]
+    assert dataset.item_ids.tolist() == list("034")
+    assert dataset.user_ids.tolist() == list("013")
     np.testing.assert_array_equal(dataset.modalities["visual"].values, VISUAL[[0, 3, 4]])
     assert triples(dataset) == {
         (0, 0, "train"), (0, 3, "train"), (1, 0, "train"), (3, 0, "train"),
@@ -141,8 +137,11 @@ def test_a_pair_that_occurs_again_keeps_its_first_part():
     path = write()
     np.save(path / "val_full.npy", objects([[0, U, U + 1, U + 1]]))
     np.save(path / "test_full.npy", objects([[0, U + 1], [0, U + 3, U + 2]]))
-    parts = {(user, item): part for user, item, part in triples(read(path)) if user == 0}
+    dataset = read(path)
+    parts = {(user, item): part for user, item, part in triples(dataset) if user == 0}
     assert parts == {(0, 0): "train", (0, 3): "train", (0, 1): "valid", (0, 2): "test"}
+    (removal,) = dataset.provenance.removals
+    assert (removal.name, removal.users, removal.items, removal.interactions) == ("data.duplicates", 0, 0, 4)
 
 
 def test_the_core_drops_rows_with_their_parts():
@@ -182,15 +181,21 @@ def test_named_features_replace_the_published_names():
 
 def test_further_modalities_join_by_the_number_of_the_item():
     np.savez("extra.npz", ids=np.array([4, 1]), x=np.array([[7.0], [8.0]]))
-    extra = {"path": "extra.npz", "key": "ids", "values": "x"}
-    modality = read(write(), files={"extra": extra}).modalities["extra"]
-    assert modality.values.tolist() == [[0], [8], [0], [0], [7]]
+    extra = {"path": "extra.npz", "key": "ids", "values": "x", "at_least": 0.4}
+    dataset = read(write(), files={"extra": extra})
+    assert dataset.modalities["extra"].values.tolist() == [[0], [8], [0], [0], [7]]
+    assert [(join.name, join.key, join.matched, join.rows) for join in dataset.provenance.joins] == [
+        ("visual", "data.features.visual", 5, 5),
+        ("acoustic", "data.features.acoustic", 4, 5),
+        ("textual", "data.features.textual", 4, 4),
+        ("extra", "data.files.extra", 2, 2),
+    ]
     with pytest.raises(DataError, match=r"toy: data\.files\.visual: the data set brings a modality of that"):
         read(files={"visual": extra})
 
 
 def test_items_with_every_modality_counts_the_folders_own():
-    assert read(write(), items="with_every_modality").item_ids.tolist() == [0, 2, 3, 4]
+    assert read(write(), items="with_every_modality").item_ids.tolist() == list("0234")
 
 
 def test_the_number_of_users_follows_from_the_rows_of_features():
@@ -229,6 +234,17 @@ def test_an_item_without_a_row_of_features_is_an_error():
     torch.save(torch.ones(I - 1, 2), path / "feat_v.pt")
     (path / "feat_a.pt").unlink()
     with pytest.raises(DataError, match=r"every item must have a row .* the items 4 to 8, and there are 4"):
+        read(path)
+
+
+def test_a_row_of_features_beyond_the_last_item_is_an_error():
+    path = write()
+    torch.save(torch.ones(I + 1, 2), path / "feat_v.pt")
+    (path / "feat_a.pt").unlink()
+    with pytest.raises(
+        DataError,
+        match=r"^data/toy: data\.features: there must be a row .* of the 5 items .*\(found '6 rows'\)$",
+    ):
         read(path)
 
 
@@ -387,7 +403,7 @@ def test_the_official_split_takes_the_files_own_parts():
     split = make_split(dataset, OfficialSplit(ood=PopularityOod(ood_share=0.2)), seed=0)
     users = dataset.user_ids[split.iid_valid.interactions.user].tolist()
     items = dataset.item_ids[split.iid_valid.interactions.item].tolist()
-    assert list(zip(users, items, strict=True)) == [(0, 1), (2, 0), (2, 3)]
+    assert list(zip(users, items, strict=True)) == [("0", "1"), ("2", "0"), ("2", "3")]
 
 
 def test_a_renamed_file_is_read_again():

@@ -63,10 +63,10 @@ def read(path: str | Path, **changes: object) -> Dataset:
     return read_mmrec(config, ArrayCache(Path("cache")))
 
 
-def pairs(dataset: Dataset) -> list[tuple[object, object]]:
+def pairs(dataset: Dataset) -> list[tuple[int, int]]:
     data = dataset.interactions
     users, items = dataset.user_ids[data.user].tolist(), dataset.item_ids[data.item].tolist()
-    return list(zip(users, items, strict=True))
+    return [(int(user), int(item)) for user, item in zip(users, items, strict=True)]
 
 
 def test_mmrecs_rows_keep_their_times_and_parts():
@@ -80,20 +80,27 @@ def test_mmrecs_rows_keep_their_times_and_parts():
 
 def test_mmrecs_features_are_rows_by_item_id():
     dataset = read(write_mmrec())
-    assert dataset.item_ids.tolist() == [0, 1, 3]
+    assert dataset.item_ids.tolist() == ["0", "1", "3"]
     assert list(dataset.modalities) == ["image", "textual"]
     np.testing.assert_array_equal(dataset.modalities["image"].values, IMAGE[[0, 1, 3]])
     np.testing.assert_array_equal(dataset.modalities["textual"].values, TEXT[[0, 1, 3]])
     assert dataset.modalities["textual"].present.tolist() == [True, False, True]
+    assert [
+        (join.name, join.total, join.matched, join.rows, join.rows_unmatched)
+        for join in dataset.provenance.joins
+    ] == [("image", 3, 3, 4, 1), ("textual", 3, 2, 4, 1)]
 
 
-def test_items_beyond_the_rows_of_features_have_none():
+@pytest.mark.parametrize("rows", [3, 5])
+def test_a_matrix_of_another_number_of_rows_than_items_is_refused(rows):
     path = write_mmrec()
-    np.save(path / "image_feat.npy", IMAGE[:3])
-    image = read(path).modalities["image"]
-    assert image.values.tolist() == [[1, 2], [3, 4], [0, 0]]
-    assert image.present.tolist() == [True, True, False]
-    assert read(path, items="with_every_modality").item_ids.tolist() == [0]
+    np.save(path / "image_feat.npy", np.ones((rows, 2)))
+    with pytest.raises(
+        DataError,
+        match=r"image_feat\.npy: data\.features\.image: there must be a row for each of the 4 items .* "
+        rf"\(found '{rows} rows'\)$",
+    ):
+        read(path)
 
 
 def test_named_features_replace_the_usual_names():
@@ -114,6 +121,12 @@ def test_recboles_items_are_described_by_their_columns(fake_encoder):
     )
     assert dataset.name == "ml-100k"
     assert pairs(dataset) == [(100, 10), (100, 40), (101, 20), (101, 40), (102, 10)]
+    joins = {join.name: join for join in dataset.provenance.joins}
+    assert {name: (join.total, join.matched, join.rows) for name, join in joins.items()} == {
+        "text": (3, 3, 4), "categories": (3, 3, 4), "item table": (3, 3, 4), "titles": (3, 2, 4),
+        "user table": (3, 2, 2),
+    }  # fmt: skip
+    assert [joins[name].rows_unmatched for name in ("item table", "user table")] == [1, 0]
     assert dataset.columns.time.tolist() == [1000, 1001, 1003, 1002, 1004]
     assert dict(dataset.columns.interaction) == {}
     assert {name: labels.tolist() for name, labels in dataset.columns.item.items()} == {
@@ -157,7 +170,9 @@ def test_other_columns_can_be_the_ids():
     for file in ("ml-100k.inter", "ml-100k.item", "ml-100k.user"):
         text = (path / file).read_text()
         (path / file).write_text(text.replace("item_id", "artist_id").replace("user_id", "who"))
-    assert read(path, user="who", item="artist_id", categories="class").item_ids.tolist() == [10, 20, 40]
+    assert read(path, user="who", item="artist_id", categories="class").item_ids.tolist() == [
+        "10", "20", "40"
+    ]  # fmt: skip
     with pytest.raises(
         DataError,
         match=r"ml-100k\.inter: data\.user: there is no such column; the file has who, artist_id, rating, "
@@ -166,16 +181,18 @@ def test_other_columns_can_be_the_ids():
         read(path, categories="class")
 
 
-def test_repeated_pairs_are_an_error_or_keep_the_latest_with_its_columns():
+def test_of_repeated_pairs_the_latest_is_kept_with_its_columns():
     path = write_mmrec()
     with (path / "baby.inter").open("a") as stream:
         stream.write("0\t0\t1.0\t2000\t2\n0\t0\t5.0\t500\t1\n")
     with pytest.raises(DataError, match=r"2 rows repeat a \(user, item\) pair"):
-        read(path)
-    dataset = read(path, duplicates="drop")
+        read(path, duplicates="error")
+    dataset = read(path)
     assert pairs(dataset)[0] == (0, 0)
     assert dataset.columns.time[0] == 2000
     assert dataset.columns.interaction["part"][0] == "test"
+    assert dataset.columns.contradictions["part"].startswith("2 rows that repeat a (user, item) pair have ")
+    assert [(one.name, one.interactions) for one in dataset.provenance.removals] == [("data.duplicates", 2)]
 
 
 def test_columns_beside_the_ids_may_be_missing():
@@ -242,7 +259,7 @@ def test_ids_that_are_no_numbers_need_an_item_file():
     path = write_mmrec()
     (path / "baby.inter").write_text("userID\titemID\n0\tb3\n1\tb0\n")
     with pytest.raises(
-        DataError, match=r"image_feat\.npy: data\.features\.image: without an \.item file, .*\(found 'b3'\)"
+        DataError, match=r"image_feat\.npy: data\.features\.image: without an \.item file, .*\(found 'b0'\)"
     ):
         read(path)
 

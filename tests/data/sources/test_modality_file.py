@@ -40,23 +40,32 @@ def write(folder: Path, kind: str) -> ModalityFile:
         case _:
             np.save(path, VALUES)
             np.save(folder / "ids.npy", IDS)
-            (folder / "ids.txt").write_text("7\n3\n\n5\n")
+            (folder / "ids.txt").write_text("7\n3\n5\n")
             return source(path, key="ids.npy", values=None)
 
 
 @pytest.mark.parametrize("kind", ["npz", "csv", "tsv", "parquet", "npy"])
 def test_every_kind_of_file_reads_the_same(tmp_path, kind):
     read = read_modality(write(tmp_path, kind), where="data.files.look")
-    assert read.ids.tolist() == [7, 3, 5]
+    assert read.ids.tolist() == ["7", "3", "5"]
     assert read.values.tolist() == VALUES.tolist()
-    assert (read.ids.dtype, read.values.dtype) == (np.int64, np.float32)
+    assert read.values.dtype == np.float32
+    assert (read.rows, read.findings) == (3, ())
+    assert read.names == {"csv": ("a", "b"), "tsv": ("a", "b"), "parquet": ("look[0]", "look[1]")}.get(kind)
 
 
 def test_ids_of_an_npy_file_may_be_lines_of_text(tmp_path):
     write(tmp_path, "npy")
-    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == [7, 3, 5]
-    (tmp_path / "ids.txt").write_text("7\ntt3\n5\n")
-    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == ["7", "tt3", "5"]
+    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == ["7", "3", "5"]
+    (tmp_path / "ids.txt").write_text("7\r\n tt3\r\n05")
+    assert read(tmp_path / "look.npy", key="ids.txt", values=None).ids.tolist() == ["7", " tt3", "05"]
+    (tmp_path / "ids.txt").write_text("7\n\n5\n")
+    fails(
+        r"look\.npy: data\.files\.look\.key: 1 rows have no id; the first is row 2 \(found 'ids\.txt'\)",
+        tmp_path / "look.npy",
+        key="ids.txt",
+        values=None,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint8, bool])
@@ -82,7 +91,7 @@ def test_ids_may_be_bytes_texts_or_whole_floats(tmp_path):
     )
     assert read(tmp_path / "l.npz", key="a").ids.tolist() == ["x", "y", "z"]
     assert read(tmp_path / "l.npz", key="b").ids.tolist() == ["x", "y", "z"]
-    assert read(tmp_path / "l.npz", key="c").ids.tolist() == [7, 3, 5]
+    assert read(tmp_path / "l.npz", key="c").ids.tolist() == ["7", "3", "5"]
 
 
 def test_one_line_of_configuration_is_enough(tmp_path):
@@ -135,24 +144,31 @@ def test_features_that_are_not_finite_are_reported_with_their_item(tmp_path, bad
     values[1, 1] = bad
     np.savez(tmp_path / "l.npz", ids=IDS, look=values)
     fails(
-        rf"l\.npz: data\.files\.look\.values: .* of 1 items .* feature 1 of item 3 \(found {bad}\)",
+        rf"values: the feature 1 of item 3 \(row 2\) is NaN or infinite \(found {bad}\)$",
         tmp_path / "l.npz",
     )
 
 
-def test_a_number_beyond_float32_is_reported(tmp_path):
-    np.savez(tmp_path / "l.npz", ids=IDS, look=VALUES.astype(np.float64) * 1e300)
-    fails("beyond float32.*feature 0 of item 7", tmp_path / "l.npz")
+@pytest.mark.parametrize("scale", [1e300, 1e18])
+def test_a_number_whose_square_leaves_float32_is_reported(tmp_path, scale):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=VALUES.astype(np.float64) * scale)
+    fails(
+        r"the feature 0 of item 7 \(row 1\) is too large to be scaled \(1e18 and more\)",
+        tmp_path / "l.npz",
+    )
 
 
 def test_an_empty_cell_of_a_table_is_no_feature(tmp_path):
     (tmp_path / "l.csv").write_text("ids,a\n7,1.0\n3,\n")
-    fails(r"l\.csv: .*feature 0 of item 3 \(found nan\)", tmp_path / "l.csv", values="a")
+    fails(r"l\.csv: .*values: 1 values .* missing .* in row 2 \(found 'a'\)", tmp_path / "l.csv", values="a")
 
 
 def test_repeated_ids_are_reported(tmp_path):
     np.savez(tmp_path / "l.npz", ids=np.array([7, 3, 7]), look=VALUES)
-    fails(r"data\.files\.look\.key: 1 item ids occur more than once; the first is 7", tmp_path / "l.npz")
+    fails(
+        r"data\.files\.look\.key: 1 item ids occur more than once; the first is 7 in rows 1 and 3",
+        tmp_path / "l.npz",
+    )
 
 
 def test_ids_and_features_must_fit_each_other(tmp_path):
@@ -217,9 +233,9 @@ def test_texts_and_ragged_lists_are_no_features(tmp_path):
     pd.DataFrame({"ids": IDS, "word": ["a", "b", "c"], "look": [[1.0], [1.0, 2.0], [1.0]]}).to_parquet(
         tmp_path / "l.parquet"
     )
-    for name in ("word", "look"):
+    for name, rule in (("word", "; row 1 has a"), ("look", ", or lists of numbers of one length")):
         fails(
-            rf"data\.files\.look\.values: the column must hold numbers, or lists .*\(found '{name}'\)",
+            rf"data\.files\.look\.values: the column must hold numbers{rule} \(found '{name}'\)",
             tmp_path / "l.parquet",
             values=name,
         )
@@ -230,18 +246,23 @@ def test_a_table_of_ids_alone_has_no_features(tmp_path):
     fails("no column beside the ids", tmp_path / "l.csv", values=None)
 
 
-@pytest.mark.parametrize("missing", [np.nan, np.inf])
-def test_an_id_that_is_no_number_is_reported_with_its_row(tmp_path, missing):
-    np.savez(tmp_path / "l.npz", ids=np.array([7.0, 3.0, missing]), look=VALUES)
-    fails(
-        r"l\.npz: data\.files\.look\.key: 1 rows have no id; the first is row 3 \(found 'ids'\)",
-        tmp_path / "l.npz",
-    )
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (np.nan, "1 rows have no id; the first is row 3"),
+        (np.inf, r"ids stored as .* must be whole and below 2\^53, .*; row 3 has inf\. Store them as text"),
+        (2.5, r"ids stored as .*; row 3 has 2\.5\. Store"),
+        (2.0**53, r"ids stored as .*; row 3 has 9007199254740992\.0\. Store"),
+    ],
+)
+def test_a_float_that_is_no_id_is_reported_with_its_row(tmp_path, number, message):
+    np.savez(tmp_path / "l.npz", ids=np.array([7.0, 3.0, number]), look=VALUES)
+    fails(rf"l\.npz: data\.files\.look\.key: {message}.* \(found 'ids'\)$", tmp_path / "l.npz")
 
 
 def test_ids_that_are_bytes_of_another_encoding_are_refused(tmp_path):
     np.savez(tmp_path / "l.npz", ids=np.array([b"a", b"\xff\xfe", b"c"]), look=VALUES)
     fails(
-        r"l\.npz: data\.files\.look\.key: ids that are bytes must be UTF-8 \(found 'ids'\)",
+        r"l\.npz: data\.files\.look\.key: the id in row 2 is not UTF-8 text$",
         tmp_path / "l.npz",
     )

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from painvrl.data.cache import ArrayCache
+from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, load, movielens
 from painvrl.data.sources.movielens import MovieLensConfig, read_movielens
 from painvrl.errors import DataError
@@ -35,6 +36,13 @@ def dataset(tmp_path_factory):
     return read_movielens(GENRES, ArrayCache(tmp_path_factory.mktemp("cache")))
 
 
+def pairs(dataset: Dataset) -> list[tuple[int, int]]:
+    """Users and items, whose ids are the numbers of the package."""
+    data = dataset.interactions
+    users, items = dataset.user_ids[data.user.numpy()].tolist(), dataset.item_ids[data.item.numpy()].tolist()
+    return [(int(user), int(item)) for user, item in zip(users, items, strict=True)]
+
+
 def test_the_five_core_has_its_known_size(dataset):
     data = dataset.interactions
     assert (data.n_users, data.n_items, len(data)) == (671, 3496, 90072)
@@ -55,13 +63,15 @@ def test_the_core_and_the_threshold_match_a_slow_loop(frame, tmp_path):
         if left == rows:
             break
         rows = left
-    users = dataset.user_ids[dataset.interactions.user.numpy()].tolist()
-    items = dataset.item_ids[dataset.interactions.item.numpy()].tolist()
-    assert list(zip(users, items, strict=True)) == sorted(rows)
+    assert pairs(dataset) == sorted(rows)
+    assert [(one.name, one.interactions) for one in dataset.provenance.removals] == [
+        ("data.min_rating", (frame["rating"] < 4).sum()),
+        ("data.core", (frame["rating"] >= 4).sum() - len(rows)),
+    ]
 
 
 def test_titles_carry_their_year_and_genres_are_multi_hot(dataset):
-    toy_story = dataset.item_ids.tolist().index(1)
+    toy_story = dataset.item_ids.tolist().index("1")
     assert dataset.titles[toy_story] == "Toy Story (1995)"
     genres = dataset.modalities["genres"]
     assert genres.values.shape == (3496, 19)
@@ -72,13 +82,11 @@ def test_titles_carry_their_year_and_genres_are_multi_hot(dataset):
 
 def test_every_rating_brings_its_time_and_every_film_its_first_genre_and_decade(frame, dataset):
     time = {(row.userId, row.movieId): row.timestamp for row in frame.itertuples()}
-    users = dataset.user_ids[dataset.interactions.user.numpy()].tolist()
-    items = dataset.item_ids[dataset.interactions.item.numpy()].tolist()
-    assert dataset.columns.time.tolist() == [time[pair] for pair in zip(users, items, strict=True)]
+    assert dataset.columns.time.tolist() == [time[pair] for pair in pairs(dataset)]
     films = frame.drop_duplicates("movieId").set_index("movieId")
     genre, decade = dataset.columns.item["genre"], dataset.columns.item["decade"]
     for index in range(0, 3496, 40):
-        film = films.loc[dataset.item_ids[index]]
+        film = films.loc[int(dataset.item_ids[index])]
         assert genre[index] == film["genres"].split("|")[0]
         assert decade[index] == f"{int(film['year']) // 10}0s"
     assert {"1930s", "1990s", "2010s"} <= set(decade.tolist())
@@ -90,7 +98,8 @@ def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_
     assert len(dataset.interactions) == 100_004
     untitled = frame[frame["title"].isna()]
     assert len(untitled) == 7
-    index = {raw: place for place, raw in enumerate(dataset.item_ids.tolist())}
+    film_ids = [int(raw) for raw in dataset.item_ids]
+    index = {raw: place for place, raw in enumerate(film_ids)}
     for raw, genres in zip(untitled["movieId"], untitled["genres"], strict=True):
         assert dataset.titles[index[raw]] == str(raw)
         assert bool(dataset.modalities["text"].present[index[raw]]) == (genres != "(no genres listed)")
@@ -101,7 +110,7 @@ def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_
     assert all(dataset.columns.item["decade"][index[raw]] == "" for raw in untitled["movieId"])
     listed = {raw for raw, genres in zip(frame["movieId"], frame["genres"], strict=True) if genres[0] != "("}
     present = dataset.modalities["genres"].present.tolist()
-    assert {raw for raw, has in zip(dataset.item_ids.tolist(), present, strict=True) if has} == listed
+    assert {raw for raw, has in zip(film_ids, present, strict=True) if has} == listed
 
 
 def test_texts_read_title_year_genres(tmp_path, fake_encoder):
@@ -114,7 +123,10 @@ def test_texts_read_title_year_genres(tmp_path, fake_encoder):
 def test_text_comes_before_genres_and_files(shop, fake_encoder):
     np.savez("extra.npz", movieId=np.array([1, 318]), x=np.ones((2, 3), dtype=np.float16))
     config = MovieLensConfig.model_validate(
-        {"core": 50, "files": {"extra": {"path": "extra.npz", "key": "movieId", "values": "x"}}}
+        {
+            "core": 50,
+            "files": {"extra": {"path": "extra.npz", "key": "movieId", "values": "x", "at_least": 0}},
+        }
     )
     dataset = read_movielens(config, ArrayCache(shop / "cache"))
     assert list(dataset.modalities) == ["text", "genres", "extra"]

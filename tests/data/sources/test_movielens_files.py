@@ -125,8 +125,8 @@ def test_every_layout_gives_the_same_data_set(layout, where, fake_encoder, monke
     dataset = read(written(layout, where), modalities=["text", "genres"])
     data = dataset.interactions
     assert (data.n_users, data.n_items) == (3, 3)
-    assert dataset.user_ids.tolist() == [1, 3, 20]
-    assert dataset.item_ids.tolist() == [31, 260, 1029]
+    assert dataset.user_ids.tolist() == ["1", "3", "20"]
+    assert dataset.item_ids.tolist() == ["31", "260", "1029"]
     assert (data.user.tolist(), data.item.tolist()) == ([0, 0, 1, 1, 2], [0, 2, 0, 1, 1])
     assert dataset.columns.time.tolist() == [1260759144, 1260759179, 1298861675, 1298861589, 949810645]
     assert dataset.columns.time.dtype == torch.float64
@@ -161,7 +161,7 @@ def test_titles_that_look_like_missing_values_and_other_line_ends_are_read(layou
 
 def test_ratings_are_read():
     dataset = read(written("dat in utf-8", "folder"), min_rating=3)
-    assert dataset.user_ids.tolist() == [1, 3]
+    assert dataset.user_ids.tolist() == ["1", "3"]
     assert dataset.columns.time.tolist() == [1260759179, 1298861675, 1298861589]
 
 
@@ -175,6 +175,7 @@ def test_features_of_films_join_by_their_id():
     assert dataset.modalities["trailer"].values.tolist() == [[2], [1], [0]]
 
 
+HEADER = "userId,movieId,rating,timestamp\n"
 PUBLISHED = r"published by GroupLens \(grouplens\.org/datasets/movielens\)"
 
 
@@ -217,33 +218,35 @@ def test_of_several_data_sets_one_must_be_named():
     ("layout", "file", "content", "message"),
     [
         (
-            "csv",
-            "ratings.csv",
-            "userId,movieId,rating\n1,2,3\n",
-            r"cannot be read: .*\'timestamp\'",
+            *("csv", "ratings.csv", "userId,movieId,rating\n1,2,3\n"),
+            r"there is no such column; the file has userId, movieId, rating \(found 'timestamp'\)",
         ),
-        ("csv", "ratings.csv", "userId,movieId,rating,timestamp\n1,2,x,4\n", "cannot be read: "),
         (
-            "csv",
-            "ratings.csv",
-            "userId,movieId,rating,timestamp\n1,2,,4\n",
-            r"a rating is missing \(found 'row 1'",
+            *("csv", "ratings.csv", f"{HEADER}1,2,x,4\n"),
+            r"the column must hold numbers; row 1 has x \(found 'rating'\)",
         ),
-        ("csv", "ratings.csv", "userId,movieId,rating,timestamp\n", "holds no rating"),
-        ("csv", "movies.csv", "movieId,name\n1,x\n", "cannot be read: 'title'"),
+        ("csv", "ratings.csv", f"{HEADER}1,2,,4\n", r"1 values .* missing .* in row 1 \(found 'rating'\)"),
+        ("csv", "ratings.csv", f"{HEADER}1,,3,4\n", r"1 rows have no id; .* row 1 \(found 'movieId'\)"),
+        ("csv", "ratings.csv", HEADER, "holds no row"),
+        ("csv", "movies.csv", "movieId,name\n1,x\n", r"there is no such column; .* \(found 'title'\)"),
         ("csv", "movies.csv", "movieId,title,genres\n1,x,y\n1,z,y\n", "1 item ids occur more than once"),
-        ("100k", "u.data", "1\t2\t3\n", "cannot be read: "),
-        ("100k", "u.item", "1|x|y\n", "cannot be read: "),
-        ("100k", "u.item", "1|x|d||u|0|1\n", "cannot be read: "),
-        ("dat in utf-8", "ratings.dat", "", "cannot be read: "),
-        ("dat in utf-8", "ratings.dat", "1::2::3\n", "cannot be read: "),
-        ("dat in utf-8", "movies.dat", "x::y::z\n", "cannot be read: "),
+        ("100k", "u.data", "1\t2\t3\n", r"row 1 has 3 fields where the format has 4 \(found '1\\t2\\t3'\)"),
+        ("100k", "u.item", "1|x|y\n", r"row 1 is not an id, a title and genres \(found '1\|x\|y'\)"),
+        ("100k", "u.item", "1|x|d||u|0|1\n", "row 1 is not an id, a title and genres"),
+        ("dat in utf-8", "ratings.dat", "", "holds no row"),
+        ("dat in utf-8", "ratings.dat", "1::2::3\n", "row 1 has 5 fields where the format has 7"),
+        (
+            "dat in utf-8",
+            "movies.dat",
+            "31::y\n",
+            r"row 1 is not an id, a title and genres \(found '31::y'\)",
+        ),
     ],
 )
 def test_a_file_that_is_not_as_it_must_be_is_named(layout, file, content, message):
     path = written(layout, "folder")
     (path / file).write_text(content)
-    with pytest.raises(DataError, match=rf"^ml/{file}: data\.path: .*{message}"):
+    with pytest.raises(DataError, match=rf"^ml/{file}: data\.path: {message}"):
         read(path)
 
 
@@ -251,7 +254,9 @@ def test_a_repeated_rating_is_an_error():
     path = written("csv", "folder")
     with (path / "ratings.csv").open("a") as stream:
         stream.write("1,31,5.0,1260759145\n")
-    with pytest.raises(DataError, match=r"ratings\.csv: .*1 rows repeat a .* row 6, user 1 and item 31"):
+    with pytest.raises(
+        DataError, match=r"ratings\.csv: .*1 rows repeat a .* rows 1 and 6, user 1 and item 31\."
+    ):
         read(path)
 
 

@@ -48,7 +48,11 @@ def rewrite(shop):
     return rewrite
 
 
-def raw_pairs(dataset: Dataset) -> list[tuple[object, object]]:
+def pairs_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    return sorted(zip(frame["who"], frame["what"].astype(str), strict=True))
+
+
+def raw_pairs(dataset: Dataset) -> list[tuple[str, str]]:
     users = dataset.user_ids[dataset.interactions.user.numpy()].tolist()
     items = dataset.item_ids[dataset.interactions.item.numpy()].tolist()
     return list(zip(users, items, strict=True))
@@ -56,15 +60,19 @@ def raw_pairs(dataset: Dataset) -> list[tuple[object, object]]:
 
 def test_a_table_is_read_as_it_is(read, shop):
     dataset = read()
-    frame = pd.read_csv("ratings.csv")
-    assert sorted(raw_pairs(dataset)) == sorted(zip(frame["who"], frame["what"], strict=True))
+    assert sorted(raw_pairs(dataset)) == pairs_of(pd.read_csv("ratings.csv"))
     assert dataset.name == "ratings"
     assert dataset.user_ids.tolist() == [f"u{user}" for user in range(6)]
-    assert dataset.item_ids.tolist() == [10, 11, 12, 13, 14]
+    assert dataset.item_ids.tolist() == ["10", "11", "12", "13", "14"]
     assert dataset.titles == ("10", "11", "12", "13", "14")
     look = dataset.modalities["look"]
     assert look.present.tolist() == [True, True, False, True, False]
     assert look.values[:, 0].tolist() == [7.0, 4.0, 0.0, 1.0, 0.0]
+    (join,) = dataset.provenance.joins
+    assert (join.name, join.key, join.of) == ("look", "data.files.look", "items")
+    assert (join.total, join.matched, join.rows, join.rows_filtered, join.rows_unmatched) == (5, 3, 4, 0, 1)
+    assert (join.largest_column, join.largest_share) == ("2", pytest.approx(126 / 285))
+    assert dataset.provenance.removals == ()
 
 
 def test_rows_are_sorted_by_user_and_item(read):
@@ -74,9 +82,11 @@ def test_rows_are_sorted_by_user_and_item(read):
 
 def test_ratings_below_the_threshold_are_left_out(read, shop):
     frame = pd.read_csv("ratings.csv")
-    loved = frame[frame["stars"] >= 4]
-    expected = sorted(zip(loved["who"], loved["what"], strict=True))
-    assert sorted(raw_pairs(read(min_rating=4))) == expected
+    dataset = read(min_rating=4)
+    assert sorted(raw_pairs(dataset)) == pairs_of(frame[frame["stars"] >= 4])
+    (removal,) = dataset.provenance.removals
+    rule = "keep what is rated 4 or more"
+    assert removal.row() == ("data.min_rating", "0 of 6", "0 of 5", "15 of 24", rule)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -96,8 +106,11 @@ def test_parquet_reads_like_csv(read, shop):
 
 def test_items_without_a_modality_can_be_left_out_before_the_core(read):
     dataset = read(items="with_every_modality", core=2)
-    assert dataset.item_ids.tolist() == [10, 11, 13]
+    assert dataset.item_ids.tolist() == ["10", "11", "13"]
     assert dataset.modalities["look"].present.all()
+    (join,) = dataset.provenance.joins
+    assert (join.total, join.matched, join.rows, join.rows_filtered, join.rows_unmatched) == (3, 3, 4, 0, 1)
+    assert [(one.name, one.items) for one in dataset.provenance.removals] == [("data.items", 2)]
 
 
 def test_an_item_table_gives_titles_text_and_categories(read, fake_encoder):
@@ -113,9 +126,15 @@ def test_an_item_table_gives_titles_text_and_categories(read, fake_encoder):
     assert fake_encoder == [["Ash, grey", "Birch", "Cedar, red"]]
     assert list(dataset.modalities) == ["text", "categories", "look"]
     assert dataset.modalities["text"].present.tolist() == [True, True, False, True, False]
-    assert dataset.modalities["categories"].values.tolist() == [
-        [1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0]
+    assert dataset.modalities["categories"].values.tolist() == [  # " a", "a", "b", "c"
+        [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]
     ]  # fmt: skip
+    assert [(join.name, join.matched) for join in dataset.provenance.joins] == [
+        ("text", 3), ("categories", 3), ("look", 3), ("item table", 4), ("titles", 3)
+    ]  # fmt: skip
+    assert dataset.provenance.findings[0].startswith(
+        "data.item_table.categories: 1 category names begin or end with a blank, such as ' a'; "
+    )
 
 
 def test_one_column_of_text_needs_no_list(read, fake_encoder):
@@ -123,26 +142,33 @@ def test_one_column_of_text_needs_no_list(read, fake_encoder):
     assert fake_encoder == [["grey", "red"]]
 
 
-def test_duplicates_are_dropped_on_demand(read, rewrite):
+def test_of_repeated_pairs_the_latest_row_is_kept_and_the_others_are_counted(read, rewrite):
     before = read()
-    rewrite(lambda frame: pd.concat([frame, frame.head(3).assign(when=0)]))
-    assert read(duplicates="drop").fingerprint == before.fingerprint
+    rewrite(lambda frame: pd.concat([frame, frame.head(3).assign(when=0), frame.tail(1)]))
+    after = read()
+    assert after.fingerprint == before.fingerprint
+    (removal,) = after.provenance.removals
+    rule = "latest, one row a (user, item) pair"
+    assert removal.row() == ("data.duplicates", "0 of 6", "0 of 5", "4 of 28", rule)
 
 
 def test_of_duplicates_the_latest_rating_decides(read, rewrite):
-    rewrite(lambda frame: pd.concat([frame, frame.head(1).assign(when=2000, stars=1)]))
-    frame = pd.read_csv("ratings.csv")
-    first = (frame["who"][0], frame["what"][0])
-    frame.loc[0, "stars"] = 5
-    frame.to_csv("ratings.csv", index=False)
-    assert first not in raw_pairs(read(duplicates="drop", min_rating=5))
-    assert first in raw_pairs(read(duplicates="drop", min_rating=5, time=None))
+    rewrite(
+        lambda frame: pd.concat(
+            [frame.head(1).assign(stars=5), frame.tail(23), frame.head(1).assign(when=2000)]
+        )
+    )
+    first = ("u0", "10")
+    assert first not in raw_pairs(read(min_rating=5))
+    assert first in raw_pairs(read(duplicates="best", min_rating=5))
+    with pytest.raises(DataError, match=r"^ratings\.csv: data\.duplicates: 1 rows .* with another rating; "):
+        read(min_rating=5, time=None)
 
 
 # ------------------------------------------------------------------------------------- columns
 
 
-def times_by_pair(dataset: Dataset) -> dict[tuple[object, object], float]:
+def times_by_pair(dataset: Dataset) -> dict[tuple[str, str], float]:
     return dict(zip(raw_pairs(dataset), dataset.columns.time.tolist(), strict=True))
 
 
@@ -154,10 +180,8 @@ def test_times_and_labels_follow_their_rows_through_every_filter(read, rewrite):
     )
     frame = pd.read_csv("ratings.csv").sort_values("when").drop_duplicates(["who", "what"], keep="last")
     frame = frame[(frame["stars"] >= 2) & frame["what"].isin([10, 11, 13])]
-    expected = {(row.who, row.what): row for row in frame.itertuples()}
-    dataset = read(
-        columns=["mood", "week"], duplicates="drop", min_rating=2, items="with_every_modality", core=2
-    )
+    expected = {(row.who, str(row.what)): row for row in frame.itertuples()}
+    dataset = read(columns=["mood", "week"], min_rating=2, items="with_every_modality", core=2)
     assert 3 < len(dataset.interactions) < len(expected) + 1
     assert times_by_pair(dataset) == {pair: expected[pair].when for pair in raw_pairs(dataset)}
     labels = dataset.columns.interaction
@@ -165,6 +189,7 @@ def test_times_and_labels_follow_their_rows_through_every_filter(read, rewrite):
     for pair, mood, week in zip(raw_pairs(dataset), labels["mood"], labels["week"], strict=True):
         assert mood == f"m{expected[pair].when}"
         assert week == str(expected[pair].when // 7)
+    assert set(dataset.columns.contradictions) == {"mood", "week"}
 
 
 def test_a_table_without_times_has_none(read):
@@ -185,8 +210,11 @@ def test_columns_of_the_user_table_are_in_the_order_of_the_users(read):
     users.to_csv("users.csv", index=False)
     dataset = read(user_table={"path": "users.csv", "key": "u", "columns": ["born", "x"]})
     assert dataset.user_ids.tolist() == ["u0", "u1", "u2", "u3", "u4", "u5"]
-    assert dataset.columns.user["born"].tolist() == ["1971.5", "", "", "", "", "1990"]
+    assert dataset.columns.user["born"].tolist() == ["1971.5", "", "", "", "", "1990.0"]
     assert dataset.columns.user["x"].tolist() == ["d", "b", "", "", "", "a"]
+    join = dataset.provenance.joins[-1]
+    assert (join.name, join.key, join.of) == ("user table", "data.user_table", "users")
+    assert (join.total, join.matched, join.rows, join.rows_filtered, join.rows_unmatched) == (6, 3, 4, 0, 1)
 
 
 def test_columns_do_not_change_what_training_sees(read):
@@ -205,8 +233,11 @@ def test_columns_do_not_change_what_training_sees(read):
         ({"rating": "score"}, r"^ratings\.csv: data\.rating: .*\(found 'score'\)$"),
         ({"rating": "who"}, r"^ratings\.csv: data\.rating: .*must hold numbers.*\(found 'who'\)$"),
         ({"time": "date"}, r"^ratings\.csv: data\.time: .*\(found 'date'\)$"),
-        ({"min_rating": 9}, r"^ratings\.csv: data\.min_rating: no interaction.*\(found 9\.0\)$"),
-        ({"core": 6}, r"^ratings\.csv: data\.core: no interaction is left.*\(found 6\)$"),
+        (
+            {"min_rating": 9},
+            r"^ratings\.csv: data\.min_rating: the rule to keep .* leaves none of 24 .*\(found 9\.0\)$",
+        ),
+        ({"core": 6}, r"^ratings\.csv: data\.core: the rule to keep .* leaves none of 24 .*\(found 6\)$"),
         (
             {"files": {"look": {**LOOK, "values": "lok"}}},
             r"^features\.npz: data\.files\.look\.values: .*'lok'",
@@ -243,9 +274,10 @@ def test_duplicates_are_an_error_that_names_the_first(read, rewrite):
     rewrite(lambda frame: pd.concat([frame, frame.tail(2)]))
     with pytest.raises(
         DataError,
-        match=r"^ratings\.csv: data\.duplicates: 2 rows .* row 25, user u5 and item 12; .*\(found 'error'\)$",
+        match=r"^ratings\.csv: data\.duplicates: 2 rows .* rows 23 and 25, user u5 and item 12\. "
+        r".*\(found 'error'\)$",
     ):
-        read()
+        read(duplicates="error")
 
 
 def test_missing_ids_and_ratings_are_named_with_their_row(read, rewrite):
@@ -260,7 +292,7 @@ def test_missing_ids_and_ratings_are_named_with_their_row(read, rewrite):
 def test_features_that_are_nan_are_named(read):
     np.savez("features.npz", ids=np.array([10, 11]), look=np.array([[1.0], [np.nan]]))
     with pytest.raises(
-        DataError, match=r"^features\.npz: data\.files\.look\.values: .*item 11 \(found nan\)"
+        DataError, match=r"^features\.npz: data\.files\.look\.values: .*item 11 \(row 2\) .*\(found nan\)$"
     ):
         read()
 
@@ -268,7 +300,8 @@ def test_features_that_are_nan_are_named(read):
 def test_items_described_twice_are_named(read):
     pd.DataFrame({"id": [10, 11, 10], "name": ["a", "b", "c"]}).to_csv("items.csv", index=False)
     with pytest.raises(
-        DataError, match=r"^items\.csv: data\.item_table\.key: 1 item ids .*first is 10 \(found 'id'\)"
+        DataError,
+        match=r"^items\.csv: data\.item_table\.key: 1 item ids .*first is 10 in rows 1 and 3 \(found 'id'\)",
     ):
         read(item_table={"path": "items.csv", "key": "id", "title": "name"})
 
@@ -276,14 +309,49 @@ def test_items_described_twice_are_named(read):
 def test_users_described_twice_are_named(read):
     pd.DataFrame({"id": ["u1", "u1"], "x": ["a", "b"]}).to_csv("users.csv", index=False)
     with pytest.raises(
-        DataError, match=r"^users\.csv: data\.user_table\.key: 1 user ids .*first is u1 \(found 'id'\)"
+        DataError,
+        match=r"^users\.csv: data\.user_table\.key: 1 user ids .*first is u1 in rows 1 and 2 \(found 'id'\)",
     ):
         read(user_table={"path": "users.csv", "key": "id", "columns": ["x"]})
 
 
+TABLES = [
+    ({"files": {"look": LOOK}}, r"features\.npz: data\.files\.look", "3 of 5 items; 1 of its 4 rows", 0.6),
+    (
+        {"item_table": {"path": "items.csv", "key": "id"}},
+        r"items\.csv: data\.item_table",
+        "4 of 5 items; 0 of its 4 rows",
+        0.8,
+    ),
+    (
+        {"user_table": {"path": "users.csv", "key": "u", "columns": ["x"]}},
+        r"users\.csv: data\.user_table",
+        "2 of 6 users; 1 of its 3 rows",
+        1 / 3,
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "named", "counts", "share"), TABLES)
+def test_a_file_that_describes_too_few_is_an_error(read, table, named, counts, share):
+    pd.DataFrame({"u": ["u5", "u1", "u9"], "x": list("abc")}).to_csv("users.csv", index=False)
+
+    def with_at_least(value: float) -> dict[str, object]:
+        ((key, file),) = table.items()
+        return {key: {"look": {**LOOK, "at_least": value}} if key == "files" else {**file, "at_least": value}}
+
+    read(**with_at_least(share))
+    with pytest.raises(
+        DataError, match=rf"^{named}\.at_least: describes only {counts} match no interaction; "
+    ):
+        read(**with_at_least(share + 0.01))
+
+
 def test_no_item_with_every_modality_is_an_error(read):
     np.savez("features.npz", ids=np.array([90, 91]), look=np.ones((2, 1)))
-    with pytest.raises(DataError, match=r"data\.items: no item has every modality.*'with_every_modality'"):
+    with pytest.raises(
+        DataError, match=r"data\.items: the rule to keep items that have every modality leaves none of 24 .*"
+    ):
         read(items="with_every_modality")
     with pytest.raises(DataError, match=r"features\.npz: data\.files\.look\.key: none of its 2 item ids"):
         read()
@@ -303,7 +371,8 @@ def test_no_item_with_every_modality_is_an_error(read):
         ({"files": {"look": {**LOOK, "vlaues": "x"}}}, "vlaues"),
         ({"files": {"look": {"path": "x.npz"}}}, "key"),
         ({"core": 0}, "greater than or equal to 1"),
-        ({"duplicates": "ignore"}, "'error' or 'drop'"),
+        ({"duplicates": "drop"}, r"drop has become latest .* and best .*; name one of them"),
+        ({"duplicates": "ignore"}, "'latest', 'best', 'first_part' or 'error'"),
         ({"min_rating": float("nan")}, "finite"),
         ({"usr": "who"}, "usr"),
         ({"kind": "tabel"}, "'movielens', 'table', 'mmgcn', 'mmrec', 'planted'"),

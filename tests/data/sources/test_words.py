@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from painvrl.data.sources import words
+from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
 from painvrl.errors import DataError
 
@@ -16,11 +17,16 @@ FILE = Path("feat_t.pt")
 PAIRS = np.array([[3, 0, 1, 1, 1, 3, 4], [2, 2, 9, 9, 2, 0, 0]])
 
 
-def bag(pairs: np.ndarray, **changes: object) -> tuple[list[int], list[list[float]]]:
+def keyed_bag(pairs: np.ndarray, **changes: object) -> KeyedValues:
     settings = {"n_users": 7, "n_items": 6, "vocabulary": 100, "file": FILE, "key": "k", **changes}
-    keyed = bag_of_words(pairs, **settings)  # type: ignore[arg-type]
+    return bag_of_words(pairs, **settings)  # type: ignore[arg-type]
+
+
+def bag(pairs: np.ndarray, **changes: object) -> tuple[list[int], list[list[float]]]:
+    keyed = keyed_bag(pairs, **changes)
     assert keyed.values.dtype == np.float32
-    return keyed.ids.tolist(), keyed.values.tolist()
+    assert all(isinstance(identity, str) for identity in keyed.ids)
+    return [int(identity) for identity in keyed.ids], keyed.values.tolist()
 
 
 def test_words_are_counted_in_the_order_of_their_indices():
@@ -35,6 +41,15 @@ def test_the_words_of_most_items_are_kept_and_items_without_any_are_absent():
     # Word 2 is in three items, word 0 in two, word 9 in one, though it occurs twice.
     assert bag(PAIRS, vocabulary=2) == ([0, 1, 3, 4], [[0, 1], [0, 1], [1, 1], [1, 0]])
     assert bag(PAIRS, vocabulary=1) == ([0, 1, 3], [[1], [1], [1]])
+
+
+def test_columns_are_named_by_their_word_and_words_that_are_left_out_are_noted():
+    everything, two, one = (keyed_bag(PAIRS, vocabulary=words) for words in (3, 2, 1))
+    assert everything.names == ("word 0", "word 2", "word 9")
+    assert (everything.counted, everything.rows, everything.notes) == (True, 4, ())
+    start = "k: the {} words that most items have are kept of 3 (data.vocabulary)"
+    assert two.notes == (start.format(2),)
+    assert (one.rows, one.notes) == (4, (f"{start.format(1)}; 1 items have none of them",))
 
 
 def test_among_equally_common_words_the_first_ones_are_kept():

@@ -275,8 +275,8 @@ def test_the_files_test_rows_are_named_by_their_raw_ids_and_by_nothing_else(conf
     others = [
         relabelled(label, "train"),
         relabelled("train", label),
-        dataclasses.replace(dataset, user_ids=dataset.user_ids + 1),
-        dataclasses.replace(dataset, item_ids=np.char.add(dataset.item_ids, "x")),
+        dataclasses.replace(dataset, user_ids=dataset.user_ids + "x"),
+        dataclasses.replace(dataset, item_ids=dataset.item_ids + "x"),
     ]
     assert len({sealed(dataset), *map(sealed, others)}) == 5
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import Header, header_of
 from painvrl.study.store.storage import Attr, open_study
@@ -11,9 +12,9 @@ from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]
 
-DATA = DataSummary(
-    fingerprint="planted-1", columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "9"))
-)
+PARTS = TextTable(columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "9")))
+JOINED = TextTable(columns=("joined",), rows=(("look",),))
+DATA = DataSummary(fingerprint="planted-1", tables=(PARTS, JOINED), warnings=("few items",))
 
 
 def read(workspace: Workspace) -> Header:
@@ -29,8 +30,8 @@ def test_the_card_and_the_sampler_are_those_of_the_last_run(
     go(spec, formula, trials=2)
     header = read(workspace)
     assert header.card is not None
-    assert header.card.columns == ("part", "users")
-    assert header.card.rows == (("train", "60"), ("iid_valid", "9"))
+    assert header.card.tables == (PARTS, JOINED)
+    assert header.card.warnings == ("few items",)
     assert header.sampler == "tpe, seed 0, 2 start-up trials"
     assert (header.study, header.finished, header.wanted) == ("toy", 2, 2)
     assert header.counts == {"complete": 2}
@@ -49,6 +50,18 @@ def test_a_study_of_an_older_version_has_no_card(
     stored.study.set_user_attr(Attr.CARD, None)
     header = read(workspace)
     assert (header.card, header.sampler) == (None, None)
+
+
+def test_the_one_table_that_an_older_version_noted_is_shown(
+    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
+) -> None:
+    go(spec, formula, trials=1)
+    stored = open_study(None, workspace)
+    noted = {"columns": ["part", "users"], "rows": [["train", "60"], ["iid_valid", "9"]], "settings": {}}
+    stored.study.set_user_attr(Attr.CARD, noted)
+    card = read(workspace).card
+    assert card is not None
+    assert (card.tables, card.warnings) == ((PARTS,), ())
 
 
 def test_every_command_names_the_study_where_it_takes_one(

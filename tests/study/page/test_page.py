@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from painvrl.data.provenance import TextTable
 from painvrl.errors import NothingFeasible
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
@@ -53,7 +54,11 @@ TRACE = ({"round": 1.0, "step": 4.0, "epsilon": 0.5, "cosine": 0.1, "risk": 0.2,
 class Traced:
     """An objective whose complete trials keep how their mask was learned."""
 
-    data = DataSummary(fingerprint="x", columns=("part", "users"), rows=(("<i>train</i>", "60"),))
+    data = DataSummary(
+        fingerprint="x",
+        tables=(TextTable(columns=("part", "users"), rows=(("<i>train</i>", "60"),)),),
+        warnings=("<b>few</b> items are described",),
+    )
 
     def __init__(self, formula: Any) -> None:
         self._formula = formula
@@ -107,6 +112,7 @@ def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
     tags = Tags(page)
     assert EVIL in tags.text, "shown as it was written"
     assert "<i>train</i>" in tags.text
+    assert "<b>few</b> items are described" in tags.text
     assert "i" not in tags.tags
 
 

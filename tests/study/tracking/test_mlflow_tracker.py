@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from painvrl.data.provenance import TextTable
 from painvrl.errors import StudyError
 from painvrl.study.choice.selection import select
 from painvrl.study.file.constraints import Constraint
@@ -32,9 +33,9 @@ from painvrl.yamlfile import parse_yaml
 Go = Callable[..., StudySummary]
 
 CARD = {"protocol": "planted", "users": 60, "parts": [{"name": "train", "interactions": 454, "users": 60}]}
-DATA = DataSummary(
-    fingerprint="planted-1", columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "5")), card=CARD
-)
+PARTS = TextTable(columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "5")))
+JOINED = TextTable(columns=("joined", "rows"), rows=(("look", "9"),))
+DATA = DataSummary(fingerprint="planted-1", tables=(PARTS, JOINED), card=CARD)
 
 
 class Store:
@@ -147,6 +148,9 @@ def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
         "part       users",
         "train      60",
         "iid_valid  5",
+        "",
+        "joined  rows",
+        "look    9",
     ]
     assert parent.data.metrics["split/users"] == 60
     assert parent.data.metrics["split/parts/train/interactions"] == 454

@@ -353,9 +353,9 @@ def test_the_data_are_summed_up_with_the_card_of_their_split(
     objective: TrainingObjective, tiny_config: TrainConfig, tiny_prepared: Prepared, tmp_path: Path
 ) -> None:
     card = tiny_prepared.split.card
-    assert objective.data.rows == card.rows()
-    assert len(objective.data.rows[0]) == len(objective.data.columns)
+    assert objective.data.tables == card.tables()
     assert objective.data.card == card.as_dict()
+    assert objective.data.warnings == card.provenance.warnings
 
     def fingerprint(**update: object) -> str:
         config = TrainConfig.model_validate({**tiny_config.model_dump(mode="json"), **update})

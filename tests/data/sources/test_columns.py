@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from painvrl.data.sources.columns import (
+    id_column,
+    label_column,
+    number_column,
+    require_distinct,
+    time_column,
+)
+from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.texts import Texts
+from painvrl.errors import DataError
+
+
+def table(**columns: object) -> Table:
+    """One with types, as a Parquet file's."""
+    return Table(file=Path("some.csv"), data=pa.table(columns))
+
+
+SMALL = table(id=[3, 1], x=[0.5, 1.5], name=["a", "b"])
+
+
+def test_a_wrong_column_is_reported_with_those_that_exist():
+    with pytest.raises(
+        DataError, match=r"^some\.csv: data\.user: there is no such column; .* id, x, name \(found 'usr'\)$"
+    ):
+        id_column(SMALL, "usr", key="data.user")
+
+
+def test_of_many_columns_the_first_are_listed():
+    wide = table(**{f"c{index}": [0] for index in range(40)})
+    with pytest.raises(DataError, match=r"c0, c1, .* c11 and 28 more"):
+        number_column(wide, "x", key="k")
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (pa.array([1, 2], type=pa.int32()), ["1", "2"]),
+        ([2**63 - 1, -(2**63)], [str(2**63 - 1), str(-(2**63))]),
+        (pa.array([2**64 - 1, 7], type=pa.uint64()), [str(2**64 - 1), "7"]),
+        ([1.0, 2.0**53 - 1], ["1", "9007199254740991"]),
+        (["a", " b"], ["a", " b"]),
+        (["00003", "1E1"], ["00003", "1E1"]),
+        (pa.array(["u", "v"]).dictionary_encode(), ["u", "v"]),
+        ([b"u1", "é".encode()], ["u1", "é"]),
+        ([True, False], ["True", "False"]),
+    ],
+)
+def test_ids_are_texts_and_whole_numbers_have_no_point(values, ids):
+    assert id_column(table(id=values), "id", key="k").tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a", None, "c", ""], r"2 rows have no id; the first is row 2 \(found 'id'\)$"),
+        ([1.0, 2.5], r"ids stored as floating-point .*; row 2 has 2\.5\. Store them as text \(found 'id'\)$"),
+        ([1.0, 2.0**53], r"ids stored as .* below 2\^53, .*; row 2 has 9007199254740992\.0\. Store"),
+        ([b"a", b"\xff"], r"row 2 of the column is not UTF-8 text \(found 'id'\)$"),
+        ([[1], [2]], r"the column must hold texts or whole numbers \(found 'id \(list<"),
+    ],
+)
+def test_what_can_be_no_id_is_reported_with_its_row(values, message):
+    with pytest.raises(DataError, match=rf"^some\.csv: data\.user: {message}"):
+        id_column(table(id=values), "id", key="data.user")
+
+
+def test_ids_that_repeat_are_named_with_their_rows():
+    with pytest.raises(
+        DataError, match=r"^t: k: 2 user ids occur more than once; the first is 3 in rows 2 and 5 "
+    ):
+        require_distinct(Texts.of(["u", "3", "u", "9", "3", "3"]), file="t", key="k", value="id", of="user")
+    require_distinct(Texts.of(["u", "3"]), file="t", key="k", value="id")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_reported_with_its_row(bad):
+    with pytest.raises(DataError, match=rf"data\.rating: 1 values .* {bad} in row 3 \(found 'r'\)"):
+        number_column(table(r=[1.0, 2.0, bad]), "r", key="data.rating")
+
+
+def test_an_empty_number_is_missing():
+    with pytest.raises(DataError, match=r"k: 2 values .* missing .* nan in row 2 \(found 'r'\)"):
+        number_column(table(r=["1", "", " "]), "r", key="k")
+    with pytest.raises(DataError, match=r"k: 1 values .* missing .* nan in row 1 \(found 'r'\)"):
+        number_column(table(r=[None, 1]), "r", key="k")
+
+
+@pytest.mark.parametrize("text", ["b", "1_0", "0x1F", "1,5", "\u0661", "NA"])
+def test_a_text_is_no_number(text):
+    with pytest.raises(
+        DataError, match=rf"data\.rating: the column must hold numbers; row 2 has {text} \(found 'r'\)"
+    ):
+        number_column(table(r=["1", text, "x"]), "r", key="data.rating")
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (["1", " -2.5e1 ", "+3"], [1.0, -25.0, 3.0]),
+        (["true", "False"], [1.0, 0.0]),
+        ([True, False], [1.0, 0.0]),
+        (pa.array([7, 2**53], type=pa.uint64()), [7.0, 2.0**53]),
+    ],
+)
+def test_numbers_are_parsed_where_they_are_asked_for(values, numbers):
+    assert number_column(table(r=values), "r", key="k").tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["b", None, " a ", "b"], ["b", "", " a ", "b"]),
+        ([1, 2, 1], ["1", "2", "1"]),
+        ([1990.0, float("nan"), 2.5], ["1990.0", "", "2.5"]),
+        ([1990.0, float("nan")], ["1990", ""]),
+        ([True, False], ["True", "False"]),
+    ],
+)
+def test_labels_are_texts_as_they_stand_and_empty_where_one_is_missing(values, labels):
+    found = label_column(table(x=values), "x", key="data.columns")
+    assert found.tolist() == labels
+    assert found.dtype.kind == "U"
+
+
+def test_a_label_that_numpy_would_shorten_is_refused():
+    with pytest.raises(DataError, match=r"k: the label in row 2 ends with a NUL character \(found 'x'\)"):
+        label_column(table(x=["a", "a\0"]), "x", key="k")
+
+
+def test_times_are_numbers_or_dates():
+    dates = ["1970-01-02T00:00:00Z", "1970-01-01 00:00:30", "1970-01-01T01:00:01+01:00", "1970-02"]
+    times = table(n=[5, 3, 4, 1], d=dates, typed=pa.array([1, 2, 3, 4], type=pa.timestamp("ms")))
+    assert time_column(times, "n", key="k").tolist() == [5.0, 3.0, 4.0, 1.0]
+    assert time_column(times, "d", key="k").tolist() == [86400.0, 30.0, 1.0, 31 * 86400.0]
+    assert time_column(times, "typed", key="k").tolist() == [0.001, 0.002, 0.003, 0.004]
+
+
+@pytest.mark.parametrize("bad", ["soon", "07/14/2017 03:25", "9999-12-31", "0001-01-01", ""])
+def test_a_date_that_does_not_fit_is_reported_with_its_row(bad):
+    with pytest.raises(
+        DataError,
+        match=r"^some\.csv: data\.time: the column must hold numbers, or ISO 8601 dates such as .*; "
+        rf"row 2 has {bad or 'nothing'} \(found 'd'\)$",
+    ):
+        time_column(table(d=["1970-01-02", bad]), "d", key="data.time")
