@@ -88,6 +88,7 @@ class StudyStatus:
         best: among the trials that keep to the constraints.
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
+        trained_as: of each preset that was not trained again the trial that had trained the same.
     """
 
     study: str
@@ -102,6 +103,7 @@ class StudyStatus:
     failures: tuple[Failure, ...]
     sampler: str | None = None
     sampler_reason: str | None = None
+    trained_as: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -163,6 +165,11 @@ def status(study: StoredStudy) -> StudyStatus:
         ),
         sampler=study.sampler.get("sampler"),
         sampler_reason=study.sampler.get("reason"),
+        trained_as={
+            record.preset: record.repeats
+            for record in records
+            if record.preset is not None and record.repeats is not None
+        },
     )
 
 
