@@ -103,7 +103,7 @@ class Space(RootModel[dict[str, Distribution]]):
         return point
 
     def points(self, base: TrainConfig) -> Iterator[dict[str, Value]]:
-        """All points of a discrete space, each as :meth:`suggest` would give it; the last knob turns fastest."""
+        """All points of a discrete space, as :meth:`suggest` gives them; the last knob turns fastest."""
         known = leaves(base)
         searched = self.searched(base)
 

@@ -1,9 +1,9 @@
 """Asking a study for points and telling it what became of them.
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
-The sampler is seeded anew for every trial from the study's seed and the number of trials (presets
-left out) that were asked for before and not interrupted, so that a study that was stopped and resumed tries the points
-of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
+The sampler is seeded anew for every trial from the study's seed and the number of trials (presets left
+out) that were asked for before and not interrupted, so that a study that was stopped and resumed tries the
+points of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
 trial numbers). With several trials at a time that holds for ``random``, ``qmc`` and ``grid``; ``tpe`` and
 ``gp`` learn from what has landed by then, and take a trial under way for a bad one (the "constant
 liar"), so as not to try its neighbourhood twice.
@@ -77,9 +77,10 @@ class Desk:
             The trial; ``None`` where every point of the space has been trained or is under way.
         """
         while True:
-            before = self._points_before(under_way)
             records = self._stored.trials()
-            untried = Untried(self._stored, seed=seed_of(self._settings, before))
+            before = self._points_before(records, under_way)
+            trained = self._stored.trained(records)
+            untried = Untried(self._stored, trained, seed=seed_of(self._settings, before))
             queued = any(record.state is TrialState.WAITING for record in records)
             if not queued and not untried.any_left():
                 return None
@@ -89,7 +90,7 @@ class Desk:
             else:
                 self._study.sampler = untried
             asked = self._start(self._study.ask())
-            first = untried.trained.get(self._stored.training(asked.point, asked.preset))
+            first = trained.get(self._stored.training(asked.point, asked.preset))
             if first is None:
                 return asked
             self._stored.note(asked.number, Attr.REPEATS, first)
@@ -111,9 +112,8 @@ class Desk:
             self._chosen = choice
         return choice
 
-    def _points_before(self, under_way: int) -> int:
-        """Trials that ended or are under way, as samplers count them: without presets and interrupted ones."""
-        records = self._stored.trials()
+    def _points_before(self, records: Sequence[TrialRecord], under_way: int) -> int:
+        """Trials that ended or are under way, as samplers count them: no presets, no interrupted ones."""
         ended = (*FINISHED, TrialState.REPEATED)
         finished = sum(record.state in ended and record.preset is None for record in records)
         presets = sum(records[number].state is TrialState.RUNNING for number in self._presets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from painvrl.config import TrainConfig
 from painvrl.study.file.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same
 from painvrl.study.file.rules import MAX_GRID
 from painvrl.study.file.space import Point, Space
-from painvrl.study.store.storage import StoredStudy
+from painvrl.study.store.storage import StoredStudy, Training
 
 MAX_DRAWS = 1000
 """From a space too large to be tried whole, most of the first draws are new."""
@@ -105,17 +105,15 @@ class Untried(_Planned):
     """Points that no trial trains or has trained, in an order that the seed shuffles.
 
     Args:
-        stored: the study, as it is before the trial that the point is for.
+        stored: what is searched.
+        trained: what there was before the trial that the point is for, see :meth:`StoredStudy.trained`.
         seed: of the order.
-
-    Attributes:
-        trained: see :meth:`StoredStudy.trained`.
     """
 
-    def __init__(self, stored: StoredStudy, *, seed: int) -> None:
+    def __init__(self, stored: StoredStudy, trained: Container[Training], *, seed: int) -> None:
         super().__init__(stored.space, stored.config, seed=seed)
         self._stored = stored
-        self.trained = stored.trained()
+        self._trained = trained
         self._size = stored.space.size(stored.config)
 
     def any_left(self) -> bool:
@@ -126,7 +124,7 @@ class Untried(_Planned):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next point that goes with what the trial's knobs are fixed at; a trained one if no other does."""
+        """The next point that goes with what the trial's knobs are fixed at; a trained one if none does."""
         fixed = trial.system_attrs.get("fixed_params", {})
         again: Point = {}
         for point in self._shuffled():
@@ -137,7 +135,7 @@ class Untried(_Planned):
         return dict(again)
 
     def _is_new(self, point: Point) -> bool:
-        return self._stored.training(point) not in self.trained
+        return self._stored.training(point) not in self._trained
 
     def _shuffled(self) -> Iterator[Point]:
         """All points of a small space in the seed's order; draws from one that is too large to be listed."""

@@ -137,7 +137,8 @@ def make_sampler(
     if name == "qmc":
         return Sobol(space, base, seed=derive_seed(settings.seed, "qmc") % 2**32, place=before)
     if name == "grid":
-        return Untried(stored, seed=derive_seed(settings.seed, "grid") % 2**32)
+        trained = stored.trained(stored.trials())
+        return Untried(stored, trained, seed=derive_seed(settings.seed, "grid") % 2**32)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

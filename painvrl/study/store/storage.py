@@ -180,13 +180,13 @@ class StoredStudy:
                 self._turned[asked] = asked
         return self._turned[asked]
 
-    def trained(self) -> dict[Training, int]:
+    def trained(self, records: Iterable[TrialRecord]) -> dict[Training, int]:
         """What trials have trained or train now, each with the number of the first such trial.
 
         What was interrupted is not among it: it is to be trained again.
         """
         found: dict[Training, int] = {}
-        for record in self.trials():
+        for record in records:
             if record.state in FINISHED or record.state is TrialState.RUNNING:
                 found.setdefault(self.training(record.point, record.preset), record.number)
         return found
