@@ -8,10 +8,12 @@ import optuna
 import pytest
 
 from painvrl.presets import PRESETS, PresetName
+from painvrl.rng import derive_seed
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
+from painvrl.study.search import asktell
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Blinkered, choose, make_sampler, model_for
@@ -215,6 +217,24 @@ def test_qmc_fills_every_half_of_every_knob_evenly(spec: StudySpec, workspace: W
     kinds = sum(point["fusion.kind"] == "branch" for point in points)
     assert all(14 <= count <= 18 for count in (low, small, kinds)), (low, small, kinds)
     assert {point["environments.count"] for point in points} == set(range(2, 9))
+
+
+def test_a_repeat_takes_its_place_in_the_sequence(
+    spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asktell, "MAX_REPEATS", 99)
+    space = {"environments.count": {"type": "int", "low": 2, "high": 4}, "fusion.kind": GRID["fusion.kind"]}
+    given = named(spec, "qmc", sampler="qmc", space=Space.model_validate(space), seed=3)
+    stored, _ = create_study(given, workspace, data="d")
+    desk = Desk(stored, given.study)
+    while (asked := desk.ask()) is not None:
+        desk.tell(asked.number, completed(asked.point))
+    found = [record.point for record in stored.trials()]
+    seed = derive_seed(3, "qmc") % 2**32
+    sequence = [Sobol(given.space, given.config, seed=seed, place=place) for place in range(1, len(found))]
+    trial = stored.study.trials[0]
+    assert found[1:] == [one.sample_relative(stored.study, trial, {}) for one in sequence]
+    assert len(found) > desk.finished() == 6
 
 
 def test_qmc_searches_a_conditional_knob_where_its_condition_holds(
