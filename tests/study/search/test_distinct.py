@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -15,7 +16,7 @@ from painvrl.study.search.asktell import MAX_DEATHS, MAX_REPEATS, Desk
 from painvrl.study.search.loop import SPACE_TRIED
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import FINISHED, TrialState
-from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.workspace import Workspace
 
@@ -170,6 +171,37 @@ def test_a_sampler_that_asks_for_one_point_is_asked_so_often_and_then_one_of_the
     assert status(stored).counts["repeated"] == len(repeated)
     assert Stubborn.asked == 5 * MAX_REPEATS
     assert [trial.state.name for trial in stored.study.trials].count("FAIL") == len(repeated)
+
+
+@pytest.mark.parametrize("killed", [1, 3, 5, 8])
+def test_a_process_that_dies_in_the_middle_of_an_ask_changes_no_point(
+    spec_tree: dict[str, Any], workspace: Workspace, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    spec = spec_of(spec_tree, SPACES["six"][1], "random")
+    monkeypatch.setattr(asktell, "make_sampler", lambda *_, **__: Stubborn())
+    note, repeats = StoredStudy.note, itertools.count(1)
+
+    def noted(stored: StoredStudy, number: int, name: str, value: object) -> None:
+        if name == Attr.REPEATS and stored.name == "killed" and next(repeats) == killed:
+            raise SystemExit
+        note(stored, number, name, value)
+
+    monkeypatch.setattr(StoredStudy, "note", noted)
+
+    def points(name: str) -> list[dict[str, Any]]:
+        named = spec.model_copy(update={"study": spec.study.model_copy(update={"name": name})})
+        tried: list[dict[str, Any]] = []
+        while len(tried) < 6:
+            desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+            desk.reap()
+            with contextlib.suppress(SystemExit):
+                while (asked := desk.ask()) is not None:
+                    tried.append(asked.point)
+                    desk.tell(asked.number, outcome_of(asked.point))
+        return tried
+
+    assert points("killed") == points("straight")
+    assert next(repeats) > killed
 
 
 def test_a_space_that_is_continuous_in_part_is_never_used_up(

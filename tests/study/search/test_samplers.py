@@ -187,14 +187,16 @@ def test_the_bases_own_point_is_not_tried_again_by_the_grid(spec: StudySpec, wor
     assert len({str(point) for point in points}) == len(points) == 8
 
 
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.6, 0.9])
 def test_a_point_that_leaves_a_knob_out_gets_what_the_grid_has_left(
-    spec: StudySpec, workspace: Workspace
+    spec: StudySpec, workspace: Workspace, left: float
 ) -> None:
-    points = tuple({"mask.sparsity": value, "fusion.kind": "invariant"} for value in (0.0, 0.3, 0.6))
+    taken = [value for value in (0.0, 0.3, 0.6, 0.9) if value != left]
+    points = tuple({"mask.sparsity": value, "fusion.kind": "invariant"} for value in taken)
     queued = (*points, {"fusion.kind": "invariant"})
     given = named(spec, "grid", sampler="grid", space=Space.model_validate(GRID), points=queued)
     last = run(given, workspace, 5)[-1]
-    assert (round(last["mask.sparsity"], 6), last["fusion.kind"]) == (0.9, "invariant")
+    assert (round(last["mask.sparsity"], 6), last["fusion.kind"]) == (left, "invariant")
 
 
 def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
