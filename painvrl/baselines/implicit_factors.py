@@ -93,7 +93,7 @@ ALS = Baseline(
         "alpha": FloatRange(type="float", low=1.0, high=40.0, log=True),
     },
     start=als,
-    modules=("implicit", "scipy"),
+    modules=("implicit",),
 )
 BPR = Baseline(
     name="bpr",
@@ -106,5 +106,5 @@ BPR = Baseline(
         "iterations": IntRange(type="int", low=30, high=300, log=True),
     },
     start=bpr,
-    modules=("implicit", "scipy"),
+    modules=("implicit",),
 )

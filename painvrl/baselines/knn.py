@@ -158,7 +158,6 @@ ITEM_KNN = Baseline(
         "shrinkage": FloatRange(type="float", low=0.1, high=1000.0, log=True),
     },
     start=item_knn,
-    modules=("scipy",),
 )
 CONTENT_KNN = Baseline(
     name="content-knn",
@@ -169,5 +168,4 @@ CONTENT_KNN = Baseline(
         "power": FloatRange(type="float", low=0.5, high=16.0, log=True),
     },
     start=content_knn,
-    modules=("scipy",),
 )

@@ -92,6 +92,7 @@ def status(now: StudyStatus) -> None:
     typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
     if now.sampler is not None:
         typer.echo(f"sampler: {now.sampler} ({now.sampler_reason})")
+    repeats(now)
     if now.seconds_per_trial is not None:
         typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
     if now.front_size:
@@ -100,6 +101,13 @@ def status(now: StudyStatus) -> None:
         print_table(make_table(["objective", "best", "trial"], rows))
     for failure in now.failures:
         typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
+
+
+def repeats(now: StudyStatus) -> None:
+    """Print how often a trial was asked for that had been trained, and which presets were."""
+    if count := now.counts.get("repeated", 0):
+        presets = "".join(f"; preset {name} is trial {trial}" for name, trial in now.trained_as.items())
+        typer.echo(f"asked for again and not trained twice: {count}{presets}")
 
 
 def train_report(report: TrainReport) -> None:

@@ -89,6 +89,7 @@ class StudyStatus:
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
         split: the split's card as the last run noted it; ``None`` if no run did.
+        trained_as: of each preset that was not trained again the trial that had trained the same.
     """
 
     study: str
@@ -104,6 +105,7 @@ class StudyStatus:
     sampler: str | None = None
     sampler_reason: str | None = None
     split: Mapping[str, object] | None = None
+    trained_as: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -166,6 +168,11 @@ def status(study: StoredStudy) -> StudyStatus:
         sampler=study.sampler.get("sampler"),
         sampler_reason=study.sampler.get("reason"),
         split=study.study.user_attrs.get(Attr.CARD, {}).get("card"),
+        trained_as={
+            record.preset: record.repeats
+            for record in records
+            if record.preset is not None and record.repeats is not None
+        },
     )
 
 

@@ -32,6 +32,28 @@ def test_a_run_prints_the_card_a_line_a_trial_the_front_and_last_the_link(finish
     assert "tags.pareto = 'true'" in unquote(lines[-1])
 
 
+def test_a_space_that_is_used_up_ends_the_study_which_says_so_and_goes_on(
+    cli: Call,
+    new_workspace: Path,
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    spec_of: Callable[..., StudySpec],
+) -> None:
+    tree = spec_of(tiny_config, sampler="tpe", trials=5).model_dump(mode="json")
+    tree["space"] = {"mask.source": {"type": "categorical", "choices": ["ones", "learned"]}}
+    tree["config"]["fusion"] = {"kind": "invariant"}
+    tree["presets"] = ["ultragcn"]  # the point of "ones"
+    (tmp_path / "tiny.yaml").write_text(dump_yaml(StudySpec.model_validate(tree)), encoding="utf-8")
+    said = "ended before all trials: every point of the space has been tried"
+    for _ in range(2):
+        answer = cli("study", "run", tmp_path / "tiny.yaml", "--workspace", new_workspace, "--device", "cpu")
+        assert (answer.code, answer.err, answer.out.splitlines().count(said)) == (0, "", 1)
+    now = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
+    assert (now["finished"], now["wanted"]) == (2, 5)
+    repeated = f"asked for again and not trained twice: {now['counts']['repeated']}"
+    assert (repeated in answer.out) is (now["counts"]["repeated"] > 0)
+
+
 def test_a_trial_line_says_whether_the_trial_is_on_the_front_when_it_lands(finished_study: Finished) -> None:
     lines = [line for line in finished_study[1].out.splitlines() if line.startswith("[")]
     values = [

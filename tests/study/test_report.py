@@ -45,6 +45,7 @@ def test_the_status_counts_and_times_the_trials(plane: Plane) -> None:
         "pruned": 0,
         "failed": 1,
         "interrupted": 0,
+        "repeated": 0,
         "running": 1,
         "waiting": 0,
     }

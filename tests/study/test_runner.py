@@ -136,7 +136,7 @@ def test_a_study_over_a_grid_ends_with_the_grid(
     spec_tree["presets"] = ["erm"]
     summary = go(StudySpec.model_validate(spec_tree), formula, trials=99)
     assert summary.status.finished == len(formula.jobs) == 4
-    assert summary.ended_by == "every point of the grid has been tried"
+    assert summary.ended_by == "every point of the space has been tried"
     assert sorted(point.get("environments.count", 0) for point in formula.points()) == [0, 2, 4, 6]
 
 

@@ -99,6 +99,7 @@ def run(
         typer.echo(f"table: {summary.folder / 'table.md'}")
     else:
         render.front(summary.front)
+        render.repeats(summary.status)
         if summary.ended_by:
             typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:

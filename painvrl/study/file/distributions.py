@@ -156,7 +156,14 @@ class FloatRange(Conditional):
     def values(self) -> Iterator[Value]:
         """As for :class:`IntRange`, in Optuna's own rounding; nothing of a continuous one."""
         if self.step is not None:
-            yield from (min(n * self.step + self.low, self.high) for n in range(int(self.count())))
+            yield from (self._at_step(n, self.step) for n in range(int(self.count())))
+
+    def rounded(self, value: float) -> float:
+        """A value of the range as :meth:`values` has it: of ``0.3`` and ``0.1 + 0.2`` one number."""
+        return value if self.step is None else self._at_step(round((value - self.low) / self.step), self.step)
+
+    def _at_step(self, place: int, step: float) -> float:
+        return min(place * step + self.low, self.high)
 
 
 class Categorical(Conditional):

@@ -115,10 +115,10 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     queue = queue_of(spec.config, spec.space, spec.presets, spec.points)[:budget]
     counts = Counter[str](one.origin for one in queue)
     sampled = budget - len(queue)
-    if _sampler(spec, budget).sampler == "grid":
-        # A queued trial takes a point of the grid, but for those of presets.
-        left = int(spec.space.size(spec.config)) - counts["base"] - counts["point"]
-        sampled = min(sampled, left)
+    size = spec.space.size(spec.config)
+    if math.isfinite(size):
+        # No point is trained twice. Those that are queued take one each; a preset seldom is one of the space.
+        sampled = min(sampled, int(size) - counts["base"] - counts["point"])
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
@@ -91,12 +91,44 @@ class Space(RootModel[dict[str, Distribution]]):
 
     def suggest(self, trial: Suggester, base: TrainConfig) -> dict[str, Value]:
         """A point, as the sampler behind ``trial`` wants it; knobs whose condition fails are left out."""
+        return self.chosen(base, lambda path: self.root[path].suggest(trial, path))
+
+    def chosen(self, base: TrainConfig, choose: Callable[[str], Value]) -> dict[str, Value]:
+        """A point of the values that ``choose`` gives knobs; those whose condition fails are left out."""
         known = leaves(base)
-        chosen: dict[str, Value] = {}
+        point: dict[str, Value] = {}
         for path in self.order():
-            if self.is_active(path, chosen, known):
-                chosen[path] = self.root[path].suggest(trial, path)
-        return chosen
+            if self.is_active(path, point, known):
+                point[path] = choose(path)
+        return point
+
+    def points(self, base: TrainConfig) -> Iterator[dict[str, Value]]:
+        """All points of a discrete space, as :meth:`suggest` gives them; the last knob turns fastest."""
+        known = leaves(base)
+        searched = self.searched(base)
+
+        def below(place: int, point: dict[str, Value]) -> Iterator[dict[str, Value]]:
+            if place == len(searched):
+                yield point
+            elif not self.is_active(searched[place], point, known):
+                yield from below(place + 1, point)
+            else:
+                for value in self.root[searched[place]].values():
+                    yield from below(place + 1, {**point, searched[place]: value})
+
+        return below(0, {})
+
+    def turned(self, config: TrainConfig) -> frozenset[tuple[str, Value]]:
+        """All that trials of the space may differ in, as ``config`` has it: equal for equal trainings.
+
+        Knobs outside the space are in it, too: presets turn them.
+        """
+        values = knobs(config)
+        for path, knob in self.root.items():
+            value = values.get(path)
+            if isinstance(knob, FloatRange) and isinstance(value, int | float) and knob.contains(value):
+                values[path] = knob.rounded(value)
+        return frozenset(values.items())
 
     def point_of(self, config: TrainConfig) -> dict[str, Value]:
         """The values that ``config`` gives the knobs.

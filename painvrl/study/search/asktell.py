@@ -1,12 +1,16 @@
 """Asking a study for points and telling it what became of them.
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
-The sampler is seeded anew for every trial from the study's seed and the number of trials (presets
-left out) that are finished or under way, so that a study that was stopped and resumed tries the points
-of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
+The sampler is seeded anew for every trial from the study's seed and the number of trials (presets left
+out) that were asked for before and not interrupted, so that a study that was stopped and resumed tries the
+points of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
 trial numbers). With several trials at a time that holds for ``random``, ``qmc`` and ``grid``; ``tpe`` and
 ``gp`` learn from what has landed by then, and take a trial under way for a bad one (the "constant
 liar"), so as not to try its neighbourhood twice.
+
+No configuration is trained twice, whoever asks for it: sampler, preset or the study's file. Such a trial
+ends at once, as a failed one, since samplers have learnt from the first. After :data:`MAX_REPEATS` of them in
+a row the point is drawn from those that are left (:class:`Untried`), and where none is left the study ends.
 
 A configuration that could not be trained is told as a complete trial with the worst values that violates
 a constraint, since samplers learn nothing from a failed one: ``tpe`` and ``gp`` keep going back to a region
@@ -17,21 +21,24 @@ the point, is told as a failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import optuna
 
 from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.search.planned import Grid
-from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler
-from painvrl.study.store.records import FINISHED, TrialState
+from painvrl.study.search.planned import Untried
+from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler, seed_of
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 
 MAX_DEATHS = 3
 """A point over which so many processes died counts as failed."""
+
+MAX_REPEATS = 5
+"""So often in a row a sampler may ask for what has been trained."""
 
 WORST = 0.0
 """What such a configuration has of every objective: no metric is below it."""
@@ -60,30 +67,42 @@ class Desk:
         """How many trials completed or failed; interrupted ones don't count."""
         return sum(record.state in FINISHED for record in self._stored.trials())
 
-    def ask(self, *, under_way: int = 0) -> Asked:
+    def ask(self, *, under_way: int = 0) -> Asked | None:
         """Start a trial: at a queued point if there is one, else where the sampler wants it.
 
         Args:
             under_way: trials that this process has asked for and not yet told.
+
+        Returns:
+            The trial; ``None`` where every point of the space has been trained or is under way.
         """
-        space, base = self._stored.space, self._stored.config
-        before = self._points_before(under_way)
-        name = self._choice().sampler
-        self._study.sampler = make_sampler(name, self._settings, before, stored=self._stored)
-        trial = self._study.ask()
+        while True:
+            records = self._stored.trials()
+            before = self._points_before(records, under_way)
+            trained = self._stored.trained(records)
+            untried = Untried(self._stored, trained, seed=seed_of(self._settings, before))
+            queued = any(record.state is TrialState.WAITING for record in records)
+            if not queued and not untried.any_left():
+                return None
+            name = self._choice().sampler
+            if queued or name == "grid" or _repeats_in_a_row(records) < MAX_REPEATS:
+                self._study.sampler = make_sampler(name, self._settings, before, stored=self._stored)
+            else:
+                self._study.sampler = untried
+            asked = self._start(self._study.ask())
+            first = trained.get(self._stored.training(asked.point, asked.preset))
+            if first is None:
+                return asked
+            self._stored.note(asked.number, Attr.REPEATS, first)
+            self._fail(asked.number)
+
+    def _start(self, trial: optuna.Trial) -> Asked:
         preset = trial.user_attrs.get(Attr.PRESET)
         if preset is not None:
             self._presets.add(trial.number)
             return Asked(number=trial.number, point={}, preset=preset)
-        return Asked(number=trial.number, point=space.suggest(trial, base))
-
-    def exhausted(self) -> bool:
-        """Whether nothing is left to ask for: every point of a grid has been tried or is under way."""
-        if self._choice().sampler != "grid":
-            return False
-        if any(record.state is TrialState.WAITING for record in self._stored.trials()):
-            return False
-        return Grid(self._stored.space, self._stored.config).left(self._study) == 0
+        point = self._stored.space.suggest(trial, self._stored.config)
+        return Asked(number=trial.number, point=point)
 
     def _choice(self) -> Choice:
         """The sampler of the next trial; told to whoever looks at the study."""
@@ -93,10 +112,10 @@ class Desk:
             self._chosen = choice
         return choice
 
-    def _points_before(self, under_way: int) -> int:
-        """Trials finished or under way, as samplers count them: without presets."""
-        records = self._stored.trials()
-        finished = sum(record.state in FINISHED and record.preset is None for record in records)
+    def _points_before(self, records: Sequence[TrialRecord], under_way: int) -> int:
+        """Trials that ended or are under way, as samplers count them: no presets, no interrupted ones."""
+        ended = (*FINISHED, TrialState.REPEATED)
+        finished = sum(record.state in ended and record.preset is None for record in records)
         presets = sum(records[number].state is TrialState.RUNNING for number in self._presets)
         return finished + under_way - presets
 
@@ -192,3 +211,14 @@ class Desk:
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+
+def _repeats_in_a_row(records: Sequence[TrialRecord]) -> int:
+    """How many of the last trials repeated an earlier one; an interrupted one is between none."""
+    count = 0
+    for record in reversed(records):
+        if record.state is TrialState.REPEATED:
+            count += 1
+        elif record.state is not TrialState.INTERRUPTED:
+            break
+    return count

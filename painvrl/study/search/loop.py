@@ -13,7 +13,7 @@ from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
 from painvrl.study.file.space import Point
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import Asked, Desk
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.workers import Crew
@@ -24,7 +24,7 @@ from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.yamlfile import config_error
 
-GRID_TRIED = "every point of the grid has been tried"
+SPACE_TRIED = "every point of the space has been tried"
 """Why a study ends that wants more trials than there are points."""
 
 
@@ -69,7 +69,7 @@ class TrialLoop:
                     self._start_trials()
                 if not self.under_way:
                     enough = self.desk.finished() >= self.budget.trials
-                    return None if enough else ended_by or GRID_TRIED
+                    return None if enough else ended_by or SPACE_TRIED
                 number, outcome = self.crew.next(self.progress.trial_stage, self._judge)
                 self._end(number, outcome)
         except BaseException as error:
@@ -81,20 +81,21 @@ class TrialLoop:
             raise
 
     def _start_trials(self) -> None:
-        """Start as many trials as there is room for."""
+        """Start as many trials as there is room for, and points left."""
         while (
             len(self.under_way) < self.crew.size
             and (finished := self.desk.finished()) + len(self.under_way) < self.budget.trials
-            and not self.desk.exhausted()
         ):
-            self._start(finished)
+            start = time.perf_counter()
+            asked = self.desk.ask(under_way=len(self.under_way))
+            if asked is None:
+                return
+            self._start(asked, finished, start)
 
     def _judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         return None if self.pruner is None else self.pruner.judge(number, rung, values)
 
-    def _start(self, finished: int) -> None:
-        start = time.perf_counter()
-        asked = self.desk.ask(under_way=len(self.under_way))
+    def _start(self, asked: Asked, finished: int, start: float) -> None:
         others = len(self.under_way)
         trial = UnderWay(number=asked.number, point=asked.point, start=start)
         self.under_way[asked.number] = trial

@@ -1,8 +1,9 @@
-"""Samplers whose points follow from the space alone: no trial's result is looked at."""
+"""Samplers whose points follow from the space, and from what has been tried: no result is looked at."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from optuna.trial import FrozenTrial
 
 from painvrl.config import TrainConfig
 from painvrl.study.file.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same
-from painvrl.study.file.space import Space
-from painvrl.study.store.storage import Attr
+from painvrl.study.file.rules import MAX_GRID
+from painvrl.study.file.space import Point, Space
+from painvrl.study.store.storage import StoredStudy, Training
+
+MAX_DRAWS = 1000
+"""From a space too large to be tried whole, most of the first draws are new."""
 
 
 class _Planned(BaseSampler):
@@ -96,56 +101,52 @@ def at(knob: Distribution, share: float) -> Value:
     return list(knob.values())[place]
 
 
-class Grid(_Planned):
-    """The points of the grid that no trial has had, in an order that the seed shuffles.
+class Untried(_Planned):
+    """Points that no trial trains or has trained, in an order that the seed shuffles.
 
     Args:
-        space, base: what is searched; no knob is continuous or hangs on another.
-        seed: the study's.
+        stored: what is searched.
+        trained: what there was before the trial that the point is for, see :meth:`StoredStudy.trained`.
+        seed: of the order.
     """
 
-    def __init__(self, space: Space, base: TrainConfig, *, seed: int = 0) -> None:
-        super().__init__(space, base, seed=seed)
-        self._values = {path: tuple(knob.values()) for path, knob in self._knobs.items()}
+    def __init__(self, stored: StoredStudy, trained: Container[Training], *, seed: int) -> None:
+        super().__init__(stored.space, stored.config, seed=seed)
+        self._stored = stored
+        self._trained = trained
+        self._size = stored.space.size(stored.config)
 
-    def left(self, study: optuna.Study) -> int:
-        """How many points no trial has had."""
-        return math.prod(map(len, self._values.values())) - len(self._taken(study))
+    def any_left(self) -> bool:
+        """Whether there is such a point."""
+        space, base = self._stored.space, self._stored.config
+        return math.isinf(self._size) or any(self._is_new(point) for point in space.points(base))
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next point that goes with what the trial's knobs are fixed at."""
-        shape = tuple(map(len, self._values.values()))
+        """The next point that goes with what the trial's knobs are fixed at; a trained one if none does."""
         fixed = trial.system_attrs.get("fixed_params", {})
-        taken = self._taken(study)
-        again: dict[str, Value] = {}
-        for place in np.random.default_rng(self._seed).permutation(math.prod(shape)):
-            indices = tuple(int(index) for index in np.unravel_index(place, shape))
-            point = {
-                path: values[index]
-                for (path, values), index in zip(self._values.items(), indices, strict=True)
-            }
-            if not all(_equal(point[path], value) for path, value in fixed.items() if path in point):
-                continue
-            if indices not in taken:
-                return point
-            again = again or point
-        return again
+        again: Point = {}
+        for point in self._shuffled():
+            if all(_equal(point[path], value) for path, value in fixed.items() if path in point):
+                if self._is_new(point):
+                    return dict(point)
+                again = again or point
+        return dict(again)
 
-    def _taken(self, study: optuna.Study) -> set[tuple[int, ...]]:
-        taken = set()
-        for trial in study.get_trials(deepcopy=False):
-            point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if Attr.DROPPED in trial.user_attrs or not self._values.keys() <= point.keys():
-                continue
-            indices = [
-                next((place for place, one in enumerate(values) if _equal(one, point[path])), None)
-                for path, values in self._values.items()
-            ]
-            if None not in indices:
-                taken.add(tuple(index for index in indices if index is not None))
-        return taken
+    def _is_new(self, point: Point) -> bool:
+        return self._stored.training(point) not in self._trained
+
+    def _shuffled(self) -> Iterator[Point]:
+        """All points of a small space in the seed's order; draws from one that is too large to be listed."""
+        space, base = self._stored.space, self._stored.config
+        draws = np.random.default_rng(self._seed)
+        if self._size <= MAX_GRID:
+            points = list(space.points(base))
+            yield from (points[place] for place in draws.permutation(len(points)))
+        else:
+            for _ in range(MAX_DRAWS):
+                yield space.chosen(base, lambda path: at(space.root[path], draws.random()))
 
 
 def _equal(one: Value, other: Value) -> bool:

@@ -31,7 +31,7 @@ from painvrl.config import TrainConfig
 from painvrl.rng import derive_seed
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import SamplerName, StudySettings
-from painvrl.study.search.planned import Grid, Sobol
+from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.store.records import FINISHED
 from painvrl.study.store.storage import Attr, StoredStudy
 
@@ -112,16 +112,16 @@ def _decided(stored: StoredStudy, choice: Choice) -> Choice:
 def make_sampler(
     name: SamplerName, settings: StudySettings, before: int, *, stored: StoredStudy
 ) -> BaseSampler:
-    """The sampler of the trial that follows ``before`` ones that are finished or under way.
+    """The sampler of the trial that follows ``before`` ones that ended or are under way.
 
     Args:
         name: which one; not ``auto``.
         settings: the study's seed and start-up.
-        before: without trials of presets.
+        before: without trials of presets, and without interrupted ones.
         stored: whose trial it is.
     """
     space, base = stored.space, stored.config
-    seed = derive_seed(settings.seed, "sampler", before) % 2**32
+    seed = seed_of(settings, before)
     startup = settings.startup_trials
     if name == "tpe":
         return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup), stored)
@@ -137,8 +137,14 @@ def make_sampler(
     if name == "qmc":
         return Sobol(space, base, seed=derive_seed(settings.seed, "qmc") % 2**32, place=before)
     if name == "grid":
-        return Grid(space, base, seed=derive_seed(settings.seed, "grid") % 2**32)
+        trained = stored.trained(stored.trials())
+        return Untried(stored, trained, seed=derive_seed(settings.seed, "grid") % 2**32)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+def seed_of(settings: StudySettings, before: int) -> int:
+    """The seed of the trial that follows ``before`` ones."""
+    return derive_seed(settings.seed, "sampler", before) % 2**32
 
 
 class _View(optuna.Study):

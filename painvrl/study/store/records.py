@@ -12,12 +12,16 @@ from painvrl.study.trial.outcomes import Completed, Failed, Outcome
 
 
 class TrialState(StrEnum):
-    """``INTERRUPTED`` trials were stopped or killed; their points are tried again."""
+    """``INTERRUPTED`` trials were stopped or killed; their points are tried again.
+
+    ``REPEATED`` ones were asked for, and not trained: an earlier trial had trained the same.
+    """
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    REPEATED = "repeated"
     RUNNING = "running"
     WAITING = "waiting"
 
@@ -42,6 +46,7 @@ class TrialRecord:
         preset: the preset that it trained instead of a point of the space.
         violated: what of the study's constraints it breaks, a phrase each; such a trial is complete, but
             never on the front.
+        repeats: the trial that had trained the same; of ``REPEATED`` ones.
     """
 
     number: int
@@ -54,6 +59,7 @@ class TrialRecord:
     deaths: int
     preset: str | None = None
     violated: tuple[str, ...] = ()
+    repeats: int | None = None
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -72,8 +78,12 @@ class TrialRecord:
 
 
 def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The records with values."""
-    return [record for record in records if record.values is not None]
+    """The records with values. A point that an earlier version of painvrl trained twice counts once."""
+    found: dict[object, TrialRecord] = {}
+    for record in records:
+        if record.values is not None:
+            found.setdefault((record.preset, frozenset(record.point.items())), record)
+    return list(found.values())
 
 
 def feasible(records: Iterable[TrialRecord]) -> list[TrialRecord]:

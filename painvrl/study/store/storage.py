@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import optuna
 from optuna.storages import RDBStorage
@@ -16,7 +17,7 @@ from painvrl.errors import StudyError
 from painvrl.presets import is_preset
 from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
-from painvrl.study.file.space import Point, Space, apply
+from painvrl.study.file.space import Point, Space, Value, apply
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import (
     connect,
@@ -25,10 +26,15 @@ from painvrl.study.store.database import (
     without_password,
 )
 from painvrl.study.store.identity import StudyIdentity
-from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.workspace import Workspace
+
+Training: TypeAlias = frozenset[tuple[str, Value]]
+"""What trials of one study may differ in, by path."""
+
+_PRESET = "preset"  # no knob's path, since it has no dot
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
 _CONSTRAINTS = TypeAdapter[tuple[Constraint, ...]](tuple[Constraint, ...])
@@ -52,6 +58,7 @@ class Attr:
     RETRY_OF = "retry_of"
     DEATHS = "deaths"
     PRESET = "preset"
+    REPEATS = "repeats"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
@@ -72,6 +79,8 @@ class StoredStudy:
     identity: StudyIdentity
     _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
     """Records of trials that have ended, which never change: reading one costs more than all else."""
+    _turned: dict[Training, Training] = field(default_factory=dict, repr=False)
+    """What :meth:`training` has said of points and presets: it validates a configuration."""
 
     @property
     def name(self) -> str:
@@ -157,6 +166,30 @@ class StoredStudy:
             if trial.state.is_finished():
                 self._ended[trial.number] = known
         return known
+
+    def training(self, point: Point, preset: str | None = None) -> Training:
+        """What a trial of a point or of a preset trains: equal for trials with one configuration.
+
+        Where the configuration refuses a point, the point stands for it.
+        """
+        asked = frozenset({**point, _PRESET: preset}.items())
+        if asked not in self._turned:
+            try:
+                self._turned[asked] = self.space.turned(self.config_at(point, preset))
+            except ValidationError:
+                self._turned[asked] = asked
+        return self._turned[asked]
+
+    def trained(self, records: Iterable[TrialRecord]) -> dict[Training, int]:
+        """What trials have trained or train now, each with the number of the first such trial.
+
+        What was interrupted is not among it: it is to be trained again.
+        """
+        found: dict[Training, int] = {}
+        for record in records:
+            if record.state in FINISHED or record.state is TrialState.RUNNING:
+                found.setdefault(self.training(record.point, record.preset), record.number)
+        return found
 
     def note(self, number: int, name: str, value: object) -> None:
         """Keep something with a trial that has not ended; handing the trial out first would read it whole."""
@@ -269,6 +302,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         seconds=None if trial.duration is None else trial.duration.total_seconds(),
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
         preset=trial.user_attrs.get(Attr.PRESET),
+        repeats=trial.user_attrs.get(Attr.REPEATS) if state is TrialState.REPEATED else None,
     )
 
 
@@ -298,4 +332,6 @@ def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:
         return TrialState.PRUNED
     if isinstance(outcome, Failed):
         return TrialState.FAILED
+    if Attr.REPEATS in trial.user_attrs:
+        return TrialState.REPEATED
     return TrialState.COMPLETE if isinstance(outcome, Completed) else TrialState.INTERRUPTED

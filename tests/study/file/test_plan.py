@@ -45,8 +45,7 @@ def test_the_plan_counts_the_trials_that_the_study_then_trains(
     plan = plan_of(spec, workspace, CPU)
     desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
     presets = others = 0
-    while presets + others < trials and not desk.exhausted():
-        asked = desk.ask()
+    while presets + others < trials and (asked := desk.ask()) is not None:
         desk.tell(asked.number, DONE)
         presets += asked.preset is not None
         others += asked.preset is None

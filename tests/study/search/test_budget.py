@@ -12,7 +12,7 @@ def record(number: int, *values: float, violated: tuple[str, ...] = ()) -> Trial
     return TrialRecord(
         number=number,
         state=TrialState.COMPLETE if values else TrialState.FAILED,
-        point={},
+        point={"mask.sparsity": number / 100},
         values=values or None,
         outcome=done,
         run_id=None,

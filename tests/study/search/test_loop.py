@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import TrialLoop
+from painvrl.study.search.loop import SPACE_TRIED, TrialLoop
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import OnTrialRung
@@ -19,7 +20,7 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.objective import DataSummary, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
 from painvrl.workspace import Workspace
 
 
@@ -67,6 +68,20 @@ def test_there_are_never_more_trials_than_workers_nor_more_than_wanted(
     assert len(stored.trials()) == wanted
     assert [event.finished for event in diary.trials] == list(range(1, wanted + 1))
     assert len({str(record.point) for record in stored.trials()}) == wanted
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_the_loop_ends_where_every_point_is_trained_and_waits_for_those_under_way(
+    spec_tree: dict[str, Any], workspace: Workspace, diary: Any, size: int
+) -> None:
+    spec_tree["space"] = {"environments.count": {"type": "int", "low": 2, "high": 6}}
+    spec = StudySpec.model_validate(spec_tree)
+    stored = create_study(spec, workspace, data="d")[0]
+    crew = Crew(size, script={1: Failed(reason=WORKER_DIED, message="no")})
+    assert loop(stored, spec, crew, diary, 99).run() == SPACE_TRIED
+    counts = Counter(record.state for record in stored.trials() if record.state is not TrialState.REPEATED)
+    assert counts == {TrialState.COMPLETE: 5, TrialState.INTERRUPTED: 1}
+    assert crew.most == min(size, 5)
 
 
 def test_every_trial_gets_its_own_outcome_in_whatever_order_they_end(

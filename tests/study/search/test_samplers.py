@@ -8,12 +8,14 @@ import optuna
 import pytest
 
 from painvrl.presets import PRESETS, PresetName
+from painvrl.rng import derive_seed
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
+from painvrl.study.search import asktell
 from painvrl.study.search.asktell import Desk
-from painvrl.study.search.planned import Grid, Sobol
+from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Blinkered, choose, make_sampler, model_for
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord
@@ -48,8 +50,7 @@ def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
     """The points of a study's trials, presets left out."""
     desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
     points = []
-    while len(points) < trials and not desk.exhausted():
-        asked = desk.ask()
+    while len(points) < trials and (asked := desk.ask()) is not None:
         desk.tell(asked.number, completed(asked.point))
         if asked.preset is None:
             points.append(asked.point)
@@ -65,7 +66,7 @@ def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
         ("nsga3", optuna.samplers.NSGAIIISampler),
         ("random", optuna.samplers.RandomSampler),
         ("qmc", Sobol),
-        ("grid", Grid),
+        ("grid", Untried),
     ],
 )
 def test_the_named_sampler_is_used(name: Any, kind: type, spec: StudySpec, workspace: Workspace) -> None:
@@ -186,14 +187,16 @@ def test_the_bases_own_point_is_not_tried_again_by_the_grid(spec: StudySpec, wor
     assert len({str(point) for point in points}) == len(points) == 8
 
 
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.6, 0.9])
 def test_a_point_that_leaves_a_knob_out_gets_what_the_grid_has_left(
-    spec: StudySpec, workspace: Workspace
+    spec: StudySpec, workspace: Workspace, left: float
 ) -> None:
-    points = tuple({"mask.sparsity": value, "fusion.kind": "invariant"} for value in (0.0, 0.3, 0.6))
+    taken = [value for value in (0.0, 0.3, 0.6, 0.9) if value != left]
+    points = tuple({"mask.sparsity": value, "fusion.kind": "invariant"} for value in taken)
     queued = (*points, {"fusion.kind": "invariant"})
     given = named(spec, "grid", sampler="grid", space=Space.model_validate(GRID), points=queued)
     last = run(given, workspace, 5)[-1]
-    assert (round(last["mask.sparsity"], 6), last["fusion.kind"]) == (0.9, "invariant")
+    assert (round(last["mask.sparsity"], 6), last["fusion.kind"]) == (left, "invariant")
 
 
 def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
@@ -205,7 +208,6 @@ def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
     lost = desk.ask()
     desk.interrupt(lost.number)
     desk.reap()
-    assert not desk.exhausted()
     assert desk.ask().point == lost.point
 
 
@@ -217,6 +219,24 @@ def test_qmc_fills_every_half_of_every_knob_evenly(spec: StudySpec, workspace: W
     kinds = sum(point["fusion.kind"] == "branch" for point in points)
     assert all(14 <= count <= 18 for count in (low, small, kinds)), (low, small, kinds)
     assert {point["environments.count"] for point in points} == set(range(2, 9))
+
+
+def test_a_repeat_takes_its_place_in_the_sequence(
+    spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asktell, "MAX_REPEATS", 99)
+    space = {"environments.count": {"type": "int", "low": 2, "high": 4}, "fusion.kind": GRID["fusion.kind"]}
+    given = named(spec, "qmc", sampler="qmc", space=Space.model_validate(space), seed=3)
+    stored, _ = create_study(given, workspace, data="d")
+    desk = Desk(stored, given.study)
+    while (asked := desk.ask()) is not None:
+        desk.tell(asked.number, completed(asked.point))
+    found = [record.point for record in stored.trials()]
+    seed = derive_seed(3, "qmc") % 2**32
+    sequence = [Sobol(given.space, given.config, seed=seed, place=place) for place in range(1, len(found))]
+    trial = stored.study.trials[0]
+    assert found[1:] == [one.sample_relative(stored.study, trial, {}) for one in sequence]
+    assert len(found) > desk.finished() == 6
 
 
 def test_qmc_searches_a_conditional_knob_where_its_condition_holds(

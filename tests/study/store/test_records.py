@@ -69,3 +69,13 @@ def test_why_there_is_no_front_tells_what_became_of_the_trials(plane: Plane) -> 
     assert why_no_front("toy", [*broken, *plane(FAILED).records]) == (
         "no complete trial of the study 'toy' keeps to its constraints: the last, trial 1 is slow"
     )
+
+
+def test_a_point_that_was_trained_twice_by_an_earlier_version_counts_once(plane: Plane) -> None:
+    records = plane((0.2, 0.2), (0.2, 0.2), (0.2, 0.2), (0.2, 0.2)).records
+    point = {"fusion.kind": "branch", "mask.sparsity": 0.0}
+    other = dict(reversed(point.items()))
+    twice = [replace(records[0], point=point), replace(records[1], point=other)]
+    presets = [replace(records[place], point={}, preset=name) for place, name in ((2, "erm"), (3, "irm"))]
+    assert numbers(complete([*twice, *presets])) == [0, 2, 3]
+    assert numbers(front_of([*twice, *presets])) == [0, 2, 3]
