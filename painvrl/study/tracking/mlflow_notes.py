@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import mlflow_calls, tracked_at
+from painvrl.study.tracking.mlflow_calls import mlflow_calls
+from painvrl.study.tracking.mlflow_database import tracked_at
 from painvrl.workspace import Workspace
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import Outcome
-from painvrl.workspace import Workspace
+from painvrl.workspace import Workspace, sqlite_url
 
 PARENT = "mlflow.parentRunId"
 """The tag that MLflow's UI nests runs by."""
@@ -130,13 +130,14 @@ class NullTracker:
 def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
     """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database.
 
-    A relative SQLite path is made absolute, so that it names the same file from every folder.
+    A SQLite file has one URL, however it was written: a relative path names the same file from every folder.
     """
     uri = override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
-    scheme, _, path = uri.partition(":///")
+    scheme, _, rest = uri.partition(":///")
+    path, question, query = rest.partition("?")
     if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):
         return uri
-    return f"{scheme}:///{Path(path).absolute()}"
+    return f"{sqlite_url(Path(unquote(path)).absolute())}{question}{query}"
 
 
 def runs_filter(parent_run: str) -> str:
