@@ -93,19 +93,18 @@ def test_a_moved_workspace_goes_on_in_its_new_place(
     assert best_of(place, 2, tmp_path / "model")
 
 
-def test_a_copy_and_its_original_go_on_each_for_itself(
-    cli: Call, workspace: Path, spec: Path, tmp_path: Path
+def test_copies_go_on_each_for_itself_and_leave_their_original_alone(
+    cli: Call, finished_study: tuple[Path, Any], spec: Path, tmp_path: Path
 ) -> None:
-    artifacts(workspace)  # closes what MLflow had open
-    copy = Path(shutil.copytree(workspace, tmp_path / "copy"))
-    original = contents(workspace)
-    go_on(cli, spec, copy)
-    assert contents(workspace) == original
-    changed = contents(copy)
-    go_on(cli, spec, workspace)
-    assert contents(copy) == changed
-    for place in (copy, workspace):
-        assert len(artifacts(place)) == 6
+    original = finished_study[0]
+    before = contents(original)
+    copies = [Path(shutil.copytree(original, tmp_path / name)) for name in ("one", "two")]
+    for copy, other in (copies, reversed(copies)):
+        others = contents(other)
+        go_on(cli, spec, copy)
+        assert contents(other) == others
+        assert len(artifacts(copy)) == 6
+    assert contents(original) == before
 
 
 def test_a_link_to_a_workspace_is_the_same_place(

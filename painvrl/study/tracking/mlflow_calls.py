@@ -39,7 +39,10 @@ def mlflow_calls(uri: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's own dependencies deprecate what it uses
             from mlflow.exceptions import MlflowException
+            from mlflow.tracking._tracking_service import utils
 
+            # By run, not by store: it would send what is logged in a copy of a workspace to the original.
+            utils._artifact_repos_cache.clear()
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions, too
             try:

@@ -51,8 +51,6 @@ def write_notes(
                 metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()],
                 tags=[RunTag(name, value) for name, value in words.items()],
             )
-        if pages:
-            client.get_run(parent_run)  # the client remembers where a run's artifacts were, lost or not
         for name, text in (pages or {}).items():
             client.log_text(parent_run, text, name)
     return True
