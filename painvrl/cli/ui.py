@@ -124,10 +124,12 @@ def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Po
     """Run the server in a process group of its own, and end the whole group however we leave."""
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--artifacts-destination", str(workspace.artifacts)),
+        *("--artifacts-destination", workspace.artifacts.as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
-    environment = os.environ | {
+    from painvrl.study.tracking.port import IGNORED
+
+    environment = {name: value for name, value in os.environ.items() if name not in IGNORED} | {
         "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password; command lines are everybody's to read
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

@@ -12,20 +12,9 @@ import sqlalchemy
 
 from painvrl.errors import StudyError
 from painvrl.study.store.database import advice_on, missing_driver
+from painvrl.study.tracking.port import IGNORED
 
 EXPERIMENT = "painvrl"
-
-IGNORED = (
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
-    "MLFLOW_ACTIVE_MODEL_ID",
-    "MLFLOW_REGISTRY_URI",
-    "MLFLOW_RUN_CONTEXT",
-    "MLFLOW_ENABLE_WORKSPACES",
-    "MLFLOW_WORKSPACE",
-)
-"""Variables that say where other programs log to. Ours is said by the workspace, or by MLFLOW_TRACKING_URI."""
 
 
 @contextmanager

@@ -24,6 +24,23 @@ PARENT = "mlflow.parentRunId"
 
 DEFAULT_UI_URL = "http://127.0.0.1:5000"
 
+IGNORED = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_RUN_CONTEXT",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_STATIC_PREFIX",
+    "MLFLOW_ENABLE_WORKSPACES",
+    "MLFLOW_WORKSPACE",
+)
+"""MLflow's variables that say where other programs log to. MLFLOW_TRACKING_URI alone says it for painvrl."""
+
 Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 """How a study's own run ends."""
 
