@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import painvrl
-from painvrl.errors import ConfigError, DataError
+from painvrl.errors import ConfigError, DataError, PlaceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,7 +146,8 @@ def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path
         ``folder``, absolute.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder exists and is no checkpoint.
+        PlaceError: it cannot be written.
     """
     folder = folder.absolute()
     if folder.exists() and not (folder / MANIFEST).is_file():
@@ -160,7 +161,7 @@ def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"the checkpoint cannot be written ({error.strerror})", file=folder) from error
+        raise PlaceError.of(error, "the checkpoint cannot be written", file=folder) from error
     return folder
 
 

@@ -4,7 +4,8 @@ PainvrlError
 ├── UserError            what the user can mend: one line, exit code 2, never a traceback
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
 │   ├── DataError        a data file or its content
-│   └── StudyError       a study, trial or run that is missing or does not fit
+│   ├── StudyError       a study, trial or run that is missing or does not fit
+│   └── PlaceError       a disk, database or output that is full, locked or not writable: the call goes on later
 ├── NothingFeasible      the study has no trial on a front: exit code 3
 ├── Regressed            a study's front is worse than the one it was compared with: exit code 4
 └── TrialFailure         this configuration cannot be trained; a study records it and goes on
@@ -14,6 +15,28 @@ PainvrlError
 """
 
 from __future__ import annotations
+
+import errno
+from typing import Self
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EROFS: "name a place that is not read-only",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+    errno.EIO: "check the disk",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.ENOTDIR: "name another place",
+    errno.EISDIR: "name a file",
+    errno.ENOTEMPTY: "name another place",
+    errno.ESTALE: "see to it that its server is there",
+    errno.EBUSY: "wait for whoever uses it",
+}
+"""What a user can do about an error of the operating system that no program is to blame for."""
 
 
 class PainvrlError(Exception):
@@ -51,6 +74,25 @@ class DataError(UserError):
 
 class StudyError(UserError):
     """A study, a trial or a run does not exist or does not fit the request."""
+
+
+class PlaceError(UserError):
+    """A disk, a folder, a database or an output that cannot be written or read as things stand.
+
+    No trial is to blame for it, and none is counted as failed. The same command goes on once it can.
+    """
+
+    @classmethod
+    def of(cls, error: OSError, what: str, *, file: object = None) -> Self:
+        """What the operating system said of ``what``, such as "the report cannot be written"."""
+        remedy = _REMEDIES.get(error.errno or 0)
+        advice = "" if remedy is None else f"; {remedy}, then call again"
+        return cls(f"{what}: {error.strerror or error}{advice}", file=file or error.filename)
+
+
+def is_of_the_place(error: BaseException) -> bool:
+    """Whether an error of the operating system says that a disk or a folder refuses, whatever the program."""
+    return isinstance(error, OSError) and error.errno in _REMEDIES
 
 
 class NothingFeasible(PainvrlError):

@@ -24,7 +24,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
 from painvrl.device import rounding_of
-from painvrl.errors import DataError
+from painvrl.errors import PlaceError
 from painvrl.prepare import Prepared
 
 NOT_READ = frozenset({"environments", "mask", "rounds", "fusion"})
@@ -133,7 +133,7 @@ class PretrainedStore:
             return
         told = {"best_epoch": trained.best_epoch, "curves": trained.curves}
         arrays = {f"{_STATE}{name}": tensor.numpy() for name, tensor in trained.state.items()}
-        with suppress(DataError):
+        with suppress(PlaceError):
             self._cache.store(key, {**arrays, _TOLD: pack_text(told)})
             self._cache.shrink(self._disk_bytes)
 

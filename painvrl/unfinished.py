@@ -23,7 +23,7 @@ from torch import Tensor
 from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
-from painvrl.errors import DataError
+from painvrl.errors import PlaceError
 from painvrl.prepare import Prepared
 from painvrl.pretrained import numbers_of
 
@@ -177,7 +177,7 @@ class _FileSavepoint:
             return
         try:
             self._cache.store(self._key, arrays)
-        except DataError:  # keeping only saves time
+        except PlaceError:  # keeping only saves time
             self._refused = True
             return
         self.is_kept = True

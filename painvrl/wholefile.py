@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from painvrl.errors import UserError
+from painvrl.errors import PlaceError, UserError
 
 
 def write_whole(path: Path, content: str | bytes, *, what: str) -> Path:
@@ -32,5 +32,5 @@ def write_whole(path: Path, content: str | bytes, *, what: str) -> Path:
     except OSError as error:
         with suppress(OSError):  # where nothing could be made there is nothing to clear away
             temporary.unlink()
-        raise UserError(f"{what} cannot be written: {error.strerror}", file=path) from None
+        raise PlaceError.of(error, f"{what} cannot be written", file=path) from None
     return path

@@ -6,29 +6,38 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from painvrl.errors import UserError
+from painvrl.errors import PlaceError, UserError
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where things lie. ``root`` is made absolute; nothing is created before :meth:`create`."""
+    """Where things lie. ``root`` is made absolute; nothing is created before :meth:`create`.
+
+    Raises:
+        UserError: the path is not UTF-8, which the databases' URLs are.
+    """
 
     root: Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise UserError("the workspace's path must be UTF-8; name another", value=str(self.root)) from None
 
     def create(self) -> Workspace:
         """Make the folder.
 
         Raises:
-            UserError: it cannot be made.
+            PlaceError: it cannot be made.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"the workspace cannot be made: {error.strerror}", file=self.root) from None
+            raise PlaceError.of(error, "the workspace cannot be made", file=self.root) from None
         return self
 
     @property
@@ -89,14 +98,24 @@ class Workspace:
     @property
     def storage_url(self) -> str:
         """The studies' database, as SQLAlchemy names it."""
-        return f"sqlite:///{self.optuna_db}"
+        return sqlite_url(self.optuna_db)
 
     @property
     def tracking_uri(self) -> str:
         """MLflow's database, as SQLAlchemy names it."""
-        return f"sqlite:///{self.mlflow_db}"
+        return sqlite_url(self.mlflow_db)
 
     def lock_path(self, study: str) -> Path:
         """The file that is locked while a process runs the study."""
         digest = hashlib.blake2b(study.encode(), digest_size=4).hexdigest()
         return self.root / "locks" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', study)[:60]}-{digest}.lock"
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its path holds.
+
+    MLflow makes the folder of a ``sqlite:///`` URL without decoding it: the folder ``a%3Fb`` beside ``a?b``. It
+    does not where the URL names a driver.
+    """
+    quoted = quote(str(path))
+    return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from painvrl.errors import UserError
+from painvrl.study.store.database import sqlite_file
 from painvrl.workspace import Workspace
 
 
@@ -21,6 +22,18 @@ def test_paths_are_absolute_wherever_it_is_asked_from(
         workspace.root
     }
     assert workspace.test_reads.name == "test_reads.jsonl"
+
+
+@pytest.mark.parametrize("name", ["plain", "100% sure?#é日本 'q' \"x\" {y}@a:b+c", "a%20b"])
+def test_the_databases_urls_name_their_files_whatever_the_path_holds(tmp_path: Path, name: str) -> None:
+    workspace = Workspace(tmp_path / name)
+    assert sqlite_file(workspace.storage_url) == workspace.optuna_db
+    assert sqlite_file(workspace.tracking_uri) == workspace.mlflow_db
+
+
+def test_a_path_that_no_url_can_hold_is_a_mistake_of_the_user(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must be UTF-8"):
+        Workspace(tmp_path / "\udcff")
 
 
 def test_nothing_is_made_before_create(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def ui(
 
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
     """
+    from painvrl.study.tracking.mlflow_database import ready_database
     from painvrl.study.tracking.port import resolve_tracking_uri
     from painvrl.workspace import Workspace
 
@@ -58,10 +59,12 @@ def ui(
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
     _need_free(port)
+    if uri == place.tracking_uri:
+        ready_database(place)
     base = f"http://{HOST}:{port}"
     if sys.stderr.isatty():
         typer.echo("starting the MLflow server ...", err=True)
-    with _server(_absolute(uri), place, port) as server:
+    with _server(uri, place, port) as server:
         fronts = _fronts(place, base, only)  # reads the database itself, while the server starts
         _wait_until_up(server, port, place)
         typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
@@ -82,14 +85,6 @@ def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> li
     studies = [open_study(one, workspace) for one in wanted]
     links = {study.name: front_link(study, workspace, base_url=base) for study in studies}
     return [f"front of {name}: {link}" for name, link in links.items() if link]
-
-
-def _absolute(uri: str) -> str:
-    """``uri`` for a server that runs in another folder than this process."""
-    scheme, slashes, path = uri.partition(":///")
-    if not slashes or not scheme.startswith("sqlite") or path in ("", ":memory:"):
-        return uri
-    return f"{scheme}:///{Path(path).absolute()}"
 
 
 def _need_answer(uri: str) -> None:
@@ -129,10 +124,12 @@ def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Po
     """Run the server in a process group of its own, and end the whole group however we leave."""
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--artifacts-destination", str(workspace.artifacts)),
+        *("--artifacts-destination", workspace.artifacts.as_uri()),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
     ]
-    environment = os.environ | {
+    from painvrl.study.tracking.port import IGNORED
+
+    environment = {name: value for name, value in os.environ.items() if name not in IGNORED} | {
         "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password; command lines are everybody's to read
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.errors import DataError
+from painvrl.errors import PlaceError
 
 _TORN_SECONDS = 3600
 """A file that is being written is younger; an older one belongs to a process that died over it."""
@@ -51,7 +51,7 @@ class ArrayCache:
         """Write ``arrays`` under ``key``; a reader sees all of it or nothing.
 
         Raises:
-            DataError: the folder cannot be written.
+            PlaceError: the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +64,7 @@ class ArrayCache:
                 Path(temporary).unlink()
                 raise
         except OSError as error:
-            raise DataError(
-                f"the cache folder cannot be written ({error.strerror})", file=self.folder
-            ) from error
+            raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from painvrl.data.parts import Part, TestParts
-from painvrl.errors import DataError
+from painvrl.errors import DataError, PlaceError
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SealLedger:
             same time get different numbers.
 
         Raises:
-            DataError: the ledger cannot be written; then nothing may be read.
+            PlaceError: the ledger cannot be written; then nothing may be read.
         """
         line = json.dumps({"time": datetime.now(UTC).isoformat(), "reader": reader, "split": fingerprint})
         try:
@@ -52,11 +52,8 @@ class SealLedger:
                 os.close(descriptor)
             written = self.path.read_bytes()[:end]
         except OSError as error:
-            raise DataError(
-                f"the ledger of test reads cannot be written ({error.strerror}), "
-                "so the test parts stay sealed",
-                file=self.path,
-            ) from error
+            what = "the test parts stay sealed, as the ledger of test reads cannot be written"
+            raise PlaceError.of(error, what, file=self.path) from error
         return _count(written, fingerprint)
 
     def reads(self, fingerprint: str) -> int:
@@ -90,7 +87,7 @@ class SealedParts:
         """Record the read in ``ledger``, then hand the test parts out.
 
         Raises:
-            DataError: the ledger cannot be written.
+            PlaceError: the ledger cannot be written.
         """
         reads = ledger.record(self.fingerprint, reader=reader)
         return TestParts(parts=dict(self.__parts), reads=reads)

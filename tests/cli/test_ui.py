@@ -111,23 +111,6 @@ def test_a_server_that_does_not_start_points_at_its_log(
     assert "no such server" in (workspace / "mlflow-server.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("uri", "absolute"),
-    [
-        ("sqlite:///x.db", "sqlite:///{here}/x.db"),
-        ("sqlite:///runs/x.db?timeout=5", "sqlite:///{here}/runs/x.db?timeout=5"),
-        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
-        ("sqlite:///:memory:", "sqlite:///:memory:"),
-        ("postgresql://host/x", "postgresql://host/x"),
-    ],
-)
-def test_a_relative_database_is_taken_from_the_current_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, absolute: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert module._absolute(uri) == absolute.format(here=tmp_path)
-
-
 def test_the_server_is_told_the_absolute_database(
     cli: Call, workspace: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.errors import DataError
+from painvrl.errors import PlaceError
 
 ARRAYS = {
     "values.0": np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32),
@@ -111,7 +111,7 @@ def test_readers_beside_writers_see_all_of_an_entry_or_none(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"file/cache.*cannot be written"):
+    with pytest.raises(PlaceError, match=r"file/cache.*cannot be written"):
         ArrayCache(tmp_path / "file" / "cache").store("k", ARRAYS)
 
 

@@ -12,7 +12,7 @@ import torch
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealedParts, SealLedger
-from painvrl.errors import DataError
+from painvrl.errors import PlaceError
 
 
 def part(name: str) -> Part:
@@ -85,7 +85,7 @@ def test_a_torn_line_is_no_read_and_spoils_none(ledger):
 
 def test_without_a_ledger_line_the_parts_stay_sealed(sealed, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"file/reads\.jsonl.*stay sealed"):
+    with pytest.raises(PlaceError, match=r"file/reads\.jsonl.*stay sealed"):
         sealed.open(SealLedger(tmp_path / "file" / "reads.jsonl"), "reader")
 
 
@@ -94,7 +94,7 @@ def test_a_failed_sync_keeps_the_seal(sealed, ledger, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"test_reads\.jsonl.*No space left"):
+    with pytest.raises(PlaceError, match=r"test_reads\.jsonl.*No space left"):
         sealed.open(ledger, "reader")
 
 

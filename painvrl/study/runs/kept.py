@@ -66,7 +66,7 @@ class RunStore:
         """Write a run; a reader sees all of it or nothing.
 
         Raises:
-            DataError: the folder cannot be written.
+            PlaceError: the folder cannot be written.
         """
         outcome = asdict(replace(run.outcome, curves=()))
         self._cache.store(key, {_OUTCOME: pack_text(outcome), **to_arrays(run)})

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -16,6 +17,9 @@ from sqlalchemy.pool import NullPool
 
 from painvrl.errors import ConfigError, StudyError
 from painvrl.workspace import Workspace
+
+LOCKED_SECONDS = 20
+"""How long another process's write is waited for."""
 
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that nobody else picks."""
@@ -105,10 +109,12 @@ def connect(url: str) -> RDBStorage:
     parsed = engine_url(url)
     engine: dict[str, object] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
-        engine["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
+        engine["connect_args"] = {"timeout": LOCKED_SECONDS}
     if (file := sqlite_file(url)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    storage = RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    sqlalchemy.event.listen(storage.engine, "handle_error", partial(_refused, url))
+    return storage
 
 
 @contextmanager
@@ -131,7 +137,7 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
     finally:
         sqlalchemy.event.remove(engine, "connect", commit_quickly)
         engine.dispose()
-        with suppress(sqlalchemy.exc.SQLAlchemyError), engine.connect() as connection:
+        with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
         engine.dispose()  # in vain, its connection would keep the others' log from ending, too
 
@@ -153,9 +159,46 @@ def readable_errors(url: str) -> Iterator[None]:
             "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
         ) from None
     except ImportError as error:
-        driver = getattr(error.__cause__, "name", None) or error.name
-        raise StudyError(f"the database's driver {driver} is not installed", key="storage") from None
+        raise StudyError(missing_driver(error), key="storage") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:
-        shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
-        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-        raise StudyError(f"the studies cannot be read: {cause}", file=shown) from None
+        raise _refusal(url, error) from None
+
+
+def missing_driver(error: ImportError) -> str:
+    """What to install for a database whose driver is not there."""
+    driver = getattr(error.__cause__, "name", None) or error.name
+    extra = "painvrl[postgres]" if driver == "psycopg" else driver
+    return f"the database's driver {driver} is not installed; pip install '{extra}' brings it"
+
+
+def advice_on(cause: str) -> str:
+    """What SQLite said of its file, with what a user can do about it."""
+    return next((f"{cause}; {advice}" for said, advice in _ADVICE.items() if said in cause), cause)
+
+
+_ADVICE = {
+    "database is locked": "end the process that holds it or wait for it, then call again",
+    "readonly database": "change its permissions, or copy the workspace to a place that can be written",
+    "disk is full": "free some space, then call again",
+    "disk I/O error": "the disk is full or fails: see to it, then call again",
+    "unable to open database file": "see whether its folder is there and can be written",
+    "file is not a database": "it is damaged or something else: put a copy in its place",
+    "malformed": "it is damaged: put a copy in its place",
+}
+
+
+def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
+    """Say that the database is locked, full, read-only or gone, wherever that is met.
+
+    Other errors stay what they are: Optuna has its own answers to queries that are too long and to deadlocks.
+    """
+    error = context.original_exception
+    gone = (context.is_disconnect or context.connection is None) and not context.is_pre_ping
+    if gone or any(said in str(error) for said in _ADVICE):
+        raise _refusal(url, error) from None
+
+
+def _refusal(url: str, error: BaseException) -> StudyError:
+    cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+    shown = sqlite_file(url) or sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    return StudyError(f"the studies' database refuses: {advice_on(cause)}", file=shown)

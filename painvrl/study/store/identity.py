@@ -16,7 +16,8 @@ class StudyIdentity(Settings):
     """What must not change while a study goes on: else its trials would not compare.
 
     Its constraints, presets, points, sampler and budget are not part of it: they decide which trials
-    there are and which of them may be on the front, but not what a trial measures.
+    there are and which of them may be on the front, but not what a trial measures. Nor is how the data are
+    read, as long as the same data come of it: files move, and readers learn new settings.
     """
 
     objectives: tuple[ObjectiveName, ...]
@@ -39,16 +40,22 @@ class StudyIdentity(Settings):
 
     def changes(self, other: StudyIdentity) -> tuple[tuple[str, str | None, str | None], ...]:
         """The same as key, value of this one and value of ``other``; ``None`` where one has no such key."""
-        mine, theirs = self._flat(), other._flat()
+        same_data = self.data == other.data
+        mine, theirs = self._flat(reading=not same_data), other._flat(reading=not same_data)
         return tuple(
             (key, _value(mine, key), _value(theirs, key))
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key) or (key in mine) != (key in theirs)
         )
 
-    def _flat(self) -> dict[str, object]:
+    def reading(self, config: TrainConfig) -> StudyIdentity:
+        """The same study, whose data are read from now on as ``config`` says."""
+        return self.model_copy(update={"config": self.config.model_copy(update={"data": config.data})})
+
+    def _flat(self, *, reading: bool) -> dict[str, object]:
         always = {f"config.{path}" for path, knob in self.space.root.items() if not knob.when}
-        flat = dict(_flatten(self.model_dump(mode="json", exclude={"data"})))
+        left_out = {"data": True} if reading else {"data": True, "config": {"data"}}
+        flat = dict(_flatten(self.model_dump(mode="json", exclude=left_out)))
         flat["the data (content or split)"] = self.data
         return {key: value for key, value in flat.items() if key not in always}
 

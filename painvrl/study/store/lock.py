@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from painvrl.errors import StudyError
+from painvrl.errors import PlaceError, StudyError
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
 from painvrl.workspace import Workspace
@@ -34,13 +34,14 @@ def study_lock(path: Path, study: str) -> Iterator[None]:
     """Hold the study's lock; trials found running meanwhile belong to nobody alive.
 
     Raises:
-        StudyError: another process holds it, or the file cannot be made.
+        StudyError: another process holds it.
+        PlaceError: the file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise StudyError(f"the study's lock cannot be made: {error.strerror}", file=path) from None
+        raise PlaceError.of(error, "the study's lock cannot be made", file=path) from None
     with file:
         try:
             _acquire(file)

@@ -275,10 +275,13 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None:
         raise not_ours(study.study_name)
+    data = stored["config"]["data"]
+    if data.get("duplicates") == "drop":  # a word of old versions, for what is the default now
+        del data["duplicates"]
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
-        rule = "was made by a version of painvrl whose settings this one does not know; choose a new name"
+        rule = "was made by a version of painvrl whose settings this one does not know; choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
 
 

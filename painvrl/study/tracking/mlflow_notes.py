@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import mlflow_calls, tracked_at
+from painvrl.study.tracking.mlflow_calls import mlflow_calls
+from painvrl.study.tracking.mlflow_database import tracked_at
 from painvrl.workspace import Workspace
 
 
@@ -50,8 +51,6 @@ def write_notes(
                 metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()],
                 tags=[RunTag(name, value) for name, value in words.items()],
             )
-        if pages:
-            client.get_run(parent_run)  # the client remembers where a run's artifacts were, lost or not
         for name, text in (pages or {}).items():
             client.log_text(parent_run, text, name)
     return True

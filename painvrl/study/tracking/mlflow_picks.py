@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls, tracked_at
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_database import tracked_at
 from painvrl.study.tracking.port import runs_filter
 from painvrl.workspace import Workspace
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, make_tables, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.port import (
     PARENT,
     FinishedTrial,
@@ -233,7 +234,7 @@ def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> Mlf
     if not remote:
         workspace.create()
     if uri == workspace.tracking_uri:
-        make_tables(workspace)
+        ready_database(workspace)
     return MlflowTracker(tracking_uri=uri, artifact_root=None if remote else workspace.artifacts)
 
 

@@ -12,17 +12,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import Outcome
-from painvrl.workspace import Workspace
+from painvrl.workspace import Workspace, sqlite_url
 
 PARENT = "mlflow.parentRunId"
 """The tag that MLflow's UI nests runs by."""
 
 DEFAULT_UI_URL = "http://127.0.0.1:5000"
+
+IGNORED = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_RUN_CONTEXT",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_STATIC_PREFIX",
+    "MLFLOW_ENABLE_WORKSPACES",
+    "MLFLOW_WORKSPACE",
+)
+"""MLflow's variables that say where other programs log to. MLFLOW_TRACKING_URI alone says it for painvrl."""
 
 Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 """How a study's own run ends."""
@@ -130,13 +147,14 @@ class NullTracker:
 def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
     """Where runs are tracked: ``override``, else MLFLOW_TRACKING_URI, else the workspace's database.
 
-    A relative SQLite path is made absolute, so that it names the same file from every folder.
+    A SQLite file has one URL, however it was written: a relative path names the same file from every folder.
     """
     uri = override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
-    scheme, _, path = uri.partition(":///")
+    scheme, _, rest = uri.partition(":///")
+    path, question, query = rest.partition("?")
     if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):
         return uri
-    return f"{scheme}:///{Path(path).absolute()}"
+    return f"{sqlite_url(Path(unquote(path)).absolute())}{question}{query}"
 
 
 def runs_filter(parent_run: str) -> str:

@@ -77,7 +77,7 @@ class UserStore:
         """Write a trial's values; a reader sees all of them or nothing.
 
         Raises:
-            DataError: the folder cannot be written.
+            PlaceError: the folder cannot be written.
         """
         ArrayCache(self.folder).store(str(trial), to_arrays(kept))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from painvrl.errors import StudyError
+from painvrl.errors import PlaceError, StudyError
 from painvrl.study.store.lock import study_lock
 
 HOLD = """
@@ -56,5 +56,5 @@ def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:
 
 def test_a_place_where_no_lock_can_lie_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(StudyError, match="file"), study_lock(tmp_path / "file" / "toy.lock", "toy"):
+    with pytest.raises(PlaceError, match="file"), study_lock(tmp_path / "file" / "toy.lock", "toy"):
         pass

@@ -105,7 +105,7 @@ def test_the_storage_can_lie_elsewhere(spec_tree: Tree, workspace: Workspace, tm
     [
         ("no url", ConfigError, "storage: is not a database URL"),
         ("oracle+cx_oracle://user:geheim@host/db", StudyError, "storage: the database's driver cx_Oracle"),
-        ("sqlite:////proc", StudyError, "the studies cannot be read"),
+        ("sqlite:////proc", StudyError, "the studies' database refuses"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
@@ -122,7 +122,7 @@ def test_a_storage_that_cannot_be_opened_is_said_in_one_line(
 def test_a_password_is_never_shown(error: Exception) -> None:
     with pytest.raises(StudyError) as caught, readable_errors("postgresql://user:geheim@host/db"):
         raise error
-    assert str(caught.value).startswith("postgresql://user:***@host/db: the studies cannot be read: ")
+    assert str(caught.value).startswith("postgresql://user:***@host/db: the studies' database refuses: ")
     assert "\n" not in str(caught.value)
 
 
@@ -139,7 +139,7 @@ def test_workspaces_that_share_a_storage_share_its_locks(spec_tree: Tree, tmp_pa
 
 def test_a_file_that_is_no_database_is_said_in_one_line(workspace: Workspace) -> None:
     workspace.optuna_db.write_bytes(b"not a database, but long enough to be taken for one" * 40)
-    with pytest.raises(StudyError, match="the studies cannot be read: file is not a database"):
+    with pytest.raises(StudyError, match="the studies' database refuses: file is not a database"):
         list_studies(workspace)
 
 

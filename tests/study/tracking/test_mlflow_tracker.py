@@ -21,8 +21,9 @@ from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking import mlflow_calls as mlflow_calls_module
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, make_tables, mlflow_calls
+from painvrl.study.tracking import mlflow_database
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.trial.objective import DataSummary
@@ -99,9 +100,9 @@ def test_no_study_can_hold_the_lock_of_mlflows_tables(
     def lock(path: Path) -> None:
         raise Locked(path)
 
-    monkeypatch.setattr(mlflow_calls_module, "FileLock", lock)
+    monkeypatch.setattr(mlflow_database, "FileLock", lock)
     with pytest.raises(Locked) as caught:
-        make_tables(workspace)
+        ready_database(workspace)
     (path,) = caught.value.args
     assert path.parent == workspace.lock_path("mlflow.db").parent
     assert path != workspace.lock_path("mlflow.db"), "a study may have the file's name"

@@ -25,7 +25,10 @@ def test_an_option_wins_over_the_environment_and_that_over_the_workspace(
     [
         ("sqlite:///x.db", "sqlite:///{here}/x.db"),
         ("sqlite:///runs/x.db?timeout=9", "sqlite:///{here}/runs/x.db?timeout=9"),
-        ("sqlite+pysqlite:///x.db", "sqlite+pysqlite:///{here}/x.db"),
+        ("sqlite+pysqlite:///x.db", "sqlite:///{here}/x.db"),
+        ("sqlite:///what?.db", "sqlite:///{here}/what?.db"),
+        ("sqlite:///50%25.db", "sqlite+pysqlite:///{here}/50%25.db"),
+        ("sqlite:///é.db", "sqlite+pysqlite:///{here}/%C3%A9.db"),
         ("sqlite:////folder/x.db", "sqlite:////folder/x.db"),
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("sqlite://", "sqlite://"),

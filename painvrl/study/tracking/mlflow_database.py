@@ -1,0 +1,129 @@
+"""The workspace's own MLflow database: its tables, made quickly, and its artifacts, found where they lie now."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import sqlalchemy
+from filelock import FileLock
+
+from painvrl.errors import StudyError
+from painvrl.study.store.database import LOCKED_SECONDS, advice_on
+from painvrl.study.store.storage import StoredStudy
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.workspace import Workspace, sqlite_url
+
+_logger = logging.getLogger(__name__)
+
+_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Where MLflow keeps the absolute path of every artifact."""
+
+
+def tracked_at(study: StoredStudy, workspace: Workspace, tracking_uri: str | None) -> tuple[str, str] | None:
+    """The store that a study is tracked in, and its own run there; the arguments: ``resolve_tracking_uri``.
+
+    ``None`` if it never was, or if that is the workspace's database and there is none.
+
+    Raises:
+        StudyError: as :func:`ready_database`.
+    """
+    uri = resolve_tracking_uri(workspace, tracking_uri)
+    own = uri == workspace.tracking_uri
+    if study.parent_run is None or (own and not workspace.mlflow_db.exists()):
+        return None
+    if own:
+        ready_database(workspace)
+    return uri, study.parent_run
+
+
+def ready_database(workspace: Workspace) -> None:
+    """Make the workspace's database if there is none; have it name the artifacts where the workspace is.
+
+    Raises:
+        StudyError: it is locked, cannot be written, or is no database.
+    """
+    if not workspace.mlflow_db.exists():
+        _make_tables(workspace)
+    try:
+        with closing(
+            sqlite3.connect(f"{workspace.mlflow_db.as_uri()}?mode=rw", LOCKED_SECONDS, uri=True)
+        ) as database:
+            _follow(database, workspace)
+    except sqlite3.Error as error:
+        rule = f"MLflow's database refuses: {advice_on(str(error))}"
+        raise StudyError(rule, file=workspace.mlflow_db) from None
+
+
+def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
+    """Rewrite MLflow's paths where the workspace was moved or copied; the place that it came from is left alone.
+
+    All paths or none: they change in one transaction.
+    """
+    here = f"{workspace.artifacts.as_uri()}/"
+    query = "SELECT artifact_location FROM experiments WHERE name = ?"
+    found = database.execute(query, (EXPERIMENT,)).fetchone()
+    there = here if found is None else str(found[0]).removesuffix(EXPERIMENT)
+    if there == here or _is_folder(there, workspace.artifacts):
+        return
+    with database:
+        for table, column in _PATHS:
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
+                (here, len(there) + 1, len(there), there),
+            )
+    before = Path(url2pathname(urlsplit(there).path)).parent
+    _logger.warning("note: the workspace was at %s; MLflow finds its artifacts in %s now", before, workspace.root)
+
+
+def _is_folder(uri: str, folder: Path) -> bool:
+    """Whether both are one folder, by way of a link or a mount: then neither path is better than the other."""
+    try:
+        return folder.samefile(url2pathname(urlsplit(uri).path))
+    except OSError:
+        return False
+
+
+def _make_tables(workspace: Workspace) -> None:
+    """Make the database.
+
+    MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
+    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
+    """
+    lock = workspace.lock_path("making MLflow's tables")  # no study's: their names have no spaces
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock), mlflow_calls(workspace.tracking_uri):
+        if workspace.mlflow_db.exists():
+            return
+        from mlflow.store.db.utils import _initialize_tables
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        new = workspace.mlflow_db.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        engine = sqlalchemy.create_engine(sqlite_url(new))
+        sqlalchemy.event.listen(
+            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF")
+        )
+        _initialize_tables(engine)
+        # Its own experiment 0: left to itself MLflow would keep that in the current folder.
+        SqlAlchemyStore(sqlite_url(new), workspace.artifacts.as_uri())._dispose_engine()
+        # A property of the file: MLflow's commits wait once, not thrice. The studies' log goes, this stays:
+        # the UI's server and MLflow's own pool of connections would keep it from being taken back.
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        engine.dispose()
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(workspace.mlflow_db)
