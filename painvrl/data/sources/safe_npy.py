@@ -23,10 +23,10 @@ import re
 import struct
 import tokenize
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, ClassVar, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -40,6 +40,9 @@ _CODE: Final = re.compile(r"[biufcSUO]\d{0,9}")
 
 _PICKLE_STARTS: Final = (b"\x80", b"cnumpy")
 """Of protocols from 2 on, and of an array in those before."""
+
+_PLAIN: Final[Mapping[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch  # noqa: SLF001
+"""How Python's own unpickler does what a pickle says."""
 
 _DIMENSIONS: Final = 64
 """At most, in every version of NumPy."""
@@ -193,7 +196,7 @@ def _fill(
         fits = len(content) == size * dtype.itemsize
     if not fits:
         raise ValueError("an array's content does not fit its shape")
-    array.__setstate__((1, shape, dtype, bool(fortran), content))
+    array.__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
 def _from_buffer(
@@ -257,7 +260,8 @@ def _known(budget: _Budget) -> dict[tuple[str, str], Callable[..., object]]:
 class _Reader(pickle._Unpickler):  # noqa: SLF001
     """An unpickler that finds the stand-ins and nothing else."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012, SLF001
+    stack: list[Any]
+    metastack: list[list[Any]]
 
     def __init__(self, content: bytes) -> None:
         # Not the stream: to be asked for more than there is must take no memory.
@@ -283,33 +287,30 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001
         else:
             raise TypeError(f"{type(thing).__name__} has no state")
 
-    dispatch[pickle.BUILD[0]] = load_build
-
     def load_setitem(self) -> None:
         """Items are set in dicts only: an index into an array can ask for any amount of memory."""
         _require_dict(self.stack[-3])
-        super().load_setitem()
-
-    dispatch[pickle.SETITEM[0]] = load_setitem
+        _PLAIN[pickle.SETITEM[0]](self)
 
     def load_setitems(self) -> None:
         """The same for several, whose dict lies below the mark."""
         _require_dict(self.metastack[-1][-1])
-        super().load_setitems()
-
-    dispatch[pickle.SETITEMS[0]] = load_setitems
-
-    def load_bytearray8(self) -> None:
-        """Bytes: a bytearray is filled with zeros before it is read, however short the file."""
-        self.load_binbytes8()
-
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+        _PLAIN[pickle.SETITEMS[0]](self)
 
     def load_set(self) -> None:
         """None: its elements have no order, so no reader could say which is first."""
         raise _Refused("builtins.set")
 
-    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.FROZENSET[0]] = load_set
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_PLAIN,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.EMPTY_SET[0]: load_set,
+        pickle.FROZENSET[0]: load_set,
+        # A bytearray is filled with zeros before it is read, however short the file; bytes are not.
+        pickle.BYTEARRAY8[0]: _PLAIN[pickle.BINBYTES8[0]],
+    }
 
 
 def _require_dict(thing: object) -> None:
