@@ -135,8 +135,11 @@ def joined(
             key=key,
             value=value,
         )
-    values = keyed.values[place]  # a copy; some of these matrices fill a fair part of the memory
-    values[~present] = 0.0
+    if np.array_equal(place, np.arange(len(keyed.ids))):
+        values = keyed.values  # no copy: some of these matrices fill a fair part of the memory
+    else:
+        values = keyed.values[place]
+        values[~present] = 0.0
     return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present))
 
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from painvrl.data.sources.modality_file import KeyedValues
-from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.safe_npy import map_npy
 from painvrl.data.sources.tabular import first_line
 from painvrl.errors import DataError
+
+_BLOCK_ROWS = 8192
 
 
 def read_array(path: Path, *, key: str) -> np.ndarray:
     """The array in a ``.npy`` file, or the one tensor in a ``.pt`` or ``.pth`` file.
 
-    Pickled code is executed for neither.
+    Pickled code is executed for neither. Plain numbers are mapped, but for a tensor that PyTorch before
+    1.6 wrote: a page is read when it is touched.
 
     Raises:
         DataError: the file cannot be read, or is of another kind.
     """
     match path.suffix.lower():
         case ".npy":
-            return read_npy(path, key=key)
+            return map_npy(path, key=key)
         case ".pt" | ".pth":
             return _read_tensor(path, key)
         case _:
@@ -33,7 +37,8 @@ def read_array(path: Path, *, key: str) -> np.ndarray:
 
 def _read_tensor(path: Path, key: str) -> np.ndarray:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # What is no archive was written before PyTorch 1.6, and cannot be mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise DataError(
             "holds Python objects that are never loaded, or is damaged; save one plain tensor",
@@ -75,7 +80,7 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str) -> KeyedValues:
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is reported
         matrix = array.astype(np.float32, copy=False)
-    wrong = ~np.isfinite(matrix).all(axis=1)
+    wrong = ~finite_rows(matrix)
     if wrong.any():
         row = int(wrong.argmax())
         feature = int((~np.isfinite(matrix[row])).argmax())
@@ -91,3 +96,10 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str) -> KeyedValues:
         raise DataError("the features are all zero", file=file, key=key)
     ids = np.flatnonzero(has)
     return KeyedValues(ids=ids, values=matrix if len(ids) == len(matrix) else matrix[ids])
+
+
+def finite_rows(matrix: np.ndarray) -> np.ndarray:
+    """``[M]`` bool: no number in the row is NaN or infinite."""
+    # A block at a time: a flag a number would take a quarter of the matrix.
+    blocks = np.array_split(matrix, len(matrix) // _BLOCK_ROWS + 1)
+    return np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])

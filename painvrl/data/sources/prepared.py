@@ -12,6 +12,9 @@ from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
 
+MAPPED_BYTES = 64 << 20
+"""A matrix of at least that size is mapped from the cache, not read into memory."""
+
 
 def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     """Write everything of ``dataset`` (which has no planted truth) under ``key``."""
@@ -27,7 +30,8 @@ def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     for index, modality in enumerate(dataset.modalities.values()):
         arrays[f"values.{index}"] = modality.values.numpy()
         arrays[f"present.{index}"] = modality.present.numpy()
-    cache.store(key, arrays)
+    large = [name for name, array in arrays.items() if array.nbytes >= MAPPED_BYTES]
+    cache.store(key, arrays, beside=[name for name in large if name.startswith("values.")])
 
 
 def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:

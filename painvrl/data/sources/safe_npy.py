@@ -23,7 +23,8 @@ import re
 import struct
 import tokenize
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final
@@ -31,6 +32,7 @@ from typing import IO, Any, ClassVar, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from painvrl.data.cache import mapped
 from painvrl.data.sources.tabular import first_line
 from painvrl.errors import DataError
 
@@ -69,6 +71,21 @@ def read_npy(path: Path, *, key: str) -> np.ndarray:
         raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
 
 
+def map_npy(path: Path, *, key: str) -> np.ndarray:
+    """The same array, but mapped where it is one of plain numbers: a page is read when it is touched.
+
+    Who writes to it changes a copy of the page, never the file.
+
+    Raises:
+        DataError: as :func:`read_npy`.
+    """
+    try:
+        with _no_hints():
+            return mapped(path)
+    except (OSError, ValueError):  # objects, or what reading will complain of
+        return read_npy(path, key=key)
+
+
 def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
     """The array in an open file that can seek, such as a member of an ``.npz`` file.
 
@@ -81,9 +98,7 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
         DataError: as :func:`read_npy`.
     """
     try:
-        with warnings.catch_warnings():
-            # That the header is of Python 2, and that saving again would make it a little faster.
-            warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file", category=UserWarning)
+        with _no_hints():
             return _read(stream)
     except _Refused as error:
         raise DataError(
@@ -100,6 +115,14 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
         *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     ) as error:
         raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
+
+
+@contextmanager
+def _no_hints() -> Iterator[None]:
+    """NumPy does not say that a header is of Python 2, and that saving again would make it a bit faster."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file", category=UserWarning)
+        yield
 
 
 def _read(stream: IO[bytes]) -> np.ndarray:
