@@ -121,3 +121,14 @@ def test_negative_ids_and_texts_are_numbered_by_sorting():
         assert distinct[index].tolist() == ids.tolist()
     assert numbered(np.zeros(0, dtype=np.int64))[0].tolist() == []
     assert find(np.array([-1, 5]), np.array([5, -1])).tolist() == [1, 0]
+
+
+def test_a_matrix_in_the_order_of_the_items_is_not_copied():
+    whole = KeyedValues(ids=np.array([10, 30]), values=KEYED.values)
+    assert np.shares_memory(joined(whole.ids, whole, file=SOURCE.path, key="k").values.numpy(), whole.values)
+    before = KEYED.values.copy()
+    for ids in ([30], [10, 30], [30, 10, 40], [20, 10]):
+        modality = joined(np.array(ids), KEYED, file=SOURCE.path, key="k")
+        known = {30: [3.0, 3.5], 10: [1.0, 1.5]}
+        assert modality.values.tolist() == [known.get(one, [0.0, 0.0]) for one in ids]
+    np.testing.assert_array_equal(KEYED.values, before)

@@ -385,6 +385,15 @@ def test_what_is_no_array_of_that_shape_is_an_error(content):
         read(written(content, shape=shape))
 
 
+@pytest.mark.parametrize("code", ["O", "i2", "U1"])
+@pytest.mark.parametrize("shape", [(1000,), (-1, -1), (1,) * 65, (2**40, 2**40), (0, -1)])
+def test_a_state_whose_content_does_not_fill_its_shape_is_an_error(shape, code):
+    reconstruct, shell, _ = np.empty(0).__reduce__()
+    content = [None] if code == "O" else bytes(np.dtype(code).itemsize)
+    with pytest.raises(DataError, match=r"an array('s content does not fit its| has no such) shape|16 times"):
+        read(pickle.dumps(Made(reconstruct, shell, (1, shape, np.dtype(code), False, content))))
+
+
 @pytest.mark.parametrize("array", [RAGGED[0], RAGGED[1], np.arange(12).reshape(6, 2)])
 def test_a_truncated_file_is_an_error(array):
     np.save("whole.npy", array, allow_pickle=True)
