@@ -24,7 +24,8 @@ from benchmarks.published_folders import PUBLISHED, write_folder
 ROOT = Path(__file__).parent.parent
 DATA = Path("/var/tmp/painvrl-bench")
 EPOCHS = {"kwai": 5}
-"""Caps on each training, by study."""
+"""Caps on every stage, by study."""
+STAGES = ("training.max_epochs", "environments.steps", "mask.steps")
 PEAKS = {"resident": "VmHWM", "own": "RssAnon"}
 COMMAND = "from painvrl.cli import main; main()"
 
@@ -40,7 +41,7 @@ def measure(
     settings = [
         f"config.data.path={folder}",
         "presets=[]",
-        *([] if epochs is None else [f"config.training.max_epochs={epochs}"]),
+        *([] if epochs is None else [f"config.{stage}={epochs}" for stage in STAGES]),
         *settings,
     ]
     command = [
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder for the drawn data and workspaces")
     parser.add_argument("--scale", type=float, default=1.0, help="of users, items and interactions")
     parser.add_argument("--trials", type=int, default=2)
-    parser.add_argument("--epochs", type=int, help=f"at most, of each training; by default {EPOCHS}")
+    parser.add_argument("--epochs", type=int, help=f"at most, of every stage; by default {EPOCHS}")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as in study run")
     parser.add_argument("--results", default="published", help="name of the file in results/")
     parser.add_argument("--no-results", action="store_true", help="print only")
