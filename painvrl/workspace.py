@@ -26,7 +26,9 @@ class Workspace:
         try:
             str(self.root).encode()
         except UnicodeEncodeError:
-            raise UserError("the workspace's path must be UTF-8; name another", value=str(self.root)) from None
+            raise UserError(
+                "the workspace's path must be UTF-8; name another", value=str(self.root)
+            ) from None
 
     def create(self) -> Workspace:
         """Make the folder.

@@ -1,4 +1,8 @@
-"""Arrays on disk under content keys: written atomically, and recomputed when unreadable."""
+"""Arrays on disk under content keys: written atomically, and recomputed when unreadable.
+
+Large arrays can lie beside their entry as files of their own, which are mapped instead of read: they take
+memory only where they are touched, the system can take it back, and processes share it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,22 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
 from painvrl.errors import PlaceError
+
+_BESIDE = "beside"
+"""Among an entry's arrays: the checksum of each that lies beside it, as text."""
+
+_CHUNK = 1 << 20
 
 _TORN_SECONDS = 3600
 """A file that is being written is younger; an older one belongs to a process that died over it."""
@@ -23,7 +35,7 @@ _TORN_SECONDS = 3600
 
 @dataclass(frozen=True)
 class ArrayCache:
-    """A folder of ``.npz`` files, one a key.
+    """A folder of ``.npz`` files, one a key, and of ``.npy`` files beside some of them.
 
     A key digests everything that decides the content: inputs, settings, versions of packages, and
     for prepared data the layout number that is raised with the code that makes them. So an entry
@@ -36,65 +48,121 @@ class ArrayCache:
     folder: Path
 
     def load(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays under ``key``, or None if there are none or the file is damaged.
+        """The arrays under ``key``, or None if there are none or a file is damaged.
 
-        The archive's checksums are verified, so that a damaged file cannot pass for data.
+        Every checksum is verified, so that a damaged file cannot pass for data. What lies beside the entry
+        is mapped; who writes to it changes a copy of its own.
         """
         try:
             # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
             with self.path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files}
+            if _BESIDE in arrays:
+                for name, checksum in cast("dict[str, int]", unpack_text(arrays.pop(_BESIDE))).items():
+                    path = self._beside(key, name)
+                    if _checksum(path) != checksum:
+                        return None
+                    arrays[name] = mapped(path)
+            return arrays
         except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def store(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def store(self, key: str, arrays: Mapping[str, np.ndarray], *, beside: Collection[str] = ()) -> None:
         """Write ``arrays`` under ``key``; a reader sees all of it or nothing.
+
+        Args:
+            key: decides the content of what lies beside, if anything does.
+            arrays: by name.
+            beside: names of those that :meth:`load` is to map.
 
         Raises:
             PlaceError: the folder cannot be written.
         """
+        inside = {name: array for name, array in arrays.items() if name not in beside}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
-            try:
-                with os.fdopen(descriptor, "wb") as stream:
-                    np.savez(stream, allow_pickle=False, **arrays)
-                Path(temporary).replace(self.path(key))
-            except BaseException:
-                Path(temporary).unlink()
-                raise
+            if beside:
+                checksums: dict[str, int] = {}
+                for name in beside:
+                    path = self._beside(key, name)
+                    self._write(path, partial(np.save, arr=arrays[name], allow_pickle=False))
+                    checksums[name] = _checksum(path)
+                inside[_BESIDE] = pack_text(checksums)
+            self._write(self.path(key), partial(_save, arrays=inside))
         except OSError as error:
             raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
+
+    def _write(self, path: Path, save: Callable[[IO[bytes]], None]) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                save(stream)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""
         return self.folder / f"{key}.npz"
 
-    def shrink(self, limit: int, *, oldest: float | None = None) -> None:
-        """Delete the files that were written or touched longest ago, down to ``limit`` bytes.
+    def _beside(self, key: str, name: str) -> Path:
+        return self.folder / f"{key}.{name}.npy"
 
-        Files that an interrupted write left behind go, too.
+    def shrink(self, limit: int, *, oldest: float | None = None) -> None:
+        """Delete the entries that were written or touched longest ago, down to ``limit`` bytes.
+
+        An entry goes with what lies beside it. Files that an interrupted write left behind go, too.
 
         Args:
             limit: in bytes.
-            oldest: seconds; an older file goes whatever the limit.
+            oldest: seconds; an older entry goes whatever the limit.
         """
         now = time.time()
         for path in self.folder.glob(".*.tmp"):
             with suppress(OSError):  # another process deleted it
                 if path.stat().st_mtime < now - _TORN_SECONDS:
                     path.unlink()
-        files = []
-        for path in self.folder.glob("*.npz"):
+        files: dict[str, list[tuple[int, int, Path]]] = defaultdict(list)
+        for path in (*self.folder.glob("*.npz"), *self.folder.glob("*.npy")):
             with suppress(OSError):  # another process deleted it
-                files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        total = sum(size for _, size, _ in files)
-        for written, size, path in sorted(files):
+                found = path.stat()
+                files[path.name.partition(".")[0]].append((found.st_mtime_ns, found.st_size, path))
+        entries = sorted((max(of_key)[0], of_key) for of_key in files.values())
+        total = sum(size for _, of_key in entries for _, size, _ in of_key)
+        for written, of_key in entries:
             if total <= limit and (oldest is None or written >= (now - oldest) * 1e9):
                 return
-            total -= size
-            with suppress(OSError):
-                path.unlink()
+            for _, size, path in sorted(
+                of_key, key=lambda file: file[2].suffix, reverse=True
+            ):  # the .npz first
+                total -= size
+                with suppress(OSError):
+                    path.unlink()
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of numbers in an ``.npy`` file, mapped: a page is read when it is touched.
+
+    Who writes to it changes a copy of the page, never the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no such array, or not all of it.
+    """
+    return np.asarray(np.lib.format.open_memmap(path, mode="c"))
+
+
+def _save(stream: IO[bytes], *, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
 
 
 def pack_text(value: object) -> np.ndarray:

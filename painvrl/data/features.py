@@ -11,6 +11,8 @@ from torch import Tensor
 from painvrl.data.dataset import Modality
 from painvrl.settings import Settings
 
+_BLOCK_ROWS = 8192
+
 
 class FeatureConfig(Settings):
     """How modalities become one matrix.
@@ -53,18 +55,26 @@ def build_features(
     Returns:
         The features; a row is zeros in each modality that the item lacks.
     """
-    blocks: list[Tensor] = []
     slices: dict[str, slice] = {}
     start = 0
     for name, modality in modalities.items():
-        values = modality.values
+        slices[name] = slice(start, start + modality.values.shape[1])
+        start = slices[name].stop
+    # Blocks of rows go straight to their place: the values of some data sets fill a fair part of the memory.
+    matrix = torch.empty(len(train_items), start)
+    for name, modality in modalities.items():
+        mean, deviation = torch.tensor(0.0), torch.tensor(1.0)
         if config.standardise:
-            fitted = values[train_items & modality.present]
+            fitted = modality.values[train_items & modality.present]
             deviation, mean = torch.std_mean(fitted, dim=0, correction=0)
-            values = (values - mean) / torch.where(deviation > 1e-6, deviation, 1.0)
-        values = torch.nn.functional.normalize(values, dim=1)
-        values = torch.where(modality.present[:, None], values, 0.0)
-        blocks.append(values)
-        slices[name] = slice(start, start + values.shape[1])
-        start += values.shape[1]
-    return Features(matrix=torch.cat(blocks, dim=1).contiguous(), slices=slices)
+            deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        blocks = len(matrix) // _BLOCK_ROWS + 1
+        for block, values, present in zip(
+            matrix[:, slices[name]].tensor_split(blocks),
+            modality.values.tensor_split(blocks),
+            modality.present.tensor_split(blocks),
+            strict=True,
+        ):
+            scaled = (values - mean) / deviation if config.standardise else values
+            block.copy_(torch.where(present[:, None], torch.nn.functional.normalize(scaled, dim=1), 0.0))
+    return Features(matrix=matrix, slices=slices)

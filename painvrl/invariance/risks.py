@@ -76,7 +76,7 @@ def freeze(
     Rows of users without a training interaction become zeros.
     """
     users = (torch.cat([user_id, user_content], dim=1) * data.active[:, None]).detach()
-    item_id, features = data.warm_rows(item_id.detach()), data.warm_rows(features)
+    item_id, features = data.warm_rows(item_id.detach()), data.warm_features(features)
     width = item_id.shape[1]
     gram = users.T @ users
     return Frozen(

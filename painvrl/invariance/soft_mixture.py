@@ -36,6 +36,10 @@ from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
 
+_POSTERIOR_USERS = 1024
+_POSTERIOR_CELLS = 1 << 26
+"""(user, item) probabilities that are held at a time, a few times over."""
+
 TiltKind = Literal["shared", "personal", "both"]
 
 
@@ -238,14 +242,16 @@ def sample_users(data: TrainingData, budget: int, generator: torch.Generator) ->
 def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
     """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
 
-    The normalisers are computed in blocks of users, so memory does not grow with ``U * I``.
+    The normalisers are computed in blocks of users, so memory does not grow with ``U * I``, and of fewer
+    users where there are many items.
     """
     tilt = variant @ tilts.T
     tilt = tilt - tilt.amax(dim=0)
     lifted = tilt.exp()
     users = torch.arange(data.user_degree.shape[0], device=variant.device)
+    block_size = max(1, min(_POSTERIOR_USERS, _POSTERIOR_CELLS // variant.shape[0]))
     normaliser = torch.cat(
-        [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(1024)]
+        [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(block_size)]
     )
     pairs = data.pairs
     return tilt[pairs.item] - normaliser[pairs.user]

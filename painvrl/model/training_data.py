@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class TrainingData:
     warm_items: Tensor
     active: Tensor
     _neighbours: dict[int, ItemNeighbours] = field(default_factory=dict, init=False, compare=False)
+    _warm: list[tuple[ref[Tensor], ref[Tensor]]] = field(default_factory=list, init=False, compare=False)
 
     @property
     def n_pairs(self) -> int:
@@ -65,6 +67,18 @@ class TrainingData:
     def warm_rows(self, rows: Tensor) -> Tensor:
         """``[I_w, ...]`` of ``[I, ...]``; no copy where all items are warm."""
         return rows if self.all_warm else rows.index_select(0, self.warm_items)
+
+    def warm_features(self, features: Tensor) -> Tensor:
+        """:meth:`warm_rows` of the features ``[I, F]``: one copy for all models that live at a time.
+
+        It fills a fair part of the memory. None of them may write to it.
+        """
+        for known, rows in self._warm:
+            if known() is features and (warm := rows()) is not None:
+                return warm
+        warm = self.warm_rows(features)
+        self._warm[:] = [(ref(features), ref(warm))]
+        return warm
 
     def item_neighbours(self, count: int) -> ItemNeighbours:
         """Each item's ``count`` strongest neighbours, on the CPU; computed at the first call."""

@@ -123,7 +123,7 @@ class Backbone(nn.Module):
         self.config = config
         self.data = data
         self.features = features.to(getattr(torch, config.precision))
-        self.warm_features = data.warm_rows(self.features)
+        self.warm_features = data.warm_features(self.features)
         self.gates = torch.ones(width, device=device) if gates is None else gates
         self.user_id = normal(n_users, config.id_dim)
         self.item_id = normal(n_items, config.id_dim)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +125,60 @@ def test_texts_survive_packing(texts):
 def test_unpacking_what_is_no_text_is_a_value_error():
     with pytest.raises(ValueError, match=r"JSON|Expecting|decode"):
         unpack_text(np.array([255, 254, 0], dtype=np.uint8))
+
+
+LARGE = ARRAYS["values.0"].nbytes
+
+
+def test_what_lies_beside_an_entry_comes_back_bitwise_and_mapped(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS, beside=["values.0", "empty"])
+    loaded = cache.load("k")
+    same(loaded, {**{name: ARRAYS[name] for name in ("present", "ids")}, **ARRAYS})
+    assert isinstance(loaded["values.0"].base, np.memmap)
+    assert {path.name for path in tmp_path.iterdir()} == {"k.npz", "k.values.0.npy", "k.empty.npy"}
+
+
+def test_who_writes_to_what_is_mapped_changes_no_file(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS, beside=["values.0"])
+    cache.load("k")["values.0"][:] = 7
+    same(cache.load("k"), ARRAYS)
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(_flipped(path.read_bytes())),
+        lambda path: path.write_bytes(_truncated(path.read_bytes())),
+        lambda path: path.write_bytes(b""),
+        _gone,
+    ],
+    ids=["one bit", "truncated", "empty", "gone"],
+)
+def test_damage_beside_an_entry_is_a_miss_and_can_be_stored_again(tmp_path, damage):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS, beside=["values.0"])
+    damage(tmp_path / "k.values.0.npy")
+    assert cache.load("k") is None
+    cache.store("k", ARRAYS, beside=["values.0"])
+    same(cache.load("k"), ARRAYS)
+
+
+def test_the_oldest_entries_go_first_and_with_all_that_lies_beside_them(tmp_path):
+    cache = ArrayCache(tmp_path)
+    for age, key in enumerate(["new", "middle", "old"]):
+        cache.store(key, ARRAYS, beside=["values.0"])
+        for path in tmp_path.glob(f"{key}.*"):
+            os.utime(path, (1e9 - age, 1e9 - age))
+    one = sum(path.stat().st_size for path in tmp_path.glob("new.*"))
+    cache.shrink(3 * one)
+    assert len(list(tmp_path.iterdir())) == 6
+    cache.shrink(2 * one + LARGE)  # an entry alone is smaller, but not with what lies beside it
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"new", "middle"}
+    cache.shrink(2 * one, oldest=60.0)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from painvrl.data import features as features_module
 from painvrl.data.dataset import Modality
 from painvrl.data.features import FeatureConfig, build_features
 
@@ -60,3 +61,36 @@ def test_to_moves_the_matrix():
     features = build_features({"a": A}, TRAIN, FeatureConfig()).to(torch.device("meta"))
     assert features.matrix.device.type == "meta"
     assert dict(features.slices) == {"a": slice(0, 2)}
+
+
+def in_one_go(modality: Modality, train: torch.Tensor, config: FeatureConfig) -> torch.Tensor:
+    """What the blocks of rows must come to, to the last digit."""
+    values = modality.values
+    if config.standardise:
+        deviation, mean = torch.std_mean(values[train & modality.present], dim=0, correction=0)
+        values = (values - mean) / torch.where(deviation > 1e-6, deviation, 1.0)
+    values = torch.nn.functional.normalize(values, dim=1)
+    return torch.where(modality.present[:, None], values, 0.0)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 15, 50])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_size_of_a_block_does_not_change_the_last_digit(rows, standardise, threads, monkeypatch):
+    monkeypatch.setattr(features_module, "_BLOCK_ROWS", 7)
+    draw = torch.Generator().manual_seed(rows)
+    wide, narrow = (
+        Modality(
+            values=torch.randn(rows, width, generator=draw), present=torch.rand(rows, generator=draw) < 0.8
+        )
+        for width in (40_000, 3)
+    )
+    train, config = torch.rand(rows, generator=draw) < 0.8, FeatureConfig(standardise=standardise)
+    torch.set_num_threads(threads)
+    try:
+        found = build_features({"wide": wide, "narrow": narrow}, train, config)
+        expected = [in_one_go(modality, train, config) for modality in (wide, narrow)]
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(found.matrix, torch.cat(expected, dim=1))
+    assert found.matrix.is_contiguous()

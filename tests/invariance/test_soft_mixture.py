@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
+from painvrl.invariance import soft_mixture
 from painvrl.invariance.soft_mixture import (
     FitSample,
     MixtureSettings,
@@ -61,8 +62,12 @@ def test_the_posterior_equals_the_brute_force_softmax(small: Small) -> None:
     np.testing.assert_allclose(found.numpy(), joint / joint.sum(axis=1, keepdims=True), atol=1e-5)
 
 
-def test_the_posterior_does_not_depend_on_the_blocks_of_users(make_small: type[Small]) -> None:
+@pytest.mark.parametrize("cells", [1 << 26, 600, 1])
+def test_the_posterior_does_not_depend_on_the_blocks_of_users(
+    cells: int, make_small: type[Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # 1,100 users are more than a block; each must meet its own normaliser.
+    monkeypatch.setattr(soft_mixture, "_POSTERIOR_CELLS", cells)
     many = make_small(n_users=1100, n_items=6, share=0.3)
     tilts = some_tilts(2)
     log_ratio = posterior(many.variant, many.shared, many.data, tilts).double()

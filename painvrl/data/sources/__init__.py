@@ -67,6 +67,8 @@ def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
             case TableConfig():
                 dataset = read_table_source(config, encodings)
         store_dataset(prepared, key, dataset)
+        # Large matrices are mapped from the cache from here on, and no longer from the user's files.
+        dataset = load_dataset(prepared, key) or dataset
     return dataset
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.safe_npy import map_npy
 from painvrl.data.sources.tabular import first_line
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues, checked_matrix, chunks, without_index_columns
@@ -18,14 +19,15 @@ from painvrl.errors import DataError
 def read_array(path: Path, *, key: str) -> np.ndarray:
     """The array in a ``.npy`` file, or the one tensor in a ``.pt`` or ``.pth`` file.
 
-    Pickled code is executed for neither.
+    Pickled code is executed for neither. Plain numbers are mapped, but for a tensor that PyTorch before
+    1.6 wrote: a page is read when it is touched.
 
     Raises:
         DataError: the file cannot be read, or is of another kind.
     """
     match path.suffix.lower():
         case ".npy":
-            return read_npy(path, key=key)
+            return map_npy(path, key=key)
         case ".pt" | ".pth":
             return _read_tensor(path, key)
         case _:
@@ -34,7 +36,8 @@ def read_array(path: Path, *, key: str) -> np.ndarray:
 
 def _read_tensor(path: Path, key: str) -> np.ndarray:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # What is no archive was written before PyTorch 1.6, and cannot be mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise DataError(
             "holds Python objects that are never loaded, or is damaged; save one plain tensor",

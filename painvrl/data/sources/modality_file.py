@@ -108,18 +108,23 @@ def _read_npz(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
     path = resolve(source.path, key=f"{where}.path")
     arrays = []
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as archive:
+            there = {name.removesuffix(".npy"): name for name in archive.namelist()}
             for key, name in (("key", source.key), ("values", source.values)):
-                if name not in archive.files:
+                if name not in there:
                     raise DataError(
-                        f"there is no such array; the file has {listing(archive.files)}",
+                        f"there is no such array; the file has {listing(list(there))}",
                         file=source.path,
                         key=f"{where}.{key}",
                         value=name,
                     )
-                arrays.append(archive[name])
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(_unreadable(error), file=source.path, key=f"{where}.path") from error
+                with archive.open(there[name]) as stream:
+                    arrays.append(read_npy_stream(stream, file=source.path, key=f"{where}.{key}"))
+    # An encrypted archive is a RuntimeError, an unknown compression a NotImplementedError, which is one.
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"cannot be read: {first_line(error)}", file=source.path, key=f"{where}.path"
+        ) from error
     return _ids_of(arrays[0], file=path, key=f"{where}.key", value=source.key), arrays[1]
 
 
@@ -131,11 +136,11 @@ def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
             key=f"{where}.values",
             value=source.values,
         )
-    values = _load_npy(resolve(source.path, key=f"{where}.path"), key=f"{where}.path")
+    values = map_npy(resolve(source.path, key=f"{where}.path"), key=f"{where}.path")
     ids_path = resolve(source.files()[1], key=f"{where}.key")
     match ids_path.suffix.lower():
         case ".npy":
-            ids = _load_npy(ids_path, key=f"{where}.key")
+            ids = read_npy(ids_path, key=f"{where}.key")
             return _ids_of(ids, file=ids_path, key=f"{where}.key", value=source.key), values
         case ".txt":
             return _id_lines(ids_path, key=f"{where}.key"), values
@@ -148,23 +153,12 @@ def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
             )
 
 
-def _load_npy(path: Path, *, key: str) -> np.ndarray:
-    try:
-        with path.open("rb") as stream:
-            array = np.load(stream, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(_unreadable(error), file=path, key=key) from error
-    if not isinstance(array, np.ndarray):
-        raise DataError("must hold one array", file=path, key=key)
-    return array
-
-
 def _id_lines(path: Path, *, key: str) -> Texts:
     """One id a line, blanks included; lines end in any of the three ways."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(_unreadable(error), file=path, key=key) from error
+        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
     # Not splitlines(), which also breaks at characters that an id may hold.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return Texts.of(lines[:-1] if lines[-1] == "" else lines)
@@ -246,9 +240,3 @@ def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
             key=key,
             value=name,
         ) from error
-
-
-def _unreadable(error: Exception) -> str:
-    if "allow_pickle" in str(error):
-        return "holds Python objects, which are never loaded; save plain numbers or texts"
-    return f"cannot be read: {first_line(error)}"

@@ -14,6 +14,9 @@ from painvrl.data.interactions import Interactions
 from painvrl.data.provenance import Provenance
 from painvrl.data.sources.texts import as_objects
 
+MAPPED_BYTES = 64 << 20
+"""A matrix of at least that size is mapped from the cache, not read into memory."""
+
 
 def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     """Write everything of ``dataset`` (which has no planted truth) under ``key``."""
@@ -30,7 +33,8 @@ def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     for index, modality in enumerate(dataset.modalities.values()):
         arrays[f"values.{index}"] = modality.values.numpy()
         arrays[f"present.{index}"] = modality.present.numpy()
-    cache.store(key, arrays)
+    large = [name for name, array in arrays.items() if array.nbytes >= MAPPED_BYTES]
+    cache.store(key, arrays, beside=[name for name in large if name.startswith("values.")])
 
 
 def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:

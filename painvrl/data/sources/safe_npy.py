@@ -1,8 +1,12 @@
 """``.npy`` files, those with Python objects included, read without executing pickled code.
 
 NumPy stores an array of objects (rows of unequal length, say) as a pickle, and unpickling calls whatever
-the file names. Here a pickle may name only what an array of numbers and lists needs, and even that is not
-NumPy's own code but the few stand-ins below; every other name is refused before anything is called.
+the file names. Here nothing that a pickle names is imported or called. Its names are looked up among the few
+stand-ins below, which make arrays, numbers and texts; every other name is refused.
+
+Which module a name of NumPy's stands in has changed many times (``numpy.core.multiarray``,
+``numpy.core._multiarray_umath``, ``numpy._core.multiarray``), and will again. So only the last name counts: a
+stand-in is the same function wherever NumPy keeps its own.
 
 A pickle may also ask for far more memory than the file has bytes. So it is read by Python's own unpickler,
 whose table of remembered objects is a dict (the one written in C allocates a table up to the highest number
@@ -12,22 +16,38 @@ for the 55,000 rows of the largest published file.
 
 from __future__ import annotations
 
+import io
+import math
 import pickle
+import re
 import struct
 import tokenize
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, ClassVar, Final
 
 import numpy as np
 from numpy.lib import format as npy
 
+from painvrl.data.cache import mapped
 from painvrl.data.sources.tabular import first_line
 from painvrl.errors import DataError
 
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_NUMBERS: Final = "biuf"
+_CODE: Final = re.compile(r"[biufcSUO]\d{0,9}")
+"""Numbers, bytes, texts and objects; no dates, and nothing with fields."""
+
+_PICKLE_STARTS: Final = (b"\x80", b"cnumpy")
+"""Of protocols from 2 on, and of an array in those before."""
+
+_PLAIN: Final[Mapping[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch  # noqa: SLF001
+"""How Python's own unpickler does what a pickle says."""
+
+_DIMENSIONS: Final = 64
+"""At most, in every version of NumPy."""
 
 _BYTES_PER_BYTE: Final = 16
 """What arrays may take per byte of their file: 8 for an element of an object array, written in at least
@@ -35,30 +55,56 @@ one, and as much again for copies."""
 
 
 def read_npy(path: Path, *, key: str) -> np.ndarray:
-    """The array in ``path``.
+    """The array in ``path``, which ``numpy.save`` or ``ndarray.dump`` of any version wrote.
 
-    An array of objects comes back as one (dtype ``object``) whose elements are numbers, texts, lists,
-    tuples, dicts or arrays of numbers.
+    An array of objects comes back as one (dtype ``object``) whose elements are numbers, texts, bytes, lists,
+    tuples, dicts or arrays of those. What Python 2 wrote as ``str`` comes back as bytes, because its file
+    does not say which of the two it was.
 
     Raises:
         DataError: the file cannot be read, is damaged, or holds Python objects of another kind.
     """
     try:
         with path.open("rb") as stream:
-            version = npy.read_magic(stream)
-            if version in _HEADERS:
-                shape, _, dtype = _HEADERS[version](stream)
-                if dtype.hasobject:
-                    budget = _Budget(_BYTES_PER_BYTE * path.stat().st_size)
-                    return _read_objects(_Reader(stream, budget), shape)
-            stream.seek(0)
-            array: np.ndarray = np.load(stream, allow_pickle=False)
-            return array
+            return read_npy_stream(stream, file=path, key=key)
+    except OSError as error:
+        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
+
+
+def map_npy(path: Path, *, key: str) -> np.ndarray:
+    """The same array, but mapped where it is one of plain numbers: a page is read when it is touched.
+
+    Who writes to it changes a copy of the page, never the file.
+
+    Raises:
+        DataError: as :func:`read_npy`.
+    """
+    try:
+        with _no_hints():
+            return mapped(path)
+    except (OSError, ValueError):  # objects, or what reading will complain of
+        return read_npy(path, key=key)
+
+
+def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
+    """The array in an open file that can seek, such as a member of an ``.npz`` file.
+
+    Args:
+        stream: at its beginning.
+        file: for messages.
+        key: for messages.
+
+    Raises:
+        DataError: as :func:`read_npy`.
+    """
+    try:
+        with _no_hints():
+            return _read(stream)
     except _Refused as error:
         raise DataError(
             "holds Python objects that are never loaded, because loading them can run code; only numbers, "
-            "lists and arrays are",
-            file=path,
+            "texts, lists and arrays are",
+            file=file,
             key=key,
             value=str(error),
         ) from None
@@ -68,7 +114,37 @@ def read_npy(path: Path, *, key: str) -> np.ndarray:
         *(SyntaxError, tokenize.TokenError, struct.error),
         *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     ) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
+        raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
+
+
+@contextmanager
+def _no_hints() -> Iterator[None]:
+    """NumPy does not say that a header is of Python 2, and that saving again would make it a bit faster."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file", category=UserWarning)
+        yield
+
+
+def _read(stream: IO[bytes]) -> np.ndarray:
+    start = stream.read(len(npy.MAGIC_PREFIX))
+    stream.seek(0)
+    if start.startswith(_PICKLE_STARTS):
+        return _unpickled(stream.read())
+    version = npy.read_magic(stream)
+    if version in _HEADERS:
+        shape, _, dtype = _HEADERS[version](stream)
+        if dtype.hasobject:
+            return _unpickled(stream.read()).reshape(shape)
+    stream.seek(0)
+    array: np.ndarray = npy.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _unpickled(content: bytes) -> np.ndarray:
+    array = _Reader(content).load()
+    if not isinstance(array, np.ndarray):
+        raise TypeError("the pickle is not an array")
+    return array
 
 
 class _Refused(pickle.UnpicklingError):
@@ -90,120 +166,187 @@ class _Budget:
 
 
 class _Dtype:
-    """A stand-in for ``numpy.dtype`` that knows numbers and objects."""
+    """A stand-in for ``numpy.dtype`` that knows numbers, bytes, texts and objects."""
 
-    def __init__(self, code: str, align: object = None, copy: object = None) -> None:
-        dtype = np.dtype(code)
-        if dtype.kind not in f"{_NUMBERS}O":
+    def __init__(self, code: str | bytes, align: object = None, copy: object = None) -> None:
+        code = _as_text(code)
+        if not _CODE.fullmatch(code):
             raise _Refused(f"numpy.dtype({code!r})")
-        self.dtype = dtype
+        self.dtype = np.dtype(code)
 
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        order = state[1]
+    def fill(self, state: tuple[Any, ...]) -> None:
+        # The number of the state's version is first, but for the oldest.
+        order = _as_text(state[0] if isinstance(state[0], str | bytes) else state[1])
         if order in {"<", ">"}:
             self.dtype = self.dtype.newbyteorder(">" if order == ">" else "<")
 
 
-class _Array:
-    """A stand-in for ``numpy.ndarray``: an empty shell first, then filled from the pickle."""
-
-    array: np.ndarray
-
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
-
-    def __setstate__(
-        self, state: tuple[object, tuple[int, ...], _Dtype, bool, bytes | str | list[object]]
-    ) -> None:
-        _, shape, dtype, fortran, content = state
-        if dtype.dtype.kind == "O":
-            if not isinstance(content, list):
-                raise TypeError("an array of objects must be pickled as a list")
-            self._budget.take(8 * len(content))
-            flat = np.empty(len(content), dtype=object)
-            for place, element in enumerate(content):
-                flat[place] = element.array if isinstance(element, _Array) else element
-        else:
-            self._budget.take(len(content))
-            numbers = np.frombuffer(_as_bytes(content), dtype=dtype.dtype)
-            flat = numbers.astype(dtype.dtype.newbyteorder("="))
-        self.array = flat.reshape(shape, order="F" if fortran else "C")
+class _Kind:
+    """A stand-in for ``numpy.ndarray`` and the classes derived from it: all become plain arrays."""
 
 
-class _Function:
-    """A function that a pickle can call, and that it can set no attribute of."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: object) -> object:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        raise TypeError("a function has no state")
+def _reconstruct(kind: object, *_: object) -> np.ndarray:
+    """An empty shell; its state follows."""
+    if kind is not _Kind:
+        raise TypeError("only arrays are read")
+    return np.empty(0)
 
 
-def _reconstruct(budget: _Budget, kind: object, *_: object) -> _Array:
-    if kind is not _Array:
-        raise TypeError("only plain arrays are read")
-    return _Array(budget)
+def _fill(
+    budget: _Budget,
+    array: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    fortran: object,
+    content: object,
+) -> None:
+    """Make ``array`` what its state says.
+
+    NumPy's own code does it in place (a list that holds the array twice must get it twice), after all that
+    it would take on trust has been checked.
+    """
+    if len(shape) > _DIMENSIONS or min(shape, default=0) < 0:
+        raise ValueError("an array has no such shape")
+    size = math.prod(shape)
+    if dtype.kind == "O":
+        if not isinstance(content, list):
+            raise TypeError("an array of objects must be pickled as a list")
+        budget.take(8 * len(content))
+        fits = len(content) == size
+    else:
+        content = _as_bytes(content)
+        budget.take(max(len(content), size))
+        fits = len(content) == size * dtype.itemsize
+    if not fits:
+        raise ValueError("an array's content does not fit its shape")
+    array.__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
-def _scalar(dtype: _Dtype, content: bytes | str) -> object:
+def _from_buffer(
+    budget: _Budget,
+    content: object,
+    dtype: _Dtype,
+    shape: tuple[int, ...],
+    order: str,
+    axes: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Arrays of numbers in pickles of protocol 5."""
+    array = np.empty(0)
+    if dtype.dtype.kind == "O":
+        raise TypeError("an array of objects must be pickled as a list")
+    _fill(budget, array, shape, dtype.dtype, order == "F", content)
+    return array if axes is None else array.transpose(axes)
+
+
+def _scalar(dtype: _Dtype, content: object) -> object:
+    if dtype.dtype.itemsize == 0:  # an empty text
+        return dtype.dtype.type().item()
     return np.frombuffer(_as_bytes(content), dtype=dtype.dtype)[0].item()
 
 
 def _encode(budget: _Budget, text: str, codec: str) -> bytes:
-    """Pickles of protocol 2 write bytes as text."""
+    """Pickles of protocols up to 2 write bytes as text, since Python 3.3."""
     if codec not in {"latin1", "latin-1"}:
         raise _Refused(f"_codecs.encode to {codec}")
     budget.take(len(text))
     return text.encode("latin-1")
 
 
+def _bytes(budget: _Budget, numbers: object = ()) -> bytes:
+    """The same before Python 3.3, and no bytes at all ever since."""
+    if not isinstance(numbers, list | tuple):
+        raise TypeError("bytes must be pickled as numbers")
+    budget.take(len(numbers))
+    return bytes(numbers)
+
+
+def _complex(real: float, imaginary: float) -> complex:
+    return complex(float(real), float(imaginary))
+
+
 def _known(budget: _Budget) -> dict[tuple[str, str], Callable[..., object]]:
-    """All that a pickle may name."""
+    """All that a pickle may name, by package and last name."""
     return {
-        ("numpy", "ndarray"): _Array,
+        **{("numpy", kind): _Kind for kind in ("ndarray", "memmap", "matrix", "chararray")},
         ("numpy", "dtype"): _Dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _Function(partial(_reconstruct, budget)),
-        ("numpy.core.multiarray", "scalar"): _Function(_scalar),
-        ("_codecs", "encode"): _Function(partial(_encode, budget)),
+        # NumPy 2's texts of any length: pickled as a list.
+        ("numpy", "_convert_to_stringdtype_kwargs"): lambda *_: _Dtype("O"),
+        ("numpy", "_reconstruct"): _reconstruct,
+        ("numpy", "_frombuffer"): partial(_from_buffer, budget),
+        ("numpy", "scalar"): _scalar,
+        ("_codecs", "encode"): partial(_encode, budget),
+        ("builtins", "bytes"): partial(_bytes, budget),
+        ("builtins", "complex"): _complex,
     }
 
 
 class _Reader(pickle._Unpickler):  # noqa: SLF001
     """An unpickler that finds the stand-ins and nothing else."""
 
-    # A bytearray is filled with zeros before it is read, however short the file.
-    dispatch = {  # noqa: RUF012
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()  # noqa: SLF001
-        if code != pickle.BYTEARRAY8[0]
-    }
+    stack: list[Any]
+    metastack: list[list[Any]]
 
-    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
-        super().__init__(stream, encoding="latin1")
-        self._stand_ins = _known(budget)
+    def __init__(self, content: bytes) -> None:
+        # Not the stream: to be asked for more than there is must take no memory.
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._budget = _Budget(_BYTES_PER_BYTE * len(content))
+        self._stand_ins = _known(self._budget)
 
     def find_class(self, module: str, name: str, /) -> Callable[..., object]:
+        package = module.partition(".")[0].replace("__builtin__", "builtins")
         try:
-            return self._stand_ins[module.replace("numpy._core", "numpy.core"), name]
+            return self._stand_ins[package, name]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
 
+    def load_build(self) -> None:
+        """Give a state to what is on top: arrays and their types have one, and nothing else."""
+        thing, state = self.stack[-2], self.stack.pop()
+        if isinstance(thing, np.ndarray):
+            shape, dtype, fortran, content = state[-4:]  # a version is first, but for the oldest
+            _fill(self._budget, thing, shape, dtype.dtype, fortran, content)
+        elif isinstance(thing, _Dtype):
+            thing.fill(state)
+        else:
+            raise TypeError(f"{type(thing).__name__} has no state")
 
-def _read_objects(reader: _Reader, shape: tuple[int, ...]) -> np.ndarray:
-    content = reader.load()
-    if not isinstance(content, _Array):
-        raise TypeError("the pickle is not an array")
-    return content.array.reshape(shape)
+    def load_setitem(self) -> None:
+        """Items are set in dicts only: an index into an array can ask for any amount of memory."""
+        _require_dict(self.stack[-3])
+        _PLAIN[pickle.SETITEM[0]](self)
+
+    def load_setitems(self) -> None:
+        """The same for several, whose dict lies below the mark."""
+        _require_dict(self.metastack[-1][-1])
+        _PLAIN[pickle.SETITEMS[0]](self)
+
+    def load_set(self) -> None:
+        """None: its elements have no order, so no reader could say which is first."""
+        raise _Refused("builtins.set")
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_PLAIN,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.EMPTY_SET[0]: load_set,
+        pickle.FROZENSET[0]: load_set,
+        # A bytearray is filled with zeros before it is read, however short the file; bytes are not.
+        pickle.BYTEARRAY8[0]: _PLAIN[pickle.BINBYTES8[0]],
+    }
+
+
+def _require_dict(thing: object) -> None:
+    if not isinstance(thing, dict):
+        raise TypeError(f"{type(thing).__name__} has no items that could be set")
 
 
 def _as_bytes(content: object) -> bytes:
-    """The bytes of numbers; Python 2 pickled them as text."""
-    if isinstance(content, str):
-        return content.encode("latin-1")
     if not isinstance(content, bytes):
         raise TypeError("numbers must be pickled as bytes")
     return content
+
+
+def _as_text(code: object) -> str:
+    """The text of a code; Python 2 pickled it as bytes."""
+    return code.decode("latin-1") if isinstance(code, bytes) else str(code)

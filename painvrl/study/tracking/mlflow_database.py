@@ -85,7 +85,9 @@ def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
                 (here, len(there) + 1, len(there), there),
             )
     before = Path(url2pathname(urlsplit(there).path)).parent
-    _logger.warning("note: the workspace was at %s; MLflow finds its artifacts in %s now", before, workspace.root)
+    _logger.warning(
+        "note: the workspace was at %s; MLflow finds its artifacts in %s now", before, workspace.root
+    )
 
 
 def _is_folder(uri: str, folder: Path) -> bool:

@@ -162,3 +162,15 @@ def test_names_with_a_blank_beside_them_are_named():
         "k: 2 category names begin or end with a blank, such as ' a'; each is another name than without it. "
         "A separator may hold blanks"
     )
+
+
+def test_a_matrix_in_the_order_of_the_items_is_not_copied():
+    whole = keyed("10 30", [[3.0, 3.5], [1.0, 1.5]])
+    shared, _, _ = joined("look", items("10 30"), whole, file=FILE, key="k")
+    assert np.shares_memory(shared.values.numpy(), whole.values)
+    before = LOOK.values.copy()
+    for left in ("30", "10 30", "30 10 40", "20 10"):
+        known = dict(zip(LOOK.ids.tolist(), before.tolist(), strict=True))
+        modality, _, _ = joined("look", items(left), LOOK, file=FILE, key="k")
+        assert modality.values.tolist() == [known.get(one, [0.0, 0.0]) for one in left.split()]
+    np.testing.assert_array_equal(LOOK.values, before)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.data.sources import matrices
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.texts import as_objects
 from painvrl.errors import DataError
@@ -112,3 +113,37 @@ def test_numbers_in_an_array_of_objects_are_numbers():
 def test_what_is_no_matrix_of_finite_numbers_is_an_error(array, message):
     with pytest.raises(DataError, match=rf"^f\.npy: k: .*{message}"):
         keyed_by_row(array, file=FILE, key="k")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_matrix_in_an_npy_file_is_mapped_and_never_written(order):
+    np.save(FILE, np.asarray(MATRIX, order=order))
+    before = FILE.read_bytes()
+    array = read_array(FILE, key="k")
+    assert isinstance(array.base, np.memmap)
+    np.testing.assert_array_equal(array, MATRIX)
+    array[:] = 7
+    assert FILE.read_bytes() == before
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "the format before torch 1.6"])
+def test_a_tensor_file_is_mapped_where_it_can_be(zipped, monkeypatch):
+    torch.save(torch.eye(2), "t.pt", _use_new_zipfile_serialization=zipped)
+    load, asked = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda *file, **how: asked.append(how["mmap"]) or load(*file, **how))
+    read_array(Path("t.pt"), key="k")
+    assert asked == [zipped]
+
+
+def test_a_matrix_of_finite_float32_is_not_copied():
+    matrix = MATRIX[[0, 2]]
+    assert keyed_by_row(matrix, file=FILE, key="k").values is matrix
+
+
+@pytest.mark.parametrize("row", range(5))
+def test_a_wrong_number_is_found_in_every_block_of_rows(row, monkeypatch):
+    monkeypatch.setattr(matrices, "_BLOCK_ROWS", 2)
+    matrix = np.ones((5, 3))
+    matrix[row, 1] = np.nan
+    with pytest.raises(DataError, match=rf"1 items are NaN .* feature 1 in row {row} "):
+        keyed_by_row(matrix, file=FILE, key="k")

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources import DataConfig, MmgcnConfig, load
+from painvrl.data.sources import DataConfig, MmgcnConfig, load, prepared
 from painvrl.data.sources.mmgcn import read_mmgcn
 from painvrl.data.splits import OfficialSplit, make_split
 from painvrl.data.splits.popularity import PopularityOod
@@ -415,3 +415,23 @@ def test_a_renamed_file_is_read_again():
     assert (list(before.modalities), list(after.modalities)) == (
         ["visual", "textual"], ["acoustic", "textual"]
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pt"])
+def test_a_file_that_is_written_after_it_was_read_changes_nothing(suffix, monkeypatch):
+    monkeypatch.setattr(prepared, "MAPPED_BYTES", 1)
+    path = write()
+    if suffix == ".npy":
+        (path / "feat_v.pt").unlink()
+        np.save(path / "feat_v.npy", VISUAL)
+    dataset = load(
+        TypeAdapter(DataConfig).validate_python({"kind": "mmgcn", "path": str(path)}),
+        cache_dir=Path("cache"),
+        seed=0,
+    )
+    file = path / f"feat_v{suffix}"
+    content = file.read_bytes()
+    assert VISUAL.tobytes() in content
+    with file.open("r+b") as stream:  # in place: it stays the file that was mapped
+        stream.write(content.replace(VISUAL.tobytes(), bytes(VISUAL.nbytes)))
+    np.testing.assert_array_equal(dataset.modalities["visual"].values, VISUAL)

@@ -11,6 +11,7 @@ import torch
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
+from painvrl.data.sources import prepared
 from painvrl.data.sources.prepared import load_dataset, store_dataset
 
 
@@ -80,3 +81,16 @@ def test_an_entry_that_lacks_an_array_is_not_there(tmp_path: Path) -> None:
     cache = ArrayCache(tmp_path)
     cache.store("key", {"user": np.array([0])})
     assert load_dataset(cache, "key") is None
+
+
+def test_large_matrices_are_mapped_and_small_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, stored = ArrayCache(tmp_path), dataset(np.array([3, 5]))
+    store_dataset(cache, "small", stored)
+    monkeypatch.setattr(prepared, "MAPPED_BYTES", 16)
+    store_dataset(cache, "large", stored)
+    assert {path.name for path in tmp_path.iterdir()} == {"small.npz", "large.npz", "large.values.0.npy"}
+    loaded = load_dataset(cache, "large")
+    assert loaded is not None
+    assert torch.equal(loaded.modalities["image"].values, stored.modalities["image"].values)
