@@ -192,9 +192,11 @@ def joined(
             key=f"{key}.key" if value is not None else key,
             value=value,
         )
-<<<<<<< HEAD
-    values = keyed.values[place]  # a copy; some of these matrices fill a fair part of the memory
-    values[~present] = 0.0
+    if np.array_equal(place, np.arange(len(keyed.ids))):
+        values = keyed.values  # no copy: some of these matrices fill a fair part of the memory
+    else:
+        values = keyed.values[place]
+        values[~present] = 0.0
     matched = np.flatnonzero(present)
     facts = column_facts(values, matched)
     findings = list(keyed.findings)
@@ -226,14 +228,6 @@ def joined(
 
 def _columns(count: int) -> str:
     return "1 column is" if count == 1 else f"{count:,} columns are"
-=======
-    if np.array_equal(place, np.arange(len(keyed.ids))):
-        values = keyed.values  # no copy: some of these matrices fill a fair part of the memory
-    else:
-        values = keyed.values[place]
-        values[~present] = 0.0
-    return Modality(values=torch.from_numpy(values), present=torch.from_numpy(present))
->>>>>>> item6
 
 
 def titles_of(item_ids: np.ndarray, described: ItemDescriptions) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from painvrl.data.sources.columns import (
     require_distinct,
     require_ids,
 )
+from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
 from painvrl.data.sources.tabular import Table, first_line, listing, read_table, resolve
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
