@@ -57,7 +57,7 @@ def create_study(
             if name != spec.study.name:
                 study.set_user_attr(VERSION_OF, spec.study.name)
             study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
-        elif (kept := identity_of(study)) != (now := kept.reading(spec.config)):
+        elif (noted := identity_of(study)) != (now := noted.reading(spec.config)):
             study.set_user_attr(Attr.IDENTITY, now.model_dump(mode="json"))
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
         kept = [one.model_dump(mode="json") for one in spec.constraints]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.data.sources import matrices
+from painvrl.data.sources import values
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.texts import as_objects
 from painvrl.errors import DataError
@@ -142,8 +142,8 @@ def test_a_matrix_of_finite_float32_is_not_copied():
 
 @pytest.mark.parametrize("row", range(5))
 def test_a_wrong_number_is_found_in_every_block_of_rows(row, monkeypatch):
-    monkeypatch.setattr(matrices, "_BLOCK_ROWS", 2)
+    monkeypatch.setattr(values, "_CHUNK_BYTES", 48)
     matrix = np.ones((5, 3))
     matrix[row, 1] = np.nan
-    with pytest.raises(DataError, match=rf"1 items are NaN .* feature 1 in row {row} "):
+    with pytest.raises(DataError, match=rf"the feature 1 of row {row} is NaN"):
         keyed_by_row(matrix, file=FILE, key="k")

@@ -190,12 +190,35 @@ def test_features_must_be_a_matrix_of_real_numbers(tmp_path):
     fails("ids must be one row", tmp_path / "l.npz", key="cube", values="none")
 
 
-def test_pickled_content_is_never_loaded(tmp_path):
-    np.savez(tmp_path / "l.npz", ids=IDS, look=np.array([{}, {}, {}], dtype=object))
-    np.save(tmp_path / "l.npy", np.array([{}, {}, {}], dtype=object))
+class Harm:
+    """An object that would run code where it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("loaded",)
+
+
+def test_pickled_code_is_never_run(tmp_path, capsys):
+    np.savez(tmp_path / "l.npz", ids=IDS, look=np.array([Harm(), 1, 2], dtype=object))
+    np.save(tmp_path / "l.npy", np.array([Harm(), 1, 2], dtype=object))
     (tmp_path / "ids.txt").write_text("7\n3\n5\n")
-    fails("holds Python objects, which are never loaded", tmp_path / "l.npz")
-    fails("holds Python objects, which are never loaded", tmp_path / "l.npy", key="ids.txt", values=None)
+    fails("holds Python objects that are never loaded", tmp_path / "l.npz")
+    fails("holds Python objects that are never loaded", tmp_path / "l.npy", key="ids.txt", values=None)
+    assert capsys.readouterr().out == ""
+
+
+def test_pickled_ids_are_read_as_what_they_are(tmp_path):
+    ids = np.array(["07", 7, b"x", np.int64(2**60), "1.0"], dtype=object)
+    np.savez(tmp_path / "l.npz", ids=ids, look=np.ones((5, 2)))
+    keyed = read_modality(ModalityFile(path=tmp_path / "l.npz", key="ids", values="look"), where="w")
+    assert keyed.ids.tolist() == ["07", "7", "x", "1152921504606846976", "1.0"]
+
+
+@pytest.mark.parametrize("wrong", [1.5, None, "", "\ud800", b"\xff", (1,), True])
+def test_pickled_ids_that_are_none_are_named_with_their_row(tmp_path, wrong):
+    ids = np.empty(2, dtype=object)
+    ids[:] = ["a", wrong]
+    np.savez(tmp_path / "l.npz", ids=ids, look=np.ones((2, 2)))
+    fails("row 2", tmp_path / "l.npz")
 
 
 @pytest.mark.parametrize("name", ["l.npz", "l.npy"])
@@ -212,7 +235,7 @@ def test_a_damaged_file_is_reported(tmp_path, name, content):
 def test_an_archive_is_no_npy_and_an_array_no_npz(tmp_path):
     np.savez(tmp_path / "a.npz", ids=IDS, look=VALUES)
     (tmp_path / "a.npz").rename(tmp_path / "l.npy")
-    fails("must hold one array", tmp_path / "l.npy", values=None)
+    fails(r"l\.npy: data\.files\.look\.path: ", tmp_path / "l.npy", values=None)
     np.save(tmp_path / "b.npy", VALUES)
     (tmp_path / "b.npy").rename(tmp_path / "l.npz")
     fails("cannot be read", tmp_path / "l.npz")
