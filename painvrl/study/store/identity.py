@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pydantic.main import IncEx
-
 from painvrl.config import TrainConfig
 from painvrl.settings import Settings
 from painvrl.study.file.measured import ObjectiveName
@@ -56,8 +54,7 @@ class StudyIdentity(Settings):
 
     def _flat(self, *, reading: bool) -> dict[str, object]:
         always = {f"config.{path}" for path, knob in self.space.root.items() if not knob.when}
-        left_out: IncEx = {"data": True} if reading else {"data": True, "config": {"data"}}
-        flat = dict(_flatten(self.model_dump(mode="json", exclude=left_out)))
+        flat = dict(_flatten(self.model_dump(mode="json", exclude={"data": True, "config": {"data": not reading}})))
         flat["the data (content or split)"] = self.data
         return {key: value for key, value in flat.items() if key not in always}
 
