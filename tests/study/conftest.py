@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -226,6 +227,7 @@ class Shelf:
     name: str = "toy"
     wanted: int = 9
     sampler: Mapping[str, str] = field(default_factory=dict)
+    study: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(user_attrs={}))
 
     def trials(self) -> tuple[TrialRecord, ...]:
         return self.records

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from painvrl.study.report import front_table, status
+from painvrl.study.store.storage import Attr
 from painvrl.study.trial.outcomes import Failed
 
 Plane = Callable[..., Any]
@@ -67,6 +68,13 @@ def test_table_and_status_are_json(plane: Plane) -> None:
     now = json.loads(json.dumps(status(study).as_dict()))
     assert now["counts"]["failed"] == 1
     assert now["failures"][0]["reason"] == "diverged"
+    assert now["split"] is None
+
+
+def test_the_status_has_the_card_that_the_last_run_noted(plane: Plane) -> None:
+    study = plane((0.1, 0.3))
+    study.study.user_attrs[Attr.CARD] = {"card": {"users": 60}}
+    assert status(study).split == {"users": 60}
 
 
 def test_the_table_says_what_was_picked_and_which_trials_are_presets_or_break_constraints(

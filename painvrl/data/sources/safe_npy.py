@@ -8,10 +8,9 @@ Which module a name of NumPy's stands in has changed many times (``numpy.core.mu
 ``numpy.core._multiarray_umath``, ``numpy._core.multiarray``), and will again. So only the last name counts: a
 stand-in is the same function wherever NumPy keeps its own.
 
-A pickle may also ask for far more memory than the file has bytes. So it is read by Python's own unpickler,
-whose table of remembered objects is a dict (the one written in C allocates a table up to the highest number
-that the file names), and the arrays of a file share a budget. Twice as slow as the one in C: half a second
-for the 55,000 rows of the largest published file.
+A pickle may also ask for far more memory than the file has bytes. So Python's own unpickler reads it, whose
+table of remembered objects is a dict (the one in C is as long as the highest number that the file names), and
+the arrays of a file share a budget. The 55,000 rows of the largest published file take half a second.
 """
 
 from __future__ import annotations
@@ -48,7 +47,6 @@ _PLAIN: Final[Mapping[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch 
 
 _DIMENSIONS: Final = 64
 """At most, in every version of NumPy."""
-
 _BYTES_PER_BYTE: Final = 16
 """What arrays may take per byte of their file: 8 for an element of an object array, written in at least
 one, and as much again for copies."""
