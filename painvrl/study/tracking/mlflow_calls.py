@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import sqlalchemy
 
-from painvrl.errors import StudyError
-from painvrl.study.store.database import advice_on, missing_driver
+from painvrl.errors import PlaceError, StudyError
+from painvrl.study.store.database import advice_on, missing_driver, sqlite_file
 from painvrl.study.tracking.port import IGNORED
 
 EXPERIMENT = "painvrl"
@@ -40,7 +40,9 @@ def mlflow_calls(uri: str) -> Iterator[None]:
                 cause = str(getattr(error.__cause__ or error, "orig", error)).splitlines()[0][:300]
                 raise _refusal(uri, advice_on(cause)) from error
             except OSError as error:
-                raise _refusal(uri, advice_on(str(error))) from error
+                file = error.filename2 or error.filename or _public(uri)
+                place = PlaceError.of(error, "MLflow cannot use it", file=file)
+                raise StudyError(place.rule, file=place.file) from error
             except ImportError as error:
                 raise _refusal(uri, missing_driver(error)) from error
     finally:
@@ -52,6 +54,8 @@ def _refusal(uri: str, cause: str) -> StudyError:
 
 
 def _public(uri: str) -> str:
-    """The URI without a password."""
+    """The URI's file, or the URI without a password."""
+    if uri.startswith("sqlite") and (file := sqlite_file(uri)) is not None:
+        return str(file)
     head, at, tail = uri.rpartition("@")
     return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri
