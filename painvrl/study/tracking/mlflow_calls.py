@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import sqlalchemy
 
+from painvrl.doctor import not_installed
 from painvrl.errors import PlaceError, StudyError
-from painvrl.study.store.database import advice_on, missing_driver, sqlite_file
+from painvrl.study.store.database import advice_on, sqlite_file
 from painvrl.study.tracking.port import IGNORED
 
 EXPERIMENT = "painvrl"
@@ -44,7 +45,7 @@ def mlflow_calls(uri: str) -> Iterator[None]:
                 place = PlaceError.of(error, "MLflow cannot use it", file=file)
                 raise StudyError(place.rule, file=place.file) from error
             except ImportError as error:
-                raise _refusal(uri, missing_driver(error)) from error
+                raise _refusal(uri, not_installed(error)) from error
     finally:
         os.environ.update(hidden)
 
