@@ -26,7 +26,9 @@ class Workspace:
         try:
             str(self.root).encode()
         except UnicodeEncodeError:
-            raise UserError("the workspace's path must be UTF-8; name another", value=str(self.root)) from None
+            raise UserError(
+                "the workspace's path must be UTF-8; name another", value=str(self.root)
+            ) from None
 
     def create(self) -> Workspace:
         """Make the folder.
@@ -114,8 +116,8 @@ class Workspace:
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file, whatever characters its path holds.
 
-    MLflow makes the folder of a ``sqlite:///`` URL without decoding it: the folder ``a%3Fb`` beside ``a?b``. It
-    does not where the URL names a driver.
+    MLflow makes the folder of a ``sqlite:///`` URL without decoding it: the folder ``a%3Fb`` beside ``a?b``.
+    It does not where the URL names a driver.
     """
     quoted = quote(str(path))
     return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"

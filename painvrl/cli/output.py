@@ -30,7 +30,9 @@ def _plain_ascii(name: str) -> codecs.CodecInfo | None:
     if name != "plain_ascii":
         return None
     ascii_codec = codecs.lookup("ascii")
-    return codecs.CodecInfo(*ascii_codec, ascii_codec.incrementalencoder, ascii_codec.incrementaldecoder, name)
+    return codecs.CodecInfo(
+        *ascii_codec, ascii_codec.incrementalencoder, ascii_codec.incrementaldecoder, name
+    )
 
 
 codecs.register_error("in_ascii", _in_ascii)
@@ -38,7 +40,10 @@ codecs.register(_plain_ascii)
 
 
 class ReaderLeft(PlaceError):
-    """Nobody reads the output any more, as after ``| head``. Libraries have their own ideas of BrokenPipeError."""
+    """Nobody reads the output any more, as after ``| head``.
+
+    Libraries have ideas of their own what to do about a BrokenPipeError.
+    """
 
 
 class _Device(io.FileIO):

@@ -17,15 +17,22 @@ from typer.core import TyperGroup
 import painvrl
 from painvrl.cli import baselines, doctor, recommend, study, train, ui
 from painvrl.cli.output import ReaderLeft, guard_output
-from painvrl.errors import NothingFeasible, PainvrlError, PlaceError, Regressed, UserError, is_of_the_place
+from painvrl.errors import (
+    NothingFeasible,
+    PainvrlError,
+    PlaceError,
+    Regressed,
+    UserError,
+    is_of_the_place,
+)
 
 INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED, UNREAD = 1, 2, 3, 4, 130, 141
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option, or a disk, database or output that is full, locked or not writable; 3 the study has no complete trial that keeps to its constraints; 4 the front regressed "
-    "(`study compare`); 130 interrupted (`study run`, `study confirm` and a "
-    "long `train` go on when called again); 141 nobody reads the output any more."
+    "option, or a disk, database or output that is full, locked or not writable; 3 the study has no complete "
+    "trial that keeps to its constraints; 4 the front regressed (`study compare`); 130 interrupted (`study "
+    "run`, `study confirm` and a long `train` go on when called again); 141 nobody reads the output any more."
 )
 
 
@@ -58,17 +65,9 @@ class Guarded(TyperGroup):
                 kind="\npainvrl",
             )
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:  # the last stop: a user gets a line, the log gets the rest
-            if is_of_the_place(error):
-                _complain(str(PlaceError.of(cast("OSError", error), "cannot be used")))
-                raise typer.Exit(USAGE) from None
-            if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("painvrl"):
-                from painvrl.doctor import not_installed
-
-                _complain(not_installed(error))
-                raise typer.Exit(USAGE) from None
-            if _is_out_of_memory(error):
-                _complain("the memory of the machine or the device is full; try smaller settings or another --device")
+        except Exception as error:  # noqa: BLE001 (the last stop: a user gets a line, the log gets the rest)
+            if (said := _of_the_machine(error)) is not None:
+                _complain(said)
                 raise typer.Exit(USAGE) from None
             _complain(f"{type(error).__name__}: {error}".splitlines()[0])
             _complain(f"this is a bug of painvrl; the details are in {_log(error)}", kind="note")
@@ -131,9 +130,20 @@ def _complain(text: str, kind: str = "error") -> None:
         typer.echo(f"{kind}: {text}", err=True)
 
 
+def _of_the_machine(error: Exception) -> str | None:
+    """What to say of an error that comes of the machine and not of the program; ``None`` of a bug."""
+    if is_of_the_place(error):
+        return str(PlaceError.of(cast("OSError", error), "cannot be used"))
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("painvrl"):
+        from painvrl.doctor import not_installed
+
+        return not_installed(error)
+    if isinstance(error, MemoryError) or ("torch" in sys.modules and _is_out_of_memory(error)):
+        return "the memory of the machine or the device is full; try smaller settings or another --device"
+    return None
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    if "torch" not in sys.modules:  # importing it takes memory
-        return isinstance(error, MemoryError)
     from painvrl.device import is_out_of_memory
 
     return is_out_of_memory(error)

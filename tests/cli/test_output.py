@@ -36,7 +36,9 @@ def test_a_full_device_is_one_line_whatever_is_printed(workspace: Path, argument
         done = run(*arguments, stdout=full, env=environment)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: standard output: cannot be written: No space left on device; free some space")
+    assert line.startswith(
+        "error: standard output: cannot be written: No space left on device; free some space"
+    )
 
 
 @on_linux

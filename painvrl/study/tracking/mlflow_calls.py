@@ -32,7 +32,7 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             from mlflow.tracking._tracking_service import utils
 
             # By run, not by store: it would send what is logged in a copy of a workspace to the original.
-            utils._artifact_repos_cache.clear()
+            utils._artifact_repos_cache.clear()  # noqa: SLF001
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions, too
             try:
