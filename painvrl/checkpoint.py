@@ -217,7 +217,7 @@ def latest_checkpoint(folder: Path) -> Path:
 
 
 def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     dataset = prepared.dataset
     offsets, items = dataset.interactions.by_user()
@@ -229,9 +229,8 @@ def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
         "seen_items": items,
     }
     # clone: safetensors refuses tensors that share memory, as views of one parameter do.
-    save_file(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        folder / WEIGHTS,
+    (folder / WEIGHTS).write_bytes(  # not by `save_file`, whose errors do not say that the disk is full
+        save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     )
     _dump(
         folder / IDS,

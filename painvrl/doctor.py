@@ -31,6 +31,9 @@ EXTRAS = {
     "postgres": ("psycopg",),
     "dashboard": ("optuna-dashboard",),
 }
+_PACKAGES = {"MySQLdb": "mysqlclient"}
+"""Modules whose package has another name."""
+
 LOW_DISK_GIB = 2.0
 
 
@@ -66,6 +69,15 @@ class Diagnosis:
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""
         return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
+
+
+def not_installed(error: ImportError) -> str:
+    """Which package is missing, and what to type: for those of an extra, the extra."""
+    module = (getattr(error.__cause__, "name", None) or error.name or str(error)).partition(".")[0]
+    package = _PACKAGES.get(module, module.replace("_", "-"))
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+    wanted = package if extra is None else f"painvrl[{extra}]"
+    return f"the package {package} is not installed; pip install '{wanted}' brings it"
 
 
 def diagnose(workspace: Workspace, *, device: str = "auto") -> Diagnosis:

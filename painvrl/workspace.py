@@ -116,8 +116,8 @@ class Workspace:
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file, whatever characters its path holds.
 
-    MLflow makes the folder of a ``sqlite:///`` URL without decoding it: the folder ``a%3Fb`` beside ``a?b``. It
-    does not where the URL names a driver.
+    MLflow makes the folder of a ``sqlite:///`` URL without decoding it: the folder ``a%3Fb`` beside ``a?b``.
+    It does not where the URL names a driver.
     """
     quoted = quote(str(path))
     return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"

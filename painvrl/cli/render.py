@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from painvrl.cli.output import takes_unicode
+
 if TYPE_CHECKING:
     from painvrl.checkpoint import Recommendation
     from painvrl.data.provenance import TextTable
@@ -26,7 +28,7 @@ PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no sc
 
 def json(value: Mapping[str, object]) -> None:
     """Print JSON; a NaN is an error, since JSON has none."""
-    typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=not takes_unicode()))
 
 
 def number(value: object) -> str:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from typing import Annotated, Any, NoReturn
+from contextlib import suppress
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
 import painvrl
 from painvrl.cli import baselines, doctor, recommend, study, train, ui
-from painvrl.errors import NothingFeasible, PainvrlError, Regressed, UserError
+from painvrl.cli.output import ReaderLeft, guard_output
+from painvrl.errors import (
+    NothingFeasible,
+    PainvrlError,
+    PlaceError,
+    Regressed,
+    UserError,
+    is_of_the_place,
+)
 
-INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED = 1, 2, 3, 4, 130
+INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED, UNREAD = 1, 2, 3, 4, 130, 141
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option; 3 the study has no complete trial that keeps to its constraints; 4 the front regressed "
-    "(`study compare`); 130 interrupted (`study run`, `study confirm` and a "
-    "long `train` go on when called again)."
+    "option, or a disk, database or output that is full, locked or not writable; 3 the study has no complete "
+    "trial that keeps to its constraints; 4 the front regressed (`study compare`); 130 interrupted (`study "
+    "run`, `study confirm` and a long `train` go on when called again); 141 nobody reads the output any more."
 )
 
 
@@ -37,6 +45,8 @@ class Guarded(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
+        except ReaderLeft:  # whoever left wants to hear no more
+            raise typer.Exit(UNREAD) from None
         except UserError as error:
             _complain(str(error))
             raise typer.Exit(USAGE) from None
@@ -55,9 +65,10 @@ class Guarded(TyperGroup):
                 kind="\npainvrl",
             )
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:  # the last stop: a user gets a line, the log gets the rest
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # the reader of our output has gone; Typer ends quietly
+        except Exception as error:  # noqa: BLE001 (the last stop: a user gets a line, the log gets the rest)
+            if (said := _of_the_machine(error)) is not None:
+                _complain(said)
+                raise typer.Exit(USAGE) from None
             _complain(f"{type(error).__name__}: {error}".splitlines()[0])
             _complain(f"this is a bug of painvrl; the details are in {_log(error)}", kind="note")
             raise typer.Exit(INTERNAL_ERROR) from None
@@ -101,15 +112,41 @@ def main() -> NoReturn:
     # Whoever ends a process from outside (kill, a container's stop, a cluster's scheduler) wants what Ctrl-C
     # wants, and no trial is to blame for it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    guard_output()
     try:
         app(prog_name="painvrl")
+    except ReaderLeft:
+        sys.exit(UNREAD)
+    except PlaceError as error:  # help that cannot be printed
+        _complain(str(error))
+        sys.exit(USAGE)
     except KeyboardInterrupt:  # between the commands' own guard and the interpreter's end
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
 def _complain(text: str, kind: str = "error") -> None:
-    typer.echo(f"{kind}: {text}", err=True)
+    with suppress(OSError, PlaceError):  # there is nobody left to tell
+        typer.echo(f"{kind}: {text}", err=True)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What to say of an error that comes of the machine and not of the program; ``None`` of a bug."""
+    if is_of_the_place(error):
+        return str(PlaceError.of(cast("OSError", error), "cannot be used"))
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("painvrl"):
+        from painvrl.doctor import not_installed
+
+        return not_installed(error)
+    if isinstance(error, MemoryError) or ("torch" in sys.modules and _is_out_of_memory(error)):
+        return "the memory of the machine or the device is full; try smaller settings or another --device"
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from painvrl.device import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _log(error: BaseException) -> str:

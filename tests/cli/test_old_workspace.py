@@ -1,4 +1,4 @@
-"""A workspace that an older version made, at another place, goes on; see ``tests/old_workspace/README.md``."""
+"""A workspace that an older version made at another place goes on; see ``tests/old_workspace/README.md``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def stored_identity(shop: Path, change: Callable[[dict[str, Any]], None] = lambd
         identity: dict[str, Any] = json.loads(database.execute(f"SELECT value_json {of}").fetchone()[0])
         change(identity)
         row = (json.dumps(identity),)
-        database.execute("UPDATE study_user_attributes SET value_json = ? WHERE key = 'painvrl:identity'", row)
+        database.execute(
+            "UPDATE study_user_attributes SET value_json = ? WHERE key = 'painvrl:identity'", row
+        )
     return identity
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from painvrl.cli.options import named_study
+from painvrl.cli.output import ReaderLeft
+from painvrl.errors import PlaceError
 
 if TYPE_CHECKING:
     from painvrl.study.store.storage import StoredStudy
@@ -27,6 +31,17 @@ StudyArgument = Annotated[
         metavar="STUDY", help="A study's name or file; not needed while the workspace holds only one."
     ),
 ]
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Around what the same command goes on with after it was stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on") from None
+    except ReaderLeft as left:
+        raise PlaceError(f"{left.rule}; the same command goes on", file=left.file) from None
 
 
 def open_named(study: str | None, workspace: Path) -> StoredStudy:

@@ -15,7 +15,7 @@ from painvrl.cli.options import (
     WorkersOption,
     WorkspaceOption,
 )
-from painvrl.cli.study.common import StudyArgument, open_named
+from painvrl.cli.study.common import StudyArgument, goes_on, open_named
 from painvrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,22 +71,19 @@ def confirm(
                 f"after {step.seeds} seeds: {len(step.undecided)} of {step.candidates} candidates undecided"
             )
 
-    with progress.study_progress(quiet=silent) as lines:
-        try:
-            summary = run_confirmation(
-                stored,
-                Workspace(workspace),
-                select_device(device),
-                seeds_at_most=seeds_at_most,
-                sure=sure,
-                scope="front" if candidates == "front" else "plausible",
-                workers=workers,
-                memory_fraction=memory_fraction,
-                progress=lines,
-                on_step=tell,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("the same command goes on") from None
+    with goes_on(), progress.study_progress(quiet=silent) as lines:
+        summary = run_confirmation(
+            stored,
+            Workspace(workspace),
+            select_device(device),
+            seeds_at_most=seeds_at_most,
+            sure=sure,
+            scope="front" if candidates == "front" else "plausible",
+            workers=workers,
+            memory_fraction=memory_fraction,
+            progress=lines,
+            on_step=tell,
+        )
     if summary.not_tracked is not None:
         typer.echo(f"warning: the confirmation is not in MLflow: {summary.not_tracked}", err=True)
     if json:

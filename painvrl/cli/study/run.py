@@ -15,7 +15,7 @@ from painvrl.cli.options import (
     WorkersOption,
     WorkspaceOption,
 )
-from painvrl.cli.study.common import SetOption, SpecArgument
+from painvrl.cli.study.common import SetOption, SpecArgument, goes_on
 from painvrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,25 +75,22 @@ def run(
 
     place, where = Workspace(workspace), select_device(device)
     summary: StudySummary | AblationSummary
-    with progress.study_progress(quiet=quiet) as lines:
-        try:
-            if isinstance(loaded, AblationSpec):
-                summary = run_ablation(
-                    loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
-                )
-            else:
-                summary = run_study(
-                    loaded,
-                    place,
-                    where,
-                    trials=trials,
-                    workers=workers,
-                    memory_fraction=memory_fraction,
-                    progress=lines,
-                    new_version=new_version,
-                )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("the same command goes on") from None
+    with goes_on(), progress.study_progress(quiet=quiet) as lines:
+        if isinstance(loaded, AblationSpec):
+            summary = run_ablation(
+                loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
+            )
+        else:
+            summary = run_study(
+                loaded,
+                place,
+                where,
+                trials=trials,
+                workers=workers,
+                memory_fraction=memory_fraction,
+                progress=lines,
+                new_version=new_version,
+            )
     if isinstance(summary, AblationSummary):
         render.ablation(summary.table)
         typer.echo(f"table: {summary.folder / 'table.md'}")

@@ -15,6 +15,7 @@ from filelock import FileLock
 from optuna.storages import RDBStorage
 from sqlalchemy.pool import NullPool
 
+from painvrl.doctor import not_installed
 from painvrl.errors import ConfigError, StudyError
 from painvrl.workspace import Workspace
 
@@ -93,8 +94,8 @@ def sole_runner(url: str, study: str) -> Iterator[None]:
         return
     name = int.from_bytes(hashlib.blake2b(study.encode(), digest_size=8).digest(), signed=True)
     # In no transaction: one that lasts as long as a study keeps a server from tidying up.
-    engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with readable_errors(url):
+        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
     with connection:
         if not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(name))):
@@ -159,16 +160,9 @@ def readable_errors(url: str) -> Iterator[None]:
             "is not a database URL such as sqlite:////folder/optuna.db", key="storage"
         ) from None
     except ImportError as error:
-        raise StudyError(missing_driver(error), key="storage") from None
+        raise StudyError(not_installed(error), key="storage") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError) as error:
         raise _refusal(url, error) from None
-
-
-def missing_driver(error: ImportError) -> str:
-    """What to install for a database whose driver is not there."""
-    driver = getattr(error.__cause__, "name", None) or error.name
-    extra = "painvrl[postgres]" if driver == "psycopg" else driver
-    return f"the database's driver {driver} is not installed; pip install '{extra}' brings it"
 
 
 def advice_on(cause: str) -> str:

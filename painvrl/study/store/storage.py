@@ -281,7 +281,10 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
-        rule = "was made by a version of painvrl whose settings this one does not know; choose a new name, or use that version"
+        rule = (
+            "was made by a version of painvrl whose settings this one does not know; choose a new name, or "
+            "use that version"
+        )
         raise StudyError(rule, key=study.study_name) from None
 
 

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import sqlalchemy
 
-from painvrl.errors import StudyError
-from painvrl.study.store.database import advice_on, missing_driver
+from painvrl.doctor import not_installed
+from painvrl.errors import PlaceError, StudyError
+from painvrl.study.store.database import advice_on, sqlite_file
 from painvrl.study.tracking.port import IGNORED
 
 EXPERIMENT = "painvrl"
@@ -31,7 +32,7 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             from mlflow.tracking._tracking_service import utils
 
             # By run, not by store: it would send what is logged in a copy of a workspace to the original.
-            utils._artifact_repos_cache.clear()
+            utils._artifact_repos_cache.clear()  # noqa: SLF001
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # errors come as exceptions, too
             try:
@@ -40,9 +41,11 @@ def mlflow_calls(uri: str) -> Iterator[None]:
                 cause = str(getattr(error.__cause__ or error, "orig", error)).splitlines()[0][:300]
                 raise _refusal(uri, advice_on(cause)) from error
             except OSError as error:
-                raise _refusal(uri, advice_on(str(error))) from error
+                file = error.filename2 or error.filename or _public(uri)
+                place = PlaceError.of(error, "MLflow cannot use it", file=file)
+                raise StudyError(place.rule, file=place.file) from error
             except ImportError as error:
-                raise _refusal(uri, missing_driver(error)) from error
+                raise _refusal(uri, not_installed(error)) from error
     finally:
         os.environ.update(hidden)
 
@@ -52,6 +55,8 @@ def _refusal(uri: str, cause: str) -> StudyError:
 
 
 def _public(uri: str) -> str:
-    """The URI without a password."""
+    """The URI's file, or the URI without a password."""
+    if uri.startswith("sqlite") and (file := sqlite_file(uri)) is not None:
+        return str(file)
     head, at, tail = uri.rpartition("@")
     return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri

@@ -1,4 +1,4 @@
-"""The workspace's own MLflow database: its tables, made quickly, and its artifacts, found where they lie now."""
+"""The workspace's own MLflow database: its tables, made quickly, and where it finds its artifacts."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def ready_database(workspace: Workspace) -> None:
 
 
 def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
-    """Rewrite MLflow's paths where the workspace was moved or copied; the place that it came from is left alone.
+    """Rewrite MLflow's paths where the workspace was moved or copied, in one transaction.
 
-    All paths or none: they change in one transaction.
+    The place that it came from is left alone.
     """
     here = f"{workspace.artifacts.as_uri()}/"
     query = "SELECT artifact_location FROM experiments WHERE name = ?"
@@ -81,17 +81,16 @@ def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
     with database:
         for table, column in _PATHS:
             database.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (here, len(there) + 1, len(there), there),
             )
     before = Path(url2pathname(urlsplit(there).path)).parent
-    _logger.warning(
-        "note: the workspace was at %s; MLflow finds its artifacts in %s now", before, workspace.root
-    )
+    said = "note: the workspace was at %s; MLflow finds its artifacts in %s now"
+    _logger.warning(said, before, workspace.root)
 
 
 def _is_folder(uri: str, folder: Path) -> bool:
-    """Whether both are one folder, by way of a link or a mount: then neither path is better than the other."""
+    """Whether both are one folder, by way of a link or a mount: then neither path is the better one."""
     try:
         return folder.samefile(url2pathname(urlsplit(uri).path))
     except OSError:
@@ -120,7 +119,7 @@ def _make_tables(workspace: Workspace) -> None:
         )
         _initialize_tables(engine)
         # Its own experiment 0: left to itself MLflow would keep that in the current folder.
-        SqlAlchemyStore(sqlite_url(new), workspace.artifacts.as_uri())._dispose_engine()
+        SqlAlchemyStore(sqlite_url(new), workspace.artifacts.as_uri())._dispose_engine()  # noqa: SLF001
         # A property of the file: MLflow's commits wait once, not thrice. The studies' log goes, this stays:
         # the UI's server and MLflow's own pool of connections would keep it from being taken back.
         with engine.connect() as connection:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.provenance import TextTable
 from painvrl.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
-from painvrl.errors import OutOfTime, PainvrlError, TrialFailure, UserError
+from painvrl.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
 from painvrl.pipeline import RunResult, run
 from painvrl.prepare import Prepared, prepare, with_features
 from painvrl.pretrained import PretrainedStore, numbers_of
@@ -178,6 +178,8 @@ class TrainingObjective:
             )
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=_one_line(failure))
+        except PlaceError:
+            raise
         except UserError as error:
             return Failed(reason="refused", message=_one_line(error))
         except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
@@ -217,7 +219,13 @@ class TrainingObjective:
 
 
 def failed_by(error: Exception) -> Failed:
-    """The failure of a trial that ended with an error which nobody foresaw."""
+    """The failure of a trial that ended with an error which nobody foresaw.
+
+    Raises:
+        PlaceError: a disk that is full, or the like, is to blame, and every trial would meet it.
+    """
+    if is_of_the_place(error):
+        raise PlaceError.of(cast("OSError", error), "the trial cannot go on") from error
     return Failed(
         reason="out_of_memory" if is_out_of_memory(error) else "unexpected",
         message=_one_line(error),

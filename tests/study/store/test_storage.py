@@ -104,7 +104,11 @@ def test_the_storage_can_lie_elsewhere(spec_tree: Tree, workspace: Workspace, tm
     ("url", "error", "words"),
     [
         ("no url", ConfigError, "storage: is not a database URL"),
-        ("oracle+cx_oracle://user:geheim@host/db", StudyError, "storage: the database's driver cx_Oracle"),
+        (
+            "oracle+cx_oracle://user:geheim@host/db",
+            StudyError,
+            "storage: the package cx-Oracle is not installed; pip install 'cx-Oracle'",
+        ),
         ("sqlite:////proc", StudyError, "the studies' database refuses"),
     ],
 )
