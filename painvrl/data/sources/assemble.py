@@ -40,12 +40,16 @@ T = TypeVar("T")
 class SourceConfig(Settings):
     """What real data have in common.
 
+    ``duplicates``: which row is kept of a (user, item) pair that occurs again: the ``latest`` (by time), the
+    ``best`` rated, that of the ``first_part`` (train before valid before test, by the column ``part``), or
+    ``error``: none may. Rows that still differ are an error whatever the rule.
     ``min_rating``: keep interactions rated at least that high (``null``: all of them).
     ``core``: keep users and items with at least that many interactions, repeated until nothing
     changes (1: keep all). ``items: with_every_modality`` keeps items that have every modality,
     before the core; ``all`` gives the others rows of zeros. ``files``: further modalities by name.
     """
 
+    duplicates: Duplicates = "latest"
     min_rating: float | None = None
     core: int = Field(default=5, ge=1)
     items: Literal["all", "with_every_modality"] = "all"
@@ -81,8 +85,6 @@ def assemble(
     described: ItemDescriptions,
     config: SourceConfig,
     cache: ArrayCache,
-    *,
-    duplicates: Duplicates,
     features: Mapping[str, KeyedValues] | None = None,
 ) -> Dataset:
     """Filter, number and join.
@@ -107,7 +109,7 @@ def assemble(
         for modality, source in config.files.items()
     }
     everyone = raw.item.distinct
-    raw, removals = without_duplicates(raw, duplicates)
+    raw, removals = without_duplicates(raw, config.duplicates)
     if config.min_rating is not None:
         if raw.rating is None:
             raise DataError("needs ratings", file=raw.file, key="data.min_rating")

@@ -17,7 +17,7 @@ from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_name
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.rows import PART, RawInteractions
+from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
 from painvrl.data.sources.safe_npy import read_npy
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues
@@ -59,6 +59,7 @@ class MmgcnConfig(SourceConfig):
 
     kind: Literal["mmgcn"] = "mmgcn"
     path: Path
+    duplicates: Duplicates = "first_part"
     core: int = Field(default=1, ge=1)
     features: dict[str, str] = Field(default_factory=dict)
     vocabulary: int = Field(default=1024, ge=1)
@@ -138,7 +139,7 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
             else keyed_by_row(array, file=file, key=key)
         )
     name = config.path.expanduser().resolve().name
-    return assemble(name, raw, NOTHING, config, cache, duplicates="first_part", features=features)
+    return assemble(name, raw, NOTHING, config, cache, features)
 
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from painvrl.data.sources.columns import (
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
+from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.tabular import Table, listing, read_table, renamed
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.users import UserDescriptions, with_users
@@ -52,7 +52,7 @@ class MmrecConfig(SourceConfig):
     Columns are named without RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the
     columns of ids, where they are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns
     ``rating`` and ``timestamp`` are used where they are; ``x_label`` (0, 1, 2) is the files' own split, and
-    the columns of ``.item`` and ``.user`` files are what splits can group by. ``duplicates``: as for tables.
+    the columns of ``.item`` and ``.user`` files are what splits can group by.
 
     ``features``: file names by modality; nothing for every ``NAME_feat.npy`` (``text_feat.npy`` is the
     modality ``textual``). Row ``i`` belongs to the item in row ``i`` of the ``.item`` file, or, without that
@@ -66,7 +66,6 @@ class MmrecConfig(SourceConfig):
     name: str | None = None
     user: str | None = None
     item: str | None = None
-    duplicates: Duplicates = "latest"
     features: dict[str, str] = Field(default_factory=dict)
     title: str | None = None
     text: str | tuple[str, ...] = ()
@@ -132,9 +131,7 @@ def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
     if not (features or config.files or config.text or config.categories):
         raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
     everyone = raw.user.distinct
-    dataset = assemble(
-        file.stem, raw, described, config, cache, duplicates=config.duplicates, features=features
-    )
+    dataset = assemble(file.stem, raw, described, config, cache, features)
     if users is None:
         return dataset
     ids = users.ids.distinct[users.ids.code]

@@ -16,7 +16,7 @@ from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, split_names
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
-from painvrl.data.sources.rows import RawInteractions
+from painvrl.data.sources.rows import Duplicates, RawInteractions
 from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 
@@ -41,6 +41,7 @@ class MovieLensConfig(SourceConfig):
 
     kind: Literal["movielens"] = "movielens"
     path: Path | None = None
+    duplicates: Duplicates = "error"
     min_rating: float | None = Field(default=None, ge=0.5, le=5.0)
     modalities: tuple[Literal["text", "genres"], ...] = ("text", "genres")
 
@@ -96,7 +97,7 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         config,
     )
     name = config.path.expanduser().resolve().stem
-    return assemble(name, files.raw, described, config, cache, duplicates="error")
+    return assemble(name, files.raw, described, config, cache)
 
 
 def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
@@ -122,7 +123,7 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
     decades = [_decade(year) for year in films["year"]]
     ids = Texts.of_integers(films["movieId"].to_numpy(dtype="int64"))
     described = _describe(ids.distinct[ids.code], titles, genres, decades, config)
-    return assemble("movielens", raw, described, config, cache, duplicates="error")
+    return assemble("movielens", raw, described, config, cache)
 
 
 def _dated(title: str, year: float) -> str:

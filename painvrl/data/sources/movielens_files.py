@@ -142,20 +142,13 @@ def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
 
 def _read_ratings(content: bytes, file: Path) -> RawInteractions:
     """The rows in the order of the file."""
-    fields = ("userId", "movieId", "rating", "timestamp")
-    match file.name:
-        case "ratings.csv":
-            table = parse_table(content, file=file, key="data.path", separator=",")
-        case "ratings.dat":
-            # "1::1193::5::978300760" between single colons: every other field is empty.
-            spread = [name for field in fields for name in (field, f"after {field}")][:-1]
-            table = parse_table(
-                content, file=file, key="data.path", separator=":", quotes=False, header=spread
-            )
-        case _:
-            table = parse_table(
-                content, file=file, key="data.path", separator="\t", quotes=False, header=fields
-            )
+    if file.name == "ratings.csv":
+        table = parse_table(content, file=file, key="data.path", separator=",")
+    else:
+        # "1::1193::5::978300760" in ratings.dat; a tab in such a field is one field too many.
+        fields = ("userId", "movieId", "rating", "timestamp")
+        rows = content.replace(b"::", b"\t")
+        table = parse_table(rows, file=file, key="data.path", separator="\t", quotes=False, header=fields)
     return RawInteractions(
         user=id_column(table, "userId", key="data.path"),
         item=id_column(table, "movieId", key="data.path"),

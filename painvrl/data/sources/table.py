@@ -19,7 +19,7 @@ from painvrl.data.sources.columns import (
     time_column,
 )
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.rows import Duplicates, RawInteractions
+from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import read_table
 from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.settings import Settings
@@ -66,11 +66,9 @@ class TableConfig(SourceConfig):
     """Interactions in a table: CSV or Parquet, one row an interaction.
 
     ``path`` is relative to the current directory. ``user``, ``item``, ``rating``, ``time`` name
-    its columns; the last two are optional. ``duplicates``: which row is kept of a (user, item) pair that
-    occurs again: the ``latest`` (by ``time``), the ``best`` rated, that of the ``first_part`` (train before
-    valid before test, by the column ``part``), or ``error``: none may. Rows that still differ are an error
-    whatever the rule. ``columns``: further columns, labels that splits may go by. ``item_table``: titles and
-    built-in modalities. ``user_table``: labels of the users. Ids, labels and titles are texts, as they stand.
+    its columns; the last two are optional. ``columns``: further columns, labels that splits may go by.
+    ``item_table``: titles and built-in modalities. ``user_table``: labels of the users. Ids, labels and
+    titles are texts, as they stand.
     """
 
     kind: Literal["table"] = "table"
@@ -79,7 +77,6 @@ class TableConfig(SourceConfig):
     item: str = "item"
     rating: str | None = None
     time: str | None = None
-    duplicates: Duplicates = "latest"
     columns: tuple[str, ...] = ()
     item_table: ItemTable | None = None
     user_table: UserTable | None = None
@@ -124,7 +121,7 @@ def read_table_source(config: TableConfig, cache: ArrayCache) -> Dataset:
     )
     described = _describe(config.item_table)
     everyone = raw.user.distinct
-    dataset = assemble(config.path.stem, raw, described, config, cache, duplicates=config.duplicates)
+    dataset = assemble(config.path.stem, raw, described, config, cache)
     if config.item_table is not None:
         join = next(join for join in dataset.provenance.joins if join.name == "item table")
         join.require(config.item_table.at_least, file=config.item_table.path)
