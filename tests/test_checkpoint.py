@@ -13,7 +13,7 @@ import torch
 from painvrl import checkpoint as module
 from painvrl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, DataError
+from painvrl.errors import ConfigError, DataError, PlaceError
 from painvrl.pipeline import RunResult
 from painvrl.prepare import Prepared
 
@@ -156,7 +156,7 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint_and_no_litter(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "_dump", full)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(PlaceError, match="No space left on device"):
         save_checkpoint(saved, tiny_result, tiny_prepared)
     assert load_checkpoint(saved).created == before.created
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
