@@ -54,9 +54,10 @@ class StudyIdentity(Settings):
 
     def _flat(self, *, reading: bool) -> dict[str, object]:
         always = {f"config.{path}" for path, knob in self.space.root.items() if not knob.when}
-        flat = dict(
-            _flatten(self.model_dump(mode="json", exclude={"data": True, "config": {"data": not reading}}))
-        )
+        tree = self.model_dump(mode="json", exclude={"data"})
+        if not reading:
+            del tree["config"]["data"]
+        flat = dict(_flatten(tree))
         flat["the data (content or split)"] = self.data
         return {key: value for key, value in flat.items() if key not in always}
 

@@ -90,7 +90,7 @@ def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
 
 
 def _is_folder(uri: str, folder: Path) -> bool:
-    """Whether both are one folder, by way of a link or a mount: then neither path is the better one."""
+    """Whether both are one folder, by way of a link or a mount: neither path is better then."""
     try:
         return folder.samefile(url2pathname(urlsplit(uri).path))
     except OSError:
