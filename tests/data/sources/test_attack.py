@@ -1,0 +1,61 @@
+"""Small inputs that once went wrong: one law a fault."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from painvrl.data.sources.columns import number_column, time_column
+from painvrl.data.sources.tabular import Table
+from painvrl.errors import DataError
+
+
+def table(**columns: object) -> Table:
+    return Table(file="some.csv", data=pa.table(columns))
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "shown"),
+    [
+        (2**31 - 1, pa.date32(), "185542587100800 seconds"),  # what databases write for "infinity"
+        (316_516_204_800, pa.timestamp("s"), "316516204800 seconds"),
+        (2**63 - 1, pa.timestamp("us"), "9223372036855 seconds"),
+        (2**64 // 10**6 + 1_500_000_000, pa.timestamp("s"), "18448244073709 seconds"),
+        (2**64 // 10**3 + 1_500_000_000_000, pa.timestamp("ms"), "18448244073710 seconds"),
+        (2**60, pa.timestamp("us", tz="No/Where"), "1152921504607 seconds"),
+        (253_402_300_799, pa.timestamp("s"), "9999-12-31T23:59:59"),
+    ],
+)
+def test_a_typed_date_of_a_far_year_is_reported_with_its_row(count, kind, shown):
+    plain = pa.int32() if kind == pa.date32() else pa.int64()
+    dates = pa.array([0, count], plain).cast(kind)
+    with pytest.raises(DataError, match=rf"; row 2 has {shown}"):
+        time_column(table(t=dates), "t", key="k")
+
+
+def test_a_typed_date_is_the_second_that_its_text_is():
+    texts = ["1969-12-31T23:59:59.999999", "2017-07-14T02:40:00.123456", "1678-01-01T00:00:00"]
+    seconds = time_column(table(t=texts), "t", key="k").tolist()
+    for unit in ("us", "ns"):
+        dates = pa.array(texts).cast(pa.timestamp(unit))
+        assert time_column(table(t=dates), "t", key="k").tolist() == seconds
+    assert time_column(table(t=pa.array([-1, 2], pa.int32()).cast(pa.date32())), "t", key="k").tolist() == [
+        -86400.0,
+        172800.0,
+    ]
+
+
+@pytest.mark.parametrize("bad", ["07/14/2017 03:25", "2020-01-01"])
+def test_among_times_that_are_numbers_the_other_one_is_reported(bad):
+    with pytest.raises(DataError, match=rf"row 4 has {bad}"):
+        time_column(table(t=["7", "8", "9", bad, "10"]), "t", key="k")
+
+
+@pytest.mark.parametrize("row", [0, 1, 77_777, 99_999])
+def test_a_bad_number_is_found_among_many_by_parsing_few_times(row, monkeypatch):
+    texts = [*map(str, range(row)), "oops", *map(str, range(row + 1, 100_000))]
+    casts = []
+    monkeypatch.setattr(pa, "float64", lambda real=pa.float64: casts.append(0) or real())
+    with pytest.raises(DataError, match=rf"row {row + 1} has oops"):
+        number_column(table(n=texts), "n", key="k")
+    assert len(casts) < 50
