@@ -223,7 +223,8 @@ def _read_columns(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray, 
 
 def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
     """``[rows]`` or, of a column of lists, ``[rows, width]`` numbers."""
-    from pyarrow import types
+    import pyarrow as pa
+    from pyarrow import compute, types
 
     values = column(table, name, key=key)
     if not (
@@ -232,12 +233,20 @@ def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
         or types.is_fixed_size_list(values.type)
     ):
         return number_column(table, name, key=key)
-    try:
-        return np.stack([np.asarray(row, dtype=np.float64) for row in values.to_pylist()])
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "the column must hold numbers, or lists of numbers of one length",
-            file=table.file,
-            key=key,
-            value=name,
-        ) from error
+    rule = "the column must hold numbers, or lists of numbers of one length"
+    lengths = compute.fill_null(compute.list_value_length(values), -1).to_numpy()
+    other = lengths != max(lengths[0], 0)
+    if other.any():
+        row = int(other.argmax())
+        found = "none" if lengths[row] < 0 else f"{lengths[row]}, and row 1 {lengths[0]}"
+        raise DataError(f"{rule}; row {row + 1} has {found}", file=table.file, key=key, value=name)
+    flat = compute.list_flatten(values)
+    kind = flat.type
+    if not (types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind)):
+        if not types.is_boolean(kind):
+            raise DataError(rule, file=table.file, key=key, value=f"{name} ({values.type})")
+        flat = flat.cast(pa.int8())
+    if not types.is_floating(kind):
+        flat = flat.cast(pa.float64(), safe=False)
+    numbers: np.ndarray = flat.to_numpy().reshape(len(table), lengths[0])
+    return numbers

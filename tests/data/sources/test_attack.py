@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from painvrl.data.sources.columns import number_column, time_column
+from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
 
 
@@ -59,3 +62,30 @@ def test_a_bad_number_is_found_among_many_by_parsing_few_times(row, monkeypatch)
     with pytest.raises(DataError, match=rf"row {row + 1} has oops"):
         number_column(table(n=texts), "n", key="k")
     assert len(casts) < 50
+
+
+def read_lists(tmp_path, lists: pa.Array) -> KeyedValues:
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "look": lists}), tmp_path / "f.parquet")
+    return read_modality(ModalityFile(path=tmp_path / "f.parquet", key="id"), where="data.files.image")
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.int16()), pa.list_(pa.float64(), 2)])
+def test_lists_of_numbers_of_any_kind_are_features(tmp_path, kind):
+    lists = pa.array([[1, 5], [7, 3], [2, 9]], kind)
+    assert read_lists(tmp_path, lists).values.tolist() == [[1, 5], [7, 3], [2, 9]]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (pa.array([[1.0, 2.0], [3.0], [4.0, 5.0]]), r"row 2 has 1, and row 1 2 \(found 'look'\)"),
+        (pa.array([[1.0, 2.0], [4.0, 5.0], None]), r"row 3 has none"),
+        (pa.array([None, [4.0, 5.0], None]), r"row 1 has none"),
+        (pa.array([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]), r"of one length \(found 'look \(list<.*list<"),
+        (pa.array([["1_0"], ["2"], ["3"]]), r"of one length \(found 'look \(list<.*string"),
+        (pa.array([[1.0, 2.0], [3.0, None], [4.0, 5.0]]), r"the feature look\[1\] of item b \(row 2\) is NaN"),
+    ],
+)
+def test_lists_that_are_no_features_are_reported_with_their_row(tmp_path, lists, message):
+    with pytest.raises(DataError, match=message):
+        read_lists(tmp_path, lists)
