@@ -23,8 +23,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
-WHOLE: Final = 2.0**53
-"""From here on, two whole numbers can be one float."""
 
 
 def column(table: Table, name: str, *, key: str) -> pa.ChunkedArray:
@@ -91,7 +89,7 @@ def _texts(table: Table, name: str, *, key: str, ids: bool = False) -> Texts:
         values = values.cast(values.type.value_type)
     kind = values.type
     if types.is_floating(kind):
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers = values.to_numpy(zero_copy_only=False)
         return Texts.of(float_texts(numbers, file=table.file, key=key, value=name, ids=ids))
     if types.is_decimal(kind):
         return Texts.of(None if value is None else format(value, "f") for value in values.to_pylist())
@@ -131,10 +129,12 @@ def float_texts(
     """Texts for a column of floats: whole numbers without a point where all are whole; NaN is missing.
 
     Raises:
-        DataError: ``ids``, and one of them is not whole or not below 2^53.
+        DataError: ``ids``, and one of them is not whole or not below 2^53 (2^24 for float32): from there on,
+            two whole numbers can be one float.
     """
     known = ~np.isnan(numbers)
-    whole = ~known | ((np.abs(numbers) < WHOLE) & (numbers == np.trunc(numbers)))
+    bits = np.finfo(numbers.dtype).nmant + 1
+    whole = ~known | ((np.abs(numbers) < 2.0**bits) & (numbers == np.trunc(numbers)))
     if whole.all():
         return [
             str(int(number)) if has else None for number, has in zip(numbers.tolist(), known, strict=True)
@@ -142,13 +142,14 @@ def float_texts(
     if ids:
         row = int((~whole).argmax())
         raise DataError(
-            "ids stored as floating-point numbers must be whole and below 2^53, or two of them can be one; "
+            f"ids stored as floating-point numbers must be whole and below 2^{bits}, or two can be one; "
             f"row {row + 1} has {float(numbers[row])}. Store them as text",
             file=file,
             key=key,
             value=value,
         )
-    return [repr(number) if has else None for number, has in zip(numbers.tolist(), known, strict=True)]
+    # As the column's own type prints it: 0.7 as float32 is not 0.699999988079071.
+    return [str(number) if has else None for number, has in zip(numbers, known, strict=True)]
 
 
 def require_ids(ids: Texts, *, file: Path | str, key: str, value: str) -> None:

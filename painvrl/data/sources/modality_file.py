@@ -74,6 +74,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
         case _:
             ids, values, names = _read_columns(source, where)
     key = f"{where}.values"
+    require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     if values.ndim and len(values) != len(ids):
         raise DataError(
             f"there must be one row of features for each of the {len(ids)} ids",
@@ -81,7 +82,6 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
             key=key,
             value=f"{len(values)} rows",
         )
-    require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
     matrix = checked_matrix(
         values[:, np.newaxis] if values.ndim == 1 else values,
@@ -175,8 +175,14 @@ def _ids_of(array: np.ndarray, *, file: Path, key: str, value: str) -> Texts:
             value=f"{array.dtype} {list(array.shape)}",
         )
     if array.dtype.kind == "f":
-        return Texts.of(float_texts(array.astype(np.float64), file=file, key=key, value=value, ids=True))
-    return Texts.of(_id_text(element, row, file, key) for row, element in enumerate(array.tolist()))
+        return Texts.of(float_texts(array, file=file, key=key, value=value, ids=True))
+    elements = array.tolist()
+    floats = np.array([element if isinstance(element, float) else 0.0 for element in elements])
+    whole = float_texts(floats, file=file, key=key, value=value, ids=True)
+    return Texts.of(
+        whole[row] if isinstance(element, float) else _id_text(element, row, file, key)
+        for row, element in enumerate(elements)
+    )
 
 
 def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
@@ -191,9 +197,6 @@ def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
                 return element.decode("utf-8")
             case int() if not isinstance(element, bool):
                 return str(element)
-            case float():
-                number = np.array([element])
-                return float_texts(number, file=file, key=key, value=f"row {row + 1}", ids=True)[0]
     except UnicodeError as error:
         raise DataError(f"the id in row {row + 1} is not UTF-8 text", file=file, key=key) from error
     raise DataError(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from painvrl.data.sources.columns import number_column, time_column
+from painvrl.data.sources.columns import id_column, label_column, number_column, time_column
+from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.values import KeyedValues
@@ -69,7 +72,9 @@ def read_lists(tmp_path, lists: pa.Array) -> KeyedValues:
     return read_modality(ModalityFile(path=tmp_path / "f.parquet", key="id"), where="data.files.image")
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.int16()), pa.list_(pa.float64(), 2)])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.large_list(pa.int16()), pa.list_(pa.float64(), 2)]
+)
 def test_lists_of_numbers_of_any_kind_are_features(tmp_path, kind):
     lists = pa.array([[1, 5], [7, 3], [2, 9]], kind)
     assert read_lists(tmp_path, lists).values.tolist() == [[1, 5], [7, 3], [2, 9]]
@@ -83,9 +88,50 @@ def test_lists_of_numbers_of_any_kind_are_features(tmp_path, kind):
         (pa.array([None, [4.0, 5.0], None]), r"row 1 has none"),
         (pa.array([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]), r"of one length \(found 'look \(list<.*list<"),
         (pa.array([["1_0"], ["2"], ["3"]]), r"of one length \(found 'look \(list<.*string"),
-        (pa.array([[1.0, 2.0], [3.0, None], [4.0, 5.0]]), r"the feature look\[1\] of item b \(row 2\) is NaN"),
+        (
+            pa.array([[1.0, 2.0], [3.0, None], [4.0, 5.0]]),
+            r"the feature look\[1\] of item b \(row 2\) is NaN",
+        ),
     ],
 )
 def test_lists_that_are_no_features_are_reported_with_their_row(tmp_path, lists, message):
     with pytest.raises(DataError, match=message):
         read_lists(tmp_path, lists)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to(torch.float8_e4m3fn),
+        torch.ones(3, 3, dtype=torch.complex64).conj(),
+        torch.ones(3, 3, device="meta"),
+    ],
+)
+def test_a_tensor_that_is_no_plain_matrix_is_reported(tmp_path, tensor):
+    torch.save(tensor, tmp_path / "v.pt")
+    with pytest.raises(DataError, match=r"v\.pt: data\.features\.image: cannot be read: "):
+        read_array(tmp_path / "v.pt", key="data.features.image")
+
+
+def test_labels_and_ids_are_read_in_the_width_of_their_floats():
+    tenths = np.array([0.7, 0.1, 2.0], dtype=np.float32)
+    assert label_column(table(x=tenths), "x", key="k").tolist() == ["0.7", "0.1", "2.0"]
+    assert id_column(table(x=np.array([2**24 - 1.0], np.float32)), "x", key="k").tolist() == ["16777215"]
+    with pytest.raises(DataError, match=r"below 2\^24, .*; row 2 has 16777216\.0"):
+        id_column(table(x=np.array([7, 16777217], np.float32)), "x", key="k")
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.array([1.0, 2.0, 3.5], dtype=object), r"row 3 has 3\.5"),
+        (np.array(["a", "", "c"], dtype=object), r"1 rows have no id; the first is row 2"),
+        (np.array(["a", "", "c", "d"]), r"1 rows have no id; the first is row 2"),  # before the counts differ
+    ],
+)
+def test_a_wrong_id_of_an_array_is_named_with_its_row(tmp_path, ids, message):
+    np.savez(tmp_path / "f.npz", ids=ids, look=np.ones((3, 2)))
+    source = ModalityFile(path=tmp_path / "f.npz", key="ids", values="look")
+    with pytest.raises(DataError, match=message):
+        read_modality(source, where="data.files.image")
