@@ -11,7 +11,7 @@ import torch
 from painvrl.data.sources.columns import id_column, label_column, number_column, time_column
 from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
-from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
 
@@ -135,3 +135,17 @@ def test_a_wrong_id_of_an_array_is_named_with_its_row(tmp_path, ids, message):
     source = ModalityFile(path=tmp_path / "f.npz", key="ids", values="look")
     with pytest.raises(DataError, match=message):
         read_modality(source, where="data.files.image")
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("\ufeffid,x\na,1\n\ufeffid,x\nb,2\n", None),  # two files of a spreadsheet, put together
+        ("id,0,1\na,5,6\nid,0,1\nb,7,8\n", {"id"}),  # such a header passes for numbers
+        ("id,0,1\na,5,6\nid,0,1\nb,7,oops\n", {"id"}),
+    ],
+)
+def test_a_header_that_comes_again_is_seen_whatever_it_looks_like(tmp_path, content, texts):
+    (tmp_path / "x.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 2 repeats the header$"):
+        read_table(tmp_path / "x.csv", key="data.path", texts=texts)
