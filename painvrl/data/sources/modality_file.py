@@ -18,7 +18,14 @@ from painvrl.data.sources.columns import (
     require_ids,
 )
 from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
-from painvrl.data.sources.tabular import Table, first_line, listing, read_table, resolve
+from painvrl.data.sources.tabular import (
+    Table,
+    first_line,
+    lines_of,
+    listing,
+    read_table,
+    resolve,
+)
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
 from painvrl.errors import DataError
@@ -160,9 +167,7 @@ def _id_lines(path: Path, *, key: str) -> Texts:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
-    # Not splitlines(), which also breaks at characters that an id may hold.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return Texts.of(lines[:-1] if lines[-1] == "" else lines)
+    return Texts.of(lines_of(text))
 
 
 def _ids_of(array: np.ndarray, *, file: Path, key: str, value: str) -> Texts:

@@ -279,6 +279,15 @@ def _check_table(table: Table, key: str, *, text: bool) -> None:
     raise DataError(f"row {row + 1} repeats the header", file=table.file, key=key)
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of ``text``, which end in any of the three ways; the last one need not end.
+
+    Not ``splitlines``, which also breaks at characters that ids and titles may hold.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
 def renamed(table: Table, rename: Callable[[str], str], *, key: str) -> Table:
     """The same table, its columns called by other names.
 

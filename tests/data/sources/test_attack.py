@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.columns import id_column, label_column, number_column, time_column
 from painvrl.data.sources.matrices import read_array
+from painvrl.data.sources.mmrec import MmrecConfig, read_mmrec
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
+from painvrl.data.sources.movielens_files import read_movielens_files
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
@@ -149,3 +152,31 @@ def test_a_header_that_comes_again_is_seen_whatever_it_looks_like(tmp_path, cont
     (tmp_path / "x.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"row 2 repeats the header$"):
         read_table(tmp_path / "x.csv", key="data.path", texts=texts)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("names", "ratings", "films"),
+    [
+        (("ratings.dat", "movies.dat"), ["1::7::5::9"], ["7::Ash::Drama", "8::Elm::Crime|War"]),
+        (
+            ("u.data", "u.item"),
+            ["1\t7\t5\t9"],
+            [f"{film}|Ash|||{'|0' * 8}|1{'|0' * 10}" for film in (7, 8)],
+        ),
+    ],
+)
+def test_lines_of_movielens_end_in_any_of_the_three_ways(tmp_path, end, names, ratings, films):
+    for name, lines in zip(names, (ratings, films), strict=True):
+        (tmp_path / name).write_bytes(end.join([*lines, ""]).encode())
+    found = read_movielens_files(tmp_path)
+    assert found.film_ids.tolist() == ["7", "8"]
+    assert found.titles[0] == "Ash"
+    assert found.genres[0] == ("Drama",)
+
+
+def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
+    (tmp_path / "s.inter").write_text(f"userID\titemID\n0\t0\n1\t{'9' * 5000}\n")
+    np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
+    with pytest.raises(DataError, match=r"item ids must be the numbers of the rows of features \(found '9"):
+        read_mmrec(MmrecConfig(path=tmp_path, core=1), ArrayCache(tmp_path / "cache"))
