@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 
-from painvrl.data.sources.tabular import Table, first_line, listing
+from painvrl.data.sources.tabular import Table, listing
 from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 
@@ -23,8 +23,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
-WHOLE: Final = 2.0**53
-"""From here on, two whole numbers can be one float."""
 
 
 def column(table: Table, name: str, *, key: str) -> pa.ChunkedArray:
@@ -91,7 +89,7 @@ def _texts(table: Table, name: str, *, key: str, ids: bool = False) -> Texts:
         values = values.cast(values.type.value_type)
     kind = values.type
     if types.is_floating(kind):
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers = values.to_numpy(zero_copy_only=False)
         return Texts.of(float_texts(numbers, file=table.file, key=key, value=name, ids=ids))
     if types.is_decimal(kind):
         return Texts.of(None if value is None else format(value, "f") for value in values.to_pylist())
@@ -131,10 +129,12 @@ def float_texts(
     """Texts for a column of floats: whole numbers without a point where all are whole; NaN is missing.
 
     Raises:
-        DataError: ``ids``, and one of them is not whole or not below 2^53.
+        DataError: ``ids``, and one of them is not whole or not below 2^53 (2^24 for float32): from there on,
+            two whole numbers can be one float.
     """
     known = ~np.isnan(numbers)
-    whole = ~known | ((np.abs(numbers) < WHOLE) & (numbers == np.trunc(numbers)))
+    bits = np.finfo(numbers.dtype).nmant + 1
+    whole = ~known | ((np.abs(numbers) < 2.0**bits) & (numbers == np.trunc(numbers)))
     if whole.all():
         return [
             str(int(number)) if has else None for number, has in zip(numbers.tolist(), known, strict=True)
@@ -142,13 +142,14 @@ def float_texts(
     if ids:
         row = int((~whole).argmax())
         raise DataError(
-            "ids stored as floating-point numbers must be whole and below 2^53, or two of them can be one; "
+            f"ids stored as floating-point numbers must be whole and below 2^{bits}, or two can be one; "
             f"row {row + 1} has {float(numbers[row])}. Store them as text",
             file=file,
             key=key,
             value=value,
         )
-    return [repr(number) if has else None for number, has in zip(numbers.tolist(), known, strict=True)]
+    # As the column's own type prints it: 0.7 as float32 is not 0.699999988079071.
+    return [str(number) if has else None for number, has in zip(numbers, known, strict=True)]
 
 
 def require_ids(ids: Texts, *, file: Path | str, key: str, value: str) -> None:
@@ -230,7 +231,7 @@ def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | int:
             texts = trimmed.to_pylist()
             if all(text in _FLAGS for text in texts):
                 return np.array([_FLAGS[text] for text in texts])
-            return next(row for row, text in enumerate(trimmed) if not _is_number(text))
+            return _first_that_is_no_number(trimmed)
     elif types.is_boolean(kind):
         values = values.cast(pa.int8())
     elif not (
@@ -242,14 +243,19 @@ def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | int:
     return result
 
 
-def _is_number(text: pa.Scalar) -> bool:
+def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:
+    """The first row of ``texts``, some of which are no numbers: halves are parsed, not row by row."""
     import pyarrow as pa
 
-    try:
-        text.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
+    start, stop = 0, len(texts)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        try:
+            texts.slice(start, middle - start).cast(pa.float64())
+            start = middle
+        except pa.ArrowInvalid:
+            stop = middle
+    return start
 
 
 def time_column(table: Table, name: str, *, key: str) -> np.ndarray:
@@ -266,37 +272,49 @@ def time_column(table: Table, name: str, *, key: str) -> np.ndarray:
     values = column(table, name, key=key)
     if types.is_timestamp(values.type) or types.is_date(values.type):
         return _typed_times(table, name, key)
-    if not isinstance(_numbers(table, name, key=key), int):
+    no_number = _numbers(table, name, key=key)
+    if not isinstance(no_number, int):
         return number_column(table, name, key=key)
     texts = _texts(table, name, key=key)
     every = np.array([*(_seconds(text) for text in texts.distinct.tolist()), np.nan])
     seconds: np.ndarray = every[texts.code]
     wrong = np.isnan(seconds)
     if wrong.any():
-        _refuse_time(table, name, key, int(wrong.argmax()), texts[int(wrong.argmax())] or "nothing")
+        row = int(wrong.argmax())
+        if row < no_number and not texts.missing[row]:
+            row = no_number  # all before it are numbers
+        _refuse_time(table, name, key, row, texts[row] or "nothing")
     return seconds
 
 
 def _typed_times(table: Table, name: str, key: str) -> np.ndarray:
     """Seconds of a Parquet column of dates; to the microsecond, as of texts."""
     import pyarrow as pa
+    from pyarrow import compute, types
 
-    try:
-        times = table.data[name].cast(pa.timestamp("us"), safe=False)
-        micros: np.ndarray = times.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"cannot be read: {first_line(error)}", file=table.file, key=key, value=name
-        ) from error
-    seconds = micros / 1e6
+    values = table.data[name]
+    days = types.is_date32(values.type)
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(values.type, "unit", "ms")]
+    # Looked at in the file's own unit: in a finer one, a far date can be a near one.
+    counts = compute.fill_null(values.cast(pa.int32() if days else pa.int64()), 0).to_numpy().astype(np.int64)
+    if per_second == 10**9:
+        counts, per_second = counts // 1000, 10**6
+    seconds: np.ndarray = counts * 86400.0 if days else counts / per_second
+    missing = values.is_null().to_numpy()
     first, last = ((date - _EPOCH).total_seconds() for date in _DATES)
-    wrong = ~((seconds >= first) & (seconds < last))
+    wrong = missing | (seconds < first) | (seconds >= last)
     if wrong.any():
         row = int(wrong.argmax())
-        _refuse_time(
-            table, name, key, row, str(table.data[name][row]) if np.isfinite(seconds[row]) else "nothing"
-        )
+        _refuse_time(table, name, key, row, "nothing" if missing[row] else _date(float(seconds[row])))
     return seconds
+
+
+def _date(seconds: float) -> str:
+    """The date for a message, whatever it is."""
+    try:
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    except OverflowError:
+        return f"{seconds:.0f} seconds since 1970"
 
 
 def _seconds(text: str) -> float:

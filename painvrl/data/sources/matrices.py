@@ -38,20 +38,21 @@ def _read_tensor(path: Path, key: str) -> np.ndarray:
     try:
         # What is no archive was written before PyTorch 1.6, and cannot be mapped.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if not isinstance(content, torch.Tensor):
+            raise DataError("must hold one tensor", file=path, key=key, value=type(content).__name__)
+        tensor = content.detach()
+        array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
     except pickle.UnpicklingError as error:
         raise DataError(
             "holds Python objects that are never loaded, or is damaged; save one plain tensor",
             file=path,
             key=key,
         ) from error
-    # A file that is no archive, or only half of one, fails in one of these ways.
+    # A file that is no archive, or only half of one, fails in one of these ways; so does a tensor that is
+    # sparse, nested or of a kind that NumPy does not know.
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
-    if not isinstance(content, torch.Tensor):
-        raise DataError("must hold one tensor", file=path, key=key, value=type(content).__name__)
-    tensor = content.detach()
-    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    return array
 
 
 def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | None = None) -> KeyedValues:

@@ -26,7 +26,7 @@ from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, spl
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.tabular import Table, listing, read_table, renamed
-from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.texts import Texts, order_key
 from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
@@ -273,7 +273,7 @@ def _count_positions(item: Texts, file: Path, key: str) -> int:
     """One more than the largest item id, where all are numbers of rows."""
     # In their order, numbers come first: the last one tells of them all, but for those below 0.
     for text in (item.distinct[0], item.distinct[-1]):
-        if not (text.isascii() and text.isdigit() and text == str(int(text))):
+        if order_key(text)[0] != 1 or len(text) > 18:
             raise DataError(
                 "without an .item file, item ids must be the numbers of the rows of features",
                 file=file,

@@ -18,7 +18,14 @@ from painvrl.data.sources.columns import (
     require_ids,
 )
 from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
-from painvrl.data.sources.tabular import Table, first_line, listing, read_table, resolve
+from painvrl.data.sources.tabular import (
+    Table,
+    first_line,
+    lines_of,
+    listing,
+    read_table,
+    resolve,
+)
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
 from painvrl.errors import DataError
@@ -74,6 +81,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
         case _:
             ids, values, names = _read_columns(source, where)
     key = f"{where}.values"
+    require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     if values.ndim and len(values) != len(ids):
         raise DataError(
             f"there must be one row of features for each of the {len(ids)} ids",
@@ -81,7 +89,6 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
             key=key,
             value=f"{len(values)} rows",
         )
-    require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     require_distinct(ids, file=source.path, key=f"{where}.key", value=source.key)
     matrix = checked_matrix(
         values[:, np.newaxis] if values.ndim == 1 else values,
@@ -160,9 +167,7 @@ def _id_lines(path: Path, *, key: str) -> Texts:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
-    # Not splitlines(), which also breaks at characters that an id may hold.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return Texts.of(lines[:-1] if lines[-1] == "" else lines)
+    return Texts.of(lines_of(text))
 
 
 def _ids_of(array: np.ndarray, *, file: Path, key: str, value: str) -> Texts:
@@ -175,8 +180,14 @@ def _ids_of(array: np.ndarray, *, file: Path, key: str, value: str) -> Texts:
             value=f"{array.dtype} {list(array.shape)}",
         )
     if array.dtype.kind == "f":
-        return Texts.of(float_texts(array.astype(np.float64), file=file, key=key, value=value, ids=True))
-    return Texts.of(_id_text(element, row, file, key) for row, element in enumerate(array.tolist()))
+        return Texts.of(float_texts(array, file=file, key=key, value=value, ids=True))
+    elements = array.tolist()
+    floats = np.array([element if isinstance(element, float) else 0.0 for element in elements])
+    whole = float_texts(floats, file=file, key=key, value=value, ids=True)
+    return Texts.of(
+        whole[row] if isinstance(element, float) else _id_text(element, row, file, key)
+        for row, element in enumerate(elements)
+    )
 
 
 def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
@@ -191,9 +202,6 @@ def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
                 return element.decode("utf-8")
             case int() if not isinstance(element, bool):
                 return str(element)
-            case float():
-                number = np.array([element])
-                return float_texts(number, file=file, key=key, value=f"row {row + 1}", ids=True)[0]
     except UnicodeError as error:
         raise DataError(f"the id in row {row + 1} is not UTF-8 text", file=file, key=key) from error
     raise DataError(
@@ -223,7 +231,8 @@ def _read_columns(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray, 
 
 def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
     """``[rows]`` or, of a column of lists, ``[rows, width]`` numbers."""
-    from pyarrow import types
+    import pyarrow as pa
+    from pyarrow import compute, types
 
     values = column(table, name, key=key)
     if not (
@@ -232,12 +241,20 @@ def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:
         or types.is_fixed_size_list(values.type)
     ):
         return number_column(table, name, key=key)
-    try:
-        return np.stack([np.asarray(row, dtype=np.float64) for row in values.to_pylist()])
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "the column must hold numbers, or lists of numbers of one length",
-            file=table.file,
-            key=key,
-            value=name,
-        ) from error
+    rule = "the column must hold numbers, or lists of numbers of one length"
+    lengths = compute.fill_null(compute.list_value_length(values), -1).to_numpy()
+    other = lengths != max(lengths[0], 0)
+    if other.any():
+        row = int(other.argmax())
+        found = "none" if lengths[row] < 0 else f"{lengths[row]}, and row 1 {lengths[0]}"
+        raise DataError(f"{rule}; row {row + 1} has {found}", file=table.file, key=key, value=name)
+    flat = compute.list_flatten(values)
+    kind = flat.type
+    if not (types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind)):
+        if not types.is_boolean(kind):
+            raise DataError(rule, file=table.file, key=key, value=f"{name} ({values.type})")
+        flat = flat.cast(pa.int8())
+    if not types.is_floating(kind):
+        flat = flat.cast(pa.float64(), safe=False)
+    numbers: np.ndarray = flat.to_numpy().reshape(len(table), lengths[0])
+    return numbers

@@ -19,7 +19,7 @@ from painvrl.data.sources.columns import id_column, number_column, require_disti
 from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
 from painvrl.data.sources.rows import RawInteractions
-from painvrl.data.sources.tabular import Table, first_line, listing, parse_table
+from painvrl.data.sources.tabular import Table, first_line, lines_of, listing, parse_table
 from painvrl.data.sources.texts import Texts
 from painvrl.errors import DataError
 
@@ -166,8 +166,7 @@ def _read_films(content: bytes, file: Path) -> list[tuple[str, str, tuple[str, .
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:  # 100K and 1M
         text = content.decode("latin-1")
-    # Not splitlines(), which also breaks at characters that titles in latin-1 may hold.
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    lines = [line for line in lines_of(text) if line]
     films = []
     for row, line in enumerate(lines):
         film = _film_100k(line) if file.name == "u.item" else _film_dat(line)

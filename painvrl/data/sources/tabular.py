@@ -262,16 +262,30 @@ def _check_table(table: Table, key: str, *, text: bool) -> None:
         raise DataError("holds no row", file=table.file, key=key)
     if not text:
         return
-    if any(field.type != pa.string() for field in table.data.schema):
-        return  # a header would not have passed for a number
     repeated = None
-    for name in names:
-        same = compute.equal(table.data[name], name)
+    for place, name in enumerate(names):
+        values = table.data[name]
+        try:
+            header = pa.scalar(name).cast(values.type)
+        except pa.ArrowInvalid:
+            return  # it would not have passed for a number
+        same = compute.equal(values, header)
+        if place == 0 and values.type == pa.string():  # files with a byte order mark that were put together
+            same = compute.or_(same, compute.equal(values, f"\ufeff{name}"))
         repeated = same if repeated is None else compute.and_(repeated, same)
         if not compute.any(repeated).as_py():
             return
     row = compute.index(repeated, value=True).as_py()
     raise DataError(f"row {row + 1} repeats the header", file=table.file, key=key)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of ``text``, which end in any of the three ways; the last one need not end.
+
+    Not ``splitlines``, which also breaks at characters that ids and titles may hold.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def renamed(table: Table, rename: Callable[[str], str], *, key: str) -> Table:

@@ -256,7 +256,8 @@ def test_texts_and_ragged_lists_are_no_features(tmp_path):
     pd.DataFrame({"ids": IDS, "word": ["a", "b", "c"], "look": [[1.0], [1.0, 2.0], [1.0]]}).to_parquet(
         tmp_path / "l.parquet"
     )
-    for name, rule in (("word", "; row 1 has a"), ("look", ", or lists of numbers of one length")):
+    ragged = ", or lists of numbers of one length; row 2 has 2, and row 1 1"
+    for name, rule in (("word", "; row 1 has a"), ("look", ragged)):
         fails(
             rf"data\.files\.look\.values: the column must hold numbers{rule} \(found '{name}'\)",
             tmp_path / "l.parquet",
