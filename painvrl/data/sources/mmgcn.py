@@ -147,6 +147,8 @@ def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = read_npy(file, key="data.path").tolist()
     try:
         rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
+        if not all(isinstance(row, list | tuple) for row in rows):
+            raise TypeError("a row is no list")
         length = np.array([len(row) for row in rows], dtype=np.int64)
         flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
     except (TypeError, OverflowError) as error:
