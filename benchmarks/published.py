@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -49,36 +50,51 @@ def measure(
         *("--workspace", workspace, "--device", "cpu", "--trials", trials),
         *(word for setting in settings for word in ("--set", setting)),
     ]
-    seconds, peaks = watched([str(word) for word in command], data / f"{study}.log")
+    words = [str(word) for word in command]
+    took, peaks = watched(words, data / f"{study}.log")
+    watched([*words, "--dry-run"], data / f"{study}-plan.log")
     return {
         "study": study,
         "users": size.users,
         "items": size.items,
         "interactions": size.interactions,
         "settings": settings,
-        "seconds": round(seconds, 1),
+        **took,
+        "epoch_seconds": epoch_seconds((data / f"{study}-plan.log").read_text(encoding="utf-8")),
         "peak_gib": {name: round(peak, 2) for name, peak in peaks.items()},
         "trials": finished_trials(workspace),
     }
 
 
-def watched(command: list[str], log: Path) -> tuple[float, dict[str, float]]:
-    """Seconds that ``command`` took, and its peaks in GiB; what it says goes to ``log``.
+def watched(command: list[str], log: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """What ``command`` took in seconds by the clock and of processors, and its peaks in GiB.
+
+    What it says goes to ``log``.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
     peaks = dict.fromkeys(PEAKS, 0.0)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
         while process.poll() is None:
             for name, kib in _memory(process.pid).items():
                 peaks[name] = max(peaks[name], kib / 2**20)
-            time.sleep(0.05)
+            time.sleep(0.2)
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, command, log.read_bytes())
-    return time.perf_counter() - start, peaks
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processors = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    took = {"seconds": time.perf_counter() - start, "processor_seconds": processors}
+    return {name: round(value, 1) for name, value in took.items()}, peaks
+
+
+def epoch_seconds(plan: str) -> float:
+    """Seconds of an epoch of the pretraining, as the plan of ``--dry-run`` has timed it, without rankings."""
+    found = re.search(r"epochs x ([\d.]+) s", plan)
+    assert found is not None, plan
+    return float(found[1])
 
 
 def _memory(pid: int) -> dict[str, int]:
@@ -92,35 +108,33 @@ def _memory(pid: int) -> dict[str, int]:
 
 
 def finished_trials(workspace: Path) -> list[dict[str, Any]]:
-    """Of each trial the seconds by stage, and of each training that it did itself those of an epoch.
-
-    A training that was taken from an earlier trial took no time, and is not among them.
-    """
+    """Of each trial the seconds by stage, rankings included; a kept pretraining takes next to none."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, "tags.kind = 'trial'", order_by=["attributes.start_time"])
-    trials, trained = [], defaultdict(float)
-    for run in runs:
-        metrics = run.data.metrics
-        stages = {name.partition("/")[2]: seconds for name, seconds in metrics.items() if "seconds/" in name}
-        epoch = {}
-        for stage, seconds in stages.items():
-            losses = client.get_metric_history(run.info.run_id, f"training/{stage}/loss")
-            if losses and seconds > trained[stage] / 10:
-                epoch[stage] = round(seconds / max(loss.step for loss in losses), 3)
-                trained[stage] = max(trained[stage], seconds)
-        rounded = {stage: round(seconds, 1) for stage, seconds in stages.items()}
-        trials.append({"status": run.info.status, "seconds": rounded, "seconds_an_epoch": epoch})
-    return trials
+    return [
+        {
+            "status": run.info.status,
+            "seconds": {
+                name.partition("/")[2]: round(seconds, 1)
+                for name, seconds in run.data.metrics.items()
+                if name.startswith("seconds/")
+            },
+        }
+        for run in runs
+    ]
 
 
 def show(found: dict[str, Any]) -> None:
     """A study's figures."""
     peaks = ", ".join(f"{peak:.2f} GiB {name}" for name, peak in found["peak_gib"].items())
-    print(f"{found['study']}: {found['seconds']:.0f} s, {peaks}")
+    print(
+        f"{found['study']}: {found['seconds']:.0f} s, {found['processor_seconds']:.0f} s of processors, "
+        f"an epoch {found['epoch_seconds']:.2f} s; {peaks}"
+    )
     for number, trial in enumerate(found["trials"]):
         print(f"  trial {number}: {json.dumps(trial)}", flush=True)
 

@@ -141,7 +141,8 @@ def _cells(size: Size, group: np.ndarray, rng: np.random.Generator) -> np.ndarra
         low = np.where(own, reach[ends[user_group[user]]], 0.0)
         high = np.where(own, reach[ends[user_group[user] + 1]], reach[-1])
         place = np.searchsorted(reach, low + (high - low) * rng.random(len(user)), side="right") - 1
-        return by_group[np.minimum(place, n_items - 1)]
+        items: np.ndarray = by_group[np.minimum(place, n_items - 1)]
+        return items
 
     everybody = np.repeat(np.arange(n_users), 2)
     someone = rng.integers(n_users, size=n_items)

@@ -1,55 +1,31 @@
 """``.npy`` files, those with Python objects included, read without executing pickled code.
 
-NumPy stores an array of objects (rows of unequal length, say) as a pickle, and unpickling calls whatever
-the file names. Here nothing that a pickle names is imported or called. Its names are looked up among the few
-stand-ins below, which make arrays, numbers and texts; every other name is refused.
-
-Which module a name of NumPy's stands in has changed many times (``numpy.core.multiarray``,
-``numpy.core._multiarray_umath``, ``numpy._core.multiarray``), and will again. So only the last name counts: a
-stand-in is the same function wherever NumPy keeps its own.
-
-A pickle may also ask for far more memory than the file has bytes. So Python's own unpickler reads it, whose
-table of remembered objects is a dict (the one in C is as long as the highest number that the file names), and
-the arrays of a file share a budget. The 55,000 rows of the largest published file take half a second.
+NumPy stores an array of objects (rows of unequal length, say) as a pickle, which
+:mod:`painvrl.data.sources.safe_pickle` reads.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import pickle
-import re
 import struct
 import tokenize
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final
+from typing import IO, Final
 
 import numpy as np
 from numpy.lib import format as npy
 
 from painvrl.data.cache import mapped
+from painvrl.data.sources.safe_pickle import Refused, unpickled
 from painvrl.data.sources.tabular import first_line
 from painvrl.errors import DataError
 
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_CODE: Final = re.compile(r"[biufcSUO]\d{0,9}")
-"""Numbers, bytes, texts and objects; no dates, and nothing with fields."""
-
 _PICKLE_STARTS: Final = (b"\x80", b"cnumpy")
 """Of protocols from 2 on, and of an array in those before."""
-
-_PLAIN: Final[Mapping[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch  # noqa: SLF001
-"""How Python's own unpickler does what a pickle says."""
-
-_DIMENSIONS: Final = 64
-"""At most, in every version of NumPy."""
-_BYTES_PER_BYTE: Final = 16
-"""What arrays may take per byte of their file: 8 for an element of an object array, written in at least
-one, and as much again for copies."""
 
 
 def read_npy(path: Path, *, key: str) -> np.ndarray:
@@ -98,7 +74,7 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
     try:
         with _no_hints():
             return _read(stream)
-    except _Refused as error:
+    except Refused as error:
         raise DataError(
             "holds Python objects that are never loaded, because loading them can run code; only numbers, "
             "texts, lists and arrays are",
@@ -127,224 +103,12 @@ def _read(stream: IO[bytes]) -> np.ndarray:
     start = stream.read(len(npy.MAGIC_PREFIX))
     stream.seek(0)
     if start.startswith(_PICKLE_STARTS):
-        return _unpickled(stream.read())
+        return unpickled(stream.read())
     version = npy.read_magic(stream)
     if version in _HEADERS:
         shape, _, dtype = _HEADERS[version](stream)
         if dtype.hasobject:
-            return _unpickled(stream.read()).reshape(shape)
+            return unpickled(stream.read()).reshape(shape)
     stream.seek(0)
     array: np.ndarray = npy.read_array(stream, allow_pickle=False)
     return array
-
-
-def _unpickled(content: bytes) -> np.ndarray:
-    array = _Reader(content).load()
-    if not isinstance(array, np.ndarray):
-        raise TypeError("the pickle is not an array")
-    return array
-
-
-class _Refused(pickle.UnpicklingError):
-    """The pickle names something that is not on the list; the message is its name."""
-
-
-class _Budget:
-    """Bytes that the arrays of one file may still take: a pickle can name the same bytes again and again."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-
-    def take(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise pickle.UnpicklingError(
-                f"its arrays would take more than {_BYTES_PER_BYTE} times the memory of the file"
-            )
-
-
-class _Dtype:
-    """A stand-in for ``numpy.dtype`` that knows numbers, bytes, texts and objects."""
-
-    def __init__(self, code: str | bytes, align: object = None, copy: object = None) -> None:
-        code = _as_text(code)
-        if not _CODE.fullmatch(code):
-            raise _Refused(f"numpy.dtype({code!r})")
-        self.dtype = np.dtype(code)
-
-    def fill(self, state: tuple[Any, ...]) -> None:
-        # The number of the state's version is first, but for the oldest.
-        order = _as_text(state[0] if isinstance(state[0], str | bytes) else state[1])
-        if order in {"<", ">"}:
-            self.dtype = self.dtype.newbyteorder(">" if order == ">" else "<")
-
-
-class _Kind:
-    """A stand-in for ``numpy.ndarray`` and the classes derived from it: all become plain arrays."""
-
-
-def _reconstruct(kind: object, *_: object) -> np.ndarray:
-    """An empty shell; its state follows."""
-    if kind is not _Kind:
-        raise TypeError("only arrays are read")
-    return np.empty(0)
-
-
-def _fill(
-    budget: _Budget,
-    array: np.ndarray,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    fortran: object,
-    content: object,
-) -> None:
-    """Make ``array`` what its state says.
-
-    NumPy's own code does it in place (a list that holds the array twice must get it twice), after all that
-    it would take on trust has been checked.
-    """
-    if len(shape) > _DIMENSIONS or min(shape, default=0) < 0:
-        raise ValueError("an array has no such shape")
-    size = math.prod(shape)
-    if dtype.kind == "O":
-        if not isinstance(content, list):
-            raise TypeError("an array of objects must be pickled as a list")
-        budget.take(8 * len(content))
-        fits = len(content) == size
-    else:
-        content = _as_bytes(content)
-        budget.take(max(len(content), size))
-        fits = len(content) == size * dtype.itemsize
-    if not fits:
-        raise ValueError("an array's content does not fit its shape")
-    array.__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]
-
-
-def _from_buffer(
-    budget: _Budget,
-    content: object,
-    dtype: _Dtype,
-    shape: tuple[int, ...],
-    order: str,
-    axes: tuple[int, ...] | None = None,
-) -> np.ndarray:
-    """Arrays of numbers in pickles of protocol 5."""
-    array = np.empty(0)
-    if dtype.dtype.kind == "O":
-        raise TypeError("an array of objects must be pickled as a list")
-    _fill(budget, array, shape, dtype.dtype, order == "F", content)
-    return array if axes is None else array.transpose(axes)
-
-
-def _scalar(dtype: _Dtype, content: object) -> object:
-    if dtype.dtype.itemsize == 0:  # an empty text
-        return dtype.dtype.type().item()
-    return np.frombuffer(_as_bytes(content), dtype=dtype.dtype)[0].item()
-
-
-def _encode(budget: _Budget, text: str, codec: str) -> bytes:
-    """Pickles of protocols up to 2 write bytes as text, since Python 3.3."""
-    if codec not in {"latin1", "latin-1"}:
-        raise _Refused(f"_codecs.encode to {codec}")
-    budget.take(len(text))
-    return text.encode("latin-1")
-
-
-def _bytes(budget: _Budget, numbers: object = ()) -> bytes:
-    """The same before Python 3.3, and no bytes at all ever since."""
-    if not isinstance(numbers, list | tuple):
-        raise TypeError("bytes must be pickled as numbers")
-    budget.take(len(numbers))
-    return bytes(numbers)
-
-
-def _complex(real: float, imaginary: float) -> complex:
-    return complex(float(real), float(imaginary))
-
-
-def _known(budget: _Budget) -> dict[tuple[str, str], Callable[..., object]]:
-    """All that a pickle may name, by package and last name."""
-    return {
-        **{("numpy", kind): _Kind for kind in ("ndarray", "memmap", "matrix", "chararray")},
-        ("numpy", "dtype"): _Dtype,
-        # NumPy 2's texts of any length: pickled as a list.
-        ("numpy", "_convert_to_stringdtype_kwargs"): lambda *_: _Dtype("O"),
-        ("numpy", "_reconstruct"): _reconstruct,
-        ("numpy", "_frombuffer"): partial(_from_buffer, budget),
-        ("numpy", "scalar"): _scalar,
-        ("_codecs", "encode"): partial(_encode, budget),
-        ("builtins", "bytes"): partial(_bytes, budget),
-        ("builtins", "complex"): _complex,
-    }
-
-
-class _Reader(pickle._Unpickler):  # noqa: SLF001
-    """An unpickler that finds the stand-ins and nothing else."""
-
-    stack: list[Any]
-    metastack: list[list[Any]]
-
-    def __init__(self, content: bytes) -> None:
-        # Not the stream: to be asked for more than there is must take no memory.
-        super().__init__(io.BytesIO(content), encoding="bytes")
-        self._budget = _Budget(_BYTES_PER_BYTE * len(content))
-        self._stand_ins = _known(self._budget)
-
-    def find_class(self, module: str, name: str, /) -> Callable[..., object]:
-        package = module.partition(".")[0].replace("__builtin__", "builtins")
-        try:
-            return self._stand_ins[package, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
-
-    def load_build(self) -> None:
-        """Give a state to what is on top: arrays and their types have one, and nothing else."""
-        thing, state = self.stack[-2], self.stack.pop()
-        if isinstance(thing, np.ndarray):
-            shape, dtype, fortran, content = state[-4:]  # a version is first, but for the oldest
-            _fill(self._budget, thing, shape, dtype.dtype, fortran, content)
-        elif isinstance(thing, _Dtype):
-            thing.fill(state)
-        else:
-            raise TypeError(f"{type(thing).__name__} has no state")
-
-    def load_setitem(self) -> None:
-        """Items are set in dicts only: an index into an array can ask for any amount of memory."""
-        _require_dict(self.stack[-3])
-        _PLAIN[pickle.SETITEM[0]](self)
-
-    def load_setitems(self) -> None:
-        """The same for several, whose dict lies below the mark."""
-        _require_dict(self.metastack[-1][-1])
-        _PLAIN[pickle.SETITEMS[0]](self)
-
-    def load_set(self) -> None:
-        """None: its elements have no order, so no reader could say which is first."""
-        raise _Refused("builtins.set")
-
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **_PLAIN,
-        pickle.BUILD[0]: load_build,
-        pickle.SETITEM[0]: load_setitem,
-        pickle.SETITEMS[0]: load_setitems,
-        pickle.EMPTY_SET[0]: load_set,
-        pickle.FROZENSET[0]: load_set,
-        # A bytearray is filled with zeros before it is read, however short the file; bytes are not.
-        pickle.BYTEARRAY8[0]: _PLAIN[pickle.BINBYTES8[0]],
-    }
-
-
-def _require_dict(thing: object) -> None:
-    if not isinstance(thing, dict):
-        raise TypeError(f"{type(thing).__name__} has no items that could be set")
-
-
-def _as_bytes(content: object) -> bytes:
-    if not isinstance(content, bytes):
-        raise TypeError("numbers must be pickled as bytes")
-    return content
-
-
-def _as_text(code: object) -> str:
-    """The text of a code; Python 2 pickled it as bytes."""
-    return code.decode("latin-1") if isinstance(code, bytes) else str(code)

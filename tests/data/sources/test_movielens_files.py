@@ -234,7 +234,7 @@ def test_of_several_data_sets_one_must_be_named():
         ("100k", "u.item", "1|x|y\n", r"row 1 is not an id, a title and genres \(found '1\|x\|y'\)"),
         ("100k", "u.item", "1|x|d||u|0|1\n", "row 1 is not an id, a title and genres"),
         ("dat in utf-8", "ratings.dat", "", "holds no row"),
-        ("dat in utf-8", "ratings.dat", "1::2::3\n", "row 1 has 5 fields where the format has 7"),
+        ("dat in utf-8", "ratings.dat", "1::2::3\n", "row 1 has 3 fields where the format has 4"),
         (
             "dat in utf-8",
             "movies.dat",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from painvrl.data.sources import safe_npy
+from painvrl.data.sources import safe_pickle
 from painvrl.data.sources.safe_npy import read_npy, read_npy_stream
 from painvrl.errors import DataError
 
@@ -352,8 +352,8 @@ def test_many_arrays_of_their_own_content_are_read():
 @pytest.mark.parametrize("state", [b"(dVx\nI1\ns", b"(N(dVx\nI1\nst"], ids=["dict", "slots"])
 @pytest.mark.parametrize("name", ["numpy\nscalar", "numpy\n_frombuffer", "numpy\nndarray", "numpy\ndtype"])
 def test_a_pickle_cannot_change_the_stand_ins(name, state, monkeypatch):
-    stand_ins = safe_npy._known(safe_npy._Budget(1000))
-    monkeypatch.setattr(safe_npy, "_known", lambda _: stand_ins)
+    stand_ins = safe_pickle._known(safe_pickle._Budget(1000))
+    monkeypatch.setattr(safe_pickle, "_known", lambda _: stand_ins)
     known = stand_ins[tuple(name.split("\n"))]
     before = dict(vars(known))
     with pytest.raises(DataError, match="cannot be read"):
