@@ -12,7 +12,7 @@ import torch
 from painvrl.config import TrainConfig
 from painvrl.data.interactions import Interactions
 from painvrl.data.seal import SealLedger
-from painvrl.errors import ConfigError, DataError
+from painvrl.errors import ConfigError, PlaceError
 from painvrl.final import evaluate_test, refit
 from painvrl.pipeline import run
 from painvrl.prepare import prepare
@@ -108,7 +108,7 @@ def test_without_a_ledger_nothing_is_read(
     tiny_prepared: Prepared, tiny_result: RunResult, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="ledger"):
+    with pytest.raises(PlaceError, match="ledger"):
         evaluate_test(tiny_result, tiny_prepared, ledger=SealLedger(tmp_path / "file" / "x"), reader="nobody")
 
 

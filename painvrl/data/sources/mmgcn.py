@@ -144,17 +144,19 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Users and items ``[n]`` int64 of rows that are a user followed by items; a pair is such a row."""
-    rows = read_npy(file, key="data.path").tolist()
+    rows = np.atleast_1d(read_npy(file, key="data.path")).tolist()
+    rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
+    refused = DataError(
+        "each row must be a user followed by items, all of them whole numbers", file=file, key="data.path"
+    )
+    # A dict or bytes could be read as numbers as well, which nobody wrote.
+    if not all(isinstance(row, list | tuple) for row in rows):
+        raise refused
     try:
-        rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
-        if not all(isinstance(row, list | tuple) for row in rows):
-            raise TypeError("a row is no list")
         length = np.array([len(row) for row in rows], dtype=np.int64)
         flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
     except (TypeError, OverflowError) as error:
-        raise DataError(
-            "each row must be a user followed by items, all of them whole numbers", file=file, key="data.path"
-        ) from error
+        raise refused from error
     if len(length) == 0 or length.min() == 0 or flat.min() < 0:
         raise DataError(
             "must hold rows, each with a user first, and no number below 0",
