@@ -241,7 +241,7 @@ def labels_at(
     """The ``columns`` of the ``known`` ids (distinct) in the order of ``ids``; empty where it is unknown."""
     place = find(ids, known)
     # -1, where an id is not known, is the last one's place.
-    return {name: np.array([*labels, ""], dtype=np.str_)[place] for name, labels in columns.items()}
+    return {name: as_objects([*labels, ""])[place] for name, labels in columns.items()}
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:
