@@ -180,3 +180,24 @@ def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
     np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
     with pytest.raises(DataError, match=r"item ids must be the numbers of the rows of features \(found '9"):
         read_mmrec(MmrecConfig(path=tmp_path, core=1), ArrayCache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 12", "Unnamed: 0.1", "__index_level_0__"])
+@pytest.mark.parametrize("index", [["x", "y", "z"], [30, 50, 90], [0.5, None, 1.5]])
+def test_a_saved_index_is_left_out_whatever_it_holds(tmp_path, name, index):
+    pq.write_table(
+        pa.table({name: index, "id": ["a", "b", "c"], "look": [0.5, 0.1, 2.0]}), tmp_path / "f.parquet"
+    )
+    found = read_modality(ModalityFile(path=tmp_path / "f.parquet", key="id"), where="data.files.image")
+    assert found.names == ("look",)
+    assert len(found.findings) == 1
+
+
+def test_nobody_is_told_to_name_the_column_of_a_matrix(tmp_path):
+    np.savez(tmp_path / "f.npz", ids=["a", "b", "c"], look=[[0, 0.5], [1, 0.1], [2, 2.0]])
+    found = read_modality(
+        ModalityFile(path=tmp_path / "f.npz", key="ids", values="look"), where="data.files.image"
+    )
+    assert found.findings == (
+        "data.files.image.values: the column 0 is the number of the row, so it is left out",
+    )
