@@ -14,6 +14,7 @@ from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.mmrec import MmrecConfig, read_mmrec
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.movielens_files import read_movielens_files
+from painvrl.data.sources.table import ItemTable, TableConfig, read_table_source
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
@@ -201,3 +202,13 @@ def test_nobody_is_told_to_name_the_column_of_a_matrix(tmp_path):
     assert found.findings == (
         "data.files.image.values: the column 0 is the number of the row, so it is left out",
     )
+
+
+def test_a_column_of_titles_that_is_empty_is_a_warning(tmp_path):
+    (tmp_path / "x.csv").write_text("user,item\nu,a\nu,b\n")
+    (tmp_path / "i.csv").write_text("id,name,kind\na,,p\nb,,q\n")
+    items = ItemTable(path=tmp_path / "i.csv", key="id", title="name", categories="kind")
+    config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items)
+    read = read_table_source(config, ArrayCache(tmp_path / "cache"))
+    assert any("titles describes 0 of 2 items" in text for text in read.provenance.warnings)
+    assert read.titles == ("a", "b")
