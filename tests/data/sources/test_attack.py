@@ -212,3 +212,12 @@ def test_a_column_of_titles_that_is_empty_is_a_warning(tmp_path):
     read = read_table_source(config, ArrayCache(tmp_path / "cache"))
     assert any("titles describes 0 of 2 items" in text for text in read.provenance.warnings)
     assert read.titles == ("a", "b")
+
+
+def test_of_rows_with_two_labels_the_advice_fits_the_column(tmp_path):
+    (tmp_path / "x.csv").write_text("user,item,device\nu,a,tv\nu,a,phone\n")
+    items = ItemTable(path=tmp_path / "i.csv", key="id", categories="kind")
+    (tmp_path / "i.csv").write_text("id,kind\na,p\n")
+    config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items, columns=("device",))
+    with pytest.raises(DataError, match=r"another device; .*leave the column out of data\.columns"):
+        read_table_source(config, ArrayCache(tmp_path / "cache"))
