@@ -50,10 +50,10 @@ class Columns:
 
     Attributes:
         time: ``[N]`` float64 in seconds, or None.
-        interaction: by name, ``[N]`` labels (str). ``part`` is the files' own split: ``train``, ``valid``,
-            ``test``.
-        item: by name, ``[I]`` labels (str); the empty one where nothing is known.
-        user: by name, ``[U]`` labels (str).
+        interaction: by name, ``[N]`` labels (str objects: only a long label takes much room). ``part`` is the
+            files' own split: ``train``, ``valid``, ``test``.
+        item: by name, ``[I]`` labels; the empty one where nothing is known.
+        user: by name, ``[U]`` labels.
         contradictions: by the name of a column of interactions, why no split may go by it: rows of one
             (user, item) pair differed in it, and one of them was kept.
     """

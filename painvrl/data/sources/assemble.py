@@ -180,7 +180,7 @@ def _described_joins(
     if not len(described.ids):
         return ()
     joins = [items.join("item table", described.key, described.ids)]
-    if any(described.titles):
+    if described.titles:
         with_title = sum(bool(title) for title in titles)
         joins.append(items.join("titles", described.key, described.ids, matched=with_title))
     return tuple(joins)

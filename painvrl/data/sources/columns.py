@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import numpy as np
 
 from painvrl.data.sources.tabular import Table, listing
-from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.texts import Texts, as_objects
 from painvrl.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,20 +53,13 @@ def id_column(table: Table, name: str, *, key: str) -> Texts:
 
 
 def label_column(table: Table, name: str, *, key: str) -> np.ndarray:
-    """A column of labels, ``[rows]`` text; empty where one is missing.
+    """A column of labels, ``[rows]`` str objects; empty where one is missing.
 
     Raises:
-        DataError: there is no such column, or a text in it ends with a NUL character.
+        DataError: there is no such column.
     """
     labels = _texts(table, name, key=key)
-    for code, text in enumerate(labels.distinct.tolist()):
-        if text.endswith("\0"):
-            row = int((labels.code == code).argmax())
-            raise DataError(
-                f"the label in row {row + 1} ends with a NUL character", file=table.file, key=key, value=name
-            )
-    names: np.ndarray = np.array([*labels.distinct, ""], dtype=np.str_)
-    result: np.ndarray = names[labels.code]
+    result: np.ndarray = as_objects([*labels.distinct, ""])[labels.code]
     return result
 
 

@@ -24,7 +24,7 @@ class ItemDescriptions:
 
     Attributes:
         ids: ``[M]`` distinct raw ids, str objects.
-        titles: ``M`` titles for people, empty where unknown.
+        titles: ``M`` titles for people, empty where unknown; or none at all, where nothing holds titles.
         texts: ``M`` texts for the encoder, or None for no modality ``text``.
         categories: ``M`` tuples of names, or None for no modality of them.
         categories_name: that modality's name.
@@ -232,6 +232,8 @@ def _columns(count: int) -> str:
 
 def titles_of(item_ids: np.ndarray, described: ItemDescriptions) -> tuple[str, ...]:
     """Titles in the order of ``item_ids``; empty where none is known."""
+    if not described.titles:
+        return ("",) * len(item_ids)
     return tuple(described.titles[at] if at >= 0 else "" for at in find(item_ids, described.ids).tolist())
 
 
@@ -241,7 +243,7 @@ def labels_at(
     """The ``columns`` of the ``known`` ids (distinct) in the order of ``ids``; empty where it is unknown."""
     place = find(ids, known)
     # -1, where an id is not known, is the last one's place.
-    return {name: np.array([*labels, ""], dtype=np.str_)[place] for name, labels in columns.items()}
+    return {name: as_objects([*labels, ""])[place] for name, labels in columns.items()}
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
@@ -144,29 +144,47 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Users and items ``[n]`` int64 of rows that are a user followed by items; a pair is such a row."""
-    rows = np.atleast_1d(read_npy(file, key="data.path")).tolist()
-    rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
-    refused = DataError(
-        "each row must be a user followed by items, all of them whole numbers", file=file, key="data.path"
-    )
+    array = read_npy(file, key="data.path")
+    if array.ndim == 0 or not len(array):
+        raise DataError(
+            "must hold rows", file=file, key="data.path", value=f"{array.dtype} {list(array.shape)}"
+        )
+    rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in array.tolist()]
     # A dict or bytes could be read as numbers as well, which nobody wrote.
     if not all(isinstance(row, list | tuple) for row in rows):
-        raise refused
+        raise _odd_row(rows, file)
     try:
         length = np.array([len(row) for row in rows], dtype=np.int64)
         flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
     except (TypeError, OverflowError) as error:
-        raise refused from error
-    if len(length) == 0 or length.min() == 0 or flat.min() < 0:
-        raise DataError(
-            "must hold rows, each with a user first, and no number below 0",
-            file=file,
-            key="data.path",
-            value=f"{len(length)} rows" if len(flat) == 0 or length.min() == 0 else int(flat.min()),
-        )
+        raise _odd_row(rows, file) from error
+    if not length.all() or flat.min() < 0:
+        raise _odd_row(rows, file)
     first = np.zeros(len(flat), dtype=bool)
     first[np.cumsum(length) - length] = True
     return np.repeat(flat[first], length - 1), flat[~first]
+
+
+def _odd_row(rows: Sequence[object], file: Path) -> DataError:
+    row = next(place for place, numbers in enumerate(rows) if not _is_user_and_items(numbers))
+    return DataError(
+        "each row must be a user followed by items, all of them whole numbers from 0 on; "
+        f"row {row + 1} is none",
+        file=file,
+        key="data.path",
+        value=repr(rows[row])[:80],
+    )
+
+
+def _is_user_and_items(row: object) -> bool:
+    try:
+        return (
+            isinstance(row, list | tuple)
+            and len(row) > 0
+            and all(0 <= operator.index(number) < 2**63 for number in row)
+        )
+    except TypeError:
+        return False
 
 
 def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, tuple[Path, np.ndarray]]:

@@ -225,7 +225,7 @@ def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions
         if config.text or config.categories or config.title:
             raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
         return NOTHING
-    titles = [""] * len(items.ids)
+    titles: list[str] = []
     if config.title is not None:
         titles = text_column(items.table, config.title, key="data.title")
     fields = [text_column(items.table, column, key="data.text") for column in config.text_columns()]

@@ -27,7 +27,14 @@ from painvrl.data.sources.tabular import (
     resolve,
 )
 from painvrl.data.sources.texts import Texts
-from painvrl.data.sources.values import KeyedValues, checked_matrix, natural_order, without_index_columns
+from painvrl.data.sources.values import (
+    SAVED_INDEX,
+    KeyedValues,
+    checked_matrix,
+    index_finding,
+    natural_order,
+    without_index_columns,
+)
 from painvrl.errors import DataError
 from painvrl.settings import Settings
 
@@ -73,13 +80,14 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
             features; a feature is not a finite number below 1e18.
     """
     names: tuple[str, ...] | None = None
+    findings: tuple[str, ...] = ()
     match source.path.suffix.lower():
         case ".npz":
             ids, values = _read_npz(source, where)
         case ".npy":
             ids, values = _read_npy(source, where)
         case _:
-            ids, values, names = _read_columns(source, where)
+            ids, values, names, findings = _read_columns(source, where)
     key = f"{where}.values"
     require_ids(ids, file=source.path, key=f"{where}.key", value=source.key)
     if values.ndim and len(values) != len(ids):
@@ -97,9 +105,9 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
         key=key,
         names=names,
     )
-    findings: tuple[str, ...] = ()
     if names is None or source.values is None:
-        matrix, names, findings = without_index_columns(matrix, names, key=key)
+        matrix, names, found = without_index_columns(matrix, names, key=key)
+        findings += found
     return KeyedValues(
         ids=ids.distinct[ids.code], values=matrix, rows=len(ids), names=names, findings=findings
     )
@@ -209,11 +217,17 @@ def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
     )
 
 
-def _read_columns(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray, tuple[str, ...]]:
+def _read_columns(
+    source: ModalityFile, where: str
+) -> tuple[Texts, np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Ids, features, the features' names, and a sentence for each saved index, which is not even parsed."""
     table = read_table(source.path, key=f"{where}.path", texts={source.key})
     ids = id_column(table, source.key, key=f"{where}.key")
+    saved: list[str] = []
     if source.values is None:
         others = [name for name in table.names if name != source.key]
+        saved = [name for name in others if SAVED_INDEX.fullmatch(name)]
+        others = [name for name in others if name not in saved]
         names = tuple(others[place] for place in natural_order(others))
     else:
         names = (source.values,) if isinstance(source.values, str) else source.values
@@ -226,7 +240,8 @@ def _read_columns(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray, 
         width = 1 if block.ndim == 1 else block.shape[1]
         blocks.append(block.reshape(len(ids), -1))
         called += [name] if block.ndim == 1 else [f"{name}[{place}]" for place in range(width)]
-    return ids, np.concatenate(blocks, axis=1), tuple(called)
+    findings = tuple(index_finding(f"{where}.values", name) for name in saved)
+    return ids, np.concatenate(blocks, axis=1), tuple(called), findings
 
 
 def _feature_block(table: Table, name: str, *, key: str) -> np.ndarray:

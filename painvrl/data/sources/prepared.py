@@ -94,7 +94,7 @@ def _unpack_columns(arrays: Mapping[str, np.ndarray]) -> Columns:
 
     def labels(kind: str) -> dict[str, np.ndarray]:
         return {
-            name: np.array(unpack_text(arrays[f"{kind}.{index}.labels"]), dtype=np.str_)[
+            name: as_objects(cast("list[str]", unpack_text(arrays[f"{kind}.{index}.labels"])))[
                 arrays[f"{kind}.{index}.code"]
             ]
             for index, name in enumerate(names[kind])

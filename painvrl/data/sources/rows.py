@@ -88,10 +88,11 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
     for by in keys:
         tied = tied & (by[order] == by[kept_of])
     compared = {**({} if raw.rating is None else {"rating": raw.rating}), **raw.labels}
+    hints = {"rating": "best keeps the best-rated one", PART: "first_part keeps that of train"}
     contradictions: dict[str, str] = {}
     for name, column in compared.items():
         differs = column[order] != column[kept_of]
-        hint = "best keeps the best-rated one" if name == "rating" else "first_part keeps that of train"
+        hint = hints.get(name, "mend them, or leave the column out of data.columns")
         _refuse(raw, rule, kept_of, order, tied & differs, f" with another {name}", hint)
         if name in raw.labels and not (rule == "first_part" and name == PART) and (differs & ~last).any():
             contradictions[name] = (

@@ -151,7 +151,7 @@ def _describe(table: ItemTable | None) -> ItemDescriptions:
     read = read_table(table.path, key=f"{where}.path")
     ids = id_column(read, table.key, key=f"{where}.key")
     require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
-    titles = [""] * len(ids)
+    titles: list[str] = []
     if table.title is not None:
         titles = text_column(read, table.title, key=f"{where}.title")
     fields = [text_column(read, name, key=f"{where}.text") for name in table.text_columns()]

@@ -15,7 +15,8 @@ from painvrl.errors import DataError
 LARGEST: Final = 1e18
 """From here on, squares leave float32 when rows are scaled to unit length."""
 _CHUNK_BYTES: Final = 64 << 20
-_SAVED_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+SAVED_INDEX: Final = re.compile(r"|Unnamed: \d+(\.\d+)?|__index_level_\d+__")
+"""The names that pandas gives to a saved index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +108,8 @@ def without_index_columns(
 ) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
     """``matrix`` without saved row numbers, the names that are left, and a sentence for each that went.
 
-    A column is one where it has the name that pandas gives to a saved index, or where its values are the
-    numbers from 0, or from 1, each once: in whatever order, because rows may have been sorted since.
-    A matrix of one column, or of fewer than three rows, is left as it is.
+    A column is one where its values are the numbers from 0, or from 1, each once: in whatever order, because
+    rows may have been sorted since. A matrix of one column, or of fewer than three rows, is left as it is.
     """
     rows, columns = matrix.shape
     if columns == 1 or rows < 3:
@@ -122,17 +122,22 @@ def without_index_columns(
         for column in numbers
         if np.array_equal(np.sort(matrix[:, column]), every + lowest[column])
     }
-    if names is not None:
-        saved |= {column for column, name in enumerate(names) if _SAVED_INDEX.fullmatch(name)}
     if not saved or len(saved) == columns:
         return matrix, None if names is None else tuple(names), ()
     kept = [column for column in range(columns) if column not in saved]
-    called = [str(column) if names is None else names[column] or "(no name)" for column in sorted(saved)]
     findings = tuple(
-        f"{key}: the column {name} is the number of the row, so it is left out; name it in values to keep it"
-        for name in called
+        f"{key}: the column {column} is the number of the row, so it is left out"
+        if names is None
+        else index_finding(key, names[column])
+        for column in sorted(saved)
     )
     return matrix[:, kept], None if names is None else tuple(names[column] for column in kept), findings
+
+
+def index_finding(key: str, name: str) -> str:
+    """What to say of a column of a table that is left out."""
+    left_out = f"{key}: the column {name or '(no name)'} is the number of the row, so it is left out"
+    return f"{left_out}; name it in values to keep it"
 
 
 def column_ranges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

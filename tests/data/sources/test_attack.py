@@ -14,6 +14,7 @@ from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.mmrec import MmrecConfig, read_mmrec
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.movielens_files import read_movielens_files
+from painvrl.data.sources.table import ItemTable, TableConfig, read_table_source
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 from painvrl.errors import DataError
@@ -180,3 +181,43 @@ def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
     np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
     with pytest.raises(DataError, match=r"item ids must be the numbers of the rows of features \(found '9"):
         read_mmrec(MmrecConfig(path=tmp_path, core=1), ArrayCache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 12", "Unnamed: 0.1", "__index_level_0__"])
+@pytest.mark.parametrize("index", [["x", "y", "z"], [30, 50, 90], [0.5, None, 1.5]])
+def test_a_saved_index_is_left_out_whatever_it_holds(tmp_path, name, index):
+    pq.write_table(
+        pa.table({name: index, "id": ["a", "b", "c"], "look": [0.5, 0.1, 2.0]}), tmp_path / "f.parquet"
+    )
+    found = read_modality(ModalityFile(path=tmp_path / "f.parquet", key="id"), where="data.files.image")
+    assert found.names == ("look",)
+    assert len(found.findings) == 1
+
+
+def test_nobody_is_told_to_name_the_column_of_a_matrix(tmp_path):
+    np.savez(tmp_path / "f.npz", ids=["a", "b", "c"], look=[[0, 0.5], [1, 0.1], [2, 2.0]])
+    found = read_modality(
+        ModalityFile(path=tmp_path / "f.npz", key="ids", values="look"), where="data.files.image"
+    )
+    assert found.findings == (
+        "data.files.image.values: the column 0 is the number of the row, so it is left out",
+    )
+
+
+def test_a_column_of_titles_that_is_empty_is_a_warning(tmp_path):
+    (tmp_path / "x.csv").write_text("user,item\nu,a\nu,b\n")
+    (tmp_path / "i.csv").write_text("id,name,kind\na,,p\nb,,q\n")
+    items = ItemTable(path=tmp_path / "i.csv", key="id", title="name", categories="kind")
+    config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items)
+    read = read_table_source(config, ArrayCache(tmp_path / "cache"))
+    assert any("titles describes 0 of 2 items" in text for text in read.provenance.warnings)
+    assert read.titles == ("a", "b")
+
+
+def test_of_rows_with_two_labels_the_advice_fits_the_column(tmp_path):
+    (tmp_path / "x.csv").write_text("user,item,device\nu,a,tv\nu,a,phone\n")
+    items = ItemTable(path=tmp_path / "i.csv", key="id", categories="kind")
+    (tmp_path / "i.csv").write_text("id,kind\na,p\n")
+    config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items, columns=("device",))
+    with pytest.raises(DataError, match=r"another device; .*leave the column out of data\.columns"):
+        read_table_source(config, ArrayCache(tmp_path / "cache"))

@@ -308,17 +308,20 @@ def test_two_files_for_one_modality_are_an_error():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (objects([[0, 4.5]]), "each row must be a user followed by items, all of them whole numbers"),
+        (
+            objects([[0, 4], [0, 4.5]]),
+            r"all of them whole numbers from 0 on; row 2 is none \(found '\[0, 4\.5\]'",
+        ),
         (objects([[0, "x"]]), "each row must be a user followed by items"),
         (objects([3]), "each row must be a user followed by items"),
-        (np.array(3), "each row must be a user followed by items"),
+        (np.array(3), r"must hold rows \(found 'int64 \[\]'\)"),
         (np.array([[0.0, 4.0]]), "each row must be a user followed by items"),
         (objects([[0, [4]]]), "each row must be a user followed by items"),
-        (objects([{1: 4}, [1, 4]]), "each row must be a user followed by items"),
-        (objects([b"14", [1, 4]]), "each row must be a user followed by items"),
-        (objects([[], [1, 4]]), r"must hold rows, each with a user first.*\(found '2 rows'\)"),
-        (np.zeros((0, 2), dtype=int), r"must hold rows.*\(found '0 rows'\)"),
-        (objects([[0, -4]]), r"no number below 0 \(found -4\)"),
+        (objects([{1: 4}, [1, 4]]), "row 1 is none"),
+        (objects([[1, 4], b"14"]), "row 2 is none"),
+        (objects([{}, [1, 4]]), r"row 1 is none \(found '{}'\)"),
+        (np.zeros((0, 2), dtype=int), r"must hold rows \(found 'int64 \[0, 2\]'\)"),
+        (objects([[0, 4], [0, -4]]), r"row 2 is none \(found '\[0, -4\]'\)"),
     ],
 )
 def test_rows_that_are_no_rows_are_an_error(content, message):

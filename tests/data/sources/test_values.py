@@ -73,15 +73,6 @@ def test_a_column_of_row_numbers_is_left_out_with_a_warning(first, order):
     )
 
 
-@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 12", "__index_level_0__"])
-def test_a_column_with_the_name_of_a_saved_index_is_left_out(name):
-    matrix = np.array([[1.0, 7.0], [2.5, 7.0], [2.0, 9.0]])
-    left, names, findings = without_index_columns(matrix, [name, "a"], key="k")
-    assert left.tolist() == [[7.0], [7.0], [9.0]]
-    assert names == ("a",)
-    assert len(findings) == 1
-
-
 @pytest.mark.parametrize(
     "column", [[0, 1, 2, 4], [2, 3, 4, 5], [0, 1, 1, 3], [0, 0.5, 1, 3], [-1, 0, 1, 2], [0, 1, 1, 2]]
 )
