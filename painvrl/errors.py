@@ -69,7 +69,16 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data file is missing, unreadable, or its content breaks a rule."""
+    """A data file is missing, unreadable, or its content breaks a rule.
+
+    What a file holds may be quoted in the rule; characters that cannot be printed are escaped.
+    """
+
+    def __init__(
+        self, rule: str, *, file: object = None, key: str | None = None, value: object = None
+    ) -> None:
+        plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in rule)
+        super().__init__(plain, file=file, key=key, value=value)
 
 
 class StudyError(UserError):

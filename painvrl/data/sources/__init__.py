@@ -89,6 +89,6 @@ def _key(config: FileConfig) -> str:
 
 def _digest_or_none(path: Path) -> str | None:
     try:
-        return digest_of_file(path)
+        return digest_of_file(path) if path.is_file() else None  # a pipe would be waited for
     except OSError:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 
-from painvrl.data.sources.tabular import Table, listing
+from painvrl.data.sources.tabular import Table, first_line, listing
 from painvrl.data.sources.texts import Texts, as_objects
 from painvrl.errors import DataError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
-_FLAGS: Final = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
+_FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 
 
 def column(table: Table, name: str, *, key: str) -> pa.ChunkedArray:
@@ -85,14 +85,23 @@ def _texts(table: Table, name: str, *, key: str, ids: bool = False) -> Texts:
         numbers = values.to_numpy(zero_copy_only=False)
         return Texts.of(float_texts(numbers, file=table.file, key=key, value=name, ids=ids))
     if types.is_decimal(kind):
-        return Texts.of(None if value is None else format(value, "f") for value in values.to_pylist())
+        decimals = values.to_pylist()
+        whole = all(value is None or value == int(value) for value in decimals)
+        return Texts.of(
+            None if value is None else str(int(value)) if whole else format(value, "f") for value in decimals
+        )
     if types.is_boolean(kind):
         return Texts.of(None if value is None else str(value) for value in values.to_pylist())
     plain = types.is_integer(kind) or types.is_temporal(kind) or types.is_null(kind)
     textual = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
     if plain:
-        values = values.cast(pa.string())
+        try:
+            values = values.cast(pa.string())
+        except pa.ArrowInvalid as error:  # a time zone that nobody knows
+            raise DataError(
+                f"cannot be read: {first_line(error)}", file=table.file, key=key, value=name
+            ) from error
     elif not (textual or binary or types.is_binary_view(kind)):
         raise DataError(
             "the column must hold texts or whole numbers", file=table.file, key=key, value=f"{name} ({kind})"
@@ -222,8 +231,8 @@ def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | int:
             values = trimmed.cast(pa.float64())
         except pa.ArrowInvalid:
             texts = trimmed.to_pylist()
-            if all(text in _FLAGS for text in texts):
-                return np.array([_FLAGS[text] for text in texts])
+            if all(text is None or text in _FLAGS for text in texts):
+                return np.array([_FLAGS.get(text, np.nan) for text in texts])
             return _first_that_is_no_number(trimmed)
     elif types.is_boolean(kind):
         values = values.cast(pa.int8())

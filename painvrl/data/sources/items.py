@@ -209,6 +209,8 @@ def joined(
             findings.append(
                 f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
             )
+    if facts.zero_rows:
+        findings.append(f"{key}: {facts.zero_rows:,} items have a row of zeros, and count as described")
     if facts.outlier and not keyed.counted:
         findings.append(
             f"{key}: {_columns(len(facts.outlier))} dominated by one item, which has more than half of the "

@@ -69,7 +69,7 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | N
     """
     if array.dtype == object:
         try:
-            array = np.array(array.tolist(), dtype=np.float64)
+            array = np.array(array.tolist())
         except (TypeError, ValueError):
             array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
     matrix = checked_matrix(array, row_name=lambda row: f"row {row}", file=file, key=key)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.items import ItemDescriptions, split_names
+from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
 from painvrl.data.sources.rows import Duplicates, RawInteractions
 from painvrl.data.sources.texts import Texts
@@ -153,5 +153,6 @@ def _describe(
         texts=tuple(texts) if "text" in config.modalities else None,
         categories=tuple(genres) if "genres" in config.modalities else None,
         categories_name="genres",
+        findings=blanks_in(genres, key="data.path"),
         columns={"genre": [next(iter(names), "") for names in genres], "decade": decades},
     )

@@ -200,6 +200,8 @@ def _film_100k(line: str) -> tuple[str, str, tuple[str, ...]] | None:
     if len(fields) != 6 + len(_GENRES_100K):
         return None
     film, title, _, _, _, _, *flags = fields
+    if not set(flags) <= {"0", "1"}:
+        return None
     return film, title, tuple(genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1")
 
 

@@ -157,6 +157,7 @@ class ColumnFacts:
         zero: columns of zeros.
         outlier: columns of which one row has more than half of the squared sum.
         outlier_row: that row, of the first such column.
+        zero_rows: rows of zeros.
     """
 
     largest: int
@@ -165,6 +166,7 @@ class ColumnFacts:
     zero: tuple[int, ...]
     outlier: tuple[int, ...]
     outlier_row: int
+    zero_rows: int
 
 
 def column_facts(matrix: np.ndarray, rows: np.ndarray) -> ColumnFacts:
@@ -172,6 +174,7 @@ def column_facts(matrix: np.ndarray, rows: np.ndarray) -> ColumnFacts:
     columns = matrix.shape[1]
     total, top = np.zeros(columns), np.full(columns, -1.0)
     top_row = np.zeros(columns, dtype=np.int64)
+    zero_rows = 0
     low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
     step = max(1, _CHUNK_BYTES // (8 * columns))
     for start in range(0, len(rows), step):
@@ -180,6 +183,7 @@ def column_facts(matrix: np.ndarray, rows: np.ndarray) -> ColumnFacts:
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
         block *= block
         total += block.sum(axis=0)
+        zero_rows += int((~block.any(axis=1)).sum())
         best = block.argmax(axis=0)
         value = block[best, np.arange(columns)]
         top_row = np.where(value > top, chosen[best], top_row)
@@ -194,6 +198,7 @@ def column_facts(matrix: np.ndarray, rows: np.ndarray) -> ColumnFacts:
         zero=tuple(np.flatnonzero((low == 0) & (high == 0)).tolist()),
         outlier=tuple(outlier.tolist()),
         outlier_row=int(top_row[outlier[0]]) if len(outlier) else 0,
+        zero_rows=zero_rows,
     )
 
 

@@ -99,7 +99,8 @@ def test_numbers_in_an_array_of_objects_are_numbers():
     [
         (np.arange(3.0), r"must be a matrix \[items, features\] of real numbers \(found 'float64 \[3\]'\)"),
         (np.eye(2, dtype=complex), r"must be a matrix .* \(found 'complex128 \[2, 2\]'\)"),
-        (np.array([["a", "b"]], dtype=object), r"must be a matrix .* \(found 'object \[2\]'\)"),
+        (np.array([["a", "b"]], dtype=object), r"must be a matrix .* \(found '<U1 \[1, 2\]'\)"),
+        (np.array([["1", "1_0"]], dtype=object), r"must be a matrix .* \(found '<U3 \[1, 2\]'\)"),
         (np.array([[1.0], [1.0, 2.0]], dtype=object), r"must be a matrix .* \(found 'object \[2\]'\)"),
         (np.zeros((0, 3)), r"must be a matrix .* \(found 'float64 \[0, 3\]'\)"),
         (np.zeros((2, 3)), r"the features are all zero"),

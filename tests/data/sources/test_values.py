@@ -100,6 +100,7 @@ def test_facts_of_columns_match_a_plain_computation(seed, rows, columns):
     same = [at for at in range(columns) if rows > 1 and len(set(block[:, at])) == 1]
     assert list(facts.zero) == [at for at in range(columns) if not block[:, at].any()]
     assert list(facts.constant) == [at for at in same if block[0, at] != 0]
+    assert facts.zero_rows == sum(not row.any() for row in block)
     assert list(facts.outlier) == [
         at
         for at in range(columns)

@@ -221,3 +221,29 @@ def test_of_rows_with_two_labels_the_advice_fits_the_column(tmp_path):
     config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items, columns=("device",))
     with pytest.raises(DataError, match=r"another device; .*leave the column out of data\.columns"):
         read_table_source(config, ArrayCache(tmp_path / "cache"))
+
+
+def test_whole_decimals_print_as_whole_numbers_and_others_as_they_stand():
+    whole = pa.array(["7.00", "12345678901234567890.00"]).cast(pa.decimal128(30, 2))
+    assert id_column(table(i=whole), "i", key="k").tolist() == ["7", "12345678901234567890"]
+    others = pa.array(["7.00", "7.50"]).cast(pa.decimal128(30, 2))
+    assert id_column(table(i=others), "i", key="k").tolist() == ["7.00", "7.50"]
+
+
+def test_flags_are_numbers_in_any_of_their_spellings_and_an_empty_one_is_missing():
+    assert number_column(table(n=["TRUE", "False", "true"]), "n", key="k").tolist() == [1.0, 0.0, 1.0]
+    with pytest.raises(DataError, match="missing or infinite; the first is nan in row 2"):
+        number_column(table(n=["true", "", "false"]), "n", key="k")
+
+
+def test_a_message_is_one_line_whatever_the_file_holds():
+    with pytest.raises(DataError) as error:
+        number_column(table(n=["1", "a\nb\x1b[31m"]), "n", key="k")
+    assert "row 2 has a\\nb\\x1b[31m" in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_label_in_an_unknown_zone_is_an_error_of_the_data():
+    times = pa.array([0], pa.int64()).cast(pa.timestamp("us", tz="No/Where"))
+    with pytest.raises(DataError, match="cannot be read"):
+        label_column(table(t=times), "t", key="k")
