@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from painvrl.data.dataset import Dataset
 from painvrl.data.parts import is_scored_name
-from painvrl.data.splits import GivenSplit, make_split
+from painvrl.data.splits import GivenSplit, OfficialSplit, make_split
 from painvrl.errors import ConfigError
 
 
@@ -128,3 +128,12 @@ def test_ood_is_ranked_among_all_items_or_among_those_of_the_ood_parts(dataset, 
 )
 def test_names_of_parts_are_never_those_of_sealed_ones(name, fits):
     assert is_scored_name(name) is fits
+
+
+@pytest.mark.parametrize("config", [GivenSplit(), OfficialSplit()])
+def test_a_column_in_which_merged_rows_differ_is_no_split(dataset, config):
+    columns = dataclasses.replace(dataset.columns, contradictions={"part": "3 rows say otherwise"})
+    with pytest.raises(
+        ConfigError, match=r"split\.column: .* of one pair: 3 rows say otherwise; .*\(found 'part'\)"
+    ):
+        make_split(dataclasses.replace(dataset, columns=columns), config, seed=0)
