@@ -56,7 +56,7 @@ def map_npy(path: Path, *, key: str) -> np.ndarray:
     try:
         with _no_hints():
             return mapped(path)
-    except (OSError, ValueError):  # objects, or what reading will complain of
+    except Exception:  # noqa: BLE001 (objects, or what reading will complain of)
         return read_npy(path, key=key)
 
 
