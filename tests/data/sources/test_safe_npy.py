@@ -16,7 +16,7 @@ import pytest
 from numpy.lib import format as npy
 
 from painvrl.data.sources import safe_pickle
-from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
+from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream, shown
 from painvrl.errors import DataError
 
 
@@ -458,3 +458,12 @@ def test_a_damaged_header_is_an_error_of_mapping_too(header):
     Path("damaged.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"damaged\.npy: k: cannot be read"):
         map_npy(Path("damaged.npy"), key="k")
+
+
+def test_an_element_is_short_in_a_message_whatever_is_nested_in_it():
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep, deep]
+    assert shown([0, 4.5]) == "[0, 4.5]"
+    assert len(shown(deep)) <= 80
+    assert shown([0, 10**5000]) == "a number of thousands of digits"
