@@ -18,7 +18,7 @@ from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
-from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.safe_npy import read_npy, shown
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
@@ -172,7 +172,7 @@ def _odd_row(rows: Sequence[object], file: Path) -> DataError:
         f"row {row + 1} is none",
         file=file,
         key="data.path",
-        value=repr(rows[row])[:80],
+        value=shown(rows[row]),
     )
 
 

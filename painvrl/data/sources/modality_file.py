@@ -17,7 +17,7 @@ from painvrl.data.sources.columns import (
     require_distinct,
     require_ids,
 )
-from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
+from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream, shown
 from painvrl.data.sources.tabular import (
     Table,
     first_line,
@@ -213,7 +213,10 @@ def _id_text(element: object, row: int, file: Path, key: str) -> str | None:
     except UnicodeError as error:
         raise DataError(f"the id in row {row + 1} is not UTF-8 text", file=file, key=key) from error
     raise DataError(
-        f"ids must be whole numbers or texts; row {row + 1} has none", file=file, key=key, value=repr(element)
+        f"ids must be whole numbers or texts; row {row + 1} has none",
+        file=file,
+        key=key,
+        value=shown(element),
     )
 
 

@@ -7,6 +7,7 @@ NumPy stores an array of objects (rows of unequal length, say) as a pickle, whic
 from __future__ import annotations
 
 import pickle
+import reprlib
 import struct
 import tokenize
 import warnings
@@ -56,7 +57,7 @@ def map_npy(path: Path, *, key: str) -> np.ndarray:
     try:
         with _no_hints():
             return mapped(path)
-    except (OSError, ValueError):  # objects, or what reading will complain of
+    except Exception:  # noqa: BLE001 (objects, or what reading will complain of)
         return read_npy(path, key=key)
 
 
@@ -89,6 +90,14 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
         *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     ) as error:
         raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
+
+
+def shown(element: object) -> str:
+    """An element of an array for a message: short, whatever is nested in it."""
+    try:
+        return reprlib.repr(element)[:80]
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def _reconstruct(kind: object, *_: object) -> np.ndarray:
 def _fill(
     budget: _Budget,
     array: np.ndarray,
-    shape: tuple[int, ...],
+    shape: tuple[Any, ...],
     dtype: np.dtype[Any],
     fortran: object,
     content: object,
@@ -112,7 +112,7 @@ def _fill(
     NumPy's own code does it in place (a list that holds the array twice must get it twice), after all that
     it would take on trust has been checked.
     """
-    if len(shape) > _DIMENSIONS or min(shape, default=0) < 0:
+    if len(shape) > _DIMENSIONS or not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError("an array has no such shape")
     size = math.prod(shape)
     if dtype.kind == "O":
@@ -145,15 +145,16 @@ def _from_buffer(
     return array if axes is None else array.transpose(axes)
 
 
-def _scalar(dtype: _Dtype, content: object) -> object:
+def _scalar(budget: _Budget, dtype: _Dtype, content: object) -> object:
     if dtype.dtype.itemsize == 0:  # an empty text
         return dtype.dtype.type().item()
+    budget.take(dtype.dtype.itemsize)
     return np.frombuffer(_as_bytes(content), dtype=dtype.dtype)[0].item()
 
 
 def _encode(budget: _Budget, text: str, codec: str) -> bytes:
     """Pickles of protocols up to 2 write bytes as text, since Python 3.3."""
-    if codec not in {"latin1", "latin-1"}:
+    if _as_text(codec) not in {"latin1", "latin-1"}:
         raise Refused(f"_codecs.encode to {codec}")
     budget.take(len(text))
     return text.encode("latin-1")
@@ -180,7 +181,7 @@ def _known(budget: _Budget) -> dict[tuple[str, str], Callable[..., object]]:
         ("numpy", "_convert_to_stringdtype_kwargs"): lambda *_: _Dtype("O"),
         ("numpy", "_reconstruct"): _reconstruct,
         ("numpy", "_frombuffer"): partial(_from_buffer, budget),
-        ("numpy", "scalar"): _scalar,
+        ("numpy", "scalar"): partial(_scalar, budget),
         ("_codecs", "encode"): partial(_encode, budget),
         ("builtins", "bytes"): partial(_bytes, budget),
         ("builtins", "complex"): _complex,
@@ -219,13 +220,18 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001
 
     def load_setitem(self) -> None:
         """Items are set in dicts only: an index into an array can ask for any amount of memory."""
-        _require_dict(self.stack[-3])
+        _require_dict(self.stack[-3], self.stack[-2:-1])
         _PLAIN[pickle.SETITEM[0]](self)
 
     def load_setitems(self) -> None:
         """The same for several, whose dict lies below the mark."""
-        _require_dict(self.metastack[-1][-1])
+        _require_dict(self.metastack[-1][-1], self.stack[::2])
         _PLAIN[pickle.SETITEMS[0]](self)
+
+    def load_dict(self) -> None:
+        """A dict and its items at once."""
+        _require_dict({}, self.stack[::2])
+        _PLAIN[pickle.DICT[0]](self)
 
     def load_set(self) -> None:
         """None: its elements have no order, so no reader could say which is first."""
@@ -236,6 +242,7 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001
         pickle.BUILD[0]: load_build,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
         pickle.EMPTY_SET[0]: load_set,
         pickle.FROZENSET[0]: load_set,
         # A bytearray is filled with zeros before it is read, however short the file; bytes are not.
@@ -243,9 +250,12 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001
     }
 
 
-def _require_dict(thing: object) -> None:
+def _require_dict(thing: object, keys: list[object]) -> None:
+    """Keys are plain: to hash nested tuples can take any time, and overflow the stack of Python itself."""
     if not isinstance(thing, dict):
         raise TypeError(f"{type(thing).__name__} has no items that could be set")
+    if not all(isinstance(key, str | bytes | int | float) for key in keys):
+        raise TypeError("keys of a dict must be texts or numbers")
 
 
 def _as_bytes(content: object) -> bytes:
@@ -256,4 +266,6 @@ def _as_bytes(content: object) -> bytes:
 
 def _as_text(code: object) -> str:
     """The text of a code; Python 2 pickled it as bytes."""
-    return code.decode("latin-1") if isinstance(code, bytes) else str(code)
+    if not isinstance(code, str | bytes):  # no str() of it: lists in lists can make any length
+        raise TypeError("a code must be a text")
+    return code.decode("latin-1") if isinstance(code, bytes) else code

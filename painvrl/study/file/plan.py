@@ -117,8 +117,9 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     sampled = budget - len(queue)
     size = spec.space.size(spec.config)
     if math.isfinite(size):
-        # No point is trained twice. Those that are queued take one each; a preset seldom is one of the space.
-        sampled = min(sampled, int(size) - counts["base"] - counts["point"])
+        # No point is trained twice. Those that are queued take one each, or none where they name a part of
+        # the knobs and all such points are taken; a preset seldom is one of the space.
+        sampled = max(0, min(sampled, int(size) - counts["base"] - counts["point"]))
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
 
 

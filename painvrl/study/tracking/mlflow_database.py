@@ -75,7 +75,10 @@ def _follow(database: sqlite3.Connection, workspace: Workspace) -> None:
     here = f"{workspace.artifacts.as_uri()}/"
     query = "SELECT artifact_location FROM experiments WHERE name = ?"
     found = database.execute(query, (EXPERIMENT,)).fetchone()
-    there = here if found is None else str(found[0]).removesuffix(EXPERIMENT)
+    location = here + EXPERIMENT if found is None else str(found[0])
+    if not (location.startswith("file:") and location.endswith(f"/{EXPERIMENT}")):
+        return  # a server's, or somebody's bucket: it does not move with the workspace
+    there = location.removesuffix(EXPERIMENT)
     if there == here or _is_folder(there, workspace.artifacts):
         return
     with database:

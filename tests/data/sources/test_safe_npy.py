@@ -16,7 +16,7 @@ import pytest
 from numpy.lib import format as npy
 
 from painvrl.data.sources import safe_pickle
-from painvrl.data.sources.safe_npy import read_npy, read_npy_stream
+from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream, shown
 from painvrl.errors import DataError
 
 
@@ -332,6 +332,7 @@ AGAIN = {
         np.empty(0).__reduce_ex__(5)[0], (BLOB, np.dtype("u1"), (len(BLOB),), "C")
     ),
     "numbers as bytes": lambda: Made(bytes, (ONES,)),
+    "one number": lambda: Made(np.bytes_().__reduce__()[0], (np.dtype(f"S{len(BLOB)}"), BLOB)),
 }
 
 
@@ -341,6 +342,30 @@ def test_one_content_does_not_fill_many_arrays(again):
     assert len(content) < 2**19
     with at_most(32 * len(content)), pytest.raises(DataError, match="than 16 times the memory of the file"):
         read(content)
+
+
+def nested(depth: int) -> bytes:
+    """A tuple in a tuple in a tuple: to print or hash one overflows the stack, or takes forever."""
+    return pickle.EMPTY_TUPLE + depth * pickle.TUPLE1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cnumpy\ndtype\n" + nested(5000) + b"\x85R.",
+        b"c_codecs\nencode\nVa\n" + nested(5000) + b"\x86R.",
+        b"cnumpy\n_reconstruct\ncnumpy\nndarray\n\x85R(("
+        + 2 * nested(5000)
+        + b"tcnumpy\ndtype\nVi8\n\x85R\x89Ntb.",
+        b"}" + nested(5000) + b"Ns.",
+        b"}(" + nested(5000) + b"Nu.",
+        b"(" + nested(5000) + b"Nd.",
+    ],
+    ids=["dtype", "codec", "shape", "key", "one of several keys", "key of a dict at once"],
+)
+def test_what_is_nested_is_neither_printed_nor_hashed(content):
+    with pytest.raises(DataError, match=r"a code must be a text|texts or numbers|no such shape"):
+        read(written(content))
 
 
 def test_many_arrays_of_their_own_content_are_read():
@@ -418,3 +443,27 @@ def test_a_damaged_file_is_an_error_or_another_array():
 def test_a_missing_file_is_an_error():
     with pytest.raises(DataError, match=r"gone\.npy: data\.path: cannot be read: .*No such file"):
         read_npy(Path("gone.npy"), key="data.path")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'shape': (3",
+        "{[]: 3}",
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30},)}}",
+    ],
+)
+def test_a_damaged_header_is_an_error_of_mapping_too(header):
+    content = npy.magic(1, 0) + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n" + bytes(12)
+    Path("damaged.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"damaged\.npy: k: cannot be read"):
+        map_npy(Path("damaged.npy"), key="k")
+
+
+def test_an_element_is_short_in_a_message_whatever_is_nested_in_it():
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep, deep]
+    assert shown([0, 4.5]) == "[0, 4.5]"
+    assert len(shown(deep)) <= 80
+    assert shown([0, 10**5000]) == "a number of thousands of digits"

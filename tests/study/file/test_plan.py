@@ -56,6 +56,20 @@ def test_the_plan_counts_the_trials_that_the_study_then_trains(
 
 
 @pytest.mark.usefixtures("untimed")
+def test_more_points_of_the_file_than_the_space_has_leave_none_to_sample(
+    spec_tree: dict[str, Any], workspace: Workspace
+) -> None:
+    spec_tree["space"] = {
+        "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.3, "step": 0.3},
+        "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
+    }
+    parts = [{"mask.sparsity": 0.0}, {"mask.sparsity": 0.3}, {"fusion.kind": "branch"}]
+    spec_tree["points"] = [*parts, {"fusion.kind": "invariant"}, *({**parts[0], **parts[2]},)]
+    plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU, trials=9)
+    assert (plan.size, plan.trials["sampled"]) == (4, 0)
+
+
+@pytest.mark.usefixtures("untimed")
 def test_the_estimate_is_epochs_times_trainings_times_trials(spec: StudySpec, workspace: Workspace) -> None:
     text = "\n".join(lines_of(plan_of(spec, workspace, CPU, trials=30)))
     assert "knobs: 4; size of the space: continuous" in text
