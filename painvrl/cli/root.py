@@ -153,7 +153,7 @@ def _log(error: BaseException) -> str:
     """Write the traceback to a new file in the temporary folder and give its path."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     descriptor, path = tempfile.mkstemp(prefix=f"painvrl-{stamp}-", suffix=".log")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"painvrl {painvrl.__version__}, {' '.join(sys.argv)}\n")
         traceback.print_exception(error, file=file)
     return path

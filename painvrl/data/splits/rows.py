@@ -47,12 +47,7 @@ class Table:
 
     def select(self, rows: Tensor) -> Table:
         """The rows where ``rows`` ``[N]`` bool is true; users and items stay."""
-        kept = rows.numpy()
-        columns = replace(
-            self.columns,
-            time=None if self.columns.time is None else self.columns.time[rows],
-            interaction={name: labels[kept] for name, labels in self.columns.interaction.items()},
-        )
+        columns = _columns_at(self.columns, rows)
         planted = None if self.planted_ood is None else self.planted_ood[rows]
         return Table(
             name=self.name,
@@ -70,14 +65,8 @@ def table_of(dataset: Dataset) -> Table:
     pair = data.cells()
     if not bool((pair[1:] > pair[:-1]).all()):
         order = torch.argsort(pair)
-        place = order.numpy()
         data = data.select(order)
-        columns = Columns(
-            time=None if columns.time is None else columns.time[order],
-            interaction={name: labels[place] for name, labels in columns.interaction.items()},
-            item=columns.item,
-            user=columns.user,
-        )
+        columns = _columns_at(columns, order)
         planted = None if planted is None else planted[order]
     return Table(
         name=dataset.name,
@@ -85,6 +74,16 @@ def table_of(dataset: Dataset) -> Table:
         columns=columns,
         modalities=dataset.modalities,
         planted_ood=planted,
+    )
+
+
+def _columns_at(columns: Columns, rows: Tensor) -> Columns:
+    """The same, of some of the interactions (``[n]`` int64 or ``[N]`` bool)."""
+    place = rows.numpy()
+    return replace(
+        columns,
+        time=None if columns.time is None else columns.time[rows],
+        interaction={name: labels[place] for name, labels in columns.interaction.items()},
     )
 
 

@@ -177,7 +177,7 @@ _ADVICE = {
     "disk I/O error": "the disk is full or fails: see to it, then call again",
     "unable to open database file": "see whether its folder is there and can be written",
     "file is not a database": "it is damaged or something else: put a copy in its place",
-    "malformed": "it is damaged: put a copy in its place",
+    "disk image is malformed": "it is damaged: put a copy in its place",
 }
 
 
@@ -193,6 +193,6 @@ def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
 
 
 def _refusal(url: str, error: BaseException) -> StudyError:
-    cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+    cause = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
     shown = sqlite_file(url) or sqlalchemy.make_url(url).render_as_string(hide_password=True)
     return StudyError(f"the studies' database refuses: {advice_on(cause)}", file=shown)

@@ -276,7 +276,7 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     if stored is None:
         raise not_ours(study.study_name)
     data = stored["config"]["data"]
-    if data.get("duplicates") == "drop":  # a word of old versions, for what is the default now
+    if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
         del data["duplicates"]
     try:
         return StudyIdentity.model_validate(stored)

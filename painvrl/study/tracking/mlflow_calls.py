@@ -38,7 +38,7 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             try:
                 yield
             except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-                cause = str(getattr(error.__cause__ or error, "orig", error)).splitlines()[0][:300]
+                cause = str(getattr(error.__cause__ or error, "orig", error)).partition("\n")[0][:300]
                 raise _refusal(uri, advice_on(cause)) from error
             except OSError as error:
                 file = error.filename2 or error.filename or _public(uri)

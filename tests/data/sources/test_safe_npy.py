@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _codecs
 import io
+import os
 import pickle
 import tracemalloc
 import zipfile
@@ -206,12 +207,12 @@ def test_a_member_of_an_archive_is_read():
                 assert_same(read_npy_stream(stream, file=Path("a.npz"), key="k"), expected)
 
 
-PUBLISHED = Path(__file__).parents[4] / "shared/data/tiktok-official/val_full.npy"
+TIKTOK_FOLDER = os.environ.get("PAINVRL_TIKTOK")  # holds val_full.npy as it is published with InvRL
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published file is not part of the repository")
+@pytest.mark.skipif(TIKTOK_FOLDER is None, reason="PAINVRL_TIKTOK names no folder of the published file")
 def test_the_published_file_is_read():
-    rows = read_npy(PUBLISHED, key="data.path")
+    rows = read_npy(Path(TIKTOK_FOLDER, "val_full.npy"), key="data.path")
     assert len(rows) == 22_595
     assert rows[0][:3] == [0, 94_334, 97_414]
 
