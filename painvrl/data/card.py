@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from painvrl.data.interactions import Interactions, among
 from painvrl.data.provenance import Provenance, Removal, TextTable
@@ -24,6 +25,7 @@ class PartCard:
         items: items with a row.
         mean_popularity: mean over the rows of the item's interactions in the whole data set.
         items_in_train: share of the part's items that have a train interaction, in [0, 1].
+        candidates: items that the part is ranked among; ``None`` of a part that is not scored.
         overlap_with_train: (user, item) pairs that are in train, too; 0 for every part but train.
     """
 
@@ -33,6 +35,7 @@ class PartCard:
     items: int
     mean_popularity: float
     items_in_train: float
+    candidates: int | None
     overlap_with_train: int
 
 
@@ -69,6 +72,7 @@ class SplitCard:
         "items",
         "mean popularity",
         "items in train",
+        "ranked among",
         "overlap with train",
     )
 
@@ -85,6 +89,7 @@ class SplitCard:
                 f"{part.items:,}",
                 f"{part.mean_popularity:.1f}",
                 f"{part.items_in_train:.1%}",
+                "-" if part.candidates is None else f"{part.candidates:,}",
                 "-" if part.name == "train" else f"{part.overlap_with_train:,}",
             )
             for part in self.parts
@@ -101,6 +106,7 @@ def make_card(
     seed: int,
     data: Interactions,
     parts: Mapping[str, Interactions],
+    candidates: Mapping[str, Tensor],
     dropped_users: int,
     provenance: Provenance,
 ) -> SplitCard:
@@ -111,6 +117,7 @@ def make_card(
         seed: of the split.
         data: the whole data set.
         parts: all parts by name, ``train`` among them.
+        candidates: ``[I]`` bool of each part that is scored, the items that it is ranked among.
         dropped_users: users without a train interaction.
         provenance: of the data set.
     """
@@ -129,6 +136,7 @@ def make_card(
                 items=int(taken.sum()),
                 mean_popularity=float(popularity[part.item].mean()) if len(part) else 0.0,
                 items_in_train=float(train_items[taken].double().mean()) if len(part) else 0.0,
+                candidates=int(candidates[name].sum()) if name in candidates else None,
                 overlap_with_train=int(among(part.cells(), train_pairs).sum()),
             )
         )
@@ -147,6 +155,8 @@ def make_card(
             interactions_before=len(data),
         )
         provenance = replace(provenance, removals=(*provenance.removals, removal))
+    if (blind := _blind_spot(candidates, train_items)) is not None:
+        provenance = replace(provenance, findings=(*provenance.findings, blind))
     return SplitCard(
         protocol=protocol,
         seed=seed,
@@ -158,3 +168,21 @@ def make_card(
         parts=tuple(cards),
         provenance=provenance,
     )
+
+
+def _blind_spot(candidates: Mapping[str, Tensor], warm: Tensor) -> str | None:
+    """A warning where OOD parts rank cold items among warm ones, and the IID parts see no cold one.
+
+    There a model may push every cold item up, and no IID metric moves.
+    """
+    iid = next((items for name, items in candidates.items() if name.startswith("iid")), None)
+    if iid is None or bool((iid & ~warm).any()):
+        return None
+    for name, items in candidates.items():
+        if bool((items & ~iid).any()) and bool((items & iid).any()):
+            return (
+                f"split.iid_candidates: IID rows are ranked among {int(iid.sum()):,} warm items, {name} "
+                f"among {int(items.sum()):,}: no IID metric sees a cold item push a warm one out; "
+                "'all' ranks both in one list"
+            )
+    return None

@@ -41,6 +41,7 @@ def card() -> SplitCard:
             "ood_valid": interactions((0, 2)),
             "ood_test": interactions(),
         },
+        candidates={"iid_valid": torch.arange(6) < 2, "ood_valid": torch.arange(6) > 1},
         dropped_users=1,
         provenance=PROVENANCE,
     )
@@ -72,6 +73,7 @@ def test_the_overlap_is_that_of_the_sets_whatever_the_order_of_the_rows(train, p
         seed=0,
         data=interactions(*train, *part),
         parts=parts,
+        candidates={},
         dropped_users=0,
         provenance=Provenance(),
     )
@@ -83,8 +85,9 @@ def test_rows_are_texts_in_the_columns(card):
     rows = table.rows
     assert [row[0] for row in rows] == ["train", "iid_valid", "iid_test", "ood_valid", "ood_test"]
     assert all(len(row) == len(table.columns) for row in rows)
-    assert rows[0] == ("train", "3", "3", "1", "3.0", "100.0%", "-")
-    assert rows[2] == ("iid_test", "2", "2", "2", "2.5", "50.0%", "1")
+    assert rows[0] == ("train", "3", "3", "1", "3.0", "100.0%", "-", "-")
+    assert rows[2] == ("iid_test", "2", "2", "2", "2.5", "50.0%", "-", "1")
+    assert rows[1][-2:] == ("2", "0")
     assert (removals, joins) == PROVENANCE.tables()
 
 
@@ -101,7 +104,9 @@ def test_the_dict_survives_json(card):
 def test_what_a_split_leaves_out_is_the_last_removal():
     parts = {"train": interactions((0, 0), (1, 1)), "ood_valid": interactions((0, 2))}
     data = interactions((0, 0), (1, 1), (0, 2), (3, 3), (3, 0))
-    card = make_card(protocol="x", seed=0, data=data, parts=parts, dropped_users=1, provenance=PROVENANCE)
+    card = make_card(
+        protocol="x", seed=0, data=data, parts=parts, candidates={}, dropped_users=1, provenance=PROVENANCE
+    )
     *before, split = card.provenance.removals
     assert tuple(before) == PROVENANCE.removals
     assert (split.name, split.users, split.items, split.interactions) == ("split", 1, 1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -138,6 +138,11 @@ class Assignment:
     support: Tensor | None = None
     fixed_test: Tensor | None = None
 
+    @property
+    def ranks_cold_items(self) -> bool:
+        """Whether an OOD part is ranked among warm and cold items alike."""
+        return any(part.candidates is not None and not part.held_out for part in self.ood.values())
+
     def train(self) -> Tensor:
         """``[N]`` bool."""
         rest = ~(self.iid_valid | self.iid_test)
@@ -149,10 +154,15 @@ class Assignment:
 class SplitRule(Settings):
     """The base of every protocol's settings.
 
-    ``reads_columns``: whether the rows depend on more than who took what, the settings and the seed.
+    ``iid_candidates``: rank IID rows among the items with a train interaction (``warm``), or among ``all``
+    items, as a user who sees one list. Left out, it is ``all`` where the protocol ranks OOD rows among all
+    items, else ``warm``. With ``all``, OOD rows that would be ranked among warm items are ranked among all,
+    too. ``reads_columns``: whether the rows depend on more than who took what, the settings and the seed.
     """
 
     reads_columns: ClassVar[bool] = False
+
+    iid_candidates: Literal["warm", "all"] | None = None
 
     @abstractmethod
     def assign(self, table: Table, seed: int) -> Assignment:

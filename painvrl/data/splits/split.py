@@ -86,8 +86,9 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
     """Split ``dataset`` by ``config``.
 
     Users whom neither train nor the support has have no row in any part, and neither have items without a
-    train interaction in an IID part (the card counts both). IID rows are ranked among the items with
-    a train interaction.
+    train interaction in an IID part (the card counts both). Unless ``config.iid_candidates`` says otherwise,
+    IID rows are ranked among all items wherever OOD rows are: in one list, a cold item that is pushed up
+    costs IID quality.
 
     Raises:
         ConfigError: the protocol does not fit the data set, or would leave a part empty.
@@ -103,19 +104,21 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
         known_users |= support.user_degree() > 0
     known = known_users[data.user]
     in_distribution = known & warm[data.item]
+    one_list = rows.ranks_cold_items if config.iid_candidates is None else config.iid_candidates == "all"
+    usual = torch.ones_like(warm) if one_list else warm
 
     valid: dict[str, Part] = {}
     test: dict[str, Part] = {}
     for stage, parts, iid in (("valid", valid, rows.iid_valid), ("test", test, rows.iid_test)):
         parts["iid"] = Part(
-            name=f"iid_{stage}", interactions=data.select(iid & in_distribution), candidates=warm
+            name=f"iid_{stage}", interactions=data.select(iid & in_distribution), candidates=usual
         )
         for name, shifted in rows.ood.items():
             chosen = shifted.valid if stage == "valid" else shifted.test
             parts[name] = Part(
                 name=f"{name}_{stage}",
                 interactions=data.select(chosen & known),
-                candidates=warm if shifted.candidates is None else shifted.candidates,
+                candidates=usual if shifted.candidates is None else shifted.candidates,
                 held_out=shifted.held_out,
             )
     counted = {"train": train}
@@ -130,10 +133,13 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
                 value=f"{len(data)} interactions",
             )
     content: list[object] = [digest_of_interactions(data, dataset.user_ids, dataset.item_ids)]
-    content += [config.model_dump(mode="json"), seed]
+    content += [config.model_dump(mode="json", exclude={"iid_candidates"}), seed]
     if config.reads_columns:
         content.append(_numbered(rows, len(data)).numpy())
+    # Reads of the same test rows add up, whatever they are ranked among.
     fingerprint = sealed_as = digest_of(*content)
+    if one_list:
+        fingerprint = digest_of(*content, "IID among all items")
     if rows.fixed_test is not None:
         kept = data.select(rows.fixed_test)
         users, items = dataset.user_ids[kept.user.numpy()], dataset.item_ids[kept.item.numpy()]
@@ -151,6 +157,7 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
             seed=seed,
             data=data,
             parts=counted if support is None else {**counted, "support": support},
+            candidates={part.name: part.candidates for part in (*valid.values(), *test.values())},
             dropped_users=int((~known_users & (data.user_degree() > 0)).sum()),
             provenance=dataset.provenance,
         ),

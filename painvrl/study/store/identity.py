@@ -57,6 +57,7 @@ class StudyIdentity(Settings):
         tree = self.model_dump(mode="json", exclude={"data"})
         if not reading:
             del tree["config"]["data"]
+            del tree["config"]["split"]["iid_candidates"]  # left out, it stands for one of the two
         flat = dict(_flatten(tree))
         flat["the data (content or split)"] = self.data
         return {key: value for key, value in flat.items() if key not in always}

@@ -278,6 +278,7 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     data = stored["config"]["data"]
     if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
         del data["duplicates"]
+    stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:

@@ -1,4 +1,7 @@
-"""The rows of the splits that results were published with stay the same, and so do their ledgers' keys."""
+"""The rows of the splits that results were published with stay the same, and so do their ledgers' keys.
+
+They ranked IID rows among warm items.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ SPLITS = [
     (PopularitySplit(gamma=0.0, ood_share=0.11, iid_share=0.3), "popularity flat"),
     (PopularitySplit(gamma=2.5, ood_share=0.3, iid_share=0.07), "popularity steep"),
     (ColdItemSplit(), "cold_item"),
-    (ColdItemSplit(item_share=0.4, iid_share=0.11, ood_candidates="all"), "cold_item among all"),
-    (PlantedSplit(), "planted"),
-    (PlantedSplit(iid_share=0.31), "planted more iid"),
+    (
+        ColdItemSplit(item_share=0.4, iid_share=0.11, ood_candidates="all", iid_candidates="warm"),
+        "cold_item among all",
+    ),
+    (PlantedSplit(iid_candidates="warm"), "planted"),
+    (PlantedSplit(iid_share=0.31, iid_candidates="warm"), "planted more iid"),
 ]
 DIGESTS = {
     "popularity": "bcce0a3d2170ca467e7e887ff4c50373",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from painvrl.data.splits import (
 )
 from painvrl.data.splits.rows import table_of
 from painvrl.errors import ConfigError
+from painvrl.evaluation.protocol import EvaluationConfig
+from painvrl.evaluation.ranking import evaluate
+from painvrl.prepare import plan_parts
 
 CONFIGS = {
     "popularity": PopularitySplit(),
@@ -147,11 +151,82 @@ def test_positives_are_candidates_though_many_items_are_rare(config, make_datase
 
 
 @EVERY
-def test_iid_parts_are_ranked_among_the_items_of_train(config, dataset, tests_of):
+@pytest.mark.parametrize("candidates", ["warm", "all"])
+def test_iid_parts_are_ranked_among_warm_items_or_among_all(config, candidates, dataset, tests_of):
+    split = make_split(dataset, config.model_copy(update={"iid_candidates": candidates}), seed=0)
+    wanted = (split.train.item_degree() > 0) | (candidates == "all")
+    assert torch.equal(split.iid_valid.candidates, wanted)
+    assert torch.equal(tests_of(split)["iid"].candidates, wanted)
+
+
+@EVERY
+def test_by_default_iid_parts_are_in_one_list_with_ood_parts_of_warm_and_cold_items(config, dataset):
     split = make_split(dataset, config, seed=0)
     warm = split.train.item_degree() > 0
-    assert torch.equal(split.iid_valid.candidates, warm)
-    assert torch.equal(tests_of(split)["iid"].candidates, warm)
+    for part in split.valid.values():
+        mixed = bool((part.candidates & warm).any() & (part.candidates & ~warm).any())
+        assert not mixed or torch.equal(part.candidates, split.iid_valid.candidates)
+    if split.iid_valid.candidates.all():
+        assert split.ood_valid.candidates.all()
+
+
+@EVERY
+def test_under_all_a_constant_on_every_cold_item_costs_all_iid_recall_and_under_warm_none(
+    config, make_dataset
+):
+    sparse = make_dataset(n_users=60, n_items=300, n_rows=700, planted_share=0.2)
+    plan_of = partial(plan_parts, evaluation=EvaluationConfig(ks=(5,)), device=torch.device("cpu"))
+
+    def recall(candidates: str, constant: float) -> float:
+        """Of scores that know every IID positive, and give every cold item a constant more."""
+        split = make_split(sparse, config.model_copy(update={"iid_candidates": candidates}), seed=0)
+        cold = split.train.item_degree() == 0
+        assert int(cold.sum()) >= 5
+        known = torch.zeros(300, 60)
+        known[split.iid_valid.interactions.item, split.iid_valid.interactions.user] = 1
+        raised = torch.cat([known, constant * cold[:, None]], dim=1)
+        users = torch.cat([torch.eye(60), torch.ones(60, 1)], dim=1)
+        return evaluate(plan_of(split.valid, [split.train]), users, raised)["iid/recall_at_5"]
+
+    assert recall("all", 1e4) == 0 < recall("all", 0.0)
+    assert recall("warm", 1e4) == recall("warm", 0.0) > 0
+
+
+@EVERY
+def test_iid_parts_that_cannot_see_a_cold_item_of_an_ood_list_are_warned_of(config, dataset):
+    def found(candidates: str | None) -> list[str]:
+        split = make_split(dataset, config.model_copy(update={"iid_candidates": candidates}), seed=0)
+        return [one for one in split.card.provenance.warnings if one.startswith("split.iid_candidates")]
+
+    split = make_split(dataset, config.model_copy(update={"iid_candidates": "warm"}), seed=0)
+    warm = split.train.item_degree() > 0
+    blind = any(
+        bool((part.candidates & ~warm).any() & (part.candidates & warm).any())
+        for part in split.valid.values()
+    )
+    assert found(None) == found("all") == []
+    assert len(found("warm")) == blind
+    if blind:
+        assert f"among {int(warm.sum())} warm items" in found("warm")[0]
+
+
+@EVERY
+def test_the_card_counts_what_every_part_is_ranked_among(config, dataset, tests_of):
+    split = make_split(dataset, config, seed=0)
+    scored = {part.name: part for part in (*split.valid.values(), *tests_of(split).values())}
+    for part in split.card.parts:
+        expected = int(scored[part.name].candidates.sum()) if part.name in scored else None
+        assert part.candidates == expected
+
+
+@EVERY
+def test_reads_of_the_same_test_rows_add_up_whatever_they_are_ranked_among(config, dataset):
+    warm, all_items = (
+        make_split(dataset, config.model_copy(update={"iid_candidates": one}), seed=0)
+        for one in ("warm", "all")
+    )
+    assert warm.sealed.fingerprint == all_items.sealed.fingerprint
+    assert warm.fingerprint != all_items.fingerprint
 
 
 @EVERY
@@ -236,7 +311,7 @@ def test_the_fingerprint_sees_the_columns_that_decide_the_rows(config, dataset):
 
 @protocols(but=FROM_FILES)
 def test_reads_of_drawn_test_parts_are_counted_by_the_split(config, dataset):
-    split = make_split(dataset, config, seed=3)
+    split = make_split(dataset, config.model_copy(update={"iid_candidates": "warm"}), seed=3)
     assert split.sealed.fingerprint == split.fingerprint
 
 
