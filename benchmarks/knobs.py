@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.common import mean_and_spread, merged, paired_interval, prepared, print_table, trained
 from painvrl.config import TrainConfig
-from painvrl.pipeline import with_variant_weight
+from painvrl.pipeline import reweighed
 from painvrl.prepare import Prepared
 from painvrl.study.file.spec import load_spec
 
@@ -61,7 +61,7 @@ class Sweep:
             if seed not in self._data:
                 self._data[seed] = prepared(settings)
             result = trained(settings, self._data[seed])
-            scored = {f"{v:g}": with_variant_weight(result, self._data[seed], v) for v in weights}
+            scored = {f"{v:g}": reweighed(result, self._data[seed], variant_weight=v) for v in weights}
             for shown, outcome in (scored or {level: result}).items():
                 iid, ood = ends.setdefault(shown, ([], []))
                 iid.append(outcome.metrics["iid/ndcg_at_20"])

@@ -33,7 +33,7 @@ from scipy.stats import f as f_distribution
 from benchmarks import parts_100k
 from benchmarks.common import merged, paired_interval, prepared, print_table, trained
 from painvrl.config import TrainConfig
-from painvrl.pipeline import RunResult, with_popularity_weight, with_variant_weight
+from painvrl.pipeline import RunResult, reweighed
 from painvrl.prepare import Prepared
 from painvrl.study.ablation.spec import load_study_file
 from painvrl.study.file.spec import load_spec
@@ -137,9 +137,9 @@ def rescored(result: RunResult, data: Prepared) -> Iterator[tuple[str, RunResult
     """The trained model itself, and with other weights of what is not trained."""
     yield "", result
     for weight in VARIANT_WEIGHTS if result.config.fusion.kind == "branch" else ():
-        yield f"variant weight {weight:g}", with_variant_weight(result, data, weight)
+        yield f"variant weight {weight:g}", reweighed(result, data, variant_weight=weight)
     for weight in POPULARITY_WEIGHTS:
-        yield f"popularity weight {weight:g}", with_popularity_weight(result, data, weight)
+        yield f"popularity weight {weight:g}", reweighed(result, data, popularity_weight=weight)
 
 
 def measure(base: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, dict[str, Array]]:

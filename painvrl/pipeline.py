@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError, Diverged
-from painvrl.evaluation.ranking import evaluate
+from painvrl.evaluation.ranking import evaluate_each
 from painvrl.invariance.environments import Environments
-from painvrl.model.fusion import FusionConfig, weighted_branch, with_popularity
+from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.prepare import Prepared
 from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
@@ -26,9 +27,7 @@ class RunResult:
     """A trained recommender and everything that was measured on the valid parts.
 
     Attributes:
-        user_vectors, item_vectors: ``[U, D]``, ``[I, D]``; scores are their dot products, with the
-            weights of the variant branch and of popularity applied.
-        base_width: columns from here on are the variant branch.
+        parts: the score vectors, before anything is weighed.
         mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
         metrics: of the valid parts: ``iid/...``, ``ood/...``, and ``ood_NAME/...`` of further OOD parts.
         rounds: a report a round. seconds: wall time by stage.
@@ -37,9 +36,7 @@ class RunResult:
     """
 
     config: TrainConfig
-    user_vectors: Tensor
-    item_vectors: Tensor
-    base_width: int
+    parts: ScoreParts
     mask: Tensor
     environments: Environments | None
     metrics: Mapping[str, float]
@@ -48,6 +45,20 @@ class RunResult:
     epochs: Mapping[str, int]
     refit: bool = False
 
+    @property
+    def user_vectors(self) -> Tensor:
+        """``[U, D]``, weighed as ``config.fusion`` says: scores are their products with the item vectors."""
+        return self._weighed[0]
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """``[I, D]``."""
+        return self._weighed[1]
+
+    @cached_property
+    def _weighed(self) -> tuple[Tensor, Tensor]:
+        return self.parts.weighed(self.config.fusion)
+
 
 def run(
     config: TrainConfig,
@@ -55,6 +66,7 @@ def run(
     *,
     observer: Observer | None = None,
     epochs: Mapping[str, int] | None = None,
+    branch: bool = False,
     store: PretrainedStore | None = None,
     savepoint: Savepoint | None = None,
 ) -> RunResult:
@@ -65,6 +77,7 @@ def run(
         prepared: the data of this configuration, from :func:`painvrl.prepare.prepare`.
         observer: hears of stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
+        branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         store: of pretrained backbones that runs share.
         savepoint: of this very run (:func:`painvrl.unfinished.run_key`): where it is kept while it is under
             way, and goes on if an earlier process was killed. The result is the same to the last bit.
@@ -77,6 +90,7 @@ def run(
         prepared=prepared,
         observer=observer or NullObserver(),
         fixed_epochs=epochs,
+        branch=branch,
         savepoint=savepoint,
     )
     stages.journal.resume()
@@ -85,14 +99,12 @@ def run(
         pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
         invariance = learn_invariance(stages, pretrained)
         del pretrained  # what `convert` trains needs its memory
-    users, items, base_width = convert(stages, invariance.mask)
+    parts = convert(stages, invariance.mask)
     with stages.stage("evaluate"):
-        metrics = score_valid(prepared, users, items)
+        (metrics,) = score_valid(prepared, parts, [config.fusion])
     return RunResult(
         config=config,
-        user_vectors=users,
-        item_vectors=items,
-        base_width=base_width,
+        parts=parts,
         mask=invariance.mask,
         environments=invariance.environments,
         metrics=metrics,
@@ -102,45 +114,35 @@ def run(
     )
 
 
-def score_valid(prepared: Prepared, users: Tensor, items: Tensor) -> dict[str, float]:
-    """Every metric of the valid parts for score vectors ``[U, D]`` and ``[I, D]``."""
-    if not bool(torch.isfinite(users).all() & torch.isfinite(items).all()):
+def score_valid(
+    prepared: Prepared, parts: ScoreParts, fusions: Sequence[FusionConfig]
+) -> tuple[dict[str, float], ...]:
+    """Every metric of the valid parts under each of the weighings, in one pass.
+
+    Raises:
+        Diverged: the vectors are not finite.
+    """
+    if not bool(torch.isfinite(parts.users).all() & torch.isfinite(parts.items).all()):
         raise Diverged("the trained vectors are not finite; lower training.learning_rate")
-    return evaluate(prepared.valid_plan, users, items)
+    return evaluate_each(prepared.valid_plan, WeighedScores(parts, fusions))
 
 
-def with_variant_weight(result: RunResult, prepared: Prepared, weight: float) -> RunResult:
-    """The same training scored with another ``fusion.variant_weight``, without training again."""
-    trained = result.config.fusion.variant_weight
-    if result.config.fusion.kind != "branch" or trained == 0:
+def reweighed(result: RunResult, prepared: Prepared, **weights: float) -> RunResult:
+    """The same training under other weights of its :class:`FusionConfig`, without training again.
+
+    >>> reweighed(result, prepared, popularity_weight=-0.05).metrics["ood/ndcg_at_20"]  # doctest: +SKIP
+
+    Raises:
+        ConfigError: ``variant_weight`` is given, and the training has no branch that could weigh it.
+    """
+    has_branch = result.parts.base_width < result.parts.items.shape[1]
+    if "variant_weight" in weights and not has_branch:
         raise ConfigError(
-            "only a branch fusion trained with a variant_weight above 0 can be weighed anew",
+            "only a fusion with a trained branch can be weighed anew",
             key="fusion.variant_weight",
-            value=trained,
+            value=weights["variant_weight"],
         )
-    items = weighted_branch(result.item_vectors, result.base_width, weight / trained)
-    return _rescored(result, prepared, result.user_vectors, items, variant_weight=weight)
-
-
-def with_popularity_weight(result: RunResult, prepared: Prepared, weight: float) -> RunResult:
-    """The same training scored with another ``fusion.popularity_weight``, without training again."""
-    own = int(result.config.fusion.popularity_weight != 0)  # the column that the old weight has added
-    users, items = result.user_vectors[:, own:], result.item_vectors[:, own:]
-    if weight != 0:
-        users, items = with_popularity(users, items, prepared.training.item_degree, weight)
-    anew = _rescored(result, prepared, users, items, popularity_weight=weight)
-    return replace(anew, base_width=result.base_width - own + int(weight != 0))
-
-
-def _rescored(
-    result: RunResult, prepared: Prepared, users: Tensor, items: Tensor, **weights: float
-) -> RunResult:
-    """``result`` with other vectors, which the ``weights`` of its fusion have made."""
     fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), **weights})
-    return replace(
-        result,
-        config=result.config.model_copy(update={"fusion": fusion}),
-        user_vectors=users,
-        item_vectors=items,
-        metrics=score_valid(prepared, users, items),
-    )
+    (metrics,) = score_valid(prepared, result.parts, [fusion])
+    config = result.config.model_copy(update={"fusion": fusion})
+    return replace(result, config=config, metrics=metrics)

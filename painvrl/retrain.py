@@ -47,7 +47,7 @@ class Choice:
     """
 
     study: StudySpec | str | None = None
-    trial: int | None = None
+    trial: str | None = None
     run_id: str | None = None
     pick: str | None = None
     prefer: str | None = None
@@ -108,7 +108,9 @@ class TrainReport:
         """The report as JSON-ready values."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "pick": None if self.pick is None else {"trial": self.pick.trial, "reason": self.pick.reason},
+            "pick": None
+            if self.pick is None
+            else {"trial": self.pick.trial, "name": self.pick.name, "reason": self.pick.reason},
             "split": self.card.as_dict(),
             "repetition": None if self.repetition is None else asdict(self.repetition),
             "metrics": dict(self.metrics),
@@ -286,7 +288,7 @@ def _read_test(
 def _tags(pick: Selection | None, repetition: Repetition | None, parts: TrainedOn) -> dict[str, str]:
     tags: dict[str, str] = {"trained_on": parts}
     if pick is not None:
-        tags |= {"trial": str(pick.trial), "picked": pick.reason}
+        tags |= {"trial": pick.name, "picked": pick.reason}
     if repetition is not None:
         tags["repeats_trial"] = str(repetition.exact).lower()
     return tags
@@ -297,7 +299,7 @@ def _folder_name(label: str, pick: Selection | None, result: RunResult) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", label).lstrip(".")  # a leading dot would hide the folder
     pieces = [plain, result.config.fingerprint()[:8]]
     if pick is not None:
-        pieces.insert(1, f"trial-{pick.trial}")
+        pieces.insert(1, f"trial-{pick.name}")
     if result.refit:
         pieces.append("refit")
     return "-".join(pieces)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -12,3 +14,12 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+@dataclass(frozen=True)
+class AfterTraining:
+    """Marks a hyperparameter that is applied to a trained model: another value of it needs no training.
+
+    A study sweeps such a one after each training instead of sampling it before. The mark stands in the
+    annotation, ``Annotated[float, AfterTraining()]``.
+    """

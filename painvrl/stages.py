@@ -18,7 +18,7 @@ from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import evaluate
 from painvrl.journal import Journal
 from painvrl.model.folding import fold_in
-from painvrl.model.fusion import MixingKind, weighted_branch, with_popularity
+from painvrl.model.fusion import MixingKind, ScoreParts
 from painvrl.model.losses import GramianLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.prepare import Prepared
@@ -35,6 +35,7 @@ class Stages:
 
     Attributes:
         fixed_epochs: by training; where set, nothing stops early.
+        branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         savepoint: where the run is kept while it is under way; nowhere by default.
         journal: what the run has come to; made here.
     """
@@ -43,6 +44,7 @@ class Stages:
     prepared: Prepared
     observer: Observer
     fixed_epochs: Mapping[str, int] | None
+    branch: bool = False
     savepoint: Savepoint | None = None
     journal: Journal = field(init=False)
 
@@ -193,26 +195,25 @@ def train_backbone(
     return model
 
 
-def convert(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Train the final model from scratch with the mask fixed: user vectors, item vectors, base width.
+def convert(stages: Stages, mask: Tensor) -> ScoreParts:
+    """Train the final model from scratch with the mask fixed; nothing is weighed yet.
 
-    Users are folded in last, and before the branch is weighed: neither branch is trained on them. The weight
-    of popularity is nothing that is trained, so it comes after all.
+    Users are folded in last: neither branch is trained on them.
     """
     journal = stages.journal
     known = journal.take_up("converted", stages.prepared.device)
-    if known is not None:
-        return known["users"], known["items"], known["base_width"]
-    users, items, base_width = _converted(stages, mask)
-    if (weight := stages.config.fusion.popularity_weight) != 0:
-        users, items = with_popularity(users, items, stages.prepared.training.item_degree, weight)
-        base_width += 1
-    journal.forget("invariant")
-    journal.keep("converted", {"users": users, "items": items, "base_width": base_width})
-    return users, items, base_width
+    if known is None:
+        users, items, base_width = _converted(stages, mask)
+        journal.forget("invariant")
+        known = {"users": users, "items": items, "base_width": base_width}
+        journal.keep("converted", known)
+    return ScoreParts(
+        **known, id_width=stages.config.backbone.id_dim, degree=stages.prepared.training.item_degree
+    )
 
 
 def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
+    """User vectors, item vectors, and the first column of the branch."""
     fusion = stages.config.fusion
     if fusion.kind in {"sum", "scalar", "item"}:
         both = torch.cat([mask, 1 - mask])
@@ -221,13 +222,12 @@ def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
         return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
     users, items = _invariant_vectors(stages, mask)
     base_width = users.shape[1]
-    if fusion.kind == "invariant" or fusion.variant_weight == 0:
+    if fusion.kind == "invariant" or (fusion.variant_weight == 0 and not stages.branch):
         return stages.folded_in(users, items, base_width), items, base_width
     branch = train_backbone(stages, "variant", 1 - mask, base=(users, items))
     with torch.no_grad():
         users, items = branch.user_vectors(), branch.item_vectors()
-        users = stages.folded_in(users, items, base_width)
-        return users, weighted_branch(items, base_width, fusion.variant_weight), base_width
+        return stages.folded_in(users, items, base_width), items, base_width
 
 
 def _invariant_vectors(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:

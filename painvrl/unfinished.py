@@ -64,13 +64,16 @@ class NullSavepoint:
         """Refuse."""
 
 
-def run_key(config: TrainConfig, prepared: Prepared, epochs: Mapping[str, int] | None = None) -> str:
+def run_key(
+    config: TrainConfig, prepared: Prepared, epochs: Mapping[str, int] | None = None, *, branch: bool = False
+) -> str:
     """Equal for two runs only if all that is known to decide their results to the last bit is equal.
 
     Args:
         config: the run; every setting counts.
         prepared: its data.
         epochs: those of a run that trains a fixed number of them.
+        branch: whether it trains a branch that weighs nothing.
     """
     return digest_of(
         config.model_dump(mode="json"),
@@ -78,6 +81,7 @@ def run_key(config: TrainConfig, prepared: Prepared, epochs: Mapping[str, int] |
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
         None if epochs is None else dict(epochs),
+        branch,
         numbers_of(prepared.device),
     )
 

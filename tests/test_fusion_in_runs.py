@@ -68,9 +68,9 @@ def test_a_closed_feature_reaches_the_branch_alone(
     config = changed(tiny_settings, mask={"source": "given"})
     epochs = {"invariant": 5, "variant": 5}
     first, second = (run(config, prepared, epochs=epochs) for prepared in (tiny_prepared, other))
-    width = first.base_width
-    assert torch.equal(first.item_vectors[:, :width], second.item_vectors[:, :width])
-    assert not torch.equal(first.item_vectors[:, width:], second.item_vectors[:, width:])
+    width = first.parts.base_width
+    assert torch.equal(first.parts.items[:, :width], second.parts.items[:, :width])
+    assert not torch.equal(first.parts.items[:, width:], second.parts.items[:, width:])
 
 
 def test_an_open_feature_reaches_the_invariant_model_alone(
@@ -79,7 +79,7 @@ def test_an_open_feature_reaches_the_invariant_model_alone(
     # The branch's item vectors are a linear map of the closed features, whatever its base scores.
     features = tiny_prepared.features.matrix
     result = run(changed(tiny_settings, mask={"source": "given"}), tiny_prepared)
-    branch = result.item_vectors[:, result.base_width :]
+    branch = result.parts.items[:, result.parts.base_width :]
     centred, closed = branch - branch.mean(0), features[:, 4:] - features[:, 4:].mean(0)
     fitted = closed @ torch.linalg.lstsq(closed, centred).solution
     torch.testing.assert_close(fitted, centred, atol=1e-4, rtol=0)
@@ -90,7 +90,7 @@ def test_a_branch_adds_columns_behind_the_invariant_model(
 ) -> None:
     invariant = run(changed(tiny_config.model_dump(), fusion={"kind": "invariant"}), tiny_prepared)
     width = invariant.user_vectors.shape[1]
-    assert tiny_result.base_width == invariant.base_width == width == 8
+    assert tiny_result.parts.base_width == invariant.parts.base_width == width == 8
     assert tiny_result.user_vectors.shape[1] == width + 4  # the branch has a content part alone
     assert torch.equal(tiny_result.user_vectors[:, :width], invariant.user_vectors)
     assert torch.equal(tiny_result.item_vectors[:, :width], invariant.item_vectors)
@@ -101,7 +101,7 @@ def test_a_sum_trains_one_model_on_both_parts(tiny_settings: dict[str, Any], tin
     config = changed(tiny_settings, mask={"source": "given"}, fusion={"kind": "sum"})
     result = run(config, tiny_prepared, observer=diary)
     assert diary.stages == ["sum", "evaluate"]
-    assert result.base_width == result.user_vectors.shape[1] == 8
+    assert result.parts.base_width == result.user_vectors.shape[1] == 8
 
 
 @pytest.mark.parametrize("kind", ["sum", "scalar"])
@@ -129,7 +129,7 @@ def test_a_learned_fusion_is_one_training_on_both_parts(
     result = run(config, tiny_prepared, observer=diary)
     assert diary.stages == [kind, "evaluate"]
     assert set(result.epochs) == {kind}
-    assert result.base_width == result.user_vectors.shape[1] == 8
+    assert result.parts.base_width == result.user_vectors.shape[1] == 8
     again = run(config, tiny_prepared, epochs=result.epochs)
     assert torch.equal(again.item_vectors, result.item_vectors)
     stages = Stages(config=config, prepared=tiny_prepared, observer=Diary(), fixed_epochs=None)

@@ -95,7 +95,7 @@ def assert_same_result(one: RunResult, other: RunResult) -> None:
     assert dict(one.metrics) == dict(other.metrics)
     assert dict(one.epochs) == dict(other.epochs)
     assert set(one.seconds) == set(other.seconds)
-    assert one.base_width == other.base_width
+    assert one.parts.base_width == other.parts.base_width
     assert repr(one.rounds) == repr(other.rounds)  # NaN equals itself here
     assert (one.environments is None) == (other.environments is None)
     if one.environments is not None and other.environments is not None:

@@ -48,7 +48,7 @@ from painvrl.invariance.soft_mixture import (
 )
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.batches import epoch_of_batches
-from painvrl.model.fusion import MixingKind, weighted_branch
+from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
@@ -435,9 +435,8 @@ def test_the_variances_of_the_coefficients_stay_on_the_device(data: TrainingData
         lambda: with_density(meta(FEATURES), 0.5, 0.35),
         lambda: final_mask(meta(FEATURES), 0.4),
         lambda: balance(meta(FEATURES), meta(FEATURES), 10.0, "mgda").direction,
-        lambda: weighted_branch(meta(ITEMS, FEATURES), 2, 0.3)[0],
     ],
-    ids=["sample_gates", "with_density", "final_mask", "balance", "weighted_branch"],
+    ids=["sample_gates", "with_density", "final_mask", "balance"],
 )
 def test_the_maths_of_the_mask_stays_on_the_device(guard: Guard, act: Callable[[], Tensor]) -> None:
     found = act()

@@ -153,7 +153,7 @@ def test_test_parts_stay_sealed_during_a_run(
     poisoned = replace(tiny_prepared, split=replace(tiny_prepared.split, sealed=Poison()))
     config = changed(tiny_settings, fusion={"kind": kind}, mask={"steps": 2}, training={"max_epochs": 2})
     result = run(config, poisoned)
-    score_valid(poisoned, result.user_vectors, result.item_vectors)
+    score_valid(poisoned, result.parts, [config.fusion])
     run(config, poisoned, epochs=result.epochs)
 
 
@@ -243,7 +243,7 @@ def test_an_objective_that_explodes_is_a_divergence(
 
 
 def test_vectors_that_are_not_finite_have_no_metrics(tiny_prepared: Prepared, tiny_result: RunResult) -> None:
-    broken = tiny_result.item_vectors.clone()
-    broken[0, 0] = math.nan
+    items = tiny_result.parts.items.clone()
+    items[0, 0] = math.nan
     with pytest.raises(Diverged):
-        score_valid(tiny_prepared, tiny_result.user_vectors, broken)
+        score_valid(tiny_prepared, replace(tiny_result.parts, items=items), [tiny_result.config.fusion])

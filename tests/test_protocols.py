@@ -26,7 +26,7 @@ from painvrl.data.splits import Split, make_split
 from painvrl.errors import ConfigError
 from painvrl.evaluation.metrics import METRICS
 from painvrl.final import evaluate_test, refit
-from painvrl.pipeline import RunResult, run, with_variant_weight
+from painvrl.pipeline import RunResult, reweighed, run
 from painvrl.prepare import Prepared, prepare_split
 
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ def test_another_variant_weight_keeps_the_folded_in_vectors(
 ) -> None:
     config, prepared, result = folding
     weight = 0.9
-    weighed = with_variant_weight(result, prepared, weight)
+    weighed = reweighed(result, prepared, variant_weight=weight)
     fusion = config.fusion.model_copy(update={"variant_weight": weight})
     trained = run(config.model_copy(update={"fusion": fusion}), prepared)
     torch.testing.assert_close(weighed.user_vectors, trained.user_vectors)

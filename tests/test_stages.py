@@ -25,10 +25,10 @@ def test_a_branch_adds_its_columns_after_the_invariant_ones(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     mask = torch.tensor([1.0] * 4 + [0.0] * 6)
-    users, items, base_width = convert(stages_of(tiny_config, tiny_prepared), mask)
-    assert base_width == 8  # 4 ID and 4 content columns
-    assert users.shape[1] == items.shape[1] == 12
+    both = convert(stages_of(tiny_config, tiny_prepared), mask)
+    assert (both.id_width, both.base_width) == (4, 8)
+    assert both.users.shape[1] == both.items.shape[1] == 12
     alone = TrainConfig.model_validate(tiny_config.model_dump() | {"fusion": {"kind": "invariant"}})
-    invariant_users, invariant_items, _ = convert(stages_of(alone, tiny_prepared), mask)
-    assert torch.equal(users[:, :8], invariant_users)
-    assert torch.equal(items[:, :8], invariant_items)
+    invariant = convert(stages_of(alone, tiny_prepared), mask)
+    assert torch.equal(both.users[:, :8], invariant.users)
+    assert torch.equal(both.items[:, :8], invariant.items)

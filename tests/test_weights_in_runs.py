@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from painvrl.config import TrainConfig
 from painvrl.errors import ConfigError
-from painvrl.pipeline import run, with_popularity_weight, with_variant_weight
+from painvrl.pipeline import reweighed, run
 
 if TYPE_CHECKING:
     from painvrl.pipeline import RunResult
@@ -27,7 +27,7 @@ def changed(settings: dict[str, Any], **sections: Any) -> TrainConfig:
 
 def test_scores_are_linear_in_the_variant_weight(tiny_prepared: Prepared, tiny_result: RunResult) -> None:
     def scores(weight: float) -> torch.Tensor:
-        result = with_variant_weight(tiny_result, tiny_prepared, weight)
+        result = reweighed(tiny_result, tiny_prepared, variant_weight=weight)
         return result.user_vectors.double() @ result.item_vectors.double().T
 
     nothing, everything = scores(0.0), scores(1.0)
@@ -41,7 +41,7 @@ def test_scores_are_linear_in_the_variant_weight(tiny_prepared: Prepared, tiny_r
 def test_variant_weight_zero_is_the_invariant_model(
     tiny_config: TrainConfig, tiny_prepared: Prepared, tiny_result: RunResult
 ) -> None:
-    zero = with_variant_weight(tiny_result, tiny_prepared, 0.0)
+    zero = reweighed(tiny_result, tiny_prepared, variant_weight=0.0)
     invariant = run(changed(tiny_config.model_dump(), fusion={"kind": "invariant"}), tiny_prepared)
     torch.testing.assert_close(
         zero.user_vectors @ zero.item_vectors.T, invariant.user_vectors @ invariant.item_vectors.T
@@ -55,7 +55,7 @@ def test_variant_weight_zero_is_the_invariant_model(
 def test_weighing_anew_equals_training_with_that_weight(
     tiny_config: TrainConfig, tiny_prepared: Prepared, tiny_result: RunResult
 ) -> None:
-    anew = with_variant_weight(tiny_result, tiny_prepared, 0.8)
+    anew = reweighed(tiny_result, tiny_prepared, variant_weight=0.8)
     trained = run(changed(tiny_config.model_dump(), fusion={"variant_weight": 0.8}), tiny_prepared)
     torch.testing.assert_close(anew.item_vectors, trained.item_vectors)
     assert anew.metrics == pytest.approx(trained.metrics, abs=1e-9)
@@ -78,45 +78,44 @@ def test_the_weight_of_popularity_adds_its_logarithm_to_every_score(
     assert result.metrics != without.metrics
 
 
-def test_a_branch_is_weighed_anew_without_its_popularity(
-    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+WEIGHTS = [
+    {"variant_weight": 0.0},
+    {"variant_weight": 0.2, "popularity_weight": 0.2},
+    {"id_weight": 0.0, "cold_weight": 3.0},
+    {"id_weight": 2.5, "variant_weight": 1.0, "popularity_weight": -0.05, "cold_weight": 0.1},
+]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_other_weights_are_those_of_a_training_with_them_to_the_last_digit(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, weights: dict[str, float]
 ) -> None:
-    def trained(variant_weight: float) -> RunResult:
-        fusion = {"variant_weight": variant_weight, "popularity_weight": -0.3}
+    def trained(fusion: dict[str, float]) -> RunResult:
         return run(changed(tiny_settings, fusion=fusion), tiny_prepared)
 
-    anew, expected = with_variant_weight(trained(0.7), tiny_prepared, 0.2), trained(0.2)
+    start = {"variant_weight": 0.7, "popularity_weight": -0.3}
+    anew, expected = reweighed(trained(start), tiny_prepared, **weights), trained({**start, **weights})
     assert anew.config == expected.config
-    assert anew.base_width == expected.base_width
-    torch.testing.assert_close(anew.item_vectors, expected.item_vectors)
-
-
-@pytest.mark.parametrize(("trained_with", "scored_with"), [(0.0, -0.3), (-0.3, 0.2), (-0.3, 0.0), (0.0, 0.0)])
-def test_another_weight_of_popularity_needs_no_training(
-    tiny_settings: dict[str, Any], tiny_prepared: Prepared, trained_with: float, scored_with: float
-) -> None:
-    def trained(weight: float) -> RunResult:
-        fusion = {"variant_weight": 0.7, "popularity_weight": weight}
-        return run(changed(tiny_settings, fusion=fusion), tiny_prepared)
-
-    anew = with_popularity_weight(trained(trained_with), tiny_prepared, scored_with)
-    expected = trained(scored_with)
-    assert anew.config == expected.config
-    assert anew.base_width == expected.base_width
     assert torch.equal(anew.user_vectors, expected.user_vectors)
     assert torch.equal(anew.item_vectors, expected.item_vectors)
     assert anew.metrics == expected.metrics
-    weighed = with_variant_weight(anew, tiny_prepared, 0.2)
-    torch.testing.assert_close(
-        weighed.item_vectors, with_variant_weight(expected, tiny_prepared, 0.2).item_vectors
-    )
+
+
+def test_a_branch_may_be_trained_for_weights_to_come(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    nothing = changed(tiny_settings, fusion={"variant_weight": 0.0})
+    ready = run(nothing, tiny_prepared, branch=True)
+    assert ready.metrics == run(nothing, tiny_prepared).metrics
+    expected = run(changed(tiny_settings, fusion={"variant_weight": 0.6}), tiny_prepared)
+    assert reweighed(ready, tiny_prepared, variant_weight=0.6).metrics == expected.metrics
 
 
 def test_only_a_trained_branch_can_be_weighed_anew(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     for fusion in ({"kind": "invariant"}, {"variant_weight": 0.0}, {"kind": "sum"}):
         result = run(changed(tiny_config.model_dump(), fusion=fusion, mask={"source": "half"}), tiny_prepared)
         with pytest.raises(ConfigError, match=r"fusion\.variant_weight"):
-            with_variant_weight(result, tiny_prepared, 0.5)
+            reweighed(result, tiny_prepared, variant_weight=0.5)
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan])
@@ -124,4 +123,4 @@ def test_a_weight_that_no_configuration_can_hold_is_refused(
     tiny_prepared: Prepared, tiny_result: RunResult, weight: float
 ) -> None:
     with pytest.raises((ValidationError, ConfigError), match="variant_weight"):
-        with_variant_weight(tiny_result, tiny_prepared, weight)
+        reweighed(tiny_result, tiny_prepared, variant_weight=weight)

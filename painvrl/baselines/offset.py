@@ -9,7 +9,7 @@ from __future__ import annotations
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
 from painvrl.evaluation.ranking import Scorer
 from painvrl.invariance.mask import MaskConfig
-from painvrl.model.fusion import FusionConfig, with_popularity
+from painvrl.model.fusion import FusionConfig
 from painvrl.pipeline import run
 from painvrl.settings import Settings
 from painvrl.study.file.space import Categorical
@@ -29,8 +29,8 @@ def offset(inputs: Inputs) -> Fit[OffsetConfig]:
     trained = run(config, inputs.prepared)
 
     def fit(setting: OffsetConfig) -> Scorer:
-        weighed = with_popularity(trained.user_vectors, trained.item_vectors, inputs.item_degree, setting.b)
-        return vectors(inputs, *weighed)
+        fusion = FusionConfig(kind="invariant", popularity_weight=setting.b)
+        return vectors(inputs, *trained.parts.weighed(fusion))
 
     return fit
 

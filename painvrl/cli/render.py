@@ -41,7 +41,7 @@ def number(value: object) -> str:
 def front(table: FrontTable) -> None:
     """Print a front: one row a trial, objectives first, then the knobs; the IID-only choice below it."""
     knobs = sorted({knob for row in table.rows for knob in row.point})
-    count = f"{len(table.rows)} trial{'s' if len(table.rows) != 1 else ''}"
+    count = f"{len(table.rows)} point{'s' if len(table.rows) != 1 else ''}"
     title = f"front of {table.study}: {count}, hypervolume {number(table.hypervolume)}"
 
     presets = any(row.preset is not None for row in table.rows)
@@ -49,7 +49,7 @@ def front(table: FrontTable) -> None:
     def with_knobs(shown: Sequence[str]) -> Table:
         rows = [
             [
-                str(row.trial),
+                row.name,
                 *([row.preset or ""] if presets else []),
                 *(number(row.values[name]) for name in table.objectives),
                 *(number(row.point.get(knob, "")) for knob in shown),
@@ -64,7 +64,7 @@ def front(table: FrontTable) -> None:
         typer.echo(f"the terminal is too narrow for the knobs ({', '.join(knobs)}); --json has them")
     if table.iid_only is not None:
         values = ", ".join(f"{name} {number(value)}" for name, value in table.iid_only.values.items())
-        typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.trial} ({values})")
+        typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.name} ({values})")
 
 
 def ablation(table: AblationTable) -> None:
@@ -98,8 +98,8 @@ def status(now: StudyStatus) -> None:
     if now.seconds_per_trial is not None:
         typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
     if now.front_size:
-        typer.echo(f"front: {now.front_size} trials, hypervolume {number(now.hypervolume)}")
-        rows = [[best.objective, number(best.value), str(best.trial)] for best in now.best]
+        typer.echo(f"front: {now.front_size} points, hypervolume {number(now.hypervolume)}")
+        rows = [[best.objective, number(best.value), best.name] for best in now.best]
         print_table(make_table(["objective", "best", "trial"], rows))
     for failure in now.failures:
         typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
@@ -115,7 +115,7 @@ def repeats(now: StudyStatus) -> None:
 def train_report(report: TrainReport) -> None:
     """Print the pick, whether it repeats, the metrics side by side, and where the model is."""
     if report.pick is not None:
-        typer.echo(f"trial {report.pick.trial} of the study: {report.pick.reason}")
+        typer.echo(f"trial {report.pick.name} of the study: {report.pick.reason}")
     else:  # of a study's split, the study has printed it
         split_card(report.card.tables())
     data_warnings(report.card.provenance.warnings)
@@ -137,7 +137,7 @@ def train_report(report: TrainReport) -> None:
     if report.pick is not None and report.pick.iid_only is not None:
         other = report.pick.iid_only
         values = ", ".join(f"{name} {number(value)}" for name, value in other.values.items())
-        typer.echo(f"chosen by IID alone it would have been trial {other.trial} (valid: {values})")
+        typer.echo(f"chosen by IID alone it would have been trial {other.name} (valid: {values})")
     if report.trained_on != "train":
         typer.echo(f"the kept model (and its test column) was trained on {report.trained_on}")
     if report.test is not None:

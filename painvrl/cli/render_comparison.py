@@ -21,14 +21,14 @@ def comparison(found: Comparison) -> None:
         ["workspace", *(side.where for side in sides)],
         ["finished trials", *(str(side.finished) for side in sides)],
         ["complete trials", *(str(side.complete) for side in sides)],
-        ["trials on the front", *(str(len(side.front)) for side in sides)],
+        ["points on the front", *(str(len(side.front)) for side in sides)],
     ]
     ends = [{end.objective: end for end in side.ends} for side in sides]
     rows += [
-        [f"best {name}", *(f"{number(own[name].value)} (trial {own[name].trial})" for own in ends)]
+        [f"best {name}", *(f"{number(own[name].value)} (trial {own[name].name})" for own in ends)]
         for name in found.objectives
     ]
-    rows.append(["knee", *(f"trial {side.knee.trial}" for side in sides)])
+    rows.append(["knee", *(f"trial {side.knee.name}" for side in sides)])
     rows += [
         [f"knee's {name}", *(number(side.knee.values[name]) for side in sides)] for name in found.objectives
     ]

@@ -27,10 +27,10 @@ def picked(study: str, kept: Kept, *, json: bool) -> None:
     if json:
         render.json({"study": study, **kept.as_dict()})
     else:
-        typer.echo(f"{kept.pick.alias} = trial {kept.pick.trial} of {study}: {kept.pick.reason}")
+        typer.echo(f"{kept.pick.alias} = trial {kept.pick.name} of {study}: {kept.pick.reason}")
         if (old := kept.replaced) is not None:
             typer.echo(
-                f"in place of trial {old.trial}, which was {old.alias} by {old.rule}; `--as NAME` keeps both"
+                f"in place of trial {old.name}, which was {old.alias} by {old.rule}; `--as NAME` keeps both"
             )
     _warn(kept)
 
@@ -45,7 +45,7 @@ def picks(study: str, kept: Sequence[Kept], *, json: bool) -> None:
     for one in kept:
         standing = _STANDING.get(one.standing, one.standing)
         typer.echo(
-            f"{one.pick.alias} = trial {one.pick.trial} ({standing}), by {one.pick.rule}: {one.pick.reason}"
+            f"{one.pick.alias} = trial {one.pick.name} ({standing}), by {one.pick.rule}: {one.pick.reason}"
         )
 
 
@@ -54,7 +54,7 @@ def forgotten(study: str, kept: Kept, *, json: bool) -> None:
     if json:
         render.json({"study": study, "cleared": kept.as_dict()})
     else:
-        typer.echo(f"{kept.pick.alias} is no longer a pick of {study} (it was trial {kept.pick.trial})")
+        typer.echo(f"{kept.pick.alias} is no longer a pick of {study} (it was trial {kept.pick.name})")
     _warn(kept)
 
 

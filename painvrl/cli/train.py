@@ -53,7 +53,10 @@ def train(
             help="With --best: what `study pick` stored under this name; not needed for the only one.",
         ),
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --best: this trial.")] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="With --best: this trial; of a swept one a point, such as 12.3."),
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN_ID", help="With --best: the trial of this MLflow run.")
     ] = None,

@@ -11,8 +11,8 @@ of a block's user in one part, ``R`` ranks (the largest cut-off), ``D`` length o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -181,6 +181,30 @@ class Scorer(Protocol):
         ...
 
 
+class Scorers(Protocol):
+    """Several things that can be ranked in one pass, since their scores have much in common."""
+
+    def __len__(self) -> int: ...
+
+    def among(self, candidates: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
+        """As :meth:`Scorer.among`, but the scores of each come one after the other."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A scorer as the only one of a pass."""
+
+    scorer: Scorer
+
+    def __len__(self) -> int:
+        return 1
+
+    def among(self, candidates: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
+        scores_of = self.scorer.among(candidates)
+        return lambda users: iter((scores_of(users),))
+
+
 @dataclass(frozen=True)
 class DotProducts:
     """Scores ``users @ items.T`` of vectors ``[U, D]`` and ``[I, D]``."""
@@ -260,18 +284,40 @@ def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     A hidden item never counts, even where a user has fewer candidates left than ranks. A block makes
     no tensor larger than its ``B * C`` scores.
     """
+    return top_hits_of_each(plan, _Alone(scorer))[0]
+
+
+def top_hits_of_each(plan: RankingPlan, scorers: Scorers) -> tuple[tuple[Tensor, ...], ...]:
+    """:func:`top_hits` of each of the scorers, in one pass over the users."""
     depth = max(plan.ks)
-    scores_of = scorer.among(plan.candidates)
+    scores_of = scorers.among(plan.candidates)
     members = [part.candidates for part in plan.parts]
-    hits: list[list[Tensor]] = [[] for _ in plan.parts]
+    hits: list[list[list[Tensor]]] = [[[] for _ in plan.parts] for _ in range(len(scorers))]
     for block in plan.blocks:
-        ranked = rank_block(
-            scores_of(block.users), block.hidden, block.positives, plan.columns, members, depth
-        )
-        for found, each in zip(hits, ranked, strict=True):
-            found.append(each)
+        for of_one, scores in zip(hits, scores_of(block.users), strict=True):
+            ranked = rank_block(scores, block.hidden, block.positives, plan.columns, members, depth)
+            for found, each in zip(of_one, ranked, strict=True):
+                found.append(each)
     nobody = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
-    return tuple(torch.cat([nobody, *found]) for found in hits)
+    return tuple(tuple(torch.cat([nobody, *found]) for found in of_one) for of_one in hits)
+
+
+def some_users(plan: RankingPlan, every: int) -> RankingPlan:
+    """The plan for one block of users in ``every``; they have as many positives as the others."""
+    if every <= 1 or len(plan.blocks) <= 1:
+        return plan
+    kept = range(every // 2 % len(plan.blocks), len(plan.blocks), every)
+    sizes = torch.tensor([len(block.users) for block in plan.blocks])
+    chosen = torch.zeros(len(sizes), dtype=torch.bool)
+    chosen[list(kept)] = True
+    member = chosen.repeat_interleave(sizes)  # [N] by row of the whole plan
+    place = member.long().cumsum(0) - 1
+    parts = []
+    for part in plan.parts:
+        mine = member[part.rows]
+        rows = place[part.rows[mine]]
+        parts.append(replace(part, users=part.users[mine], rows=rows, positives=part.positives[mine]))
+    return replace(plan, parts=tuple(parts), blocks=tuple(plan.blocks[block] for block in kept))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,14 +333,19 @@ def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, JudgedUsers]:
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
-    found = top_hits(plan, scorer)
-    return {
-        part.name: JudgedUsers(
-            users=part.users,
-            values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
-        )
-        for part, hits in zip(plan.parts, found, strict=True)
-    }
+    return next(judged_users(plan, _Alone(scorer)))
+
+
+def judged_users(plan: RankingPlan, scorers: Scorers) -> Iterator[dict[str, JudgedUsers]]:
+    """:func:`evaluate_users` of each of the scorers, which one pass has ranked."""
+    for found in top_hits_of_each(plan, scorers):
+        yield {
+            part.name: JudgedUsers(
+                users=part.users,
+                values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
+            )
+            for part, hits in zip(plan.parts, found, strict=True)
+        }
 
 
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
@@ -305,6 +356,11 @@ def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> d
 def evaluate_scorer(plan: RankingPlan, scorer: Scorer) -> dict[str, float]:
     """The mean over users of every metric at every cut-off, as ``{"ood/recall_at_20": ...}``."""
     return mean_over_users(plan, evaluate_users(plan, scorer))
+
+
+def evaluate_each(plan: RankingPlan, scorers: Scorers) -> tuple[dict[str, float], ...]:
+    """:func:`evaluate_scorer` of each of the scorers, in one pass."""
+    return tuple(mean_over_users(plan, judged) for judged in judged_users(plan, scorers))
 
 
 def mean_over_users(plan: RankingPlan, judged: Mapping[str, JudgedUsers]) -> dict[str, float]:

@@ -11,57 +11,135 @@ Shape letters: ``n`` items, ``C`` gated copies of the features, ``F`` features, 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from painvrl.settings import Settings
+from painvrl.settings import AfterTraining, Settings
 
 MixingKind = Literal["sum", "scalar", "item"]
 
 
 class FusionConfig(Settings):
-    """Which fusion, and how much of the variant branch the final score holds.
+    """Which fusion, and what each part weighs in the final score.
 
     ``branch``: ``s = s_inv + v s_var`` with ``variant_weight`` v. ``invariant``: v = 0 without training
     a branch (InvRL). The others are one model on ``m f`` and ``(1 - m) f``, which undoes the mask:
     ``sum`` adds both parts, ``scalar`` weighs them with the softmax of two learned numbers, ``item`` with
-    an attention over both parts of each item. ``popularity_weight`` b adds ``b log(1 + d_i)`` to every
-    score of the trained model, with the item's number of train interactions ``d_i``: below 0 rarer items,
-    cold ones first of all, are shown more often.
+    an attention over both parts of each item. ``id_weight`` scales the part of the ID embeddings.
+    ``popularity_weight`` b adds ``b log(1 + d_i)`` to every score of the trained model, with the item's
+    number of train interactions ``d_i``: below 0 rarer items, cold ones first of all, are shown more often.
+    ``cold_weight`` is added to the scores of cold items alone, those with ``d_i = 0``.
+
+    The weights act after training: a study sweeps them over one training.
     """
 
     kind: Literal["branch", "invariant", "sum", "scalar", "item"] = "branch"
-    variant_weight: float = Field(default=0.3, ge=0, le=1)
-    popularity_weight: float = Field(default=0.0, ge=-1, le=1)
+    variant_weight: Annotated[float, AfterTraining()] = Field(default=0.3, ge=0, le=1)
+    id_weight: Annotated[float, AfterTraining()] = Field(default=1.0, ge=0, le=10)
+    popularity_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-1, le=1)
+    cold_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-10, le=10)
 
 
-def weighted_branch(item_vectors: Tensor, base_width: int, variant_weight: float) -> Tensor:
-    """Item vectors ``[I, D]`` whose columns after ``base_width``, the branch, weigh ``variant_weight``."""
-    scale = torch.ones(item_vectors.shape[1], device=item_vectors.device)
-    scale[base_width:] = variant_weight
-    return item_vectors * scale
+@dataclass(frozen=True, kw_only=True)
+class ScoreParts:
+    """What a training has made, before anything is weighed: score vectors whose columns stand in parts.
 
+    The score of user ``u`` and item ``i`` under a :class:`FusionConfig` is
 
-def with_popularity(
-    user_vectors: Tensor, item_vectors: Tensor, degree: Tensor, weight: float
-) -> tuple[Tensor, Tensor]:
-    """Vectors ``[U, 1 + D]`` and ``[I, 1 + D]`` whose products are ``s(u, i) + weight log(1 + d_i)``.
+        id_weight <p_u, q_i> + <c_u, h_i> + variant_weight <v_u, w_i> + popularity_weight log(1 + d_i)
+        + cold_weight [d_i = 0]
 
-    The new column comes first, so that a variant branch keeps the last ones. Users without a vector, who
-    have nothing to be ranked by, stay without one.
+    with the ID part, the content part and the variant branch in that order of columns.
 
-    Args:
-        user_vectors: ``[U, D]``.
-        item_vectors: ``[I, D]``.
+    Attributes:
+        users: ``[U, D]``; users without a vector have nothing to be ranked by, no offset either.
+        items: ``[I, D]``.
+        id_width: leading columns of the ID part.
+        base_width: columns from here on are the variant branch; ``D`` without one.
         degree: ``[I]``, interactions of each item in train.
-        weight: b.
     """
-    known = user_vectors.any(dim=1, keepdim=True).to(user_vectors.dtype)
-    popularity = weight * torch.log1p(degree.to(item_vectors))[:, None]
-    return torch.cat([known, user_vectors], dim=1), torch.cat([popularity, item_vectors], dim=1)
+
+    users: Tensor
+    items: Tensor
+    id_width: int
+    base_width: int
+    degree: Tensor
+
+    def weighed(self, fusion: FusionConfig) -> tuple[Tensor, Tensor]:
+        """User and item vectors whose products are the scores, for whoever serves them.
+
+        An offset is a column of its own, the first one. A branch that weighs nothing is left out.
+        """
+        width = self.base_width if fusion.variant_weight == 0 else self.items.shape[1]
+        scale = torch.ones(width, device=self.items.device)
+        scale[: self.id_width] = fusion.id_weight
+        scale[self.base_width :] = fusion.variant_weight
+        users, items = self.users[:, :width], self.items[:, :width] * scale
+        offset = self.offset(fusion)
+        if offset is None:
+            return users, items
+        return torch.cat([self.known()[:, None], users], dim=1), torch.cat([offset[:, None], items], dim=1)
+
+    def offset(self, fusion: FusionConfig) -> Tensor | None:
+        """``[I]``: what is added to every score of an item; ``None`` if nothing is."""
+        if fusion.popularity_weight == 0 and fusion.cold_weight == 0:
+            return None
+        degree = self.degree.to(self.items)
+        return fusion.popularity_weight * torch.log1p(degree) + fusion.cold_weight * (degree == 0)
+
+    def known(self) -> Tensor:
+        """``[U]`` 1 of users with a vector, else 0."""
+        return self.users.any(dim=1).to(self.users.dtype)
+
+
+@dataclass(frozen=True)
+class WeighedScores:
+    """The scores of one training under several weights; a block's products are made once for all of them.
+
+    Attributes:
+        parts: of the training.
+        fusions: the weights.
+    """
+
+    parts: ScoreParts
+    fusions: Sequence[FusionConfig]
+
+    def __len__(self) -> int:
+        return len(self.fusions)
+
+    def among(self, candidates: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
+        """From the users of a block ``[B]`` to their scores of ``candidates`` ``[C]``, ``[B, C]`` a weighing.
+
+        Each is the same to the last bit whatever else is asked for with it.
+        """
+        parts, items = self.parts, self.parts.items[candidates]
+        ends = (0, parts.id_width, parts.base_width, items.shape[1])
+        offsets = [parts.offset(fusion) for fusion in self.fusions]
+        added = [None if offset is None else offset[candidates] for offset in offsets]
+        known = parts.known()
+
+        def of_block(users: Tensor) -> Iterator[Tensor]:
+            rows = parts.users[users]
+            by_id, content, variant = (
+                rows[:, first:last] @ items[:, first:last].T if first < last else None
+                for first, last in pairwise(ends)
+            )
+            base = rows.new_zeros(len(users), len(candidates)) if content is None else content
+            for fusion, offset in zip(self.fusions, added, strict=True):
+                scores = base.clone() if by_id is None else torch.add(base, by_id, alpha=fusion.id_weight)
+                if variant is not None and fusion.variant_weight != 0:
+                    scores.add_(variant, alpha=fusion.variant_weight)
+                if offset is not None:
+                    scores.addr_(known[users], offset)
+                yield scores
+
+        return of_block
 
 
 class Sum(nn.Module):

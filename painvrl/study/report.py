@@ -12,21 +12,33 @@ from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.selection import iid_only
 from painvrl.study.file.space import Value
 from painvrl.study.front import hypervolume
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, feasible, front_of
+from painvrl.study.store.records import (
+    FINISHED,
+    TrialRecord,
+    TrialState,
+    complete,
+    feasible,
+    front_of,
+    named,
+    trained,
+)
 from painvrl.study.store.storage import Attr, StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontRow:
-    """A complete trial.
+    """A point of a complete trial.
 
     Attributes:
+        trial: the number of its trial.
+        name: of the point: ``12``, or ``12.3`` of a swept trial.
         values: of the objectives. metrics: all those of the valid parts.
         preset: the preset that it trained instead of a point.
         violated: what of the study's constraints it breaks.
     """
 
     trial: int
+    name: str
     run_id: str | None
     values: Mapping[str, float]
     point: Mapping[str, Value]
@@ -40,11 +52,11 @@ class FrontTable:
     """The front.
 
     Attributes:
-        rows: its trials, the best IID first.
-        dominated: the other complete trials, those that break a constraint among them.
-        iid_only: the trial that the best IID metric alone would have picked.
+        rows: its points, the best IID first.
+        dominated: the other points of complete trials, those that break a constraint among them.
+        iid_only: the point that the best IID metric alone would have picked.
         hypervolume: between the front and zero.
-        picks: trials that somebody picked, by alias.
+        picks: names of points that somebody picked, by alias.
     """
 
     study: str
@@ -53,7 +65,7 @@ class FrontTable:
     dominated: tuple[FrontRow, ...]
     iid_only: FrontRow | None
     hypervolume: float
-    picks: Mapping[str, int] = field(default_factory=dict)
+    picks: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The table as JSON-ready values."""
@@ -62,10 +74,11 @@ class FrontTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best value of one objective, and the trial that reached it."""
+    """The best value of one objective, and the point that reached it."""
 
     objective: str
     trial: int
+    name: str
     value: float
 
 
@@ -126,16 +139,17 @@ def front_table(
     front = front_of(records)
     axes = axes_of(study.objectives)
     order = study.objectives.index(axes.iid or axes.ood or study.objectives[0])
-    best_first = sorted(front, key=lambda record: (-(record.values or ())[order], record.number))
+    members = {record.name for record in front}
+    best_first = sorted(front, key=lambda record: -(record.values or ())[order])
     alone = iid_only(study, records)
     return FrontTable(
         study=study.name,
         objectives=study.objectives,
         rows=tuple(_row(study, record) for record in best_first),
-        dominated=tuple(_row(study, record) for record in complete(records) if record not in front),
-        iid_only=None if alone is None else _row(study, records[alone.trial]),
+        dominated=tuple(_row(study, record) for record in complete(records) if record.name not in members),
+        iid_only=None if alone is None else _row_named(study, records, alone.name),
         hypervolume=_hypervolume(front),
-        picks={pick.alias: pick.trial for pick in picks},
+        picks={pick.alias: pick.name for pick in picks},
     )
 
 
@@ -147,9 +161,10 @@ def status(study: StoredStudy) -> StudyStatus:
     front = front_of(records)
     best = []
     for place, objective in enumerate(study.objectives if candidates else ()):
-        top = max(candidates, key=lambda record: ((record.values or ())[place], -record.number))
-        best.append(Best(objective=objective, trial=top.number, value=(top.values or ())[place]))
-    seconds = [record.seconds for record in complete(records) if record.seconds is not None]
+        top = max(candidates, key=lambda record: (record.values or ())[place])  # the first of equal ones
+        value = (top.values or ())[place]
+        best.append(Best(objective=objective, trial=top.number, name=top.name, value=value))
+    seconds = [record.seconds for record in trained(records) if record.seconds is not None]
     return StudyStatus(
         study=study.name,
         objectives=study.objectives,
@@ -176,9 +191,15 @@ def status(study: StoredStudy) -> StudyStatus:
     )
 
 
+def _row_named(study: StoredStudy, records: Sequence[TrialRecord], name: str) -> FrontRow | None:
+    record = named(records, name)
+    return None if record is None else _row(study, record)
+
+
 def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
     return FrontRow(
         trial=record.number,
+        name=record.name,
         run_id=record.run_id,
         values=dict(zip(study.objectives, record.values or (), strict=True)),
         point=dict(record.point),

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from painvrl.config import TrainConfig
-from painvrl.pipeline import run, with_variant_weight
+from painvrl.pipeline import reweighed, run
 from painvrl.prepare import prepare
 from painvrl.study.ablation.spec import AblationSpec, load_study_file
 from painvrl.study.file.knobs import apply
@@ -171,7 +171,9 @@ def test_ood_recall_falls_with_the_variant_weight(seed: int) -> None:
     with TemporaryDirectory() as folder:
         prepared = prepare(config, cache_dir=Path(folder), device=torch.device("cpu"))
     result = run(config, prepared)
-    weighed = [with_variant_weight(result, prepared, v).metrics for v in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)]
+    weighed = [
+        reweighed(result, prepared, variant_weight=v).metrics for v in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+    ]
     ood = [metrics[OOD] for metrics in weighed]
     assert all(later < earlier - 0.005 for earlier, later in pairwise(ood))
     assert weighed[-1][IID] > weighed[0][IID]  # what the branch is for

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,50 +14,114 @@ from painvrl.model.fusion import (
     ItemAttention,
     MixingKind,
     ScalarWeights,
+    ScoreParts,
+    WeighedScores,
     make_mixing,
-    weighted_branch,
-    with_popularity,
 )
 
-BASE = 3
+ID, BASE = 2, 3
+EVERY_ITEM, EVERY_USER = torch.arange(6), torch.arange(4)
+WEIGHINGS = [
+    FusionConfig(),
+    FusionConfig(variant_weight=0.0),
+    FusionConfig(variant_weight=1.0, id_weight=0.0),
+    FusionConfig(variant_weight=0.4, id_weight=1.7, popularity_weight=-0.3),
+    FusionConfig(variant_weight=0.0, id_weight=0.5, cold_weight=2.5),
+    FusionConfig(popularity_weight=0.2, cold_weight=-1.0),
+]
 
 
 @pytest.fixture
-def items() -> Tensor:
-    return torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+def parts() -> ScoreParts:
+    """Two ID columns, one of content, two of the branch; user 3 has no vector, items 1 and 4 are cold."""
+    users = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    users[3] = 0
+    items = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    degree = torch.tensor([9, 0, 1, 3, 0, 40])
+    return ScoreParts(users=users, items=items, id_width=ID, base_width=BASE, degree=degree)
 
 
-@pytest.fixture
-def users() -> Tensor:
-    return torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+def literal(parts: ScoreParts, fusion: FusionConfig) -> list[list[float]]:
+    """The formula, a score at a time."""
+
+    def score(user: list[float], item: list[float], degree: int) -> float:
+        if not any(user):
+            return 0.0
+        terms = [one * other for one, other in zip(user, item, strict=True)]
+        return (
+            fusion.id_weight * sum(terms[:ID])
+            + sum(terms[ID:BASE])
+            + fusion.variant_weight * sum(terms[BASE:])
+            + fusion.popularity_weight * math.log(1 + degree)
+            + (fusion.cold_weight if degree == 0 else 0.0)
+        )
+
+    items = list(zip(parts.items.tolist(), parts.degree.tolist(), strict=True))
+    return [[score(user, item, degree) for item, degree in items] for user in parts.users.tolist()]
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_a_score_is_the_base_plus_the_weighted_branch(users: Tensor, items: Tensor, weight: float) -> None:
-    scores = users @ weighted_branch(items, BASE, weight).T
-    base, branch = users[:, :BASE] @ items[:, :BASE].T, users[:, BASE:] @ items[:, BASE:].T
-    torch.testing.assert_close(scores, base + weight * branch)
+@pytest.mark.parametrize("fusion", WEIGHINGS, ids=repr)
+def test_weighed_vectors_and_weighed_scores_are_the_formula(parts: ScoreParts, fusion: FusionConfig) -> None:
+    expected = torch.tensor(literal(parts, fusion))
+    users, items = parts.weighed(fusion)
+    torch.testing.assert_close(users @ items.T, expected)
+    (scores,) = WeighedScores(parts, [fusion]).among(EVERY_ITEM)(EVERY_USER)
+    torch.testing.assert_close(scores, expected)
 
 
-def test_the_vectors_are_linear_in_the_weight(items: Tensor) -> None:
-    none, half, full = (weighted_branch(items, BASE, weight) for weight in (0.0, 0.5, 1.0))
-    assert torch.equal(half, (none + full) / 2)
-    assert torch.equal(full, items)
+def test_scores_are_the_same_to_the_last_bit_whatever_is_asked_for_with_them(parts: ScoreParts) -> None:
+    together = WeighedScores(parts, WEIGHINGS).among(EVERY_ITEM)(EVERY_USER)
+    for fusion, scores in zip(WEIGHINGS, together, strict=True):
+        (alone,) = WeighedScores(parts, [fusion]).among(EVERY_ITEM)(EVERY_USER)
+        assert torch.equal(scores, alone)
 
 
-def test_without_weight_the_branch_is_gone(items: Tensor) -> None:
-    assert torch.equal(weighted_branch(items, BASE, 0.0)[:, BASE:], torch.zeros(6, 2))
+def test_scores_may_be_written_over(parts: ScoreParts) -> None:
+    found = []
+    for scores in WeighedScores(parts, WEIGHINGS).among(EVERY_ITEM)(EVERY_USER):
+        found.append(scores.clone())
+        scores.fill_(math.nan)
+    assert torch.isfinite(torch.stack(found)).all()
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_base_is_not_touched_and_neither_is_the_argument(items: Tensor, weight: float) -> None:
-    before = items.clone()
-    assert torch.equal(weighted_branch(items, BASE, weight)[:, :BASE], before[:, :BASE])
-    assert torch.equal(items, before)
+def test_candidates_and_users_are_those_asked_for(parts: ScoreParts) -> None:
+    candidates, users = torch.tensor([4, 0, 5]), torch.tensor([2, 3])
+    for fusion in WEIGHINGS:
+        (some,) = WeighedScores(parts, [fusion]).among(candidates)(users)
+        torch.testing.assert_close(some, torch.tensor(literal(parts, fusion))[users][:, candidates])
 
 
-def test_vectors_without_a_branch_stay_as_they_are(items: Tensor) -> None:
-    assert torch.equal(weighted_branch(items, items.shape[1], 0.3), items)
+def test_a_branch_that_weighs_nothing_leaves_the_scores_of_a_training_without_one(parts: ScoreParts) -> None:
+    fusion = FusionConfig(variant_weight=0.0, id_weight=0.7, popularity_weight=0.1)
+    without = replace(parts, users=parts.users[:, :BASE], items=parts.items[:, :BASE])
+    (one,) = WeighedScores(parts, [fusion]).among(EVERY_ITEM)(EVERY_USER)
+    (other,) = WeighedScores(without, [fusion]).among(EVERY_ITEM)(EVERY_USER)
+    assert torch.equal(one, other)
+    for mine, theirs in zip(parts.weighed(fusion), without.weighed(fusion), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_weighing_changes_no_part(parts: ScoreParts) -> None:
+    before = replace(parts, users=parts.users.clone(), items=parts.items.clone())
+    for fusion in WEIGHINGS:
+        parts.weighed(fusion)
+        list(WeighedScores(parts, [fusion]).among(EVERY_ITEM)(EVERY_USER))
+    assert torch.equal(parts.users, before.users)
+    assert torch.equal(parts.items, before.items)
+
+
+def test_users_without_a_vector_stay_without_one(parts: ScoreParts) -> None:
+    users, _ = parts.weighed(FusionConfig(popularity_weight=0.5, cold_weight=1.0))
+    assert users.any(dim=1).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_parts_may_be_empty(parts: ScoreParts, width: int) -> None:
+    fusion = FusionConfig(id_weight=0.5, popularity_weight=0.1)
+    empty = replace(parts, users=parts.users[:, :3], items=parts.items[:, :3], id_width=width, base_width=3)
+    (scores,) = WeighedScores(empty, [fusion]).among(EVERY_ITEM)(EVERY_USER)
+    users, items = empty.weighed(fusion)
+    torch.testing.assert_close(scores, users @ items.T)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -177,14 +242,3 @@ def test_gradients_of_the_weights_are_those_of_finite_differences(
                 weights[place] -= change
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-2)
         assert abs(slope) > 0.01
-
-
-def test_popularity_leaves_users_without_a_vector_without_one() -> None:
-    users = torch.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, -1.0]])
-    items = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    weighed_users, weighed_items = with_popularity(users, items, torch.tensor([0, 9]), 0.5)
-    added = weighed_users @ weighed_items.T - users @ items.T
-    tenth = 0.5 * math.log(10)
-    torch.testing.assert_close(added, torch.tensor([[0.0, tenth], [0.0, 0.0], [0.0, tenth]]))
-    assert not weighed_users[1].any()
-    assert torch.equal(weighed_users[:, 1:], users), "a variant branch keeps the last columns"

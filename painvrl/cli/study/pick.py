@@ -46,7 +46,9 @@ def pick(
             help="The largest worst margin over these values, in units of the front's range.",
         ),
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial.")] = None,
+    trial: Annotated[
+        str | None, typer.Option(metavar="N", help="This trial; of a swept one a point, such as 12.3.")
+    ] = None,
     alias: Annotated[
         str | None,
         typer.Option(

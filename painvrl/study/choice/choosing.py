@@ -9,7 +9,7 @@ from painvrl.errors import StudyError
 from painvrl.study.choice.picks import Pick, remove_pick, store_pick, stored_picks
 from painvrl.study.choice.rules import BALANCED, Rule
 from painvrl.study.choice.selection import Selection, candidates_of, select
-from painvrl.study.store.records import front_of
+from painvrl.study.store.records import front_of, named
 from painvrl.study.store.storage import StoredStudy
 from painvrl.workspace import Workspace
 
@@ -37,13 +37,13 @@ class Kept:
         return {**self.pick.model_dump(mode="json"), "standing": self.standing, "run_id": self.run_id}
 
 
-def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias: str | None = None) -> Kept:
+def choose(study: StoredStudy, workspace: Workspace, what: Rule | str, *, alias: str | None = None) -> Kept:
     """Pick a trial by a rule or by its number, store the pick, and tag the trial's run.
 
     Args:
         study: with at least one complete trial.
         workspace: whose MLflow store holds the runs.
-        what: a rule, or a trial's number.
+        what: a rule, or the name of a trial or point.
         alias: what to store it under; by default what the rule calls it, ``balanced`` for a number.
 
     Raises:
@@ -51,7 +51,7 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias:
         StudyError: there is no such trial, or it has no result.
         NothingFeasible: there is nothing to choose from.
     """
-    if isinstance(what, int):
+    if isinstance(what, str):
         chosen, rule = select(study, trial=what), f"trial {what}"
         reason = "; ".join([chosen.reason, *_losses(study, chosen)])
     else:
@@ -60,6 +60,7 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias:
     pick = Pick(
         alias=alias or chosen.alias or BALANCED,
         trial=chosen.trial,
+        place=chosen.place,
         rule=rule,
         reason=reason,
         values=chosen.values,
@@ -67,7 +68,7 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | int, *, alias:
     before = next((one for one in stored_picks(study) if one.alias == pick.alias), None)
     store_pick(study, pick)
     kept = _kept(study, pick, warning=_tag(study, workspace, pick.alias, chosen.run_id, pick.reason))
-    return kept if before is None or before.trial == pick.trial else replace(kept, replaced=before)
+    return kept if before is None or before.name == pick.name else replace(kept, replaced=before)
 
 
 def kept_picks(study: StoredStudy) -> tuple[Kept, ...]:
@@ -105,7 +106,7 @@ def _tag(study: StoredStudy, workspace: Workspace, alias: str, run_id: str | Non
 
 def _kept(study: StoredStudy, pick: Pick, *, warning: str | None = None) -> Kept:
     records = study.trials()
-    record = next((record for record in records if record.number == pick.trial), None)
+    record = named(records, pick.name)
     if record is None:
         standing = "gone"
     elif record.values is None:

@@ -1,4 +1,4 @@
-"""Picks: trials that somebody chose, by their alias, kept with the study."""
+"""Picks: points that somebody chose, by their alias, kept with the study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from painvrl.errors import ConfigError, StudyError
 from painvrl.settings import Settings
 from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.outcomes import point_name
 
 _PREFIX = "painvrl:pick:"  # of a study's user attributes, one a pick: two commands never write the same one
 _ALIAS = re.compile(r"[\w-]{1,200}")
@@ -17,17 +18,24 @@ _VERSION = re.compile(r"[vV]\d+")
 
 
 class Pick(Settings):
-    """A chosen trial.
+    """A chosen point.
 
-    ``alias``: what its model is called in MLflow. ``rule``: how it was chosen. ``reason``: why, one sentence,
-    as it stood then. ``values``: of the objectives.
+    ``alias``: what its model is called in MLflow. ``trial`` and ``place``: its trial's number, and its place
+    among the points of a swept one. ``rule``: how it was chosen. ``reason``: why, one sentence, as it stood
+    then. ``values``: of the objectives.
     """
 
     alias: str
     trial: int
+    place: int | None = None
     rule: str
     reason: str
     values: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """What the point is called."""
+        return point_name(self.trial, self.place)
 
 
 def check_alias(alias: str) -> str:

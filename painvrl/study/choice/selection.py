@@ -13,27 +13,33 @@ from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
 from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named
 from painvrl.study.file.space import Point
-from painvrl.study.store.records import TrialRecord, feasible, front_of, why_no_front
+from painvrl.study.store.records import TrialRecord, feasible, front_of, named, why_no_front
 from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.outcomes import point_name
 
 __all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IidOnly:
-    """What a choice that never looks at OOD data would have got: the best IID metric of all trials."""
+    """What a choice that never looks at OOD data would have got: the best IID metric of all points.
+
+    ``name``: of the point.
+    """
 
     trial: int
+    name: str
     values: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """A chosen trial.
+    """A chosen point.
 
     Attributes:
-        trial: its number.
-        config: what it trained; training it again repeats its metrics.
+        trial: the number of its trial.
+        place: among the points of a swept trial.
+        config: what it is; training it repeats its metrics.
         point: values of the knobs.
         values: of the objectives. metrics: everything measured on the valid parts.
         run_id: its MLflow run.
@@ -43,6 +49,7 @@ class Selection:
     """
 
     trial: int
+    place: int | None
     config: TrainConfig
     point: Point
     values: Mapping[str, float]
@@ -51,6 +58,11 @@ class Selection:
     reason: str
     alias: str | None
     iid_only: IidOnly | None
+
+    @property
+    def name(self) -> str:
+        """What the point is called."""
+        return point_name(self.trial, self.place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +75,21 @@ class _Chosen:
 def select(
     study: StoredStudy,
     *,
-    trial: int | None = None,
+    trial: str | None = None,
     run_id: str | None = None,
     tagged: Sequence[str] = (),
     pick: str | None = None,
     prefer: str | Rule | None = None,
     picks: Sequence[Pick] = (),
 ) -> Selection:
-    """Pick a trial: by the first that is given of trial or run, tag, pick, rule.
+    """Pick a point: by the first that is given of trial or run, tag, pick, rule.
 
     With none of them the only stored pick is taken, and where nothing is stored the knee.
 
     Args:
         study: with at least one complete trial.
-        trial: a trial's number.
-        run_id: a trial's MLflow run.
+        trial: the name of a trial or of a point, ``12`` or ``12.3``.
+        run_id: the MLflow run of a trial or of a point.
         tagged: run ids that somebody tagged ``selected = true``.
         pick: the alias of a stored pick.
         prefer: a rule, or the word of one (see :mod:`painvrl.study.choice.rules`).
@@ -86,8 +98,8 @@ def select(
     Raises:
         ConfigError: both ``trial`` and ``run_id``, an unknown ``prefer``, or a rule that the study's
             objectives do not allow.
-        StudyError: the trial does not exist or is not complete, several runs are tagged, there is no
-            such pick, or there are several and nothing names one.
+        StudyError: the trial does not exist, is not complete, or has several points; several runs are tagged;
+            there is no such pick, or there are several and nothing names one.
         NothingFeasible: no trial is complete, or a rule is asked and none keeps to the constraints.
     """
     rule = rule_named(prefer) if isinstance(prefer, str) else prefer
@@ -99,7 +111,7 @@ def select(
     front = front_of(records)
     if trial is not None:
         chosen = _Chosen(
-            record=_by_number(study, records, trial), reason=f"trial {trial} was asked for by its number"
+            record=_by_name(study, records, trial), reason=f"trial {trial} was asked for by its number"
         )
     elif run_id is not None:
         chosen = _Chosen(record=_by_run(study, records, run_id), reason=f"run {run_id} was asked for")
@@ -120,6 +132,7 @@ def select(
     record = chosen.record
     return Selection(
         trial=record.number,
+        place=record.place,
         config=study.config_of(record),
         point=record.point,
         values=_named(study, record),
@@ -141,22 +154,25 @@ def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | No
     candidates = [record for record in feasible(records) if metric in record.metrics]
     if not candidates:
         return None
-    best = max(candidates, key=lambda record: (record.metrics[metric], -record.number))
-    return IidOnly(trial=best.number, values=_named(study, best))
+    best = max(candidates, key=lambda record: record.metrics[metric])  # the first of equal ones
+    return IidOnly(trial=best.number, name=best.name, values=_named(study, best))
 
 
-def _by_number(study: StoredStudy, records: Sequence[TrialRecord], number: int) -> TrialRecord:
-    found = next((record for record in records if record.number == number), None)
+def _by_name(study: StoredStudy, records: Sequence[TrialRecord], name: str) -> TrialRecord:
+    found = named(records, name)
     if found is None:
-        raise StudyError(f"the study {study.name!r} has no such trial", key="trial", value=number)
-    return _require_complete(found)
+        raise StudyError(f"the study {study.name!r} has no such trial", key="trial", value=name)
+    return _require_point(records, found)
 
 
 def _by_run(study: StoredStudy, records: Sequence[TrialRecord], run_id: str) -> TrialRecord:
-    found = next((record for record in records if record.run_id == run_id), None)
+    everything = [each for record in records for each in (*record.points, record)]
+    found = next((each for each in everything if each.run_id == run_id), None)
     if found is None:
         raise StudyError(f"no trial of the study {study.name!r} has this run", key="run", value=run_id)
-    return _require_complete(found)
+    if found.place is not None and found.run_id == records[found.number].run_id:
+        found = records[found.number]  # the run of the trial, which its points share
+    return _require_point(records, found)
 
 
 def _by_tag(
@@ -178,9 +194,9 @@ def _weaker(pick: str | None, rule: Rule | None) -> str:
 
 def _by_pick(study: StoredStudy, records: Sequence[TrialRecord], pick: Pick) -> _Chosen:
     try:
-        record = _by_number(study, records, pick.trial)
+        record = _by_name(study, records, pick.name)
     except StudyError as error:
-        rule = f"its trial {pick.trial} cannot be trained again: {error}"
+        rule = f"its trial {pick.name} cannot be trained again: {error}"
         raise StudyError(rule, key=f"pick {pick.alias}") from None
     return _Chosen(record=record, reason=f"it is the pick {pick.alias!r}: {pick.reason}", alias=pick.alias)
 
@@ -198,10 +214,20 @@ def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> _C
     return _Chosen(record=front[verdict.place], reason=verdict.reason, alias=verdict.alias)
 
 
-def _require_complete(record: TrialRecord) -> TrialRecord:
+def _require_point(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
+    """``record``, if it is one configuration with a result."""
     if record.values is None:
         why = f" ({record.reason}: {record.message})" if record.reason else ""
         raise StudyError(f"trial {record.number} is {record.state}{why}; it has no result to repeat")
+    if record.points:
+        members = [point.name for point in front_of(records) if point.number == record.number]
+        on_front = f"; on the front are {', '.join(members)}" if members else "; none is on the front"
+        raise StudyError(
+            f"one training was scored at {len(record.points)} points, {record.points[0].name} to "
+            f"{record.points[-1].name}: name one of them{on_front}",
+            key="trial",
+            value=record.name,
+        )
     return record
 
 

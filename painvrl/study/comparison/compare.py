@@ -210,7 +210,7 @@ def _load(one: ComparedStudy, records: Sequence[TrialRecord]) -> list[UserValues
     found: list[UserValues | None] = [None] * len(records)
     for row in _feasible_rows(records):
         record = records[row]
-        found[row] = one.users.load(record.number, point_of(one.study, record).values)
+        found[row] = one.users.load(record.name, point_of(one.study, record).values)
     return found
 
 

@@ -41,7 +41,7 @@ def comparison_page(found: Comparison) -> str:
                 legendgroup=label,
                 showlegend=place == 0,
                 marker={"color": colour, "size": 9, "symbol": _symbols(side)},
-                text=[f"{label}, trial {point.trial}" for point in side.front],
+                text=[f"{label}, trial {point.name}" for point in side.front],
                 hovertemplate=f"%{{text}}<br>{x} %{{x:.4f}}<br>{y} %{{y:.4f}}<extra></extra>",
                 row=1,
                 col=place + 1,
@@ -53,7 +53,7 @@ def comparison_page(found: Comparison) -> str:
 
 
 def _symbols(side: Side) -> list[str]:
-    return ["star" if point.trial == side.knee.trial else "circle" for point in side.front]
+    return ["star" if point.name == side.knee.name else "circle" for point in side.front]
 
 
 def _headline(found: Comparison) -> str:

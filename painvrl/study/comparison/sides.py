@@ -13,7 +13,7 @@ from painvrl.study.choice.rules import Knee
 from painvrl.study.choice.selection import candidates_of
 from painvrl.study.front import hypervolume
 from painvrl.study.report import Best
-from painvrl.study.store.records import FINISHED, TrialRecord, complete, front_of
+from painvrl.study.store.records import FINISHED, TrialRecord, front_of, trained
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.user_values import UserStore
 
@@ -29,9 +29,10 @@ class ComparedStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontPoint:
-    """A trial on a front, and its objectives."""
+    """A point on a front, and its objectives."""
 
     trial: int
+    name: str
     values: Mapping[str, float]
 
 
@@ -76,17 +77,16 @@ def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
     front = [point_of(study, record) for record in on_front]
     first = study.objectives[0]
     knee = Knee().choose(candidates_of(on_front, study.objectives))
-    best = {
-        name: max(front, key=lambda point: (point.values[name], -point.trial)) for name in study.objectives
-    }
+    best = {name: max(front, key=lambda point: point.values[name]) for name in study.objectives}
     return Side(
         study=study.name,
         where=one.where,
         finished=sum(record.state in FINISHED for record in records),
-        complete=len(complete(records)),
-        front=tuple(sorted(front, key=lambda point: (-point.values[first], point.trial))),
+        complete=len(trained(records)),
+        front=tuple(sorted(front, key=lambda point: -point.values[first])),
         ends=tuple(
-            Best(objective=name, trial=end.trial, value=end.values[name]) for name, end in best.items()
+            Best(objective=name, trial=end.trial, name=end.name, value=end.values[name])
+            for name, end in best.items()
         ),
         knee=front[knee.place],
         hypervolume=hypervolume([list(point.values.values()) for point in front]),
@@ -96,7 +96,9 @@ def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
 def point_of(study: StoredStudy, record: TrialRecord) -> FrontPoint:
     """The objectives of a complete trial by name."""
     return FrontPoint(
-        trial=record.number, values=dict(zip(study.objectives, record.values or (), strict=True))
+        trial=record.number,
+        name=record.name,
+        values=dict(zip(study.objectives, record.values or (), strict=True)),
     )
 
 

@@ -227,3 +227,36 @@ class Fixed(Conditional):
 
 
 Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(discriminator="type")]
+
+
+def value_at(knob: Distribution, share: float) -> Value:
+    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1)."""
+    if isinstance(knob, FloatRange) and knob.step is None:
+        if knob.log:
+            low, high = math.log(knob.low), math.log(knob.high)
+            return min(max(math.exp(low + share * (high - low)), knob.low), knob.high)
+        return knob.low + share * (knob.high - knob.low)
+    if isinstance(knob, IntRange) and knob.log:
+        low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
+        return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
+    place = int(share * knob.count())
+    if isinstance(knob, IntRange):
+        return knob.low + place * knob.step
+    if isinstance(knob, FloatRange):
+        return min(place * (knob.step or 0.0) + knob.low, knob.high)
+    return list(knob.values())[place]
+
+
+def share_of(knob: Distribution, value: Value) -> float:
+    """The share at which :func:`value_at` has ``value``, in [0, 1]; that of the nearest end outside."""
+    if not isinstance(knob, FloatRange | IntRange):
+        values = list(knob.values())
+        place = next((place for place, one in enumerate(values) if same(one, value)), 0)
+        return (place + 0.5) / len(values)
+    if not isinstance(value, int | float) or value <= knob.low:
+        return 0.0
+    if value >= knob.high:
+        return 1.0
+    if knob.log:
+        return math.log(value / knob.low) / math.log(knob.high / knob.low)
+    return (value - knob.low) / (knob.high - knob.low)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from painvrl.config import TrainConfig
-from painvrl.settings import Settings
+from painvrl.settings import AfterTraining, Settings
 from painvrl.study.file.distributions import Value
 
 Point: TypeAlias = Mapping[str, Value]
@@ -82,6 +82,22 @@ def all_knobs() -> tuple[str, ...]:
             path for name in sections for path in _paths(name, _models(fields[name].annotation), fields[name])
         )
     )
+
+
+@functools.cache
+def after_training() -> frozenset[str]:
+    """The knobs that act on a trained model, which their settings mark: a study may sweep them."""
+    return frozenset(path for path in all_knobs() if _is_marked(TrainConfig, path.split(".")))
+
+
+def _is_marked(model: type[Settings], path: Sequence[str]) -> bool:
+    head, *rest = path
+    field = model.model_fields.get(head)
+    if field is None:
+        return False
+    if rest:
+        return any(_is_marked(below, rest) for below in _models(field.annotation))
+    return any(isinstance(mark, AfterTraining) for mark in field.metadata)
 
 
 def _paths(path: str, models: Sequence[type[Settings]], field: Any) -> Iterator[str]:

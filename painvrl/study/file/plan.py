@@ -83,8 +83,8 @@ def plan_of(
     except (UserError, TrialFailure) as error:
         cost, no_cost = None, str(error)
     return Plan(
-        knobs=len(spec.space.searched(spec.config)),
-        size=spec.space.size(spec.config),
+        knobs=len(spec.sampled.searched(spec.config)),
+        size=spec.sampled.size(spec.config),
         sampler=_sampler(spec, budget),
         trials=_by_origin(spec, budget),
         device=str(device),
@@ -97,11 +97,11 @@ def _sampler(spec: StudySpec, budget: int) -> Choice:
     """The sampler as far as it is known before the first trial."""
     if spec.study.sampler != "auto":
         return Choice(sampler=spec.study.sampler, reason="study.sampler names it")
-    queue = queue_of(spec.config, spec.space, spec.presets, spec.points)
+    queue = queue_of(spec.config, spec.sampled, spec.presets, spec.points)
     presets = sum(one.origin == "preset" for one in queue)
-    if (grid := whole_grid(spec.space, spec.config, budget - presets)) is not None:
+    if (grid := whole_grid(spec.sampled, spec.config, budget - presets)) is not None:
         return grid
-    if hangs := conditional(spec.space, spec.config):
+    if hangs := conditional(spec.sampled, spec.config):
         then = f"then tpe, for gp models no conditions (space.{hangs[0]} has one)"
     elif budget > GP_TRIALS:
         then = f"then tpe, for gp is for at most {GP_TRIALS} trials"
@@ -112,10 +112,10 @@ def _sampler(spec: StudySpec, budget: int) -> Choice:
 
 def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     """How many of the first ``budget`` trials come from where."""
-    queue = queue_of(spec.config, spec.space, spec.presets, spec.points)[:budget]
+    queue = queue_of(spec.config, spec.sampled, spec.presets, spec.points)[:budget]
     counts = Counter[str](one.origin for one in queue)
     sampled = budget - len(queue)
-    size = spec.space.size(spec.config)
+    size = spec.sampled.size(spec.config)
     if math.isfinite(size):
         # No point is trained twice. Those that are queued take one each, or none where they name a part of
         # the knobs and all such points are taken; a preset seldom is one of the space.

@@ -159,7 +159,7 @@ def _no_such_knob(path: str, context: Point, known: Iterable[str]) -> str:
 
 def check_sampler(spec: StudySpec, file: object) -> None:
     """The sampler can search such a space."""
-    sampler, space = spec.study.sampler, spec.space
+    sampler, space = spec.study.sampler, spec.sampled
     if sampler not in {"gp", "grid"}:
         return
     searched = space.searched(spec.config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
@@ -20,7 +20,7 @@ from painvrl.study.file.distributions import (
     Value,
     same,
 )
-from painvrl.study.file.knobs import FIXED_SECTIONS, Point, apply, knobs, leaves
+from painvrl.study.file.knobs import FIXED_SECTIONS, Point, after_training, apply, knobs, leaves
 
 __all__ = [
     "FIXED_SECTIONS",
@@ -72,6 +72,21 @@ class Space(RootModel[dict[str, Distribution]]):
         for path in self.root:
             visit(path, ())
         return tuple(ordered)
+
+    def swept(self) -> dict[str, Distribution]:
+        """The knobs that are searched after each training: those that act then and that no other hangs on."""
+        parents = {other for knob in self.root.values() for other in knob.when}
+        return {
+            path: knob
+            for path, knob in self.root.items()
+            if path in after_training() and path not in parents and not isinstance(knob, Fixed)
+        }
+
+    def without(self, paths: Container[str]) -> Space:
+        """The space of the other knobs; perhaps of none."""
+        return Space.model_construct(
+            root={path: knob for path, knob in self.root.items() if path not in paths}
+        )
 
     def is_active(self, path: str, chosen: Point, base: Leaves) -> bool:
         """Whether a knob is searched in a trial.

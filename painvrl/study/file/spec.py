@@ -18,9 +18,10 @@ from painvrl.study.file import rules as spec_rules
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.measured import ObjectiveName
 from painvrl.study.file.overrides import loaded
-from painvrl.study.file.space import Space, Value
+from painvrl.study.file.space import Distribution, Space, Value
 from painvrl.study.search.budget import StallConfig
 from painvrl.study.search.pruning import PruningConfig
+from painvrl.study.trial.sweep import SweepConfig
 from painvrl.yamlfile import validated
 
 SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random", "qmc", "grid"]
@@ -55,6 +56,8 @@ class StudySpec(Settings):
     ``presets``: of :mod:`painvrl.presets`, trained first, over ``config``. ``points``: trained next, after
     the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial that
     breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
+    ``sweep``: how the knobs of ``space`` that act after training are searched: ``auto`` and settings sweep
+    them over each training, ``false`` samples one value of them before it, as of any other knob.
     """
 
     study: StudySettings
@@ -65,12 +68,23 @@ class StudySpec(Settings):
     points: tuple[Annotated[dict[str, Value], Field(min_length=1)], ...] = ()
     constraints: tuple[Constraint, ...] = ()
     pruning: bool | PruningConfig = True
+    sweep: Literal["auto", False] | SweepConfig = "auto"
 
     @model_validator(mode="after")
     def _names_each_preset_once(self) -> Self:
         if len(set(self.presets)) != len(self.presets):
             raise ValueError(f"presets must not name one twice (found {list(self.presets)})")
         return self
+
+    @property
+    def swept(self) -> Mapping[str, Distribution]:
+        """The knobs that are searched after each training."""
+        return {} if self.sweep is False else self.space.swept()
+
+    @property
+    def sampled(self) -> Space:
+        """The knobs that are searched before it."""
+        return self.space.without(self.swept)
 
 
 ABLATION = "ablation"

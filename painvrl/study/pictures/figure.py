@@ -113,7 +113,7 @@ def _at(dots: Sequence[Dot]) -> dict[str, object]:
 
 def _hover(dot: Dot) -> str:
     row = dot.row
-    title = f"<b>trial {row.trial}</b>" + (f", preset {safe(row.preset)}" if row.preset else "")
+    title = f"<b>trial {row.name}</b>" + (f", preset {safe(row.preset)}" if row.preset else "")
     lines = [f"{name}: {value:.4f}" for name, value in row.values.items()]
     lines += [
         f"{path}: {value:.4g}" if isinstance(value, float) else f"{path}: {value}"

@@ -80,13 +80,13 @@ def _panel(table: FrontTable, x: str, y: str) -> Panel:
     def dots(rows: Iterable[FrontRow]) -> tuple[Dot, ...]:
         there = [row for row in rows if x in row.metrics and y in row.metrics]
         placed = [Dot(row=row, x=row.metrics[x], y=row.metrics[y]) for row in there]
-        return tuple(sorted(placed, key=lambda dot: (dot.x, -dot.y, dot.row.trial)))
+        return tuple(sorted(placed, key=lambda dot: (dot.x, -dot.y)))
 
     front = dots(table.rows)
-    everything = {dot.row.trial: dot for dot in dots([*table.rows, *table.dominated])}
-    picked: dict[int, list[str]] = {}
-    for alias, trial in table.picks.items():
-        picked.setdefault(trial, []).append(alias)
+    everything = {dot.row.name: dot for dot in dots([*table.rows, *table.dominated])}
+    picked: dict[str, list[str]] = {}
+    for alias, point in table.picks.items():
+        picked.setdefault(point, []).append(alias)
     on_edge = non_dominated([[dot.x, dot.y] for dot in front])
     return Panel(
         x=x,
@@ -97,7 +97,7 @@ def _panel(table: FrontTable, x: str, y: str) -> Panel:
         infeasible=dots(row for row in table.dominated if row.violated),
         presets=tuple((dot.row.preset, dot) for dot in everything.values() if dot.row.preset is not None),
         picks=tuple(
-            (", ".join(names), everything[trial]) for trial, names in picked.items() if trial in everything
+            (", ".join(names), everything[point]) for point, names in picked.items() if point in everything
         ),
-        iid_only=None if table.iid_only is None else everything.get(table.iid_only.trial),
+        iid_only=None if table.iid_only is None else everything.get(table.iid_only.name),
     )

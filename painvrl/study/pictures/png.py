@@ -111,15 +111,15 @@ def _draw(axes: Axes, panel: Panel) -> None:
 def _labels(panel: Panel) -> list[_Label]:
     """The most important first: picks, presets, the choice by IID alone, then the numbers of the front."""
     labels = [
-        _Label(dot=dot, text=f"{names}: trial {dot.row.trial}", colour="black", must=True)
+        _Label(dot=dot, text=f"{names}: trial {dot.row.name}", colour="black", must=True)
         for names, dot in panel.picks
     ]
     labels += [_Label(dot=dot, text=name, colour=PRESET, must=True) for name, dot in panel.presets]
-    named = {label.dot.row.trial for label in labels}
-    rest = [dot for dot in panel.front if dot.row.trial not in named]
+    named = {label.dot.row.name for label in labels}
+    rest = [dot for dot in panel.front if dot.row.name not in named]
     alone = [panel.iid_only] if panel.iid_only is not None and panel.iid_only not in panel.front else []
     return labels + [
-        _Label(dot=dot, text=str(dot.row.trial), colour="#666666", must=False) for dot in [*alone, *rest]
+        _Label(dot=dot, text=dot.row.name, colour="#666666", must=False) for dot in [*alone, *rest]
     ]
 
 

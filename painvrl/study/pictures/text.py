@@ -85,5 +85,5 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 def _legend(panel: Panel) -> Iterator[str]:
     for name, dots in _groups(panel):
         if dots:
-            trials = ", ".join(str(dot.row.trial) for dot in dots)
+            trials = ", ".join(dot.row.name for dot in dots)
             yield f"{_MARKS[name][0]} {name}: trial{'' if len(dots) == 1 else 's'} {trials}"

@@ -101,7 +101,8 @@ class Desk:
         if preset is not None:
             self._presets.add(trial.number)
             return Asked(number=trial.number, point={}, preset=preset)
-        point = self._stored.space.suggest(trial, self._stored.config)
+        told = self._stored.trials()[trial.number].point  # a queued point may name what is swept
+        point = {**told, **self._stored.sampled.suggest(trial, self._stored.config)}
         return Asked(number=trial.number, point=point)
 
     def _choice(self) -> Choice:

@@ -11,17 +11,19 @@ from pydantic import ValidationError
 
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
+from painvrl.study.file.knobs import leaves
 from painvrl.study.file.space import Point
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.search.asktell import Asked, Desk
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.pruner import Pruner
+from painvrl.study.search.pruner import Pruner, axes_by_part
 from painvrl.study.search.workers import Crew
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.port import Tracker
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
+from painvrl.study.trial.sweep import Sweep
 from painvrl.yamlfile import config_error
 
 SPACE_TRIED = "every point of the space has been tried"
@@ -136,14 +138,14 @@ class TrialLoop:
         self._report(records, number, outcome, time.perf_counter() - trial.start)
 
     def _mark_front(self, records: Sequence[TrialRecord]) -> None:
-        front = {record.number for record in front_of(records)}
+        front = {record.number for record in front_of(records)}  # a training with a point on it
         finished = [record for record in records if record.state in FINISHED]
         self.tracker.mark_front(
             {record.run_id: record.number in front for record in finished if record.run_id is not None}
         )
 
     def _report(self, records: Sequence[TrialRecord], number: int, outcome: Outcome, seconds: float) -> None:
-        front = {record.number for record in front_of(records)}
+        front = front_of(records)
         values = None
         if isinstance(outcome, Completed):
             values = {name: outcome.metrics[name] for name in self.stored.objectives}
@@ -155,7 +157,7 @@ class TrialLoop:
                 seconds=seconds,
                 finished=sum(record.state in FINISHED for record in records),
                 wanted=self.budget.trials,
-                on_front=number in front,
+                on_front=any(point.number == number for point in front),
                 front_size=len(front),
                 title=_title(number, records[number].preset),
             )
@@ -171,7 +173,34 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
     """The job of a point or a preset; a failure where its knobs together break a rule of the config."""
     try:
         config = stored.config_at(point, preset)
-        return TrialJob(number=number, point=point, config=config, preset=preset, key=stored.name)
     except ValidationError as error:
         cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
         return Failed(reason="refused", message=str(cause))
+    return TrialJob(
+        number=number,
+        point=point,
+        config=config,
+        preset=preset,
+        key=stored.name,
+        sweep=sweep_of(stored, config),
+    )
+
+
+def sweep_of(stored: StoredStudy, config: TrainConfig) -> Sweep | None:
+    """What a training of ``config`` is swept over; ``None`` where nothing is."""
+    settings = stored.sweep
+    if settings is None:
+        return None
+    known = leaves(config)
+    knobs = {
+        path: knob
+        for path, knob in stored.swept.items()
+        if path in known and stored.space.is_active(path, {}, known)
+    }
+    return Sweep(
+        knobs=knobs,
+        objectives=stored.objectives,
+        axes=axes_by_part(stored.objectives),
+        constraints=stored.constraints,
+        config=settings,
+    )

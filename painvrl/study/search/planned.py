@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from painvrl.config import TrainConfig
-from painvrl.study.file.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same
+from painvrl.study.file.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same, value_at
 from painvrl.study.file.rules import MAX_GRID
 from painvrl.study.file.space import Point, Space
 from painvrl.study.store.storage import StoredStudy, Training
@@ -78,27 +78,8 @@ class Sobol(_Planned):
         if self._place:
             engine.fast_forward(self._place)
         shares = engine.draw(1, dtype=torch.float64)[0].tolist()
-        return {
-            path: at(knob, share) for (path, knob), share in zip(self._knobs.items(), shares, strict=True)
-        }
-
-
-def at(knob: Distribution, share: float) -> Value:
-    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1)."""
-    if isinstance(knob, FloatRange) and knob.step is None:
-        if knob.log:
-            low, high = math.log(knob.low), math.log(knob.high)
-            return min(max(math.exp(low + share * (high - low)), knob.low), knob.high)
-        return knob.low + share * (knob.high - knob.low)
-    if isinstance(knob, IntRange) and knob.log:
-        low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
-        return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
-    place = int(share * knob.count())
-    if isinstance(knob, IntRange):
-        return knob.low + place * knob.step
-    if isinstance(knob, FloatRange):
-        return min(place * (knob.step or 0.0) + knob.low, knob.high)
-    return list(knob.values())[place]
+        ranges = zip(self._knobs.items(), shares, strict=True)
+        return {path: value_at(knob, share) for (path, knob), share in ranges}
 
 
 class Untried(_Planned):
@@ -111,14 +92,14 @@ class Untried(_Planned):
     """
 
     def __init__(self, stored: StoredStudy, trained: Container[Training], *, seed: int) -> None:
-        super().__init__(stored.space, stored.config, seed=seed)
+        super().__init__(stored.sampled, stored.config, seed=seed)
         self._stored = stored
         self._trained = trained
-        self._size = stored.space.size(stored.config)
+        self._size = stored.sampled.size(stored.config)
 
     def any_left(self) -> bool:
         """Whether there is such a point."""
-        space, base = self._stored.space, self._stored.config
+        space, base = self._stored.sampled, self._stored.config
         return math.isinf(self._size) or any(self._is_new(point) for point in space.points(base))
 
     def sample_relative(
@@ -139,14 +120,14 @@ class Untried(_Planned):
 
     def _shuffled(self) -> Iterator[Point]:
         """All points of a small space in the seed's order; draws from one that is too large to be listed."""
-        space, base = self._stored.space, self._stored.config
+        space, base = self._stored.sampled, self._stored.config
         draws = np.random.default_rng(self._seed)
         if self._size <= MAX_GRID:
             points = list(space.points(base))
             yield from (points[place] for place in draws.permutation(len(points)))
         else:
             for _ in range(MAX_DRAWS):
-                yield space.chosen(base, lambda path: at(space.root[path], draws.random()))
+                yield space.chosen(base, lambda path: value_at(space.root[path], draws.random()))
 
 
 def _equal(one: Value, other: Value) -> bool:

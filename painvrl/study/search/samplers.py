@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import statistics
+import sys
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -66,14 +67,14 @@ def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
     budget = stored.wanted or settings.trials
     records = stored.trials()
     presets = len({record.preset for record in records} - {None})
-    if (grid := whole_grid(stored.space, stored.config, budget - presets)) is not None:
+    if (grid := whole_grid(stored.sampled, stored.config, budget - presets)) is not None:
         return _decided(stored, grid)
     sampled = [record for record in records if record.preset is None and record.state in FINISHED]
     seconds = [each.seconds for each in sampled if each.values is not None and each.seconds is not None]
     if len(sampled) < settings.startup_trials or not seconds:
         reason = f"auto: start-up, {len(sampled)} of {settings.startup_trials} trials are finished"
         return Choice(sampler="random", reason=reason)
-    return _decided(stored, model_for(stored.space, stored.config, budget, statistics.median(seconds)))
+    return _decided(stored, model_for(stored.sampled, stored.config, budget, statistics.median(seconds)))
 
 
 def whole_grid(space: Space, base: TrainConfig, budget: int) -> Choice | None:
@@ -120,11 +121,15 @@ def make_sampler(
         before: without trials of presets, and without interrupted ones.
         stored: whose trial it is.
     """
-    space, base = stored.space, stored.config
+    space, base = stored.sampled, stored.config
     seed = seed_of(settings, before)
     startup = settings.startup_trials
     if name == "tpe":
-        return Blinkered(optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup), stored)
+        if stored.swept:  # it counts points, not trainings
+            ended = sum(record.preset is None and record.state in FINISHED for record in stored.trials())
+            startup = 0 if ended >= startup else sys.maxsize
+        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+        return Blinkered(tpe, stored, curves=bool(stored.swept))
     if name == "gp":
         gp = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         return Blinkered(gp, stored)
@@ -148,13 +153,19 @@ def seed_of(settings: StudySettings, before: int) -> int:
 
 
 class _View(optuna.Study):
-    """A study as samplers may see it: without the trials that have no point, under today's constraints."""
+    """A study as samplers may see it: without the trials that have no point, under today's constraints.
 
-    def __init__(self, study: optuna.Study, stored: StoredStudy) -> None:
+    With ``curves`` a swept trial is there once for each of its points: all at its place in the space, each
+    with values of its own.
+    """
+
+    def __init__(self, study: optuna.Study, stored: StoredStudy, *, curves: bool) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)  # noqa: SLF001
         self.whole = study
         self._stored = stored
+        self._curves = curves
         self._constraints = stored.constraints  # once, and not at every knob: a look is a query
+        self._ended: dict[int, list[FrozenTrial]] = {}
 
     def _get_trials(
         self,
@@ -164,10 +175,28 @@ class _View(optuna.Study):
     ) -> list[FrozenTrial]:
         trials = self.whole._get_trials(deepcopy, states, use_cache)  # noqa: SLF001 (what samplers call)
         seen = [trial for trial in trials if Attr.PRESET not in trial.user_attrs]
-        return [
-            trial if excess is None else _constrained(trial, excess)
-            for trial, excess in zip(seen, self._stored.excesses(seen, self._constraints), strict=True)
-        ]
+        return [one for trial in seen for one in self._seen_as(trial)]
+
+    def _seen_as(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        if trial.state is not TrialState.COMPLETE:
+            return [trial]
+        if trial.number not in self._ended:
+            record = self._stored.record_of(trial)
+            points = record.points if self._curves else ()
+            self._ended[trial.number] = [
+                _constrained(
+                    trial if one is record else _with_values(trial, one.values or ()),
+                    self._stored.excess_under(self._constraints, one),
+                )
+                for one in points or (record,)
+            ]
+        return self._ended[trial.number]
+
+
+def _with_values(trial: FrozenTrial, values: Sequence[float]) -> FrozenTrial:
+    other = copy.copy(trial)
+    other.values = list(values)
+    return other
 
 
 def _constrained(trial: FrozenTrial, excess: Mapping[str, float]) -> FrozenTrial:
@@ -189,16 +218,20 @@ def _constrained(trial: FrozenTrial, excess: Mapping[str, float]) -> FrozenTrial
 
 
 class Blinkered(BaseSampler):
-    """``inner``, which does not see trials of presets, and the others under the constraints of now."""
+    """``inner``, which does not see trials of presets, and the others under the constraints of now.
 
-    def __init__(self, inner: BaseSampler, stored: StoredStudy) -> None:
+    ``curves``: whether it sees every point of a swept trial, or the one alone that stands for it.
+    """
+
+    def __init__(self, inner: BaseSampler, stored: StoredStudy, *, curves: bool = False) -> None:
         self.inner = inner
+        self._curves = curves
         self._stored = stored
         self._view: _View | None = None
 
     def _seen(self, study: optuna.Study) -> optuna.Study:
         if self._view is None or self._view.whole is not study:  # making one asks the storage
-            self._view = _View(study, self._stored)
+            self._view = _View(study, self._stored, curves=self._curves)
         return self._view
 
     def infer_relative_search_space(

@@ -17,6 +17,7 @@ from painvrl.study.store.database import connect, quick_commits, readable_errors
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
+from painvrl.study.trial.sweep import SweepConfig
 from painvrl.workspace import Workspace
 
 
@@ -62,6 +63,9 @@ def create_study(
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
         kept = [one.model_dump(mode="json") for one in spec.constraints]
         study.set_user_attr(Attr.CONSTRAINTS, kept)
+        if spec.sweep is not False or Attr.SWEEP in study.user_attrs:
+            sweep = spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
+            study.set_user_attr(Attr.SWEEP, None if spec.sweep is False else sweep.model_dump(mode="json"))
         _queue(stored, spec)
         return stored, existed
 
@@ -93,7 +97,7 @@ def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, 
 
 def _queue(stored: StoredStudy, spec: StudySpec) -> None:
     """Bring the queue of a study up to date with its file."""
-    wanted = queue_of(stored.config, stored.space, spec.presets, spec.points)
+    wanted = queue_of(stored.config, stored.sampled, spec.presets, spec.points)
     points = [dict(one.point) for one in wanted]
     kept = []
     for trial in stored.study.get_trials(deepcopy=False):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from painvrl.study.file.space import Point
 from painvrl.study.front import non_dominated
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, point_name
 
 
 class TrialState(StrEnum):
@@ -32,7 +32,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial.
+    """One trial, or one of the points of a trial that was swept.
 
     Attributes:
         number: from 0, in the order in which trials were started.
@@ -47,6 +47,8 @@ class TrialRecord:
         violated: what of the study's constraints it breaks, a phrase each; such a trial is complete, but
             never on the front.
         repeats: the trial that had trained the same; of ``REPEATED`` ones.
+        place: of a point among those of its trial; ``None`` of a trial.
+        points: of a swept trial, the configuration's own values first.
     """
 
     number: int
@@ -60,6 +62,13 @@ class TrialRecord:
     preset: str | None = None
     violated: tuple[str, ...] = ()
     repeats: int | None = None
+    place: int | None = None
+    points: tuple[TrialRecord, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What people call it, and what tells it from all others of its study."""
+        return point_name(self.number, self.place)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -77,13 +86,27 @@ class TrialRecord:
         return self.outcome.message if isinstance(self.outcome, Failed) else None
 
 
-def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The records with values. A point that an earlier version of painvrl trained twice counts once."""
+def named(records: Sequence[TrialRecord], name: str) -> TrialRecord | None:
+    """The trial ``12`` or the point ``12.3`` among a study's records, if it is there."""
+    number = name.partition(".")[0]
+    if not (number.isascii() and number.isdecimal()) or int(number) >= len(records):
+        return None
+    record = records[int(number)]
+    return next((one for one in (record, *record.points) if one.name == name), None)
+
+
+def trained(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials. What an earlier version of painvrl trained twice counts once."""
     found: dict[object, TrialRecord] = {}
     for record in records:
         if record.values is not None:
             found.setdefault((record.preset, frozenset(record.point.items())), record)
     return list(found.values())
+
+
+def complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The points of the complete trials: what may be chosen, each with values of its own."""
+    return [point for record in trained(records) for point in record.points or (record,)]
 
 
 def feasible(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -106,7 +129,7 @@ def why_no_front(study: str, records: Iterable[TrialRecord]) -> str:
 
 
 def front_of(records: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """The feasible records that no other dominates, by number."""
+    """The feasible points that no other dominates, by number and place."""
     candidates = feasible(records)
     member = non_dominated([list(record.values or ()) for record in candidates])
     return tuple(record for record, on_front in zip(candidates, member, strict=True) if on_front)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from painvrl.errors import StudyError
 from painvrl.presets import is_preset
 from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
-from painvrl.study.file.space import Point, Space, Value, apply
+from painvrl.study.file.space import Distribution, Point, Space, Value, apply
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import (
     connect,
@@ -29,6 +29,7 @@ from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.trial.sweep import SweepConfig
 from painvrl.workspace import Workspace
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
@@ -51,6 +52,7 @@ class Attr:
     SAMPLER = "painvrl:sampler"
     CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"
+    SWEEP = "painvrl:sweep"
     ORIGIN = "origin"
     DROPPED = "dropped"
     OUTCOME = "outcome"
@@ -103,6 +105,22 @@ class StoredStudy:
         return self.identity.space
 
     @property
+    def sweep(self) -> SweepConfig | None:
+        """How trials are swept, as the last command said; ``None`` where they are not."""
+        noted = self.study.user_attrs.get(Attr.SWEEP)
+        return None if noted is None else SweepConfig.model_validate(noted)
+
+    @property
+    def swept(self) -> Mapping[str, Distribution]:
+        """The knobs that are searched after each training."""
+        return {} if self.sweep is None else self.space.swept()
+
+    @property
+    def sampled(self) -> Space:
+        """The knobs that are searched before it."""
+        return self.space.without(self.swept)
+
+    @property
     def wanted(self) -> int:
         """How many finished trials the last command asked for."""
         return int(self.study.user_attrs.get(Attr.WANTED, 0))
@@ -121,16 +139,13 @@ class StoredStudy:
         """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
         return _excess(self.constraints, outcome)
 
-    def excesses(
-        self, trials: Iterable[FrozenTrial], constraints: tuple[Constraint, ...]
-    ) -> list[dict[str, float] | None]:
-        """How far each of Optuna's trials lies beyond constraints; ``None`` where it is not complete."""
-        return [
-            _excess(constraints, self._record_of(trial).outcome)
-            if trial.state is optuna.trial.TrialState.COMPLETE
-            else None
-            for trial in trials
-        ]
+    def record_of(self, trial: FrozenTrial) -> TrialRecord:
+        """The record of one of Optuna's trials, as it was when the trial ended."""
+        return self._record_of(trial)
+
+    def excess_under(self, constraints: tuple[Constraint, ...], record: TrialRecord) -> dict[str, float]:
+        """How far a complete trial, or a point of one, lies beyond some constraints, by their names."""
+        return _excess(constraints, record.outcome)
 
     @property
     def parent_run(self) -> str | None:
@@ -150,19 +165,22 @@ class StoredStudy:
         """The records of all trials, by number."""
         attrs = self.study.user_attrs  # every look is a query
         moved, constraints = attrs.get(Attr.RUNS, {}), _constraints_in(attrs)
-        return tuple(
-            replace(
+
+        def now(record: TrialRecord) -> TrialRecord:
+            return replace(
                 record,
-                run_id=moved.get(str(record.number), record.run_id),
+                run_id=moved.get(record.name, record.run_id),
                 violated=_violated(constraints, record.outcome),
+                points=tuple(map(now, record.points)),
             )
-            for record in map(self._record_of, self.study.get_trials(deepcopy=False))
-        )
+
+        found = map(self._record_of, self.study.get_trials(deepcopy=False))
+        return tuple(now(record) for record in found) if moved or constraints else tuple(found)
 
     def _record_of(self, trial: FrozenTrial) -> TrialRecord:
         known = self._ended.get(trial.number)
         if known is None:
-            known = _record(trial)
+            known = _record(trial, self.objectives)
             if trial.state.is_finished():
                 self._ended[trial.number] = known
         return known
@@ -219,7 +237,7 @@ class StoredStudy:
             if not is_preset(preset):
                 rule = "the study has a preset that this version of painvrl does not know"
                 raise StudyError(rule, key=self.name, value=preset)
-            return config_of_preset(self.config, self.space, preset)
+            return apply(config_of_preset(self.config, self.space, preset), point)
         return apply(self.config, point)
 
 
@@ -294,12 +312,12 @@ def not_ours(name: str) -> StudyError:
     return StudyError("was not made by painvrl; choose a new name", key=name)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     stored = trial.user_attrs.get(Attr.OUTCOME)
     outcome = None if stored is None else OUTCOME.validate_python(stored)
     state = _state(trial, outcome)
     complete = state is TrialState.COMPLETE
-    return TrialRecord(
+    record = TrialRecord(
         number=trial.number,
         state=state,
         point={**trial.system_attrs.get("fixed_params", {}), **trial.params},
@@ -311,6 +329,19 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         preset=trial.user_attrs.get(Attr.PRESET),
         repeats=trial.user_attrs.get(Attr.REPEATS) if state is TrialState.REPEATED else None,
     )
+    if not isinstance(outcome, Completed) or not outcome.points:
+        return record
+    points = tuple(
+        replace(
+            record,
+            place=place,
+            point={**record.point, **point.values},
+            values=tuple(point.metrics[name] for name in objectives),
+            outcome=replace(outcome, metrics=point.metrics, points=()),
+        )
+        for place, point in enumerate(outcome.points)
+    )
+    return replace(record, points=points)
 
 
 def _constraints_in(attrs: Mapping[str, object]) -> tuple[Constraint, ...]:

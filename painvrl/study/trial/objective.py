@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
@@ -26,8 +26,17 @@ from painvrl.pretrained import PretrainedStore, numbers_of
 from painvrl.progress import GOES_ON
 from painvrl.study.file.space import FIXED_SECTIONS, Point
 from painvrl.study.trial.mask_trace import thinned
-from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
+from painvrl.study.trial.outcomes import (
+    Completed,
+    CurvePoint,
+    Failed,
+    Outcome,
+    Pruned,
+    SweptPoint,
+    completed,
+)
 from painvrl.study.trial.round_metrics import round_metrics
+from painvrl.study.trial.sweep import Scored, Sweep, scored_at, sweep, told
 from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
@@ -43,7 +52,8 @@ class TrialJob:
 
     ``key``: what the worker that trains it keeps its outcome under; a study's name for its trials. ``rungs``:
     where it is to be judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a
-    stage begins and at every evaluation.
+    stage begins and at every evaluation. ``sweep``: what is tried on the trained model; ``at``: points of
+    what acts after training, at which it is scored instead, as another training has found them.
     """
 
     number: int
@@ -53,6 +63,15 @@ class TrialJob:
     rungs: frozenset[str] = frozenset()
     timeout: float | None = None
     preset: str | None = None
+    sweep: Sweep | None = None
+    at: tuple[Point, ...] = ()
+
+    @property
+    def weighs_a_branch(self) -> bool:
+        """Whether a point of the trial may weigh a branch that the configuration itself leaves out."""
+        path = "fusion.variant_weight"
+        swept = self.sweep is not None and path in self.sweep.knobs
+        return swept or any(point.get(path) for point in self.at)
 
     @property
     def seed(self) -> int:
@@ -98,12 +117,13 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedJob:
-    """A completed job where it was trained."""
+    """A completed job where it was trained. ``scored``: its points, if it was swept."""
 
     job: TrialJob
     prepared: Prepared
     result: RunResult
     outcome: Completed
+    scored: tuple[Scored, ...] = ()
 
 
 class TrainingObjective:
@@ -160,14 +180,17 @@ class TrainingObjective:
         try:
             prepared = self._prepare(job.config)
             # Only what passes as no `Exception` leaves the trial to be gone on with.
-            with self._unfinished.savepoint(run_key(job.config, prepared)) as savepoint:
+            key = run_key(job.config, prepared, branch=job.weighs_a_branch)
+            with self._unfinished.savepoint(key) as savepoint:
                 result = run(
                     job.config,
                     prepared,
                     observer=observer,
+                    branch=job.weighs_a_branch,
                     store=self._pretrained,
                     savepoint=_Timed(savepoint, observer),
                 )
+                scored, seconds = self._scored(job, prepared, result, observer)
         except _Stopped as stop:
             return Pruned(
                 rung=stop.rung,
@@ -186,18 +209,33 @@ class TrainingObjective:
             return failed_by(error)
         outcome = completed(
             Completed(
-                metrics=dict(result.metrics),
+                metrics=dict(result.metrics if not scored else _told(job, scored).metrics),
+                points=tuple(one.point for one in scored),
                 rounds=tuple(round_metrics(report) for report in result.rounds),
                 mask_trace=tuple(thinned(report.trace for report in result.rounds)),
                 curves=tuple(observer.points),
-                seconds=dict(result.seconds),
+                seconds={**result.seconds, **seconds},
                 epochs=dict(result.epochs),
                 peak_memory_mib=peak_memory_mib(self._device),
             )
         )
         if self._keep is not None and isinstance(outcome, Completed):
-            self._keep(TrainedJob(job=job, prepared=prepared, result=result, outcome=outcome))
+            self._keep(TrainedJob(job=job, prepared=prepared, result=result, outcome=outcome, scored=scored))
         return outcome
+
+    def _scored(
+        self, job: TrialJob, prepared: Prepared, result: RunResult, observer: _Recorder
+    ) -> tuple[tuple[Scored, ...], Mapping[str, float]]:
+        """The points of a training, and the seconds that they took."""
+        if job.sweep is None:
+            return (), {}
+        start = time.perf_counter()
+        observer.stage("sweep")
+        if job.at:
+            scored = scored_at(result, prepared.valid_plan, job.at, job.sweep.objectives)
+        else:
+            scored = sweep(result, prepared, job.sweep)
+        return scored, {"sweep": time.perf_counter() - start}
 
     def _prepare(self, config: TrainConfig) -> Prepared:
         # Of what `prepare` reads only the features may differ between trials of one study: the split
@@ -216,6 +254,12 @@ class TrainingObjective:
             self._prepared[key] = with_features(known, config)
         self._prepared.move_to_end(key)
         return self._prepared[key]
+
+
+def _told(job: TrialJob, scored: Sequence[Scored]) -> SweptPoint:
+    assert job.sweep is not None
+    points = [one.point for one in scored]
+    return points[told(points, job.sweep.objectives)]
 
 
 def failed_by(error: Exception) -> Failed:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from painvrl.study.file.distributions import Value
+
 WORKER_DIED = "worker_died"
 """The reason of a trial whose process died."""
 
@@ -24,11 +26,30 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweptPoint:
+    """One of the points of a training.
+
+    Attributes:
+        values: of the hyperparameters that act after training, by path.
+        metrics: of the valid parts under them.
+    """
+
+    values: Mapping[str, Value]
+    metrics: Mapping[str, float]
+
+
+def point_name(trial: int, place: int | None = None) -> str:
+    """What a point is called: ``12`` of a trial that has one only, ``12.3`` of one that was swept."""
+    return str(trial) if place is None else f"{trial}.{place}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completed:
     """A trained configuration.
 
     Attributes:
-        metrics: of the valid parts, all finite.
+        metrics: of the valid parts, all finite; of a swept training those of the point that stands for it.
+        points: of a swept training, the configuration's own values first; else none.
         rounds: for each round the sizes of its environments and the state of the mask.
         mask_trace: how the mask was learned, at most a score of points a round: ``round`` and ``step``
             (the last of the stretch that a point stands for), ``epsilon``, ``cosine``, ``risk``, ``penalty``.
@@ -41,6 +62,7 @@ class Completed:
     """
 
     metrics: Mapping[str, float]
+    points: tuple[SweptPoint, ...] = ()
     rounds: tuple[Mapping[str, float], ...] = ()
     mask_trace: tuple[Mapping[str, float], ...] = ()
     curves: tuple[CurvePoint, ...] = ()

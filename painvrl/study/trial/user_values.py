@@ -10,9 +10,11 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.evaluation.ranking import DotProducts, evaluate_users
+from painvrl.evaluation.ranking import judged_users
 from painvrl.evaluation.user_values import UserValues, values_of
+from painvrl.model.fusion import WeighedScores
 from painvrl.study.trial.objective import TrainedJob
+from painvrl.study.trial.outcomes import point_name
 
 _MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
 _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
@@ -27,16 +29,15 @@ that they add to a front is far below that of the search, so nothing is lost by 
 
 
 def user_values(trained: TrainedJob, metrics: Collection[str]) -> UserValues:
-    """Score every user once more.
+    """What each user has got from the trained configuration: they are scored once more.
 
     Args:
         trained: a completed job.
         metrics: full names; of a mean over parts those of its parts are taken.
     """
     result, plan = trained.result, trained.prepared.valid_plan
-    return values_of(
-        plan, evaluate_users(plan, DotProducts(result.user_vectors, result.item_vectors)), metrics
-    )
+    (judged,) = judged_users(plan, WeighedScores(result.parts, [result.config.fusion]))
+    return values_of(plan, judged, metrics)
 
 
 def to_arrays(kept: UserValues) -> dict[str, np.ndarray]:
@@ -69,26 +70,26 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str,
 
 @dataclass(frozen=True)
 class UserStore:
-    """The values of one study's trials: ``folder/TRIAL.npz``."""
+    """The values of one study's points: ``folder/POINT.npz``, where a point is called after its trial."""
 
     folder: Path
 
-    def store(self, trial: int, kept: UserValues) -> None:
-        """Write a trial's values; a reader sees all of them or nothing.
+    def store(self, point: str, kept: UserValues) -> None:
+        """Write a point's values; a reader sees all of them or nothing.
 
         Raises:
             PlaceError: the folder cannot be written.
         """
-        ArrayCache(self.folder).store(str(trial), to_arrays(kept))
+        ArrayCache(self.folder).store(point, to_arrays(kept))
 
-    def load(self, trial: int, objectives: Mapping[str, float]) -> UserValues | None:
-        """A trial's values; ``None`` if there are none, or only a damaged file or that of another trial.
+    def load(self, point: str, objectives: Mapping[str, float]) -> UserValues | None:
+        """A point's values; ``None`` if there are none, or only a damaged file or that of another point.
 
         Args:
-            trial: its number.
-            objectives: what the trial reached; the values are its own only if their means say so.
+            point: its name.
+            objectives: what the point reached; the values are its own only if their means say so.
         """
-        arrays = ArrayCache(self.folder).load(str(trial))
+        arrays = ArrayCache(self.folder).load(point)
         kept = None if arrays is None else from_arrays(arrays)
         if kept is None:
             return None
@@ -123,12 +124,15 @@ class KeepUserValues:
     max_users: int = MAX_USERS
 
     def __call__(self, trained: TrainedJob) -> None:
-        """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
+        """Write the values under the names of the trial's points. Whatever goes wrong, it costs no trial."""
         if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
             return
         try:
-            values = user_values(trained, self.objectives)
-            UserStore(self.folder / trained.job.key).store(trained.job.number, values)
+            store = UserStore(self.folder / trained.job.key)
+            for place, scored in enumerate(trained.scored):
+                store.store(point_name(trained.job.number, place), scored.users)
+            if not trained.scored:
+                store.store(point_name(trained.job.number), user_values(trained, self.objectives))
         except Exception:  # noqa: BLE001 (a full disk or, as all users are scored again, a full device)
             # The trial is worth more than this by-product, and what compares studies says what is missing.
             return

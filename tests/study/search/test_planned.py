@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from painvrl.study.file.distributions import Distribution
-from painvrl.study.search.planned import at
+from painvrl.study.file.distributions import Distribution, share_of, value_at
 
 ADAPTER: Any = TypeAdapter(Distribution)
 ALMOST_ONE = 1 - 2**-53
@@ -28,6 +27,28 @@ def test_a_share_of_a_distribution_is_a_value(
     given: dict[str, object], shares: list[float], values: list[object]
 ) -> None:
     knob = ADAPTER.validate_python(given)
-    found = [at(knob, share) for share in shares]
+    found = [value_at(knob, share) for share in shares]
     assert found == pytest.approx(values) if "a" not in found else found == values
-    assert all(knob.contains(at(knob, share)) for share in (0.0, 0.123, 0.5, 0.987, ALMOST_ONE))
+    assert all(knob.contains(value_at(knob, share)) for share in (0.0, 0.123, 0.5, 0.987, ALMOST_ONE))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "float", "low": -1, "high": 3},
+        {"type": "float", "low": 0.01, "high": 100, "log": True},
+        {"type": "categorical", "choices": ["a", "b", "c"]},
+    ],
+)
+def test_the_share_of_a_value_is_where_the_value_lies(given: dict[str, object]) -> None:
+    knob = ADAPTER.validate_python(given)
+    for share in (0.0, 0.123, 0.5, 0.987):
+        value = value_at(knob, share)
+        assert value_at(knob, share_of(knob, value)) == (
+            value if isinstance(value, str) else pytest.approx(value)
+        )
+
+
+def test_a_value_outside_lies_at_the_nearest_end() -> None:
+    knob = ADAPTER.validate_python({"type": "float", "low": 0.5, "high": 3})
+    assert [share_of(knob, value) for value in (-1.0, 0.5, 3.0, 9.0)] == [0.0, 0.0, 1.0, 1.0]

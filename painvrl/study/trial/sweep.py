@@ -1,0 +1,264 @@
+"""The sweep: what is left to choose once a model is trained, tried on it in a few passes of ranking.
+
+Some hyperparameters act on a trained model (:class:`painvrl.settings.AfterTraining`). To sample one value of
+them before each training is a waste: scoring costs next to nothing beside training. So each training is
+scored under many values, and is worth a curve of points instead of one.
+
+Which values: first a grid, along each hyperparameter with the others at the configuration's own values. Then,
+in rounds, between neighbours on this training's own front: half-way, and where both moves are made at once.
+The widest gaps come first. Nothing is drawn, so a training always has the same points. Where ranking all
+users is dear, the search looks at some of them, and only the points that are kept are scored on all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from painvrl.evaluation.ranking import RankingPlan, judged_users, mean_over_users, some_users
+from painvrl.evaluation.user_values import UserValues, values_of
+from painvrl.model.fusion import WeighedScores
+from painvrl.pipeline import RunResult
+from painvrl.prepare import Prepared
+from painvrl.settings import Settings
+from painvrl.study.file.constraints import Constraint, violated
+from painvrl.study.file.distributions import Distribution, Value, share_of, value_at
+from painvrl.study.file.knobs import Point, apply, leaves
+from painvrl.study.front import hypervolume, non_dominated
+from painvrl.study.trial.outcomes import SweptPoint
+
+EXPLORED_CELLS = 2**25
+"""Scores of one ranking up to which the search looks at every user: 0.1 s on two cores."""
+
+_ROUNDS = 2
+"""Refinements of the front; each takes an equal share of the second half of the points."""
+
+Shares: TypeAlias = tuple[float, ...]
+"""Where the hyperparameters stand in their ranges, each in [0, 1]."""
+
+
+class SweepConfig(Settings):
+    """How many points of each training are looked at, and how many are kept.
+
+    ``points``: weighings that are scored, the configuration's own among them. ``keep``: at most so many stay
+    with the trial: its own front, thinned where it is longer.
+    """
+
+    points: int = Field(default=32, ge=2, le=1000)
+    keep: int = Field(default=16, ge=1, le=200)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A point of a training, and what each user has got of the objectives under it."""
+
+    point: SweptPoint
+    users: UserValues
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a trial sweeps.
+
+    Attributes:
+        knobs: what is swept, by path, with its range; all of them act after training.
+        objectives: of the study; the search looks at one of each part, ``axes``.
+        constraints: of the study; points that break one on a metric are kept only where all do.
+    """
+
+    knobs: Mapping[str, Distribution]
+    objectives: tuple[str, ...]
+    axes: tuple[str, ...]
+    constraints: tuple[Constraint, ...] = ()
+    config: SweepConfig = field(default_factory=SweepConfig)
+
+
+def sweep(result: RunResult, prepared: Prepared, plan: Sweep) -> tuple[Scored, ...]:
+    """The points of a training: the configuration's own first, then those of its front, the best IID first.
+
+    Args:
+        result: the training; its branch must be trained where ``fusion.variant_weight`` is swept.
+        prepared: its data.
+        plan: what is swept.
+    """
+    knobs = _that_move(result, prepared, plan.knobs)
+    found = _Search(result, prepared, plan, knobs)
+    found.explore()
+    return found.kept()
+
+
+def scored_at(
+    result: RunResult, ranking: RankingPlan, points: Sequence[Point], objectives: Sequence[str]
+) -> tuple[Scored, ...]:
+    """A training at given points of what acts after it, ranked in one pass."""
+    fusions = [apply(result.config, point).fusion for point in points]
+    judged = judged_users(ranking, WeighedScores(result.parts, fusions))
+    return tuple(
+        Scored(
+            point=SweptPoint(values=dict(point), metrics=mean_over_users(ranking, each)),
+            users=values_of(ranking, each, objectives),
+        )
+        for point, each in zip(points, judged, strict=True)
+    )
+
+
+def told(points: Sequence[SweptPoint], objectives: Sequence[str]) -> int:
+    """The place of the point whose values stand for the training: it alone dominates the largest volume.
+
+    That is the product of its objectives; of equal ones the first.
+    """
+    products = [math.prod(point.metrics[name] for name in objectives) for point in points]
+    return products.index(max(products))
+
+
+def _that_move(
+    result: RunResult, prepared: Prepared, knobs: Mapping[str, Distribution]
+) -> dict[str, Distribution]:
+    """The knobs that can change a ranking of this training."""
+    parts, candidates = result.parts, prepared.valid_plan.candidates
+    moves = {
+        "fusion.variant_weight": parts.base_width < parts.items.shape[1],
+        "fusion.id_weight": parts.id_width > 0,
+        "fusion.cold_weight": bool((parts.degree[candidates] == 0).any()),
+    }
+    return {path: knob for path, knob in knobs.items() if moves.get(path, True)}
+
+
+class _Search:
+    """The points that were looked at, in shares and in values."""
+
+    def __init__(
+        self, result: RunResult, prepared: Prepared, plan: Sweep, knobs: Mapping[str, Distribution]
+    ) -> None:
+        self._result, self._prepared, self._plan = result, prepared, plan
+        self._knobs = knobs
+        own = leaves(result.config)
+        self._own: dict[str, Value] = {path: own[path] for path in knobs}
+        self._base: Shares = tuple(share_of(knob, own[path]) for path, knob in knobs.items())
+        self._ranking = _affordable(prepared.valid_plan, plan.config.points)
+        self._seen: dict[Shares, int] = {}
+        self.points: list[Scored] = []
+
+    def explore(self) -> None:
+        """Look at the grid, then between neighbours on the front."""
+        budget = self._plan.config.points
+        self._look([self._base])
+        grid = max(1, budget // 2)
+        self._look(list(along_axes(self._base, grid))[:grid])
+        for left in range(_ROUNDS, 0, -1):
+            self._look(list(self._between(max(0, budget - len(self.points)) // left)))
+
+    def kept(self) -> tuple[Scored, ...]:
+        """The own point, and what of the front is kept, scored on all users."""
+        places = [0, *(place for place in self._front() if place != 0)]
+        chosen = [self.points[place] for place in places]
+        if self._ranking is self._prepared.valid_plan:
+            return tuple(chosen)
+        values = [one.point.values for one in chosen]
+        return scored_at(self._result, self._prepared.valid_plan, values, self._plan.objectives)
+
+    def _look(self, wanted: Sequence[Shares]) -> None:
+        new = [shares for shares in dict.fromkeys(wanted) if shares not in self._seen]
+        points: list[Point] = []
+        for shares in new:
+            self._seen[shares] = len(self._seen)
+            ranges = zip(self._knobs.items(), shares, strict=True)
+            values = {path: value_at(knob, share) for (path, knob), share in ranges}
+            points.append(values if self._seen[shares] else self._own)
+        if points:
+            self.points += scored_at(self._result, self._ranking, points, self._plan.objectives)
+
+    def _front(self) -> list[int]:
+        """Places of the front on the axes, and of the best of each objective; the best IID first."""
+        plan = self._plan
+        rows = [
+            place
+            for place, one in enumerate(self.points)
+            if not violated(plan.constraints, one.point.metrics, None, None)
+        ] or list(range(len(self.points)))
+        values = self._values(plan.axes)[rows]
+        front = [row for row, member in zip(rows, non_dominated(values), strict=True) if member]
+        keep = _spread(self._values(plan.axes), front, plan.config.keep)
+        everything = self._values(plan.objectives)
+        best = [
+            max(rows, key=lambda row: (everything[row, column], -row))
+            for column in range(everything.shape[1])
+        ]
+        first = everything[:, 0]
+        return sorted({*keep, *best}, key=lambda row: (-first[row], row))
+
+    def _between(self, count: int) -> Iterator[Shares]:
+        """New points beside the front, at most ``count``, in the widest gaps first."""
+        shares = list(self._seen)
+        values = self._values(self._plan.axes)
+        front = [int(row) for row in np.flatnonzero(non_dominated(values))]
+        front.sort(key=lambda row: (-values[row, 0], row))
+        extent = np.ptp(values[front], axis=0)
+        scale = np.where(extent > 0, extent, 1.0)
+        gaps = sorted(
+            pairwise(front),
+            key=lambda pair: -float(np.abs((values[pair[0]] - values[pair[1]]) / scale).sum()),
+        )
+        made: dict[Shares, None] = {}
+        for one, other in gaps:
+            made[_middle(shares[one], shares[other])] = None
+            made[_together(shares[one], shares[other], self._base)] = None
+        for row in front:  # a front of one point has no neighbours
+            made.update(dict.fromkeys(_nearby(shares[row])))
+        new = [each for each in made if each not in self._seen]
+        yield from new[:count]
+
+    def _values(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """``[P, M]``."""
+        return np.array([[one.point.metrics[name] for name in names] for one in self.points], dtype=float)
+
+
+def _affordable(plan: RankingPlan, points: int) -> RankingPlan:
+    """The plan, or that of so many users that all points together cost about one ranking of all."""
+    cells = sum(len(block.users) for block in plan.blocks) * len(plan.candidates)
+    if cells <= EXPLORED_CELLS:
+        return plan
+    return some_users(plan, min(math.ceil(cells / EXPLORED_CELLS), points))
+
+
+def along_axes(base: Shares, count: int) -> Iterator[Shares]:
+    """About ``count`` points that differ from ``base`` in one share each, at equal distances from 0 to 1."""
+    steps = max(2, count // max(1, len(base)))
+    for share in np.linspace(0.0, 1.0, steps).tolist():
+        for place in range(len(base)):
+            yield (*base[:place], share, *base[place + 1 :])
+
+
+def _middle(one: Shares, other: Shares) -> Shares:
+    return tuple((a + b) / 2 for a, b in zip(one, other, strict=True))
+
+
+def _together(one: Shares, other: Shares, base: Shares) -> Shares:
+    """Both moves away from ``base`` at once."""
+    return tuple(min(1.0, max(0.0, a + b - c)) for a, b, c in zip(one, other, base, strict=True))
+
+
+def _nearby(at: Shares, step: float = 0.125) -> Iterator[Shares]:
+    for place, share in enumerate(at):
+        for moved in (share - step, share + step):
+            if 0 <= moved <= 1:
+                yield (*at[:place], moved, *at[place + 1 :])
+
+
+def _spread(values: NDArray[np.float64], rows: Sequence[int], keep: int) -> list[int]:
+    """At most ``keep`` of the rows, each the one that adds most hypervolume to those before it."""
+    left, chosen = list(rows), list[int]()
+    if len(left) <= keep:
+        return left
+    while len(chosen) < keep:
+        best = max(left, key=lambda row: (hypervolume(values[[*chosen, row]]), -row))
+        chosen.append(best)
+        left.remove(best)
+    return chosen
