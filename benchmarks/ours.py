@@ -91,7 +91,7 @@ def train(backbone: Backbone, training: TrainingConfig, evaluation: Evaluate, se
         backbone,
         training,
         generator(seed, "benchmark", "fit"),
-        evaluate=evaluation,
+        evaluate=lambda _, users, items: evaluation(users, items),
         observe=lambda *_: None,
     )
     return fitted.best_epoch

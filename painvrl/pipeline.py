@@ -18,7 +18,7 @@ from painvrl.prepare import Prepared
 from painvrl.pretrained import PretrainedStore
 from painvrl.progress import NullObserver, Observer
 from painvrl.rounds import RoundReport, invariance_before, learn_invariance
-from painvrl.stages import Stages, convert, pretrain
+from painvrl.stages import Look, Stages, convert, pretrain
 from painvrl.unfinished import Savepoint
 
 
@@ -67,6 +67,7 @@ def run(
     observer: Observer | None = None,
     epochs: Mapping[str, int] | None = None,
     branch: bool = False,
+    look: Look | None = None,
     store: PretrainedStore | None = None,
     savepoint: Savepoint | None = None,
 ) -> RunResult:
@@ -78,6 +79,7 @@ def run(
         observer: hears of stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
+        look: tells more of a training at its evaluations.
         store: of pretrained backbones that runs share.
         savepoint: of this very run (:func:`painvrl.unfinished.run_key`): where it is kept while it is under
             way, and goes on if an earlier process was killed. The result is the same to the last bit.
@@ -91,6 +93,7 @@ def run(
         observer=observer or NullObserver(),
         fixed_epochs=epochs,
         branch=branch,
+        look=look,
         savepoint=savepoint,
     )
     stages.journal.resume()

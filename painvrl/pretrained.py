@@ -58,19 +58,22 @@ class Pretrained:
         return sum(tensor.nbytes for tensor in self.state.values())
 
 
-def pretraining_key(config: TrainConfig, prepared: Prepared) -> str:
+def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> str:
     """Equal for two runs only if all that is known to decide a pretraining is equal.
 
     Digests every setting that a pretraining reads, what it trains on and is judged by, what is known to
     decide the rounding, and the code, so that an entry on disk cannot outlive the code that made it.
     Two pretrainings under one key are equal as far as the device repeats its sums to the last bit. Two
     under different keys may be equal all the same: a key says rather too much than too little.
+
+    ``told``: what is told of the training beside its metrics, which is kept with it.
     """
     return digest_of(
         config.model_dump(mode="json", exclude=set(NOT_READ)),
         [prepared.dataset.fingerprint, prepared.split.fingerprint],
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
+        told,
         numbers_of(prepared.device),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,19 @@ from painvrl.training import fit
 from painvrl.unfinished import Savepoint
 
 
+class Look(Protocol):
+    """Looks at a model while it is trained, and tells more of it than its metrics."""
+
+    @property
+    def key(self) -> str:
+        """Equal for two that tell the same of a training."""
+        ...
+
+    def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
+        """What is told beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stages:
     """What every stage needs: the configuration, the data, who listens, and what is kept meanwhile.
@@ -36,6 +50,7 @@ class Stages:
     Attributes:
         fixed_epochs: by training; where set, nothing stops early.
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
+        look: what else is told of a training at an evaluation; nothing by default.
         savepoint: where the run is kept while it is under way; nowhere by default.
         journal: what the run has come to; made here.
     """
@@ -45,6 +60,7 @@ class Stages:
     observer: Observer
     fixed_epochs: Mapping[str, int] | None
     branch: bool = False
+    look: Look | None = None
     savepoint: Savepoint | None = None
     journal: Journal = field(init=False)
 
@@ -64,6 +80,16 @@ class Stages:
     def stage(self, name: str, label: str | None = None) -> AbstractContextManager[None]:
         """Announce ``label`` and add the wall time of the block to ``seconds[name]``."""
         return self.journal.stage(name, label)
+
+    def parts_of(self, *, users: Tensor, items: Tensor, base_width: int) -> ScoreParts:
+        """The score vectors of a model of this run."""
+        return ScoreParts(
+            users=users,
+            items=items,
+            id_width=self.config.backbone.id_dim,
+            base_width=base_width,
+            degree=self.prepared.training.item_degree,
+        )
 
     def folded_in(self, users: Tensor, items: Tensor, base_width: int) -> Tensor:
         """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
@@ -116,7 +142,7 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
 
 def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
     """The backbone from ``store``, or trained and left there, with its curves."""
-    key = pretraining_key(stages.config, stages.prepared)
+    key = pretraining_key(stages.config, stages.prepared, "" if stages.look is None else stages.look.key)
     journal = stages.journal
     with store.claim(key):
         # One that is half-way here goes on: what it told is not told twice.
@@ -176,9 +202,14 @@ def train_backbone(
     config, prepared = stages.config, stages.prepared
     model = _initial(stages, name, gates, base, mixing)
 
-    def curves(users: Tensor, items: Tensor) -> dict[str, float]:
+    def curves(epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
         base_width = users.shape[1] if base is None else base[0].shape[1]
-        return evaluate(prepared.valid_plan, stages.folded_in(users, items, base_width), items)
+        users = stages.folded_in(users, items, base_width)
+        told = evaluate(prepared.valid_plan, users, items)
+        if stages.look is not None:
+            parts = stages.parts_of(users=users, items=items, base_width=base_width)
+            told |= stages.look(f"{name}/{epoch}", parts)
+        return told
 
     refit = stages.fixed_epochs
     with stages.stage(name):
@@ -207,9 +238,7 @@ def convert(stages: Stages, mask: Tensor) -> ScoreParts:
         journal.forget("invariant")
         known = {"users": users, "items": items, "base_width": base_width}
         journal.keep("converted", known)
-    return ScoreParts(
-        **known, id_width=stages.config.backbone.id_dim, degree=stages.prepared.training.item_degree
-    )
+    return stages.parts_of(**known)
 
 
 def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -119,7 +119,8 @@ class FitResult:
     best_epoch: int
 
 
-Evaluate = Callable[[Tensor, Tensor], Mapping[str, float]]
+Evaluate = Callable[[int, Tensor, Tensor], Mapping[str, float]]
+"""From an epoch, user vectors and item vectors to what is told of them."""
 
 
 def fit(
@@ -138,7 +139,7 @@ def fit(
         model: its parameters are trained; its ``base`` is not.
         config: learning rate, length and patience.
         generator: a CPU generator for batches, negatives and dropout.
-        evaluate: user and item vectors to validation metrics; must contain ``config.watch``.
+        evaluate: epoch, user and item vectors to validation metrics; must contain ``config.watch``.
             ``None`` trains to the end.
         observe: receives loss and metrics at every evaluation.
         epochs: train exactly so many epochs, without early stopping (a refit).
@@ -162,7 +163,7 @@ def fit(
         values = {"loss": _finite_mean(losses, epoch)}  # the only read-back, at evaluation cadence
         if evaluate is not None:
             with torch.no_grad():
-                values |= evaluate(model.user_vectors(), model.item_vectors())
+                values |= evaluate(epoch, model.user_vectors(), model.item_vectors())
         observe(epoch, values)
         if evaluate is None or epochs is not None:
             best = Best(epoch=epoch)

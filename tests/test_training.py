@@ -146,8 +146,10 @@ class Script:
         self.values: Iterator[float] = iter(values)
         self.shown: list[tuple[Tensor, Tensor]] = []
         self.epochs: list[int] = []
+        self.told_of: list[int] = []
 
-    def evaluate(self, users: Tensor, items: Tensor) -> dict[str, float]:
+    def evaluate(self, epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
+        self.told_of.append(epoch)
         self.shown.append((users.clone(), items.clone()))
         return {self.name: next(self.values)}
 
@@ -186,7 +188,7 @@ def test_a_better_value_starts_patience_anew() -> None:
 def test_the_last_epoch_is_evaluated_whatever_the_cadence() -> None:
     script, model = Script([0.1, 0.2, 0.3]), build()
     result = script.fit(model, max_epochs=7, evaluate_every=3)
-    assert script.epochs == [3, 6, 7]
+    assert script.epochs == script.told_of == [3, 6, 7]
     assert result.best_epoch == 7
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
@@ -434,7 +436,7 @@ def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | No
         build(),
         config,
         gen(),
-        evaluate=lambda users, items: {config.watch: float(next(rising))},
+        evaluate=lambda epoch, users, items: {config.watch: float(next(rising))},
         observe=silent,
         epochs=epochs,
         keeper=keeper,
@@ -453,7 +455,7 @@ def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(kno
             model,
             config,
             gen(seed),
-            evaluate=lambda users, items: {config.watch: next(left)},
+            evaluate=lambda epoch, users, items: {config.watch: next(left)},
             observe=silent,
             keeper=keeper,
         )

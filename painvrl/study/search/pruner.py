@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
 from painvrl.config import TrainConfig
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.trial.sweep import curve_at
+
+Curve: TypeAlias = list[list[float]]
+"""A trial's points at a rung, each by its axes."""
 
 
 class Pruner:
@@ -37,7 +42,7 @@ class Pruner:
         Args:
             number: the trial.
             rung: see :func:`rungs_of`.
-            values: the metrics of the valid parts there.
+            values: the metrics of the valid parts there, and of a swept trial those of its points.
         """
         key, verdict = f"{Attr.RUNG}{rung}", f"{Attr.VERDICT}{rung}"
         trials = self._stored.study.get_trials(deepcopy=False)
@@ -47,25 +52,30 @@ class Pruner:
                 said: str | None = before.user_attrs[verdict]
                 self._stored.note(number, verdict, said)
                 return said
-        own = [float(values[name]) for name in self._axes]
+        own = curve_at(values, self._axes)
         self._stored.note(number, key, own)
         said = self._verdict(trials, number, key, own) if was_searched(trials, number) else None
         self._stored.note(number, verdict, said)
         return said
 
-    def _verdict(
-        self, trials: Sequence[FrozenTrial], number: int, key: str, own: Sequence[float]
-    ) -> str | None:
+    def _verdict(self, trials: Sequence[FrozenTrial], number: int, key: str, own: Curve) -> str | None:
         others = [
-            trial.user_attrs[key] for trial in trials if key in trial.user_attrs and _counts(trial, number)
+            _curve(trial.user_attrs[key])
+            for trial in trials
+            if key in trial.user_attrs and _counts(trial, number)
         ]
-        rivals = [list(values) for values in dict.fromkeys(map(tuple, others))]
+        rivals = [curve for place, curve in enumerate(others) if curve not in others[:place]]
         ahead, wanted = ahead_of([*rivals, own], len(rivals)), places(len(rivals) + 1, self._settings.eta)
         if ahead < wanted:
             return None
         return (
             f"{ahead} of {len(rivals)} rivals were ahead of it there, and {wanted} of {len(rivals) + 1} go on"
         )
+
+
+def _curve(noted: Sequence[float] | Curve) -> Curve:
+    """What a trial had at a rung; old versions noted the values of its one point."""
+    return cast("Curve", noted if noted and isinstance(noted[0], list) else [noted])
 
 
 def earlier_tries(trials: Sequence[FrozenTrial], number: int) -> Iterator[FrozenTrial]:

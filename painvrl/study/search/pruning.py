@@ -9,11 +9,15 @@ resumes them).
 Several objectives have no single order. Trials are ordered by non-dominated rank on the plane of IID and
 OOD; within a rank by how much hypervolume each adds to what is ahead of it, the largest gain first (our
 reading: the order in which a front of so many points would be picked from them).
+
+A trial that is swept has several points at a rung. It goes on if one of them would: all points of all trials
+stand in one order, and a trial's place is that of its first point.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,27 +50,32 @@ def rungs_of(config: TrainConfig, settings: PruningConfig) -> frozenset[str]:
     return frozenset(f"{first}/{evaluation * every}" for evaluation in settings.evaluations)
 
 
-def ahead_of(values: ArrayLike, own: int) -> int:
-    """How many of the points are ahead of the one in row ``own``.
+def ahead_of(curves: Sequence[ArrayLike], own: int) -> int:
+    """How many of the trials are ahead of the one at place ``own``.
 
     Args:
-        values: ``[T, M]``, larger is better. A point that is not finite is behind all that are.
-        own: its row.
+        curves: of each trial its points, ``[P, M]``, larger is better. A point that is not finite is behind
+            all that are.
+        own: its place.
     """
-    points = np.asarray(values, dtype=float)
+    tables = [np.asarray(curve, dtype=float) for curve in curves]
+    points = np.concatenate(tables)
+    trial = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     rank = ranks(points)
-    better = int((rank < rank[own]).sum())
-    equals = [int(row) for row in np.flatnonzero(rank == rank[own])]
-    if not np.isfinite(points[own]).all():
-        return better + len(equals) - 1
+    first = rank[trial == own].min()
+    ahead = set(trial[rank < first].tolist())
+    equals = [int(row) for row in np.flatnonzero(rank == first)]
+    if not np.isfinite(points[equals]).all():
+        return len(ahead | set(trial[equals].tolist()) - {own})
     chosen: list[int] = []
-    while equals:  # the earlier one of two that add the same
+    while True:  # the earlier one of two that add the same
         best = max(equals, key=lambda row: (hypervolume(points[[*chosen, row]]), -row))
-        if best == own:
-            break
+        if trial[best] == own:
+            return len(ahead)
+        ahead.add(int(trial[best]))
+        # What else a trial that is ahead has would only be counted again.
         chosen.append(best)
         equals.remove(best)
-    return better + len(chosen)
 
 
 def places(count: int, eta: float) -> int:

@@ -36,7 +36,7 @@ from painvrl.study.trial.outcomes import (
     completed,
 )
 from painvrl.study.trial.round_metrics import round_metrics
-from painvrl.study.trial.sweep import Scored, Sweep, scored_at, sweep, told
+from painvrl.study.trial.sweep import RungSweep, Scored, Sweep, scored_at, sweep, told, without_curve
 from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
@@ -187,6 +187,7 @@ class TrainingObjective:
                     prepared,
                     observer=observer,
                     branch=job.weighs_a_branch,
+                    look=_look(job, prepared),
                     store=self._pretrained,
                     savepoint=_Timed(savepoint, observer),
                 )
@@ -195,7 +196,7 @@ class TrainingObjective:
             return Pruned(
                 rung=stop.rung,
                 message=stop.message,
-                metrics=dict(stop.metrics),
+                metrics=without_curve(stop.metrics),
                 curves=tuple(observer.points),
                 seconds=observer.seconds(),
             )
@@ -231,10 +232,9 @@ class TrainingObjective:
             return (), {}
         start = time.perf_counter()
         observer.stage("sweep")
-        if job.at:
-            scored = scored_at(result, prepared.valid_plan, job.at, job.sweep.objectives)
-        else:
-            scored = sweep(result, prepared, job.sweep)
+        trained = (job.config, result.parts, prepared.valid_plan)
+        at, plan = job.at, job.sweep
+        scored = scored_at(*trained, at, plan.objectives) if at else sweep(*trained, plan)
         return scored, {"sweep": time.perf_counter() - start}
 
     def _prepare(self, config: TrainConfig) -> Prepared:
@@ -254,6 +254,13 @@ class TrainingObjective:
             self._prepared[key] = with_features(known, config)
         self._prepared.move_to_end(key)
         return self._prepared[key]
+
+
+def _look(job: TrialJob, prepared: Prepared) -> RungSweep | None:
+    """How a trial that is swept is judged at its rungs."""
+    if job.sweep is None or not job.rungs:
+        return None
+    return RungSweep(config=job.config, ranking=prepared.valid_plan, rungs=job.rungs, plan=job.sweep)
 
 
 def _told(job: TrialJob, scored: Sequence[Scored]) -> SweptPoint:
@@ -312,7 +319,7 @@ class _Recorder:
         self._on_stage(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        self.points.append(CurvePoint(curve=name, step=step, values=dict(values)))
+        self.points.append(CurvePoint(curve=name, step=step, values=without_curve(values)))
         self._check_time()
         rung = f"{name}/{step}"
         if rung in self._job.rungs and (message := self._on_rung(rung, values)) is not None:

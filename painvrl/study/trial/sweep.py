@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import RankingPlan, judged_users, mean_over_users, some_users
 from painvrl.evaluation.user_values import UserValues, values_of
-from painvrl.model.fusion import WeighedScores
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
+from painvrl.model.fusion import ScoreParts, WeighedScores
 from painvrl.settings import Settings
 from painvrl.study.file.constraints import Constraint, violated
 from painvrl.study.file.distributions import Distribution, Value, share_of, value_at
@@ -39,6 +38,8 @@ EXPLORED_CELLS = 2**25
 
 _ROUNDS = 2
 """Refinements of the front; each takes an equal share of the second half of the points."""
+
+_SWEPT = "swept/"
 
 Shares: TypeAlias = tuple[float, ...]
 """Where the hyperparameters stand in their ranges, each in [0, 1]."""
@@ -80,26 +81,30 @@ class Sweep:
     config: SweepConfig = field(default_factory=SweepConfig)
 
 
-def sweep(result: RunResult, prepared: Prepared, plan: Sweep) -> tuple[Scored, ...]:
+def sweep(config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> tuple[Scored, ...]:
     """The points of a training: the configuration's own first, then those of its front, the best IID first.
 
     Args:
-        result: the training; its branch must be trained where ``fusion.variant_weight`` is swept.
-        prepared: its data.
+        config: what was trained.
+        parts: of the model; with the branch where ``fusion.variant_weight`` is swept.
+        ranking: of the valid parts.
         plan: what is swept.
     """
-    knobs = _that_move(result, prepared, plan.knobs)
-    found = _Search(result, prepared, plan, knobs)
-    found.explore()
-    return found.kept()
+    search = _Search(config, parts, ranking, plan)
+    search.explore()
+    return search.kept()
 
 
 def scored_at(
-    result: RunResult, ranking: RankingPlan, points: Sequence[Point], objectives: Sequence[str]
+    config: TrainConfig,
+    parts: ScoreParts,
+    ranking: RankingPlan,
+    points: Sequence[Point],
+    objectives: Sequence[str],
 ) -> tuple[Scored, ...]:
     """A training at given points of what acts after it, ranked in one pass."""
-    fusions = [apply(result.config, point).fusion for point in points]
-    judged = judged_users(ranking, WeighedScores(result.parts, fusions))
+    fusions = [apply(config, point).fusion for point in points]
+    judged = judged_users(ranking, WeighedScores(parts, fusions))
     return tuple(
         Scored(
             point=SweptPoint(values=dict(point), metrics=mean_over_users(ranking, each)),
@@ -107,6 +112,50 @@ def scored_at(
         )
         for point, each in zip(points, judged, strict=True)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungSweep:
+    """Sweeps a model that is still trained, with fewer points than :func:`sweep` when it is done.
+
+    Its points are told as further metrics, ``swept/3/ood/ndcg_at_20``, so that whoever takes over the
+    training or its curves has them, too; :func:`curve_at` reads them.
+    """
+
+    config: TrainConfig
+    ranking: RankingPlan
+    rungs: frozenset[str]
+    plan: Sweep
+
+    @property
+    def key(self) -> str:
+        """See :class:`painvrl.stages.Look`."""
+        knobs = {path: knob.model_dump(mode="json") for path, knob in self.plan.knobs.items()}
+        return repr([sorted(self.rungs), knobs, self.plan.axes, self.plan.constraints, self.plan.config])
+
+    def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
+        """See :class:`painvrl.stages.Look`."""
+        if rung not in self.rungs:
+            return {}
+        points = max(2, self.plan.config.points // 2)
+        fewer = replace(self.plan, config=self.plan.config.model_copy(update={"points": points}))
+        return {
+            f"{_SWEPT}{place}/{axis}": one.point.metrics[axis]
+            for place, one in enumerate(sweep(self.config, parts, self.ranking, fewer))
+            for axis in self.plan.axes
+        }
+
+
+def curve_at(values: Mapping[str, float], axes: Sequence[str]) -> list[list[float]]:
+    """The points of a model at a rung, each by its axes: those that were swept, or its metrics alone."""
+    count = sum(name.startswith(_SWEPT) and name.endswith(f"/{axes[0]}") for name in values)
+    places = [f"{_SWEPT}{place}/" for place in range(count)] or [""]
+    return [[float(values[f"{place}{axis}"]) for axis in axes] for place in places]
+
+
+def without_curve(values: Mapping[str, float]) -> dict[str, float]:
+    """The metrics alone."""
+    return {name: value for name, value in values.items() if not name.startswith(_SWEPT)}
 
 
 def told(points: Sequence[SweptPoint], objectives: Sequence[str]) -> int:
@@ -119,14 +168,13 @@ def told(points: Sequence[SweptPoint], objectives: Sequence[str]) -> int:
 
 
 def _that_move(
-    result: RunResult, prepared: Prepared, knobs: Mapping[str, Distribution]
+    parts: ScoreParts, ranking: RankingPlan, knobs: Mapping[str, Distribution]
 ) -> dict[str, Distribution]:
     """The knobs that can change a ranking of this training."""
-    parts, candidates = result.parts, prepared.valid_plan.candidates
     moves = {
         "fusion.variant_weight": parts.base_width < parts.items.shape[1],
         "fusion.id_weight": parts.id_width > 0,
-        "fusion.cold_weight": bool((parts.degree[candidates] == 0).any()),
+        "fusion.cold_weight": bool((parts.degree[ranking.candidates] == 0).any()),
     }
     return {path: knob for path, knob in knobs.items() if moves.get(path, True)}
 
@@ -134,15 +182,14 @@ def _that_move(
 class _Search:
     """The points that were looked at, in shares and in values."""
 
-    def __init__(
-        self, result: RunResult, prepared: Prepared, plan: Sweep, knobs: Mapping[str, Distribution]
-    ) -> None:
-        self._result, self._prepared, self._plan = result, prepared, plan
-        self._knobs = knobs
-        own = leaves(result.config)
-        self._own: dict[str, Value] = {path: own[path] for path in knobs}
-        self._base: Shares = tuple(share_of(knob, own[path]) for path, knob in knobs.items())
-        self._ranking = _affordable(prepared.valid_plan, plan.config.points)
+    def __init__(self, config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> None:
+        self._config, self._parts, self._plan = config, parts, plan
+        self._knobs = _that_move(parts, ranking, plan.knobs)
+        own = leaves(config)
+        self._own: dict[str, Value] = {path: own[path] for path in self._knobs}
+        self._base: Shares = tuple(share_of(knob, own[path]) for path, knob in self._knobs.items())
+        self._of_all = ranking
+        self._ranking = _affordable(ranking, plan.config.points)
         self._seen: dict[Shares, int] = {}
         self.points: list[Scored] = []
 
@@ -159,10 +206,10 @@ class _Search:
         """The own point, and what of the front is kept, scored on all users."""
         places = [0, *(place for place in self._front() if place != 0)]
         chosen = [self.points[place] for place in places]
-        if self._ranking is self._prepared.valid_plan:
+        if self._ranking is self._of_all:
             return tuple(chosen)
         values = [one.point.values for one in chosen]
-        return scored_at(self._result, self._prepared.valid_plan, values, self._plan.objectives)
+        return self._scored(self._of_all, values)
 
     def _look(self, wanted: Sequence[Shares]) -> None:
         new = [shares for shares in dict.fromkeys(wanted) if shares not in self._seen]
@@ -173,7 +220,10 @@ class _Search:
             values = {path: value_at(knob, share) for (path, knob), share in ranges}
             points.append(values if self._seen[shares] else self._own)
         if points:
-            self.points += scored_at(self._result, self._ranking, points, self._plan.objectives)
+            self.points += self._scored(self._ranking, points)
+
+    def _scored(self, ranking: RankingPlan, points: Sequence[Point]) -> tuple[Scored, ...]:
+        return scored_at(self._config, self._parts, ranking, points, self._plan.objectives)
 
     def _front(self) -> list[int]:
         """Places of the front on the axes, and of the best of each objective; the best IID first."""

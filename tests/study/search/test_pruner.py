@@ -83,7 +83,7 @@ def test_a_trial_that_passed_and_was_killed_is_not_judged_again(
         again = desk.ask().number
         trials = stored.study.get_trials(deepcopy=False)
     assert pruner.judge(again, RUNG, values(0.1, 0.1)) is None
-    assert stored.study.get_trials(deepcopy=False)[again].user_attrs[f"{Attr.RUNG}{RUNG}"] == [0.1, 0.1]
+    assert stored.study.get_trials(deepcopy=False)[again].user_attrs[f"{Attr.RUNG}{RUNG}"] == [[0.1, 0.1]]
 
 
 def test_a_point_that_is_tried_again_is_judged_as_at_first(
@@ -135,7 +135,7 @@ def test_a_trial_judged_again_at_its_rung_is_no_rival_of_its_own(desk: Desk, pru
 def test_values_stay_with_the_trial_when_it_ends(stored: StoredStudy, desk: Desk, pruner: Pruner) -> None:
     pruner.judge(0, RUNG, values(0.2, 0.1))
     desk.tell(0, Completed(metrics=values(0.2, 0.1)))
-    assert stored.study.trials[0].user_attrs[f"rung:{RUNG}"] == [0.2, 0.1]
+    assert stored.study.trials[0].user_attrs[f"rung:{RUNG}"] == [[0.2, 0.1]]
 
 
 def test_each_part_is_judged_by_its_ndcg_or_its_first_objective() -> None:
@@ -147,3 +147,25 @@ def test_each_part_is_judged_by_its_ndcg_or_its_first_objective() -> None:
         "ood_b/ndcg_at_5",
     ]
     assert axes_by_part(objectives) == ("iid/ndcg_at_20", "ood_a/recall_at_20", "ood_b/ndcg_at_5")
+
+
+def swept(*points: tuple[float, float]) -> dict[str, float]:
+    """What a training tells at a rung that has these points; its own metrics are those of the first."""
+    told = values(*points[0])
+    for place, (iid, ood) in enumerate(points):
+        told |= {f"swept/{place}/iid/ndcg_at_20": iid, f"swept/{place}/ood/ndcg_at_20": ood}
+    return told
+
+
+def test_a_swept_trial_goes_on_where_one_of_its_points_would(desk: Desk, pruner: Pruner) -> None:
+    pruner.judge(0, RUNG, swept((0.2, 0.2), (0.1, 0.4)))
+    assert pruner.judge(desk.ask().number, RUNG, swept((0.1, 0.1), (0.15, 0.35))) is not None
+    assert pruner.judge(desk.ask().number, RUNG, swept((0.1, 0.1), (0.4, 0.1))) is None
+
+
+def test_a_rival_noted_by_an_old_version_has_one_point(
+    stored: StoredStudy, desk: Desk, pruner: Pruner
+) -> None:
+    number = desk.ask().number
+    stored.note(0, f"{Attr.RUNG}{RUNG}", [0.2, 0.2])
+    assert pruner.judge(number, RUNG, values(0.1, 0.1)) is not None
