@@ -230,12 +230,12 @@ Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(disc
 
 
 def value_at(knob: Distribution, share: float) -> Value:
-    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1)."""
+    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1); of a range in [0, 1]."""
     if isinstance(knob, FloatRange) and knob.step is None:
         if knob.log:
             low, high = math.log(knob.low), math.log(knob.high)
             return min(max(math.exp(low + share * (high - low)), knob.low), knob.high)
-        return knob.low + share * (knob.high - knob.low)
+        return min(max(knob.low + share * (knob.high - knob.low), knob.low), knob.high)
     if isinstance(knob, IntRange) and knob.log:
         low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
         return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)

@@ -188,13 +188,13 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
 
 def sweep_of(stored: StoredStudy, config: TrainConfig) -> Sweep | None:
     """What a training of ``config`` is swept over; ``None`` where nothing is."""
-    settings = stored.sweep
-    if settings is None:
+    settings, swept = stored.sweep, stored.swept
+    if settings is None or not swept:
         return None
     known = leaves(config)
     knobs = {
         path: knob
-        for path, knob in stored.swept.items()
+        for path, knob in swept.items()
         if path in known and stored.space.is_active(path, {}, known)
     }
     return Sweep(

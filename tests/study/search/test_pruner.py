@@ -159,8 +159,8 @@ def swept(*points: tuple[float, float]) -> dict[str, float]:
 
 def test_a_swept_trial_goes_on_where_one_of_its_points_would(desk: Desk, pruner: Pruner) -> None:
     pruner.judge(0, RUNG, swept((0.2, 0.2), (0.1, 0.4)))
-    assert pruner.judge(desk.ask().number, RUNG, swept((0.1, 0.1), (0.15, 0.35))) is not None
-    assert pruner.judge(desk.ask().number, RUNG, swept((0.1, 0.1), (0.4, 0.1))) is None
+    assert pruner.judge(desk.ask().number, RUNG, swept((0.1, 0.1), (0.1, 0.3))) is not None
+    assert pruner.judge(desk.ask().number, RUNG, swept((0.01, 0.01), (0.3, 0.3))) is None
 
 
 def test_a_rival_noted_by_an_old_version_has_one_point(
