@@ -36,7 +36,7 @@ def test_trials_of_one_configuration_are_one_candidate(plane: Plane) -> None:
     later = (replace(each, point=point) for each, point in zip(shelf.records[2:], same, strict=True))
     records = [*shelf.records[:2], *later]
     front, dominated = candidates_of(replace(shelf, records=tuple(records)))
-    assert [(one.trial, one.also) for one in front] == [(0, (2, 3)), (1, ())]
+    assert [(one.trial, one.also) for one in front] == [(0, ("2", "3")), (1, ())]
     assert dominated == ()
 
 

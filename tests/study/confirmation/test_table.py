@@ -18,7 +18,7 @@ NAMES = ("iid", "ood")
 def candidates(tiny_config: Any) -> list[Candidate]:
     return [
         Candidate(trial=4, config=tiny_config, first=(0.5, 0.2), preset="erm"),
-        Candidate(trial=7, config=tiny_config, first=(0.6, 0.1), also=(9, 11)),
+        Candidate(trial=7, config=tiny_config, first=(0.6, 0.1), also=("9", "11")),
         Candidate(trial=8, config=tiny_config, first=(0.4, 0.1), source="near"),
         Candidate(trial=2, config=tiny_config, first=(0.9, 0.9)),
     ]
@@ -43,7 +43,7 @@ def confirmation(candidates: list[Candidate]) -> Confirmation:
         seeds=(4, 5),
         seeds_at_most=10,
         rows=rows,
-        front=(7,),
+        front=("7",),
         optimism=optimism,
         first_hypervolume=first_hypervolume,
         hypervolume=hypervolume,
@@ -103,11 +103,11 @@ def test_the_sentences_say_what_the_tables_do_not(confirmation: Confirmation) ->
         "confirmed front (P >= 0.9): 7",
         "undecided after 10 seeds: 8",
         "trial 2 failed (lost: x); it is not on the confirmed front",
-        "dominated trials near the front that were too many and left out: 2",
+        "dominated points near the front that were too many and left out: 2",
     )
     assert lines[-2:] == (
         (
-            "hypervolume of the first front: 0.11 when it was chosen, 0.09 by the means of the same trials "
+            "hypervolume of the first front: 0.11 when it was chosen, 0.09 by the means of the same points "
             "(+22.2%)"
         ),
         "7 runs; 10 seeds for every candidate are 40",
@@ -119,5 +119,5 @@ def test_markdown_and_json_hold_the_same(confirmation: Confirmation) -> None:
     assert "| 7 (= 9, 11) | 1.000 | in | 2 | 0.5000 ± 1.2706 | 0.1000 ± 0.0000 |" in page.splitlines()
     assert all(f"- {line}" in page.splitlines() for line in confirmation.sentences())
     parsed = json.loads(confirmation.as_json())
-    assert parsed["front"] == [7]
+    assert parsed["front"] == ["7"]
     assert parsed["rows"][3]["reason"] == "lost: x"
