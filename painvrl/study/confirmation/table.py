@@ -292,7 +292,7 @@ def _name(row: CandidateRow) -> str:
 
 
 def _shown(figure: Estimate | None) -> str:
-    return "-" if figure is None else f"{figure.mean:.4f} ± {(figure.high - figure.low) / 2:.4f}"
+    return "-" if figure is None else f"{figure.mean:z.4f} ± {(figure.high - figure.low) / 2:.4f}"
 
 
 def _range(seeds: Sequence[int]) -> str:

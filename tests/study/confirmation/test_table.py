@@ -114,6 +114,45 @@ def test_the_sentences_say_what_the_tables_do_not(confirmation: Confirmation) ->
     )
 
 
+def test_points_are_called_by_their_names_and_a_training_fails_once(tiny_config: Any) -> None:
+    def point(trial: int, place: int, iid: float) -> Candidate:
+        return Candidate(trial=trial, place=place, config=tiny_config, first=(iid, 0.2))
+
+    alive = [point(1, 10, 0.5), point(1, 2, 0.4)]
+    fitted = fit(np.array([[[0.5, 0.2], [0.4, 0.2]], [[0.6, 0.2], [0.5, 0.2]]]))
+    failed = [(point(2, place, 0.3), "lost: x", 1) for place in (3, 0)]
+    rows = rows_of(NAMES, alive, fitted, [2, 2], [1.0, 0.0], [Decision.IN, Decision.OUT], failed)
+    found = Confirmation(
+        study="toy",
+        objectives=NAMES,
+        sure=0.9,
+        first_seed=3,
+        seeds=(4, 5),
+        seeds_at_most=2,
+        rows=rows,
+        front=("1.10",),
+        optimism={},
+        first_hypervolume=0.0,
+        hypervolume=0.0,
+        left_out=0,
+        runs=4,
+        runs_for_all=4,
+    )
+    assert [line[0] for line in found.text()[1]] == ["1.10", "1.2", "2.3", "2.0"]
+    assert [(row["trial"], row["name"]) for row in json.loads(found.as_json())["rows"]] == [
+        (1, "1.10"),
+        (1, "1.2"),
+        (2, "2.3"),
+        (2, "2.0"),
+    ]
+    assert found.sentences() == (
+        "confirmed front (P >= 0.9): 1.10",
+        "trial 2 failed (lost: x); it is not on the confirmed front",
+        "4 runs; 2 seeds for every candidate are 4",
+    )
+    assert "| 1.10 | 1.000 | in |" in found.as_markdown()
+
+
 def test_markdown_and_json_hold_the_same(confirmation: Confirmation) -> None:
     page = confirmation.as_markdown()
     assert "| 7 (= 9, 11) | 1.000 | in | 2 | 0.5000 ± 1.2706 | 0.1000 ± 0.0000 |" in page.splitlines()
