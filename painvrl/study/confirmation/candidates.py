@@ -92,8 +92,8 @@ def near_the_front(
     """The dominated candidates that join, and how many are near but were left out.
 
     How far they are is seen on the study's own seed, where all trials have been run; how large the noise is,
-    under the fresh seeds. A front of a single candidate shows no difference: its own spread from seed to
-    seed, which is larger, stands for it.
+    under the fresh seeds. A front of a single training shows no difference between trainings: the spread of
+    its points from seed to seed, which is larger, stands for it.
 
     Points of one training are alike, and each may be near. So the nearest of every training come first, then
     the second nearest of each; and a front's size is that of its trainings.
@@ -105,8 +105,8 @@ def near_the_front(
     """
     if not dominated:
         return (), 0
-    fitted = fit(runs)
-    spread = fitted.spread if fitted.freedom > 0 else np.sqrt(2) * runs[0].std(axis=0, ddof=1)
+    trainings = len({one.trial for one in front})
+    spread = fit(runs).spread if trainings > 1 else np.sqrt(2 * runs.var(axis=1, ddof=1).mean(axis=0))
     distance = plausible(
         np.array([one.first for one in front]), np.array([one.first for one in dominated]), spread
     )
@@ -118,7 +118,7 @@ def near_the_front(
             near.append((before[one.trial], one))
             before[one.trial] += 1
     near.sort(key=lambda ranked: ranked[0])  # stable, so the nearest of equal ones stay first
-    most = max(FEW, len({one.trial for one in front}))
+    most = max(FEW, trainings)
     return tuple(one for _, one in near[:most]), max(0, len(near) - most)
 
 

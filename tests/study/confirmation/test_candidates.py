@@ -151,6 +151,16 @@ def of_training(config: Any, trial: int, *points: tuple[float, float]) -> list[C
     ]
 
 
+def test_beside_a_single_training_the_spread_of_its_points_counts(tiny_config: Any) -> None:
+    front = of_training(tiny_config, 0, (1.0, 1.0), (0.5, 1.5))
+    together = np.array([[[1.0, 1.0], [1.2, 1.0]], [[0.5, 1.5], [0.7, 1.5]]])  # of a difference 0.2
+    others = of_training(tiny_config, 1, (0.61, 0.5), (0.59, 0.5))
+    near, _ = near_the_front(front, together, others)
+    assert [one.name for one in near] == ["1.0"]
+    several = [front[0], replace(front[1], trial=2)]  # whose difference does not move at all
+    assert near_the_front(several, together, others) == ((), 0)
+
+
 def test_the_nearest_of_every_training_join_first(tiny_config: Any) -> None:
     front = of_training(tiny_config, 0, (1.0, 1.0))
     crowd = of_training(tiny_config, 1, *((1 - place / 1000, 0.9) for place in range(1, FEW + 2)))
