@@ -7,9 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from painvrl.data.seal import SealedParts
+from painvrl.pipeline import reweighed, run
+from painvrl.prepare import prepare
+from painvrl.study.store.records import named
+from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.trial import objective
 from painvrl.workspace import Workspace
@@ -46,16 +52,18 @@ def test_a_confirmation_prints_runs_steps_tables_and_the_front(
     )
     for row in page["rows"]:
         iid = row["estimates"]["iid/ndcg_at_20"]
-        cell = f"{iid['mean']:.4f} ± {(iid['high'] - iid['low']) / 2:.4f}"
+        cell = f"{iid['mean']:z.4f} ± {(iid['high'] - iid['low']) / 2:.4f}"
         assert any(
-            line.split()[:3] == [str(row["trial"]), f"{row['probability']:.3f}", row["decision"]]
-            and cell in line
+            line.split()[:3] == [row["name"], f"{row['probability']:.3f}", row["decision"]] and cell in line
             for line in lines
         )
-        assert f"{iid['first']:.4f} ({iid['first'] - iid['mean']:+.4f})" in answer.out
+        assert f"{iid['first']:.4f} ({iid['first'] - iid['mean']:+z.4f})" in answer.out
     assert any(line.startswith("confirmed front (P >= 0.9): ") for line in lines)
     assert any(line.startswith("optimism of the first front, iid/ndcg_at_20: ") for line in lines)
     assert any(line.startswith("hypervolume of the first front: ") for line in lines)
+    trainings = {row["trial"] for row in page["rows"]}
+    assert len(trainings) < len(page["rows"])  # the study is swept
+    assert page["runs_for_all"] == 3 * len(trainings)
     assert f"{page['runs']} runs; 3 seeds for every candidate are {page['runs_for_all']}" in lines
     assert lines[-1] == f"table: {workspace / 'confirmations' / 'tiny' / 'table.md'}"
 
@@ -72,21 +80,55 @@ def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
     assert page["first_seed"] == 0
     assert page["seeds"] == [1, 2]
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
-    assert sorted(row["trial"] for row in page["rows"]) == sorted(row["trial"] for row in front["rows"])
+    assert sorted(row["name"] for row in page["rows"]) == sorted(row["name"] for row in front["rows"])
+
+
+def test_a_confirmed_value_is_that_of_a_run_weighed_anew(cli: Call, workspace: Path, tmp_path: Path) -> None:
+    command = ("study", "confirm", "tiny", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
+    page = json.loads(cli(*command, "--json").out)
+    study = open_study("tiny", Workspace(workspace))
+    cpu = torch.device("cpu")
+    values: dict[str, list[tuple[float, ...]]] = {}
+    for seed in page["seeds"]:
+        base = study.config.model_copy(update={"seed": seed})
+        prepared = prepare(base, cache_dir=tmp_path / "cache", device=cpu)
+        for record in study.trials():
+            config = study.config_of(record).model_copy(update={"seed": seed})
+            result = run(config, prepared, branch=True)
+            for row in page["rows"]:
+                if row["trial"] == record.number:
+                    point = named(study.trials(), row["name"])
+                    weights = {path: point.point[path] for path in study.swept}
+                    assert weights
+                    fusion = {path.removeprefix("fusion."): value for path, value in weights.items()}
+                    metrics = reweighed(result, prepared, **fusion).metrics
+                    values.setdefault(row["name"], []).append(tuple(metrics[one] for one in study.objectives))
+    assert len({tuple(each) for each in values.values()}) > 2  # the points are not all alike
+    for row in page["rows"]:
+        found = [row["estimates"][name]["mean"] for name in study.objectives]
+        assert found == pytest.approx(np.mean(values[row["name"]], axis=0), abs=1e-12)
 
 
 def test_mlflow_shows_the_confirmation_on_the_studys_runs(cli: Call, workspace: Path) -> None:
     command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
     page = json.loads(cli(*command, "--json").out)
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
-    run_ids = {row["trial"]: row["run_id"] for row in (*front["rows"], *front["dominated"])}
+    run_ids = {row["name"]: row["run_id"] for row in (*front["rows"], *front["dominated"])}
+    best: dict[str, Any] = {}  # points of one training share its run
     for row in page["rows"]:
-        run = run_of(workspace, run_ids[row["trial"]])
+        known = best.setdefault(run_ids[row["name"]], row)
+        if row["probability"] > known["probability"]:
+            best[run_ids[row["name"]]] = row
+    assert len(best) < len(page["rows"])
+    trials = open_study("tiny", Workspace(workspace)).trials()
+    for run_id, row in best.items():
+        run = run_of(workspace, run_id)
         assert run.data.tags["confirmed"] == row["decision"]
+        assert run.data.tags["confirmed.point"] == row["name"]
         assert run.data.metrics["confirmed/p_front"] == row["probability"]
         ood = row["estimates"]["ood/ndcg_at_20"]
         assert run.data.metrics["confirmed/ood/ndcg_at_20"] == ood["mean"]
-        assert run.data.metrics["ood/ndcg_at_20"] == ood["first"]
+        assert run.data.metrics["ood/ndcg_at_20"] == trials[row["trial"]].metrics["ood/ndcg_at_20"]
     parent = run_of(workspace, run.data.tags["mlflow.parentRunId"])
     assert parent.data.metrics["confirmed/front_size"] == len(page["front"])
     assert parent.info.status == "FINISHED"

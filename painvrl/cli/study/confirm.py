@@ -38,7 +38,7 @@ def confirm(
         str,
         typer.Option(
             metavar="WHO",
-            help="front: the front's trials; plausible: also dominated ones that noise may have kept off it.",
+            help="front: the front's points; plausible: also dominated ones that noise may have kept off it.",
         ),
     ] = "plausible",
     workers: WorkersOption = 1,
@@ -46,11 +46,11 @@ def confirm(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Find out which trials of the front are there by luck; called again, it goes on.
+    """Find out which points of the front are there by luck; called again, it goes on.
 
-    Runs the front's candidates under seeds that the study has not seen, until for each the probability of
-    being on the front is at least P or at most 1 - P. Prints their means with intervals, the confirmed front,
-    and how optimistic the first one was.
+    Trains the front's candidates under seeds that the study has not seen, until for each the probability of
+    being on the front is at least P or at most 1 - P; points of one trial share its training. Prints their
+    means with intervals, the confirmed front, and how optimistic the first one was.
     """
     if candidates not in SCOPES:
         raise ConfigError(f"must be one of {', '.join(SCOPES)}", key="--candidates", value=candidates)

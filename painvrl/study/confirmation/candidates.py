@@ -1,8 +1,9 @@
-"""Who may be on the front: its trials, and trials that noise alone may have kept off it."""
+"""Who may be on the front: its points, and points that noise alone may have kept off it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,55 +13,72 @@ from numpy.typing import NDArray
 from painvrl.config import TrainConfig
 from painvrl.study.confirmation.decision import plausible
 from painvrl.study.confirmation.posterior import fit
+from painvrl.study.file.space import Point
 from painvrl.study.store.records import TrialRecord, feasible, front_of
 from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.outcomes import Completed, point_name
 
 NEAR = 2.0
-"""A dominated trial joins within so many standard deviations of a difference."""
+"""A dominated point joins within so many standard deviations of a difference."""
 
 FEW = 4
-"""So many dominated trials may join a small front; a larger one as many as it has trials."""
+"""So many dominated points may join a small front; a larger one as many as it has trainings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A configuration that may be on the front.
+    """A point that may be on the front.
 
     Attributes:
         trial: the number of the trial that trained it in the study.
-        also: later trials of the same configuration.
+        config: what that trial trained.
         first: ``[M]``, what the study measured.
+        place: among the points of its trial; ``None`` if that was not swept.
+        at: all points of its trial, candidates or not. Under each seed the training is scored at all of
+            them: whoever joins later finds its values there.
         preset: see :class:`painvrl.study.store.records.TrialRecord`.
-        run_id: the trial's MLflow run.
-        source: whether it was on the study's front, or joined as a dominated trial.
+        run_id: the point's MLflow run, which may be that of its trial.
+        also: names of later points of the same configuration.
+        source: whether it was on the study's front, or joined as a dominated point.
     """
 
     trial: int
     config: TrainConfig
     first: tuple[float, ...]
+    place: int | None = None
+    at: tuple[Point, ...] = ()
     preset: str | None = None
     run_id: str | None = None
-    also: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
     source: Literal["front", "near"] = "front"
+
+    @property
+    def name(self) -> str:
+        """What people call it, and what tells it from all other candidates."""
+        return point_name(self.trial, self.place)
+
+    def metrics_in(self, run: Completed) -> Mapping[str, float]:
+        """What the point came to in a run of its training."""
+        return run.metrics if self.place is None else run.points[self.place].metrics
 
 
 def candidates_of(study: StoredStudy) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-    """The candidates on the study's front, and those that are dominated; both by trial.
+    """The candidates on the study's front, and those that are dominated; both by trial and place.
 
-    Trials of one configuration are one candidate.
+    Points of one configuration are one candidate.
     """
     records = study.trials()
     front = front_of(records)
-    members = {record.number for record in front}
-    dominated = [record for record in feasible(records) if record.number not in members]
+    members = {record.name for record in front}
+    dominated = [record for record in feasible(records) if record.name not in members]
     grouped: dict[str, Candidate] = {}
     for record in (*front, *dominated):
-        config = study.config_of(record)
-        known = grouped.get(config.model_dump_json())
-        grouped[config.model_dump_json()] = (
-            _candidate(record, config, record.number in members)
+        config = study.config_of(record).model_dump_json()
+        known = grouped.get(config)
+        grouped[config] = (
+            _candidate(study, record, records[record.number], record.name in members)
             if known is None
-            else replace(known, also=(*known.also, record.number))
+            else replace(known, also=(*known.also, record.name))
         )
     found = tuple(grouped.values())
     return tuple(one for one in found if one.source == "front"), tuple(
@@ -71,11 +89,14 @@ def candidates_of(study: StoredStudy) -> tuple[tuple[Candidate, ...], tuple[Cand
 def near_the_front(
     front: Sequence[Candidate], runs: NDArray[np.float64], dominated: Sequence[Candidate]
 ) -> tuple[tuple[Candidate, ...], int]:
-    """The dominated candidates that join, nearest first, and how many are near but were left out.
+    """The dominated candidates that join, and how many are near but were left out.
 
     How far they are is seen on the study's own seed, where all trials have been run; how large the noise is,
-    under the fresh seeds. A front of a single candidate shows no difference: its own spread from seed to
-    seed, which is larger, stands for it.
+    under the fresh seeds. A front of a single training shows no difference between trainings: the spread of
+    its points from seed to seed, which is larger, stands for it.
+
+    Points of one training are alike, and each may be near. So the nearest of every training come first, then
+    the second nearest of each; and a front's size is that of its trainings.
 
     Args:
         front: those on the front that did not fail.
@@ -84,21 +105,31 @@ def near_the_front(
     """
     if not dominated:
         return (), 0
-    fitted = fit(runs)
-    spread = fitted.spread if fitted.freedom > 0 else np.sqrt(2) * runs[0].std(axis=0, ddof=1)
+    trainings = len({one.trial for one in front})
+    spread = fit(runs).spread if trainings > 1 else np.sqrt(2 * runs.var(axis=1, ddof=1).mean(axis=0))
     distance = plausible(
         np.array([one.first for one in front]), np.array([one.first for one in dominated]), spread
     )
-    order = [int(place) for place in np.argsort(distance, kind="stable") if distance[place] <= NEAR]
-    most = max(FEW, len(front))
-    return tuple(dominated[place] for place in order[:most]), max(0, len(order) - most)
+    near: list[tuple[int, Candidate]] = []
+    before = Counter[int]()
+    for place in np.argsort(distance, kind="stable"):
+        if distance[place] <= NEAR:
+            one = dominated[place]
+            near.append((before[one.trial], one))
+            before[one.trial] += 1
+    near.sort(key=lambda ranked: ranked[0])  # stable, so the nearest of equal ones stay first
+    most = max(FEW, trainings)
+    return tuple(one for _, one in near[:most]), max(0, len(near) - most)
 
 
-def _candidate(record: TrialRecord, config: TrainConfig, on_front: bool) -> Candidate:
+def _candidate(study: StoredStudy, record: TrialRecord, trial: TrialRecord, on_front: bool) -> Candidate:
+    swept = trial.outcome.points if isinstance(trial.outcome, Completed) else ()
     return Candidate(
-        trial=record.number,
-        config=config,
+        trial=trial.number,
+        config=study.config_of(trial),
         first=tuple(record.values or ()),
+        place=record.place,
+        at=tuple(point.values for point in swept),
         preset=record.preset,
         run_id=record.run_id,
         source="front" if on_front else "near",

@@ -9,6 +9,10 @@ the candidates share and which says nothing about who is better. ``Sigma`` is wh
 over the candidates: with two to four seeds none of them could say its own. Means and seeds are fitted
 together by least squares, so candidates may have been run under different numbers of seeds.
 
+Points of one training share much of their residual, which the model does not know. So differences within a
+training are better known than it says, and those between few trainings a little worse. By simulation its
+decisions stay as right as they say.
+
 Given the runs, the means are drawn from a multivariate t: for each objective alone that is the textbook's
 t with ``freedom`` degrees. A bootstrap over so few seeds would be too narrow.
 

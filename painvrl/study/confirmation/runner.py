@@ -1,9 +1,13 @@
-"""Confirming a front: its candidates are run under fresh seeds until it is decided who is on it."""
+"""Confirming a front: its candidates are run under fresh seeds until it is decided who is on it.
+
+Candidates are points. A training is run once under a seed for all the points that the study has of it, with
+the values that the study found: nothing is swept again. So seeds and runs are counted by training.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,12 +21,13 @@ from painvrl.rng import derive_seed
 from painvrl.study.confirmation.candidates import Candidate, candidates_of, near_the_front
 from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
 from painvrl.study.confirmation.posterior import Fit, draw_means, fit
-from painvrl.study.confirmation.table import Confirmation, optimism_of, rows_of
+from painvrl.study.confirmation.table import CandidateRow, Confirmation, optimism_of, rows_of
 from painvrl.study.file.spec import pretraining_comes_back
 from painvrl.study.progress import NullProgress, Progress
 from painvrl.study.runner import crew_of
 from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.runs.seeded import Cell, SeededRuns
+from painvrl.study.search.pruner import axes_by_part
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
@@ -30,6 +35,7 @@ from painvrl.study.tracking.mlflow_notes import write_notes
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.outcomes import Completed
+from painvrl.study.trial.sweep import Sweep
 from painvrl.wholefile import write_whole
 from painvrl.workspace import Workspace
 
@@ -48,12 +54,12 @@ class Step:
 
     Attributes:
         seeds: the most fresh seeds that a candidate has run under.
-        undecided: trials of which it is not known yet whether they are on the front.
+        undecided: names of the points of which it is not known yet whether they are on the front.
         candidates: how many there are.
     """
 
     seeds: int
-    undecided: tuple[int, ...]
+    undecided: tuple[str, ...]
     candidates: int
 
 
@@ -87,16 +93,17 @@ def run_confirmation(
 ) -> ConfirmationSummary:
     """Run the candidates of a study's front under fresh seeds, as far as is needed, and write the result.
 
-    Every run is kept: the same call computes none again, and one that allows more seeds goes on. A run that
-    failed is tried again by the next call.
+    Every run is kept, with the values of all its training's points: the same call computes none again, and
+    one that allows more seeds or asks for other points goes on. A run that failed is tried again by the next
+    call; until then none of its training's points is on the front.
 
     Args:
-        study: with at least one feasible trial.
+        study: with at least one feasible point.
         workspace: where everything is kept.
         device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
         seeds_at_most: fresh seeds of any candidate.
         sure: the probability at which a candidate is decided.
-        scope: ``front``: the front's trials only; ``plausible``: near ones, too.
+        scope: ``front``: the front's points only; ``plausible``: near ones, too.
         workers: runs at a time.
         memory_fraction: of a CUDA device that each worker may use.
         progress: hears of every run.
@@ -105,7 +112,7 @@ def run_confirmation(
 
     Raises:
         UserError: an option, the data, the workspace or the storage is not as it must be.
-        NothingFeasible: the study has no feasible trial, or every trial of its front failed.
+        NothingFeasible: the study has no feasible point, or every training of its front failed.
         KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
     """
     if seeds_at_most < AT_LEAST:
@@ -133,7 +140,7 @@ def run_confirmation(
         store = RunStore(folder / "runs")
 
         def key(cell: Cell) -> str:
-            return run_key(cell.job.config, crew.data, (), 0)
+            return run_key(cell.job.config, crew.data, (), 0, cell.job.at)
 
         def keep(cell: Cell, outcome: Completed) -> None:
             store.store(key(cell), KeptRun(outcome=outcome, users={}, values={}))
@@ -152,7 +159,8 @@ def run_confirmation(
         left_out = 0
         entered.enter(front)
         if scope == "plausible" and dominated:
-            near, left_out = near_the_front(entered.alive(), entered.values(), dominated)
+            able = [one for one in dominated if one.trial not in entered.failed]
+            near, left_out = near_the_front(entered.alive(), entered.values(), able)
             entered.enter(near)
         fitted, verdict = entered.decide(sure, seeds_at_most, on_step)
     confirmation = _confirmation(study, entered, fitted, verdict, sure, seeds_at_most, left_out)
@@ -168,9 +176,13 @@ def run_confirmation(
 
 @dataclass(kw_only=True)
 class _Field:
-    """The candidates, the number of seeds of each, and their runs.
+    """The candidates, and the runs of their trainings.
 
-    The seeds of a candidate are always the first ones: study seed + 1, + 2, ...
+    The seeds of a training are always the first ones: study seed + 1, + 2, ...
+
+    Attributes:
+        counts: by trial, under how many seeds its training has run.
+        failed: by trial, why a run of its training failed.
     """
 
     objectives: tuple[str, ...]
@@ -181,14 +193,15 @@ class _Field:
     _numbers: int = 0
 
     def enter(self, candidates: Sequence[Candidate]) -> None:
-        """New candidates run under the first seeds.
+        """New candidates run under the first seeds, unless their trainings have.
 
         Raises:
             NothingFeasible: all candidates so far have failed.
         """
         self.candidates += candidates
-        self.counts |= {one.trial: 0 for one in candidates}
-        self._run({one.trial: AT_LEAST for one in candidates})
+        new = {one.trial: 0 for one in candidates if one.trial not in self.counts}
+        self.counts |= new
+        self._run(dict.fromkeys(new, AT_LEAST))
 
     def decide(self, sure: float, at_most: int, on_step: Callable[[Step], None]) -> tuple[Fit, Verdict]:
         """Run who is needed until all are decided or have ``at_most`` seeds."""
@@ -197,20 +210,24 @@ class _Field:
             fitted = fit(self.values())
             rng = np.random.default_rng(derive_seed(0, "confirmation"))
             verdict = judge(draw_means(fitted, DRAWS, rng), sure)
-            counts = np.array([self.counts[one.trial] for one in alive])
             undecided = tuple(
-                one.trial
+                one.name
                 for one, decision in zip(alive, verdict.decisions, strict=True)
                 if decision is Decision.UNDECIDED
             )
-            on_step(Step(seeds=int(counts.max()), undecided=undecided, candidates=len(self.candidates)))
-            wanted = next_step(counts, verdict.needed, at_most)
+            seeds = max(self.counts[one.trial] for one in alive)
+            on_step(Step(seeds=seeds, undecided=undecided, candidates=len(self.candidates)))
+            # A training runs again for any of its points, and then all of them have that seed.
+            trials = list(dict.fromkeys(one.trial for one in alive))
+            needed = {one.trial for one, mine in zip(alive, verdict.needed, strict=True) if mine}
+            counts = np.array([self.counts[trial] for trial in trials])
+            wanted = next_step(counts, np.array([trial in needed for trial in trials]), at_most)
             if (wanted == counts).all():
                 return fitted, verdict
-            self._run({one.trial: int(count) for one, count in zip(alive, wanted, strict=True)})
+            self._run(dict(zip(trials, wanted.tolist(), strict=True)))
 
     def alive(self) -> list[Candidate]:
-        """The candidates that did not fail."""
+        """The candidates whose trainings did not fail."""
         return [one for one in self.candidates if one.trial not in self.failed]
 
     def values(self) -> NDArray[np.float64]:
@@ -220,29 +237,31 @@ class _Field:
         found = np.full((len(alive), seeds, len(self.objectives)), np.nan)
         for place, one in enumerate(alive):
             for offset in range(self.counts[one.trial]):
-                metrics = self.runs.complete[_row(one), one.config.seed + 1 + offset].outcome.metrics
+                run = self.runs.complete[_row(one), one.config.seed + 1 + offset]
+                metrics = one.metrics_in(run.outcome)
                 found[place, offset] = [metrics[name] for name in self.objectives]
         return found
 
     def ran(self, one: Candidate) -> int:
-        """Under how many seeds a candidate is complete."""
+        """Under how many seeds a candidate's training is complete."""
         return sum(row == _row(one) for row, _ in self.runs.complete)
 
     def _run(self, wanted: dict[int, int]) -> None:
+        of_trial = {one.trial: one for one in self.candidates}  # any of its points knows what is trained
         cells = [
-            self._cell(one, one.config.seed + 1 + offset)
+            self._cell(of_trial[trial], of_trial[trial].config.seed + 1 + offset)
             for offset in range(max(wanted.values(), default=0))  # those of one seed share the split
-            for one in self.candidates
-            if self.counts[one.trial] <= offset < wanted.get(one.trial, 0)
+            for trial, count in wanted.items()
+            if self.counts[trial] <= offset < count
         ]
         self.runs.wanted += len(cells)
         self.runs.find(cells)
         self.runs.train(cells)
         self.counts |= wanted
-        for one in self.candidates:
+        for trial, one in of_trial.items():
             reasons = [why for (row, _), why in self.runs.failures.items() if row == _row(one)]
             if reasons:
-                self.failed[one.trial] = reasons[0]
+                self.failed[trial] = reasons[0]
         if not self.alive():
             last = next(reversed(self.failed.values()))
             raise NothingFeasible(f"every candidate failed under fresh seeds; the last said {last}")
@@ -251,6 +270,9 @@ class _Field:
         self._numbers += 1
         config = one.config.model_copy(update={"seed": seed})
         job = TrialJob(number=self._numbers, point={}, config=config)
+        if one.at:  # nothing is searched: of the sweep the objectives are read, and no more
+            sweep = Sweep(knobs={}, objectives=self.objectives, axes=axes_by_part(self.objectives))
+            job = replace(job, sweep=sweep, at=one.at)
         return Cell(row=_row(one), seed=seed, job=job)
 
 
@@ -291,13 +313,13 @@ def _confirmation(
         seeds=tuple(first_seed + 1 + offset for offset in range(len(fitted.seeds))),
         seeds_at_most=seeds_at_most,
         rows=rows,
-        front=tuple(row.trial for row in rows if row.decision == Decision.IN),
+        front=tuple(row.name for row in rows if row.decision == Decision.IN),
         optimism=optimism,
         first_hypervolume=first_hypervolume,
         hypervolume=hypervolume,
         left_out=left_out,
         runs=len(entered.runs.complete) + len(entered.runs.failures),
-        runs_for_all=seeds_at_most * len(entered.candidates),
+        runs_for_all=seeds_at_most * len(entered.counts),
     )
 
 
@@ -308,15 +330,22 @@ def _track(
     candidates: Sequence[Candidate],
     pages: dict[str, str],
 ) -> str | None:
-    """Write the result into MLflow, which is a mirror: why not, if it cannot be."""
-    of_trial = {one.trial: one.run_id for one in candidates}
+    """Write the result into MLflow, which is a mirror: why not, if it cannot be.
+
+    Points of one training may share its run. It then stands for the one that is most probably on the front,
+    of equal ones for the first of the table, and the tag ``confirmed.point`` says which that is.
+    """
+    run_of = {one.name: one.run_id for one in candidates}
+    best: dict[str, CandidateRow] = {}
+    for row in sorted(confirmation.rows, key=lambda row: -(row.probability or 0.0)):
+        if (run_id := run_of[row.name]) is not None:
+            best.setdefault(run_id, row)
     metrics: dict[str, dict[str, float]] = {}
     tags: dict[str, dict[str, str]] = {}
-    for row in confirmation.rows:
-        run_id = of_trial[row.trial]
-        if run_id is None:
-            continue
+    for run_id, row in best.items():
         tags[run_id] = {"confirmed": row.decision}
+        if row.name != str(row.trial):
+            tags[run_id]["confirmed.point"] = row.name
         if row.probability is not None:
             means = {f"confirmed/{name}": each.mean for name, each in row.estimates.items()}
             metrics[run_id] = {"confirmed/p_front": row.probability, "confirmed/seeds": row.seeds, **means}

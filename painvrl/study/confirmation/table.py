@@ -39,16 +39,19 @@ class CandidateRow:
     """A candidate.
 
     Attributes:
-        also: later trials of the same configuration.
-        source: ``front``, or ``near`` for a dominated trial that joined.
-        probability: of being on the front; ``None`` if it failed.
-        reason: why it failed.
+        trial: the number of its trial.
+        name: of the point: ``12``, or ``12.3`` of a swept trial.
+        also: names of later points of the same configuration.
+        source: ``front``, or ``near`` for a dominated point that joined.
+        probability: of being on the front; ``None`` if its training failed.
+        reason: why that failed.
         seeds: under how many fresh seeds it is complete.
-        estimates: by objective; none if it failed.
+        estimates: by objective; none if its training failed.
     """
 
     trial: int
-    also: tuple[int, ...]
+    name: str
+    also: tuple[str, ...]
     preset: str | None
     source: str
     probability: float | None
@@ -60,9 +63,9 @@ class CandidateRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimism:
-    """By how much the first front's values were too high, in the mean of its trials, with a 95% interval.
+    """By how much the first front's values were too high, in the mean of its points, with a 95% interval.
 
-    The interval is paired: for each fresh seed all of the trials' differences are taken together.
+    The interval is paired: for each fresh seed all of the points' differences are taken together.
     """
 
     mean: float
@@ -80,12 +83,13 @@ class Confirmation:
         seeds: the fresh ones that were used.
         seeds_at_most: that could have been.
         rows: the candidates, those decided in first.
-        front: trials that are decided in.
-        optimism: by objective; none if all trials of the first front failed.
+        front: names of the points that are decided in.
+        optimism: by objective; none if all trainings of the first front failed.
         first_hypervolume: of the first front, as the study measured it.
-        hypervolume: of the means of the same trials. Trials that failed are in neither.
-        left_out: dominated trials as near as those that joined, but too many.
-        runs: that were needed. runs_for_all: under ``seeds_at_most`` seeds for every candidate.
+        hypervolume: of the means of the same points. Those whose training failed are in neither.
+        left_out: dominated points as near as those that joined, but too many.
+        runs: trainings that were needed; one serves all points of its trial. runs_for_all: under
+            ``seeds_at_most`` seeds for every candidate.
     """
 
     study: str
@@ -95,7 +99,7 @@ class Confirmation:
     seeds: tuple[int, ...]
     seeds_at_most: int
     rows: tuple[CandidateRow, ...]
-    front: tuple[int, ...]
+    front: tuple[str, ...]
     optimism: Mapping[str, Optimism]
     first_hypervolume: float
     hypervolume: float
@@ -111,9 +115,9 @@ class Confirmation:
         """The confirmation as JSON."""
         return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
 
-    def of(self, decision: Decision) -> tuple[int, ...]:
-        """Numbers of the trials with this decision."""
-        return tuple(row.trial for row in self.rows if row.decision == decision)
+    def of(self, decision: Decision) -> tuple[str, ...]:
+        """Names of the points with this decision."""
+        return tuple(row.name for row in self.rows if row.decision == decision)
 
     def text(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows of the candidates' means, as people read them."""
@@ -155,26 +159,26 @@ class Confirmation:
 
     def sentences(self) -> tuple[str, ...]:
         """What to read below the tables, a line each."""
-        lines = [f"confirmed front (P >= {self.sure:g}): {_trials(self.front) or 'no trial'}"]
+        lines = [f"confirmed front (P >= {self.sure:g}): {', '.join(self.front) or 'no point'}"]
         if undecided := self.of(Decision.UNDECIDED):
-            lines.append(f"undecided after {self.seeds_at_most} seeds: {_trials(undecided)}")
+            lines.append(f"undecided after {self.seeds_at_most} seeds: {', '.join(undecided)}")
+        failed = {row.trial: row.reason for row in self.rows if row.reason is not None}
         lines += [
-            f"trial {row.trial} failed ({row.reason}); it is not on the confirmed front"
-            for row in self.rows
-            if row.reason is not None
+            f"trial {trial} failed ({reason}); it is not on the confirmed front"
+            for trial, reason in failed.items()
         ]
         if self.left_out:
-            lines.append(f"dominated trials near the front that were too many and left out: {self.left_out}")
+            lines.append(f"dominated points near the front that were too many and left out: {self.left_out}")
         for name, each in self.optimism.items():
             lines.append(
                 f"optimism of the first front, {name}: "
-                f"{each.mean:+z.4f} [{each.low:+z.4f}, {each.high:+z.4f}] in the mean of its trials"
+                f"{each.mean:+z.4f} [{each.low:+z.4f}, {each.high:+z.4f}] in the mean of its points"
             )
         if self.optimism:
             share = self.first_hypervolume / self.hypervolume - 1 if self.hypervolume > 0 else 0.0
             lines.append(
                 f"hypervolume of the first front: {self.first_hypervolume:.4g} when it was chosen, "
-                f"{self.hypervolume:.4g} by the means of the same trials ({share:+.1%})"
+                f"{self.hypervolume:.4g} by the means of the same points ({share:+.1%})"
             )
         lines.append(
             f"{self.runs} runs; {self.seeds_at_most} seeds for every candidate are {self.runs_for_all}"
@@ -235,7 +239,7 @@ def rows_of(
         best = row.estimates[objectives[0]].mean if row.estimates else 0.0
         return _ORDER.index(Decision(row.decision)), -best, row.trial
 
-    return tuple(sorted(rows, key=place_of))
+    return tuple(sorted(rows, key=place_of))  # stable: the points of a trial stay as they come
 
 
 def optimism_of(
@@ -270,6 +274,7 @@ def _row(
 ) -> CandidateRow:
     return CandidateRow(
         trial=candidate.trial,
+        name=candidate.name,
         also=candidate.also,
         preset=candidate.preset,
         source=candidate.source,
@@ -282,17 +287,13 @@ def _row(
 
 
 def _name(row: CandidateRow) -> str:
-    also = f" (= {', '.join(map(str, row.also))})" if row.also else ""
-    return f"{row.trial}{also}{'' if row.preset is None else f' {row.preset}'}"
+    also = f" (= {', '.join(row.also)})" if row.also else ""
+    return f"{row.name}{also}{'' if row.preset is None else f' {row.preset}'}"
 
 
 def _shown(figure: Estimate | None) -> str:
-    return "-" if figure is None else f"{figure.mean:.4f} ± {(figure.high - figure.low) / 2:.4f}"
+    return "-" if figure is None else f"{figure.mean:z.4f} ± {(figure.high - figure.low) / 2:.4f}"
 
 
 def _range(seeds: Sequence[int]) -> str:
     return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else ", ".join(map(str, seeds))
-
-
-def _trials(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

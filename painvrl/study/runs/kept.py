@@ -16,6 +16,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
 from painvrl.evaluation.user_values import UserValues
+from painvrl.study.file.space import Point
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed
 from painvrl.study.trial.user_values import from_arrays, to_arrays
@@ -34,14 +35,23 @@ class KeptRun(UserValues):
     outcome: Completed
 
 
-def run_key(config: TrainConfig, data: DataSummary, metrics: Sequence[str], cutoff: int) -> str:
+def run_key(
+    config: TrainConfig,
+    data: DataSummary,
+    metrics: Sequence[str],
+    cutoff: int,
+    points: Sequence[Point] = (),
+) -> str:
     """Equal for two runs only if they compute the same.
 
-    That is: configuration (with its seed), data, metrics, code and device. Of the data only what is the
-    same under every seed enters, as ``data`` is the summary of any of the seeds.
+    That is: configuration (with its seed), data, metrics, code and device, and the ``points`` at which the
+    training is scored, in their order. So a run of some points never passes for one of others. Of the data
+    only what is the same under every seed enters, as ``data`` is the summary of any of the seeds.
     """
-    settings = config.model_dump(mode="json")
-    return digest_of(settings, data.all_seeds, data.numbers, list(metrics), cutoff)
+    parts = [config.model_dump(mode="json"), data.all_seeds, data.numbers, list(metrics), cutoff]
+    if points:  # without them the key is what it was before there were any: old runs are found again
+        parts.append([dict(point) for point in points])
+    return digest_of(*parts)
 
 
 @dataclass(frozen=True)

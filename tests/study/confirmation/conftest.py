@@ -1,4 +1,4 @@
-"""A study whose trials cost nothing and whose values depend on the seed."""
+"""Studies whose trials cost nothing and whose values depend on the seed, with and without a sweep."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, SweptPoint
 from painvrl.workspace import Workspace
 
 DATA = DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
@@ -38,6 +38,7 @@ class Noisy:
     ``failing``: seeds and sparsities whose run fails. ``interrupted``: the run that Ctrl-C stops.
     """
 
+    space: ClassVar[dict[str, dict[str, object]]] = {}
     noise: float = 0.0
     failing: Callable[[int, float], bool] = lambda seed, sparsity: False
     interrupted: int | None = None
@@ -63,6 +64,44 @@ class Noisy:
     def asked(self) -> list[tuple[float, int]]:
         """Sparsity and seed of every run, in order."""
         return [(job.config.mask.sparsity, job.config.seed) for job in self.jobs]
+
+
+WEIGHT = "fusion.popularity_weight"
+WEIGHTS = (0.0, -0.11, -0.23, -0.31)
+
+
+@dataclass
+class Curved(Noisy):
+    """Weighs popularity after training: the weight buys more OOD with IID.
+
+    A point moves with its training, and half as much on its own.
+    """
+
+    space: ClassVar[dict[str, dict[str, object]]] = {WEIGHT: {"type": "float", "low": -0.5, "high": 0.1}}
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+        trained = super().__call__(job, on_stage, on_rung)
+        if not isinstance(trained, Completed):
+            return trained
+        assert job.sweep is not None
+        points = job.at or [{WEIGHT: weight} for weight in WEIGHTS]
+        return replace(
+            trained,
+            points=tuple(
+                SweptPoint(values=point, metrics=self.weighed(job, trained, float(point[WEIGHT])))
+                for point in points
+            ),
+        )
+
+    def weighed(self, job: TrialJob, trained: Completed, weight: float) -> dict[str, float]:
+        seed = derive_seed(job.config.seed, job.config.mask.sparsity, weight)
+        moves = np.random.default_rng(seed).standard_normal(2) * self.noise / 2 + weight * np.array(
+            [0.2, -0.25]
+        )
+        return {
+            name: value + float(move)
+            for (name, value), move in zip(trained.metrics.items(), moves, strict=True)
+        }
 
 
 @dataclass
@@ -92,24 +131,30 @@ def noisy() -> type[Noisy]:
     return Noisy
 
 
+@pytest.fixture
+def curved() -> type[Curved]:
+    """Makes an objective that is swept."""
+    return Curved
+
+
 SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.9)
 
 
 @pytest.fixture(scope="session")
 def studies(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory, empty_storage: Path) -> Any:
-    """Storages of studies that were run once, by noise and sparsities."""
+    """Storages of studies that were run once, by kind of objective, noise and sparsities."""
 
     @cache
-    def run(noise: float, sparsities: tuple[float, ...]) -> Path:
+    def run(kind: type[Noisy], noise: float, sparsities: tuple[float, ...]) -> Path:
         tree = {
             "study": {"name": "toy"},
             "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
             "config": {**tiny_config.model_dump(mode="json"), "mask": {"sparsity": sparsities[0]}, "seed": 7},
             "presets": [],
             "pruning": False,
-            "space": {"mask.sparsity": {"type": "categorical", "choices": list(sparsities)}},
+            "space": {"mask.sparsity": {"type": "categorical", "choices": list(sparsities)}, **kind.space},
         }
-        spec, objective = StudySpec.model_validate(tree), Noisy(noise=noise)
+        spec, objective = StudySpec.model_validate(tree), kind(noise=noise)
         place = Workspace(tmp_path_factory.mktemp("study")).create()
         shutil.copy(empty_storage, place.optuna_db)
         stored, _ = create_study(spec, place, data=objective.data.fingerprint)
@@ -128,7 +173,7 @@ def study(workspace: Workspace, studies: Callable[..., Path]) -> Callable[..., S
 
     def give(objective: Noisy, sparsities: tuple[float, ...] = SPARSITIES) -> StoredStudy:
         # Not by file: what was written last may still stand beside it.
-        with closing(sqlite3.connect(studies(objective.noise, sparsities))) as source:
+        with closing(sqlite3.connect(studies(type(objective), objective.noise, sparsities))) as source:
             workspace.optuna_db.unlink()
             with closing(sqlite3.connect(workspace.optuna_db)) as target:
                 source.backup(target)

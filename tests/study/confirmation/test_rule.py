@@ -35,29 +35,42 @@ class Record:
 
 
 def confirm(
-    truth: np.ndarray, noise: float, sure: float, rng: np.random.Generator
+    truth: np.ndarray, noise: float, sure: float, rng: np.random.Generator, *, trainings: int | None = None
 ) -> tuple[tuple[Decision, ...], np.ndarray]:
+    """``trainings`` have equal parts of the candidates, which have most of their noise from the training."""
     values = truth[:, None] + SEED_NOISE * rng.standard_normal((1, AT_MOST, truth.shape[1]))
-    values = values + noise * rng.standard_normal(values.shape)
-    runs = np.full(len(truth), 2)
+    if trainings is None:
+        training = np.arange(len(truth))
+        values = values + noise * rng.standard_normal(values.shape)
+    else:
+        training = np.repeat(np.arange(trainings), len(truth) // trainings)
+        values = values + noise * rng.standard_normal((trainings, *values.shape[1:]))[training]
+        values = values + noise / 5 * rng.standard_normal(values.shape)
+    runs = np.full(training.max() + 1, 2)
     while True:
-        ran = np.arange(runs.max()) < runs[:, None]
+        ran = np.arange(runs.max()) < runs[training][:, None]
         seen = np.where(ran[:, :, None], values[:, : runs.max()], np.nan)
         verdict = judge(draw_means(fit(seen), 500, rng), sure)
-        wanted = next_step(runs, verdict.needed, AT_MOST)
+        needed = np.bincount(training, verdict.needed) > 0
+        wanted = next_step(runs, needed, AT_MOST)
         if (wanted == runs).all():
             return verdict.decisions, runs
         runs = wanted
 
 
 def simulate(
-    make: Callable[[np.random.Generator], np.ndarray], noise: float, *, times: int, sure: float = 0.9
+    make: Callable[[np.random.Generator], np.ndarray],
+    noise: float,
+    *,
+    times: int,
+    sure: float = 0.9,
+    trainings: int | None = None,
 ) -> Record:
     rng, record = np.random.default_rng(0), Record()
     for _ in range(times):
         truth = make(rng)
         front = non_dominated(truth)
-        decisions, runs = confirm(truth, noise, sure, rng)
+        decisions, runs = confirm(truth, noise, sure, rng, trainings=trainings)
         record.runs.append(runs)
         for place, decision in enumerate(decisions):
             record.decided[decision] += 1
@@ -88,6 +101,14 @@ def two(rng: np.random.Generator) -> np.ndarray:
     return 0.01 * rng.standard_normal((2, 1))
 
 
+def curves(rng: np.random.Generator) -> np.ndarray:
+    """Eight points on each of three bent curves, which lie close to each other."""
+    angles = np.linspace(0.05, np.pi / 2 - 0.05, 8) + 0.02 * rng.standard_normal((3, 8))
+    radii = 0.3 * (1 - 0.15 * rng.random((3, 1, 1)))
+    points: np.ndarray = (radii * np.stack([np.cos(angles), np.sin(angles)], axis=2)).reshape(24, 2)
+    return points
+
+
 def equal(rng: np.random.Generator) -> np.ndarray:
     return np.full((2, 2), 0.2)
 
@@ -97,6 +118,13 @@ def test_decisions_on_a_front_are_right_at_least_as_often_as_they_say() -> None:
     assert record.share_right(Decision.IN) >= 0.9
     assert record.share_right(Decision.OUT) >= 0.9
     assert record.decided[Decision.UNDECIDED] < 0.25 * record.decided.total()
+
+
+def test_points_that_move_with_their_training_are_decided_as_rightly_as_others() -> None:
+    record = simulate(curves, 0.01, times=30, trainings=3)
+    assert record.share_right(Decision.IN) >= 0.9
+    assert record.share_right(Decision.OUT) >= 0.9
+    assert record.decided[Decision.UNDECIDED] < 0.4 * record.decided.total()
 
 
 @pytest.mark.parametrize("sure", [0.8, 0.9])

@@ -28,7 +28,7 @@ def test_without_noise_two_fresh_seeds_confirm_the_front_as_it_was(
     objective = noisy()
     summary, ear = confirm(study(objective), objective)
     found = summary.confirmation
-    assert found.front == (0, 1, 2, 3)  # best IID first
+    assert found.front == ("0", "1", "2", "3")  # best IID first
     assert {row.decision for row in found.rows} == {"in"}  # no dominated trial is near
     assert objective.asked() == [(sparsity, seed) for seed in (8, 9) for sparsity in (0.0, 0.2, 0.4, 0.5)]
     assert (found.first_seed, found.seeds, found.runs, found.runs_for_all) == (7, (8, 9), 8, 40)
@@ -159,11 +159,11 @@ def test_a_candidate_that_fails_is_not_on_the_confirmed_front_and_is_tried_again
     assert (failed.decision, failed.probability, failed.seeds) == ("failed", None, 1)
     assert failed.reason == "diverged: too fast"
     assert failed.estimates == {}
-    assert found.front == (0, 2, 3)
+    assert found.front == ("0", "2", "3")
     assert found.rows[-1] == failed
     assert "trial 1 failed (diverged: too fast); it is not on the confirmed front" in found.sentences()
     mended = noisy()
-    assert confirm(stored, mended, scope="front")[0].confirmation.front == (0, 1, 2, 3)
+    assert confirm(stored, mended, scope="front")[0].confirmation.front == ("0", "1", "2", "3")
     assert mended.asked() == [(0.2, 9)]
 
 
@@ -176,7 +176,7 @@ def test_where_everything_fails_nothing_is_feasible(study: Make, confirm: Make, 
 def test_a_single_survivor_is_the_front(study: Make, confirm: Make, noisy: Make) -> None:
     objective = noisy(failing=lambda seed, sparsity: seed > 7 and sparsity != 0.4)
     found = confirm(study(objective), objective, scope="front")[0].confirmation
-    assert found.front == (2,)
+    assert found.front == ("2",)
     assert by_trial(found)[2].probability == 1
 
 

@@ -18,7 +18,7 @@ NAMES = ("iid", "ood")
 def candidates(tiny_config: Any) -> list[Candidate]:
     return [
         Candidate(trial=4, config=tiny_config, first=(0.5, 0.2), preset="erm"),
-        Candidate(trial=7, config=tiny_config, first=(0.6, 0.1), also=(9, 11)),
+        Candidate(trial=7, config=tiny_config, first=(0.6, 0.1), also=("9", "11")),
         Candidate(trial=8, config=tiny_config, first=(0.4, 0.1), source="near"),
         Candidate(trial=2, config=tiny_config, first=(0.9, 0.9)),
     ]
@@ -43,7 +43,7 @@ def confirmation(candidates: list[Candidate]) -> Confirmation:
         seeds=(4, 5),
         seeds_at_most=10,
         rows=rows,
-        front=(7,),
+        front=("7",),
         optimism=optimism,
         first_hypervolume=first_hypervolume,
         hypervolume=hypervolume,
@@ -103,15 +103,54 @@ def test_the_sentences_say_what_the_tables_do_not(confirmation: Confirmation) ->
         "confirmed front (P >= 0.9): 7",
         "undecided after 10 seeds: 8",
         "trial 2 failed (lost: x); it is not on the confirmed front",
-        "dominated trials near the front that were too many and left out: 2",
+        "dominated points near the front that were too many and left out: 2",
     )
     assert lines[-2:] == (
         (
-            "hypervolume of the first front: 0.11 when it was chosen, 0.09 by the means of the same trials "
+            "hypervolume of the first front: 0.11 when it was chosen, 0.09 by the means of the same points "
             "(+22.2%)"
         ),
         "7 runs; 10 seeds for every candidate are 40",
     )
+
+
+def test_points_are_called_by_their_names_and_a_training_fails_once(tiny_config: Any) -> None:
+    def point(trial: int, place: int, iid: float) -> Candidate:
+        return Candidate(trial=trial, place=place, config=tiny_config, first=(iid, 0.2))
+
+    alive = [point(1, 10, 0.5), point(1, 2, 0.4)]
+    fitted = fit(np.array([[[0.5, 0.2], [0.4, 0.2]], [[0.6, 0.2], [0.5, 0.2]]]))
+    failed = [(point(2, place, 0.3), "lost: x", 1) for place in (3, 0)]
+    rows = rows_of(NAMES, alive, fitted, [2, 2], [1.0, 0.0], [Decision.IN, Decision.OUT], failed)
+    found = Confirmation(
+        study="toy",
+        objectives=NAMES,
+        sure=0.9,
+        first_seed=3,
+        seeds=(4, 5),
+        seeds_at_most=2,
+        rows=rows,
+        front=("1.10",),
+        optimism={},
+        first_hypervolume=0.0,
+        hypervolume=0.0,
+        left_out=0,
+        runs=4,
+        runs_for_all=4,
+    )
+    assert [line[0] for line in found.text()[1]] == ["1.10", "1.2", "2.3", "2.0"]
+    assert [(row["trial"], row["name"]) for row in json.loads(found.as_json())["rows"]] == [
+        (1, "1.10"),
+        (1, "1.2"),
+        (2, "2.3"),
+        (2, "2.0"),
+    ]
+    assert found.sentences() == (
+        "confirmed front (P >= 0.9): 1.10",
+        "trial 2 failed (lost: x); it is not on the confirmed front",
+        "4 runs; 2 seeds for every candidate are 4",
+    )
+    assert "| 1.10 | 1.000 | in |" in found.as_markdown()
 
 
 def test_markdown_and_json_hold_the_same(confirmation: Confirmation) -> None:
@@ -119,5 +158,5 @@ def test_markdown_and_json_hold_the_same(confirmation: Confirmation) -> None:
     assert "| 7 (= 9, 11) | 1.000 | in | 2 | 0.5000 ± 1.2706 | 0.1000 ± 0.0000 |" in page.splitlines()
     assert all(f"- {line}" in page.splitlines() for line in confirmation.sentences())
     parsed = json.loads(confirmation.as_json())
-    assert parsed["front"] == [7]
+    assert parsed["front"] == ["7"]
     assert parsed["rows"][3]["reason"] == "lost: x"

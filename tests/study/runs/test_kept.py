@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from painvrl.config import TrainConfig
+from painvrl.data.digest import digest_of
 from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.trial.objective import DataSummary
-from painvrl.study.trial.outcomes import Completed, CurvePoint
+from painvrl.study.trial.outcomes import Completed, CurvePoint, SweptPoint
 
 RUN = KeptRun(
     outcome=Completed(
@@ -75,3 +76,30 @@ def test_a_key_holds_all_that_decides_a_run(tiny_config: TrainConfig) -> None:
     assert len(set(keys)) == 6
     assert run_key(tiny_config.model_copy(), data, ("ndcg",), 20) == keys[0]
     assert run_key(tiny_config, replace(data, fingerprint="seed 1"), ("ndcg",), 20) == keys[0]
+
+
+def test_a_run_of_some_points_never_passes_for_one_of_others(tiny_config: TrainConfig) -> None:
+    data = DataSummary(fingerprint="seed 0", all_seeds="data", numbers="code and device")
+    one, two = {"fusion.cold_weight": 0.0}, {"fusion.cold_weight": 0.5}
+    points = ((), ({},), (one,), (two,), (one, two), (two, one))
+    keys = [run_key(tiny_config, data, (), 0, each) for each in points]
+    assert len(set(keys)) == len(points)
+    assert run_key(tiny_config, data, (), 0, [dict(one), dict(two)]) == keys[4]
+
+
+def test_without_points_a_key_is_what_it_was_before_there_were_any(tiny_config: TrainConfig) -> None:
+    data = DataSummary(fingerprint="seed 0", all_seeds="data", numbers="code and device")
+    before = digest_of(tiny_config.model_dump(mode="json"), "data", "code and device", ["ndcg"], 20)
+    assert run_key(tiny_config, data, ("ndcg",), 20) == before
+
+
+def test_the_points_of_a_run_come_back_in_their_order(tmp_path: Path) -> None:
+    points = tuple(
+        SweptPoint(values={"fusion.cold_weight": weight}, metrics={"iid/ndcg_at_20": weight / 3})
+        for weight in (0.5, -0.25, 0.1)
+    )
+    store = RunStore(tmp_path)
+    store.store("key", replace(RUN, outcome=replace(RUN.outcome, points=points)))
+    found = store.load("key")
+    assert found is not None
+    assert found.outcome.points == points
