@@ -14,7 +14,6 @@ from painvrl.evaluation.ranking import judged_users
 from painvrl.evaluation.user_values import UserValues, values_of
 from painvrl.model.fusion import WeighedScores
 from painvrl.study.trial.objective import TrainedJob
-from painvrl.study.trial.outcomes import point_name
 
 _MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
 _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
@@ -22,9 +21,10 @@ _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
 MAX_USERS = 200_000
 """Users of the parts together (a user of two parts counts twice) up to whom a trial's values are kept.
 
-A trial takes 4 bytes a user and as many for each objective of the user's part: for 660 users in two parts and
-two objectives each 18 kB, at this limit 2.4 MB, and for a million users 24 MB. With so many users the noise
-that they add to a front is far below that of the search, so nothing is lost by leaving them out.
+A trial takes 4 bytes a user, and as many for each point and each objective of the user's part. For 660 users in
+two parts, two objectives each and one point that is 18 kB, at this limit 2.4 MB; with sixteen points 180 kB and
+26 MB. With so many users the noise that they add to a front is far below that of the search, so nothing is lost
+by leaving them out.
 """
 
 
@@ -70,17 +70,29 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str,
 
 @dataclass(frozen=True)
 class UserStore:
-    """The values of one study's points: ``folder/POINT.npz``, where a point is called after its trial."""
+    """The values of one study's points: ``folder/TRIAL.npz``, one file for all points of a trial."""
 
     folder: Path
 
-    def store(self, point: str, kept: UserValues) -> None:
-        """Write a point's values; a reader sees all of them or nothing.
+    def store(self, trial: int, kept: UserValues | Sequence[UserValues]) -> None:
+        """Write a trial's values; a reader sees all of them or nothing.
+
+        Args:
+            trial: its number.
+            kept: of its one point, or of the points of a swept trial, who share their users.
 
         Raises:
             PlaceError: the folder cannot be written.
         """
-        ArrayCache(self.folder).store(point, to_arrays(kept))
+        if isinstance(kept, UserValues):
+            arrays = to_arrays(kept)
+        else:
+            each = [to_arrays(one) for one in kept]
+            arrays = {
+                key: np.stack([one[key] for one in each]) if key.startswith(_VALUES) else array
+                for key, array in each[0].items()
+            }
+        ArrayCache(self.folder).store(str(trial), arrays)
 
     def load(self, point: str, objectives: Mapping[str, float]) -> UserValues | None:
         """A point's values; ``None`` if there are none, or only a damaged file or that of another point.
@@ -89,11 +101,22 @@ class UserStore:
             point: its name.
             objectives: what the point reached; the values are its own only if their means say so.
         """
-        arrays = ArrayCache(self.folder).load(point)
-        kept = None if arrays is None else from_arrays(arrays)
+        trial, _, place = point.partition(".")
+        arrays = ArrayCache(self.folder).load(trial)
+        kept = None if arrays is None else from_arrays(_of_point(arrays, place))
         if kept is None:
             return None
         return kept if all(_means(kept, full, value) for full, value in objectives.items()) else None
+
+
+def _of_point(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, np.ndarray]:
+    """The arrays of one point of a swept trial, or of the trial where ``place`` is empty; else none."""
+    values = {key: array for key, array in arrays.items() if key.startswith(_VALUES)}
+    if not place:
+        return dict(arrays) if all(array.ndim == 1 for array in values.values()) else {}
+    if any(array.ndim == 1 or int(place) >= len(array) for array in values.values()):
+        return {}
+    return {**arrays, **{key: array[int(place)] for key, array in values.items()}}
 
 
 _ROUNDING = 1e-5
@@ -124,15 +147,13 @@ class KeepUserValues:
     max_users: int = MAX_USERS
 
     def __call__(self, trained: TrainedJob) -> None:
-        """Write the values under the names of the trial's points. Whatever goes wrong, it costs no trial."""
+        """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
         if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
             return
         try:
             store = UserStore(self.folder / trained.job.key)
-            for place, scored in enumerate(trained.scored):
-                store.store(point_name(trained.job.number, place), scored.users)
-            if not trained.scored:
-                store.store(point_name(trained.job.number), user_values(trained, self.objectives))
+            points = [scored.users for scored in trained.scored]
+            store.store(trained.job.number, points or user_values(trained, self.objectives))
         except Exception:  # noqa: BLE001 (a full disk or, as all users are scored again, a full device)
             # The trial is worth more than this by-product, and what compares studies says what is missing.
             return

@@ -59,7 +59,7 @@ def test_the_means_over_users_are_the_metrics_of_the_trial(trained: TrainedJob) 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     store = UserStore(tmp_path / "users" / "toy")
     store.store(3, KEPT)
-    found = store.load(3, REACHED)
+    found = store.load("3", REACHED)
     assert found is not None
     assert found.means == KEPT.means
     for kept, stored in ((KEPT.users, found.users), (KEPT.values, found.values)):
@@ -69,20 +69,36 @@ def test_what_is_stored_comes_back(tmp_path: Path) -> None:
             assert stored[name].dtype == array.dtype
 
 
+def test_the_points_of_a_swept_trial_come_back_each_by_its_name(tmp_path: Path) -> None:
+    other = replace(KEPT, values={name: array[::-1] for name, array in KEPT.values.items()})
+    store = UserStore(tmp_path)
+    store.store(3, [KEPT, other])
+    assert len(list(tmp_path.iterdir())) == 1
+    for name, kept in (("3.0", KEPT), ("3.1", other)):
+        found = store.load(name, REACHED)
+        assert found is not None
+        for metric, array in kept.values.items():
+            np.testing.assert_array_equal(found.values[metric], array)
+    assert store.load("3", REACHED) is None, "a swept trial has no values of its own"
+    assert store.load("3.2", REACHED) is None
+    store.store(4, KEPT)
+    assert store.load("4.0", REACHED) is None
+
+
 @pytest.mark.parametrize("wrong", ["iid/ndcg_at_20", "ood/ndcg_at_20", "ood/recall_at_20"])
 def test_a_file_whose_means_are_not_those_of_the_trial_is_not_its_own(tmp_path: Path, wrong: str) -> None:
     store = UserStore(tmp_path)
     store.store(3, KEPT)
-    assert store.load(3, {**REACHED, wrong: 0.25}) is None
+    assert store.load("3", {**REACHED, wrong: 0.25}) is None
 
 
 def test_what_is_not_there_or_damaged_is_nothing(tmp_path: Path) -> None:
     store = UserStore(tmp_path)
-    assert store.load(0, REACHED) is None
+    assert store.load("0", REACHED) is None
     store.store(0, KEPT)
     path = tmp_path / "0.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert store.load(0, REACHED) is None
+    assert store.load("0", REACHED) is None
     arrays = to_arrays(KEPT)
     assert from_arrays({name: array for name, array in arrays.items() if name != "means"}) is None
     assert from_arrays({**arrays, "means": np.frombuffer(b"[1]", dtype=np.uint8)}) is None
@@ -93,7 +109,7 @@ def test_a_trial_keeps_its_users_under_its_number(trained: TrainedJob, tmp_path:
     keep(trained)
     assert [path.name for path in (tmp_path / "toy").iterdir()] == ["7.npz"]
     reached = {name: trained.outcome.metrics[name] for name in OBJECTIVES}
-    assert UserStore(tmp_path / "toy").load(7, reached) is not None
+    assert UserStore(tmp_path / "toy").load("7", reached) is not None
 
 
 def test_a_part_too_large_is_not_kept(trained: TrainedJob, tmp_path: Path) -> None:
@@ -118,7 +134,7 @@ def test_users_that_cannot_be_scored_again_cost_no_trial(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "evaluate_users", full)
+    monkeypatch.setattr(module, "judged_users", full)
     KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
     assert list(tmp_path.iterdir()) == []
 
@@ -129,7 +145,7 @@ def test_an_interrupt_while_users_are_scored_stays_one(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "evaluate_users", interrupt)
+    monkeypatch.setattr(module, "judged_users", interrupt)
     with pytest.raises(KeyboardInterrupt):
         KeepUserValues(folder=tmp_path, objectives=OBJECTIVES)(trained)
 

@@ -1,0 +1,118 @@
+"""What a sweep is worth: the hypervolume after each trial and second, against one value sampled a training.
+
+Runs a study's file under several seeds of the sampler, with `sweep: auto` and with `sweep: false` in turn, so
+that both meet the same load. The baseline is the other way's study at its end: how many seconds of training does
+the sweep take to reach 90, 100 and 110% of its hypervolume? Process start and data are not in the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from painvrl.study.file.spec import StudySpec, load_spec
+from painvrl.study.page.history import Moment, history
+from painvrl.study.runner import run_study
+from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.port import NullTracker
+from painvrl.workspace import Workspace
+
+ROOT = Path(__file__).parent.parent
+WAYS: Mapping[str, Any] = {"swept": "auto", "one value": False}
+SHARES = (0.9, 1.0, 1.1)
+
+
+def run(spec: StudySpec, folder: Path, cache: Path) -> tuple[Moment, ...]:
+    """A study from its beginning to its end, and its history."""
+    workspace = Workspace(folder).create()
+    if not workspace.cache.exists():
+        workspace.cache.symlink_to(cache)
+    run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker())
+    return history(open_study(spec, workspace).trials())
+
+
+def with_seed(spec: StudySpec, seed: int, sweep: Any, trials: int | None) -> StudySpec:
+    """The study under another sampler seed, with or without a sweep."""
+    settings = spec.study.model_copy(update={"seed": seed, "trials": trials or spec.study.trials})
+    return spec.model_copy(update={"study": settings, "sweep": sweep})
+
+
+def seconds_to(moments: Sequence[Moment], volume: float) -> float | None:
+    """Seconds of trials until the hypervolume is there."""
+    return next((moment.seconds for moment in moments if moment.hypervolume >= volume), None)
+
+
+def trials_to(moments: Sequence[Moment], volume: float) -> int | None:
+    """Finished trials until it is there."""
+    return next((moment.finished for moment in moments if moment.hypervolume >= volume), None)
+
+
+def measure(spec: StudySpec, seeds: Sequence[int], trials: int | None, cache: Path) -> list[dict[str, Any]]:
+    """A row a seed."""
+    rows = []
+    for seed in seeds:
+        with TemporaryDirectory() as folder:
+            found = {
+                way: run(with_seed(spec, seed, sweep, trials), Path(folder) / way.replace(" ", "-"), cache)
+                for way, sweep in WAYS.items()
+            }
+        end = found["one value"][-1]
+        row: dict[str, Any] = {"seed": seed, "ends": {}, "to": {}}
+        for way, moments in found.items():
+            row["ends"][way] = {"hypervolume": moments[-1].hypervolume, "seconds": moments[-1].seconds}
+            row["to"][way] = {
+                f"{share:.0%}": [
+                    trials_to(moments, share * end.hypervolume),
+                    seconds_to(moments, share * end.hypervolume),
+                ]
+                for share in SHARES
+            }
+            row[f"curve {way}"] = [[one.finished, round(one.seconds, 2), one.hypervolume] for one in moments]
+        rows.append(row)
+        print(seed, row["ends"], row["to"], flush=True)
+    return rows
+
+
+def shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Median over seeds: the seconds of the sweep as a share of all seconds of the other way."""
+    found: dict[str, float | None] = {}
+    for share in SHARES:
+        key = f"{share:.0%}"
+        each = [
+            None
+            if row["to"]["swept"][key][1] is None
+            else row["to"]["swept"][key][1] / row["ends"]["one value"]["seconds"]
+            for row in rows
+        ]
+        reached = [one for one in each if one is not None]
+        found[key] = statistics.median(reached) if len(reached) == len(each) else None
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write ``results/sweeps.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, nargs="?", default=ROOT / "studies" / "movielens.yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as in study run")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for prepared data")
+    parser.add_argument("--results", default="sweeps", help="name of the file in results/")
+    asked = parser.parse_args()
+    spec = load_spec(asked.study, asked.set)
+    asked.cache.mkdir(parents=True, exist_ok=True)
+    rows = measure(spec, asked.seeds, asked.trials, asked.cache.absolute())
+    print({"share of all seconds": shares(rows)})
+    from benchmarks.machine import write_results
+
+    print(write_results(asked.results, {"study": asked.study.name, "set": asked.set, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
