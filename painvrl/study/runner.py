@@ -20,14 +20,14 @@ from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.report import FrontTable, StudyStatus, front_table, status
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import TrialLoop, job_of
+from painvrl.study.search.loop import TrialLoop, job_of, mark_front
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
-from painvrl.study.store.records import FINISHED, why_no_front
+from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
@@ -152,8 +152,12 @@ def run_study(
         )
         try:
             ended_by = loop.run()
+            _track_points(tracker, stored)
         except BaseException as error:
-            with suppress(StudyError):  # the first error, or the interrupt, is the one to show
+            # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
+            with suppress(Exception):
+                _track_points(tracker, stored)
+            with suppress(StudyError):
                 tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = front_table(stored, stored_picks(stored))
@@ -219,9 +223,30 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
         if record.state in FINISHED and isinstance(job, TrialJob):
             finished.append(FinishedTrial(record=record, job=job))
     opened = tracker.open(header, finished)
-    if opened.parent_run is not None:
-        stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
-    if opened.rewritten:
-        moved = stored.study.user_attrs.get(Attr.RUNS, {})
-        new = {str(number): run_id for number, run_id in opened.rewritten.items()}
-        stored.study.set_user_attr(Attr.RUNS, {**moved, **new})
+    if opened.parent_run is None:
+        return
+    stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
+    of_trials = {name: run_id for name, run_id in _runs(stored).items() if name.isdecimal()}
+    rewritten = {str(number): run_id for number, run_id in opened.rewritten.items()}
+    # A point whose run is gone goes by its training's until it gets a new one.
+    _keep_runs(stored, {**of_trials, **rewritten, **opened.points})
+
+
+def _track_points(tracker: Tracker, stored: StoredStudy) -> None:
+    """At the end of a swept study: the points on its front get runs of their own, and these are its front."""
+    records = stored.trials()
+    if not any(record.points for record in records):
+        return
+    made = tracker.points(trained(records), {point.name for point in front_of(records)})
+    _keep_runs(stored, {**_runs(stored), **made})
+    mark_front(tracker, stored.trials())
+
+
+def _runs(stored: StoredStudy) -> dict[str, str]:
+    """Runs of trials and points that are others than their trials began with, by name."""
+    return dict(stored.study.user_attrs.get(Attr.RUNS, {}))
+
+
+def _keep_runs(stored: StoredStudy, runs: dict[str, str]) -> None:
+    if runs != _runs(stored):
+        stored.study.set_user_attr(Attr.RUNS, runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,8 @@ from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome
+from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
+from painvrl.study.trial.sweep import told
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -150,6 +151,10 @@ class Diary:
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         self.front = dict(membership)
 
+    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+        self.events.append(("points", [training.number for training in trainings], sorted(front)))
+        return {name: f"run-{name}" for name in front if "." in name}
+
     def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         self.events.append(("close", status))
 
@@ -168,6 +173,35 @@ class Diary:
     def trial_finished(self, event: TrialFinished) -> None:
         self.trials.append(event)
         self.events.append(("trial_finished", event.number, event.finished))
+
+
+@pytest.fixture
+def swept_spec(spec_tree: Tree) -> StudySpec:
+    """The study of :func:`spec`, its trainings swept over one more knob."""
+    knob = {"type": "float", "low": 0.0, "high": 1.0}
+    return StudySpec.model_validate(
+        {**spec_tree, "space": {**spec_tree["space"], "fusion.cold_weight": knob}}
+    )
+
+
+@pytest.fixture
+def swept(swept_spec: StudySpec) -> Callable[..., Completed]:
+    """Makes what a training comes to that has several points, of the values of the objectives at each."""
+
+    def make(*points: tuple[float, float]) -> Completed:
+        found = tuple(
+            SweptPoint(
+                values={"fusion.cold_weight": place / 8},
+                metrics={
+                    **dict(zip(swept_spec.objectives, values, strict=True)),
+                    "iid/recall_at_5": place / 16,
+                },
+            )
+            for place, values in enumerate(points)
+        )
+        return Completed(metrics=found[told(found, swept_spec.objectives)].metrics, points=found)
+
+    return make
 
 
 @pytest.fixture

@@ -212,6 +212,35 @@ def test_the_front_is_kept_current_as_trials_land(go: Go, spec: StudySpec, formu
     assert diary.front == {"run-0": False, "run-1": False, "run-2": True, "run-3": True}
 
 
+def test_the_points_of_a_swept_study_get_their_runs_when_it_ends_and_are_its_front_then(
+    go: Go, swept_spec: StudySpec, formula: Any, swept: Any, diary: Any, workspace: Workspace
+) -> None:
+    marked: list[dict[str, bool]] = []
+    formula.script = {
+        0: swept((0.1, 0.4), (0.3, 0.3), (0.05, 0.2)),
+        1: lambda: marked.append(diary.front),
+        2: swept((0.6, 0.01)),
+        3: Failed(reason="x", message="y"),
+    }
+    summary = go(swept_spec, formula, diary=diary)
+    members = ["0.0", "0.1", "2.0"]  # the formula's own values of trial 1 are beaten by 0.1
+    assert marked == [{"run-0": True}]
+    assert diary.events[-2:] == [("points", [0, 1, 2], members), ("close", "FINISHED")]
+    assert {row.run_id for row in summary.front.rows} == {f"run-{name}" for name in members}
+    runs = open_study("toy", workspace).study.user_attrs["painvrl:runs"]
+    assert runs == {name: f"run-{name}" for name in members}
+    assert {run for run, member in diary.front.items() if member} == {f"run-{name}" for name in members}
+    assert {run for run, member in diary.front.items() if not member} == {f"run-{n}" for n in range(4)}
+
+
+def test_a_study_without_a_sweep_has_no_points_to_track(
+    go: Go, spec: StudySpec, formula: Any, diary: Any, workspace: Workspace
+) -> None:
+    go(spec, formula, diary=diary, trials=2)
+    assert "points" not in {event[0] for event in diary.events}
+    assert "painvrl:runs" not in open_study("toy", workspace).study.user_attrs
+
+
 def test_an_error_of_the_tracker_stops_the_study_and_loses_nothing(
     go: Go, spec: StudySpec, formula: Any, workspace: Workspace
 ) -> None:

@@ -62,7 +62,7 @@ class TrialLoop:
         Returns:
             Why it ended before there were as many trials as wanted, if it did.
         """
-        self._mark_front(self.stored.trials())
+        mark_front(self.tracker, self.stored.trials())
         begun = self.clock()
         try:
             while True:
@@ -134,15 +134,8 @@ class TrialLoop:
                 self.tracker.finish(trial.run_id, trial.job, outcome)
         del self.under_way[number]
         records = self.stored.trials()
-        self._mark_front(records)
+        mark_front(self.tracker, records)
         self._report(records, number, outcome, time.perf_counter() - trial.start)
-
-    def _mark_front(self, records: Sequence[TrialRecord]) -> None:
-        front = {record.number for record in front_of(records)}  # a training with a point on it
-        finished = [record for record in records if record.state in FINISHED]
-        self.tracker.mark_front(
-            {record.run_id: record.number in front for record in finished if record.run_id is not None}
-        )
 
     def _report(self, records: Sequence[TrialRecord], number: int, outcome: Outcome, seconds: float) -> None:
         front = front_of(records)
@@ -162,6 +155,13 @@ class TrialLoop:
                 title=_title(number, records[number].preset),
             )
         )
+
+
+def mark_front(tracker: Tracker, records: Sequence[TrialRecord]) -> None:
+    """Tell a tracker whose runs are on the front: a point that has none of its own goes by its training's."""
+    front = {point.run_id for point in front_of(records)}
+    finished = [each for record in records if record.state in FINISHED for each in (record, *record.points)]
+    tracker.mark_front({each.run_id: each.run_id in front for each in finished if each.run_id is not None})
 
 
 def _title(number: int, preset: str | None) -> str | None:

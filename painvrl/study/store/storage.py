@@ -166,16 +166,17 @@ class StoredStudy:
         attrs = self.study.user_attrs  # every look is a query
         moved, constraints = attrs.get(Attr.RUNS, {}), _constraints_in(attrs)
 
-        def now(record: TrialRecord) -> TrialRecord:
+        def now(record: TrialRecord, shared: str | None) -> TrialRecord:
+            run_id = moved.get(record.name, shared)
             return replace(
                 record,
-                run_id=moved.get(record.name, record.run_id),
+                run_id=run_id,
                 violated=_violated(constraints, record.outcome),
-                points=tuple(map(now, record.points)),
+                points=tuple(now(point, run_id) for point in record.points),
             )
 
         found = map(self._record_of, self.study.get_trials(deepcopy=False))
-        return tuple(now(record) for record in found) if moved or constraints else tuple(found)
+        return tuple(now(each, each.run_id) for each in found) if moved or constraints else tuple(found)
 
     def _record_of(self, trial: FrozenTrial) -> TrialRecord:
         known = self._ended.get(trial.number)

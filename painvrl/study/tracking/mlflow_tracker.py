@@ -1,18 +1,24 @@
 """Studies in MLflow: one parent run a study, one child run a trial, the front's runs tagged.
 
+A swept trial is one training and several points; those of the front have child runs of their own.
+
 MLflow is imported when a tracker is made, with its telemetry off. Everything goes through a client
 with an explicit URI: no active run, no global tracking URI.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from painvrl.study.file.space import Point
+from painvrl.study.store.records import TrialRecord
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
+from painvrl.study.tracking.point_table import POINT_TABLE, point_table
 from painvrl.study.tracking.port import (
     PARENT,
     FinishedTrial,
@@ -26,7 +32,7 @@ from painvrl.study.tracking.port import (
 )
 from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
 from painvrl.study.trial.objective import TrialJob
-from painvrl.study.trial.outcomes import Failed, Outcome, Pruned
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, point_name
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -57,7 +63,9 @@ class MlflowTracker:
         self._objectives: tuple[str, ...] = ()
         self._study = ""
         self._has_front = True
-        self._pareto: dict[str, bool] = {}
+        self._tags: dict[str, dict[str, str]] = {}
+        self._points: dict[str, str] = {}
+        self._half_made: set[str] = set()
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
         """Find the study's run or make it; write anew, without curves, the runs of trials that are gone."""
@@ -66,13 +74,12 @@ class MlflowTracker:
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
             children = {run.info.run_id: run for run in self._children()}
-            self._pareto = {
-                run_id: run.data.tags["pareto"] == "true"
-                for run_id, run in children.items()
-                if "pareto" in run.data.tags
-            }
+            self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
+            of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
+            self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
+            self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
             rewritten = dict(self._bring_up_to_date(finished, children))
-        return Opened(parent_run=self._parent, rewritten=rewritten)
+        return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
 
     def start(self, job: TrialJob) -> str:
         """Open a child run with the trial's parameters and its resolved configuration."""
@@ -103,11 +110,8 @@ class MlflowTracker:
             return
         from mlflow.entities import RunTag
 
-        # Parameters compare only as strings in MLflow's filters. Here and not in `start`: a batch of
-        # metrics costs as much for six of them as for sixty.
-        numbers = _metrics(
-            {f"param/{path}": value for path, value in job.point.items() if isinstance(value, int | float)}
-        )
+        # Here and not in `start`: a batch of metrics costs as much for six of them as for sixty.
+        numbers = _numbers(job.point)
         with mlflow_calls(self._uri):
             if isinstance(outcome, Failed):
                 tags = [RunTag("reason", outcome.reason), RunTag("message", outcome.message)]
@@ -122,7 +126,10 @@ class MlflowTracker:
                 self._client.set_terminated(run_id, status="FINISHED")
                 return
             followed = {*self._objectives, job.config.training.watch}
-            self._client.log_batch(run_id, metrics=numbers + _logged(of_outcome(outcome, followed)))
+            tags = [RunTag("told", _told(job.number, outcome))] if outcome.points else []
+            self._client.log_batch(
+                run_id, tags=tags, metrics=numbers + _logged(of_outcome(outcome, followed))
+            )
             self._client.set_terminated(run_id, status="FINISHED")
 
     def kill(self, run_id: str | None) -> None:
@@ -133,11 +140,26 @@ class MlflowTracker:
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Tag runs ``pareto = true`` or ``false``; only changes are written."""
-        changed = {run: member for run, member in membership.items() if self._pareto.get(run) is not member}
         with mlflow_calls(self._uri):
-            for run_id, member in changed.items():
-                self._client.set_tag(run_id, "pareto", "true" if member else "false")
-                self._pareto[run_id] = member
+            for run_id, member in membership.items():
+                self._tag(run_id, "pareto", _word(member))
+
+    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> dict[str, str]:
+        """Make what is missing of the runs of the front's points, and the table of all points anew."""
+        with mlflow_calls(self._uri):
+            for training in trainings:
+                if not training.points or training.run_id is None:
+                    continue
+                on_front = [point for point in training.points if point.name in front]
+                for point in on_front:
+                    self._make_point(point, training.run_id)
+                self._tag(training.run_id, "has_front_point", _word(bool(on_front)))
+            self._client.log_text(self._parent, point_table(trainings, front, self._objectives), POINT_TABLE)
+            # What MLflow's own `log_table` notes, so that the UI shows a table; it would add to the last one.
+            self._client.set_tag(
+                self._parent, "mlflow.loggedArtifacts", json.dumps([{"path": POINT_TABLE, "type": "table"}])
+            )
+        return dict(self._points)
 
     def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         """End the study's own run; a resumed study opens it again."""
@@ -145,7 +167,7 @@ class MlflowTracker:
             for name, text in (pages or {}).items():
                 self._client.log_text(self._parent, text, name)
             if self._has_front:
-                front = float(sum(self._pareto.values()))
+                front = float(sum(tags.get("pareto") == "true" for tags in self._tags.values()))
                 self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": front}))
             self._client.set_terminated(self._parent, status=status)
 
@@ -202,6 +224,42 @@ class MlflowTracker:
             if not token:
                 return
 
+    def _tag(self, run_id: str, key: str, value: str) -> None:
+        """Tag a run, unless it has the tag."""
+        known = self._tags.setdefault(run_id, {})
+        if known.get(key) != value:
+            self._client.set_tag(run_id, key, value)
+            known[key] = value
+
+    def _make_point(self, point: TrialRecord, training: str) -> None:
+        """The run of a point on the front, made or finished if need be. ``training``: its training's run."""
+        from mlflow.entities import Param
+
+        run_id = self._points.get(point.name)
+        if run_id is None:
+            tags = {
+                PARENT: self._parent,
+                "kind": "point",
+                "study": self._study,
+                "trial": str(point.number),
+                "point": point.name,
+                "training": training,
+                "pareto": "true",
+                **({} if point.preset is None else {"preset": point.preset}),
+            }
+            name = f"{self._study}-{point.number:03d}.{point.place}"
+            run_id = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+            self._points[point.name], self._tags[run_id] = run_id, tags
+            self._half_made.add(run_id)
+        self._tag(run_id, "training", training)
+        if run_id in self._half_made:
+            params = [Param(path, str(value)) for path, value in point.point.items()]
+            params += [] if point.preset is None else [Param("preset", point.preset)]
+            numbers = _numbers(point.point) + _metrics(point.metrics)
+            self._client.log_batch(run_id, params=params, metrics=numbers)
+            self._client.set_terminated(run_id, status="FINISHED")
+            self._half_made.remove(run_id)
+
     def _bring_up_to_date(
         self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]
     ) -> Iterator[tuple[int, str]]:
@@ -244,6 +302,22 @@ def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
         return str(found.experiment_id)
     location = None if artifact_root is None else (artifact_root / EXPERIMENT).as_uri()
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _told(number: int, outcome: Completed) -> str:
+    """The name of the point whose metrics stand for a swept training."""
+    return point_name(number, [point.metrics for point in outcome.points].index(outcome.metrics))
+
+
+def _word(member: bool) -> str:
+    return "true" if member else "false"
+
+
+def _numbers(point: Point) -> list[Metric]:
+    """Hyperparameters once more as metrics: parameters compare only as strings in MLflow's filters."""
+    return _metrics(
+        {f"param/{path}": value for path, value in point.items() if isinstance(value, int | float)}
+    )
 
 
 def _logged(measurements: Iterable[Measurement]) -> list[Metric]:

@@ -8,7 +8,7 @@ only copy. This module loads no MLflow.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -78,10 +78,12 @@ class Opened:
     Attributes:
         parent_run: the study's own run.
         rewritten: new run ids, by trial number, of trials whose run was gone.
+        points: the runs that points of swept trials have of their own, by the points' names.
     """
 
     parent_run: str | None = None
     rewritten: Mapping[int, str] = field(default_factory=dict)
+    points: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):
@@ -105,6 +107,13 @@ class Tracker(Protocol):
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Which runs are on the front now, and which are not."""
+        ...
+
+    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+        """A swept study is about to stop: its complete trials, and the names of the points on its front.
+
+        Each of those points gets a run of its own, once. Returned are the runs of points, by name.
+        """
         ...
 
     def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
@@ -135,6 +144,10 @@ class NullTracker:
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Ignore it."""
+
+    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+        """No runs."""
+        return {}
 
     def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
         """Ignore it."""

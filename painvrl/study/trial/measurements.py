@@ -26,6 +26,8 @@ def of_outcome(outcome: Completed, followed: Collection[str]) -> Iterator[Measur
         "seconds/total": sum(outcome.seconds.values()),
         **{f"epochs/{name}": value for name, value in outcome.epochs.items()},
     }
+    if outcome.points:
+        once["sweep/points"] = len(outcome.points)
     if outcome.peak_memory_mib is not None:
         once["peak_memory_mib"] = outcome.peak_memory_mib
     yield from _at(0, once)

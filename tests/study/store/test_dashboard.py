@@ -144,6 +144,25 @@ def served(stored: StoredStudy, spec: StudySpec) -> Iterator[Get]:
         server.terminate()
 
 
+def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_told(
+    swept_spec: StudySpec, swept: Callable[..., Completed], workspace: Workspace
+) -> None:
+    study, _ = create_study(swept_spec, workspace, data="d")
+    desk = Desk(study, swept_spec.study)
+    for points in ([(0.1, 0.4), (0.3, 0.3), (0.4, 0.1)], [(0.2, 0.2), (0.05, 0.5)]):
+        desk.tell(desk.ask().number, swept(*points))
+    stored = open_study(swept_spec, workspace)
+    assert [point.name for point in front_of(stored.trials())] == ["0.0", "0.1", "0.2", "1.1"]
+    get = wsgi_get(stored)
+    (summary,) = get("/api/studies")["study_summaries"]
+    detail = get(f"/api/studies/{summary['study_id']}")
+    assert [tuple(shown["values"]) for shown in detail["trials"]] == [(0.3, 0.3), (0.2, 0.2)]
+    for shown, record in zip(detail["trials"], stored.trials(), strict=True):
+        sampled = {one["name"] for one in shown["params"]}
+        assert sampled == set(record.point) == set(record.points[0].point) - {"fusion.cold_weight"}
+    assert [one["number"] for one in detail["best_trials"]] == [0], "it knows what was told only"
+
+
 @pytest.mark.slow
 def test_the_command_of_the_documents_serves_it(served: Get, stored: StoredStudy) -> None:
     agrees(served, stored)
