@@ -1,8 +1,8 @@
 """What a sweep is worth: the hypervolume after each trial and second, against one value sampled a training.
 
 Runs a study's file under several seeds of the sampler, with `sweep: auto` and with `sweep: false` in turn, so
-that both meet the same load. The baseline is the other way's study at its end: how many seconds of training does
-the sweep take to reach 90, 100 and 110% of its hypervolume? Process start and data are not in the seconds.
+that both meet the same load. How many seconds of trials does the sweep take to reach 90, 100 and 110% of the
+hypervolume that the other way ends with? Process start and data are not in the seconds.
 """
 
 from __future__ import annotations
