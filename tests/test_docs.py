@@ -150,7 +150,7 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
         check_ablation(validated(AblationSpec, content, file=document))
     elif "space" in content:
         check_spec(validated(StudySpec, content, file=document))
-    elif set(content) <= {"study", "pruning", "constraints", "presets", "points"}:
+    elif set(content) <= {"study", "pruning", "constraints", "presets", "points", "sweep"}:
         whole = {
             "objectives": ["iid/ndcg_at_20"],
             "config": {"data": {"kind": "planted"}},
