@@ -221,7 +221,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
                 seconds=1.25,
                 finished=5,
                 wanted=9,
-                on_front=False,
+                on_front=0,
                 front_size=2,
             )
         )
@@ -252,7 +252,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
             seconds=1.25,
             finished=5,
             wanted=9,
-            on_front=False,
+            on_front=0,
             front_size=2,
         )
     )

@@ -157,7 +157,7 @@ class TrialLoop:
                 seconds=seconds,
                 finished=sum(record.state in FINISHED for record in records),
                 wanted=self.budget.trials,
-                on_front=any(point.number == number for point in front),
+                on_front=sum(point.number == number for point in front),
                 front_size=len(front),
                 title=_title(number, records[number].preset),
             )
@@ -187,9 +187,9 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
 
 
 def sweep_of(stored: StoredStudy, config: TrainConfig) -> Sweep | None:
-    """What a training of ``config`` is swept over; ``None`` where nothing is."""
+    """What a training of ``config`` is swept over; ``None`` in a study that sweeps nothing."""
     settings = stored.sweep
-    if settings is None:
+    if settings is None or not stored.swept:
         return None
     known = leaves(config)
     knobs = {
