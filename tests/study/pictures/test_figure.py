@@ -20,7 +20,7 @@ FRONT = ((0.2, 0.1, 0.3, 0.4), (0.4, 0.3, 0.1, 0.2), (0.1, 0.05, 0.05, 0.05))
 def table(shelf: Shelf) -> FrontTable:
     """Two trials on the front, one dominated that is a preset, and a pick."""
     made = front_table(shelf([dict(zip(NAMES, values, strict=True)) for values in FRONT], NAMES))
-    return replace(made, dominated=(replace(made.dominated[0], preset="erm"),), picks={"balanced": 0})
+    return replace(made, dominated=(replace(made.dominated[0], preset="erm"),), picks={"balanced": "0"})
 
 
 def test_the_page_shows_every_trial_and_needs_no_network(table: FrontTable) -> None:
@@ -75,7 +75,7 @@ def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) ->
 
 def test_names_are_escaped_in_labels(table: FrontTable) -> None:
     row = replace(table.rows[0], point={"fusion.kind": "<script>"}, preset="<b>")
-    shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.trial})
+    shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.name})
     drawn = list(front_figure(panels_of(shown), "<u>").data)
     hovers = [text for trace in drawn for text in trace.hovertext or ()]
     assert all("&lt;script&gt;" in text and "preset &lt;b&gt;" in text for text in hovers)

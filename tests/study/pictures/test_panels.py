@@ -90,7 +90,7 @@ def test_the_line_leaves_out_what_is_beaten_on_this_plane_alone(shelf: Shelf) ->
 def test_presets_picks_and_broken_constraints_are_told_apart(shelf: Shelf) -> None:
     table = front_table(shelf([row(0.1, 0.3), row(0.3, 0.1), row(0.05, 0.05), row(0.04, 0.04)], NDCG))
     off = (replace(table.dominated[0], preset="erm"), replace(table.dominated[1], violated=("time <= 3",)))
-    picks = {"balanced": 0, "mine": 0, "gone": 9}
+    picks = {"balanced": "0", "mine": "0", "gone": "9"}
     panel = panels_of(replace(table, dominated=off, picks=picks))[1]
     assert [(name, dot.row.trial) for name, dot in panel.presets] == [("erm", 2)]
     assert [(name, dot.row.trial) for name, dot in panel.picks] == [("balanced, mine", 0)]

@@ -58,7 +58,7 @@ def test_each_kind_of_trial_has_its_colour_only_where_there_is_one(table: FrontT
     assert share_of(plain, OTHERS) > 0.0001
     assert share_of(plain, PICK) == share_of(plain, PRESET) == 0
     off = (replace(table.dominated[0], preset="erm"),)
-    more = draw(replace(table, dominated=off, picks={"balanced": 2}))
+    more = draw(replace(table, dominated=off, picks={"balanced": "2"}))
     assert share_of(more, PICK) > 0.0002
     assert share_of(more, PRESET) > 0.0002
 
@@ -75,7 +75,7 @@ def test_labels_name_picks_presets_and_trials_and_cover_neither_each_other_nor_a
 
     monkeypatch.setattr(Axes, "annotate", watched)
     off = (replace(table.dominated[0], preset="erm"),)
-    draw(replace(table, dominated=off, picks={"balanced": 2}))
+    draw(replace(table, dominated=off, picks={"balanced": "2"}))
     kept = [note for note in written if note.axes is not None]
     assert {note.get_text() for note in kept} == {"balanced: trial 2", "erm", "0", "1"}
     boxes = [note.get_window_extent() for note in kept]
@@ -96,7 +96,7 @@ def test_a_crowd_loses_the_numbers_of_trials_and_never_the_name_of_a_pick(
         return written[-1]
 
     monkeypatch.setattr(Axes, "annotate", watched)
-    draw(replace(crowd, picks={"a": 30, "b": 31}))
+    draw(replace(crowd, picks={"a": "30", "b": "31"}))
     kept = {note.get_text() for note in written if note.axes is not None}
     assert {"a: trial 30", "b: trial 31"} <= kept
     assert len(kept) < 50

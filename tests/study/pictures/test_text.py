@@ -44,14 +44,14 @@ def test_each_trial_has_its_sign_at_its_place(table: FrontTable) -> None:
 
 def test_names_of_picks_and_presets_stand_beside_their_trials_on_both_halves(table: FrontTable) -> None:
     off = (replace(table.dominated[0], preset="erm"),)
-    text = draw(replace(table, dominated=off, picks={"ood": 0, "iid": 1}))
+    text = draw(replace(table, dominated=off, picks={"ood": "0", "iid": "1"}))
     assert "★ ood" in text
     assert "iid ★" in text
     assert "◆ erm" in text
 
 
 def test_below_the_planes_stands_which_trial_has_which_sign(table: FrontTable) -> None:
-    text = draw(replace(table, picks={"mine": 2}))
+    text = draw(replace(table, picks={"mine": "2"}))
     assert text.splitlines()[-4:] == [
         "· dominated: trial 3",
         "● front: trials 0, 2, 1",
