@@ -26,12 +26,13 @@ def test_validate_says_of_every_file_whether_it_is_good(
     ablation = repository / "studies" / "ablation.yaml"
     good = cli("study", "validate", spec, ablation)
     assert (good.code, good.err) == (0, "")
-    assert good.out.splitlines() == [f"{spec}: ok, a study", f"{ablation}: ok, an ablation"]
+    is_good = f"{spec}: ok, a study of 1 knob sampled before each training and 1 swept after it"
+    assert good.out.splitlines() == [is_good, f"{ablation}: ok, an ablation"]
     bad = tmp_path / "bad.yaml"
     bad.write_text(spec.read_text().replace("high: 0.8", "high: 1.8", 1))
     answer = cli("study", "validate", bad, spec, tmp_path / "none.yaml")
     assert answer.code == 2
-    assert answer.out.splitlines() == [f"{spec}: ok, a study"]
+    assert answer.out.splitlines() == [is_good]
     first, second = answer.err.splitlines()
     assert first.startswith(f"error: {bad}: space.mask.sparsity.high: the config refuses it")
     assert second == f"error: {tmp_path / 'none.yaml'}: no such file"
@@ -164,3 +165,32 @@ def test_a_dry_run_prints_no_password(cli: Call, spec: Path, tmp_path: Path) -> 
     assert answer.code == 0
     assert "geheim" not in answer.out + answer.err
     assert parse_yaml(answer.out)["study"]["storage"] == "postgresql://user:***@host/studies"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("space", "sweep", "said"),
+    [
+        (["mask.sparsity"], "auto", "a study"),
+        (["mask.sparsity", "fusion.cold_weight"], False, "a study"),
+        (
+            ["mask.sparsity", "fusion.cold_weight", "fusion.variant_weight"],
+            "auto",
+            "a study of 1 knob sampled before each training and 2 swept after it",
+        ),
+    ],
+)
+def test_a_file_that_is_right_says_what_is_sampled_and_what_is_swept(
+    cli: Call, tmp_path: Path, tiny_settings: dict[str, object], space: list[str], sweep: object, said: str
+) -> None:
+    spec = tmp_path / "toy.yaml"
+    tree = {
+        "study": {"name": "toy"},
+        "presets": [],
+        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
+        "config": tiny_settings,
+        "space": {path: {"type": "float", "low": 0.1, "high": 0.9} for path in space},
+        "sweep": sweep,
+    }
+    spec.write_text(json.dumps(tree))  # YAML, too
+    answer = cli("study", "validate", spec)
+    assert (answer.code, answer.out, answer.err) == (0, f"{spec}: ok, {said}\n", "")

@@ -42,8 +42,9 @@ def _kind(spec: object) -> str:
         return "an ablation"
     if not (swept := swept_in(spec)):
         return "a study"
-    sampled = spec.sampled.searched(spec.config)
-    return f"a study of {len(sampled)} knobs sampled before each training and {len(swept)} swept after it"
+    sampled = len(spec.sampled.searched(spec.config))
+    knobs = f"{sampled} knob{'' if sampled == 1 else 's'}"
+    return f"a study of {knobs} sampled before each training and {len(swept)} swept after it"
 
 
 def schema() -> None:
