@@ -84,7 +84,8 @@ def test_a_dry_run_prints_the_file_and_then_the_plan_as_comments(
     assert resolved["study"]["timeout"] is None
     plan = comments(answer.out)
     assert answer.out.endswith(plan + "\n")
-    assert "# knobs: 2; size of the space: continuous\n" in plan
+    knobs = "# knobs: 1 sampled before each training, 1 swept after it; size of the sampled space: continuous"
+    assert plan.startswith(f"{knobs}\n# sweep: each trained model is scored at up to 32 points; ")
     assert "# sampler: auto (random for 10 start-up trials, then gp if the median of them takes 30 s" in plan
     assert "# trials: 20 (2 presets, 1 base, 17 sampled)\n# device: cpu\n# cost: at most " in plan
     assert "an epoch of the base configuration's pretraining" in plan
@@ -113,7 +114,7 @@ def test_presets_are_trained_first_and_stand_in_the_front_and_in_mlflow(
     front = json.loads(cli("study", "front", "--json", *where[:2]).out)
     rows = {row["trial"]: row for row in front["rows"] + front["dominated"]}
     assert [rows[number]["preset"] for number in range(3)] == ["erm", "ultragcn", None]
-    assert rows[0]["point"] == {}
+    assert rows[0]["point"].keys() == {"fusion.variant_weight"}, "it samples nothing, and is swept"
     study = open_study("tiny", Workspace(new_workspace))
     from mlflow.tracking import MlflowClient
 
