@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import print_table
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.comparison.uncertainty import drawn_volumes, gap
-from painvrl.study.comparison.volumes import hypervolumes
+from painvrl.study.comparison.uncertainty import drawn_volumes, gap, hypervolumes
 
 NAMES = ("iid/ndcg_at_20", "iid/recall_at_20", "ood/ndcg_at_20", "ood/recall_at_20")
 USERS, DRAWS = 400, 300
@@ -111,7 +110,7 @@ def pair(
         np.array([[one.values[name].mean(dtype=float) for name in names] for one in side]) for side in (a, b)
     ]
     draws = drawn_volumes(a, b, names, paired=True, draws=DRAWS, rng=rng)
-    built = gap(*means, pairs=[], draws=draws, level=0.95).relative
+    built = gap(*(one[:, None] for one in means), pairs=[], draws=draws, level=0.95).relative
     value = math.log1p(built.value)
     users = np.log(draws[1] / draws[0])
     # A draw of trials beside a draw of users: what either changes is added up.
@@ -149,7 +148,7 @@ def without_users(
     for place, a in enumerate(means):
         for step in range(PARTNERS):
             other = (place + step + 1) % studies
-            built = gap(a, means[other], pairs=[], draws=None, level=0.95).relative
+            built = gap(a[:, None], means[other][:, None], pairs=[], draws=None, level=0.95).relative
             values[place, step] = math.log1p(built.value)
             halves[place, step, 0] = math.log1p(built.high) - values[place, step, 0]
             halves[place, step, 1] = NORMAL * math.sqrt(variances[place] + variances[other])

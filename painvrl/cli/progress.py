@@ -151,12 +151,14 @@ def run_progress() -> Iterator[RunLine]:
 
 
 def _came_to(event: TrialFinished) -> str:
-    if event.values is None:
-        from painvrl.study.trial.outcomes import Failed, Pruned
+    from painvrl.study.trial.outcomes import Completed, Failed, Pruned
 
+    if event.values is None:
         failed = event.outcome
         if isinstance(failed, Failed):
             return f"failed ({failed.reason}): {failed.message}"
         return f"pruned at {failed.rung}" if isinstance(failed, Pruned) else "failed"
     values = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
+    if isinstance(event.outcome, Completed) and event.outcome.points:
+        return f"{values}  {event.on_front} of {len(event.outcome.points)} points on the front"
     return f"{values}  on the front" if event.on_front else values

@@ -39,11 +39,11 @@ def number(value: object) -> str:
 
 
 def front(table: FrontTable) -> None:
-    """Print a front: one row a trial, objectives first, then the knobs; the IID-only choice below it."""
-    knobs = sorted({knob for row in table.rows for knob in row.point})
-    count = f"{len(table.rows)} point{'s' if len(table.rows) != 1 else ''}"
-    title = f"front of {table.study}: {count}, hypervolume {number(table.hypervolume)}"
+    """Print a front: one row a point, objectives first, then the knobs; the IID-only choice below it."""
+    from painvrl.study.report import counted
 
+    knobs = sorted({knob for row in table.rows for knob in row.point})
+    title = f"front of {table.study}: {counted(table.rows)}, hypervolume {number(table.hypervolume)}"
     presets = any(row.preset is not None for row in table.rows)
 
     def with_knobs(shown: Sequence[str]) -> Table:
@@ -90,6 +90,8 @@ def ablation_rows(spec: AblationSpec) -> None:
 
 def status(now: StudyStatus) -> None:
     """Print a study's counts, best values and failures."""
+    from painvrl.study.report import of_trainings
+
     counts = ", ".join(f"{count} {state}" for state, count in now.counts.items() if count) or "no trials"
     typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
     if now.sampler is not None:
@@ -98,7 +100,8 @@ def status(now: StudyStatus) -> None:
     if now.seconds_per_trial is not None:
         typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
     if now.front_size:
-        typer.echo(f"front: {now.front_size} points, hypervolume {number(now.hypervolume)}")
+        points = f"{now.front_size} points{of_trainings(now.front_size, now.front_trainings)}"
+        typer.echo(f"front: {points}, hypervolume {number(now.hypervolume)}")
         rows = [[best.objective, number(best.value), best.name] for best in now.best]
         print_table(make_table(["objective", "best", "trial"], rows))
     for failure in now.failures:

@@ -52,7 +52,7 @@ class TrialFinished:
 
     Attributes:
         values: of the objectives by name; ``None`` for a failed trial.
-        on_front: whether it is on the front now. front_size: trials on the front now.
+        on_front: how many of its points are on the front now. front_size: points on the front now.
         title: what to call it instead of its number.
     """
 
@@ -62,7 +62,7 @@ class TrialFinished:
     seconds: float
     finished: int
     wanted: int
-    on_front: bool
+    on_front: int
     front_size: int
     title: str | None = None
 

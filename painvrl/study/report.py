@@ -23,6 +23,7 @@ from painvrl.study.store.records import (
     trained,
 )
 from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.trial.outcomes import point_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,11 @@ class FrontRow:
     metrics: Mapping[str, float]
     preset: str | None = None
     violated: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is its trial as the configuration says, and not scored otherwise."""
+        return self.name in {point_name(self.trial), point_name(self.trial, 0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,8 @@ class StudyStatus:
     Attributes:
         wanted: finished trials that the last command asked for. finished: complete, pruned or failed.
         counts: trials by state, those without a trial too.
-        best: among the trials that keep to the constraints.
+        best: among the points that keep to the constraints.
+        front_size: points on the front. front_trainings: trials that they are of.
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
         split: the split's card as the last run noted it; ``None`` if no run did.
@@ -112,6 +119,7 @@ class StudyStatus:
     counts: Mapping[str, int]
     best: tuple[Best, ...]
     front_size: int
+    front_trainings: int
     hypervolume: float
     seconds_per_trial: float | None
     failures: tuple[Failure, ...]
@@ -123,6 +131,17 @@ class StudyStatus:
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
         return asdict(self)
+
+
+def counted(rows: Sequence[FrontRow]) -> str:
+    """How many points, and of how many trainings where several share one: ``41 points of 6 trainings``."""
+    points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
+    return points + of_trainings(len(rows), len({row.trial for row in rows}))
+
+
+def of_trainings(points: int, trainings: int) -> str:
+    """What stands behind a number of points where several share a training; else nothing."""
+    return f" of {trainings} training{'' if trainings == 1 else 's'}" if trainings < points else ""
 
 
 def front_table(
@@ -173,6 +192,7 @@ def status(study: StoredStudy) -> StudyStatus:
         counts={state.value: counts[state] for state in TrialState},
         best=tuple(best),
         front_size=len(front),
+        front_trainings=len({point.number for point in front}),
         hypervolume=_hypervolume(front),
         seconds_per_trial=statistics.median(seconds) if seconds else None,
         failures=tuple(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,19 @@ def worse_by(workspace: Path, share: float) -> None:
     database = sqlalchemy.create_engine(f"sqlite:///{workspace / 'optuna.db'}")
     with database.begin() as connection:
         connection.execute(sqlalchemy.text(f"UPDATE trial_values SET value = value * {1 - share}"))
+        attributes = "trial_user_attributes WHERE key = 'outcome'"
+        for row, text in connection.execute(
+            sqlalchemy.text(f"SELECT trial_user_attribute_id, value_json FROM {attributes}")
+        ).all():
+            outcome = json.loads(text)
+            for point in outcome["points"]:
+                point["metrics"] = {name: value * (1 - share) for name, value in point["metrics"].items()}
+            connection.execute(
+                sqlalchemy.text(
+                    "UPDATE trial_user_attributes SET value_json = :text WHERE trial_user_attribute_id = :row"
+                ),
+                {"text": json.dumps(outcome), "row": row},
+            )
     database.dispose()
     for path in (workspace / "users" / "tiny").glob("*.npz"):
         with np.load(path) as arrays:
@@ -36,13 +50,13 @@ def other(tmp_path: Path, workspace: Path) -> Path:
     return folder
 
 
-def test_a_run_leaves_what_each_user_got(workspace: Path) -> None:
-    assert sorted(path.name for path in (workspace / "users" / "tiny").iterdir()) == [
-        "0.npz",
-        "1.npz",
-        "2.npz",
-    ]
-    with np.load(workspace / "users" / "tiny" / "0.npz") as arrays:
+def test_a_run_leaves_what_each_user_got_from_each_point(cli: Call, workspace: Path) -> None:
+    front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
+    names = {row["name"] for row in (*front["rows"], *front["dominated"])}
+    kept = {path.stem for path in (workspace / "users" / "tiny").iterdir()}
+    assert kept == names
+    assert {name.partition(".")[0] for name in names} <= {"0", "1", "2"}
+    with np.load(workspace / "users" / "tiny" / f"{min(kept)}.npz") as arrays:
         assert {"values/iid/ndcg_at_20", "values/ood/ndcg_at_20", "users/iid", "users/ood"} < set(arrays)
 
 
@@ -78,7 +92,7 @@ def test_json_has_both_fronts_and_the_verdict(cli: Call, workspace: Path, other:
     told = json.loads(answer.out)
     assert (answer.code, told["regressed"], told["users"]) == (4, True, "paired")
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
-    assert {point["trial"] for point in told["a"]["front"]} == {row["trial"] for row in front["rows"]}
+    assert {point["name"] for point in told["a"]["front"]} == {row["name"] for row in front["rows"]}
     assert told["a"]["hypervolume"] == front["hypervolume"]
     assert told["relative"]["value"] == pytest.approx(-0.75)
     assert told["relative"]["low"] < -0.75 < told["relative"]["high"] < 0
@@ -107,7 +121,8 @@ def test_a_study_from_before_users_were_kept_is_compared_over_its_trials(cli: Ca
     answer = cli("study", "compare", "tiny", "tiny", "--workspace", workspace)
     assert answer.code == 0
     assert "users not drawn" in answer.out
-    assert "note: what each user got is not kept of 3 of the 3 trials" in answer.out
+    (note,) = re.findall(r"note: what each user got is not kept of (\d+) of the (\d+) points", answer.out)
+    assert note[0] == note[1]
 
 
 @pytest.mark.parametrize(

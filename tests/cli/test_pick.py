@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from painvrl.study.store.records import named
 from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
 
@@ -49,7 +50,7 @@ def mlflow_client(workspace: Path) -> Any:
         (["--max-ood-with-iid", "0.98"], "ood", "max-ood-with-iid 98%"),
         (["--weights", f"{IID}=1,{OOD}=2"], "balanced", f"weights {IID}=1,{OOD}=2"),
         (["--reference", f" {IID} = 0.2 , {OOD}=5e-2"], "balanced", f"reference {IID}=0.2,{OOD}=0.05"),
-        (["--trial", "0"], "balanced", "trial 0"),
+        (["--trial", "0.0"], "balanced", "trial 0.0"),
     ],
 )
 def test_each_rule_picks_and_is_stored_under_its_alias(
@@ -58,7 +59,8 @@ def test_each_rule_picks_and_is_stored_under_its_alias(
     pick = picked(cli, workspace, *rule)
     assert (pick["study"], pick["alias"], pick["rule"]) == ("tiny", alias, label)
     if rule[0] != "--trial":
-        assert pick["trial"] in [row["trial"] for row in front(cli, workspace)]
+        name = "{trial}.{place}".format_map(pick)
+        assert name in [row["name"] for row in front(cli, workspace)]
     listed = json.loads(cli("study", "pick", "--list", "--json", "--workspace", workspace).out)
     del pick["study"]
     assert listed == {"study": "tiny", "picks": [pick]}
@@ -88,7 +90,9 @@ def test_a_pick_is_one_line_with_its_reason_and_shows_on_its_run_in_mlflow(
     assert name == "mine"
     assert reason.startswith(f"it has the best {IID} of the ")
     records = open_study(None, Workspace(workspace)).trials()
-    run_id = next(record.run_id for record in records if record.number == int(trial))
+    point = named(records, trial)
+    assert point is not None
+    run_id = point.run_id
     client = mlflow_client(workspace)
     assert client.get_run(run_id).data.tags["pick.mine"] == reason
     gone = cli("study", "pick", "--clear", "mine", "--workspace", workspace)
@@ -125,7 +129,7 @@ def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, worksp
         (["--weights", f"{IID}=-1"], f"the weight of {IID} must be a number of at least 0 and at most 1e"),
         (["--weights", "iid/recall_at_20=1"], f"is no objective of the study; it has {IID}, {OOD} (found"),
         (["--reference", f"{IID}=inf"], f"the value of {IID} must be finite"),
-        (["--trial", "9"], "no such trial (found 9)"),
+        (["--trial", "9"], "no such trial (found '9')"),
         (["other", "--knee"], "no such study"),
     ],
 )
@@ -149,10 +153,10 @@ def test_train_best_follows_the_only_pick_and_its_model_is_loaded_by_the_alias(
 
     from painvrl.checkpoint import latest_checkpoint, load_checkpoint
 
-    chosen = picked(cli, workspace, "--trial", 1, "--as", "mine")
+    chosen = picked(cli, workspace, "--trial", "1.0", "--as", "mine")
     answer = cli("train", "--best", "--device", "cpu", "--workspace", workspace)
     assert answer.code == 0
-    assert answer.out.startswith(f"trial 1 of the study: it is the pick 'mine': {chosen['reason']}")
+    assert answer.out.startswith(f"trial 1.0 of the study: it is the pick 'mine': {chosen['reason']}")
     assert "alias: models:/tiny@mine" in answer.out.splitlines()
     assert "repeat the trial's to the last digit" in answer.out
     version = mlflow_client(workspace).get_model_version_by_alias("tiny", "mine")
@@ -166,7 +170,7 @@ def test_train_best_follows_the_only_pick_and_its_model_is_loaded_by_the_alias(
 
 
 def test_the_alias_moves_to_the_version_that_was_trained_last(cli: Call, workspace: Path) -> None:
-    for version, trial in enumerate((0, 1), start=1):
+    for version, trial in enumerate(("0.0", "1.0"), start=1):
         cli("study", "pick", "--trial", trial, "--workspace", workspace)
         out = cli("train", "--best", "--device", "cpu", "--workspace", workspace).out
         assert "alias: models:/tiny@balanced" in out
@@ -176,7 +180,8 @@ def test_the_alias_moves_to_the_version_that_was_trained_last(cli: Call, workspa
 
 
 def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None:
-    ends = {name: picked(cli, workspace, f"--{name}")["trial"] for name in ("iid", "ood")}
+    ends = {name: picked(cli, workspace, f"--{name}") for name in ("iid", "ood")}
+    end = "{trial}.{place}".format_map(ends["ood"])
     answer = cli("train", "--best", "--workspace", workspace)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
@@ -185,14 +190,14 @@ def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None
     )
     assert not Workspace(workspace).test_reads.exists()
     named = cli("train", "--best", "--pick", "ood", "--device", "cpu", "--workspace", workspace)
-    assert named.out.startswith(f"trial {ends['ood']} of the study: it is the pick 'ood'")
+    assert named.out.startswith(f"trial {end} of the study: it is the pick 'ood'")
     assert "alias: models:/tiny@ood" in named.out
     by_rule = cli("train", "--best", "--prefer", "knee", "--device", "cpu", "--workspace", workspace)
     assert "alias: models:/tiny@balanced" in by_rule.out
 
 
 def test_a_tag_in_mlflow_wins_over_a_pick_and_sets_no_alias(cli: Call, workspace: Path) -> None:
-    picked(cli, workspace, "--trial", 0)
+    picked(cli, workspace, "--trial", "0.0")
     records = open_study(None, Workspace(workspace)).trials()
     mlflow_client(workspace).set_tag(records[1].run_id, "selected", "true")
     answer = cli("train", "--best", "--pick", "balanced", "--device", "cpu", "--workspace", workspace)
@@ -268,7 +273,7 @@ def test_the_front_is_written_as_a_png_and_as_an_offline_page(
     assert png.read_bytes().startswith(b"\x89PNG")
     text = page.read_text(encoding="utf-8")
     assert all(
-        f"<b>trial {row['trial']}" in text.replace("\\u003c", "<").replace("\\u003e", ">") for row in rows
+        f"<b>trial {row['name']}<" in text.replace("\\u003c", "<").replace("\\u003e", ">") for row in rows
     )
     assert 'src="http' not in text
 

@@ -4,7 +4,8 @@ import pytest
 
 from painvrl.cli.progress import run_progress, study_progress
 from painvrl.progress import GOES_ON
-from painvrl.study.progress import TrialStarted
+from painvrl.study.progress import TrialFinished, TrialStarted
+from painvrl.study.trial.outcomes import Completed, SweptPoint
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -18,6 +19,36 @@ def test_a_trial_that_goes_on_has_a_line_unless_quiet_is_asked_for(
     captured = capsys.readouterr()
     assert captured.out == ("" if quiet else "trial 7 (4 of 9) goes on from epoch 40 of invariant\n")
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("points", "on_front", "said"),
+    [
+        (0, 0, ""),
+        (0, 1, "  on the front"),
+        (14, 3, "  3 of 14 points on the front"),
+        (14, 0, "  0 of 14 points on the front"),
+    ],
+)
+def test_the_line_of_a_trial_says_what_of_it_is_on_the_front(
+    capsys: pytest.CaptureFixture[str], points: int, on_front: int, said: str
+) -> None:
+    metrics = {"iid/ndcg_at_20": 0.25}
+    outcome = Completed(metrics=metrics, points=(SweptPoint(values={}, metrics=metrics),) * points)
+    with study_progress(quiet=False) as lines:
+        lines.trial_finished(
+            TrialFinished(
+                number=7,
+                outcome=outcome,
+                values=metrics,
+                seconds=1.25,
+                finished=8,
+                wanted=9,
+                on_front=on_front,
+                front_size=20,
+            )
+        )
+    assert capsys.readouterr().out == f"[8/9] trial   7    1.2 s  iid/ndcg_at_20 0.2500{said}\n"
 
 
 def test_a_run_that_goes_on_says_so_beside_its_results(capsys: pytest.CaptureFixture[str]) -> None:

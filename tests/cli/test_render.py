@@ -7,6 +7,7 @@ import json
 import pytest
 
 from painvrl.cli import render
+from painvrl.study.report import FrontRow, FrontTable
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,46 @@ def test_json_is_read_back_equal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_never_holds_a_nan() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         render.json({"score": float("nan")})
+
+
+def front(*names: str) -> FrontTable:
+    rows = tuple(
+        FrontRow(
+            trial=int(name.partition(".")[0]),
+            name=name,
+            run_id=None,
+            values={"iid/ndcg_at_20": 0.1},
+            point={"fusion.cold_weight": 0.5},
+            metrics={},
+        )
+        for name in names
+    )
+    return FrontTable(
+        study="toy",
+        objectives=("iid/ndcg_at_20",),
+        rows=rows,
+        dominated=(),
+        iid_only=rows[0],
+        hypervolume=0.1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["3"], "1 point"),
+        (["3", "12"], "2 points"),
+        (["3.0", "12.1"], "2 points"),
+        (["3.0", "3.11", "12.1"], "3 points of 2 trainings"),
+        (["3.0", "3.11"], "2 points of 1 training"),
+    ],
+)
+def test_a_front_counts_its_points_and_the_trainings_that_they_share(
+    capsys: pytest.CaptureFixture[str], names: list[str], count: str
+) -> None:
+    render.front(front(*names))
+    head, _, body = capsys.readouterr().out.partition("trial")
+    assert " ".join(head.split()) == f"front of toy: {count}, hypervolume 0.1000"
+    *lines, last = body.splitlines()
+    assert [line.split()[0] for line in lines[2:] if line.strip()] == names
+    assert last.startswith(f"chosen by IID alone, without a look at OOD: trial {names[0]} (")

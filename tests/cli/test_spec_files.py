@@ -26,12 +26,13 @@ def test_validate_says_of_every_file_whether_it_is_good(
     ablation = repository / "studies" / "ablation.yaml"
     good = cli("study", "validate", spec, ablation)
     assert (good.code, good.err) == (0, "")
-    assert good.out.splitlines() == [f"{spec}: ok, a study", f"{ablation}: ok, an ablation"]
+    is_good = f"{spec}: ok, a study of 1 knob sampled before each training and 1 swept after it"
+    assert good.out.splitlines() == [is_good, f"{ablation}: ok, an ablation"]
     bad = tmp_path / "bad.yaml"
     bad.write_text(spec.read_text().replace("high: 0.8", "high: 1.8", 1))
     answer = cli("study", "validate", bad, spec, tmp_path / "none.yaml")
     assert answer.code == 2
-    assert answer.out.splitlines() == [f"{spec}: ok, a study"]
+    assert answer.out.splitlines() == [is_good]
     first, second = answer.err.splitlines()
     assert first.startswith(f"error: {bad}: space.mask.sparsity.high: the config refuses it")
     assert second == f"error: {tmp_path / 'none.yaml'}: no such file"
@@ -83,7 +84,8 @@ def test_a_dry_run_prints_the_file_and_then_the_plan_as_comments(
     assert resolved["study"]["timeout"] is None
     plan = comments(answer.out)
     assert answer.out.endswith(plan + "\n")
-    assert "# knobs: 2; size of the space: continuous\n" in plan
+    knobs = "# knobs: 1 sampled before each training, 1 swept after it; size of the sampled space: continuous"
+    assert plan.startswith(f"{knobs}\n# sweep: each trained model is scored at up to 32 points; ")
     assert "# sampler: auto (random for 10 start-up trials, then gp if the median of them takes 30 s" in plan
     assert "# trials: 20 (2 presets, 1 base, 17 sampled)\n# device: cpu\n# cost: at most " in plan
     assert "an epoch of the base configuration's pretraining" in plan
@@ -112,7 +114,7 @@ def test_presets_are_trained_first_and_stand_in_the_front_and_in_mlflow(
     front = json.loads(cli("study", "front", "--json", *where[:2]).out)
     rows = {row["trial"]: row for row in front["rows"] + front["dominated"]}
     assert [rows[number]["preset"] for number in range(3)] == ["erm", "ultragcn", None]
-    assert rows[0]["point"] == {}
+    assert rows[0]["point"].keys() == {"fusion.variant_weight"}, "it samples nothing, and is swept"
     study = open_study("tiny", Workspace(new_workspace))
     from mlflow.tracking import MlflowClient
 
@@ -164,3 +166,32 @@ def test_a_dry_run_prints_no_password(cli: Call, spec: Path, tmp_path: Path) -> 
     assert answer.code == 0
     assert "geheim" not in answer.out + answer.err
     assert parse_yaml(answer.out)["study"]["storage"] == "postgresql://user:***@host/studies"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("space", "sweep", "said"),
+    [
+        (["mask.sparsity"], "auto", "a study"),
+        (["mask.sparsity", "fusion.cold_weight"], False, "a study"),
+        (
+            ["mask.sparsity", "fusion.cold_weight", "fusion.variant_weight"],
+            "auto",
+            "a study of 1 knob sampled before each training and 2 swept after it",
+        ),
+    ],
+)
+def test_a_file_that_is_right_says_what_is_sampled_and_what_is_swept(
+    cli: Call, tmp_path: Path, tiny_settings: dict[str, object], space: list[str], sweep: object, said: str
+) -> None:
+    spec = tmp_path / "toy.yaml"
+    tree = {
+        "study": {"name": "toy"},
+        "presets": [],
+        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
+        "config": tiny_settings,
+        "space": {path: {"type": "float", "low": 0.1, "high": 0.9} for path in space},
+        "sweep": sweep,
+    }
+    spec.write_text(json.dumps(tree))  # YAML, too
+    answer = cli("study", "validate", spec)
+    assert (answer.code, answer.out, answer.err) == (0, f"{spec}: ok, {said}\n", "")

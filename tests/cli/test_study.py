@@ -68,7 +68,7 @@ def test_a_trial_line_says_whether_the_trial_is_on_the_front_when_it_lands(finis
         assert line.endswith("on the front") is not beaten
 
 
-def test_the_front_as_json_holds_exactly_the_trials_that_no_other_beats(
+def test_the_front_as_json_holds_exactly_the_points_that_no_other_beats(
     cli: Call, finished_study: Finished
 ) -> None:
     workspace, _ = finished_study
@@ -77,9 +77,10 @@ def test_the_front_as_json_holds_exactly_the_trials_that_no_other_beats(
     assert (answer.code, answer.err) == (0, "")
     assert front["study"] == "tiny"
     objectives = front["objectives"]
-    on = {row["trial"]: [row["values"][name] for name in objectives] for row in front["rows"]}
-    off = {row["trial"]: [row["values"][name] for name in objectives] for row in front["dominated"]}
-    assert set(on) | set(off) == {0, 1, 2}
+    on = {row["name"]: [row["values"][name] for name in objectives] for row in front["rows"]}
+    off = {row["name"]: [row["values"][name] for name in objectives] for row in front["dominated"]}
+    assert {name.partition(".")[0] for name in (*on, *off)} == {"0", "1", "2"}
+    assert len(set(on) | set(off)) == len(front["rows"]) + len(front["dominated"])
 
     def beats(one: list[float], other: list[float]) -> bool:
         return one != other and all(a >= b for a, b in zip(one, other, strict=True))
@@ -128,6 +129,10 @@ def test_status_counts_trials_and_gives_the_best_of_each_objective(
         assert best["value"] == max(row["values"][best["objective"]] for row in rows)
     text = cli("study", "status", "--workspace", workspace).out
     assert "study tiny: 3 complete; 3 wanted" in text
+    trainings = {row["trial"] for row in rows if row["name"] in {one["name"] for one in front["rows"]}}
+    assert status["front_trainings"] == len(trainings) < status["front_size"]
+    assert f"front: {status['front_size']} points of {len(trainings)} training" in text
+    assert all(best["name"] in text for best in status["best"])
 
 
 def test_the_same_command_goes_on_and_only_trains_what_is_missing(
@@ -221,7 +226,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
                 seconds=1.25,
                 finished=5,
                 wanted=9,
-                on_front=False,
+                on_front=0,
                 front_size=2,
             )
         )
@@ -252,7 +257,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
             seconds=1.25,
             finished=5,
             wanted=9,
-            on_front=False,
+            on_front=0,
             front_size=2,
         )
     )

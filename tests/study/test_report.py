@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.report import front_table, status
+from painvrl.study.report import counted, front_table, status
 from painvrl.study.store.storage import Attr
-from painvrl.study.trial.outcomes import Failed
+from painvrl.study.trial.outcomes import Completed, Failed
 
 Plane = Callable[..., Any]
 
@@ -54,7 +54,7 @@ def test_the_status_counts_and_times_the_trials(plane: Plane) -> None:
         ("iid/ndcg_at_20", 1, 0.3),
         ("ood/ndcg_at_20", 0, 0.3),
     ]
-    assert (now.front_size, now.seconds_per_trial) == (2, 11.0)
+    assert (now.front_size, now.front_trainings, now.seconds_per_trial) == (2, 2, 11.0)
     assert [(failure.trial, failure.reason, failure.message) for failure in now.failures] == [
         (2, "diverged", "no")
     ]
@@ -89,6 +89,44 @@ def test_the_table_says_what_was_picked_and_which_trials_are_presets_or_break_co
     study = replace(study, records=(*records, replace(study.records[2], violated=("time <= 3",))))
     pick = Pick(alias="ood", trial=0, rule="ood", reason="best", values={})
     table = front_table(study, [pick])
-    assert table.picks == {"ood": 0}
+    assert table.picks == {"ood": "0"}
     assert [(row.trial, row.preset) for row in table.rows] == [(1, "erm"), (0, None)]
     assert [(row.trial, row.violated) for row in table.dominated] == [(2, ("time <= 3",))]
+
+
+def scored(study: Any, number: int, *values: tuple[float, float]) -> Any:
+    """The study, one of its trials scored at these points."""
+    from dataclasses import replace
+
+    record = study.records[number]
+    points = tuple(
+        replace(
+            record,
+            place=place,
+            values=each,
+            outcome=Completed(metrics=dict(zip(study.objectives, each, strict=True))),
+        )
+        for place, each in enumerate(values)
+    )
+    records = list(study.records)
+    records[number] = replace(record, points=points)
+    return replace(study, records=tuple(records))
+
+
+def test_rows_are_points_and_what_takes_time_are_trials(plane: Plane) -> None:
+    study = scored(plane((0.1, 0.3), (0.3, 0.1)), 0, (0.1, 0.3), (0.2, 0.2), (0.1, 0.1))
+    table, now = front_table(study), status(study)
+    assert [(row.name, row.trial, row.is_own) for row in table.rows] == [
+        ("1", 1, True),
+        ("0.1", 0, False),
+        ("0.0", 0, True),
+    ]
+    assert [row.name for row in table.dominated] == ["0.2"]
+    assert counted(table.rows) == "3 points of 2 trainings"
+    assert counted(table.rows[1:]) == "2 points of 1 training"
+    assert counted(table.rows[:2]) == "2 points"
+    assert counted(table.rows[:1]) == "1 point"
+    assert (now.front_size, now.front_trainings, now.finished, now.counts["complete"]) == (3, 2, 2, 2)
+    assert [best.name for best in now.best] == ["1", "0.0"]
+    assert now.seconds_per_trial == 10.5
+    json.dumps(table.as_dict(), allow_nan=False)

@@ -204,10 +204,10 @@ def test_the_front_is_kept_current_as_trials_land(go: Go, spec: StudySpec, formu
     }
     go(spec, formula, diary=diary)
     assert [(event.on_front, event.front_size) for event in diary.trials] == [
-        (True, 1),
-        (True, 2),
-        (True, 1),
-        (True, 2),
+        (1, 1),
+        (1, 2),
+        (1, 1),
+        (1, 2),
     ]
     assert diary.front == {"run-0": False, "run-1": False, "run-2": True, "run-3": True}
 

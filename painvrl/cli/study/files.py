@@ -35,9 +35,16 @@ def validate(
 
 
 def _kind(spec: object) -> str:
+    from painvrl.study.file.plan import swept_in
     from painvrl.study.file.spec import StudySpec
 
-    return "a study" if isinstance(spec, StudySpec) else "an ablation"
+    if not isinstance(spec, StudySpec):
+        return "an ablation"
+    if not (swept := swept_in(spec)):
+        return "a study"
+    sampled = len(spec.sampled.searched(spec.config))
+    knobs = f"{sampled} knob{'' if sampled == 1 else 's'}"
+    return f"a study of {knobs} sampled before each training and {len(swept)} swept after it"
 
 
 def schema() -> None:

@@ -25,7 +25,7 @@ def front(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print the front: trials that no other beats.
+    """Print the front: trials, or points of swept ones, that no other beats.
 
     Pictures show a plane for recall and one for NDCG, IID against OOD, at the objectives' K. The page works
     offline and shows each trial's objectives and knobs under the mouse.

@@ -4,7 +4,8 @@ The rule: B regressed if the whole interval of the relative difference of hyperv
 
 A study that tried more points finds more, whoever wrote the code. So the difference is one of the first
 ``n`` finished trials of both, where ``n`` is what the smaller one has; pruned and failed trials count, since
-they were paid for. The table shows both studies as they are.
+they were paid for. A trial that was swept counts once, whatever its points: it was trained once. The table
+shows both studies as they are.
 """
 
 from __future__ import annotations
@@ -150,16 +151,16 @@ def _check(margin: float, level: float, draws: int) -> None:
 
 
 def _values(study: StoredStudy, records: Sequence[TrialRecord]) -> NDArray[np.float64]:
-    """``[T, M]`` in the study's order, which no volume depends on; zeros for a trial that is not feasible."""
-    table = np.zeros((len(records), len(study.objectives)))
-    for row in _feasible_rows(records):
-        table[row] = records[row].values
+    """``[T, P, M]`` in the study's order, which no volume depends on: feasible points, then zeros."""
+    of_trial = defaultdict[int, list[tuple[float, ...]]](list)
+    for point in feasible(records):
+        of_trial[point.number].append(point.values or ())
+    most = max(map(len, of_trial.values()), default=1)
+    table = np.zeros((len(records), most, len(study.objectives)))
+    for row, record in enumerate(records):
+        if points := of_trial.get(record.number):
+            table[row, : len(points)] = points
     return table
-
-
-def _feasible_rows(records: Sequence[TrialRecord]) -> list[int]:
-    kept = {record.number for record in feasible(records)}
-    return [row for row, record in enumerate(records) if record.number in kept]
 
 
 def _same_points(a: Sequence[TrialRecord], b: Sequence[TrialRecord]) -> list[tuple[int, int]]:
@@ -184,34 +185,28 @@ def _draw(
     draws: int,
 ) -> tuple[Users, tuple[NDArray[np.float64], NDArray[np.float64]] | None, tuple[str, ...]]:
     """Both hypervolumes under other users, how these were drawn, and what to say about it."""
-    kept: list[list[UserValues | None]] = []
+    kept: list[list[UserValues]] = []
     for one, records in ((a, first_a), (b, first_b)):
-        rows, found = _feasible_rows(records), _load(one, records)
-        missing = sum(found[row] is None for row in rows)
-        if missing:
+        points = feasible(records)
+        found = [one.users.load(point.name, point_of(one.study, point).values) for point in points]
+        known = [each for each in found if each is not None]
+        if missing := len(found) - len(known):
+            what = "trials" if all(point.place is None for point in points) else "points"
             note = (
-                f"what each user got is not kept of {missing} of the {len(rows)} trials of "
+                f"what each user got is not kept of {missing} of the {len(found)} {what} of "
                 f"{one.study.name!r} ({one.where}): the interval leaves out the chance of having them, "
                 "and may be too narrow by that"
             )
             return "unknown", None, (note,)
-        if not same_users(found):
+        if not same_users(known):
             rule = "its trials were judged by different users"
             raise StudyError(rule, file=one.users.folder, key=one.study.name)
-        kept.append(found)
+        kept.append(known)
     # The users may be the same people in two data sets and not be known for it; then the interval is wider.
     paired = _split_of(a.study) == _split_of(b.study) and same_users([*kept[0], *kept[1]])
     rng = np.random.default_rng(derive_seed(0, "comparison"))
     drawn = drawn_volumes(kept[0], kept[1], a.study.objectives, paired=paired, draws=draws, rng=rng)
     return ("paired" if paired else "independent"), drawn, ()
-
-
-def _load(one: ComparedStudy, records: Sequence[TrialRecord]) -> list[UserValues | None]:
-    found: list[UserValues | None] = [None] * len(records)
-    for row in _feasible_rows(records):
-        record = records[row]
-        found[row] = one.users.load(record.name, point_of(one.study, record).values)
-    return found
 
 
 def _split_of(study: StoredStudy) -> str:

@@ -1,11 +1,11 @@
 """How sure a difference of two hypervolumes is.
 
 Two things would have come out otherwise. Other users could have been in the valid parts: a bootstrap draws
-users with replacement and takes every trial's objectives, and both hypervolumes, anew; both studies are
+users with replacement and takes every point's objectives, and both hypervolumes, anew; both studies are
 scored on the same draw where they have the same users. And the search could have met other points: a trial's
-share is what the result changes by when the trial is left out, and the sum of squares of these changes about
-their mean, a jackknife, is on average no smaller than the variance (Efron and Stein, 1981). Trials of both
-studies at the same point are left out together.
+share is what the result changes by when the trial is left out, with all points that its training was scored
+at, and the sum of squares of these changes about their mean, a jackknife, is on average no smaller than the
+variance (Efron and Stein, 1981). Trials of both studies at the same point are left out together.
 
 On average: most trials change nothing, and the sum rests on the few that carry the front. A variance that is
 so uncertain itself takes Student's t, with as many degrees of freedom as it has changes of weight
@@ -18,7 +18,7 @@ simulation of studies between which nothing changed, such draws called up to twi
 they promise, and draws of users alone, which take the luck of the search for certain, three to twelve times
 as many (docs/lab-book.md).
 
-Shape letters: ``D`` draws, ``T`` trials, ``M`` objectives.
+Shape letters: ``D`` draws, ``T`` trials, ``P`` points of a trial, ``N`` points of a study, ``M`` objectives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from painvrl.evaluation.bootstrap import PartValues, resampled_means
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.comparison.volumes import hypervolumes
+from painvrl.study.front import hypervolume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,14 @@ def gap(
     """The difference of two hypervolumes, with intervals.
 
     Args:
-        a: ``[T_A, M]``, a row a trial; a trial that is not feasible is a row of zeros.
-        b: ``[T_B, M]``, as well.
+        a: ``[T_A, P, M]``, the points of each trial; zeros where it has fewer, or none that is feasible.
+        b: ``[T_B, P, M]``, as well.
         pairs: trials that are at the same point.
         draws: the hypervolumes of A and B under other users, ``[D]`` each; ``None`` if that is not known.
         level: of the intervals: of the difference, and of the logarithm of the ratio. Where that does not
             exist, the share's interval is the difference's.
     """
-    full_a, full_b = float(hypervolumes(a[None])[0]), float(hypervolumes(b[None])[0])
+    full_a, full_b = _volume(a), _volume(b)
     without_a, without_b = _left_out(a), _left_out(b)
     strata = _strata(full_a, full_b, without_a, without_b, pairs)
     enough = min(len(a), len(b)) > 1
@@ -151,8 +151,8 @@ def _half_width(changes: NDArray[np.float64], users: NDArray[np.float64], level:
 
 
 def drawn_volumes(
-    a: Sequence[UserValues | None],
-    b: Sequence[UserValues | None],
+    a: Sequence[UserValues],
+    b: Sequence[UserValues],
     objectives: Sequence[str],
     *,
     paired: bool,
@@ -162,69 +162,72 @@ def drawn_volumes(
     """The hypervolumes of both studies under ``draws`` samples of users, ``[D]`` each.
 
     Args:
-        a: what the users of each trial got; ``None`` for a trial that is not feasible.
+        a: what the users of each feasible point got.
         b: as well.
         objectives: full names.
         paired: draw the same users for both; else each study's for itself.
         draws: how often.
         rng: draws the users.
     """
-    sides = [list(a), list(b)]
     if not paired:
-        first, second = (_drawn(side, objectives, draws, rng) for side in sides)
+        first, second = (_drawn(side, objectives, draws, rng) for side in (a, b))
         return hypervolumes(first), hypervolumes(second)
     both = _drawn([*a, *b], objectives, draws, rng)
     return hypervolumes(both[:, : len(a)]), hypervolumes(both[:, len(a) :])
 
 
-def same_users(trials: Sequence[UserValues | None]) -> bool:
-    """Whether all trials were judged by the same users."""
-    present = [trial for trial in trials if trial is not None]
+def hypervolumes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The hypervolume of each of ``D`` sets of points, ``[D]``; ``values`` is ``[D, N, M]``."""
+    return np.array([hypervolume(points) for points in values], dtype=float)
+
+
+def same_users(points: Sequence[UserValues]) -> bool:
+    """Whether all points were judged by the same users."""
     return all(
-        one.users.keys() == present[0].users.keys()
-        and one.means == present[0].means
-        and all(np.array_equal(users, present[0].users[part]) for part, users in one.users.items())
-        for one in present[1:]
+        one.users.keys() == points[0].users.keys()
+        and one.means == points[0].means
+        and all(np.array_equal(users, points[0].users[part]) for part, users in one.users.items())
+        for one in points[1:]
     )
 
 
 def _drawn(
-    trials: Sequence[UserValues | None], objectives: Sequence[str], draws: int, rng: np.random.Generator
+    points: Sequence[UserValues], objectives: Sequence[str], draws: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """``[D, T, M]``: every trial's objectives under draws of users; zeros for a trial without values."""
-    present = [place for place, trial in enumerate(trials) if trial is not None]
-    values = np.zeros((draws, len(trials), len(objectives)))
-    if not present:
-        return values
-    known = [trial for trial in trials if trial is not None]
-    members = {full: None for objective in objectives for full in known[0].parts_of(objective)}
+    """``[D, N, M]``: every point's objectives under draws of users."""
+    if not points:
+        return np.zeros((draws, 0, len(objectives)))
+    count, users = len(points), points[0].users
+    members = {full: None for objective in objectives for full in points[0].parts_of(objective)}
     by_part: dict[str, list[str]] = {}
     for full in members:
         by_part.setdefault(full.partition("/")[0], []).append(full)
     parts = [
         PartValues(
-            users=known[0].users[part],
-            values=np.stack([trial.values[full] for full in names for trial in known], axis=1).astype(float),
+            users=users[part],
+            values=np.stack([point.values[full] for full in names for point in points], axis=1).astype(float),
         )
         for part, names in by_part.items()
     ]
     means: Mapping[str, NDArray[np.float64]] = {
-        full: drawn[:, 0, place * len(known) : (place + 1) * len(known)]
+        full: drawn[:, 0, place * count : (place + 1) * count]
         for drawn, names in zip(resampled_means([parts], draws, rng), by_part.values(), strict=True)
         for place, full in enumerate(names)
     }
-    for column, objective in enumerate(objectives):
-        of_parts = [means[full] for full in known[0].parts_of(objective)]
-        values[:, present, column] = np.mean(of_parts, axis=0)
-    return values
+    columns = [
+        np.mean([means[full] for full in points[0].parts_of(objective)], axis=0) for objective in objectives
+    ]
+    return np.stack(columns, axis=2)
+
+
+def _volume(points: NDArray[np.float64]) -> float:
+    """The hypervolume of ``[T, P, M]``."""
+    return hypervolume(points.reshape(-1, points.shape[2]))
 
 
 def _left_out(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """``[T]``: the hypervolume without each trial."""
-    sets = np.repeat(values[None], len(values), axis=0)
-    every = np.arange(len(values))
-    sets[every, every] = 0.0
-    return hypervolumes(sets)
+    return np.array([_volume(np.delete(values, trial, axis=0)) for trial in range(len(values))])
 
 
 Stratum = tuple[NDArray[np.float64], NDArray[np.float64]]

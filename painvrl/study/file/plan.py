@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from painvrl.stages import Stages, train_backbone
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
+from painvrl.study.trial.sweep import SweepConfig
 from painvrl.workspace import Workspace
 
 _TIMED = "pretrain"
@@ -50,7 +51,10 @@ class Plan:
     """What a study would do.
 
     Attributes:
-        knobs: that some trial searches. size: points of the space; infinite for a continuous one.
+        knobs: that some trial samples before it trains. size: points of their space; infinite for a
+            continuous one.
+        swept: knobs that some trial sweeps after it was trained.
+        sweep: how; ``None`` where no knob is swept.
         sampler: with the reason.
         trials: by origin: ``preset``, ``base``, ``point``, ``sampled``.
         device: where it would train.
@@ -64,6 +68,8 @@ class Plan:
     device: str
     cost: Cost | None
     no_cost: str | None = None
+    swept: int = 0
+    sweep: SweepConfig | None = None
 
 
 def plan_of(
@@ -78,8 +84,9 @@ def plan_of(
         trials: finished trials wanted, instead of ``spec.study.trials``.
     """
     budget = spec.study.trials if trials is None else trials
+    swept = swept_in(spec)
     try:
-        cost, no_cost = cost_of(spec.config, workspace, device), None
+        cost, no_cost = cost_of(spec.config, workspace, device, swept), None
     except (UserError, TrialFailure) as error:
         cost, no_cost = None, str(error)
     return Plan(
@@ -90,7 +97,18 @@ def plan_of(
         device=str(device),
         cost=cost,
         no_cost=no_cost,
+        swept=len(swept),
+        sweep=_sweep(spec) if swept else None,
     )
+
+
+def swept_in(spec: StudySpec) -> tuple[str, ...]:
+    """The knobs that some trial sweeps."""
+    return tuple(path for path in spec.space.searched(spec.config) if path in spec.swept)
+
+
+def _sweep(spec: StudySpec) -> SweepConfig:
+    return spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
 
 
 def _sampler(spec: StudySpec, budget: int) -> Choice:
@@ -123,8 +141,12 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
 
 
-def cost_of(config: TrainConfig, workspace: Workspace, device: torch.device) -> Cost:
+def cost_of(
+    config: TrainConfig, workspace: Workspace, device: torch.device, swept: Container[str] = ()
+) -> Cost:
     """Time one epoch of a configuration's pretraining.
+
+    Where a branch's weight is among the knobs ``swept``, the branch is trained whatever its own weight.
 
     Raises:
         UserError: the data are missing or break a rule.
@@ -132,7 +154,8 @@ def cost_of(config: TrainConfig, workspace: Workspace, device: torch.device) -> 
     """
     with _cache(workspace) as cache:
         prepared = prepare(config, cache_dir=cache, device=device)
-    branch = config.fusion.kind == "branch" and config.fusion.variant_weight > 0
+    weight = "fusion.variant_weight"
+    branch = config.fusion.kind == "branch" and (config.fusion.variant_weight > 0 or weight in swept)
     return Cost(
         epoch_seconds=timed_epoch(config, prepared),
         trainings=(config.mask.source == "learned") + 1 + branch,
@@ -181,7 +204,17 @@ def _cache(workspace: Workspace) -> Iterator[Path]:
 def lines_of(plan: Plan) -> Iterator[str]:
     """The plan in words, a line each."""
     size = "continuous" if math.isinf(plan.size) else f"{int(plan.size)} points"
-    yield f"knobs: {plan.knobs}; size of the space: {size}"
+    if plan.sweep is None:
+        yield f"knobs: {plan.knobs}; size of the space: {size}"
+    else:
+        yield (
+            f"knobs: {plan.knobs} sampled before each training, {plan.swept} swept after it; "
+            f"size of the sampled space: {size}"
+        )
+        yield (
+            f"sweep: each trained model is scored at up to {plan.sweep.points} points; kept are at most "
+            f"{plan.sweep.keep} of its front, the best of each objective and the configuration's own values"
+        )
     yield f"sampler: {plan.sampler.sampler} ({plan.sampler.reason})"
     names = {"preset": "presets", "base": "base", "point": "points", "sampled": "sampled"}
     counts = ", ".join(f"{count} {names[origin]}" for origin, count in plan.trials.items() if count)

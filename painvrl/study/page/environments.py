@@ -29,9 +29,10 @@ class Inside:
     """What a trial's last round came to.
 
     Attributes:
+        on_front: whether a point of the trial is.
         count: environments. largest, smallest: share of the pairs that they hold; ``None`` without any.
         density: mean gate. sparsity: share of closed gates.
-        iid, ood: what the trial reached.
+        iid, ood: what the trial reached; of a swept one at the point that stands for it.
     """
 
     trial: int
@@ -47,9 +48,10 @@ class Inside:
 
 def insides(trials: Trials) -> tuple[Inside, ...]:
     """The feasible trials that learned a mask, presets included."""
+    of_front = {record.number for record in trials.of_front}
     return tuple(
-        _inside(trials, record, record.outcome.rounds[-1])
-        for record in trials.feasible
+        _inside(trials, record, record.outcome.rounds[-1], on_front=record.number in of_front)
+        for record in trials.trainings
         if isinstance(record.outcome, Completed) and record.outcome.rounds
     )
 
@@ -94,13 +96,13 @@ def picture(trials: Trials, rows: tuple[Inside, ...]) -> Figure | None:
     return style(figure, height=120 + 240 * len(axes))
 
 
-def _inside(trials: Trials, record: TrialRecord, last: Mapping[str, float]) -> Inside:
+def _inside(trials: Trials, record: TrialRecord, last: Mapping[str, float], *, on_front: bool) -> Inside:
     sizes = [value for name, value in last.items() if name.startswith(SIZE)]
     total = sum(sizes)
     metrics = record.metrics
     return Inside(
         trial=record.number,
-        on_front=record.number in trials.on_front,
+        on_front=on_front,
         count=len(sizes),
         largest=max(sizes) / total if total > 0 else None,
         smallest=min(sizes) / total if total > 0 else None,

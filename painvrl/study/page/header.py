@@ -58,8 +58,8 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     study.study.set_user_attr(Attr.CARD, noted)
 
 
-def header_of(study: StoredStudy, records: Iterable[TrialRecord]) -> Header:
-    """What a study is, and how far it has come with these trials."""
+def header_of(study: StoredStudy, records: Iterable[TrialRecord], *, swept: bool = False) -> Header:
+    """What a study is, and how far it has come with these trials; ``swept``: whether they have points."""
     counts = Counter(record.state for record in records)
     card = _card(study)
     return Header(
@@ -70,18 +70,22 @@ def header_of(study: StoredStudy, records: Iterable[TrialRecord]) -> Header:
         wanted=study.wanted,
         sampler=None if card is None else _sampler(card.settings),
         card=card,
-        commands=commands(study.name),
+        commands=commands(study.name, swept=swept),
     )
 
 
-def commands(study: str) -> tuple[tuple[str, str], ...]:
+def commands(study: str, *, swept: bool = False) -> tuple[tuple[str, str], ...]:
     """How to go on from the report, each command with what it does."""
+    name, what = ("NAME", "point") if swept else ("N", "trial")
     return (
         (f"painvrl study front {study}", "the front as a table, here and now"),
         (f"painvrl study confirm {study}", "who is on the front under fresh seeds"),
         (f"painvrl study pick {study} --knee", "write a choice down, with its reason"),
         (f"painvrl train --best --study {study}", "train it for good and read the sealed test parts"),
-        (f"painvrl train --best --study {study} --trial N", "the same for the trial that you chose here"),
+        (
+            f"painvrl train --best --study {study} --trial {name}",
+            f"the same for the {what} that you chose here",
+        ),
         ("painvrl ui", "every run with its curves, in the browser"),
     )
 

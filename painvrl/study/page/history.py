@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from painvrl.study.front import hypervolume
+from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.page.theme import FRONT, MUTED, style
 from painvrl.study.store.records import FINISHED, TrialRecord
 
@@ -24,7 +22,7 @@ class Moment:
         trial: its number; the history goes by number.
         finished: finished trials so far.
         seconds: that all of them took, added up: the wall time of a study with one worker.
-        hypervolume: between the front and zero. front_size: trials on it.
+        hypervolume: between the front and zero. front_size: points on it.
     """
 
     trial: int
@@ -43,10 +41,14 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
         if record.state not in FINISHED:
             continue
         seconds += record.seconds or 0.0
-        if record.values is not None and not record.violated:
-            grown = _grown(front, record.values)
-            if grown is not front:
-                front, volume = grown, hypervolume(grown)
+        new = [
+            point.values
+            for point in record.points or (record,)
+            if point.values is not None and not point.violated
+        ]
+        grown = _front([*front, *new])
+        if grown != front:
+            front, volume = grown, hypervolume(grown)
         moment = Moment(
             trial=record.number,
             finished=len(moments) + 1,
@@ -58,8 +60,11 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
     return tuple(moments)
 
 
-def picture(moments: tuple[Moment, ...]) -> Figure:
-    """Hypervolume as steps over trials and over minutes; the front's size as a thin line beside it."""
+def picture(moments: tuple[Moment, ...], *, swept: bool = False) -> Figure:
+    """Hypervolume as steps over trials and over minutes; the front's size as a thin line beside it.
+
+    ``swept``: the front is one of points, of which a trial may have several.
+    """
     from plotly.subplots import make_subplots
 
     secondary = [[{"secondary_y": True}, {"secondary_y": True}]]
@@ -95,7 +100,7 @@ def picture(moments: tuple[Moment, ...]) -> Figure:
     style(figure, height=380)
     figure.update_yaxes(rangemode="tozero", tickformat=".2~g", secondary_y=False)
     figure.update_yaxes(title_text="hypervolume", secondary_y=False, col=1)
-    figure.update_yaxes(title_text="trials on the front", secondary_y=True, col=2)
+    figure.update_yaxes(title_text=f"{'points' if swept else 'trials'} on the front", secondary_y=True, col=2)
     figure.update_yaxes(
         rangemode="tozero",
         tickformat="d",
@@ -111,14 +116,6 @@ def _whole_step(largest: int) -> int:
     return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if largest <= 6 * step)
 
 
-def _grown(front: list[tuple[float, ...]], point: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """The front with one more point: itself, the same object, if the point is dominated or not finite."""
-    if not np.isfinite(point).all():
-        return front
-    if any(_dominates(other, point) for other in front):
-        return front
-    return [*(other for other in front if not _dominates(point, other)), point]
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _front(points: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Those that no other dominates, in their order."""
+    return [point for point, member in zip(points, non_dominated(points), strict=True) if member]

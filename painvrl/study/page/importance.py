@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
         seed: of fANOVA's trees and of the shuffles.
     """
     count = len(trials.searched)
-    needed = max(MIN_TRIALS, len(trials.space) + 2)
+    needed = max(MIN_TRIALS, len(trials.sampled) + 2)
     if count < needed:
         note = f"It takes at least {needed} complete trials to say what matters; there are {count}."
         return Importance(trials=count, knobs=(), note=note)
@@ -99,7 +99,7 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
             front=front.get(knob),
             chance=chance.get(knob),
         )
-        for knob in trials.space
+        for knob in trials.sampled
         if knob in front
     ]
     rows.sort(key=lambda row: -max((share or 0.0 for share in row.objectives.values()), default=0.0))
@@ -170,11 +170,21 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
 
 
 def _copy(study: StoredStudy, trials: Trials) -> optuna.Study:
-    """A study in memory with the searched trials alone."""
+    """A study in memory with the searched trainings and the sampled knobs alone."""
     wanted = {record.number for record in trials.searched}
     frozen = study.study.get_trials(deepcopy=False)
-    kept = [trial for trial in frozen if trial.number in wanted]
+    kept = [_sampled(trial, trials.sampled) for trial in frozen if trial.number in wanted]
     return _in_memory(kept, [trial.values for trial in kept])
+
+
+def _sampled(trial: FrozenTrial, knobs: Container[str]) -> FrozenTrial:
+    """The trial with those of its knobs: before the study was swept, it may have sampled others."""
+    there = [path for path in trial.params if path in knobs]
+    return create_trial(
+        params={path: trial.params[path] for path in there},
+        distributions={path: trial.distributions[path] for path in there},
+        values=trial.values,
+    )
 
 
 def _in_memory(frozen: Sequence[FrozenTrial], values: Sequence[Sequence[float]]) -> optuna.Study:

@@ -63,7 +63,7 @@ def losses(records: Iterable[TrialRecord]) -> Losses:
 
 
 def _of(record: TrialRecord) -> Iterator[Loss]:
-    """Of a trial that breaks several constraints, one row each."""
+    """Of a trial that breaks several constraints, one row each; a swept one breaks what all its points do."""
     outcome = record.outcome
     if record.state is TrialState.PRUNED:
         pruned = outcome if isinstance(outcome, Pruned) else None
@@ -73,7 +73,7 @@ def _of(record: TrialRecord) -> Iterator[Loss]:
         yield _loss(record, "failed", record.reason, record.message or "")
     elif record.state is TrialState.FAILED:
         yield _loss(record, "failed", "unknown", "")
-    else:
+    elif all(point.violated for point in record.points):
         for violation in record.violated:
             yield _loss(record, "infeasible", violation, "")
 

@@ -28,7 +28,7 @@ from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.page.weights import WeightCurve, weight_curves
 from painvrl.study.pictures.figure import front_figure
 from painvrl.study.pictures.panels import panels_of
-from painvrl.study.report import FrontTable, front_table
+from painvrl.study.report import FrontTable, front_table, of_trainings
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 
@@ -91,7 +91,8 @@ def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
         report=report,
         pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
         knobs=sorted({knob for row in report.front.rows for knob in row.point}),
-        names={record.number: record.preset for record in trials.front if record.preset},
+        swept=trials.swept,
+        of_trainings=of_trainings(len(trials.front), len(trials.of_front)),
         plotly=get_plotlyjs(),
     )
     return report, page
@@ -101,13 +102,13 @@ def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
-        header=header_of(study, trials.records),
+        header=header_of(study, trials.records, swept=trials.swept),
         front=front_table(study, stored_picks(study), trials.records),
         history=history.history(trials.records),
         price=price_of_invariance(trials),
         importance=importance.importance(study, trials),
         environments=insides(trials),
-        weights=weight_curves(study, trials.front),
+        weights=weight_curves(study, trials.of_front),
         losses=losses(trials.records),
     )
 
@@ -116,7 +117,7 @@ def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
     """The pictures that there are, by section."""
     made = {
         "front": _front(report.front),
-        "history": history.picture(report.history),
+        "history": history.picture(report.history, swept=trials.swept),
         "price": price_picture.picture(report.price),
         "importance": importance.picture(report.importance, trials.objectives),
         "parallel": parallel.picture(trials),

@@ -1,4 +1,4 @@
-"""Parallel coordinates: every trial a line through its knobs and its objectives."""
+"""Parallel coordinates: every point a line through its knobs and its objectives."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def picture(trials: Trials) -> Figure | None:
-    """Lines of the trials of the space, the front's in colour and on top; ``None`` below two trials."""
+    """Lines of the points of the space, the front's in colour and on top; ``None`` below two points."""
     on_front = trials.on_front
     # plotly draws lines in the order of the rows: the front comes last.
-    records = sorted(trials.searched, key=lambda record: (record.number in on_front, record.number))
+    of_space = [record for record in trials.points if record.preset is None and record.point]
+    records = sorted(of_space, key=lambda record: record.name in on_front)
     if len(records) < 2:
         return None
     import plotly.graph_objects as go
@@ -36,7 +37,7 @@ def picture(trials: Trials) -> Figure | None:
     figure = go.Figure(
         go.Parcoords(
             line={
-                "color": [float(record.number in on_front) for record in records],
+                "color": [float(record.name in on_front) for record in records],
                 "colorscale": [[0, OTHERS], [1, FRONT]],
                 "cmin": 0,
                 "cmax": 1,
@@ -59,7 +60,7 @@ def picture(trials: Trials) -> Figure | None:
 
 
 def _knob(path: str, points: Sequence[Point], distribution: Distribution) -> dict[str, object] | None:
-    """One axis; ``None`` for a knob that no trial has. A trial without the knob lies below the others."""
+    """One axis; ``None`` for a knob that no point has. A point without the knob lies below the others."""
     if isinstance(distribution, Categorical | Fixed):
         codes = {choice: float(place) for place, choice in enumerate(distribution.values())}
         texts = {code: safe(choice) for choice, code in codes.items()}

@@ -1,9 +1,10 @@
 """The price of invariance: IID given up per OOD gained along each knob, with intervals.
 
 Both axes are regressed on all knobs at once, over the complete and feasible trials that trained a
-point of the space. The intervals are percentiles over resamples of the trials. What they say: how IID and
-OOD change on average over the region that the study visited, with the other knobs kept. What they do not:
-bends and interactions (the share of variance explained tells how much of the trials is left out).
+point of the space. A training that was swept stands with one of its points, and what was swept is no knob.
+The intervals are percentiles over resamples of the trials. What they say: how IID and OOD change on average
+over the region that the study visited, with the other knobs kept. What they do not: bends and interactions
+(the share of variance explained tells how much of the trials is left out).
 
 Shape letters: ``T`` trials, ``P`` columns of the regression, ``K`` changes, ``B`` resamples.
 """
@@ -97,7 +98,7 @@ def price_of_invariance(trials: Trials, *, seed: int = 0) -> Price:
     return price(
         [record.point for record in trials.searched],
         np.array(values, dtype=float).reshape(-1, 2),
-        trials.space,
+        trials.sampled,
         axes,
         seed=seed,
     )

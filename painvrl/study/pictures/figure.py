@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from painvrl.study.pictures.panels import Dot, Panel, panels_of
+from painvrl.study.pictures.panels import Curve, Dot, Panel, panels_of
 from painvrl.study.report import FrontTable
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 FRONT, OTHERS, PRESET, PICK, ALONE = "#c0392b", "#b8bcc2", "#2c6fbb", "#e69f00", "#111111"
 """Colours: the front, other trials, presets, picks, the choice by IID alone."""
+
+TRAININGS = ("#1b7f5c", "#7a5ab5", "#d6438a", "#8a6d1d", "#3a9fb0", "#7f9a1e")
+"""Colours of the trainings that have the most points on the front; the points of others look alike."""
 
 ALONE_LABEL = "what IID alone would choose"
 
@@ -31,8 +34,19 @@ def front_page(table: FrontTable) -> str | None:
 
 def title_of(table: FrontTable) -> str:
     """What stands above a picture."""
-    whole = len(table.rows) + len(table.dominated)
-    return f"{table.study}: {len(table.rows)} of {whole} trials on the front"
+    everything = [*table.rows, *table.dominated]
+    trials, of_front = ({row.trial for row in rows} for rows in (everything, table.rows))
+    if len(trials) == len(everything):
+        return f"{table.study}: {len(table.rows)} of {len(everything)} trials on the front"
+    points = f"{len(table.rows)} of {len(everything)} points on the front"
+    return f"{table.study}: {points}, of {len(of_front)} of {len(trials)} trainings"
+
+
+def coloured(panel: Panel) -> tuple[dict[str, Curve], tuple[Dot, ...]]:
+    """The curves that have a colour, by that, and the points of the front that are on none of them."""
+    of_colour = dict(zip(TRAININGS, panel.curves, strict=False))
+    shown = {curve.trial for curve in of_colour.values()}
+    return of_colour, tuple(dot for dot in panel.front if dot.row.trial not in shown)
 
 
 def front_figure(panels: Sequence[Panel], title: str | None = None) -> go.Figure:
@@ -68,6 +82,8 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
         "legendgroup": "edge",
         "hoverinfo": "skip",
     }
+    curves, rest = coloured(panel)
+    front = f"front, other trainings ({len(rest)})" if curves else f"front ({len(rest)})"
     for group, dots, marker in (
         (f"dominated ({len(panel.dominated)})", panel.dominated, {"color": OTHERS, "size": 8}),
         (
@@ -75,10 +91,15 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
             panel.infeasible,
             {"color": OTHERS, "size": 8, "symbol": "x-thin-open"},
         ),
-        (f"front ({len(panel.front)})", panel.front, {"color": FRONT, "size": 10}),
+        (front, rest, {"color": FRONT, "size": 10}),
     ):
-        if dots or not group.startswith("breaks"):
+        if dots or not group.startswith(("breaks", "front, other")):
             yield _points(group, dots, marker)
+    for colour, curve in curves.items():
+        group = f"front, training {curve.trial} ({len(curve.front)})"
+        sizes = [10 if dot in curve.front else 0 for dot in curve.dots]
+        line = {"mode": "lines+markers", "line": {"color": colour, "width": 1}}
+        yield {**_points(group, curve.dots, {"color": colour, "size": sizes, "opacity": 1}), **line}
     alone = () if panel.iid_only is None else (panel.iid_only,)
     if alone:
         yield _points(ALONE_LABEL, alone, {"color": ALONE, "size": 18, "symbol": "circle-open"})

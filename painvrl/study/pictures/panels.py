@@ -1,4 +1,4 @@
-"""Which trials a picture of a front shows, and where: a panel for each plane of IID and OOD."""
+"""Which points a picture of a front shows, and where: a panel for each plane of IID and OOD."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ ALWAYS = ("recall", "ndcg")
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A trial at its place."""
+    """A point at its place."""
 
     row: FrontRow
     x: float
     y: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The feasible points of a training with several, by ``x``, and those of them on the study's front."""
+
+    trial: int
+    dots: tuple[Dot, ...]
+    front: tuple[Dot, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +36,20 @@ class Panel:
 
     Attributes:
         x: the IID metric. y: the OOD metric.
-        front: trials on the study's front, by ``x``.
+        front: points on the study's front, by ``x``.
         edge: those of them that no other beats on this plane alone, by ``x``: what a line may connect.
-        dominated: the other feasible trials. infeasible: those that break a constraint.
-        presets: trials of presets among all these, by name.
-        picks: picked trials, with what they were picked as.
-        iid_only: the trial that IID alone would have chosen.
+        curves: of the trainings with several points and one on the front; the most on the front first.
+        dominated: the other feasible points. infeasible: those that break a constraint.
+        presets: presets as they are, not scored otherwise, among all these, by name.
+        picks: picked points, with what they were picked as.
+        iid_only: the point that IID alone would have chosen.
     """
 
     x: str
     y: str
     front: tuple[Dot, ...]
     edge: tuple[Dot, ...]
+    curves: tuple[Curve, ...]
     dominated: tuple[Dot, ...]
     infeasible: tuple[Dot, ...]
     presets: tuple[tuple[str, Dot], ...]
@@ -83,6 +94,7 @@ def _panel(table: FrontTable, x: str, y: str) -> Panel:
         return tuple(sorted(placed, key=lambda dot: (dot.x, -dot.y)))
 
     front = dots(table.rows)
+    dominated = dots(row for row in table.dominated if not row.violated)
     everything = {dot.row.name: dot for dot in dots([*table.rows, *table.dominated])}
     picked: dict[str, list[str]] = {}
     for alias, point in table.picks.items():
@@ -93,11 +105,33 @@ def _panel(table: FrontTable, x: str, y: str) -> Panel:
         y=y,
         front=front,
         edge=tuple(dot for dot, edge in zip(front, on_edge, strict=True) if edge),
-        dominated=dots(row for row in table.dominated if not row.violated),
+        curves=_curves(front, dominated),
+        dominated=dominated,
         infeasible=dots(row for row in table.dominated if row.violated),
-        presets=tuple((dot.row.preset, dot) for dot in everything.values() if dot.row.preset is not None),
+        presets=tuple(
+            (dot.row.preset, dot)
+            for dot in everything.values()
+            if dot.row.preset is not None and dot.row.is_own
+        ),
         picks=tuple(
             (", ".join(names), everything[point]) for point, names in picked.items() if point in everything
         ),
         iid_only=None if table.iid_only is None else everything.get(table.iid_only.name),
     )
+
+
+def _curves(front: Sequence[Dot], dominated: Sequence[Dot]) -> tuple[Curve, ...]:
+    of_front = {dot.row.name for dot in front}
+    of_training: dict[int, list[Dot]] = {}
+    for dot in sorted([*front, *dominated], key=lambda dot: (dot.x, -dot.y)):
+        of_training.setdefault(dot.row.trial, []).append(dot)
+    curves = [
+        Curve(
+            trial=trial,
+            dots=tuple(dots),
+            front=tuple(dot for dot in dots if dot.row.name in of_front),
+        )
+        for trial, dots in of_training.items()
+        if len(dots) > 1
+    ]
+    return tuple(sorted((one for one in curves if one.front), key=lambda one: (-len(one.front), one.trial)))

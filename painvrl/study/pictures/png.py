@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from painvrl.study.pictures.figure import ALONE, ALONE_LABEL, FRONT, OTHERS, PICK, PRESET
+from painvrl.study.pictures.figure import ALONE, ALONE_LABEL, FRONT, OTHERS, PICK, PRESET, coloured
 from painvrl.study.pictures.panels import Dot, Panel
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _DPI = 88
 _WIDTH, _HEIGHT = 5.6, 4.9  # inches of a panel
+_LEGEND_COLUMNS = 3  # entries beside each other under a panel
 _REACH = (9, 16, 26, 40)  # points between a trial and its label, the nearest first
+_BESIDE = 2  # of these so many need no line from the label to its point
 _AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -63,7 +65,13 @@ def front_png(panels: Sequence[Panel], title: str) -> bytes:
         for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
     names = list(handles)
-    figure.legend(list(handles.values()), names, loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(
+        list(handles.values()),
+        names,
+        loc="outside lower center",
+        ncols=min(len(names), _LEGEND_COLUMNS * columns),
+        frameon=False,
+    )
     canvas.draw()  # labels are placed among things that have their place
     for each, panel in zip(axes, panels, strict=False):
         _place(each, _labels(panel), panel, canvas.get_renderer())
@@ -83,7 +91,13 @@ def _draw(axes: Axes, panel: Panel) -> None:
         )
     if len(panel.edge) > 1:
         axes.plot(*_xy(panel.edge), color=FRONT, linewidth=1.2, alpha=0.5, zorder=1)
-    axes.scatter(*_xy(panel.front), s=46, color=FRONT, label="front", zorder=3)
+    curves, rest = coloured(panel)
+    for colour, curve in curves.items():
+        axes.plot(*_xy(curve.dots), color=colour, linewidth=0.9, alpha=0.6, zorder=2)
+        axes.scatter(*_xy(curve.front), s=46, color=colour, label=f"front, training {curve.trial}", zorder=3)
+    if rest:
+        name = "front, other trainings" if curves else "front"
+        axes.scatter(*_xy(rest), s=46, color=FRONT, label=name, zorder=3)
     presets = [dot for _, dot in panel.presets]
     if presets:
         axes.scatter(*_xy(presets), s=52, color=PRESET, marker="D", label="preset", zorder=4)
@@ -124,7 +138,7 @@ def _labels(panel: Panel) -> list[_Label]:
 
 
 def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: RendererBase) -> None:
-    """Write each label where it covers nothing, as near to its trial as that allows; else leave it out."""
+    """Write each label where it covers nothing, as near to its point as that allows; else leave it out."""
     from matplotlib.transforms import Bbox
 
     everything = [*panel.front, *panel.dominated, *panel.infeasible]
@@ -133,7 +147,9 @@ def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: Rendere
     taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes, panel.edge)]
     inside = axes.get_window_extent()
     for label in labels:
-        for place, (reach, (right, up)) in enumerate((r, way) for r in _REACH for way in _AROUND):
+        # Of many points of few trainings, leading lines would hide more than names tell.
+        reaches = _REACH if label.must or not panel.curves else _REACH[:_BESIDE]
+        for place, (reach, (right, up)) in enumerate((r, way) for r in reaches for way in _AROUND):
             note = axes.annotate(
                 label.text,
                 (label.dot.x, label.dot.y),
@@ -145,7 +161,7 @@ def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: Rendere
                 ha=("right", "center", "left")[right + 1],
                 va=("top", "center", "bottom")[up + 1],
                 arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.6}
-                if reach > _REACH[1]
+                if reach not in _REACH[:_BESIDE]
                 else None,
                 zorder=7,
             )

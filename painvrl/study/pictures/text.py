@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from painvrl.study.pictures.figure import ALONE_LABEL
 from painvrl.study.pictures.panels import Dot, Panel
+from painvrl.study.report import FrontRow, counted
 
 _MARGIN = 0.06  # of an axis' extent, left free at each end
+_NAMES = 8  # of points that share trainings, up to which a legend names them
 _MARKS = {
     "dominated": ("·", "gray"),
     "breaks a constraint": ("x", "gray"),
@@ -85,5 +87,10 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 def _legend(panel: Panel) -> Iterator[str]:
     for name, dots in _groups(panel):
         if dots:
-            trials = ", ".join(dot.row.name for dot in dots)
-            yield f"{_MARKS[name][0]} {name}: trial{'' if len(dots) == 1 else 's'} {trials}"
+            yield f"{_MARKS[name][0]} {name}: {_named([dot.row for dot in dots])}"
+
+
+def _named(rows: Sequence[FrontRow]) -> str:
+    if len(rows) > _NAMES and len({row.trial for row in rows}) < len(rows):
+        return counted(rows)
+    return f"trial{'' if len(rows) == 1 else 's'} {', '.join(row.name for row in rows)}"

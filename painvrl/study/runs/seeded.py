@@ -162,7 +162,7 @@ class SeededRuns:
                 seconds=seconds,
                 finished=self._finished,
                 wanted=self.wanted,
-                on_front=False,
+                on_front=0,
                 front_size=0,
                 title=self._title(cell),
             )

@@ -150,7 +150,7 @@ class TrialLoop:
                 seconds=seconds,
                 finished=sum(record.state in FINISHED for record in records),
                 wanted=self.budget.trials,
-                on_front=any(point.number == number for point in front),
+                on_front=sum(point.number == number for point in front),
                 front_size=len(front),
                 title=_title(number, records[number].preset),
             )

@@ -13,7 +13,7 @@ users is dear, the search looks at some of them, and only the points that are ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeAlias
@@ -167,6 +167,19 @@ def told(points: Sequence[SweptPoint], objectives: Sequence[str]) -> int:
     return products.index(max(products))
 
 
+def worth_keeping(points: Sequence[SweptPoint], places: Iterable[int], plan: Sweep) -> list[int]:
+    """Those of ``places`` that tell something of their own, in their order.
+
+    Of points that are equal in all objectives the first is left. None has a 0 on an axis: it adds no volume.
+    """
+    found: dict[tuple[float, ...], int] = {}
+    for place in places:
+        metrics = points[place].metrics
+        if all(metrics[name] > 0 for name in plan.axes):
+            found.setdefault(tuple(metrics[name] for name in plan.objectives), place)
+    return list(found.values())
+
+
 def _that_move(
     parts: ScoreParts, ranking: RankingPlan, knobs: Mapping[str, Distribution]
 ) -> dict[str, Distribution]:
@@ -204,12 +217,12 @@ class _Search:
 
     def kept(self) -> tuple[Scored, ...]:
         """The own point, and what of the front is kept, scored on all users."""
-        places = [0, *(place for place in self._front() if place != 0)]
-        chosen = [self.points[place] for place in places]
+        chosen = [self.points[place] for place in dict.fromkeys([0, *self._front()])]
         if self._ranking is self._of_all:
             return tuple(chosen)
-        values = [one.point.values for one in chosen]
-        return self._scored(self._of_all, values)
+        exact = self._scored(self._of_all, [one.point.values for one in chosen])
+        left = worth_keeping([one.point for one in exact], range(len(exact)), self._plan)
+        return tuple(exact[place] for place in dict.fromkeys([0, *left]))
 
     def _look(self, wanted: Sequence[Shares]) -> None:
         new = [shares for shares in dict.fromkeys(wanted) if shares not in self._seen]
@@ -233,6 +246,9 @@ class _Search:
             for place, one in enumerate(self.points)
             if not violated(plan.constraints, one.point.metrics, None, None)
         ] or list(range(len(self.points)))
+        rows = worth_keeping([one.point for one in self.points], rows, plan)
+        if not rows:
+            return []
         values = self._values(plan.axes)[rows]
         front = [row for row, member in zip(rows, non_dominated(values), strict=True) if member]
         keep = _spread(self._values(plan.axes), front, plan.config.keep)

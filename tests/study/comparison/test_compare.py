@@ -87,7 +87,7 @@ def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., ComparedS
                 )
             )
             if users and not isinstance(result, Failed):
-                store.store(number, user_values(result, users, rng))
+                store.store(str(number), user_values(result, users, rng))
         identity = StudyIdentity(
             objectives=objectives,
             config=tiny_config.model_copy(update=dict(changes or {})),
@@ -341,5 +341,85 @@ def test_a_comparison_is_ready_for_json(planned: Make, tmp_path: Path) -> None:
 
     found = compare(planned("one", CURVE, users=40), planned("two", CURVE))
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert told["a"]["front"][0] == {"trial": 0, "values": {"iid/ndcg_at_20": 0.9, "ood/ndcg_at_20": 0.2}}
+    values = {"iid/ndcg_at_20": 0.9, "ood/ndcg_at_20": 0.2}
+    assert told["a"]["front"][0] == {"trial": 0, "name": "0", "values": values}
     assert told["regressed"] is False
+
+
+def swept(one: ComparedStudy, curves: list[list[tuple[float, float]]], users: int = 40) -> ComparedStudy:
+    """The study, its trials scored at these points: the first is the one that they were told by."""
+    rng = np.random.default_rng(users)
+    records = []
+    for record, curve in zip(one.study.trials(), curves, strict=True):
+        made = []
+        for place, result in enumerate(curve):
+            outcome = Completed(metrics=dict(zip(OBJECTIVES, result, strict=True)))
+            point = {**record.point, "fusion.cold_weight": place / 10}
+            made.append(replace(record, place=place, point=point, values=result, outcome=outcome))
+            if users:
+                one.users.store(f"{record.number}.{place}", user_values(result, users, rng))
+        records.append(replace(record, points=tuple(made)))
+    return replace(one, study=replace(one.study, records=tuple(records)))  # type: ignore[type-var]
+
+
+CURVES = [[(0.9, 0.2), (0.8, 0.4)], [(0.7, 0.6), (0.75, 0.5), (0.5, 0.7)], [(0.4, 0.8)], [(0.2, 0.9)] * 2]
+
+
+def test_trials_of_one_point_each_compare_as_trials_without_points(planned: Make) -> None:
+    plain = compare(planned("a", CURVE, users=40), planned("b", scaled(0.9), users=40))
+    single = compare(
+        swept(planned("c", CURVE), [[result] for result in CURVE]),
+        swept(planned("d", scaled(0.9)), [[result] for result in scaled(0.9)]),
+    )
+    assert (single.absolute, single.relative) == (plain.absolute, plain.relative)
+    assert (single.users, single.trials, single.same_points) == ("paired", 6, 6)
+    assert [point.name for point in plain.a.front] == ["0", "1", "3", "4"]
+    assert [point.name for point in single.a.front] == ["0.0", "1.0", "3.0", "4.0"]
+
+
+def test_fronts_are_of_points_and_what_is_counted_are_trials(planned: Make) -> None:
+    a = swept(planned("one", [curve[0] for curve in CURVES]), CURVES)
+    b = planned("two", [curve[0] for curve in CURVES], users=40)
+    found = compare(a, b)
+    everything = [point for curve in CURVES for point in curve]
+    assert (found.a.finished, found.a.complete, found.trials, found.same_points) == (4, 4, 4, 4)
+    assert found.a.hypervolume == pytest.approx(hypervolume(everything))
+    assert len(found.a.front) == int(non_dominated(everything).sum())
+    assert [point.name for point in found.a.front][:3] == ["0.0", "0.1", "1.1"]
+    assert found.a.ends[1].name == "3.0"
+    assert found.users == "paired"
+    assert found.absolute.value == pytest.approx(
+        hypervolume([curve[0] for curve in CURVES]) - hypervolume(everything)
+    )
+
+
+def test_the_first_trials_are_compared_with_all_their_points(planned: Make) -> None:
+    a = swept(planned("one", [curve[0] for curve in CURVES]), CURVES)
+    b = planned("two", [(0.9, 0.2), (0.7, 0.6)], users=40)
+    found = compare(a, b)
+    assert found.trials == 2
+    first = hypervolume([*CURVES[0], *CURVES[1]])
+    assert found.absolute.value == pytest.approx(hypervolume([(0.9, 0.2), (0.7, 0.6)]) - first)
+
+
+def test_what_users_got_is_kept_under_the_names_of_points(planned: Make) -> None:
+    a = swept(planned("one", [curve[0] for curve in CURVES]), CURVES)
+    assert compare(a, a).users == "paired"
+    (a.users.folder / "1.2.npz").unlink()
+    found = compare(a, a)
+    assert found.users == "unknown"
+    assert any("1 of the 8 points of 'one'" in note for note in found.notes)
+
+
+def test_a_point_that_breaks_a_constraint_is_in_no_volume_and_the_others_of_its_training_are(
+    planned: Make,
+) -> None:
+    a = swept(planned("one", [curve[0] for curve in CURVES]), CURVES)
+    first, *rest = a.study.trials()
+    broken = replace(first, points=(replace(first.points[0], violated=("too slow",)), first.points[1]))
+    b = replace(a, study=replace(a.study, records=(broken, *rest)))  # type: ignore[type-var]
+    found = compare(a, b)
+    less = [point for curve in CURVES for point in curve if point != CURVES[0][0]]
+    assert found.b.hypervolume == pytest.approx(hypervolume(less))
+    assert found.absolute.value == pytest.approx(found.b.hypervolume - found.a.hypervolume)
+    assert "0.0" not in [point.name for point in found.b.front]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.comparison.uncertainty import Gap, drawn_volumes, gap, same_users
+from painvrl.study.comparison.uncertainty import Gap, Pairs, drawn_volumes, hypervolumes, same_users
+from painvrl.study.comparison.uncertainty import gap as gap_of_points
 from painvrl.study.front import hypervolume
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -23,8 +24,18 @@ T = {2: 4.302652729749464, 4: 2.7764451051977987}
 class Planted:
     """Trials ``[T]`` of one study: what each user got, and the means."""
 
-    users: list[UserValues | None]
+    users: list[UserValues]
     means: NDArray[np.float64]
+
+
+Draws = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def gap(
+    a: NDArray[np.float64], b: NDArray[np.float64], *, pairs: Pairs, draws: Draws | None, level: float
+) -> Gap:
+    """The gap of trials of one point each, ``[T, M]``."""
+    return gap_of_points(a[:, None], b[:, None], pairs=pairs, draws=draws, level=level)
 
 
 def quality(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,14 +242,62 @@ def test_paired_draws_give_equal_studies_equal_volumes_and_independent_ones_do_n
     assert (of_a != of_b).all()
 
 
-def test_an_infeasible_trial_adds_nothing_under_any_draw() -> None:
+def test_a_study_without_points_has_no_volume_under_any_draw() -> None:
     rng = np.random.default_rng(0)
     a = planted(rng, rng.random((5, 4)), rng.lognormal(0, 1, (2, 30)), 0.0)
-    with_holes = [None, *a.users, None]
-    seeds = [np.random.default_rng(1) for _ in range(2)]
-    expected = drawn_volumes(a.users, a.users, OBJECTIVES, paired=True, draws=9, rng=seeds[0])
-    found = drawn_volumes(with_holes, a.users, OBJECTIVES, paired=True, draws=9, rng=seeds[1])
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for paired in (True, False):
+        of_a, of_b = drawn_volumes(a.users, [], OBJECTIVES, paired=paired, draws=9, rng=rng)
+        assert (of_a > 0).all()
+        assert of_b.tolist() == [0.0] * 9
+
+
+def test_each_set_has_the_volume_that_it_has_alone() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.5, (6, 9, 4))
+    assert hypervolumes(values).tolist() == [hypervolume(points) for points in values]
+    assert hypervolumes(values[:, :0]).tolist() == [0.0] * 6
+
+
+def test_a_training_is_left_out_with_all_its_points() -> None:
+    # A: 6, without its first training 2, its second 5. B: 4, without its trainings 3, 2.
+    a = np.array([[[1.0, 3.0], [3.0, 1.0]], [[2.0, 2.0], [0.0, 0.0]]])
+    b = np.array([[[1.0, 2.0]], [[3.0, 1.0]]])
+    found = gap_of_points(a, b, pairs=[], draws=None, level=0.95)
+    of_a, of_b = 2 * np.var(np.array([4, 5]), ddof=1), 2 * np.var([3, 2], ddof=1)
+    assert found.absolute.value == -2.0
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / 2 + of_b**2 / 2)
+    half = stdtrit(freedom, 0.975) * np.sqrt(of_a + of_b)
+    assert found.absolute.high == pytest.approx(-2 + half)
+    # At the same point are the trainings, each with all that it was scored at.
+    paired = gap_of_points(a, b, pairs=[(1, 0)], draws=None, level=0.95).absolute
+    squares = np.array([(3 - 5) + 2, (4 - 4) + 2, (2 - 6) + 2]) ** 2
+    assert paired.value == -2.0
+    assert squares.tolist() == [0, 4, 4]
+    assert paired.high == pytest.approx(-2 + stdtrit(2, 0.975) * np.sqrt(8))
+
+
+def test_a_training_of_many_points_is_one_chance_and_not_many() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 8, 5, 3))
+    together = gap_of_points(a, b, pairs=[], draws=None, level=0.95)
+    apart = gap(a.reshape(40, 3), b.reshape(40, 3), pairs=[], draws=None, level=0.95)
+    assert together.absolute.value == pytest.approx(apart.absolute.value)
+    left_out = [
+        [hypervolume(np.delete(side, training, axis=0).reshape(-1, 3)) for training in range(8)]
+        for side in (a, b)
+    ]
+    parts = np.array([8 / 7 * (np.array(one) - np.mean(one)) ** 2 for one in left_out]).ravel()
+    half = stdtrit(parts.sum() ** 2 / (parts**2).sum(), 0.975) * np.sqrt(parts.sum())
+    assert together.absolute.high == pytest.approx(together.absolute.value + half)
+    assert together.absolute.high != pytest.approx(apart.absolute.high)
+
+
+def test_zeros_and_the_order_of_points_change_nothing() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 4, 3, 2))
+    wider = np.concatenate([np.zeros((4, 2, 2)), a[:, ::-1]], axis=1)
+    assert gap_of_points(wider, b, pairs=[(0, 0)], draws=None, level=0.95) == gap_of_points(
+        a, b, pairs=[(0, 0)], draws=None, level=0.95
+    )
 
 
 def test_an_objective_that_is_a_mean_over_parts_is_the_mean_of_their_means() -> None:
@@ -256,7 +315,7 @@ def test_an_objective_that_is_a_mean_over_parts_is_the_mean_of_their_means() -> 
 def test_users_are_the_same_only_if_all_parts_have_the_same_ones() -> None:
     values = {"iid/ndcg_at_20": np.zeros(2, dtype=np.float32)}
     one = UserValues(users={"iid": np.array([0, 1])}, values=values)
-    assert same_users([None, one, replace(one), None])
+    assert same_users([one, replace(one)])
     assert same_users([])
     assert not same_users([one, replace(one, users={"iid": np.array([0, 2])})])
     assert not same_users([one, replace(one, users={"ood": np.array([0, 1])})])

@@ -136,3 +136,64 @@ def test_a_plan_makes_no_workspace_and_says_what_is_missing(spec_tree: dict[str,
 )
 def test_durations_are_as_people_read_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+WEIGHTS = {
+    "fusion.variant_weight": {"type": "float", "low": 0, "high": 1, "when": {"fusion.kind": "branch"}},
+    "fusion.cold_weight": {"type": "float", "low": 0, "high": 1},
+}
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    ("sweep", "knobs", "line"),
+    [
+        ("auto", (4, 2), "scored at up to 32 points; kept are at most 16 of its front"),
+        ({"points": 9, "keep": 5}, (4, 2), "scored at up to 9 points; kept are at most 5 of its front"),
+        (False, (6, 0), None),
+    ],
+)
+def test_the_plan_tells_what_is_sampled_before_a_training_from_what_is_swept_after_it(
+    spec_tree: dict[str, Any],
+    workspace: Workspace,
+    sweep: object,
+    knobs: tuple[int, int],
+    line: str | None,
+) -> None:
+    spec_tree["space"] |= WEIGHTS
+    spec_tree["sweep"] = sweep
+    plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU, trials=30)
+    first, second, *_ = lines_of(plan)
+    assert (plan.knobs, plan.swept) == knobs
+    if line is None:
+        assert first == "knobs: 6; size of the space: continuous"
+        assert not second.startswith("sweep")
+    else:
+        assert first == (
+            "knobs: 4 sampled before each training, 2 swept after it; size of the sampled space: continuous"
+        )
+        assert line in second
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_knob_that_no_trial_can_sweep_is_not_counted(
+    spec_tree: dict[str, Any], workspace: Workspace
+) -> None:
+    spec_tree["space"] = {"mask.sparsity": spec_tree["space"]["mask.sparsity"]} | WEIGHTS
+    spec_tree["config"]["fusion"] = {"kind": "invariant"}
+    plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU)
+    assert (plan.knobs, plan.swept) == (1, 1)
+
+
+@pytest.mark.parametrize(("swept", "trainings"), [((), 2), (("fusion.variant_weight",), 3)])
+def test_a_branch_whose_weight_is_swept_is_trained_whatever_its_own_weight(
+    tiny_config: TrainConfig,
+    tiny_prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+    swept: tuple[str, ...],
+    trainings: int,
+) -> None:
+    config = apply(tiny_config, {"fusion.kind": "branch", "fusion.variant_weight": 0.0})
+    monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny_prepared)
+    assert cost_of(config, Workspace(tmp_path / "none"), CPU, swept).trainings == trainings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +48,41 @@ def a_record(number: int, come_to: object = (0.1, 0.2), **fields: Any) -> TrialR
     return TrialRecord(
         number=number, state=state, values=values, outcome=outcome, run_id=None, deaths=0, **given
     )
+
+
+SWEPT = "fusion.cold_weight"
+SWEPT_SPACE = {**SPACE, SWEPT: {"type": "float", "low": 0.0, "high": 1.0}}
+
+
+def a_swept(number: int, *values: tuple[float, float], **fields: Any) -> TrialRecord:
+    """A trial that was scored at several points, told by the one that dominates the largest volume."""
+    told = max(values, key=math.prod)
+    broken = fields.pop("broken", ())  # places that break a constraint
+    record = a_record(number, told, **fields)
+    points = tuple(
+        replace(
+            a_record(number, each, **fields),
+            place=place,
+            point={**record.point, SWEPT: place / 10},
+            violated=("too rare",) if place in broken else (),
+        )
+        for place, each in enumerate(values)
+    )
+    violated = points[values.index(told)].violated
+    return replace(record, points=points, violated=violated)
+
+
+@pytest.fixture(scope="session")
+def swept() -> Callable[..., TrialRecord]:
+    return a_swept
+
+
+@pytest.fixture(scope="session")
+def swept_trials() -> Callable[..., Trials]:
+    def make(*records: TrialRecord) -> Trials:
+        return sorted_trials(records, (IID, OOD), a_space(SWEPT_SPACE).root, (SWEPT,))
+
+    return make
 
 
 @pytest.fixture(scope="session")

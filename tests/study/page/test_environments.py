@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,3 +54,24 @@ def test_no_round_no_picture(trials: Make, record: Make) -> None:
     made = trials(record(0, (0.3, 0.1)))
     assert insides(made) == ()
     assert picture(made, ()) is None
+
+
+def test_a_training_is_shown_once_whatever_its_points(swept_trials: Make, swept: Make) -> None:
+    def learned(record: Any) -> Any:
+        return replace(
+            record,
+            outcome=replace(record.outcome, rounds=ROUNDS),
+            points=tuple(replace(one, outcome=replace(one.outcome, rounds=ROUNDS)) for one in record.points),
+        )
+
+    made = swept_trials(
+        learned(swept(0, (0.3, 0.1), (0.2, 0.2), (0.1, 0.35))),
+        learned(swept(1, (0.15, 0.15), (0.31, 0.01))),
+        learned(swept(2, (0.1, 0.1), (0.05, 0.05))),
+    )
+    assert made.on_front == {"0.0", "0.1", "0.2", "1.1"}
+    assert [(row.trial, row.on_front, row.iid, row.ood) for row in insides(made)] == [
+        (0, True, 0.2, 0.2),
+        (1, True, 0.15, 0.15),
+        (2, False, 0.1, 0.1),
+    ]

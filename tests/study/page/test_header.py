@@ -5,7 +5,7 @@ from typing import Any
 
 from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.page.header import Header, header_of
+from painvrl.study.page.header import Header, commands, header_of
 from painvrl.study.store.storage import Attr, open_study
 from painvrl.study.trial.objective import DataSummary
 from painvrl.workspace import Workspace
@@ -70,3 +70,9 @@ def test_every_command_names_the_study_where_it_takes_one(
     go(spec, formula, trials=1)
     shown = [command for command, _ in read(workspace).commands]
     assert all("toy" in command for command in shown if command != "painvrl ui")
+
+
+def test_a_swept_study_says_how_a_point_is_named() -> None:
+    plain, swept = dict(commands("toy")), dict(commands("toy", swept=True))
+    assert plain["painvrl train --best --study toy --trial N"].endswith("the trial that you chose here")
+    assert swept["painvrl train --best --study toy --trial NAME"].endswith("the point that you chose here")

@@ -51,3 +51,21 @@ def test_the_picture_shows_trials_and_minutes(record: Make) -> None:
     assert lines["hypervolume", "x"] == ([1, 2], pytest.approx([0.1, 0.16]))
     assert lines["hypervolume", "x2"][0] == [1.0, 2.5]
     assert lines["size of the front", "x"][1] == [1, 2]
+
+
+def test_a_swept_trial_is_one_moment_and_adds_all_its_points(swept: Make, record: Make) -> None:
+    rng = np.random.default_rng(0)
+    records = [
+        swept(number, *map(tuple, rng.uniform(0.1, 1.0, (4, 2)).round(1).tolist()), broken=(1,))
+        for number in range(20)
+    ]
+    records.append(record(20, (0.85, 0.85)))
+    moments = history(records)
+    assert [moment.trial for moment in moments] == list(range(21))
+    assert [moment.seconds for moment in moments] == np.cumsum([10.0 + n for n in range(21)]).tolist()
+    for moment in moments:
+        front = front_of(records[: moment.finished])
+        assert moment.front_size == len(front)
+        assert moment.hypervolume == pytest.approx(hypervolume([one.values for one in front]))
+    axes = [picture(moments, swept=told).layout.yaxis4.title.text for told in (False, True)]
+    assert axes == ["trials on the front", "points on the front"]

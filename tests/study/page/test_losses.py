@@ -33,3 +33,14 @@ def test_what_was_lost_is_listed_and_counted_by_reason(record: Make) -> None:
         LossCount(kind="infeasible", reason="seconds is 9, above 5", trials=1, seconds=9.0),
         LossCount(kind="infeasible", reason="memory is high", trials=1, seconds=9.0),
     )
+
+
+def test_a_swept_trial_is_lost_only_where_all_its_points_break_a_constraint(swept: Make) -> None:
+    found = losses(
+        [
+            swept(0, (0.9, 0.9), (0.1, 0.1), broken=(0,)),
+            swept(1, (0.9, 0.9), (0.1, 0.1), broken=(0, 1)),
+            swept(2, (0.9, 0.9), (0.1, 0.1)),
+        ]
+    )
+    assert [(row.trial, row.kind, row.reason) for row in found.rows] == [(1, "infeasible", "too rare")]

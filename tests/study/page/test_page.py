@@ -16,7 +16,7 @@ from painvrl.study.page.page import report_page, study_report
 from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]
@@ -215,3 +215,81 @@ def test_a_study_of_failures_alone_has_no_report(
         go(spec, formula, trials=2)
     with pytest.raises(NothingFeasible, match="'toy' has no complete trial"):
         report_page(open_study(None, workspace))
+
+
+class Scored:
+    """An objective that scores each training at three points: the second is told, the third is worse."""
+
+    data = DataSummary(fingerprint="x")
+
+    def __init__(self, formula: Any) -> None:
+        self._formula = formula
+
+    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+        outcome: Outcome = self._formula(job, on_stage, on_rung)
+        if not isinstance(outcome, Completed):
+            return outcome
+        points = tuple(
+            SweptPoint(
+                values={"fusion.cold_weight": weight},
+                metrics={
+                    name: value * (iid if name.startswith("iid/") else ood)
+                    for name, value in outcome.metrics.items()
+                },
+            )
+            for weight, iid, ood in ((0.0, 1.0, 1.0), (0.5, 0.8, 1.6), (1.0, 0.5, 0.5))
+        )
+        return replace(outcome, metrics=points[1].metrics, points=points, mask_trace=TRACE)
+
+
+@pytest.fixture
+def swept(go: Make, formula: Any, spec_tree: Any, workspace: Workspace) -> StoredStudy:
+    """A study of 16 trainings of three points each, one of them a preset, one failed."""
+    spec_tree["presets"] = ["erm"]
+    spec_tree["study"]["sampler"] = "random"
+    spec_tree["space"]["fusion.cold_weight"] = {"type": "float", "low": 0.0, "high": 1.0}
+    formula.script = {2: Failed(reason="diverged", message="no")}
+    go(StudySpec.model_validate(spec_tree), Scored(formula), trials=16)
+    return open_study(None, workspace)
+
+
+def test_of_a_swept_study_points_are_on_the_front_and_trainings_in_all_else(swept: StoredStudy) -> None:
+    tree = json.loads(json.dumps(study_report(swept).as_dict(), allow_nan=False))
+    front = front_of(swept.trials())
+    trainings = {point.number for point in front}
+    assert len(trainings) < len(front)
+    assert {row["name"] for row in tree["front"]["rows"]} == {point.name for point in front}
+    assert len(tree["front"]["rows"]) + len(tree["front"]["dominated"]) == 3 * 15
+    assert len(tree["history"]) == 16
+    assert tree["history"][-1]["front_size"] == len(front)
+    assert sorted(curve["trial"] for curve in tree["weights"]) == sorted(trainings)
+    assert [row["trial"] for row in tree["environments"]] == [n for n in range(16) if n != 2]
+    assert {row["trial"] for row in tree["environments"] if row["on_front"]} == trainings
+    assert tree["price"]["trials"] == tree["importance"]["trials"] == 14
+    asked = {knob["knob"] for key in ("price", "importance") for knob in tree[key]["knobs"]}
+    assert "fusion.cold_weight" not in asked | set(tree["price"]["left_out"])
+    assert "mask.sparsity" in asked
+
+
+def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: StoredStudy) -> None:
+    report, page = report_page(swept)
+    tags = Tags(page)
+    assert tuple(tags.ids("section")) == SECTIONS
+    for row in report.front.rows:
+        assert f"<td>{row.name}{' (erm)' if row.preset else ''}</td>" in page
+    alone = report.front.iid_only
+    assert alone is not None
+    assert page.count('class="iid-only"') == 1
+    assert f"it would have been point {alone.name}" in tags.text
+    trainings = len({row.trial for row in report.front.rows})
+    assert f"{len(report.front.rows)} points of {trainings} trainings" in tags.text
+    assert "A training is one trained model. A point is that model scored with" in tags.text
+    assert "--trial NAME" in tags.text
+
+
+def test_the_page_of_a_study_without_sweeps_speaks_of_trials_alone(stored: StoredStudy) -> None:
+    report, page = report_page(stored)
+    text = Tags(page).text
+    assert f"{len(report.front.rows)} trials" in text
+    assert "points" not in text
+    assert "training" not in text

@@ -73,3 +73,20 @@ def test_a_trial_without_a_knob_lies_below_the_others_and_is_named_so(trials: Ma
 
 def test_one_trial_draws_no_lines(trials: Make, record: Make) -> None:
     assert picture(trials(record(0, (0.3, 0.1)))) is None
+
+
+def test_a_line_is_a_point_and_runs_through_what_was_swept(swept_trials: Make, swept: Make) -> None:
+    figure = picture(
+        swept_trials(
+            swept(0, (0.3, 0.1), (0.2, 0.2), (0.1, 0.1), point=point(0.1, 100.0, "invariant")),
+            swept(1, (0.1, 0.05), (0.1, 0.3), point=point(0.5, 0.1, "branch")),
+            swept(2, (0.5, 0.01), preset="erm", point={}),
+        )
+    )
+    assert figure is not None
+    (lines,) = figure.data
+    axes = {axis.label: list(axis["values"]) for axis in lines.dimensions}
+    assert axes["fusion.cold_weight"] == [0.2, 0.0, 0.0, 0.1, 0.1]
+    assert axes["mask.sparsity"] == [0.1, 0.5, 0.1, 0.1, 0.5]
+    assert axes["ood/ndcg_at_20"] == [0.1, 0.05, 0.1, 0.2, 0.3]
+    assert list(lines.line.color) == [0, 0, 1, 1, 1]

@@ -280,3 +280,19 @@ def test_presets_and_infeasible_trials_do_not_enter(trials: Make, record: Make) 
     assert found == price_of_invariance(trials(*good, space=tree))
     assert found.knobs[0].price is not None
     assert found.knobs[0].price.value == pytest.approx(2.0)
+
+
+def test_a_swept_training_is_one_row_and_what_was_swept_is_no_knob(
+    swept_trials: Make, trials: Make, swept: Make, record: Make
+) -> None:
+    rng = np.random.default_rng(0)
+    many, alone = [], []
+    for number in range(20):
+        sparsity = float(rng.uniform(0, 0.9))
+        told = (0.3 - 0.2 * sparsity + 0.01 * float(rng.random()), 0.1 + 0.1 * sparsity)
+        many.append(swept(number, told, (told[0] / 2, told[1]), point={"mask.sparsity": sparsity}))
+        alone.append(record(number, told, point={"mask.sparsity": sparsity}))
+    found = price_of_invariance(swept_trials(*many))
+    assert found == price_of_invariance(trials(*alone))
+    assert (found.trials, "fusion.cold_weight" in found.left_out) == (20, False)
+    assert [knob.knob for knob in found.knobs] == ["mask.sparsity"]

@@ -18,10 +18,14 @@ def test_trials_are_sorted_by_what_they_are_good_for(trials: Make, record: Make)
         record(4, Failed(reason="diverged", message="no")),
         record(5, None),
     )
-    assert [one.number for one in made.feasible] == [0, 2, 3]
+    assert [one.number for one in made.points] == [0, 2, 3]
     assert [one.number for one in made.front] == [0, 2]
     assert [one.number for one in made.searched] == [0, 3]
-    assert made.on_front == {0, 2}
+    assert made.trainings == made.points
+    assert made.of_front == made.front
+    assert made.sampled == made.space
+    assert not made.swept
+    assert made.on_front == {"0", "2"}
     assert (made.iid, made.ood) == ("iid/ndcg_at_20", "ood/ndcg_at_20")
     assert [name_of(one) for one in made.front] == ["trial 0", "trial 2 (erm)"]
 
@@ -37,3 +41,31 @@ def test_an_axis_that_is_no_objective_is_taken_from_the_metrics_if_all_have_it(
     assert (made.iid, made.ood) == ("iid/ndcg_at_20", "ood/ndcg_at_20")
     made = sorted_trials(records, ("iid/recall_at_10",), space().root)
     assert (made.iid, made.ood) == (None, None)
+
+
+def test_points_are_told_apart_from_the_trainings_that_they_share(swept_trials: Make, swept: Make) -> None:
+    made = swept_trials(
+        swept(0, (0.3, 0.1), (0.2, 0.2), (0.1, 0.1)),
+        swept(1, (0.9, 0.9), (0.25, 0.1), broken=(0,)),
+        swept(2, (0.1, 0.3), preset="erm", point={}),
+        swept(3, (0.1, 0.05), (0.05, 0.06)),
+        swept(4, (0.8, 0.8), (0.9, 0.7), broken=(0, 1)),
+    )
+    assert [one.name for one in made.points] == ["0.0", "0.1", "0.2", "1.1", "2.0", "3.0", "3.1"]
+    assert [one.name for one in made.front] == ["0.0", "0.1", "2.0"]
+    assert made.on_front == {"0.0", "0.1", "2.0"}
+    assert [one.name for one in made.trainings] == ["0", "1", "2", "3"]
+    assert [one.name for one in made.of_front] == ["0", "2"]
+    assert [one.name for one in made.searched] == ["0", "1", "3"]
+    assert made.swept
+    assert set(made.space) - set(made.sampled) == {"fusion.cold_weight"}
+
+
+def test_a_trial_that_sampled_nothing_is_not_searched(swept: Make, space: Make) -> None:
+    tree = {"fusion.cold_weight": {"type": "float", "low": 0.0, "high": 1.0}}
+    records = (swept(0, (0.3, 0.1), (0.1, 0.3), point={}),)
+    made = sorted_trials(
+        records, ("iid/ndcg_at_20", "ood/ndcg_at_20"), space(tree).root, ("fusion.cold_weight",)
+    )
+    assert (made.sampled, made.searched) == ({}, ())
+    assert len(made.points) == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.pictures.figure import front_figure, front_page
+from painvrl.study.pictures.figure import TRAININGS, coloured, front_figure, front_page, title_of
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.report import FrontTable, front_table
 
@@ -20,7 +20,7 @@ FRONT = ((0.2, 0.1, 0.3, 0.4), (0.4, 0.3, 0.1, 0.2), (0.1, 0.05, 0.05, 0.05))
 def table(shelf: Shelf) -> FrontTable:
     """Two trials on the front, one dominated that is a preset, and a pick."""
     made = front_table(shelf([dict(zip(NAMES, values, strict=True)) for values in FRONT], NAMES))
-    return replace(made, dominated=(replace(made.dominated[0], preset="erm"),), picks={"balanced": 0})
+    return replace(made, dominated=(replace(made.dominated[0], preset="erm"),), picks={"balanced": "0"})
 
 
 def test_the_page_shows_every_trial_and_needs_no_network(table: FrontTable) -> None:
@@ -75,7 +75,7 @@ def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) ->
 
 def test_names_are_escaped_in_labels(table: FrontTable) -> None:
     row = replace(table.rows[0], point={"fusion.kind": "<script>"}, preset="<b>")
-    shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.trial})
+    shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.name})
     drawn = list(front_figure(panels_of(shown), "<u>").data)
     hovers = [text for trace in drawn for text in trace.hovertext or ()]
     assert all("&lt;script&gt;" in text and "preset &lt;b&gt;" in text for text in hovers)
@@ -87,3 +87,50 @@ def test_names_are_escaped_in_labels(table: FrontTable) -> None:
 def test_one_part_alone_has_no_page(shelf: Shelf) -> None:
     names = ["iid/ndcg_at_20", "iid/recall_at_20"]
     assert front_page(front_table(shelf([dict.fromkeys(names, 0.1)], names))) is None
+
+
+def test_the_points_of_a_training_have_its_colour_and_line(swept_table: Shelf) -> None:
+    table = swept_table([(0.3, 0.1), (0.1, 0.3), (0.2, 0.05)], [(0.25, 0.15), (0.15, 0.25)], [(0.2, 0.2)])
+    traces = {trace.name: trace for trace in front_figure(panels_of(table)).data}
+    assert list(traces) == [
+        "best on this plane",
+        "dominated (1)",
+        "front, other trainings (1)",
+        "front, training 0 (2)",
+        "front, training 1 (2)",
+        "what IID alone would choose",
+    ]
+    curve = traces["front, training 0 (2)"]
+    assert list(zip(curve.x, curve.y, strict=True)) == [(0.1, 0.3), (0.2, 0.05), (0.3, 0.1)]
+    assert list(curve.marker.size) == [10, 0, 10], "the dominated point has its own sign"
+    assert curve.marker.color == curve.line.color == TRAININGS[0]
+    assert traces["front, training 1 (2)"].line.color == TRAININGS[1]
+    assert [text.split("<br>")[0] for text in curve.hovertext] == [
+        "<b>trial 0.1</b>",
+        "<b>trial 0.2</b>",
+        "<b>trial 0.0</b>",
+    ]
+
+
+def test_of_many_trainings_the_ones_with_most_of_the_front_have_colours(
+    swept_table: Shelf, arc: Shelf
+) -> None:
+    count = len(TRAININGS) + 3
+    table = swept_table(*(arc(9 + trial, 0.3) for trial in range(count)))
+    (panel,) = panels_of(table)
+    of_colour, rest = coloured(panel)
+    sizes = {curve.trial: len(curve.front) for curve in panel.curves}
+    assert list(of_colour) == list(TRAININGS)
+    shown = [curve.trial for curve in of_colour.values()]
+    assert min(sizes[trial] for trial in shown) >= max(
+        size for trial, size in sizes.items() if trial not in shown
+    )
+    assert {dot.row.trial for dot in rest} == set(sizes) - set(shown)
+    assert sum(len(curve.front) for curve in of_colour.values()) + len(rest) == len(panel.front)
+    assert len(list(front_figure(panels_of(table)).data)) < count + 5
+
+
+def test_the_title_counts_trials_or_points_and_their_trainings(table: FrontTable, swept_table: Shelf) -> None:
+    assert title_of(table) == "toy: 2 of 3 trials on the front"
+    swept = swept_table([(0.3, 0.1), (0.1, 0.3), (0.05, 0.05)], [(0.01, 0.01)])
+    assert title_of(swept) == "toy: 2 of 4 points on the front, of 1 of 2 trainings"

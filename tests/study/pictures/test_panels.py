@@ -90,7 +90,7 @@ def test_the_line_leaves_out_what_is_beaten_on_this_plane_alone(shelf: Shelf) ->
 def test_presets_picks_and_broken_constraints_are_told_apart(shelf: Shelf) -> None:
     table = front_table(shelf([row(0.1, 0.3), row(0.3, 0.1), row(0.05, 0.05), row(0.04, 0.04)], NDCG))
     off = (replace(table.dominated[0], preset="erm"), replace(table.dominated[1], violated=("time <= 3",)))
-    picks = {"balanced": 0, "mine": 0, "gone": 9}
+    picks = {"balanced": "0", "mine": "0", "gone": "9"}
     panel = panels_of(replace(table, dominated=off, picks=picks))[1]
     assert [(name, dot.row.trial) for name, dot in panel.presets] == [("erm", 2)]
     assert [(name, dot.row.trial) for name, dot in panel.picks] == [("balanced, mine", 0)]
@@ -102,3 +102,46 @@ def test_a_trial_without_measurements_has_no_place(shelf: Shelf) -> None:
     blind = replace(table.dominated[0], metrics={}, violated=("out_of_memory",))
     panel = panels_of(replace(table, dominated=(blind,)))[1]
     assert (panel.dominated, panel.infeasible) == ((), ())
+
+
+def test_the_points_of_a_training_make_a_curve_if_one_of_them_is_on_the_front(swept_table: Shelf) -> None:
+    table = swept_table(
+        [(0.3, 0.1), (0.1, 0.3), (0.05, 0.05)],  # two on the front
+        [(0.2, 0.2)],  # alone
+        [(0.15, 0.25), (0.25, 0.15), (0.22, 0.17)],  # three
+        [(0.01, 0.02), (0.02, 0.01)],  # none
+        [(0.12, 0.29), (0.01, 0.01)],  # one of two
+    )
+    (panel,) = panels_of(table)
+    assert [curve.trial for curve in panel.curves] == [2, 0, 4]
+    names = [[dot.row.name for dot in dots] for curve in panel.curves for dots in (curve.dots, curve.front)]
+    assert names == [
+        ["2.0", "2.2", "2.1"],
+        ["2.0", "2.2", "2.1"],
+        ["0.2", "0.1", "0.0"],
+        ["0.1", "0.0"],
+        ["4.1", "4.0"],
+        ["4.0"],
+    ]
+    on_curves = {dot.row.name for curve in panel.curves for dot in curve.front}
+    assert {dot.row.name for dot in panel.front} - on_curves == {"1.0"}
+
+
+def test_a_point_that_breaks_a_constraint_is_on_no_curve(swept_table: Shelf) -> None:
+    table = swept_table([(0.3, 0.1), (0.1, 0.05)], [(0.1, 0.3), (0.05, 0.1), (0.01, 0.2)])
+    broken = tuple(replace(row, violated=("too slow",)) for row in table.dominated if row.name != "1.2")
+    kept = tuple(row for row in table.dominated if row.name == "1.2")
+    (panel,) = panels_of(replace(table, dominated=(*broken, *kept)))
+    assert [(one.trial, [dot.row.name for dot in one.dots]) for one in panel.curves] == [(1, ["1.2", "1.0"])]
+
+
+def test_trials_of_one_point_make_no_curve(shelf: Shelf) -> None:
+    (_, panel) = panels_of(front_table(shelf([row(0.1, 0.3), row(0.3, 0.1), row(0.05, 0.05)], NDCG)))
+    assert panel.curves == ()
+
+
+def test_a_preset_is_named_once_where_it_is_itself(swept_table: Shelf) -> None:
+    table = swept_table([(0.2, 0.2), (0.3, 0.1), (0.1, 0.3)], [(0.05, 0.1), (0.25, 0.15)], presets=[0, 1])
+    (panel,) = panels_of(table)
+    assert sorted(dot.row.name for _, dot in panel.presets) == ["0.0", "1.0"]
+    assert {dot.row.name for dot in panel.front} == {"0.0", "0.1", "0.2", "1.1"}

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Annotation
 
-from painvrl.study.pictures.figure import FRONT, OTHERS, PICK, PRESET
+from painvrl.study.pictures.figure import FRONT, OTHERS, PICK, PRESET, TRAININGS
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.pictures.png import front_png
 from painvrl.study.report import FrontTable, front_table
@@ -58,7 +58,7 @@ def test_each_kind_of_trial_has_its_colour_only_where_there_is_one(table: FrontT
     assert share_of(plain, OTHERS) > 0.0001
     assert share_of(plain, PICK) == share_of(plain, PRESET) == 0
     off = (replace(table.dominated[0], preset="erm"),)
-    more = draw(replace(table, dominated=off, picks={"balanced": 2}))
+    more = draw(replace(table, dominated=off, picks={"balanced": "2"}))
     assert share_of(more, PICK) > 0.0002
     assert share_of(more, PRESET) > 0.0002
 
@@ -75,7 +75,7 @@ def test_labels_name_picks_presets_and_trials_and_cover_neither_each_other_nor_a
 
     monkeypatch.setattr(Axes, "annotate", watched)
     off = (replace(table.dominated[0], preset="erm"),)
-    draw(replace(table, dominated=off, picks={"balanced": 2}))
+    draw(replace(table, dominated=off, picks={"balanced": "2"}))
     kept = [note for note in written if note.axes is not None]
     assert {note.get_text() for note in kept} == {"balanced: trial 2", "erm", "0", "1"}
     boxes = [note.get_window_extent() for note in kept]
@@ -96,7 +96,7 @@ def test_a_crowd_loses_the_numbers_of_trials_and_never_the_name_of_a_pick(
         return written[-1]
 
     monkeypatch.setattr(Axes, "annotate", watched)
-    draw(replace(crowd, picks={"a": 30, "b": 31}))
+    draw(replace(crowd, picks={"a": "30", "b": "31"}))
     kept = {note.get_text() for note in written if note.axes is not None}
     assert {"a: trial 30", "b: trial 31"} <= kept
     assert len(kept) < 50
@@ -104,3 +104,31 @@ def test_a_crowd_loses_the_numbers_of_trials_and_never_the_name_of_a_pick(
 
 def test_one_trial_alone_can_be_drawn(plane: Plane) -> None:
     assert share_of(draw(front_table(plane((0.0, 0.0)))), FRONT) > 0
+
+
+def test_the_points_of_a_training_have_its_colour(swept_table: Plane, table: FrontTable) -> None:
+    content = draw(swept_table([(0.3, 0.1), (0.1, 0.3)], [(0.25, 0.15), (0.15, 0.25)]))
+    assert all(share_of(content, colour) > 0.0005 for colour in TRAININGS[:2])
+    assert not any(share_of(draw(table), colour) for colour in TRAININGS)
+
+
+def test_a_crowd_of_points_keeps_only_labels_that_stand_beside_them(
+    swept_table: Plane, arc: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = swept_table(*(arc(16, radius / 1000) for radius in range(300, 306)))
+    written: list[Annotation] = []
+    annotate = Axes.annotate
+
+    def watched(self: Axes, *arguments: Any, **options: Any) -> Annotation:
+        written.append(annotate(self, *arguments, **options))
+        return written[-1]
+
+    monkeypatch.setattr(Axes, "annotate", watched)
+    draw(replace(crowd, picks={"mine": crowd.rows[0].name}))
+    kept = [note for note in written if note.axes is not None]
+    names = {row.name for row in crowd.rows}
+    assert {note.get_text() for note in kept} <= names | {f"mine: trial {crowd.rows[0].name}"}
+    assert len(kept) > 5
+    assert not any(note.arrow_patch for note in kept if note.get_text() in names)
+    boxes = [note.get_window_extent() for note in kept]
+    assert not any(one.overlaps(other) for one in boxes for other in boxes if one is not other)

@@ -44,14 +44,14 @@ def test_each_trial_has_its_sign_at_its_place(table: FrontTable) -> None:
 
 def test_names_of_picks_and_presets_stand_beside_their_trials_on_both_halves(table: FrontTable) -> None:
     off = (replace(table.dominated[0], preset="erm"),)
-    text = draw(replace(table, dominated=off, picks={"ood": 0, "iid": 1}))
+    text = draw(replace(table, dominated=off, picks={"ood": "0", "iid": "1"}))
     assert "★ ood" in text
     assert "iid ★" in text
     assert "◆ erm" in text
 
 
 def test_below_the_planes_stands_which_trial_has_which_sign(table: FrontTable) -> None:
-    text = draw(replace(table, picks={"mine": 2}))
+    text = draw(replace(table, picks={"mine": "2"}))
     assert text.splitlines()[-4:] == [
         "· dominated: trial 3",
         "● front: trials 0, 2, 1",
@@ -80,3 +80,24 @@ def test_plotexts_one_figure_is_left_empty(table: FrontTable) -> None:
 
 def test_one_trial_alone_can_be_drawn(plane: Plane) -> None:
     assert "◎" in draw(front_table(plane((0.0, 0.0))))
+
+
+def test_a_legend_of_many_points_counts_them_and_their_trainings(swept_table: Plane, arc: Plane) -> None:
+    table = swept_table(arc(31, 0.3), arc(32, 0.3), [(0.01, 0.01), (0.02, 0.005)])
+    size = len(table.rows)
+    assert size > 50
+    legend = draw(table).splitlines()[-3:]
+    assert legend == [
+        "· dominated: trials 2.0, 2.1",
+        f"● front: {size} points of 2 trainings",
+        f"◎ what IID alone would choose: trial {table.rows[0].name}",
+    ]
+
+
+def test_a_legend_of_few_points_or_of_trials_without_points_names_them(
+    plane: Plane, swept_table: Plane
+) -> None:
+    few = swept_table([(0.3, 0.1), (0.1, 0.3)])
+    assert "● front: trials 0.1, 0.0" in draw(few).splitlines()
+    many = front_table(plane(*((step / 100, (30 - step) / 100) for step in range(30))))
+    assert f"● front: trials {', '.join(str(number) for number in range(30))}" in draw(many).splitlines()

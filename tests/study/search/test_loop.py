@@ -12,7 +12,7 @@ import pytest
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import SPACE_TRIED, TrialLoop
+from painvrl.study.search.loop import SPACE_TRIED, TrialLoop, sweep_of
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.workers import OnTrialRung
@@ -20,7 +20,7 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.objective import DataSummary, TrialJob
-from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
+from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.workspace import Workspace
 
 
@@ -92,6 +92,39 @@ def test_every_trial_gets_its_own_outcome_in_whatever_order_they_end(
     assert [record.values for record in stored.trials()] == [(n / 100, -n / 100) for n in range(5)]
     finished = [event[1] for event in diary.events if event[0] == "finish"]
     assert finished == ["run-2", "run-3", "run-4", "run-1", "run-0"]
+
+
+def test_a_trial_that_was_swept_tells_how_many_of_its_points_are_on_the_front(
+    stored: StoredStudy, spec: StudySpec, diary: Any
+) -> None:
+    def swept(*values: tuple[float, float]) -> Completed:
+        metrics = [{"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood} for iid, ood in values]
+        points = tuple(SweptPoint(values={}, metrics=each) for each in metrics)
+        return Completed(metrics=metrics[0], points=points)
+
+    script: dict[int, Outcome | BaseException] = {
+        0: swept((0.4, 0.1), (0.1, 0.4)),
+        1: swept((0.3, 0.05), (0.3, 0.3), (0.2, 0.3)),
+        2: swept((0.1, 0.1), (0.2, 0.2)),
+        3: swept((0.5, 0.5), (0.6, 0.1)),
+    }
+    loop(stored, spec, Crew(1, script=script), diary, 4).run()
+    told = [(event.on_front, event.front_size) for event in diary.trials]
+    assert told == [(2, 2), (1, 3), (0, 3), (2, 2)]
+    assert [event.values["iid/ndcg_at_20"] for event in diary.trials] == [0.4, 0.3, 0.1, 0.5]
+
+
+@pytest.mark.parametrize("sweep", ["auto", False])
+@pytest.mark.parametrize("weights", [{}, {"fusion.cold_weight": {"type": "float", "low": 0, "high": 1}}])
+def test_a_trial_is_swept_where_the_space_has_something_to_sweep(
+    spec_tree: dict[str, Any], workspace: Workspace, sweep: object, weights: dict[str, object]
+) -> None:
+    spec_tree["sweep"] = sweep
+    spec_tree["space"] |= weights
+    stored = create_study(StudySpec.model_validate(spec_tree), workspace, data="d")[0]
+    plan = sweep_of(stored, stored.config)
+    assert (set() if plan is None else set(plan.knobs)) == (set(weights) if sweep else set())
+    assert (plan is None) is not (bool(weights) and bool(sweep))
 
 
 def test_a_pruned_trial_counts_and_is_told_as_pruned(
