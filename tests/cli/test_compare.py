@@ -54,10 +54,12 @@ def test_a_run_leaves_what_each_user_got_from_each_point(cli: Call, workspace: P
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     names = {row["name"] for row in (*front["rows"], *front["dominated"])}
     kept = {path.stem for path in (workspace / "users" / "tiny").iterdir()}
-    assert kept == names
-    assert {name.partition(".")[0] for name in names} <= {"0", "1", "2"}
-    with np.load(workspace / "users" / "tiny" / f"{min(kept)}.npz") as arrays:
-        assert {"values/iid/ndcg_at_20", "values/ood/ndcg_at_20", "users/iid", "users/ood"} < set(arrays)
+    assert kept == {name.partition(".")[0] for name in names} == {"0", "1", "2"}
+    for trial in kept:
+        with np.load(workspace / "users" / "tiny" / f"{trial}.npz") as arrays:
+            assert {"values/iid/ndcg_at_20", "values/ood/ndcg_at_20", "users/iid", "users/ood"} < set(arrays)
+            points = sum(name.partition(".")[0] == trial for name in names)
+            assert len(arrays["values/iid/ndcg_at_20"]) == points
 
 
 def test_a_study_does_not_regress_from_itself(cli: Call, workspace: Path, spec: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.store.records import named
+from painvrl.study.store.records import front_of, named
 from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
 
@@ -198,10 +198,10 @@ def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None
 
 def test_a_tag_in_mlflow_wins_over_a_pick_and_sets_no_alias(cli: Call, workspace: Path) -> None:
     picked(cli, workspace, "--trial", "0.0")
-    records = open_study(None, Workspace(workspace)).trials()
-    mlflow_client(workspace).set_tag(records[1].run_id, "selected", "true")
+    tagged = front_of(open_study(None, Workspace(workspace)).trials())[-1]
+    mlflow_client(workspace).set_tag(tagged.run_id, "selected", "true")
     answer = cli("train", "--best", "--pick", "balanced", "--device", "cpu", "--workspace", workspace)
-    assert answer.out.startswith("trial 1 of the study: ")
+    assert answer.out.startswith(f"trial {tagged.name} of the study: ")
     assert "which wins over the pick 'balanced'" in answer.out
     assert "alias:" not in answer.out
 

@@ -188,7 +188,8 @@ def _draw(
     kept: list[list[UserValues]] = []
     for one, records in ((a, first_a), (b, first_b)):
         points = feasible(records)
-        found = [one.users.load(point.name, point_of(one.study, point).values) for point in points]
+        asked = [(point.name, point_of(one.study, point).values) for point in points]
+        found = list(one.users.load_each(asked))
         known = [each for each in found if each is not None]
         if missing := len(found) - len(known):
             what = "trials" if all(point.place is None for point in points) else "points"

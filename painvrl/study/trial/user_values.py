@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -101,12 +102,17 @@ class UserStore:
             point: its name.
             objectives: what the point reached; the values are its own only if their means say so.
         """
-        trial, _, place = point.partition(".")
-        arrays = ArrayCache(self.folder).load(trial)
-        kept = None if arrays is None else from_arrays(_of_point(arrays, place))
-        if kept is None:
-            return None
-        return kept if all(_means(kept, full, value) for full, value in objectives.items()) else None
+        (found,) = self.load_each([(point, objectives)])
+        return found
+
+    def load_each(self, points: Iterable[tuple[str, Mapping[str, float]]]) -> Iterator[UserValues | None]:
+        """The values of many points, as of :meth:`load`; points of one trial in a row share one reading."""
+        for trial, members in groupby(points, key=lambda one: one[0].partition(".")[0]):
+            arrays = ArrayCache(self.folder).load(trial)
+            for point, objectives in members:
+                kept = None if arrays is None else from_arrays(_of_point(arrays, point.partition(".")[2]))
+                is_its_own = kept is not None and all(_means(kept, *mean) for mean in objectives.items())
+                yield kept if is_its_own else None
 
 
 def _of_point(arrays: Mapping[str, np.ndarray], place: str) -> dict[str, np.ndarray]:

@@ -87,7 +87,7 @@ def planned(tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., ComparedS
                 )
             )
             if users and not isinstance(result, Failed):
-                store.store(str(number), user_values(result, users, rng))
+                store.store(number, user_values(result, users, rng))
         identity = StudyIdentity(
             objectives=objectives,
             config=tiny_config.model_copy(update=dict(changes or {})),
@@ -356,8 +356,7 @@ def swept(one: ComparedStudy, curves: list[list[tuple[float, float]]], users: in
             outcome = Completed(metrics=dict(zip(OBJECTIVES, result, strict=True)))
             point = {**record.point, "fusion.cold_weight": place / 10}
             made.append(replace(record, place=place, point=point, values=result, outcome=outcome))
-            if users:
-                one.users.store(f"{record.number}.{place}", user_values(result, users, rng))
+        one.users.store(record.number, [user_values(result, users, rng) for result in curve])
         records.append(replace(record, points=tuple(made)))
     return replace(one, study=replace(one.study, records=tuple(records)))  # type: ignore[type-var]
 
@@ -402,13 +401,17 @@ def test_the_first_trials_are_compared_with_all_their_points(planned: Make) -> N
     assert found.absolute.value == pytest.approx(hypervolume([(0.9, 0.2), (0.7, 0.6)]) - first)
 
 
-def test_what_users_got_is_kept_under_the_names_of_points(planned: Make) -> None:
+def test_what_users_got_is_asked_for_by_the_names_of_points(planned: Make) -> None:
     a = swept(planned("one", [curve[0] for curve in CURVES]), CURVES)
     assert compare(a, a).users == "paired"
-    (a.users.folder / "1.2.npz").unlink()
+    rng = np.random.default_rng(0)
+    kept = [user_values(result, 40, rng) for result in CURVES[1]]
+    a.users.store(1, [kept[0], kept[2], kept[1]])  # those of two points are not theirs
     found = compare(a, a)
     assert found.users == "unknown"
-    assert any("1 of the 8 points of 'one'" in note for note in found.notes)
+    assert any("2 of the 8 points of 'one'" in note for note in found.notes)
+    (a.users.folder / "1.npz").unlink()
+    assert any("3 of the 8 points of 'one'" in note for note in compare(a, a).notes)
 
 
 def test_a_point_that_breaks_a_constraint_is_in_no_volume_and_the_others_of_its_training_are(

@@ -85,6 +85,31 @@ def test_the_points_of_a_swept_trial_come_back_each_by_its_name(tmp_path: Path) 
     assert store.load("4.0", REACHED) is None
 
 
+def test_many_points_are_loaded_as_one_by_one_and_each_file_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(KEPT, values={name: array[::-1] for name, array in KEPT.values.items()})
+    store = UserStore(tmp_path)
+    store.store(3, [KEPT, other])
+    store.store(4, KEPT)
+    asked = [(name, REACHED) for name in ("3.0", "3.1", "3.2", "4", "5")]
+    alone = [store.load(*one) for one in asked]
+    read: list[str] = []
+    load = module.ArrayCache.load
+    monkeypatch.setattr(module.ArrayCache, "load", lambda self, key: (read.append(key), load(self, key))[1])
+    together = list(store.load_each(asked))
+    assert read == ["3", "4", "5"]
+    assert (
+        [one is None for one in together]
+        == [one is None for one in alone]
+        == [False, False, True, False, True]
+    )
+    for one, same in zip(together, alone, strict=True):
+        if one is not None and same is not None:
+            for metric, array in same.values.items():
+                np.testing.assert_array_equal(one.values[metric], array)
+
+
 @pytest.mark.parametrize("wrong", ["iid/ndcg_at_20", "ood/ndcg_at_20", "ood/recall_at_20"])
 def test_a_file_whose_means_are_not_those_of_the_trial_is_not_its_own(tmp_path: Path, wrong: str) -> None:
     store = UserStore(tmp_path)

@@ -18,7 +18,7 @@ from painvrl.study.file.distributions import Distribution
 from painvrl.study.front import hypervolume
 from painvrl.study.trial import sweep as module
 from painvrl.study.trial.outcomes import SweptPoint
-from painvrl.study.trial.sweep import Sweep, SweepConfig, sweep, worth_keeping
+from painvrl.study.trial.sweep import Scored, Sweep, SweepConfig, sweep, worth_keeping
 
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 OBJECTIVES = (*AXES, "iid/recall_at_20", "ood/recall_at_20")
@@ -31,6 +31,10 @@ def plan(**ranges: tuple[float, float]) -> Sweep:
         for name, (low, high) in ranges.items()
     }
     return Sweep(knobs=knobs, objectives=OBJECTIVES, axes=AXES, config=SweepConfig(points=40, keep=30))
+
+
+def points_of(result: RunResult, prepared: Prepared, what: Sweep) -> tuple[Scored, ...]:
+    return sweep(result.config, result.parts, prepared.valid_plan, what)
 
 
 def at(metrics: Sequence[float]) -> SweptPoint:
@@ -83,14 +87,14 @@ def test_a_training_keeps_no_point_twice_and_its_own_point_always(
         monkeypatch.setattr(module, "EXPLORED_CELLS", 2000)
     # Far out nothing cold, or nothing warm, is recommended: many points are equal, and worthless.
     ranges = plan(cold_weight=(-10.0, 10.0), popularity_weight=(-1.0, 1.0))
-    kept = [one.point for one in sweep(*trained, ranges)]
+    kept = [one.point for one in points_of(*trained, ranges)]
     assert kept[0].metrics == dict(trained[0].metrics)
     assert kept[0].values == {"fusion.popularity_weight": 0.0, "fusion.cold_weight": 0.0}
     assert len(kept) > 2
     assert len(set(values(kept))) == len(kept)
     assert all(min(one[:2]) > 0 for one in values(kept)[1:])
     monkeypatch.setattr(module, "worth_keeping", lambda _, places, __: list(places))
-    everything = [one.point for one in sweep(*trained, ranges)]
+    everything = [one.point for one in points_of(*trained, ranges)]
     assert len(set(values(everything))) < len(everything), "the law holds because it is kept"
     assert hypervolume(values(kept)) == pytest.approx(hypervolume(values(everything)))
 
@@ -99,6 +103,6 @@ def test_of_worthless_points_the_own_one_alone_is_kept(trained: tuple[RunResult,
     result, prepared = trained
     fusion = result.config.fusion.model_copy(update={"cold_weight": -10.0})
     buried = replace(result, config=result.config.model_copy(update={"fusion": fusion}))
-    (own,) = sweep(buried, prepared, plan(cold_weight=(-10.0, -9.0)))
+    (own,) = points_of(buried, prepared, plan(cold_weight=(-10.0, -9.0)))
     assert own.point.values == {"fusion.cold_weight": -10.0}
     assert own.point.metrics["ood/ndcg_at_20"] == 0
