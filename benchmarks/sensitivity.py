@@ -57,7 +57,7 @@ L9 = (
 )
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "popularity": {"protocol": "popularity"},
-    "cold_item": {"protocol": "cold_item", "ood_candidates": "all"},
+    "cold_item": {"protocol": "cold_item", "ood_candidates": "all", "iid_candidates": "all"},
     "cold_item, held out": {"protocol": "cold_item"},
     "item_group, genre": {"protocol": "item_group", "column": "genre", "ood_candidates": "all"},
     "item_group, clusters": {"protocol": "item_group", "clusters": 20, "ood_candidates": "all"},

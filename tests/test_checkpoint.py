@@ -180,11 +180,12 @@ def test_without_a_checkpoint_the_message_says_how_to_make_one(tmp_path: Path) -
 def test_tensors_that_share_memory_are_saved_apart(
     tmp_path: Path, tiny_result: RunResult, tiny_prepared: Prepared
 ) -> None:
-    width = tiny_result.user_vectors.shape[1]
-    both = torch.cat([tiny_result.user_vectors, tiny_result.item_vectors])
-    views = replace(tiny_result, user_vectors=both[:60], item_vectors=both[60:, : width - 1])
-    loaded = load_checkpoint(save_checkpoint(tmp_path / "views", views, tiny_prepared))
-    assert np.array_equal(loaded.item_vectors, tiny_result.item_vectors[:, : width - 1].numpy())
+    parts = tiny_result.parts
+    both = torch.cat([parts.users, parts.items])
+    shared = replace(tiny_result, parts=replace(parts, users=both[:60], items=both[60:]))
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "views", shared, tiny_prepared))
+    assert np.array_equal(loaded.user_vectors, tiny_result.user_vectors.numpy())
+    assert np.array_equal(loaded.item_vectors, tiny_result.item_vectors.numpy())
 
 
 def test_the_manifest_lists_a_digest_of_every_other_file(saved: Path) -> None:

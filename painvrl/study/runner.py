@@ -237,7 +237,7 @@ def _track_points(tracker: Tracker, stored: StoredStudy) -> None:
     records = stored.trials()
     if not any(record.points for record in records):
         return
-    made = tracker.points(trained(records), {point.name for point in front_of(records)})
+    made = tracker.points(trained(records), {point.name for point in front_of(records)}, stored.config_of)
     _keep_runs(stored, {**_runs(stored), **made})
     mark_front(tracker, stored.trials())
 

@@ -51,6 +51,7 @@ def spec_of(config: TrainConfig, **study: object) -> StudySpec:
             "config": config.model_dump(mode="json"),
             "presets": [],
             "pruning": False,
+            "sweep": False,
             "space": {
                 "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8},
                 "fusion.variant_weight": {"type": "float", "low": 0.1, "high": 1.0},

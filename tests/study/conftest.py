@@ -151,7 +151,9 @@ class Diary:
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         self.front = dict(membership)
 
-    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+    def points(
+        self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: object
+    ) -> Mapping[str, str]:
         self.events.append(("points", [training.number for training in trainings], sorted(front)))
         return {name: f"run-{name}" for name in front if "." in name}
 

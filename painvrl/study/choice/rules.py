@@ -138,7 +138,7 @@ class MaxOodWithIid:
         iid, ood = plane.names
         floor = self.share * float(plane.iid.max())
         allowed = plane.iid >= floor
-        count = _trials(int(allowed.sum()))
+        count = _points(int(allowed.sum()))
         why = (
             f"it has the best {ood} of the {count} on the front whose {iid} is at least "
             f"{_percent(self.share)} of the best, {floor:.4f}"
@@ -284,11 +284,11 @@ def _columns(front: Candidates, named: Mapping[str, float], *, key: str) -> Mapp
 
 
 def _of(front: Candidates) -> str:
-    return f"of the {_trials(len(front))} on the front"
+    return f"of the {_points(len(front))} on the front"
 
 
-def _trials(count: int) -> str:
-    return f"{count} trial{'' if count == 1 else 's'}"
+def _points(count: int) -> str:
+    return f"{count} point{'' if count == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -21,6 +21,7 @@ from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.point_table import POINT_TABLE, point_table
 from painvrl.study.tracking.port import (
     PARENT,
+    ConfigOf,
     FinishedTrial,
     Opened,
     Status,
@@ -144,7 +145,9 @@ class MlflowTracker:
             for run_id, member in membership.items():
                 self._tag(run_id, "pareto", _word(member))
 
-    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> dict[str, str]:
+    def points(
+        self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
+    ) -> dict[str, str]:
         """Make what is missing of the runs of the front's points, and the table of all points anew."""
         with mlflow_calls(self._uri):
             for training in trainings:
@@ -152,7 +155,7 @@ class MlflowTracker:
                     continue
                 on_front = [point for point in training.points if point.name in front]
                 for point in on_front:
-                    self._make_point(point, training.run_id)
+                    self._make_point(point, training.run_id, config_of)
                 self._tag(training.run_id, "has_front_point", _word(bool(on_front)))
             self._client.log_text(self._parent, point_table(trainings, front, self._objectives), POINT_TABLE)
             # What MLflow's own `log_table` notes, so that the UI shows a table; it would add to the last one.
@@ -231,7 +234,7 @@ class MlflowTracker:
             self._client.set_tag(run_id, key, value)
             known[key] = value
 
-    def _make_point(self, point: TrialRecord, training: str) -> None:
+    def _make_point(self, point: TrialRecord, training: str, config_of: ConfigOf) -> None:
         """The run of a point on the front, made or finished if need be. ``training``: its training's run."""
         from mlflow.entities import Param
 
@@ -257,6 +260,7 @@ class MlflowTracker:
             params += [] if point.preset is None else [Param("preset", point.preset)]
             numbers = _numbers(point.point) + _metrics(point.metrics)
             self._client.log_batch(run_id, params=params, metrics=numbers)
+            self._client.log_text(run_id, dump_yaml(config_of(point)), "config.yaml")
             self._client.set_terminated(run_id, status="FINISHED")
             self._half_made.remove(run_id)
 

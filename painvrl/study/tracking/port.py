@@ -8,12 +8,13 @@ only copy. This module loads no MLflow.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
+from painvrl.config import TrainConfig
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import Outcome
@@ -40,6 +41,9 @@ IGNORED = (
     "MLFLOW_WORKSPACE",
 )
 """MLflow's variables that say where other programs log to. MLFLOW_TRACKING_URI alone says it for painvrl."""
+
+ConfigOf: TypeAlias = Callable[[TrialRecord], TrainConfig]
+"""The configuration of a trial or a point."""
 
 Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 """How a study's own run ends."""
@@ -109,10 +113,13 @@ class Tracker(Protocol):
         """Which runs are on the front now, and which are not."""
         ...
 
-    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+    def points(
+        self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
+    ) -> Mapping[str, str]:
         """A swept study is about to stop: its complete trials, and the names of the points on its front.
 
-        Each of those points gets a run of its own, once. Returned are the runs of points, by name.
+        Each of those points gets a run of its own, once, with its configuration. Returned are the runs of
+        points, by name.
         """
         ...
 
@@ -145,7 +152,9 @@ class NullTracker:
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Ignore it."""
 
-    def points(self, trainings: Sequence[TrialRecord], front: Collection[str]) -> Mapping[str, str]:
+    def points(
+        self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
+    ) -> Mapping[str, str]:
         """No runs."""
         return {}
 

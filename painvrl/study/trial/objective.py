@@ -266,7 +266,7 @@ def _look(job: TrialJob, prepared: Prepared) -> RungSweep | None:
 def _told(job: TrialJob, scored: Sequence[Scored]) -> SweptPoint:
     assert job.sweep is not None
     points = [one.point for one in scored]
-    return points[told(points, job.sweep.objectives)]
+    return points[told(points, job.sweep)]
 
 
 def failed_by(error: Exception) -> Failed:

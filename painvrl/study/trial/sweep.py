@@ -158,13 +158,19 @@ def without_curve(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not name.startswith(_SWEPT)}
 
 
-def told(points: Sequence[SweptPoint], objectives: Sequence[str]) -> int:
+def told(points: Sequence[SweptPoint], plan: Sweep) -> int:
     """The place of the point whose values stand for the training: it alone dominates the largest volume.
 
-    That is the product of its objectives; of equal ones the first.
+    That is the product of its objectives; of equal ones the first. A point that breaks a constraint
+    stands for it only where all do.
     """
-    products = [math.prod(point.metrics[name] for name in objectives) for point in points]
-    return products.index(max(products))
+
+    def rank(place: int) -> tuple[bool, float, int]:
+        metrics = points[place].metrics
+        kept = not violated(plan.constraints, metrics, None, None)
+        return kept, math.prod(metrics[name] for name in plan.objectives), -place
+
+    return max(range(len(points)), key=rank)
 
 
 def worth_keeping(points: Sequence[SweptPoint], places: Iterable[int], plan: Sweep) -> list[int]:

@@ -38,8 +38,9 @@ def test_a_rule_gives_a_pick_that_is_stored_with_its_reason(study: StoredStudy, 
     assert kept.pick.model_dump() == {
         "alias": "balanced",
         "trial": 1,
+        "place": None,
         "rule": "knee",
-        "reason": "it is the knee of the 3 trials on the front: farthest above the line of its ends in "
+        "reason": "it is the knee of the 3 points on the front: farthest above the line of its ends in "
         "iid/ndcg_at_20 and ood/ndcg_at_20; iid/ndcg_at_20 0.2500 (16.7% below the best, 0.3000), "
         "ood/ndcg_at_20 0.2500 (16.7% below the best, 0.3000)",
         "values": {"iid/ndcg_at_20": 0.25, "ood/ndcg_at_20": 0.25},
@@ -63,12 +64,12 @@ def test_a_pick_says_which_other_trial_it_replaces(study: StoredStudy, workspace
     first = choose(study, workspace, Knee())
     assert first.replaced is None
     assert choose(study, workspace, Knee()).replaced is None, "the same trial again"
-    assert choose(study, workspace, 2).replaced == first.pick
+    assert choose(study, workspace, "2").replaced == first.pick
     assert choose(study, workspace, BestOod()).replaced is None, "another alias"
 
 
 def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspace: Workspace) -> None:
-    kept = choose(study, workspace, 3)
+    kept = choose(study, workspace, "3")
     assert (kept.pick.alias, kept.pick.rule, kept.standing) == ("balanced", "trial 3", "dominated")
     assert kept.pick.reason == (
         "trial 3 was asked for by its number (another trial dominates it); "
@@ -80,8 +81,8 @@ def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspa
 @pytest.mark.parametrize(
     ("what", "alias", "error", "words"),
     [
-        (4, None, StudyError, "trial 4 is failed"),
-        (9, None, StudyError, r"no such trial \(found 9\)"),
+        ("4", None, StudyError, "trial 4 is failed"),
+        ("9", None, StudyError, r"no such trial \(found '9'\)"),
         (Knee(), "latest", ConfigError, "is reserved"),
     ],
 )

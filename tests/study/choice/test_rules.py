@@ -159,7 +159,7 @@ FRONT = [(0.1, 0.3), (0.2, 0.26), (0.26, 0.2), (0.3, 0.1)]
 def test_the_weighted_sum_by_hand(weights: dict[str, float], place: int, score: str) -> None:
     verdict = choose(Weighted(weights=weights), FRONT)
     assert verdict.place == place
-    assert f"the largest weighted sum of the 4 trials on the front, {score} (" in verdict.reason
+    assert f"the largest weighted sum of the 4 points on the front, {score} (" in verdict.reason
     assert verdict.alias == "balanced"
 
 
@@ -262,7 +262,7 @@ def test_the_reason_gives_the_losses_against_both_ends() -> None:
         "; iid/ndcg_at_20 0.2600 (13.3% below the best, 0.3000), "
         "ood/ndcg_at_20 0.2000 (33.3% below the best, 0.3000)"
     )
-    assert "harmonic mean of iid/ndcg_at_20 and ood/ndcg_at_20 of the 4 trials on the front, 0.2261" in (
+    assert "harmonic mean of iid/ndcg_at_20 and ood/ndcg_at_20 of the 4 points on the front, 0.2261" in (
         verdict.reason
     )
     assert choose(BestOod(), FRONT).reason.endswith("ood/ndcg_at_20 0.3000 (the best)")
@@ -278,7 +278,7 @@ def test_max_ood_says_how_many_trials_it_had_to_choose_from() -> None:
     # At least .24: two trials.
     verdict = choose(MaxOodWithIid(share=0.8), FRONT)
     assert (verdict.place, verdict.alias) == (2, "ood")
-    assert "of the 2 trials on the front whose iid/ndcg_at_20 is at least 80% of the best, 0.2400" in (
+    assert "of the 2 points on the front whose iid/ndcg_at_20 is at least 80% of the best, 0.2400" in (
         verdict.reason
     )
     assert "of the 1 trial on the front" in choose(MaxOodWithIid(share=0.98), FRONT).reason

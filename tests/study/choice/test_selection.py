@@ -50,8 +50,8 @@ def test_iid_and_ood_take_the_ends(plane: Plane) -> None:
     study = plane((0.1, 0.3), (0.2, 0.2), (0.3, 0.1))
     assert select(study, prefer="iid").trial == 2
     assert select(study, prefer="ood").trial == 0
-    assert "best iid/ndcg_at_20 of the 3 trials" in select(study, prefer="iid").reason
-    assert "best ood/ndcg_at_20 of the 3 trials" in select(study, prefer="ood").reason
+    assert "best iid/ndcg_at_20 of the 3 points" in select(study, prefer="iid").reason
+    assert "best ood/ndcg_at_20 of the 3 points" in select(study, prefer="ood").reason
 
 
 def test_balanced_takes_the_largest_harmonic_mean(plane: Plane) -> None:
@@ -148,7 +148,7 @@ def test_with_one_part_every_rule_takes_its_best(shelf: Plane, prefer: str) -> N
 
 def test_a_number_or_a_run_names_any_complete_trial(plane: Plane) -> None:
     study = plane((0.1, 0.1), (0.3, 0.2))
-    by_number, by_run = select(study, trial=0), select(study, run_id="run-0")
+    by_number, by_run = select(study, trial="0"), select(study, run_id="run-0")
     assert by_number.trial == by_run.trial == 0
     assert by_number.reason == "trial 0 was asked for by its number (another trial dominates it)"
     assert "run run-0 was asked for" in by_run.reason
@@ -159,7 +159,7 @@ def test_a_tag_wins_over_the_rule_and_a_name_over_the_tag(plane: Plane) -> None:
     tagged = select(study, prefer="iid", tagged=["run-0"])
     assert tagged.trial == 0
     assert "run run-0 is tagged selected = true in MLflow, which wins over the rule 'iid'" in tagged.reason
-    assert select(study, trial=1, tagged=["run-0"]).trial == 1
+    assert select(study, trial="1", tagged=["run-0"]).trial == 1
     assert select(study, run_id="run-1", tagged=["run-0"]).trial == 1
 
 
@@ -171,15 +171,15 @@ def test_two_tags_are_a_mistake_that_names_both(plane: Plane) -> None:
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
-        ({"trial": 7}, StudyError, r"no such trial \(found 7\)"),
-        ({"trial": -1}, StudyError, r"no such trial \(found -1\)"),
-        ({"trial": 1}, StudyError, r"trial 1 is failed \(diverged: the loss is nan\)"),
-        ({"trial": 2}, StudyError, "trial 2 is running"),
+        ({"trial": "7"}, StudyError, r"no such trial \(found '7'\)"),
+        ({"trial": "-1"}, StudyError, r"no such trial \(found '-1'\)"),
+        ({"trial": "1"}, StudyError, r"trial 1 is failed \(diverged: the loss is nan\)"),
+        ({"trial": "2"}, StudyError, "trial 2 is running"),
         ({"run_id": "run-9"}, StudyError, r"no trial of the study 'toy' has this run \(found 'run-9'\)"),
         ({"run_id": "run-2"}, StudyError, "trial 2 is running"),
         ({"tagged": ["run-1"]}, StudyError, "trial 1 is failed"),
         ({"tagged": ["elsewhere"]}, StudyError, "elsewhere"),
-        ({"trial": 0, "run_id": "run-0"}, ConfigError, "give one of them"),
+        ({"trial": "0", "run_id": "run-0"}, ConfigError, "give one of them"),
         (
             {"prefer": "best"},
             ConfigError,
@@ -197,14 +197,14 @@ def test_a_request_that_cannot_be_met_is_refused(
 
 @pytest.mark.parametrize("rows", [[], [None], [Failed(reason="diverged", message="no")]])
 def test_without_a_complete_trial_nothing_is_feasible(plane: Plane, rows: list[Any]) -> None:
-    for request_ in ({}, {"trial": 0}, {"run_id": "run-0"}):
+    for request_ in ({}, {"trial": "0"}, {"run_id": "run-0"}):
         with pytest.raises(NothingFeasible):
             select(plane(*rows), **request_)
 
 
 def test_a_pick_carries_what_training_it_again_needs(plane: Plane) -> None:
     study = plane((0.1, 0.3), (0.3, 0.1))
-    pick = select(study, trial=1)
+    pick = select(study, trial="1")
     assert pick.config == study.config_of(study.records[1])
     assert pick.config.mask.sparsity == pick.point["mask.sparsity"] == 0.01
     assert pick.values == pick.metrics == {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}
@@ -213,7 +213,7 @@ def test_a_pick_carries_what_training_it_again_needs(plane: Plane) -> None:
 
 def test_every_pick_says_what_iid_alone_would_have_got(plane: Plane) -> None:
     study = plane((0.1, 0.3), (0.3, 0.1), (0.3, 0.05), (0.2, 0.25))
-    for request_ in ({"prefer": "ood"}, {"trial": 3}, {"tagged": ["run-0"]}):
+    for request_ in ({"prefer": "ood"}, {"trial": "3"}, {"tagged": ["run-0"]}):
         alone = select(study, **request_).iid_only
         assert alone is not None
         assert alone.trial == 1
@@ -293,7 +293,7 @@ def test_where_every_trial_breaks_a_constraint_rules_find_nothing_but_hands_do(p
         NothingFeasible, match="no complete trial of the study 'toy' keeps to its constraints"
     ):
         select(study)
-    by_hand = select(study, trial=0)
+    by_hand = select(study, trial="0")
     assert by_hand.reason == "trial 0 was asked for by its number (it breaks time <= 3, oom)"
     assert by_hand.iid_only is None
 
@@ -303,7 +303,7 @@ def test_what_wins_over_what(plane: Plane) -> None:
     study = plane((0.1, 0.5), (0.2, 0.48), (0.3, 0.45), (0.5, 0.1), (0.4, 0.4), (0.45, 0.3))
     picks = [pick_of("mine", 2)]
     asked: dict[str, Any] = {
-        "trial": 0,
+        "trial": "0",
         "tagged": ["run-1"],
         "pick": "mine",
         "prefer": "iid",
@@ -332,7 +332,7 @@ def test_several_picks_and_no_name_are_a_mistake_that_names_them(plane: Plane) -
 
 @pytest.mark.parametrize(
     ("trial", "why"),
-    [(7, r"no such trial \(found 7\)"), (1, "trial 1 is failed"), (2, "trial 2 is running")],
+    [(7, r"no such trial \(found '7'\)"), (1, "trial 1 is failed"), (2, "trial 2 is running")],
 )
 def test_a_pick_whose_trial_has_no_result_is_one_clear_error(plane: Plane, trial: int, why: str) -> None:
     study = plane((0.1, 0.2), Failed(reason="diverged", message="no"), None)
@@ -348,7 +348,7 @@ def test_a_pick_gives_its_alias_and_a_rule_its_own_and_a_hand_none(plane: Plane)
     aliases = [select(study, prefer=word).alias for word in PREFERENCES]
     assert aliases == ["balanced", "iid", "ood", "balanced"]
     assert select(study).alias == "balanced"
-    for by_hand in ({"trial": 0}, {"run_id": "run-0"}, {"tagged": ["run-0"]}):
+    for by_hand in ({"trial": "0"}, {"run_id": "run-0"}, {"tagged": ["run-0"]}):
         assert select(study, picks=picks, **by_hand).alias is None  # type: ignore[arg-type]
 
 

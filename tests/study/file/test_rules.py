@@ -177,6 +177,7 @@ def test_presets_are_named_once_and_known(
 
 def test_a_gaussian_process_takes_no_conditions_and_says_so(spec_tree: Tree, load: Callable[[], Any]) -> None:
     spec_tree["study"]["sampler"] = "gp"
+    spec_tree["sweep"] = False
     load()
     spec_tree["space"]["fusion.variant_weight"] = {**WEIGHT}
     said = refusal(load)

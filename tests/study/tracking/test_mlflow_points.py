@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
 from painvrl.study.choice.choosing import choose
 from painvrl.study.choice.selection import select
@@ -24,6 +25,7 @@ from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.workspace import Workspace
+from painvrl.yamlfile import load_settings
 
 Go = Callable[..., StudySummary]
 Swept = Callable[..., Completed]
@@ -127,6 +129,8 @@ def test_every_point_on_the_front_of_a_swept_study_has_a_run_of_its_own(
         }
         assert run.data.params == {path: str(value) for path, value in record.point.items()}
         assert "fusion.cold_weight" in record.point
+        config = Path(run.info.artifact_uri.removeprefix("file://"), "config.yaml")
+        assert load_settings(config, TrainConfig) == runs.study.config_of(record)
         numbers = {path: value for path, value in record.point.items() if not isinstance(value, str)}
         assert run.data.metrics == {
             **record.metrics,

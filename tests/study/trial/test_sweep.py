@@ -236,11 +236,16 @@ def test_what_users_got_is_told_of_every_point(trained: Any) -> None:
 
 def test_a_point_stands_for_a_training_by_its_box() -> None:
     def point(iid: float, ood: float) -> SweptPoint:
-        return SweptPoint(values={}, metrics={"iid": iid, "ood": ood})
+        values = dict(zip(OBJECTIVES, (iid, iid, ood, ood), strict=True))
+        return SweptPoint(values={}, metrics=values)
 
     points = [point(0.9, 0.1), point(0.4, 0.4), point(0.1, 0.9), point(0.4, 0.4)]
-    assert told(points, ("iid", "ood")) == 1
-    assert told(points[:1], ("iid", "ood")) == 0
+    assert told(points, plan()) == 1
+    assert told(points[:1], plan()) == 0
+    bound = Constraint(metric="iid/ndcg_at_20", min=0.5)
+    assert told(points, plan(constraints=(bound,))) == 0
+    impossible = Constraint(metric="iid/ndcg_at_20", min=0.95)
+    assert told(points, plan(constraints=(impossible,))) == 1
 
 
 def test_a_grid_moves_one_share_at_a_time_from_end_to_end() -> None:
