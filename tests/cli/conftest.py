@@ -87,6 +87,22 @@ def finished_study(
     return workspace, call("study", "run", folder / "tiny.yaml", "--workspace", workspace, "--device", "cpu")
 
 
+@pytest.fixture(scope="session")
+def swept_study(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: TrainConfig, empty_mlflow: Path
+) -> Path:
+    """The workspace of the tiny study after a run that swept each training; not to be written to."""
+    folder = tmp_path_factory.mktemp("swept")
+    spec = spec_of(tiny_config).model_copy(update={"sweep": "auto"})
+    (folder / "tiny.yaml").write_text(dump_yaml(spec), encoding="utf-8")
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    shutil.copy(empty_mlflow, workspace)
+    answer = call("study", "run", folder / "tiny.yaml", "--workspace", workspace, "--device", "cpu")
+    assert answer.code == 0, answer.err
+    return workspace
+
+
 @pytest.fixture
 def new_workspace(tmp_path: Path, empty_mlflow: Path) -> Path:
     """A workspace without studies or runs."""

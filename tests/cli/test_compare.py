@@ -14,6 +14,12 @@ import sqlalchemy
 Call = Callable[..., Any]
 
 
+@pytest.fixture
+def workspace(tmp_path: Path, swept_study: Path) -> Path:
+    """A copy of the swept study's workspace: what is compared are fronts of points."""
+    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
+
+
 def worse_by(workspace: Path, share: float) -> None:
     """Rewrite what a workspace remembers, as if every trial and every user had got less by that share."""
     database = sqlalchemy.create_engine(f"sqlite:///{workspace / 'optuna.db'}")

@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
+from painvrl.config import TrainConfig
+from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
 from painvrl.workspace import Workspace
-from painvrl.yamlfile import parse_yaml
+from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
+
+
+@pytest.fixture
+def spec(spec_of: Callable[..., StudySpec], tiny_config: TrainConfig, tmp_path: Path) -> Path:
+    """The tiny study's file, which sweeps."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(spec_of(tiny_config).model_copy(update={"sweep": "auto"})), encoding="utf-8")
+    return path
 
 
 def comments(out: str) -> str:

@@ -23,7 +23,7 @@ from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
-from painvrl.study.trial.sweep import told
+from painvrl.study.trial.sweep import Sweep, told
 from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -201,7 +201,8 @@ def swept(swept_spec: StudySpec) -> Callable[..., Completed]:
             )
             for place, values in enumerate(points)
         )
-        return Completed(metrics=found[told(found, swept_spec.objectives)].metrics, points=found)
+        plan = Sweep(knobs={}, objectives=swept_spec.objectives, axes=swept_spec.objectives)
+        return Completed(metrics=found[told(found, plan)].metrics, points=found)
 
     return make
 

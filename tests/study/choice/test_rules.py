@@ -281,7 +281,7 @@ def test_max_ood_says_how_many_trials_it_had_to_choose_from() -> None:
     assert "of the 2 points on the front whose iid/ndcg_at_20 is at least 80% of the best, 0.2400" in (
         verdict.reason
     )
-    assert "of the 1 trial on the front" in choose(MaxOodWithIid(share=0.98), FRONT).reason
+    assert "of the 1 point on the front" in choose(MaxOodWithIid(share=0.98), FRONT).reason
 
 
 @pytest.mark.parametrize("rule", RULES[:4])

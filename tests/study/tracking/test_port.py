@@ -66,6 +66,6 @@ def test_the_null_tracker_keeps_nothing() -> None:
     null.finish(None, None, None)
     null.kill(None)
     null.mark_front({"a": True})
-    assert null.points([], {"12.3"}) == {}
+    assert null.points([], {"12.3"}, None) == {}
     null.close("FINISHED", pages={"x.html": "x"})
     assert null.link("http://x") is None
