@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ Call = Callable[..., Any]
 Finished = tuple[Path, Any]
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, swept_study: Path) -> Path:
+    """A copy of the swept study's workspace: picks are points."""
+    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
 
 
 def front(cli: Call, workspace: Path) -> list[dict[str, Any]]:

@@ -115,10 +115,8 @@ def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_knobs_are(
     assert "ood/ndcg_at_20" in out
 
 
-def test_status_counts_trials_and_gives_the_best_of_each_objective(
-    cli: Call, finished_study: Finished
-) -> None:
-    workspace, _ = finished_study
+def test_status_counts_trials_and_gives_the_best_of_each_objective(cli: Call, swept_study: Path) -> None:
+    workspace = swept_study
     status = json.loads(cli("study", "status", "--json", "--workspace", workspace).out)
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     assert status["counts"]["complete"] == 3
