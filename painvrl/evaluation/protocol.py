@@ -13,7 +13,8 @@ class EvaluationConfig(Settings):
     """``ks``: cut-offs of the metrics, all from one ranking.
 
     ``block_cells``: scores (users times candidates) held at once; a block has at least one user. The
-    default is 16 MiB of float32: about what a processor's cache holds, and enough to keep a GPU busy.
+    default is 16 MiB of float32: about what a processor's cache holds, and enough to keep a GPU busy. A sweep
+    holds up to five times as many.
     """
 
     ks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (5, 10, 20, 50)

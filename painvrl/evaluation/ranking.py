@@ -303,21 +303,27 @@ def top_hits_of_each(plan: RankingPlan, scorers: Scorers) -> tuple[tuple[Tensor,
 
 
 def some_users(plan: RankingPlan, every: int) -> RankingPlan:
-    """The plan for one block of users in ``every``; they have as many positives as the others."""
-    if every <= 1 or len(plan.blocks) <= 1:
+    """The plan for one user in ``every``, of those with few positives as of those with many."""
+    if every <= 1:
         return plan
-    kept = range(every // 2 % len(plan.blocks), len(plan.blocks), every)
-    sizes = torch.tensor([len(block.users) for block in plan.blocks])
-    chosen = torch.zeros(len(sizes), dtype=torch.bool)
-    chosen[list(kept)] = True
-    member = chosen.repeat_interleave(sizes)  # [N] by row of the whole plan
-    place = member.long().cumsum(0) - 1
+    sizes = [len(block.users) for block in plan.blocks]
+    chosen = torch.arange(sum(sizes)) % every == every // 2  # [N] by row of the whole plan
+    place = chosen.long().cumsum(0) - 1
     parts = []
     for part in plan.parts:
-        mine = member[part.rows]
+        mine = chosen[part.rows]
         rows = place[part.rows[mine]]
         parts.append(replace(part, users=part.users[mine], rows=rows, positives=part.positives[mine]))
-    return replace(plan, parts=tuple(parts), blocks=tuple(plan.blocks[block] for block in kept))
+    width = len(plan.candidates)
+    blocks = []
+    for block, member in zip(plan.blocks, chosen.split(sizes), strict=True):
+        kept = member.to(block.users.device)
+        row, column = block.hidden // width, block.hidden % width
+        mine = kept[row]
+        hidden = (kept.long().cumsum(0) - 1)[row[mine]] * width + column[mine]
+        positives = tuple(each[kept] for each in block.positives)
+        blocks.append(_Block(users=block.users[kept], hidden=hidden, positives=positives))
+    return replace(plan, parts=tuple(parts), blocks=tuple(blocks))
 
 
 @dataclass(frozen=True, kw_only=True)

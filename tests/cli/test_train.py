@@ -92,7 +92,7 @@ def test_a_tag_in_mlflow_wins_over_the_rule_and_a_number_or_a_run_over_the_tag(
     rows, on_front = everything(study), [row["trial"] for row in study["rows"]]
     mlflow_client(workspace).set_tag(rows[1]["run_id"], "selected", "true")
     tagged = cli("train", "--best", "--prefer", "ood", "--workspace", workspace).out
-    beaten = "" if rows[1]["trial"] in on_front else " (another trial dominates it)"
+    beaten = "" if rows[1]["trial"] in on_front else " (another point dominates it)"
     assert tagged.splitlines()[0] == (
         f"trial 1 of the study: run {rows[1]['run_id']} is tagged selected = true in MLflow, "
         f"which wins over the rule 'ood'{beaten}"

@@ -43,7 +43,7 @@ class Selection:
         point: values of the knobs.
         values: of the objectives. metrics: everything measured on the valid parts.
         run_id: its MLflow run.
-        reason: why it was chosen, one sentence, and whether another trial dominates it.
+        reason: why it was chosen, one sentence, and whether another point dominates it.
         alias: what its model is called in MLflow; ``None`` for a trial that was named by hand.
         iid_only: what an IID-only choice would have got.
     """
@@ -233,7 +233,7 @@ def _require_point(records: Sequence[TrialRecord], record: TrialRecord) -> Trial
 
 def _why_not(record: TrialRecord) -> str:
     """Why a complete trial is not on the front."""
-    return f"it breaks {', '.join(record.violated)}" if record.violated else "another trial dominates it"
+    return f"it breaks {', '.join(record.violated)}" if record.violated else "another point dominates it"
 
 
 def _named(study: StoredStudy, record: TrialRecord) -> dict[str, float]:

@@ -230,7 +230,7 @@ Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(disc
 
 
 def value_at(knob: Distribution, share: float) -> Value:
-    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1); of a range in [0, 1]."""
+    """The value below which ``share`` of a distribution lies, ``share`` in [0, 1]."""
     if isinstance(knob, FloatRange) and knob.step is None:
         if knob.log:
             low, high = math.log(knob.low), math.log(knob.high)
@@ -239,7 +239,7 @@ def value_at(knob: Distribution, share: float) -> Value:
     if isinstance(knob, IntRange) and knob.log:
         low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
         return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
-    place = int(share * knob.count())
+    place = min(int(share * knob.count()), int(knob.count()) - 1)
     if isinstance(knob, IntRange):
         return knob.low + place * knob.step
     if isinstance(knob, FloatRange):

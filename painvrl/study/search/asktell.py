@@ -101,7 +101,8 @@ class Desk:
         if preset is not None:
             self._presets.add(trial.number)
             return Asked(number=trial.number, point={}, preset=preset)
-        told = self._stored.trials()[trial.number].point  # a queued point may name what is swept
+        queued = self._stored.trials()[trial.number].point
+        told = {path: value for path, value in queued.items() if path in self._stored.swept}
         point = {**told, **self._stored.sampled.suggest(trial, self._stored.config)}
         return Asked(number=trial.number, point=point)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import optuna
@@ -19,6 +20,8 @@ from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
 from painvrl.study.trial.sweep import SweepConfig
 from painvrl.workspace import Workspace
+
+_logger = logging.getLogger(__name__)
 
 
 def create_study(
@@ -43,7 +46,7 @@ def create_study(
     url = spec.study.storage or workspace.storage_url
     identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
     with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
-        name = _version_for(connection, spec.study.name, identity, new_version=new_version)
+        name = _version_for(connection, spec.study.name, identity, set(spec.swept), new_version=new_version)
         study = optuna.create_study(
             storage=connection,
             study_name=name,
@@ -63,14 +66,28 @@ def create_study(
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
         kept = [one.model_dump(mode="json") for one in spec.constraints]
         study.set_user_attr(Attr.CONSTRAINTS, kept)
-        if spec.sweep is not False or Attr.SWEEP in study.user_attrs:
-            sweep = spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
-            study.set_user_attr(Attr.SWEEP, None if spec.sweep is False else sweep.model_dump(mode="json"))
+        _note_sweep(stored, spec, existed=existed)
         _queue(stored, spec)
         return stored, existed
 
 
-def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, new_version: bool) -> str:
+def _note_sweep(stored: StoredStudy, spec: StudySpec, *, existed: bool) -> None:
+    """How trials are swept from now on; a study goes on as it was begun unless its file says otherwise."""
+    before = stored.sweep
+    if existed and "sweep" not in spec.model_fields_set:
+        return
+    chosen = spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
+    now = None if spec.sweep is False else chosen
+    if now != before:
+        stored.study.set_user_attr(Attr.SWEEP, None if now is None else now.model_dump(mode="json"))
+    if existed and (now is None) != (before is None) and spec.space.swept():
+        was, becomes = ("one point", "several") if before is None else ("several points", "one")
+        _logger.warning("note: trials of the study have %s each so far, and %s from now on", was, becomes)
+
+
+def _version_for(
+    connection: RDBStorage, name: str, identity: StudyIdentity, swept: set[str], *, new_version: bool
+) -> str:
     """The name of the version that a study file goes on with, or of the one to make."""
     versions = versions_of(connection, name)
     latest: tuple[str, str] | None = None
@@ -80,7 +97,7 @@ def _version_for(connection: RDBStorage, name: str, identity: StudyIdentity, *, 
             if study.directions != [StudyDirection.MAXIMIZE] * len(identity.objectives):
                 raise not_ours(version)
             return version  # its maker died before it was done
-        if not (differences := identity_of(study).differences(identity)):
+        if not (differences := identity_of(study).differences(identity, swept=swept)):
             return version
         latest = latest or (version, "\n".join(differences))
     if latest is None:

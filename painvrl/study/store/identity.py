@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from painvrl.config import TrainConfig
 from painvrl.settings import Settings
@@ -25,23 +25,27 @@ class StudyIdentity(Settings):
     space: Space
     data: str
 
-    def differences(self, other: StudyIdentity) -> tuple[str, ...]:
+    def differences(self, other: StudyIdentity, *, swept: Container[str] = ()) -> tuple[str, ...]:
         """What ``other`` has otherwise: a line ``- key: value`` of this one, a line ``+ key: value`` of it.
 
         The base configuration's own value of a knob that every trial searches may differ: only the
-        base's own trial and the presets' look at it, and they take the one that the study was made with.
+        base's own trial and the presets' look at it, and they take the one that the study was made with. That
+        of a knob of ``swept`` may not: every training is swept from there.
         """
         return tuple(
             f"{sign} {key}: {value}"
-            for key, was, now in self.changes(other)
+            for key, was, now in self.changes(other, swept=swept)
             for sign, value in (("-", was), ("+", now))
             if value is not None
         )
 
-    def changes(self, other: StudyIdentity) -> tuple[tuple[str, str | None, str | None], ...]:
+    def changes(
+        self, other: StudyIdentity, *, swept: Container[str] = ()
+    ) -> tuple[tuple[str, str | None, str | None], ...]:
         """The same as key, value of this one and value of ``other``; ``None`` where one has no such key."""
         same_data = self.data == other.data
-        mine, theirs = self._flat(reading=not same_data), other._flat(reading=not same_data)
+        mine = self._flat(swept, reading=not same_data)
+        theirs = other._flat(swept, reading=not same_data)
         return tuple(
             (key, _value(mine, key), _value(theirs, key))
             for key in {**mine, **theirs}
@@ -52,8 +56,9 @@ class StudyIdentity(Settings):
         """The same study, whose data are read from now on as ``config`` says."""
         return self.model_copy(update={"config": self.config.model_copy(update={"data": config.data})})
 
-    def _flat(self, *, reading: bool) -> dict[str, object]:
-        always = {f"config.{path}" for path, knob in self.space.root.items() if not knob.when}
+    def _flat(self, swept: Container[str], *, reading: bool) -> dict[str, object]:
+        sampled = self.space.without(swept).root
+        always = {f"config.{path}" for path, knob in sampled.items() if not knob.when}
         tree = self.model_dump(mode="json", exclude={"data"})
         if not reading:
             del tree["config"]["data"]

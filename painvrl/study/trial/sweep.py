@@ -36,6 +36,9 @@ from painvrl.study.trial.outcomes import SweptPoint
 EXPLORED_CELLS = 2**25
 """Scores of one ranking up to which the search looks at every user: 0.1 s on two cores."""
 
+MIN_USERS = 100
+"""Of a part whose users are thinned: a mean over fewer says little."""
+
 _ROUNDS = 2
 """Refinements of the front; each takes an equal share of the second half of the points."""
 
@@ -130,15 +133,18 @@ class RungSweep:
     @property
     def key(self) -> str:
         """See :class:`painvrl.stages.Look`."""
-        knobs = {path: knob.model_dump(mode="json") for path, knob in self.plan.knobs.items()}
-        return repr([sorted(self.rungs), knobs, self.plan.axes, self.plan.constraints, self.plan.config])
+        plan, own = self.plan, leaves(self.config)
+        knobs = {path: (own[path], knob.model_dump(mode="json")) for path, knob in plan.knobs.items()}
+        return repr([sorted(self.rungs), knobs, plan.objectives, plan.axes, plan.config])
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
         """See :class:`painvrl.stages.Look`."""
         if rung not in self.rungs:
             return {}
         points = max(2, self.plan.config.points // 2)
-        fewer = replace(self.plan, config=self.plan.config.model_copy(update={"points": points}))
+        # Rivals are compared as they are: what a constraint asks for is asked of the trained model.
+        config = self.plan.config.model_copy(update={"points": points})
+        fewer = replace(self.plan, config=config, constraints=())
         return {
             f"{_SWEPT}{place}/{axis}": one.point.metrics[axis]
             for place, one in enumerate(sweep(self.config, parts, self.ranking, fewer))
@@ -173,16 +179,11 @@ def told(points: Sequence[SweptPoint], plan: Sweep) -> int:
     return max(range(len(points)), key=rank)
 
 
-def worth_keeping(points: Sequence[SweptPoint], places: Iterable[int], plan: Sweep) -> list[int]:
-    """Those of ``places`` that tell something of their own, in their order.
-
-    Of points that are equal in all objectives the first is left. None has a 0 on an axis: it adds no volume.
-    """
+def distinct(points: Sequence[SweptPoint], places: Iterable[int], objectives: Sequence[str]) -> list[int]:
+    """Of ``places`` with equal values of all objectives the first, in their order."""
     found: dict[tuple[float, ...], int] = {}
     for place in places:
-        metrics = points[place].metrics
-        if all(metrics[name] > 0 for name in plan.axes):
-            found.setdefault(tuple(metrics[name] for name in plan.objectives), place)
+        found.setdefault(tuple(points[place].metrics[name] for name in objectives), place)
     return list(found.values())
 
 
@@ -190,16 +191,20 @@ def _that_move(
     parts: ScoreParts, ranking: RankingPlan, knobs: Mapping[str, Distribution]
 ) -> dict[str, Distribution]:
     """The knobs that can change a ranking of this training."""
+    degree = parts.degree[ranking.candidates]
+    lists = [degree[columns] if len(columns) else degree for columns in ranking.columns]
     moves = {
         "fusion.variant_weight": parts.base_width < parts.items.shape[1],
         "fusion.id_weight": parts.id_width > 0,
-        "fusion.cold_weight": bool((parts.degree[ranking.candidates] == 0).any()),
+        # An offset that all items of a list share moves nothing in it.
+        "fusion.cold_weight": any(bool((each == 0).any() & (each > 0).any()) for each in lists),
+        "fusion.popularity_weight": any(bool((each != each[0]).any()) for each in lists),
     }
     return {path: knob for path, knob in knobs.items() if moves.get(path, True)}
 
 
 class _Search:
-    """The points that were looked at, in shares and in values."""
+    """The points that were looked at, in shares and in values; the first is the configuration's own."""
 
     def __init__(self, config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> None:
         self._config, self._parts, self._plan = config, parts, plan
@@ -209,17 +214,15 @@ class _Search:
         self._base: Shares = tuple(share_of(knob, own[path]) for path, knob in self._knobs.items())
         self._of_all = ranking
         self._ranking = _affordable(ranking, plan.config.points)
-        self._seen: dict[Shares, int] = {}
-        self.points: list[Scored] = []
+        self._shares: list[Shares] = [self._base]
+        self.points: list[Scored] = list(self._scored(self._ranking, [self._own]))
 
     def explore(self) -> None:
         """Look at the grid, then between neighbours on the front."""
         budget = self._plan.config.points
-        self._look([self._base])
-        grid = max(1, budget // 2)
-        self._look(list(along_axes(self._base, grid))[:grid])
+        self._look(along_axes(self._base, budget // 2), budget // 2)
         for left in range(_ROUNDS, 0, -1):
-            self._look(list(self._between(max(0, budget - len(self.points)) // left)))
+            self._look(self._between(), (budget - len(self.points)) // left)
 
     def kept(self) -> tuple[Scored, ...]:
         """The own point, and what of the front is kept, scored on all users."""
@@ -227,65 +230,69 @@ class _Search:
         if self._ranking is self._of_all:
             return tuple(chosen)
         exact = self._scored(self._of_all, [one.point.values for one in chosen])
-        left = worth_keeping([one.point for one in exact], range(len(exact)), self._plan)
-        return tuple(exact[place] for place in dict.fromkeys([0, *left]))
+        left = distinct([one.point for one in exact], range(len(exact)), self._plan.objectives)
+        return tuple(exact[place] for place in left)
 
-    def _look(self, wanted: Sequence[Shares]) -> None:
-        new = [shares for shares in dict.fromkeys(wanted) if shares not in self._seen]
-        points: list[Point] = []
-        for shares in new:
-            self._seen[shares] = len(self._seen)
+    def _look(self, wanted: Iterable[Shares], count: int) -> None:
+        """Score the first ``count`` of ``wanted`` whose values were not scored before."""
+        seen = [one.point.values for one in self.points]
+        new: list[Point] = []
+        for shares in wanted:
+            if len(new) >= count:
+                break
             ranges = zip(self._knobs.items(), shares, strict=True)
             values = {path: value_at(knob, share) for (path, knob), share in ranges}
-            points.append(values if self._seen[shares] else self._own)
-        if points:
-            self.points += self._scored(self._ranking, points)
+            if values not in seen and values not in new:
+                new.append(values)
+                self._shares.append(shares)
+        if new:
+            self.points += self._scored(self._ranking, new)
 
     def _scored(self, ranking: RankingPlan, points: Sequence[Point]) -> tuple[Scored, ...]:
         return scored_at(self._config, self._parts, ranking, points, self._plan.objectives)
 
+    def _candidates(self) -> list[int]:
+        """Places of points that differ from each other and keep to the constraints; of all where none does."""
+        points = [one.point for one in self.points]
+        constraints = self._plan.constraints
+        kept = [
+            place for place, one in enumerate(points) if not violated(constraints, one.metrics, None, None)
+        ]
+        return distinct(points, kept or range(len(points)), self._plan.objectives)
+
     def _front(self) -> list[int]:
-        """Places of the front on the axes, and of the best of each objective; the best IID first."""
-        plan = self._plan
-        rows = [
-            place
-            for place, one in enumerate(self.points)
-            if not violated(plan.constraints, one.point.metrics, None, None)
-        ] or list(range(len(self.points)))
-        rows = worth_keeping([one.point for one in self.points], rows, plan)
-        if not rows:
-            return []
-        values = self._values(plan.axes)[rows]
-        front = [row for row, member in zip(rows, non_dominated(values), strict=True) if member]
-        keep = _spread(self._values(plan.axes), front, plan.config.keep)
-        everything = self._values(plan.objectives)
+        """Places of the front on the axes, thinned, and of the best of each objective; the best IID first.
+
+        A point with a 0 on an axis adds no volume: it stays only as the best of an objective.
+        """
+        plan, rows = self._plan, self._candidates()
+        on_axes, everything = self._values(plan.axes), self._values(plan.objectives)
+        inside = [row for row in rows if (on_axes[row] > 0).all()]
+        member = non_dominated(on_axes[inside])
+        front = [row for row, on_front in zip(inside, member, strict=True) if on_front]
+        keep = _spread(on_axes, front, plan.config.keep)
         best = [
-            max(rows, key=lambda row: (everything[row, column], -row))
+            max(rows, key=lambda row: (everything[row, column], everything[row].sum(), -row))
             for column in range(everything.shape[1])
         ]
-        first = everything[:, 0]
-        return sorted({*keep, *best}, key=lambda row: (-first[row], row))
+        return sorted({*keep, *best}, key=lambda row: (-everything[row, 0], row))
 
-    def _between(self, count: int) -> Iterator[Shares]:
-        """New points beside the front, at most ``count``, in the widest gaps first."""
-        shares = list(self._seen)
-        values = self._values(self._plan.axes)
-        front = [int(row) for row in np.flatnonzero(non_dominated(values))]
+    def _between(self) -> Iterator[Shares]:
+        """Where to look beside the front, in the widest gaps first."""
+        shares, values, rows = self._shares, self._values(self._plan.axes), self._candidates()
+        front = [row for row, member in zip(rows, non_dominated(values[rows]), strict=True) if member]
         front.sort(key=lambda row: (-values[row, 0], row))
         extent = np.ptp(values[front], axis=0)
         scale = np.where(extent > 0, extent, 1.0)
-        gaps = sorted(
-            pairwise(front),
-            key=lambda pair: -float(np.abs((values[pair[0]] - values[pair[1]]) / scale).sum()),
-        )
-        made: dict[Shares, None] = {}
-        for one, other in gaps:
-            made[_middle(shares[one], shares[other])] = None
-            made[_together(shares[one], shares[other], self._base)] = None
+
+        def gap(pair: tuple[int, int]) -> float:
+            return float(np.abs((values[pair[0]] - values[pair[1]]) / scale).sum())
+
+        for one, other in sorted(pairwise(front), key=gap, reverse=True):
+            yield _middle(shares[one], shares[other])
+            yield _together(shares[one], shares[other], self._base)
         for row in front:  # a front of one point has no neighbours
-            made.update(dict.fromkeys(_nearby(shares[row])))
-        new = [each for each in made if each not in self._seen]
-        yield from new[:count]
+            yield from _nearby(shares[row])
 
     def _values(self, names: Sequence[str]) -> NDArray[np.float64]:
         """``[P, M]``."""
@@ -293,11 +300,15 @@ class _Search:
 
 
 def _affordable(plan: RankingPlan, points: int) -> RankingPlan:
-    """The plan, or that of so many users that all points together cost about one ranking of all."""
+    """The plan, or that of so many users that all points together cost about one ranking of all.
+
+    Each part keeps at least :data:`MIN_USERS` of its users, if it has them.
+    """
     cells = sum(len(block.users) for block in plan.blocks) * len(plan.candidates)
-    if cells <= EXPLORED_CELLS:
-        return plan
-    return some_users(plan, min(math.ceil(cells / EXPLORED_CELLS), points))
+    every = min(
+        math.ceil(cells / EXPLORED_CELLS), points, *(len(part.users) // MIN_USERS for part in plan.parts)
+    )
+    return some_users(plan, every)
 
 
 def along_axes(base: Shares, count: int) -> Iterator[Shares]:

@@ -72,7 +72,7 @@ def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspa
     kept = choose(study, workspace, "3")
     assert (kept.pick.alias, kept.pick.rule, kept.standing) == ("balanced", "trial 3", "dominated")
     assert kept.pick.reason == (
-        "trial 3 was asked for by its number (another trial dominates it); "
+        "trial 3 was asked for by its number (another point dominates it); "
         "iid/ndcg_at_20 0.0500 (83.3% below the best, 0.3000), "
         "ood/ndcg_at_20 0.0500 (83.3% below the best, 0.3000)"
     )

@@ -150,7 +150,7 @@ def test_a_number_or_a_run_names_any_complete_trial(plane: Plane) -> None:
     study = plane((0.1, 0.1), (0.3, 0.2))
     by_number, by_run = select(study, trial="0"), select(study, run_id="run-0")
     assert by_number.trial == by_run.trial == 0
-    assert by_number.reason == "trial 0 was asked for by its number (another trial dominates it)"
+    assert by_number.reason == "trial 0 was asked for by its number (another point dominates it)"
     assert "run run-0 was asked for" in by_run.reason
 
 
@@ -355,7 +355,7 @@ def test_a_pick_gives_its_alias_and_a_rule_its_own_and_a_hand_none(plane: Plane)
 def test_a_pick_that_was_overtaken_is_still_followed_and_says_so(plane: Plane) -> None:
     chosen = select(plane((0.1, 0.1), (0.3, 0.2)), picks=[pick_of("mine", 0)])
     assert chosen.trial == 0
-    assert chosen.reason.endswith("it bends (another trial dominates it)")
+    assert chosen.reason.endswith("it bends (another point dominates it)")
 
 
 @pytest.mark.parametrize(
