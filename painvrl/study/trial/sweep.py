@@ -252,13 +252,11 @@ class _Search:
         return scored_at(self._config, self._parts, ranking, points, self._plan.objectives)
 
     def _candidates(self) -> list[int]:
-        """Places of points that differ from each other and keep to the constraints; of all where none does."""
-        points = [one.point for one in self.points]
-        constraints = self._plan.constraints
-        kept = [
-            place for place, one in enumerate(points) if not violated(constraints, one.metrics, None, None)
-        ]
-        return distinct(points, kept or range(len(points)), self._plan.objectives)
+        """Places of points that differ and keep to the constraints; of all that differ where none does."""
+        points, constraints = [one.point for one in self.points], self._plan.constraints
+        broken = [bool(violated(constraints, one.metrics, None, None)) for one in points]
+        places = [place for place, breaks in enumerate(broken) if not breaks or all(broken)]
+        return distinct(points, places, self._plan.objectives)
 
     def _front(self) -> list[int]:
         """Places of the front on the axes, thinned, and of the best of each objective; the best IID first.
@@ -305,9 +303,8 @@ def _affordable(plan: RankingPlan, points: int) -> RankingPlan:
     Each part keeps at least :data:`MIN_USERS` of its users, if it has them.
     """
     cells = sum(len(block.users) for block in plan.blocks) * len(plan.candidates)
-    every = min(
-        math.ceil(cells / EXPLORED_CELLS), points, *(len(part.users) // MIN_USERS for part in plan.parts)
-    )
+    thinnest = min(len(part.users) // MIN_USERS for part in plan.parts)
+    every = min(math.ceil(cells / EXPLORED_CELLS), points, thinnest)
     return some_users(plan, every)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from painvrl.config import TrainConfig
-from painvrl.evaluation.ranking import RankingPlan
-from painvrl.model.fusion import ScoreParts
+from painvrl.evaluation.ranking import RankingPlan, judged_users, some_users
+from painvrl.model.fusion import ScoreParts, WeighedScores
 from painvrl.pipeline import RunResult, reweighed, run
-from painvrl.prepare import Prepared, plan_parts
+from painvrl.prepare import Prepared, plan_parts, prepare
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.distributions import Distribution
 from painvrl.study.file.space import Point
@@ -211,6 +212,7 @@ def test_where_ranking_is_dear_the_search_looks_at_some_users_and_scores_what_it
     blocks = tiny_prepared.evaluation.model_copy(update={"block_cells": 80 * 4})
     small = plan_parts(tiny_prepared.split.valid, [tiny_prepared.train], blocks, torch.device("cpu"))
     monkeypatch.setattr(module, "EXPLORED_CELLS", 80 * 16)
+    monkeypatch.setattr(module, "MIN_USERS", 5)
     seen: list[int] = []
 
     def watched(*arguments: Any) -> tuple[Scored, ...]:
@@ -289,3 +291,96 @@ def test_looks_that_tell_other_things_have_other_keys(trained: Any) -> None:
 def test_a_sweep_of_nothing_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         SweepConfig.model_validate(wrong)
+
+
+def adapted(**ranges: dict[str, Any]) -> Sweep:
+    adapter: Any = TypeAdapter(Distribution)
+    swept = {f"fusion.{name}": adapter.validate_python(each) for name, each in ranges.items()}
+    return replace(plan(), knobs=swept)
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"type": "categorical", "choices": [0.0, 0.3, 1.0]}, {0.0, 0.3, 1.0}),
+        ({"type": "float", "low": -0.5, "high": 0.5, "step": 0.5}, {-0.5, 0.0, 0.5}),
+        ({"type": "int", "low": -1, "high": 1}, {-1, 0, 1}),
+    ],
+    ids=["choices", "steps", "whole numbers"],
+)
+def test_a_discrete_range_is_looked_at_whole_each_value_once(
+    trained: Any, asked: list[list[Point]], given: dict[str, Any], values: set[float]
+) -> None:
+    sweep(*trained, adapted(popularity_weight=given))
+    scored = [point[POPULARITY] for each in asked for point in each]
+    assert len(scored) == len(set(scored))
+    assert set(scored) == values | {0.0}
+
+
+def test_both_ends_of_a_range_are_looked_at_though_the_own_value_lies_outside(
+    trained: Any, asked: list[list[Point]]
+) -> None:
+    sweep(*trained, plan(popularity_weight=(0.05, 0.6)))
+    scored = {point[POPULARITY] for each in asked for point in each}
+    assert {0.0, 0.05, 0.6} <= scored
+
+
+def test_the_best_iid_is_kept_though_its_ood_is_nothing(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, parts, ranking = trained
+    cold = torch.zeros(80, dtype=torch.bool)
+    cold[ranking.candidates[::2]] = True
+    looked: list[Scored] = []
+
+    def remembered(*arguments: Any) -> tuple[Scored, ...]:
+        found = scored_at(*arguments)
+        looked.extend(found)
+        return found
+
+    monkeypatch.setattr(module, "scored_at", remembered)
+    kept = sweep(config, replace(parts, degree=parts.degree * ~cold), ranking, plan(cold_weight=(-10, 10)))
+    for objective in OBJECTIVES:
+        assert max(one.point.metrics[objective] for one in kept) == max(
+            one.point.metrics[objective] for one in looked
+        )
+
+
+def test_a_bonus_that_all_items_of_a_list_share_is_not_swept(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    apart = {"protocol": "cold_item", "ood_candidates": "held_out"}
+    config = TrainConfig.model_validate({**tiny_settings, "mask": {"source": "half"}, "split": apart})
+    prepared = prepare(config, cache_dir=tmp_path, device=torch.device("cpu"))
+    parts = run(config, prepared).parts
+    (only,) = sweep(config, parts, prepared.valid_plan, plan(cold_weight=(-1, 1)))
+    assert only.point.values == {}
+
+
+def test_looks_of_configurations_with_other_own_values_have_other_keys(trained: Any) -> None:
+    config, _, ranking = trained
+    other = config.model_copy(update={"fusion": config.fusion.model_copy(update={"popularity_weight": -0.3})})
+
+    def key(of: TrainConfig) -> str:
+        return RungSweep(config=of, ranking=ranking, rungs=frozenset({"pretrain/6"}), plan=plan()).key
+
+    assert key(config) != key(other)
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+def test_a_plan_of_some_users_judges_these_as_the_whole_plan_does(trained: Any, every: int) -> None:
+    _, parts, ranking = trained
+    fusion = trained[0].fusion
+    some = some_users(ranking, every)
+    (whole,), (few,) = (list(judged_users(each, WeighedScores(parts, [fusion]))) for each in (ranking, some))
+    for name, judged in few.items():
+        assert 0 < len(judged.users) <= len(whole[name].users)
+        place = torch.searchsorted(whole[name].users, judged.users)
+        assert torch.equal(whole[name].users[place], judged.users)
+        for metric, values in judged.values.items():
+            assert torch.equal(values, whole[name].values[metric][place])
+
+
+def test_a_part_of_few_users_is_not_thinned(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EXPLORED_CELLS", 1)
+    assert module._affordable(trained[2], 32) is trained[2]
