@@ -99,12 +99,11 @@ def test_with_its_folder_the_own_point_of_a_study_trains_environments_a_mask_and
     assert "iid/ndcg_at_20 0." in trial
     front = json.loads(cli("study", "front", "--json", "--workspace", new_workspace).out)
     assert front["study"] == study
-    (row,) = front["rows"]
-    assert row["preset"] is None
+    assert {(row["trial"], row["preset"]) for row in front["rows"]} == {(0, None)}, "points of one training"
     stored = open_study(study, Workspace(new_workspace))
     (record,) = stored.trials()
     config, outcome = stored.config_of(record), record.outcome
-    assert config == stored.config
+    assert config == stored.config == stored.config_of(record.points[0])
     assert isinstance(outcome, Completed)
     assert list(outcome.epochs) == ["pretrain", "invariant", "variant"]
     assert len(outcome.rounds) == config.rounds
