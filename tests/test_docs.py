@@ -106,7 +106,10 @@ def test_the_commands_of_the_documents_work_in_their_order(
         "config": tiny_config.model_dump(mode="json"),
         "presets": ["irm"],
         "pruning": False,
-        "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+        "space": {
+            "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8},
+            "fusion.popularity_weight": {"type": "float", "low": -0.1, "high": 0.1},  # swept
+        },
     }
     (tmp_path / "workspace").mkdir()
     shutil.copy(empty_mlflow, tmp_path / "workspace")

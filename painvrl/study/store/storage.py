@@ -139,10 +139,6 @@ class StoredStudy:
         """How far a trial lies beyond each constraint, by its name; what was not measured counts as kept."""
         return _excess(self.constraints, outcome)
 
-    def record_of(self, trial: FrozenTrial) -> TrialRecord:
-        """The record of one of Optuna's trials, as it was when the trial ended."""
-        return self._record_of(trial)
-
     def excess_under(self, constraints: tuple[Constraint, ...], record: TrialRecord) -> dict[str, float]:
         """How far a complete trial, or a point of one, lies beyond some constraints, by their names."""
         return _excess(constraints, record.outcome)
@@ -175,10 +171,11 @@ class StoredStudy:
                 points=tuple(now(point, run_id) for point in record.points),
             )
 
-        found = map(self._record_of, self.study.get_trials(deepcopy=False))
+        found = map(self.record_of, self.study.get_trials(deepcopy=False))
         return tuple(now(each, each.run_id) for each in found) if moved or constraints else tuple(found)
 
-    def _record_of(self, trial: FrozenTrial) -> TrialRecord:
+    def record_of(self, trial: FrozenTrial) -> TrialRecord:
+        """The record of one of Optuna's trials, under no constraint; of one that has ended it is kept."""
         known = self._ended.get(trial.number)
         if known is None:
             known = _record(trial, self.objectives)
