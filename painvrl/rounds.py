@@ -13,7 +13,7 @@ from torch import Tensor
 from painvrl.data.dataset import PlantedTruth
 from painvrl.errors import ConfigError
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
-from painvrl.invariance.environments import Environments, identify, seen_features
+from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
 from painvrl.invariance.recovery import recovered
@@ -107,11 +107,12 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     for index in range(len(at.reports), config.rounds):
         with stages.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
-                seen_features(features, at.mask, config.environments.sees),
+                features,
                 shared,
                 prepared.training,
                 config.environments,
                 generator(config.seed, "environments", index),
+                mask=at.mask,
                 last=at.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
                 tastes=tastes,

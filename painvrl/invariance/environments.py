@@ -22,6 +22,7 @@ from painvrl.invariance.personal_mixture import fit_personal_mixture, personal_p
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, posterior
 from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.variant import ItemFeatures, VariantPart
 from painvrl.model.training_data import TrainingData
 
 Sees = Literal["variant", "all"]
@@ -77,18 +78,14 @@ class Environments:
         return (self.moves[-1] if self.moves else self.moved_share) <= SETTLED_SHARE
 
 
-def seen_features(features: Tensor, mask: Tensor, sees: Sees) -> Tensor:
-    """``[I, F]``: what the environments are fitted on, given the last mask ``[F]``."""
-    return features if sees == "all" else features * (1 - mask)
-
-
 def identify(
-    variant: Tensor,
+    features: Tensor,
     shared: SharedModel,
     data: TrainingData,
     config: EnvironmentConfig,
     generator: torch.Generator,
     *,
+    mask: Tensor | None = None,
     last: Environments | None = None,
     given: Tensor | None = None,
     tastes: Tastes | None = None,
@@ -97,11 +94,13 @@ def identify(
     """Label every training interaction with its environment.
 
     Args:
-        variant: ``[I, F]`` the variant part ``(1 - m) f``, or all features (:func:`seen_features`).
+        features: ``[I, F]``.
         shared: the calibrated model that all environments of a mixture share.
         data: the training part.
         config: which assignment, and its knobs.
         generator: a CPU generator.
+        mask: ``[F]`` of the round before; where ``sees`` is ``variant``, only ``1 - mask`` of each feature
+            is seen. Without one all of it is.
         last: the round before; this fit starts from its tilts, or from its labels and models.
         given: ``[N]`` true labels for ``assignment: given``.
         tastes: of the users, for a ``tilt`` that is not ``shared``.
@@ -122,11 +121,18 @@ def identify(
         return _labelled(given, last, config.count)
     if config.assignment == "random":
         label = torch.randint(config.count, (data.n_pairs,), generator=generator)
-        return _labelled(label.to(variant.device) if last is None else last.label, last, config.count)
+        return _labelled(label.to(features.device) if last is None else last.label, last, config.count)
     if config.assignment == "hard_em":
         start = None if last is None or last.models is None else (last.label, last.models)
         found = fit_hard_em(
-            variant, data, config.count, needed, config.hard_em, generator, start=start, compiled=compiled
+            _seen(data.warm_features(features), mask, config.sees),
+            data,
+            config.count,
+            needed,
+            config.hard_em,
+            generator,
+            start=start,
+            compiled=compiled,
         )
         return replace(
             _labelled(found.label, last, config.count),
@@ -134,6 +140,7 @@ def identify(
             moves=found.moves,
             reseeded=found.reseeded,
         )
+    variant = _seen(features, mask, config.sees)
     start_at = None if last is None else last.tilts
     if config.tilt == "shared":
         mixture = fit_mixture(
@@ -155,6 +162,11 @@ def identify(
         reseeded=reseeded,
         log_likelihood=mixture.log_likelihood,
     )
+
+
+def _seen(features: Tensor, mask: Tensor | None, sees: Sees) -> ItemFeatures:
+    """What the environments are fitted on."""
+    return features if mask is None or sees == "all" else VariantPart(features, 1 - mask)
 
 
 def _labelled(label: Tensor, last: Environments | None, count: int) -> Environments:

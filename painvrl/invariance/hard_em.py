@@ -30,6 +30,7 @@ from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
+from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.losses import pointwise_gramian
 from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
@@ -65,7 +66,7 @@ class EnvironmentModels:
     weight: Tensor
     bias: Tensor
 
-    def content(self, variant: Tensor) -> Tensor:
+    def content(self, variant: ItemFeatures) -> Tensor:
         """``[E, I, k]``: ``h^e`` of every item; one product with the features ``[I, F]``."""
         n_environments, width, depth = self.weight.shape
         stacked = self.weight.transpose(0, 1).reshape(width, n_environments * depth)
@@ -119,7 +120,7 @@ def assign(label: Tensor, n_environments: int, data: TrainingData, all_pairs_wei
 
 
 def environment_losses(
-    models: EnvironmentModels, variant: Tensor, assigned: Assigned, settings: HardEMSettings
+    models: EnvironmentModels, variant: ItemFeatures, assigned: Assigned, settings: HardEMSettings
 ) -> Tensor:
     """``[E]``: each model's loss on its own interactions, with its L2 term; none reads another's parameters.
 
@@ -141,7 +142,7 @@ def environment_losses(
 
 
 @torch.no_grad()
-def environment_scores(models: EnvironmentModels, variant: Tensor, pairs: Pairs) -> Tensor:
+def environment_scores(models: EnvironmentModels, variant: ItemFeatures, pairs: Pairs) -> Tensor:
     """``[N, E]``: what every model gives every interaction."""
     content = models.content(variant)
     return torch.stack(
@@ -167,7 +168,7 @@ class HardEM:
 
 
 def fit_hard_em(
-    variant: Tensor,
+    variant: ItemFeatures,
     data: TrainingData,
     count: int,
     needed: int,
@@ -180,7 +181,7 @@ def fit_hard_em(
     """Fit and relabel in turn until the labels have settled, or ``max_rounds`` are over.
 
     Args:
-        variant: ``[I, F]`` of all items.
+        variant: ``[I, F]`` of the warm items.
         data: the training part.
         count: ``E``.
         needed: the least size of an environment; smaller ones are filled after each relabelling.
@@ -192,7 +193,6 @@ def fit_hard_em(
     Raises:
         Diverged: a score is not finite.
     """
-    variant = data.warm_rows(variant)
     label, models = start or _random_start(variant, data, count, settings, generator)
     models = EnvironmentModels(
         users=models.users.clone().requires_grad_(),
@@ -229,7 +229,11 @@ def fit_hard_em(
 
 
 def _random_start(
-    variant: Tensor, data: TrainingData, count: int, settings: HardEMSettings, generator: torch.Generator
+    variant: ItemFeatures,
+    data: TrainingData,
+    count: int,
+    settings: HardEMSettings,
+    generator: torch.Generator,
 ) -> tuple[Tensor, EnvironmentModels]:
     """Random labels, and models as the backbone begins."""
     device, depth = variant.device, settings.content_dim

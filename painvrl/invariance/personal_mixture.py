@@ -34,6 +34,7 @@ from painvrl.invariance.soft_mixture import (
     sample_users,
 )
 from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
 from painvrl.transfer import to_device
@@ -75,7 +76,7 @@ def personal_mixture_loss(tilts: Tensor, design: Design, ridge: float) -> Tensor
 
 
 def fit_personal_mixture(
-    variant: Tensor,
+    variant: ItemFeatures,
     shared: SharedModel,
     tastes: Tastes,
     data: TrainingData,
@@ -104,7 +105,7 @@ def fit_personal_mixture(
 
 
 def draw_design(
-    variant: Tensor,
+    variant: ItemFeatures,
     shared: SharedModel,
     tastes: Tastes,
     data: TrainingData,
@@ -143,7 +144,7 @@ def draw_design(
     )
 
 
-def _rows(variant: Tensor, taste: Tensor, user: Tensor, item: Tensor, tilt: TiltKind) -> Tensor:
+def _rows(variant: ItemFeatures, taste: Tensor, user: Tensor, item: Tensor, tilt: TiltKind) -> Tensor:
     """``[B, C]``: ``b_u * v_i``, for ``both`` beside ``v_i``."""
     features = variant[item]
     own = taste[user] * features
@@ -152,7 +153,7 @@ def _rows(variant: Tensor, taste: Tensor, user: Tensor, item: Tensor, tilt: Tilt
 
 @torch.no_grad()
 def personal_posterior(
-    variant: Tensor,
+    variant: ItemFeatures,
     shared: SharedModel,
     tastes: Tastes,
     data: TrainingData,
@@ -171,7 +172,7 @@ def personal_posterior(
     block = max(1, settings.fit_cells // variant.shape[0])
     columns = []
     for shared_tilt, own_tilt in zip(trend, own, strict=True):
-        items = torch.cat([(variant @ shared_tilt)[:, None], (variant * own_tilt) @ tastes.weight], dim=1)
+        items = variant @ torch.cat([shared_tilt[:, None], own_tilt[:, None] * tastes.weight], dim=1)
         log_z = [
             (users[some] @ items.T + shared.probabilities(some).log()).logsumexp(dim=1)
             for some in torch.arange(n_users, device=variant.device).split(block)

@@ -32,6 +32,7 @@ from painvrl.compilation import step_function
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
 from painvrl.invariance.shared_model import SharedModel
+from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
 from painvrl.settings import Settings
@@ -91,7 +92,7 @@ class FitSample:
     pairs: Pairs
 
 
-def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float) -> Tensor:
+def mixture_loss(tilts: Tensor, variant: ItemFeatures, sample: FitSample, ridge: float) -> Tensor:
     """``[R]``: each restart's negative mean log-likelihood, relative to the shared model, plus its ridge.
 
     Args:
@@ -120,7 +121,7 @@ def mixture_loss(tilts: Tensor, variant: Tensor, sample: FitSample, ridge: float
 
 
 def fit_mixture(
-    variant: Tensor,
+    variant: ItemFeatures,
     shared: SharedModel,
     data: TrainingData,
     count: int,
@@ -239,7 +240,7 @@ def sample_users(data: TrainingData, budget: int, generator: torch.Generator) ->
 
 
 @torch.no_grad()
-def posterior(variant: Tensor, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
+def posterior(variant: ItemFeatures, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
     """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
 
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``, and of fewer

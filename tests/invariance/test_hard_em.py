@@ -9,7 +9,7 @@ from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 from painvrl.errors import Diverged
-from painvrl.invariance.environments import EnvironmentConfig, identify, seen_features
+from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.hard_em import (
     EnvironmentModels,
     HardEM,
@@ -146,7 +146,7 @@ def test_the_scores_are_those_of_each_model(small: Small) -> None:
 
 def fitted(small: Small, count: int = 3, needed: int = 0, seed: int = 0, **knobs: object) -> HardEM:
     settings = SETTINGS.model_copy(update=knobs)
-    return fit_hard_em(small.variant, small.data, count, needed, settings, gen(seed))
+    return fit_hard_em(small.data.warm_rows(small.variant), small.data, count, needed, settings, gen(seed))
 
 
 def test_every_interaction_carries_the_label_of_the_model_that_scores_it_highest(small: Small) -> None:
@@ -175,7 +175,9 @@ def test_rounds_are_fits_and_relabellings_in_turn_from_random_labels(small: Smal
         wanted, filled = with_least_size(scores.argmax(dim=1), scores.amax(dim=1), 2, 5)
         moves.append(moved_share(wanted, before))
     settings = SETTINGS.model_copy(update={"max_rounds": 2, "steps": 3, "learning_rate": 0.1})
-    found = fit_hard_em(small.variant, small.data, 2, 5, settings, gen(), start=(label, start))
+    found = fit_hard_em(
+        small.data.warm_rows(small.variant), small.data, 2, 5, settings, gen(), start=(label, start)
+    )
     assert torch.equal(found.label, wanted)
     assert found.moves == tuple(moves)
     assert found.reseeded == filled
@@ -203,8 +205,12 @@ def test_renaming_the_environments_renames_their_labels(small: Small) -> None:
     back = order.argsort()
     renamed = EnvironmentModels(users=models.users[back], weight=models.weight[back], bias=models.bias[back])
     settings = SETTINGS.model_copy(update={"max_rounds": 4})
-    first = fit_hard_em(small.variant, small.data, 3, 3, settings, gen(), start=(label, models))
-    second = fit_hard_em(small.variant, small.data, 3, 3, settings, gen(), start=(order[label], renamed))
+    first = fit_hard_em(
+        small.data.warm_rows(small.variant), small.data, 3, 3, settings, gen(), start=(label, models)
+    )
+    second = fit_hard_em(
+        small.data.warm_rows(small.variant), small.data, 3, 3, settings, gen(), start=(order[label], renamed)
+    )
     assert torch.equal(second.label, order[first.label])
     assert second.moves == first.moves
     torch.testing.assert_close(second.models.weight, first.models.weight[back], rtol=1e-3, atol=1e-4)
@@ -287,9 +293,3 @@ def test_identification_reports_sizes_moves_and_whether_it_converged(small: Smal
     once = identify(small.variant, small.shared, small.data, short, gen())
     assert once.moves == found.moves[:1]
     assert not once.converged
-
-
-def test_environments_see_the_variant_part_or_all_features() -> None:
-    features, mask = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([1.0, 0.25, 0.0])
-    assert seen_features(features, mask, "variant").tolist() == [[0.0, 1.5, 4.0]]
-    assert seen_features(features, mask, "all").tolist() == [[1.0, 2.0, 4.0]]
