@@ -45,8 +45,10 @@ class Largest(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor) and found.dim() > 1 and self.n_items in found.shape[:2]:
-            self.made = max(self.made, found.numel() if found.is_floating_point() else 0)
+        if isinstance(found, torch.Tensor) and found.is_floating_point() and self.n_items in found.shape[:2]:
+            given = {each.untyped_storage().data_ptr() for each in args if isinstance(each, torch.Tensor)}
+            if found.untyped_storage().data_ptr() not in given:  # a view is not made
+                self.made = max(self.made, found.numel())
         return found
 
 
