@@ -31,7 +31,7 @@ from painvrl.study.store.records import FINISHED, front_of, trained, why_no_fron
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
-from painvrl.study.trial.user_values import KeepUserValues
+from painvrl.study.trial.user_values import KeepUserValues, UserStore
 from painvrl.workspace import Workspace
 from painvrl.yamlfile import dump_yaml
 
@@ -164,7 +164,7 @@ def run_study(
         picture = front_page(table)
         pages = {} if picture is None else {"front.html": picture}
         if table.rows:
-            pages[PAGE] = report_page(stored)[1]
+            pages[PAGE] = report_page(stored, UserStore(workspace.users / stored.name))[1]
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
         if not table.rows:
             raise NothingFeasible(why_no_front(stored.name, stored.trials()))

@@ -116,6 +116,17 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, tracked: Path) ->
     assert "--output" in refused.err
 
 
+def test_the_report_of_a_real_study_says_how_much_of_its_front_is_luck(cli: Call, swept_study: Path) -> None:
+    luck = json.loads(cli("study", "report", "--json", "--workspace", swept_study).out)["luck"]
+    front = json.loads(cli("study", "front", "--json", "--workspace", swept_study).out)
+    assert luck["note"] is None
+    assert luck["points"] == len(front["rows"]) + len(front["dominated"])
+    assert 0 < luck["fresh"] < luck["chosen"]
+    assert 0 < luck["survivors"] < luck["front"]
+    assert [best["objective"] for best in luck["best"]] == front["objectives"]
+    assert all(best["fresh"] < best["chosen"] for best in luck["best"])
+
+
 def test_a_study_without_mlflow_still_has_its_report(cli: Call, untracked: Path) -> None:
     answer = cli("study", "report", "--workspace", untracked)
     assert (answer.code, answer.err) == (0, "")

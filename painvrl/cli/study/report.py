@@ -31,19 +31,20 @@ def report(
     from painvrl.cli import render
     from painvrl.errors import ConfigError, StudyError
     from painvrl.study.page.page import PAGE, report_page, study_report
+    from painvrl.study.trial.user_values import UserStore
+    from painvrl.workspace import Workspace
 
     if json and output is not None:
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
-    stored = open_named(study, workspace)
+    stored, place = open_named(study, workspace), Workspace(workspace)
+    users = UserStore(place.users / stored.name)
     if json:
-        render.json(study_report(stored).as_dict())
+        render.json(study_report(stored, users).as_dict())
         return
     from painvrl.study.tracking.mlflow_notes import write_notes
     from painvrl.wholefile import write_whole
-    from painvrl.workspace import Workspace
 
-    place = Workspace(workspace)
-    _, page = report_page(stored)
+    _, page = report_page(stored, users)
     path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")
     typer.echo(f"report: {path}")
     try:

@@ -22,6 +22,7 @@ from painvrl.study.page.header import Header, header_of
 from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
 from painvrl.study.page.losses import Losses, losses
+from painvrl.study.page.luck import Luck, luck
 from painvrl.study.page.price import Interval, Price, price_of_invariance
 from painvrl.study.page.theme import div, number, style
 from painvrl.study.page.trials import Trials, trials_of
@@ -31,6 +32,7 @@ from painvrl.study.pictures.panels import panels_of
 from painvrl.study.report import FrontTable, front_table, of_trainings
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.user_values import UserStore
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,6 +49,7 @@ class StudyReport:
 
     header: Header
     front: FrontTable
+    luck: Luck
     history: tuple[Moment, ...]
     price: Price
     importance: Importance
@@ -59,23 +62,27 @@ class StudyReport:
         return asdict(self)
 
 
-def study_report(study: StoredStudy) -> StudyReport:
+def study_report(study: StoredStudy, users: UserStore) -> StudyReport:
     """Compute the report of a study.
+
+    Args:
+        study: which.
+        users: what each user got from its points.
 
     Raises:
         NothingFeasible: no trial is complete and keeps to the constraints.
     """
-    return _computed(study, trials_of(study))
+    return _computed(study, trials_of(study), users)
 
 
-def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
+def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
     """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
 
     Raises:
         NothingFeasible: see :func:`study_report`.
     """
     trials = trials_of(study)
-    report = _computed(study, trials)
+    report = _computed(study, trials, users)
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -98,12 +105,13 @@ def report_page(study: StoredStudy) -> tuple[StudyReport, str]:
     return report, page
 
 
-def _computed(study: StoredStudy, trials: Trials) -> StudyReport:
+def _computed(study: StoredStudy, trials: Trials, users: UserStore) -> StudyReport:
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
         header=header_of(study, trials.records, swept=trials.swept),
         front=front_table(study, stored_picks(study), trials.records),
+        luck=luck(trials, users),
         history=history.history(trials.records),
         price=price_of_invariance(trials),
         importance=importance.importance(study, trials),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +18,25 @@ from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
+from painvrl.study.trial.user_values import UserStore
 from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]
 
 EVIL = "<script>alert('pruned')</script>"
-SECTIONS = ("front", "history", "price", "importance", "parallel", "environments", "weights", "losses")
+NOBODY = UserStore(Path("nobody"))
+"""Nothing is kept of what users got."""
+SECTIONS = (
+    "front",
+    "luck",
+    "history",
+    "price",
+    "importance",
+    "parallel",
+    "environments",
+    "weights",
+    "losses",
+)
 
 
 class Tags(HTMLParser):
@@ -81,17 +95,17 @@ def stored(go: Make, formula: Any, spec: StudySpec, workspace: Workspace) -> Sto
 
 
 def test_the_page_holds_every_section_and_plotly_once(stored: StoredStudy) -> None:
-    _, page = report_page(stored)
+    _, page = report_page(stored, NOBODY)
     tags = Tags(page)
     assert tuple(tags.ids("section")) == SECTIONS
-    pictures = [name for name in SECTIONS if name != "losses"]
+    pictures = [name for name in SECTIONS if name not in {"losses", "luck"}]
     assert tags.ids("div") == [f"picture-{name}" for name in pictures]
     assert page.count("plotly.js v") == 1
     assert 4_000_000 < len(page.encode()) < 6_000_000
 
 
 def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
-    _, page = report_page(stored)
+    _, page = report_page(stored, NOBODY)
     tags = Tags(page)
     assert not {"link", "img", "iframe", "object"} & set(tags.tags)
     targets = [value for _, name, value in tags.attributes if name in {"src", "href"}]
@@ -107,7 +121,7 @@ def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
 
 
 def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
-    _, page = report_page(stored)
+    _, page = report_page(stored, NOBODY)
     assert "alert('" not in page
     tags = Tags(page)
     assert EVIL in tags.text, "shown as it was written"
@@ -127,20 +141,21 @@ def test_a_report_is_of_the_trials_that_it_read_first(
         return looks[-1] if len(looks) == 1 else looks[-1][:1]  # as if they had become others meanwhile
 
     monkeypatch.setattr(StoredStudy, "trials", trials)
-    report = study_report(stored)
+    report = study_report(stored, NOBODY)
     assert report.header.finished == report.history[-1].finished == len(looks[0])
     assert {row.trial for row in report.front.rows} == {one.number for one in front_of(looks[0])}
 
 
 def test_equal_studies_have_equal_pages(stored: StoredStudy) -> None:
-    assert report_page(stored)[1] == report_page(stored)[1]
+    assert report_page(stored, NOBODY)[1] == report_page(stored, NOBODY)[1]
 
 
 def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
-    tree = json.loads(json.dumps(study_report(stored).as_dict(), allow_nan=False))
+    tree = json.loads(json.dumps(study_report(stored, NOBODY).as_dict(), allow_nan=False))
     assert set(tree) == {
         "header",
         "front",
+        "luck",
         "history",
         "price",
         "importance",
@@ -158,13 +173,13 @@ def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
 
 
 def test_figures_and_pictures_hold_no_nan(stored: StoredStudy) -> None:
-    _, page = report_page(stored)
+    _, page = report_page(stored, NOBODY)
     body = page[page.index("<body>") :]
     assert not re.search(r"\b(NaN|nan|Infinity)\b", body)
 
 
 def test_the_sparsity_of_the_formula_costs_what_the_formula_says(stored: StoredStudy) -> None:
-    sparsity = {one.knob: one for one in study_report(stored).price.knobs}["mask.sparsity"]
+    sparsity = {one.knob: one for one in study_report(stored, NOBODY).price.knobs}["mask.sparsity"]
     # IID falls by 0.3 s^2 and OOD rises by 0.2 s: on average over [0, 0.9] some 1.35 for 1.
     assert sparsity.verdict == "trade"
     assert sparsity.price is not None
@@ -175,7 +190,7 @@ def test_one_complete_trial_makes_a_page_that_says_what_is_missing(
     go: Make, formula: Any, spec: StudySpec, workspace: Workspace
 ) -> None:
     go(spec, formula, trials=1)
-    report, page = report_page(open_study(None, workspace))
+    report, page = report_page(open_study(None, workspace), NOBODY)
     tags = Tags(page)
     assert tags.ids("div") == ["picture-front", "picture-history", "picture-environments"]
     assert "It takes at least 10 complete trials to say what matters; there are 1." in tags.text
@@ -187,7 +202,7 @@ def test_one_complete_trial_makes_a_page_that_says_what_is_missing(
 def test_one_objective_is_enough(go: Make, formula: Any, spec: StudySpec, workspace: Workspace) -> None:
     alone = spec.model_copy(update={"objectives": ("ood/ndcg_at_20",)})
     go(alone, formula, trials=12)
-    report, page = report_page(open_study(None, workspace))
+    report, page = report_page(open_study(None, workspace), NOBODY)
     # IID was measured, so there is a plane and a price.
     assert report.price.metrics == ("iid/ndcg_at_20", "ood/ndcg_at_20")
     assert report.history[-1].front_size == len(report.front.rows) == 1
@@ -199,7 +214,7 @@ def test_without_ood_nothing_is_traded(go: Make, formula: Any, spec: StudySpec, 
     formula.script = {place: Completed(metrics=metrics) for place in range(12)}
     alone = spec.model_copy(update={"objectives": tuple(metrics)})
     go(alone, formula, trials=12)
-    report, page = report_page(open_study(None, workspace))
+    report, page = report_page(open_study(None, workspace), NOBODY)
     assert report.price.metrics is None
     text = Tags(page).text
     assert "There is no OOD metric beside an IID one, so nothing is traded." in text
@@ -214,7 +229,7 @@ def test_a_study_of_failures_alone_has_no_report(
     with pytest.raises(NothingFeasible):
         go(spec, formula, trials=2)
     with pytest.raises(NothingFeasible, match="'toy' has no complete trial"):
-        report_page(open_study(None, workspace))
+        report_page(open_study(None, workspace), NOBODY)
 
 
 class Scored:
@@ -254,7 +269,7 @@ def swept(go: Make, formula: Any, spec_tree: Any, workspace: Workspace) -> Store
 
 
 def test_of_a_swept_study_points_are_on_the_front_and_trainings_in_all_else(swept: StoredStudy) -> None:
-    tree = json.loads(json.dumps(study_report(swept).as_dict(), allow_nan=False))
+    tree = json.loads(json.dumps(study_report(swept, NOBODY).as_dict(), allow_nan=False))
     front = front_of(swept.trials())
     trainings = {point.number for point in front}
     assert len(trainings) < len(front)
@@ -272,7 +287,7 @@ def test_of_a_swept_study_points_are_on_the_front_and_trainings_in_all_else(swep
 
 
 def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: StoredStudy) -> None:
-    report, page = report_page(swept)
+    report, page = report_page(swept, NOBODY)
     tags = Tags(page)
     assert tuple(tags.ids("section")) == SECTIONS
     for row in report.front.rows:
@@ -288,7 +303,7 @@ def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: St
 
 
 def test_the_page_of_a_study_without_sweeps_speaks_of_trials_alone(stored: StoredStudy) -> None:
-    report, page = report_page(stored)
+    report, page = report_page(stored, NOBODY)
     text = Tags(page).text
     assert f"{len(report.front.rows)} trials" in text
     assert "points" not in text

@@ -1,0 +1,177 @@
+"""How much of a front is luck: chosen by one half of the validation users, scored by the other.
+
+A front is the best of many points, and each is measured with noise: it holds those that deserve it and those
+that were lucky with these users. The more points a study scores, the more luck there is to choose from. Half
+of the users are drawn, the front is chosen by them, and the same points are scored by the other half, who
+had no say in the choice; then the other way round, for many halves. A user of several parts is in one half.
+
+What falls is more than the front of all users will: half of the users make noise of 1.4 times the size. Luck
+that all users share is not in it: that of early stopping, of the split and of the training's own seed. Fresh
+seeds (``study confirm``) are the judge of those.
+
+Shape letters: ``D`` draws of halves, ``N`` points, ``M`` objectives, ``U`` users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from painvrl.evaluation.user_values import UserValues
+from painvrl.rng import derive_seed
+from painvrl.study.comparison.uncertainty import same_users
+from painvrl.study.front import hypervolume, non_dominated
+from painvrl.study.page.trials import Trials
+from painvrl.study.trial.user_values import UserStore
+
+HALVES = 100
+"""Draws, each read in both directions."""
+
+MIN_USERS = 20
+"""Of each part: a mean over fewer than ten says nothing."""
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestPoint:
+    """The best point of one objective, as the half that chose it sees it, and as the other half does."""
+
+    objective: str
+    chosen: float
+    fresh: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luck:
+    """What the other half of the users leaves of a front; means over all draws, in both directions.
+
+    Attributes:
+        points: that the front was chosen from.
+        front: points on the front that a half chose. survivors: those that the other half would have
+            chosen, too.
+        chosen, fresh: the hypervolume of these points by the half that chose, and by the other.
+        best: by objective.
+        note: why there are no figures.
+    """
+
+    points: int
+    front: float = 0.0
+    survivors: float = 0.0
+    chosen: float = 0.0
+    fresh: float = 0.0
+    best: tuple[BestPoint, ...] = ()
+    note: str | None = None
+
+    @property
+    def lost(self) -> float:
+        """The share of the hypervolume that the other half does not see."""
+        return 1 - self.fresh / self.chosen if self.chosen > 0 else 0.0
+
+
+def luck(trials: Trials, users: UserStore) -> Luck:
+    """How much of a study's front is luck.
+
+    Args:
+        trials: of the study.
+        users: what each user got from each point.
+    """
+    asked = [
+        (point.name, dict(zip(trials.objectives, point.values or (), strict=True))) for point in trials.points
+    ]
+    known = halved(users.load_each(asked), trials.objectives, HALVES)
+    if isinstance(known, str):
+        return Luck(points=len(asked), note=known)
+    one, other = known
+    return _luck(np.concatenate([one, other]), np.concatenate([other, one]), trials.objectives)
+
+
+def halved(
+    points: Iterable[UserValues | None], objectives: Sequence[str], draws: int
+) -> tuple[Array, Array] | str:
+    """``[D, N, M]`` twice: every point's objectives by one half of the users, and by the other.
+
+    The points are read one after another: their users' values need not fit into memory together.
+
+    Returns:
+        The two, or why there are none, as a sentence.
+    """
+    first: UserValues | None = None
+    weights: dict[str, tuple[Array, Array]] = {}
+    found: list[tuple[Array, Array]] = []
+    for point in points:
+        if point is None:
+            return "what each user got is not kept of all of them, so half of the users cannot be asked"
+        if first is None:
+            first, weights = point, _weights(point, draws)
+            if small := [part for part, users in point.users.items() if len(users) < MIN_USERS]:
+                return f"the part {small[0]} has fewer than {MIN_USERS} users, who cannot be halved"
+        if not same_users([first, point]):
+            return "not all of them were judged by the same users"
+        halves = tuple(_means(point, objectives, weights, half) for half in (0, 1))
+        found.append((halves[0], halves[1]))
+    one, other = (np.stack([each[half] for each in found], axis=1) for half in (0, 1))
+    return one, other
+
+
+def _weights(point: UserValues, draws: int) -> dict[str, tuple[Array, Array]]:
+    """For each part ``[D, U]`` twice: what a user weighs in the mean of one half, and of the other."""
+    everybody = np.unique(np.concatenate(list(point.users.values())))
+    rng = np.random.default_rng(derive_seed(0, "luck"))
+    order = rng.permuted(np.tile(np.arange(len(everybody)), (draws, 1)), axis=1)
+    chosen = order < len(everybody) // 2
+    found = {}
+    for part, users in point.users.items():
+        inside = chosen[:, np.searchsorted(everybody, users)].astype(float)
+        found[part] = (_shares(inside), _shares(1 - inside))
+    return found
+
+
+def _shares(inside: Array) -> Array:
+    shares: Array = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def _means(
+    point: UserValues, objectives: Sequence[str], weights: dict[str, tuple[Array, Array]], half: int
+) -> Array:
+    """``[D, M]``."""
+    columns = [
+        np.mean(
+            [
+                weights[full.partition("/")[0]][half] @ point.values[full]
+                for full in point.parts_of(objective)
+            ],
+            axis=0,
+        )
+        for objective in objectives
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _luck(chosen: Array, fresh: Array, objectives: Sequence[str]) -> Luck:
+    """From ``[D, N, M]`` as the choosing half sees every point, and as the other does."""
+    on_front = [non_dominated(values) for values in chosen]
+    again = [non_dominated(values) for values in fresh]
+    draw = np.arange(len(chosen))
+    best = []
+    for column, objective in enumerate(objectives):
+        winner = chosen[:, :, column].argmax(axis=1)
+        ends = (float(half[draw, winner, column].mean()) for half in (chosen, fresh))
+        best.append(BestPoint(objective=objective, chosen=next(ends), fresh=next(ends)))
+    return Luck(
+        points=chosen.shape[1],
+        front=float(np.mean([members.sum() for members in on_front])),
+        survivors=float(np.mean([(one & two).sum() for one, two in zip(on_front, again, strict=True)])),
+        chosen=_volume(chosen, on_front),
+        fresh=_volume(fresh, on_front),
+        best=tuple(best),
+    )
+
+
+def _volume(values: Array, members: Sequence[NDArray[np.bool_]]) -> float:
+    return float(np.mean([hypervolume(one[on]) for one, on in zip(values, members, strict=True)]))
