@@ -81,7 +81,8 @@ class TrainReport:
         config: what was trained, overrides included.
         pick: the trial that was chosen; ``None`` for a configuration file.
         card: of the split that it was trained on.
-        repetition: against the trial's valid metrics; ``None`` without a trial or with another seed.
+        repetition: against the trial's valid metrics under the same seed; ``None`` without a trial or with
+            another seed.
         metrics: of the valid parts, of the model trained on the train part.
         test: of the sealed parts; ``None`` if they stayed sealed.
         trained_on: what the kept model was trained on.
@@ -231,7 +232,7 @@ def _train(
     except TrialFailure as failure:
         raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
     test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None
-    repetition = compare(pick.metrics, result.metrics) if pick and same_seed else None
+    repetition = compare(pick.first, result.metrics) if pick and same_seed else None
     observer.stage("register")
     model, not_registered = None, None
     try:

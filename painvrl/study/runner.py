@@ -106,6 +106,7 @@ def run_study(
                 cache_dir=workspace.cache,
                 share_pretrained=pretraining_comes_back(spec.space),
                 keep=KeepUserValues(folder=workspace.users, objectives=spec.objectives),
+                seeds=spec.study.seeds,
                 resume_dir=workspace.unfinished,
             ),
             device,

@@ -83,7 +83,7 @@ def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
     again = cli(*command, "--json", "--candidates", "front")
     assert (again.code, again.err) == (0, "")
     page = json.loads(again.out)
-    assert page["first_seed"] == 0
+    assert page["first_seeds"] == [0]
     assert page["seeds"] == [1, 2]
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     assert sorted(row["name"] for row in page["rows"]) == sorted(row["name"] for row in front["rows"])

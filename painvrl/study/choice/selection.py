@@ -39,9 +39,10 @@ class Selection:
     Attributes:
         trial: the number of its trial.
         place: among the points of a swept trial.
-        config: what it is; training it repeats its metrics.
+        config: what it is; training it repeats its metrics, of several seeds those under the first.
         point: values of the knobs.
         values: of the objectives. metrics: everything measured on the valid parts.
+        first: the same under the first of the study's seeds, where there are several.
         run_id: its MLflow run.
         reason: why it was chosen, one sentence, and whether another point dominates it.
         alias: what its model is called in MLflow; ``None`` for a trial that was named by hand.
@@ -54,6 +55,7 @@ class Selection:
     point: Point
     values: Mapping[str, float]
     metrics: Mapping[str, float]
+    first: Mapping[str, float]
     run_id: str | None
     reason: str
     alias: str | None
@@ -137,6 +139,7 @@ def select(
         point=record.point,
         values=_named(study, record),
         metrics=record.metrics,
+        first=record.first,
         run_id=record.run_id,
         reason=chosen.reason + ("" if record in front else f" ({_why_not(record)})"),
         alias=chosen.alias,

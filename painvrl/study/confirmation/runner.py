@@ -155,7 +155,8 @@ def run_confirmation(
             keep=keep,
             width=len(f"trial {max(one.trial for one in (*front, *dominated))}"),
         )
-        entered = _Field(objectives=study.objectives, runs=runs)
+        fresh = study.config.seed + study.identity.seeds
+        entered = _Field(objectives=study.objectives, fresh=fresh, runs=runs)
         left_out = 0
         entered.enter(front)
         if scope == "plausible" and dominated:
@@ -178,14 +179,16 @@ def run_confirmation(
 class _Field:
     """The candidates, and the runs of their trainings.
 
-    The seeds of a training are always the first ones: study seed + 1, + 2, ...
+    The seeds of a training are always the first ones after the study's own.
 
     Attributes:
+        fresh: the first of the seeds.
         counts: by trial, under how many seeds its training has run.
         failed: by trial, why a run of its training failed.
     """
 
     objectives: tuple[str, ...]
+    fresh: int
     runs: SeededRuns
     candidates: list[Candidate] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
@@ -237,7 +240,7 @@ class _Field:
         found = np.full((len(alive), seeds, len(self.objectives)), np.nan)
         for place, one in enumerate(alive):
             for offset in range(self.counts[one.trial]):
-                run = self.runs.complete[_row(one), one.config.seed + 1 + offset]
+                run = self.runs.complete[_row(one), self.fresh + offset]
                 metrics = one.metrics_in(run.outcome)
                 found[place, offset] = [metrics[name] for name in self.objectives]
         return found
@@ -249,7 +252,7 @@ class _Field:
     def _run(self, wanted: dict[int, int]) -> None:
         of_trial = {one.trial: one for one in self.candidates}  # any of its points knows what is trained
         cells = [
-            self._cell(of_trial[trial], of_trial[trial].config.seed + 1 + offset)
+            self._cell(of_trial[trial], self.fresh + offset)
             for offset in range(max(wanted.values(), default=0))  # those of one seed share the split
             for trial, count in wanted.items()
             if self.counts[trial] <= offset < count
@@ -304,13 +307,13 @@ def _confirmation(
         ],
     )
     optimism, first_hypervolume, hypervolume = optimism_of(study.objectives, alive, fitted)
-    first_seed = study.config.seed
+    fresh = entered.fresh
     return Confirmation(
         study=study.name,
         objectives=study.objectives,
         sure=sure,
-        first_seed=first_seed,
-        seeds=tuple(first_seed + 1 + offset for offset in range(len(fitted.seeds))),
+        first_seeds=tuple(range(study.config.seed, fresh)),
+        seeds=tuple(fresh + offset for offset in range(len(fitted.seeds))),
         seeds_at_most=seeds_at_most,
         rows=rows,
         front=tuple(row.name for row in rows if row.decision == Decision.IN),

@@ -79,7 +79,7 @@ class Confirmation:
 
     Attributes:
         sure: the probability at which a candidate is decided.
-        first_seed: the study's own, which chose the front and is part of no mean.
+        first_seeds: the study's own, which chose the front and are part of no mean.
         seeds: the fresh ones that were used.
         seeds_at_most: that could have been.
         rows: the candidates, those decided in first.
@@ -95,7 +95,7 @@ class Confirmation:
     study: str
     objectives: tuple[str, ...]
     sure: float
-    first_seed: int
+    first_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     seeds_at_most: int
     rows: tuple[CandidateRow, ...]
@@ -150,12 +150,12 @@ class Confirmation:
         """What :meth:`text` shows."""
         return (
             f"{self.study}: mean and half of its 95% interval, valid parts, seeds {_range(self.seeds)} "
-            f"(the front was chosen with seed {self.first_seed}, which is not among them)"
+            f"(the front was chosen with {_seeds(self.first_seeds)}, not among them)"
         )
 
     def first_caption(self) -> str:
         """What :meth:`first_text` shows."""
-        return f"what seed {self.first_seed} had measured, and by how much that is above the mean"
+        return f"what {_seeds(self.first_seeds)} had measured, and by how much that is above the mean"
 
     def sentences(self) -> tuple[str, ...]:
         """What to read below the tables, a line each."""
@@ -293,6 +293,10 @@ def _name(row: CandidateRow) -> str:
 
 def _shown(figure: Estimate | None) -> str:
     return "-" if figure is None else f"{figure.mean:z.4f} ± {(figure.high - figure.low) / 2:.4f}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {_range(seeds)}"
 
 
 def _range(seeds: Sequence[int]) -> str:

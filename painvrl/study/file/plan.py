@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,18 +32,20 @@ class Cost:
 
     Attributes:
         epoch_seconds: of the base configuration's pretraining on its data.
-        trainings: of backbones in a trial of the base configuration.
+        trainings: of backbones in a trial of the base configuration, under one seed.
+        seeds: that a trial is trained under.
         epochs: that each of them may take, ``training.max_epochs``.
     """
 
     epoch_seconds: float
     trainings: int
     epochs: int
+    seeds: int = 1
 
     @property
     def trial_seconds(self) -> float:
         """The trainings of one trial, at their full length."""
-        return self.epoch_seconds * self.trainings * self.epochs
+        return self.epoch_seconds * self.trainings * self.epochs * self.seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,8 @@ def plan_of(
     budget = spec.study.trials if trials is None else trials
     swept = swept_in(spec)
     try:
-        cost, no_cost = cost_of(spec.config, workspace, device, swept), None
+        one, no_cost = cost_of(spec.config, workspace, device, swept), None
+        cost = replace(one, seeds=spec.study.seeds)
     except (UserError, TrialFailure) as error:
         cost, no_cost = None, str(error)
     return Plan(
@@ -228,9 +231,10 @@ def lines_of(plan: Plan) -> Iterator[str]:
         f"cost: at most {duration(cost.trial_seconds * trials)} for {trials} trials, "
         f"{duration(cost.trial_seconds)} each, one at a time"
     )
+    seeds = f"{cost.seeds} seeds x " if cost.seeds > 1 else ""
     yield (
-        f"  = {cost.trainings} trainings x {cost.epochs} epochs x {cost.epoch_seconds:.4f} s, an epoch of "
-        "the base configuration's pretraining, timed once"
+        f"  = {seeds}{cost.trainings} trainings x {cost.epochs} epochs x {cost.epoch_seconds:.4f} s, an "
+        "epoch of the base configuration's pretraining, timed once"
     )
     yield (
         "  rough: early stopping, pruning and kept pretrainings make it less; environments, masks and "

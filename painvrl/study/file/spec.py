@@ -28,10 +28,12 @@ SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random"
 
 
 class StudySettings(Settings):
-    """How a study searches. Nothing of it is part of what the study is: all of it may change on the way.
+    """How a study searches. All of it may change on the way, but for ``seeds``.
 
     ``name``: what it is resumed by. ``seed``: of the sampler; split and initialisation follow
-    ``config.seed``. ``trials``: finished trials wanted in all, resumed ones and presets included.
+    ``config.seed``. ``seeds``: how often each training is repeated, under ``config.seed`` and the seeds
+    after it; a trial's values are the means. ``trials``: finished trials wanted in all, resumed ones and
+    presets included.
     ``sampler``: ``auto`` takes one by space and budget (see ``samplers.py``). ``startup_trials``:
     random points before ``auto``, ``tpe`` and ``gp`` model anything; the population of ``nsga2`` and
     ``nsga3``. ``timeout``: seconds of one run of the study. ``trial_timeout``: seconds of a trial.
@@ -41,6 +43,7 @@ class StudySettings(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0)
+    seeds: int = Field(default=1, ge=1, le=20)
     trials: int = Field(default=40, ge=1)
     sampler: SamplerName = "auto"
     startup_trials: int = Field(default=10, ge=2)

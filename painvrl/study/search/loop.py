@@ -182,6 +182,7 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
         config=config,
         preset=preset,
         key=stored.name,
+        seeds=stored.identity.seeds,
         sweep=sweep_of(stored, config),
     )
 

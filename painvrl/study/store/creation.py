@@ -44,7 +44,9 @@ def create_study(
         StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's.
     """
     url = spec.study.storage or workspace.storage_url
-    identity = StudyIdentity(objectives=spec.objectives, config=spec.config, space=spec.space, data=data)
+    identity = StudyIdentity(
+        objectives=spec.objectives, config=spec.config, space=spec.space, data=data, seeds=spec.study.seeds
+    )
     with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
         name = _version_for(connection, spec.study.name, identity, set(spec.swept), new_version=new_version)
         study = optuna.create_study(

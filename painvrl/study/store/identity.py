@@ -24,6 +24,7 @@ class StudyIdentity(Settings):
     config: TrainConfig
     space: Space
     data: str
+    seeds: int = 1
 
     def differences(self, other: StudyIdentity, *, swept: Container[str] = ()) -> tuple[str, ...]:
         """What ``other`` has otherwise: a line ``- key: value`` of this one, a line ``+ key: value`` of it.

@@ -76,6 +76,12 @@ class TrialRecord:
         return self.outcome.metrics if isinstance(self.outcome, Completed) else {}
 
     @property
+    def first(self) -> Mapping[str, float]:
+        """The metrics under the study's first seed: :attr:`metrics`, unless these are means over several."""
+        first = self.outcome.first if isinstance(self.outcome, Completed) else {}
+        return first or self.metrics
+
+    @property
     def reason(self) -> str | None:
         """Why the trial failed, in a word."""
         return self.outcome.reason if isinstance(self.outcome, Failed) else None

@@ -335,7 +335,7 @@ def _record(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
             place=place,
             point={**record.point, **point.values},
             values=tuple(point.metrics[name] for name in objectives),
-            outcome=replace(outcome, metrics=point.metrics, points=()),
+            outcome=replace(outcome, metrics=point.metrics, first=point.first, points=()),
         )
         for place, point in enumerate(outcome.points)
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
@@ -32,15 +33,15 @@ from painvrl.study.trial.outcomes import (
     Failed,
     Outcome,
     Pruned,
-    SweptPoint,
     completed,
 )
 from painvrl.study.trial.round_metrics import round_metrics
+from painvrl.study.trial.seeds import mean_metrics, mean_points
 from painvrl.study.trial.sweep import RungSweep, Scored, Sweep, scored_at, sweep, told, without_curve
 from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
-"""Kinds of features that stay on the device at most."""
+"""Kinds of features that stay on the device at most, of each split."""
 
 OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
 """Hears of a rung and of the valid metrics there; says why the trial is to stop, or ``None``."""
@@ -53,7 +54,8 @@ class TrialJob:
     ``key``: what the worker that trains it keeps its outcome under; a study's name for its trials. ``rungs``:
     where it is to be judged, as ``training/epoch``. ``timeout``: seconds that it may take; looked at when a
     stage begins and at every evaluation. ``sweep``: what is tried on the trained model; ``at``: points of
-    what acts after training, at which it is scored instead, as another training has found them.
+    what acts after training, at which it is scored instead, as another training has found them. ``seeds``:
+    how often it is trained, under the configuration's seed and those after it; it comes to the means.
     """
 
     number: int
@@ -65,6 +67,7 @@ class TrialJob:
     preset: str | None = None
     sweep: Sweep | None = None
     at: tuple[Point, ...] = ()
+    seeds: int = 1
 
     @property
     def weighs_a_branch(self) -> bool:
@@ -77,6 +80,16 @@ class TrialJob:
     def seed(self) -> int:
         """The seed of split and initialisation: the study's own, so that all trials share the split."""
         return self.config.seed
+
+    def repeated(self, scored: Sequence[Scored]) -> Iterator[TrialJob]:
+        """The same training under each further seed, scored at the points that were found under the first.
+
+        Nothing is judged there: it has passed its rungs.
+        """
+        at = tuple(one.point.values for one in scored)
+        for seed in range(self.seed + 1, self.seed + self.seeds):
+            config = self.config.model_copy(update={"seed": seed})
+            yield replace(self, config=config, at=at, rungs=frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +129,38 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnderSeed:
+    """A job's training under one seed. ``sweep_seconds``: that scoring its points took, if it has any."""
+
+    prepared: Prepared
+    result: RunResult
+    scored: tuple[Scored, ...] = ()
+    sweep_seconds: float | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage."""
+        swept = {} if self.sweep_seconds is None else {"sweep": self.sweep_seconds}
+        return {**self.result.seconds, **swept}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedJob:
-    """A completed job where it was trained. ``scored``: its points, if it was swept."""
+    """A completed job where it was trained.
+
+    Attributes:
+        job, prepared, result: under the first seed.
+        scored: its points, if it was swept.
+        later: the same under each further seed.
+        outcome: of all of them.
+    """
 
     job: TrialJob
     prepared: Prepared
     result: RunResult
     outcome: Completed
     scored: tuple[Scored, ...] = ()
+    later: tuple[UnderSeed, ...] = ()
 
 
 class TrainingObjective:
@@ -137,6 +174,7 @@ class TrainingObjective:
         share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
             processes, too. Worth it where pretrainings come back.
         keep: takes every completed job; sent to other processes, so it must be picklable.
+        seeds: how many splits jobs go back and forth between; so many stay on the device.
         resume_dir: for trials under way: one that is killed goes on when its configuration is trained again.
             ``None`` keeps none.
 
@@ -152,6 +190,7 @@ class TrainingObjective:
         device: torch.device,
         share_pretrained: bool = False,
         keep: Callable[[TrainedJob], None] | None = None,
+        seeds: int = 1,
         resume_dir: Path | None = None,
     ) -> None:
         self._device = device
@@ -159,8 +198,8 @@ class TrainingObjective:
         self._keep = keep
         self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
         self._unfinished = UnfinishedRuns(resume_dir)
-        self._split = ""
-        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        self._splits = seeds
+        self._prepared: OrderedDict[str, OrderedDict[str, Prepared]] = OrderedDict()
         prepared = self._prepare(config)
         split = prepared.split
         self.data = DataSummary(
@@ -177,21 +216,14 @@ class TrainingObjective:
         """Train one configuration."""
         observer = _Recorder(job, on_stage, on_rung)
         reset_peak_memory(self._device)
+        under: list[UnderSeed] = []
         try:
-            prepared = self._prepare(job.config)
-            # Only what passes as no `Exception` leaves the trial to be gone on with.
-            key = run_key(job.config, prepared, branch=job.weighs_a_branch)
-            with self._unfinished.savepoint(key) as savepoint:
-                result = run(
-                    job.config,
-                    prepared,
-                    observer=observer,
-                    branch=job.weighs_a_branch,
-                    look=_look(job, prepared),
-                    store=self._pretrained,
-                    savepoint=_Timed(savepoint, observer),
-                )
-                scored, seconds = self._scored(job, prepared, result, observer)
+            # Only what passes as no `Exception` leaves the trial to be gone on with, under all of its seeds.
+            with ExitStack() as savepoints:
+                under.append(self._trained(job, observer, savepoints))
+                for again in job.repeated(under[0].scored):
+                    # One after another: a failure says how many are done.
+                    under.append(self._trained(again, observer.under(again), savepoints))  # noqa: PERF401
         except _Stopped as stop:
             return Pruned(
                 rung=stop.rung,
@@ -201,59 +233,100 @@ class TrainingObjective:
                 seconds=observer.seconds(),
             )
         except TrialFailure as failure:
-            return Failed(reason=failure.reason, message=_one_line(failure))
+            return Failed(reason=failure.reason, message=_under(job, under) + _one_line(failure))
         except PlaceError:
             raise
         except UserError as error:
-            return Failed(reason="refused", message=_one_line(error))
+            return Failed(reason="refused", message=_under(job, under) + _one_line(error))
         except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
             return failed_by(error)
-        outcome = completed(
-            Completed(
-                metrics=dict(result.metrics if not scored else _told(job, scored).metrics),
-                points=tuple(one.point for one in scored),
-                rounds=tuple(round_metrics(report) for report in result.rounds),
-                mask_trace=tuple(thinned(report.trace for report in result.rounds)),
-                curves=tuple(observer.points),
-                seconds={**result.seconds, **seconds},
-                epochs=dict(result.epochs),
-                peak_memory_mib=peak_memory_mib(self._device),
-            )
-        )
+        outcome = self._outcome(job, under, observer)
         if self._keep is not None and isinstance(outcome, Completed):
-            self._keep(TrainedJob(job=job, prepared=prepared, result=result, outcome=outcome, scored=scored))
+            first, *later = under
+            self._keep(
+                TrainedJob(
+                    job=job,
+                    prepared=first.prepared,
+                    result=first.result,
+                    outcome=outcome,
+                    scored=first.scored,
+                    later=tuple(later),
+                )
+            )
         return outcome
 
-    def _scored(
-        self, job: TrialJob, prepared: Prepared, result: RunResult, observer: _Recorder
-    ) -> tuple[tuple[Scored, ...], Mapping[str, float]]:
-        """The points of a training, and the seconds that they took."""
+    def _trained(self, job: TrialJob, observer: _Recorder, savepoints: ExitStack) -> UnderSeed:
+        """Train a job under its own seed and score its points."""
+        prepared = self._prepare(job.config)
+        key = run_key(job.config, prepared, branch=job.weighs_a_branch)
+        savepoint = savepoints.enter_context(self._unfinished.savepoint(key))
+        result = run(
+            job.config,
+            prepared,
+            observer=observer,
+            branch=job.weighs_a_branch,
+            look=_look(job, prepared),
+            store=self._pretrained,
+            savepoint=_Timed(savepoint, observer),
+        )
         if job.sweep is None:
-            return (), {}
+            return UnderSeed(prepared=prepared, result=result)
         start = time.perf_counter()
         observer.stage("sweep")
         trained = (job.config, result.parts, prepared.valid_plan)
         at, plan = job.at, job.sweep
         scored = scored_at(*trained, at, plan.objectives) if at else sweep(*trained, plan)
-        return scored, {"sweep": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        return UnderSeed(prepared=prepared, result=result, scored=scored, sweep_seconds=seconds)
+
+    def _outcome(self, job: TrialJob, under: Sequence[UnderSeed], observer: _Recorder) -> Outcome:
+        """What a job has come to: the means over its seeds, and what is inside of the first."""
+        first = under[0].result
+        metrics = [each.result.metrics for each in under]
+        points = mean_points([[one.point for one in each.scored] for each in under])
+        if points:
+            assert job.sweep is not None
+            place = told(points, job.sweep)
+            metrics = [each.scored[place].point.metrics for each in under]
+        stages = {name: None for each in under for name in each.seconds}
+        return completed(
+            Completed(
+                metrics=mean_metrics(metrics),
+                first=dict(metrics[0]) if len(under) > 1 else {},
+                points=points,
+                rounds=tuple(round_metrics(report) for report in first.rounds),
+                mask_trace=tuple(thinned(report.trace for report in first.rounds)),
+                curves=tuple(observer.points),
+                seconds={name: sum(each.seconds.get(name, 0.0) for each in under) for name in stages},
+                epochs=dict(first.epochs),
+                peak_memory_mib=peak_memory_mib(self._device),
+            )
+        )
 
     def _prepare(self, config: TrainConfig) -> Prepared:
-        # Of what `prepare` reads only the features may differ between trials of one study: the split
-        # and what is indexed of it are everybody's.
+        # Of what `prepare` reads only the features may differ between trials of one study under one seed:
+        # the split and what is indexed of it are everybody's.
         split = config.model_dump_json(include=set(FIXED_SECTIONS))
         key = config.features.model_dump_json()
-        if split != self._split:
-            self._prepared.clear()  # before the next one takes the device's memory
-            self._split = ""
-            self._prepared[key] = prepare(config, cache_dir=self._cache_dir, device=self._device)
-            self._split = split
-        elif key not in self._prepared:
-            known = next(reversed(self._prepared.values()))
-            if len(self._prepared) == _PREPARED:
-                self._prepared.popitem(last=False)
-            self._prepared[key] = with_features(known, config)
-        self._prepared.move_to_end(key)
-        return self._prepared[key]
+        if split not in self._prepared:
+            while len(self._prepared) >= self._splits:
+                self._prepared.popitem(last=False)  # before the next one takes the device's memory
+            prepared = prepare(config, cache_dir=self._cache_dir, device=self._device)
+            self._prepared[split] = OrderedDict({key: prepared})
+        self._prepared.move_to_end(split)
+        known = self._prepared[split]
+        if key not in known:
+            last = next(reversed(known.values()))
+            if len(known) == _PREPARED:
+                known.popitem(last=False)
+            known[key] = with_features(last, config)
+        known.move_to_end(key)
+        return known[key]
+
+
+def _under(job: TrialJob, done: Sequence[UnderSeed]) -> str:
+    """Begins the message of a failure: under which seed, where there are several."""
+    return f"under seed {job.seed + len(done)}: " if job.seeds > 1 else ""
 
 
 def _look(job: TrialJob, prepared: Prepared) -> RungSweep | None:
@@ -261,12 +334,6 @@ def _look(job: TrialJob, prepared: Prepared) -> RungSweep | None:
     if job.sweep is None or not job.rungs:
         return None
     return RungSweep(config=job.config, ranking=prepared.valid_plan, rungs=job.rungs, plan=job.sweep)
-
-
-def _told(job: TrialJob, scored: Sequence[Scored]) -> SweptPoint:
-    assert job.sweep is not None
-    points = [one.point for one in scored]
-    return points[told(points, job.sweep)]
 
 
 def failed_by(error: Exception) -> Failed:
@@ -331,6 +398,10 @@ class _Recorder:
         now = {name: end - start for (name, start), end in zip(self._stages, ends, strict=True)}
         return {name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}}
 
+    def under(self, job: TrialJob) -> _Recorder:
+        """The recorder of the same trial under a further seed: its time goes on, its curves are not kept."""
+        return _Later(job, self._on_stage, self._begun)
+
     def _check_time(self) -> None:
         limit = self._job.timeout
         if limit is not None and (spent := self._now() - self._begun) > limit:
@@ -338,6 +409,14 @@ class _Recorder:
 
     def _now(self) -> float:
         return time.perf_counter()
+
+
+class _Later(_Recorder):
+    """Listens to a trial under a further seed."""
+
+    def __init__(self, job: TrialJob, on_stage: Callable[[str], None], begun: float) -> None:
+        super().__init__(job, lambda name: on_stage(f"seed {job.seed}: {name}"), lambda *_: None)
+        self._begun = begun
 
 
 @dataclass(frozen=True)

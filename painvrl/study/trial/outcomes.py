@@ -31,11 +31,13 @@ class SweptPoint:
 
     Attributes:
         values: of the hyperparameters that act after training, by path.
-        metrics: of the valid parts under them.
+        metrics: of the valid parts under them; of a training under several seeds the means.
+        first: of such a training the metrics under its first seed; else empty.
     """
 
     values: Mapping[str, Value]
     metrics: Mapping[str, float]
+    first: Mapping[str, float] = field(default_factory=dict)
 
 
 def point_name(trial: int, place: int | None = None) -> str:
@@ -49,6 +51,9 @@ class Completed:
 
     Attributes:
         metrics: of the valid parts, all finite; of a swept training those of the point that stands for it.
+            Of a training under several seeds they are the means, and what follows is of its first seed, but
+            for the points, the seconds and the memory.
+        first: of a training under several seeds the metrics under the first; else empty.
         points: of a swept training, the configuration's own values first; else none.
         rounds: for each round the sizes of its environments and the state of the mask.
         mask_trace: how the mask was learned, at most a score of points a round: ``round`` and ``step``
@@ -62,6 +67,7 @@ class Completed:
     """
 
     metrics: Mapping[str, float]
+    first: Mapping[str, float] = field(default_factory=dict)
     points: tuple[SweptPoint, ...] = ()
     rounds: tuple[Mapping[str, float], ...] = ()
     mask_trace: tuple[Mapping[str, float], ...] = ()

@@ -14,7 +14,8 @@ from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.evaluation.ranking import judged_users
 from painvrl.evaluation.user_values import UserValues, values_of
 from painvrl.model.fusion import WeighedScores
-from painvrl.study.trial.objective import TrainedJob
+from painvrl.study.trial.objective import TrainedJob, UnderSeed
+from painvrl.study.trial.seeds import users_of_all
 
 _MEANS = TypeAdapter(Mapping[str, tuple[str, ...]])
 _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
@@ -29,7 +30,7 @@ search, so nothing is lost by leaving them out.
 """
 
 
-def user_values(trained: TrainedJob, metrics: Collection[str]) -> UserValues:
+def user_values(trained: TrainedJob | UnderSeed, metrics: Collection[str]) -> UserValues:
     """What each user has got from the trained configuration: they are scored once more.
 
     Args:
@@ -154,12 +155,17 @@ class KeepUserValues:
 
     def __call__(self, trained: TrainedJob) -> None:
         """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
-        if sum(len(part.users) for part in trained.prepared.valid_plan.parts) > self.max_users:
+        runs: list[TrainedJob | UnderSeed] = [trained, *trained.later]
+        if sum(len(part.users) for run in runs for part in run.prepared.valid_plan.parts) > self.max_users:
             return
         try:
             store = UserStore(self.folder / trained.job.key)
-            points = [scored.users for scored in trained.scored]
-            store.store(trained.job.number, points or user_values(trained, self.objectives))
+            points = [
+                users_of_all([one.users for one in point])
+                for point in zip(*(run.scored for run in runs), strict=True)
+            ]
+            own = points or users_of_all([user_values(run, self.objectives) for run in runs])
+            store.store(trained.job.number, own)
         except Exception:  # noqa: BLE001 (a full disk or, as all users are scored again, a full device)
             # The trial is worth more than this by-product, and what compares studies says what is missing.
             return

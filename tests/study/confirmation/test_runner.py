@@ -31,7 +31,7 @@ def test_without_noise_two_fresh_seeds_confirm_the_front_as_it_was(
     assert found.front == ("0", "1", "2", "3")  # best IID first
     assert {row.decision for row in found.rows} == {"in"}  # no dominated trial is near
     assert objective.asked() == [(sparsity, seed) for seed in (8, 9) for sparsity in (0.0, 0.2, 0.4, 0.5)]
-    assert (found.first_seed, found.seeds, found.runs, found.runs_for_all) == (7, (8, 9), 8, 40)
+    assert (found.first_seeds, found.seeds, found.runs, found.runs_for_all) == ((7,), (8, 9), 8, 40)
     assert [(step.seeds, step.undecided, step.candidates) for step in ear.steps] == [(2, (), 4)]
     assert [event.finished for event in ear.finished] == list(range(1, 9))
     assert ear.titles[:2] == ["trial 0 seed 8", "trial 1 seed 8"]

@@ -250,11 +250,23 @@ def test_a_few_features_stay_the_most_recently_used(
         prepare_kind(name)
     objective._prepare(tiny_config)  # used now: b is the oldest
     prepare_kind("e")
-    assert len(objective._prepared) == 4
+    (kinds,) = objective._prepared.values()
+    assert len(kinds) == 4
     objective._prepare(tiny_config)
     assert built == list("bcde")
     prepare_kind("b")
     assert built == list("bcdeb")
+
+
+def test_as_many_splits_stay_as_a_trial_has_seeds(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), seeds=2)
+    other, third = (tiny_config.model_copy(update={"seed": seed}) for seed in (5, 6))
+    first, second = made._prepare(tiny_config), made._prepare(other)
+    assert made._prepare(tiny_config) is first
+    assert made._prepare(other) is second
+    made._prepare(third)  # that of the first, which was used longest ago, goes
+    assert made._prepare(other) is second
+    assert made._prepare(tiny_config) is not first
 
 
 def test_another_split_takes_the_place_of_the_one_before(
@@ -263,7 +275,7 @@ def test_another_split_takes_the_place_of_the_one_before(
     other = tiny_config.model_copy(update={"seed": 5})
     first, second = objective._prepare(tiny_config), objective._prepare(other)
     assert second.split.fingerprint != first.split.fingerprint
-    assert list(objective._prepared.values()) == [second]
+    assert [list(kinds.values()) for kinds in objective._prepared.values()] == [[second]]
     assert objective._prepare(other.model_copy(update={"rounds": 3})) is second
 
     def refused(*_: object, **__: object) -> None:
