@@ -112,6 +112,7 @@ def run_sections(device: torch.device, seconds: float, results: Path) -> Mapping
     start = time.perf_counter()
     machine = describe()
     sections: dict[str, Any] = {}
+    file = "gpu_reduced" if device.type == "cpu" else "gpu"
     measured = {"device": device_of(device), "reduced": device.type == "cpu", "sections": sections}
     try:
         for name, section in SECTIONS.items():
@@ -122,11 +123,10 @@ def run_sections(device: torch.device, seconds: float, results: Path) -> Mapping
                 sections[name] = {"rows": [], "reason": f"the {seconds:g} s of all sections were over"}
             else:
                 sections[name] = run_section(name, device, left * section.share / rest)
-            name_of_file = "gpu_reduced" if measured["reduced"] else "gpu"
-            path = write_results(name_of_file, measured, folder=results, machine=machine)
+            write_results(file, measured, folder=results, machine=machine)
     finally:
         show(measured)
-    print(f"\n{path}")
+    print(f"\n{results / file}.json")
     return measured
 
 

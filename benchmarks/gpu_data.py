@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Place:
             raise NotMeasured(f"needs CUDA{why}")
 
 
+@functools.cache  # a clock that runs must not count the reading
 def study_settings(study: str) -> TrainConfig:
     """The configuration of ``studies/STUDY.yaml``."""
     settings = read_yaml(STUDIES / f"{study}.yaml")["config"]

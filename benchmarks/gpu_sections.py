@@ -180,17 +180,22 @@ def trial(place: Place) -> Measurements:
             merged(settings, SHORT if place.reduced else {}),
             {"backbone": {"precision": precision}, "training": {"compile": compiled}},
         )
-        figures: dict[str, object] = {"data": kind}
-        for turn in ("first", "second"):  # the first one loads kernels and compiles
+
+        def once() -> tuple[float, Watch, RunResult]:
             watch = Watch(place)
             place.synchronize()
             reset_peak_memory(place.device)
             start = time.perf_counter()
             result = run(changed, prepared, observer=watch)
             watch.stage("end")
-            figures[f"{turn}_seconds"] = time.perf_counter() - start
+            return time.perf_counter() - start, watch, result
+
+        first = once()[0]  # loads kernels, and compiles
+        second, watch, result = once()
         return {
-            **figures,
+            "data": kind,
+            "first_seconds": first,
+            "second_seconds": second,
             **watch.seconds,
             "epochs": sum(result.epochs.values()),
             "peak_mib": peak_memory_mib(place.device),
@@ -249,7 +254,7 @@ def epoch_seconds(model: Backbone, training: TrainingConfig, count: int, place: 
     """Seconds of an epoch in the first ``count`` epochs, which compile, and in as many after them."""
     ends = [time.perf_counter()]
 
-    def observe(*_: object) -> None:
+    def note_end() -> None:
         place.synchronize()
         ends.append(time.perf_counter())
 
@@ -258,7 +263,7 @@ def epoch_seconds(model: Backbone, training: TrainingConfig, count: int, place: 
         training.model_copy(update={"evaluate_every": count}),
         generator(0, "benchmark", "fit"),
         evaluate=None,
-        observe=observe,
+        observe=lambda *_: note_end(),
         epochs=2 * count,
     )
     begin, between, end = ends

@@ -66,7 +66,7 @@ def figures(seconds: float, count: int, place: Place, loss: float) -> Mapping[st
     return {
         "trainings_a_minute": 60 * count / seconds,
         "seconds": seconds,
-        "step_ms": 1000 * seconds / epochs_of(place),
+        "step_of_all_ms": 1000 * seconds / epochs_of(place),
         "loss": loss,
     }
 
@@ -126,7 +126,6 @@ class Captured:
         with torch.cuda.stream(self._stream):
             for _ in range(WARM_UP):  # makes the moments, and whatever is made at a first call
                 self._step()
-        self._optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self._graph, stream=self._stream):
             self.loss = self._step()
 
@@ -140,8 +139,9 @@ class Captured:
     def replay(self) -> None:
         """One step, asynchronously."""
         with torch.cuda.stream(self._stream):
-            if self._kept is not None:
-                self._kept.copy_(self._model.kept_items(self._draws), non_blocking=True)
+            kept = self._model.kept_items(self._draws)
+            if kept is not None and self._kept is not None:
+                self._kept.copy_(kept, non_blocking=True)
             self._graph.replay()
 
 
