@@ -16,7 +16,7 @@ JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-all lint format types contracts check bench experiments clean
+.PHONY: help install study test test-all lint format types contracts check bench gpu experiments clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,10 @@ bench: $(VENV)/.stamp-test  ## time painvrl against the literal implementation
 	$(BIN)/python -m pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=benchmarks/results/bench.json
 	@set -e; for size in $(BENCH_SIZES); do $(BIN)/python -m benchmarks.time_to_ndcg --size $$size; done
 	$(BIN)/python -m benchmarks.study_overhead
+
+# Installs nothing: BIN=FOLDER names the folder of any interpreter that has torch. GPU=... are its options.
+gpu:  ## all that a GPU has to be asked, in at most 8 minutes
+	$(BIN)/python -m benchmarks.gpu $(GPU)
 
 # Whatever compares over seeds. ML_100K=FOLDER, of MovieLens-100K's atomic files, adds what only they have columns for.
 EXPERIMENTS := ablation backbone compare_gate front_ends fronts knobs planted pruning sensitivity steps sweeps

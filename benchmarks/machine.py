@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import painvrl
+from painvrl.wholefile import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 # What this product reaches on this project's own two-core machine, float32. How fast the machine was that the
@@ -48,12 +49,19 @@ def describe() -> dict[str, object]:
     }
 
 
-def write_results(name: str, results: Mapping[str, object]) -> Path:
-    """Write ``results`` beside the machine's description as ``results/NAME.json``."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": describe(), **results}, indent=1) + "\n", encoding="utf-8")
-    return path
+def write_results(
+    name: str,
+    results: Mapping[str, object],
+    *,
+    folder: Path = RESULTS,
+    machine: Mapping[str, object] | None = None,
+) -> Path:
+    """Write ``results`` beside the machine's description as ``FOLDER/NAME.json``.
+
+    ``machine``: what :func:`describe` said before, where the file is written more than once.
+    """
+    content = json.dumps({"machine": machine or describe(), **results}, indent=1) + "\n"
+    return write_whole(folder / f"{name}.json", content, what="the results")
 
 
 def _cpu_model() -> str:
