@@ -87,14 +87,8 @@ def test_offsets_of_the_file_and_of_its_space_are_left_out_and_other_weights_are
     points = [one.model_dump() for one in own_points(space, tiny_config, 5)]
     assert len(points) == 5
     assert {path for point in points for path in point} == {"fusion.id_weight"}
-    assert (
-        len(
-            own_points(
-                Space({"fusion.popularity_weight": space.root["fusion.popularity_weight"]}), tiny_config, 5
-            )
-        )
-        == 1
-    )
+    offset_alone = Space({"fusion.popularity_weight": space.root["fusion.popularity_weight"]})
+    assert len(own_points(offset_alone, tiny_config, 2)) == 1
     fusion = tiny_config.fusion.model_copy(update={"popularity_weight": -0.5, "cold_weight": 2.0})
     shifted = tiny_config.model_copy(update={"fusion": fusion})
     scorer = own_model(Inputs(shifted, tiny_prepared))(OwnSettings())
