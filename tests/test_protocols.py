@@ -302,11 +302,11 @@ def test_baselines_are_scored_on_every_named_part_and_judged_by_their_mean(
     report = compare(config, [POPULARITY, RIDGE], seeds=1, trials=2, cache_dir=tmp_path, device=CPU)
     for baseline in report.baselines:
         assert baseline.best(OOD) is not None
-        for trial in baseline.trials:
-            found = trial.runs[0].metrics
+        for point in baseline.points:
+            found = point.runs[0].metrics
             assert set(found) == set(result.metrics)
             assert found[OOD] == pytest.approx((found[f"ood_far/{NDCG}"] + found[f"ood_near/{NDCG}"]) / 2)
-            assert trial.mean(OOD) == found[OOD]
+            assert point.mean(OOD) == found[OOD]
             assert found[OOD] > 0
 
 

@@ -13,14 +13,15 @@ from typing import Any, NoReturn
 import torch
 
 from painvrl.baselines.duel import duels
+from painvrl.baselines.offsets import GRID, measured_under_offsets
 from painvrl.baselines.own import OWN, own_points
 from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
 from painvrl.baselines.report import (
     CUTOFF,
     IID,
     OOD,
+    BaselinePoint,
     BaselineReport,
-    BaselineTrial,
     ComparisonReport,
     TrialRun,
 )
@@ -29,8 +30,7 @@ from painvrl.config import TrainConfig
 from painvrl.data.card import SplitCard
 from painvrl.device import is_out_of_memory
 from painvrl.errors import ConfigError, TrialFailure
-from painvrl.evaluation.ranking import evaluate_users, mean_over_users
-from painvrl.evaluation.user_values import UserValues, values_of
+from painvrl.evaluation.user_values import UserValues
 from painvrl.prepare import prepare
 from painvrl.progress import NullObserver, Observer
 from painvrl.settings import Settings
@@ -67,7 +67,7 @@ def compare(
     space: Space | None = None,
     observer: Observer | None = None,
 ) -> ComparisonReport:
-    """Tune every baseline on the valid parts of the same splits.
+    """Tune every baseline on the valid parts of the same splits, each setting under the same offsets.
 
     Args:
         config: its data, split, features and evaluation count, to which the cut-off 20 is added.
@@ -113,7 +113,7 @@ def compare(
             tuning.run(inputs, observer, by_user=own)
     reports = [tuning.report() for tuning in tunings]
     judged = {
-        (tuning.baseline.name, number): each for tuning in tunings for number, each in tuning.judged.items()
+        (tuning.baseline.name, *point): each for tuning in tunings for point, each in tuning.judged.items()
     }
     return ComparisonReport(
         data=data,
@@ -139,14 +139,17 @@ def _refuse_support(inputs: Inputs) -> None:
 class _Tuning:
     """A baseline, the settings to try, and what every seed came to so far.
 
-    ``judged``: by number of the setting what every user has got, seed by seed, where it is asked for.
+    Attributes:
+        seeds: for each seed and setting a run at each offset of the grid.
+        judged: by the number of the setting and the place of the offset, what every user has got, seed by
+            seed, where it is asked for.
     """
 
     baseline: Baseline[Any]
     settings: tuple[Settings, ...]
     shared_seconds: list[float] = field(default_factory=list)
-    seeds: list[list[TrialRun]] = field(default_factory=list)
-    judged: dict[int, list[UserValues]] = field(default_factory=dict)
+    seeds: list[list[Sequence[TrialRun]]] = field(default_factory=list)
+    judged: dict[tuple[int, int], list[UserValues]] = field(default_factory=dict)
 
     def run(self, inputs: Inputs, observer: Observer, *, by_user: bool) -> None:
         """Try every setting on the split of one seed."""
@@ -157,26 +160,34 @@ class _Tuning:
         start = time.perf_counter()
         fit = _started(self.baseline, inputs)
         self.shared_seconds.append(time.perf_counter() - start)
-        runs = []
+        runs: list[Sequence[TrialRun]] = []
         for number, setting in enumerate(self.settings):
             observer.stage(f"{label}, trial {number + 1} of {len(self.settings)}")
             measured, judged = _measured(fit, setting, inputs)
             runs.append(measured)
-            if by_user and judged is not None:
-                self.judged.setdefault(number, []).append(judged)
+            if by_user:
+                for place, each in enumerate(judged):
+                    self.judged.setdefault((number, place), []).append(each)
         self.seeds.append(runs)
 
     def report(self) -> BaselineReport:
-        """The trials, each over all seeds."""
+        """The points, each over all seeds."""
         name, summary = self.baseline.name, self.baseline.summary
         if not self.settings:
             return BaselineReport(name=name, summary=summary, skipped=_needs(self.baseline))
         return BaselineReport(
             name=name,
             summary=summary,
-            trials=tuple(
-                BaselineTrial(settings=setting.model_dump(mode="json"), runs=tuple(runs))
-                for setting, *runs in zip(self.settings, *self.seeds, strict=True)
+            points=tuple(
+                BaselinePoint(
+                    trial=number,
+                    place=place,
+                    settings=setting.model_dump(mode="json"),
+                    offset=offset,
+                    runs=tuple(seed[number][place] for seed in self.seeds),
+                )
+                for number, setting in enumerate(self.settings)
+                for place, offset in enumerate(GRID)
             ),
             shared_seconds=statistics.mean(self.shared_seconds),
         )
@@ -200,19 +211,21 @@ def _started(baseline: Baseline[Any], inputs: Inputs) -> Fit[Any]:
         return fail
 
 
-def _measured(fit: Fit[Any], setting: Settings, inputs: Inputs) -> tuple[TrialRun, UserValues | None]:
-    """Fit and rank one setting; nobody is judged by one that fails."""
+def _measured(
+    fit: Fit[Any], setting: Settings, inputs: Inputs
+) -> tuple[list[TrialRun], tuple[UserValues, ...]]:
+    """Fit one setting and rank it under each offset of the grid; nobody is judged by one that fails."""
     seed, plan = inputs.config.seed, inputs.prepared.valid_plan
     start = time.perf_counter()
     try:
         with _full_memory_fails():
-            judged = evaluate_users(plan, fit(setting))
+            found = measured_under_offsets(plan, fit(setting), inputs.item_degree, (IID, OOD))
     except TrialFailure as failure:
         spent = time.perf_counter() - start
-        return TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure)), None
-    metrics = mean_over_users(plan, judged)
-    run = TrialRun(seed=seed, metrics=metrics, seconds=time.perf_counter() - start)
-    return run, values_of(plan, judged, (IID, OOD))
+        return [TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure)) for _ in GRID], ()
+    spent = time.perf_counter() - start
+    runs = [TrialRun(seed=seed, metrics=metrics, seconds=spent) for metrics, _ in found]
+    return runs, tuple(users for _, users in found)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""Each baseline's best trials against the file's own: paired by user, with intervals.
+"""Each baseline's best points against the file's own: paired by user, with intervals.
 
-A baseline's trial *beats* one of the own trials if both its IID and its OOD NDCG are surely higher: the 95%
+A baseline's point *beats* one of the own points if both its IID and its OOD NDCG are surely higher: the 95%
 intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.evaluation.bootstrap`) lie
-above zero. All trials were chosen on these valid parts, so luck is in the best of them on both sides; and as
-each trial of a baseline meets the own one that suits best, "ahead" is called somewhat too readily.
+above zero. All points were chosen on these valid parts, so luck is in the best of them on both sides; and as
+each point of a baseline meets the own one that suits best, "ahead" is called somewhat too readily.
 
-Shape letters: ``D`` draws, ``T`` trials, ``U`` users.
+Shape letters: ``D`` draws, ``P`` points, ``U`` users.
 """
 
 from __future__ import annotations
@@ -16,53 +16,57 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.baselines.report import IID, OOD, BaselineReport, Duel
+from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, Duel
 from painvrl.evaluation.bootstrap import Difference, PartValues, resampled_means
 from painvrl.evaluation.user_values import UserValues
 from painvrl.rng import derive_seed
 
 DRAWS = 2000
 
+Judged = Mapping[tuple[str, int, int], Sequence[UserValues]]
+"""Seed by seed what every user has got, by a baseline's name and its point's trial and place."""
 
-Trial = tuple[str, int]
-"""A baseline's name and its trial's number."""
+
+@dataclass(frozen=True)
+class _Fighter:
+    """A point of a baseline's front."""
+
+    baseline: str
+    point: BaselinePoint
 
 
-def duels(
-    own: BaselineReport, others: Sequence[BaselineReport], judged: Mapping[Trial, Sequence[UserValues]]
-) -> tuple[Duel, ...]:
-    """Every trial of the others' fronts against the own front's; none where either has no complete trial.
+def duels(own: BaselineReport, others: Sequence[BaselineReport], judged: Judged) -> tuple[Duel, ...]:
+    """Every point of the others' fronts against the own front's; none where either has no complete point.
 
     Args:
         own: the file's own model.
         others: the baselines.
-        judged: both metrics by user of every complete trial, seed by seed; all trials of a seed have the
-            same users. Others are not looked at.
+        judged: both metrics by user of every complete point; all points of a seed have the same users.
+            Others are not looked at.
     """
-    ours = [(own.name, number) for number in own.front()]
-    theirs = [(one.name, number) for one in others for number in one.front()]
+    ours = [_Fighter(own.name, point) for point in own.front()]
+    theirs = [_Fighter(one.name, point) for one in others for point in one.front()]
     if not ours or not theirs:
         return ()
-    reports = {one.name: one for one in (own, *others)}
-    iid, ood = (_gaps(metric, ours, theirs, reports, judged) for metric in (IID, OOD))
+    iid, ood = (_gaps(metric, ours, theirs, judged) for metric in (IID, OOD))
     nearest = np.minimum(iid.share, ood.share).argmax(axis=0)
     beaten = (iid.high < 0) & (ood.high < 0)
     return tuple(
         Duel(
-            baseline=name,
-            trial=number,
-            own=ours[mine][1],
+            baseline=rival.baseline,
+            rival=rival.point,
+            own=ours[mine].point,
             iid=iid.of(mine, place),
             ood=ood.of(mine, place),
-            beats=tuple(ours[lost][1] for lost in np.flatnonzero(beaten[:, place])),
+            beats=tuple(ours[lost].point for lost in np.flatnonzero(beaten[:, place])),
         )
-        for place, ((name, number), mine) in enumerate(zip(theirs, nearest.tolist(), strict=True))
+        for place, (rival, mine) in enumerate(zip(theirs, nearest.tolist(), strict=True))
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Gaps:
-    """One metric of own trials less that of rivals, all ``[own trials, rivals]``.
+    """One metric of own points less that of rivals, all ``[own points, rivals]``.
 
     ``share``: the mean in shares of the best own one, or the part with the larger numbers would decide alone.
     """
@@ -73,37 +77,27 @@ class _Gaps:
     share: NDArray[np.float64]
 
     def of(self, mine: int, rival: int) -> Difference:
-        """Of one own trial and one rival."""
+        """Of one own point and one rival."""
         mean, low, high = (float(each[mine, rival]) for each in (self.mean, self.low, self.high))
         return Difference(mean=mean, low=low, high=high)
 
 
-def _gaps(
-    metric: str,
-    ours: Sequence[Trial],
-    theirs: Sequence[Trial],
-    reports: Mapping[str, BaselineReport],
-    judged: Mapping[Trial, Sequence[UserValues]],
-) -> _Gaps:
-    own, rival = (
-        np.array([reports[name].trials[number].mean(metric) for name, number in trials])
-        for trials in (ours, theirs)
-    )
+def _gaps(metric: str, ours: Sequence[_Fighter], theirs: Sequence[_Fighter], judged: Judged) -> _Gaps:
+    own, rival = (np.array([one.point.mean(metric) for one in side]) for side in (ours, theirs))
     drawn = _drawn(metric, [*ours, *theirs], judged)
     low, high = np.quantile(drawn[:, : len(ours), None] - drawn[:, None, len(ours) :], [0.025, 0.975], axis=0)
     mean = own[:, None] - rival
     return _Gaps(mean=mean, low=low, high=high, share=mean / max(float(own.max()), 1e-9))
 
 
-def _drawn(
-    metric: str, trials: Sequence[Trial], judged: Mapping[Trial, Sequence[UserValues]]
-) -> NDArray[np.float64]:
-    """``[D, T]``: the metric of each trial in every draw."""
+def _drawn(metric: str, fighters: Sequence[_Fighter], judged: Judged) -> NDArray[np.float64]:
+    """``[D, P]``: the metric of each point in every draw."""
+    of_users = [judged[one.baseline, one.point.trial, one.point.place] for one in fighters]
     seeds = []
-    for seed, first in enumerate(judged[trials[0]]):
+    for seed, first in enumerate(of_users[0]):
         parts = []
         for full in first.parts_of(metric):
-            values = [judged[trial][seed].values[full] for trial in trials]
+            values = [each[seed].values[full] for each in of_users]
             users = first.users[full.partition("/")[0]]
             parts.append(PartValues(users=users, values=np.stack(values, axis=1).astype(np.float64)))
         seeds.append(parts)

@@ -1,4 +1,8 @@
-"""The file's own model beside the baselines, tried at as many points of the file's own space."""
+"""The file's own model beside the baselines, tried at as many points of the file's own space.
+
+What adds an offset to its scores, in the file or in its space, is left out: the offsets that all methods get
+take its place. The other weights that act after training are drawn like any knob.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,13 @@ from painvrl.pipeline import run
 from painvrl.prepare import with_features
 from painvrl.rng import derive_seed
 from painvrl.settings import Settings
-from painvrl.study.file.space import Space, apply
+from painvrl.study.file.space import Point, Space, apply
 
 _DRAWS_A_POINT = 50
 """In the mean over the points; a space that gives no more new ones counts as exhausted."""
+
+
+_OFFSETS = {"fusion.popularity_weight": 0.0, "fusion.cold_weight": 0.0}
 
 
 class OwnSettings(Settings):
@@ -28,11 +35,11 @@ class OwnSettings(Settings):
 
 
 def own_model(inputs: Inputs) -> Fit[OwnSettings]:
-    """Trains the run's own configuration with the knobs of a point turned."""
+    """Trains the run's own configuration with the knobs of a point turned, without an offset."""
 
     def fit(point: OwnSettings) -> Scorer:
         try:
-            config = apply(inputs.config, point.model_dump())
+            config = apply(inputs.config, point.model_dump() | _OFFSETS)
             prepared = inputs.prepared
             if config.features != inputs.config.features:
                 prepared = with_features(prepared, config)
@@ -59,13 +66,16 @@ def own_points(space: Space | None, config: TrainConfig, trials: int) -> tuple[O
     if space is None:
         return (OwnSettings(),)
     draws = RandomSuggester(random.Random(derive_seed(config.seed, "baseline", OWN.name, "search")))
-    own = OwnSettings.model_validate({**space.point_of(config), **space.fixed(config)})
-    points = {own: None}
+    points = {_without_offsets({**space.point_of(config), **space.fixed(config)}): None}
     for _ in range(_DRAWS_A_POINT * trials):
         if len(points) == trials:
             break
-        points.setdefault(OwnSettings.model_validate(space.suggest(draws, config)))
+        points.setdefault(_without_offsets(space.suggest(draws, config)))
     return tuple(points)
+
+
+def _without_offsets(point: Point) -> OwnSettings:
+    return OwnSettings.model_validate({path: value for path, value in point.items() if path not in _OFFSETS})
 
 
 def _told(error: ValidationError) -> str:

@@ -37,10 +37,10 @@ Fit = Callable[[S], Scorer]
 class Inputs:
     """What a baseline learns from: the training part and the features.
 
-    The backbone's offset stops early by the valid parts, as our own runs do; no other baseline reads them.
+    Our own models stop early by the valid parts; no other baseline reads them.
 
     Attributes:
-        config: the run whose data, split and seed these are; the backbone's offset trains it.
+        config: the run whose data, split and seed these are; our own models train it.
         prepared: the data on the device.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 from painvrl.baselines.implicit_factors import ALS, BPR
 from painvrl.baselines.knn import CONTENT_KNN, ITEM_KNN
 from painvrl.baselines.lightgcn import LIGHTGCN
-from painvrl.baselines.offset import ULTRAGCN_OFFSET
+from painvrl.baselines.plain_backbone import ULTRAGCN_OFFSET
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline
 from painvrl.baselines.ridge import RIDGE

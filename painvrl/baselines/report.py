@@ -1,4 +1,4 @@
-"""What tuning the baselines came to: every trial on every seed, the best ones, and the front."""
+"""What tuning the baselines came to: every point on every seed, the best ones, and the front."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from painvrl.baselines.offsets import Offset
 from painvrl.data.card import SplitCard
 from painvrl.evaluation.bootstrap import Difference
 from painvrl.evaluation.metrics import name as metric_name
 from painvrl.study.file.space import Value
 from painvrl.study.front import non_dominated
+from painvrl.study.trial.outcomes import point_name
 
 CUTOFF = 20
 IID, OOD = (metric_name(part, "ndcg", CUTOFF) for part in ("iid", "ood"))
-"""What trials are chosen by, in the mean over seeds: the best of each, and all that no other beats on
+"""What points are chosen by, in the mean over seeds: the best of each, and all that no other beats on
 both."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRun:
-    """One setting on one seed's split.
+    """One point on one seed's split.
 
     Attributes:
         metrics: of the valid parts, ``iid/...`` and ``ood/...``; empty if it failed.
-        seconds: to fit and rank, without what all settings share.
+        seconds: to fit the setting and rank all its points, without what all settings share.
         failure: why it failed.
     """
 
@@ -36,11 +38,27 @@ class TrialRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineTrial:
-    """One setting on every seed's split."""
+class BaselinePoint:
+    """One setting under one offset, on every seed's split.
 
+    Attributes:
+        trial: the number of the setting.
+        place: of the offset in the grid; at 0 is the plain model.
+        settings: of the baseline.
+        offset: in units of the scores' own spread.
+        runs: a seed each.
+    """
+
+    trial: int
+    place: int
     settings: Mapping[str, Value]
+    offset: Offset
     runs: tuple[TrialRun, ...]
+
+    @property
+    def name(self) -> str:
+        """``3.1``, as the points of a study are called."""
+        return point_name(self.trial, self.place)
 
     @property
     def complete(self) -> bool:
@@ -49,80 +67,103 @@ class BaselineTrial:
 
     @property
     def seconds(self) -> float:
-        """To fit and rank, in the mean over seeds."""
+        """To fit the setting and rank all its points, in the mean over seeds."""
         return statistics.mean(run.seconds for run in self.runs)
 
     def mean(self, metric: str) -> float:
-        """Over seeds; only of a complete trial."""
+        """Over seeds; only of a complete point."""
         return statistics.mean(run.metrics[metric] for run in self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineReport:
-    """A baseline's trials, or why there are none.
+    """A baseline's points, or why there are none.
 
     Attributes:
+        points: trial by trial, each in the order of the grid.
         shared_seconds: what all settings share, in the mean over seeds.
         skipped: why the baseline did not run.
     """
 
     name: str
     summary: str
-    trials: tuple[BaselineTrial, ...] = ()
+    points: tuple[BaselinePoint, ...] = ()
     shared_seconds: float = 0.0
     skipped: str | None = None
 
-    def front(self) -> tuple[int, ...]:
-        """Numbers of the complete trials that no other beats on both means, from the best IID down."""
-        done = [number for number, trial in enumerate(self.trials) if trial.complete]
-        means = [[self.trials[number].mean(metric) for metric in (IID, OOD)] for number in done]
-        kept = [number for number, on_front in zip(done, non_dominated(means), strict=True) if on_front]
-        return tuple(sorted(kept, key=lambda number: -self.trials[number].mean(IID)))
+    @property
+    def trials(self) -> int:
+        """How many settings were tried."""
+        return len({point.trial for point in self.points})
 
-    def best(self, metric: str) -> int | None:
-        """The trial of the front with the greatest mean; None if no trial is complete."""
-        return max(self.front(), key=lambda number: self.trials[number].mean(metric), default=None)
+    def front(self) -> tuple[BaselinePoint, ...]:
+        """The complete points that no other beats on both means, from the best IID down.
+
+        Of points with equal means the first: an offset may move nothing.
+        """
+        found: dict[tuple[float, ...], BaselinePoint] = {}
+        for point in self.points:
+            if point.complete:
+                found.setdefault(tuple(point.mean(metric) for metric in (IID, OOD)), point)
+        member = non_dominated(list(found))
+        kept = [means for means, on_front in zip(found, member, strict=True) if on_front]
+        return tuple(found[means] for means in sorted(kept, reverse=True))
+
+    def best(self, metric: str) -> BaselinePoint | None:
+        """The point of the front with the greatest mean; None if no point is complete."""
+        return max(self.front(), key=lambda point: point.mean(metric), default=None)
 
     def as_dict(self) -> dict[str, object]:
-        """JSON-ready values: every trial with every run."""
-        chosen = {"best": {metric: self.best(metric) for metric in (IID, OOD)}, "front": list(self.front())}
-        return {**asdict(self), **chosen}
+        """JSON-ready values: every point with every run; points are named."""
+        best = {metric: point and point.name for metric in (IID, OOD) for point in [self.best(metric)]}
+        return {
+            **asdict(self),
+            "points": [{"name": point.name, **asdict(point)} for point in self.points],
+            "best": best,
+            "front": [point.name for point in self.front()],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duel:
-    """A baseline's trial against the own trial whose worse side, IID or OOD, is best.
+    """A baseline's point against the own point whose worse side, IID or OOD, is best.
 
     Attributes:
-        trial: the baseline's, by number. own: the own one.
-        iid, ood: NDCG of the own trial less the baseline's.
-        beats: own trials of the front that the baseline's trial surely beats.
+        rival: the baseline's. own: the own one.
+        iid, ood: NDCG of the own point less the baseline's.
+        beats: own points of the front that the baseline's point surely beats.
     """
 
     baseline: str
-    trial: int
-    own: int
+    rival: BaselinePoint
+    own: BaselinePoint
     iid: Difference
     ood: Difference
-    beats: tuple[int, ...]
+    beats: tuple[BaselinePoint, ...]
 
     @property
     def verdict(self) -> Literal["ahead", "behind", "neither"]:
-        """Whether the own trial is surely ahead on both, or behind on both."""
+        """Whether the own point is surely ahead on both, or behind on both."""
         if min(self.iid.low, self.ood.low) > 0:
             return "ahead"
         return "behind" if max(self.iid.high, self.ood.high) < 0 else "neither"
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""
-        return {**asdict(self), "verdict": self.verdict}
+        named = {
+            "point": self.rival.name,
+            "own": self.own.name,
+            "beats": [point.name for point in self.beats],
+        }
+        differences = {"iid": asdict(self.iid), "ood": asdict(self.ood), "verdict": self.verdict}
+        return {"baseline": self.baseline, **named, **differences}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonReport:
     """All baselines on the same splits.
 
-    ``split``: the protocol. ``trials``: settings tried of each baseline, at most. ``duels``: every trial of
+    ``split``: the protocol. ``trials``: settings tried of each baseline, at most. ``duels``: every point of
     the baselines' fronts against the file's own model, which then stands first among the baselines.
     ``cards``: of the split of each seed.
     """

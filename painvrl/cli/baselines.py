@@ -56,13 +56,15 @@ def baselines(
 ) -> None:
     """Tune other recommenders on a configuration's splits.
 
-    Takes its data, split, features and evaluation, and scores with the same ranking. Prints of each
-    baseline the trials that no other of its trials beats on both IID and OOD NDCG@20; --json has them all,
-    seed by seed. Both are measured on the valid parts; the test parts stay sealed. Baselines whose packages
-    are missing are skipped.
+    Takes its data, split, features and evaluation, and scores with the same ranking. Each trial is ranked
+    under the same offsets of popularity and cold items, in units of its own scores' spread: trial 3 has the
+    points 3.0 (plain), 3.1 and so on. Prints of each baseline the points that no other of them beats on both
+    IID and OOD NDCG@20; --json has them all, seed by seed. Both are measured on the valid parts; the test
+    parts stay sealed. Baselines whose packages are missing are skipped.
 
     --own adds the file's own model, with up to as many trials from the study's `space` (a file without one
-    gives a single trial), and sets every printed trial of a baseline against the own one that comes nearest
+    gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and
+    `fusion.cold_weight`). It sets every printed point of a baseline against the own one that comes nearest
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
     """
     from painvrl.baselines.comparison import choose, compare

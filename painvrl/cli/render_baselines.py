@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,45 +11,49 @@ import typer
 from painvrl.cli.render import make_table, number, print_table
 
 if TYPE_CHECKING:
-    from painvrl.baselines.report import BaselineReport, BaselineTrial, ComparisonReport
+    from painvrl.baselines.offsets import Offset
+    from painvrl.baselines.report import BaselineReport, ComparisonReport
+    from painvrl.study.file.space import Value
 
 
 def baselines(report: ComparisonReport) -> None:
     """Print each baseline's front, with its best by IID and by OOD marked; then who is missing, and why."""
+    from painvrl.baselines.offsets import GRID
     from painvrl.baselines.report import CUTOFF
 
     metrics = [f"{part}/{metric}_at_{CUTOFF}" for part in ("iid", "ood") for metric in ("ndcg", "recall")]
-    columns = ["baseline", "best", "settings", *metrics, "seconds"]
+    columns = ["baseline", "trial", "best", "settings", "offset", *metrics, "seconds"]
     rows = [row for one in report.baselines for row in _baseline_rows(one, metrics)]
     splits = f"{len(report.seeds)} seed{'s' if len(report.seeds) != 1 else ''}"
     title = f"baselines on {report.data}, {report.split}: valid parts, mean of {splits}"
     print_table(make_table(columns, rows, title=title))
     typer.echo(
-        f"shown: of up to {report.trials} trials of a baseline those that no other of them beats on both IID "
-        f"and OOD NDCG@{CUTOFF}; best: the best one on that part (on OOD, the choice uses the target shift). "
-        "Test parts stay sealed."
+        f"shown: of up to {report.trials} trials of a baseline, each under {len(GRID)} offsets, the points "
+        f"that no other of them beats on both IID and OOD NDCG@{CUTOFF}; best: the best one on that part (on "
+        "OOD, the choice uses the target shift). offset: popularity * log(1 + interactions) + cold * [no "
+        "interaction], in units of the scores' spread, the same for all. Test parts stay sealed."
     )
     if report.duels:
         _duels(report)
     for one in report.baselines:
         if one.skipped is not None:
             typer.echo(f"{one.name} skipped: {one.skipped}")
-        for place, trial in enumerate(one.trials):
-            failed = next((run for run in trial.runs if run.failure is not None), None)
-            if failed is not None:
-                typer.echo(f"{one.name} trial {place} failed with seed {failed.seed}: {failed.failure}")
+        for point in one.points:
+            failed = next((run for run in point.runs if run.failure is not None), None)
+            if failed is not None and point.place == 0:  # a setting fails under all its offsets
+                typer.echo(f"{one.name} trial {point.trial} failed with seed {failed.seed}: {failed.failure}")
 
 
 def _duels(report: ComparisonReport) -> None:
-    """Print each baseline's trial beside the own one that comes nearest to beating it on both."""
+    """Print each baseline's point beside the own one that comes nearest to beating it on both."""
     from painvrl.baselines.report import CUTOFF
 
-    own, reports = report.baselines[0], {one.name: one for one in report.baselines}
+    own = report.baselines[0]
     rows = [
         [
             duel.baseline,
-            _settings(reports[duel.baseline].trials[duel.trial]),
-            _settings(own.trials[duel.own]) if duel.own else "as in the file",
+            duel.rival.name,
+            duel.own.name,
             str(duel.iid),
             str(duel.ood),
             duel.verdict,
@@ -57,34 +62,38 @@ def _duels(report: ComparisonReport) -> None:
         for duel in report.duels
     ]
     metrics = [f"{part} NDCG@{CUTOFF}, own - it" for part in ("IID", "OOD")]
-    columns = ["baseline", "settings", "nearest own trial", *metrics, "own is", "own trials beaten"]
+    columns = ["baseline", "trial", "nearest own", *metrics, "own is", "own beaten"]
     print_table(make_table(columns, rows, title="the file's own model against each of them"))
-    beaten = {trial for duel in report.duels for trial in duel.beats}
+    beaten = {point.name for duel in report.duels for point in duel.beats}
     typer.echo(
         "95% intervals, paired by seed and user. Beaten: surely lower on both; "
-        f"of the {len(own.front())} own trials shown (of {len(own.trials)} tried), {len(beaten)} are beaten "
+        f"of the {len(own.front())} own points shown (of {own.trials} trials), {len(beaten)} are beaten "
         "by some baseline's."
     )
 
 
-def _settings(trial: BaselineTrial) -> str:
-    return ", ".join(f"{knob} {number(value)}" for knob, value in trial.settings.items())
+def _values(values: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
+
+
+def _offset(offset: Offset) -> str:
+    """The weights that are not 0."""
+    return _values({name: value for name, value in asdict(offset).items() if value != 0})
 
 
 def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[str]]:
     from painvrl.baselines.report import IID, OOD
 
     marks = {"IID": report.best(IID), "OOD": report.best(OOD)}
-    rows = []
-    for place in report.front():
-        trial = report.trials[place]
-        rows.append(
-            [
-                report.name,
-                " ".join(mark for mark, best in marks.items() if best == place),
-                _settings(trial),
-                *(number(trial.mean(metric)) for metric in metrics),
-                f"{report.shared_seconds + trial.seconds:.1f}",
-            ]
-        )
-    return rows
+    return [
+        [
+            report.name,
+            point.name,
+            " ".join(mark for mark, best in marks.items() if best is point),
+            _values(point.settings),
+            _offset(point.offset),
+            *(number(point.mean(metric)) for metric in metrics),
+            f"{report.shared_seconds + point.seconds:.1f}",
+        ]
+        for point in report.front()
+    ]

@@ -9,6 +9,7 @@ import torch
 
 from painvrl.baselines import comparison
 from painvrl.baselines.comparison import choose, compare
+from painvrl.baselines.offsets import GRID, measured_under_offsets
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline, Inputs
 from painvrl.baselines.registry import BASELINES
@@ -39,22 +40,43 @@ def test_every_seed_is_its_own_split_scored_by_the_one_ranking(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     found = only(compared(tiny_config, RIDGE, seeds=2, trials=3, cache=tmp_path))
-    assert len(found.trials) == 3
-    for trial in found.trials:
-        assert [run.seed for run in trial.runs] == [0, 1]
-        for run in trial.runs:
+    assert found.trials == 3
+    plain = [point for point in found.points if point.place == 0]
+    assert [point.name for point in plain] == ["0.0", "1.0", "2.0"]
+    for point in plain:
+        assert [run.seed for run in point.runs] == [0, 1]
+        for run in point.runs:
             seeded = tiny_config.model_copy(update={"seed": run.seed})
             prepared = prepare(seeded, cache_dir=tmp_path, device=CPU)
-            scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(trial.settings))
+            scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(point.settings))
             assert run.metrics == evaluate_scorer(prepared.valid_plan, scorer)
-    assert found.trials[0].runs[0].metrics != found.trials[0].runs[1].metrics
+    assert plain[0].runs[0].metrics != plain[0].runs[1].metrics
+
+
+def test_every_method_has_the_same_offsets_under_every_seed(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    report = compare(
+        tiny_config, [RIDGE, POPULARITY], seeds=2, trials=2, cache_dir=tmp_path, device=CPU, own=True
+    )
+    assert [one.trials for one in report.baselines] == [1, 2, 1]
+    for one in report.baselines:
+        offsets = [point.offset for point in one.points]
+        assert offsets == list(GRID) * one.trials
+        assert [point.place for point in one.points] == list(range(len(GRID))) * one.trials
+    for point in report.baselines[1].points:
+        for run in point.runs:
+            seeded = tiny_config.model_copy(update={"seed": run.seed})
+            prepared = prepare(seeded, cache_dir=tmp_path, device=CPU)
+            scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(point.settings))
+            degree = Inputs(seeded, prepared).item_degree
+            ((metrics, _),) = measured_under_offsets(prepared.valid_plan, scorer, degree, (), [point.offset])
+            assert run.metrics == metrics
 
 
 def test_seeds_count_from_the_configurations(tiny_config: TrainConfig, tmp_path: Path) -> None:
     config = tiny_config.model_copy(update={"seed": 5})
     report = compared(config, POPULARITY, seeds=2, cache=tmp_path)
     assert report.seeds == (5, 6)
-    assert [run.seed for run in only(report).trials[0].runs] == [5, 6]
+    assert [run.seed for run in only(report).points[0].runs] == [5, 6]
 
 
 def test_what_all_settings_share_is_done_once_a_split(tiny_config: TrainConfig, tmp_path: Path) -> None:
@@ -73,7 +95,7 @@ def test_the_cut_off_of_the_table_is_measured_whatever_the_file_says(
 ) -> None:
     evaluation = tiny_config.evaluation.model_copy(update={"ks": (5, 50)})
     config = tiny_config.model_copy(update={"evaluation": evaluation})
-    metrics = only(compared(config, POPULARITY, cache=tmp_path)).trials[0].runs[0].metrics
+    metrics = only(compared(config, POPULARITY, cache=tmp_path)).points[0].runs[0].metrics
     assert {name.rpartition("_")[2] for name in metrics} == {"5", "20", "50"}
 
 
@@ -82,8 +104,8 @@ def test_the_test_parts_stay_sealed(
 ) -> None:
     monkeypatch.setattr(SealedParts, "open", lambda *_, **__: pytest.fail("the seal is broken"))
     report = compared(tiny_config, *BASELINES, trials=1, cache=tmp_path)
-    assert all(trial.complete for one in report.baselines for trial in one.trials)
-    names = {name for one in report.baselines for trial in one.trials for name in trial.runs[0].metrics}
+    assert all(point.complete for one in report.baselines for point in one.points)
+    names = {name for one in report.baselines for point in one.points for name in point.runs[0].metrics}
     assert {name.partition("/")[0] for name in names} == {"iid", "ood"}
 
 
@@ -93,7 +115,7 @@ def test_the_test_parts_stay_sealed(
 def test_a_baseline_learns_from_the_training_part_and_the_features_alone(
     baseline: Baseline[Any], tiny_config: TrainConfig, tiny_prepared: Prepared, table: Any
 ) -> None:
-    # The offset's backbone stops early by the valid parts, as our own runs do.
+    # Our backbone stops early by the valid parts, as our own runs do.
     if baseline.missing():
         pytest.skip("needs the extra")
     blind = replace(tiny_prepared, split=None, dataset=None, valid_plan=None)  # type: ignore[arg-type]
@@ -117,8 +139,12 @@ def test_a_setting_that_fails_is_reported_and_the_others_go_on(
         return fit
 
     found = only(compared(tiny_config, replace(RIDGE, start=brittle), trials=3, cache=tmp_path))
-    assert [trial.runs[0].failure for trial in found.trials] == ["too much", None, None]
-    assert found.best(IID) in {1, 2}
+    assert [point.runs[0].failure for point in found.points] == [
+        failure for failure in ("too much", None, None) for _ in GRID
+    ]
+    best = found.best(IID)
+    assert best is not None
+    assert best.trial in {1, 2}
 
 
 def test_what_cannot_start_fails_with_every_setting(tiny_config: TrainConfig, tmp_path: Path) -> None:
@@ -126,8 +152,8 @@ def test_what_cannot_start_fails_with_every_setting(tiny_config: TrainConfig, tm
         raise Diverged("no start")
 
     found = compared(tiny_config, replace(RIDGE, start=never), POPULARITY, trials=2, cache=tmp_path)
-    assert [trial.runs[0].failure for trial in found.baselines[0].trials] == ["no start"] * 2
-    assert found.baselines[1].trials[0].complete
+    assert {point.runs[0].failure for point in found.baselines[0].points} == {"no start"}
+    assert found.baselines[1].points[0].complete
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), None])
@@ -156,7 +182,8 @@ def test_a_setting_that_is_too_large_for_the_memory_is_a_failed_trial(
             fill()
         return fit
 
-    first, second = only(compared(tiny_config, replace(RIDGE, start=large), cache=tmp_path)).trials
+    found = only(compared(tiny_config, replace(RIDGE, start=large), cache=tmp_path))
+    first, second = (point for point in found.points if point.place == 0)
     said = "DefaultCPUAllocator" if error is None else str(error)
     assert first.runs[0].failure is not None
     assert first.runs[0].failure.startswith("out of memory")
@@ -179,9 +206,9 @@ def test_a_baseline_without_its_packages_is_skipped_with_the_extras_name(
     assert absent.missing() == ("no_such_package",)
     skipped, ran = compared(tiny_config, absent, POPULARITY, cache=tmp_path).baselines
     assert skipped.skipped == "needs no_such_package: install the extra `baselines`"
-    assert skipped.trials == ()
+    assert skipped.points == ()
     assert ran.skipped is None
-    assert ran.trials[0].complete
+    assert ran.points[0].complete
 
 
 def test_names_choose_in_their_order_and_no_name_chooses_all() -> None:
@@ -214,7 +241,7 @@ def test_every_trial_is_announced(tiny_config: TrainConfig, tmp_path: Path) -> N
     assert heard.named == ["seed 0: data", "seed 0: popularity", "seed 0: popularity, trial 1 of 1"]
 
 
-def test_the_files_own_model_comes_first_and_meets_every_trial_of_the_fronts(
+def test_the_files_own_model_comes_first_and_meets_every_point_of_the_fronts(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     space = Space.model_validate({"backbone.l2": {"type": "float", "low": 0.1, "high": 0.6}})
@@ -229,16 +256,15 @@ def test_the_files_own_model_comes_first_and_meets_every_trial_of_the_fronts(
         space=space,
     )
     own, *others = report.baselines
-    assert (own.name, len(own.trials)) == ("own", 3)
-    assert [(duel.baseline, duel.trial) for duel in report.duels] == [
-        (one.name, number) for one in others for number in one.front()
+    assert (own.name, own.trials) == ("own", 3)
+    assert [(duel.baseline, duel.rival) for duel in report.duels] == [
+        (one.name, point) for one in others for point in one.front()
     ]
-    by_name = {one.name: one for one in others}
+    assert len({duel.rival.place for duel in report.duels}) > 1
     for duel in report.duels:
         assert duel.own in own.front()
-        ours, theirs = own.trials[duel.own], by_name[duel.baseline].trials[duel.trial]
         for metric, found in ((IID, duel.iid), (OOD, duel.ood)):
-            assert found.mean == pytest.approx(ours.mean(metric) - theirs.mean(metric), abs=1e-6)
+            assert found.mean == pytest.approx(duel.own.mean(metric) - duel.rival.mean(metric), abs=1e-6)
             assert found.low <= found.mean <= found.high
 
 
@@ -256,7 +282,7 @@ def test_a_failed_trial_of_the_own_model_is_in_no_duel(
 
     monkeypatch.setattr(comparison, "OWN", replace(comparison.OWN, start=never))
     report = compare(tiny_config, [POPULARITY], seeds=2, trials=1, cache_dir=tmp_path, device=CPU, own=True)
-    assert report.baselines[0].trials[0].runs[0].failure == "no start"
+    assert report.baselines[0].points[0].runs[0].failure == "no start"
     assert report.duels == ()
 
 
@@ -271,13 +297,13 @@ def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
 
         return fit
 
-    def duels(*baselines: Baseline[Any]) -> dict[int, Duel]:
+    def duels(*baselines: Baseline[Any]) -> dict[str, Duel]:
         report = compare(tiny_config, baselines, seeds=3, trials=4, cache_dir=tmp_path, device=CPU, own=True)
-        return {duel.trial: duel for duel in report.duels}
+        return {duel.rival.name: duel for duel in report.duels}
 
     whole, broken = duels(RIDGE), duels(replace(RIDGE, start=brittle))
     assert broken
-    assert 0 not in broken
+    assert not {name for name in broken if name.startswith("0.")}
     common = broken.keys() & whole.keys()
     assert common
     for trial in common:

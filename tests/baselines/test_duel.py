@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from painvrl.baselines.duel import duels
-from painvrl.baselines.report import IID, OOD, BaselineReport, BaselineTrial, Duel, TrialRun
+from painvrl.baselines.offsets import Offset
+from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, Duel, TrialRun
 from painvrl.evaluation.user_values import UserValues
 
 USERS, SEEDS = 400, 3
@@ -53,7 +54,12 @@ def reported(name: str, *means: tuple[float, float]) -> BaselineReport:
         for iid, ood in means
     ]
     return BaselineReport(
-        name=name, summary="", trials=tuple(BaselineTrial(settings={}, runs=one) for one in runs)
+        name=name,
+        summary="",
+        points=tuple(
+            BaselinePoint(trial=5, place=place, settings={}, offset=Offset(), runs=one)
+            for place, one in enumerate(runs)
+        ),
     )
 
 
@@ -61,17 +67,21 @@ def fought(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, fl
     """Duels without noise between trials with these (IID, OOD)."""
     own, other = reported("own", *ours), reported("als", *theirs)
     values = {
-        (report.name, number): [judged(*mean, seed=seed) for seed in range(SEEDS)]
+        (report.name, 5, number): [judged(*mean, seed=seed) for seed in range(SEEDS)]
         for report, means in ((own, ours), (other, theirs))
         for number, mean in enumerate(means)
     }
     return duels(own, [other], values)
 
 
-def test_the_nearest_own_trial_is_the_one_that_is_best_on_its_worse_side() -> None:
+def beaten(duel: Duel) -> list[int]:
+    return [point.place for point in duel.beats]
+
+
+def test_the_nearest_own_point_is_the_one_that_is_best_on_its_worse_side() -> None:
     ours = [(0.30, 0.01), (0.24, 0.08), (0.20, 0.12)]
     (found,) = fought(ours, [(0.22, 0.07)])
-    assert (found.baseline, found.trial, found.own) == ("als", 0, 1)
+    assert (found.baseline, found.rival.name, found.own.name) == ("als", "5.0", "5.1")
     assert found.iid.mean == pytest.approx(0.02, abs=1e-6)
     assert found.ood.mean == pytest.approx(0.01, abs=1e-6)
 
@@ -83,21 +93,21 @@ def test_without_noise_between_them_means_decide() -> None:
     assert found.iid.low == pytest.approx(found.iid.high, abs=1e-5)
     (found,) = fought([(0.22, 0.07)], [(0.24, 0.08)])
     assert found.verdict == "behind"
-    assert found.beats == (0,)
+    assert beaten(found) == [0]
     (found,) = fought([(0.22, 0.09)], [(0.24, 0.08)])
     assert found.verdict == "neither"
     assert found.beats == ()
 
 
-def test_every_own_trial_that_is_surely_lower_on_both_is_beaten() -> None:
+def test_every_own_point_that_is_surely_lower_on_both_is_beaten() -> None:
     ours = [(0.30, 0.01), (0.20, 0.05), (0.15, 0.06), (0.10, 0.20)]
     (found,) = fought(ours, [(0.25, 0.10)])
-    assert found.beats == (1, 2)
+    assert beaten(found) == [1, 2]
 
 
 def test_noise_of_users_makes_a_small_lead_unsure() -> None:
     own, other = reported("own", (0.24, 0.08)), reported("als", (0.23, 0.07))
-    values = {("own", 0): noisy(0.24, 0.08, number=0), ("als", 0): noisy(0.23, 0.07, number=1)}
+    values = {("own", 5, 0): noisy(0.24, 0.08, number=0), ("als", 5, 0): noisy(0.23, 0.07, number=1)}
     (found,) = duels(own, [other], values)
     assert found.verdict == "neither"
     assert found.iid.low < 0 < found.iid.mean < found.iid.high
@@ -121,7 +131,7 @@ def test_a_mean_over_parts_is_the_mean_of_its_parts() -> None:
         }
         return [ndcg(parts, {"ood": ("ood_a", "ood_b")})] * SEEDS
 
-    (found,) = duels(own, [other], {("own", 0): split(0.6), ("als", 0): split(0.2)})
+    (found,) = duels(own, [other], {("own", 5, 0): split(0.6), ("als", 5, 0): split(0.2)})
     assert (found.ood.low, found.ood.high) == pytest.approx((0.2, 0.2), abs=1e-6)
     assert found.iid.low == found.iid.high == 0
 
@@ -168,19 +178,19 @@ def slow_interval(
     return float(low), float(high)
 
 
-def test_each_duel_has_the_interval_of_its_own_two_trials() -> None:
+def test_each_duel_has_the_interval_of_its_own_two_points() -> None:
     ours, first, second = [(0.24, 0.08), (0.20, 0.10)], [(0.23, 0.05), (0.15, 0.09)], [(0.22, 0.06)]
     own, als, bpr = reported("own", *ours), reported("als", *first), reported("bpr", *second)
     listed = [("own", ours), ("als", first), ("bpr", second)]
     judged = {
-        (name, number): several(5 * place + number, mean)
+        (name, 5, number): several(5 * place + number, mean)
         for place, (name, means) in enumerate(listed)
         for number, mean in enumerate(means)
     }
     found = duels(own, [als, bpr], judged)
-    assert [(duel.baseline, duel.trial) for duel in found] == [("als", 0), ("als", 1), ("bpr", 0)]
+    assert [(duel.baseline, duel.rival.place) for duel in found] == [("als", 0), ("als", 1), ("bpr", 0)]
     for duel in found:
-        mine, other = judged["own", duel.own], judged[duel.baseline, duel.trial]
+        mine, other = judged["own", 5, duel.own.place], judged[duel.baseline, 5, duel.rival.place]
         for part, difference in (("iid", duel.iid), ("ood", duel.ood)):
             low, high = slow_interval(mine, other, part, 800)
             width = high - low
@@ -192,12 +202,12 @@ def test_parts_weigh_by_the_share_of_their_own_best() -> None:
     # In plain numbers the first one is nearer, in shares of the best own ones the second.
     ours = [(0.40, 0.010), (0.345, 0.014)]
     (found,) = fought(ours, [(0.36, 0.015)])
-    assert found.own == 1
+    assert found.own.place == 1
 
 
 def test_sure_on_one_part_is_not_ahead() -> None:
     own, other = reported("own", (0.60, 0.085)), reported("als", (0.20, 0.08))
-    values = {("own", 0): noisy(0.60, 0.085, number=0), ("als", 0): noisy(0.20, 0.08, number=1)}
+    values = {("own", 5, 0): noisy(0.60, 0.085, number=0), ("als", 5, 0): noisy(0.20, 0.08, number=1)}
     (found,) = duels(own, [other], values)
     assert found.iid.low > 0
     assert found.ood.low < 0 < found.ood.mean

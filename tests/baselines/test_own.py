@@ -74,6 +74,30 @@ def test_knobs_that_the_space_fixes_are_fixed_in_every_point(tiny_config: TrainC
     } == {"half"}
 
 
+def test_offsets_of_the_file_and_of_its_space_are_left_out_and_other_weights_are_drawn(
+    tiny_config: TrainConfig, tiny_prepared: Prepared
+) -> None:
+    space = Space.model_validate(
+        {
+            "fusion.popularity_weight": {"type": "float", "low": -0.1, "high": 0.1},
+            "fusion.cold_weight": {"type": "fixed", "value": 3.0},
+            "fusion.id_weight": {"type": "float", "low": 0.5, "high": 2.0},
+        }
+    )
+    points = [one.model_dump() for one in own_points(space, tiny_config, 5)]
+    assert len(points) == 5
+    assert {path for point in points for path in point} == {"fusion.id_weight"}
+    offset_alone = Space({"fusion.popularity_weight": space.root["fusion.popularity_weight"]})
+    assert len(own_points(offset_alone, tiny_config, 2)) == 1
+    fusion = tiny_config.fusion.model_copy(update={"popularity_weight": -0.5, "cold_weight": 2.0})
+    shifted = tiny_config.model_copy(update={"fusion": fusion})
+    scorer = own_model(Inputs(shifted, tiny_prepared))(OwnSettings())
+    plain = run(tiny_config, tiny_prepared)
+    assert isinstance(scorer, DotProducts)
+    assert torch.equal(scorer.users, plain.user_vectors)
+    assert torch.equal(scorer.items, plain.item_vectors)
+
+
 def test_a_point_is_the_configuration_with_its_knobs_turned(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from painvrl.baselines import registry
-from painvrl.baselines.report import BaselineReport, BaselineTrial, ComparisonReport, TrialRun
+from painvrl.baselines.offsets import GRID, Offset
+from painvrl.baselines.report import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
 from painvrl.cli import render_baselines
 from painvrl.config import TrainConfig
 from painvrl.yamlfile import dump_yaml
@@ -33,33 +34,40 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
     answer = cli(*arguments)
     assert answer.code == 0
     assert answer.out.startswith("baselines on planted, planted: valid parts, mean of 2 seeds")
-    assert "(on OOD, the choice uses the target shift). Test parts stay sealed." in answer.out
+    assert "(on OOD, the choice uses the target shift). offset: popularity *" in answer.out
+    assert answer.out.endswith("the same for all. Test parts stay sealed.\n")
     told = json.loads(cli(*arguments, "--json").out)
     popularity, knn = told["baselines"]
-    assert [len(one["trials"]) for one in (popularity, knn)] == [1, 4]
+    assert [len(one["points"]) for one in (popularity, knn)] == [len(GRID), 4 * len(GRID)]
     rows = [
         line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  item-knn "))
     ]
-    assert [row[0] for row in rows] == ["popularity", *["item-knn"] * len(knn["front"])]
+    shown = [[one["name"], name] for one in (popularity, knn) for name in one["front"]]
+    assert [row[:2] for row in rows] == shown
+    rows = [row for row in rows if row[0] == "item-knn"]
     assert len(knn["front"]) > 1, "or the marks say nothing"
-    for row, place in zip(rows[1:], knn["front"], strict=True):
-        trial = knn["trials"][place]
+    points = {point["name"]: point for point in knn["points"]}
+    for row, name in zip(rows, knn["front"], strict=True):
+        point = points[name]
         means = [
-            sum(run["metrics"][f"{part}/{metric}_at_20"] for run in trial["runs"]) / 2
+            sum(run["metrics"][f"{part}/{metric}_at_20"] for run in point["runs"]) / 2
             for part in ("iid", "ood")
             for metric in ("ndcg", "recall")
         ]
         assert row[-5:-1] == [f"{mean:.4f}" for mean in means]
-        assert ("IID" in row) is (place == knn["best"]["iid/ndcg_at_20"])
-        assert ("OOD" in row) is (place == knn["best"]["ood/ndcg_at_20"])
+        assert ("IID" in row) is (name == knn["best"]["iid/ndcg_at_20"])
+        for knob, value in point["offset"].items():
+            assert (f"{knob} {value:.4f}" in " ".join(row)) is (value != 0)
+        assert ("OOD" in row) is (name == knn["best"]["ood/ndcg_at_20"])
     assert told["config"] == str(config)
     assert not (workspace / "test_reads.jsonl").exists()
 
 
 def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {f"{part}/{metric}_at_20": 0.5 for part in ("iid", "ood") for metric in ("ndcg", "recall")}
-    trial = BaselineTrial(settings={}, runs=(TrialRun(seed=0, metrics=metrics, seconds=2.0),))
-    one = BaselineReport(name="some", summary="", trials=(trial,), shared_seconds=30.0)
+    runs = (TrialRun(seed=0, metrics=metrics, seconds=2.0),)
+    point = BaselinePoint(trial=0, place=0, settings={}, offset=Offset(), runs=runs)
+    one = BaselineReport(name="some", summary="", points=(point,), shared_seconds=30.0)
     render_baselines.baselines(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  some "))
     assert row.split()[-1] == "32.0"
@@ -75,7 +83,7 @@ def test_the_file_of_a_study_or_an_ablation_gives_its_configuration(
     def told(file: Path) -> list[Any]:
         out = cli("baselines", file, *FEW, "--workspace", tmp_path / "w", "--json").out
         return [
-            [trial["runs"][0]["metrics"] for trial in one["trials"]] for one in json.loads(out)["baselines"]
+            [point["runs"][0]["metrics"] for point in one["points"]] for one in json.loads(out)["baselines"]
         ]
 
     assert told(spec) == told(ablation) == told(config)
@@ -109,7 +117,7 @@ def test_a_failed_trial_is_told(
     monkeypatch.setattr(registry, "BASELINES", (replace(ridge, start=never),))
     answer = cli("baselines", config, "--trials", 1, "--workspace", tmp_path / "w")
     assert answer.code == 0
-    assert "ridge trial 0 failed with seed 0: no start" in answer.out
+    assert answer.out.count("ridge trial 0 failed with seed 0: no start") == 1
 
 
 @pytest.mark.parametrize(
@@ -134,16 +142,16 @@ def test_an_unknown_baseline_is_a_mistake_of_the_user(cli: Call, config: Path) -
     assert "--baseline: is not a baseline; known: popularity" in answer.err
 
 
-def test_own_sets_the_files_model_against_every_trial_that_is_shown(
+def test_own_sets_the_files_model_against_every_point_that_is_shown(
     cli: Call, spec: Path, tmp_path: Path
 ) -> None:
     arguments = ("baselines", spec, *FEW, "--own", "--seeds", 2, "--workspace", tmp_path / "w")
     told = json.loads(cli(*arguments, "--json").out)
     own, *others = told["baselines"]
     assert own["name"] == "own"
-    assert len(own["trials"]) == 4
+    assert len(own["points"]) == 4 * len(GRID)
     assert all(
-        set(trial["settings"]) == {"mask.sparsity", "fusion.variant_weight"} for trial in own["trials"]
+        set(point["settings"]) == {"mask.sparsity", "fusion.variant_weight"} for point in own["points"]
     )
     assert len(told["duels"]) == sum(len(one["front"]) for one in others)
     out = cli(*arguments).out
@@ -154,9 +162,10 @@ def test_own_sets_the_files_model_against_every_trial_that_is_shown(
         shown = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
         assert shown.format(**duel["iid"]) in row
         assert shown.format(**duel["ood"]) in row
+        assert row.split()[:3] == [duel["baseline"], duel["point"], duel["own"]]
         assert row.split()[-2:] == [duel["verdict"], str(len(duel["beats"]))]
     beaten = len({trial for duel in told["duels"] for trial in duel["beats"]})
-    assert f"of the {len(own['front'])} own trials shown (of 4 tried), {beaten} are beaten" in table
+    assert f"of the {len(own['front'])} own points shown (of 4 trials), {beaten} are beaten" in table
     one_seed = cli("baselines", spec, "--own", "--baseline", "popularity")
     assert (one_seed.code, one_seed.err.startswith("error: --seeds: must be at least 2")) == (2, True)
 
