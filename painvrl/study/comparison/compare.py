@@ -26,7 +26,6 @@ from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_o
 from painvrl.study.comparison.uncertainty import Bounded, drawn_volumes, gap, same_users
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.store.warm_start import warm_start_of
 
 DRAWS = 1000
 MIN_TRIALS = 10
@@ -230,9 +229,10 @@ def _notes(
         what = "the data" if _split_of(a.study) == _split_of(b.study) else "the data or the split"
         notes.append(f"{what} are not the same: a difference may be theirs, and not that of the code")
     notes += [
-        f"{one.study.name!r} ({one.where}) began with {began}; these count as its own trials here"
-        for one in (a, b)
-        if (began := warm_start_of(one.study.study)) is not None
+        f"{side.taken_over} trials of {side.study!r} ({side.where}) were taken over from another study; they "
+        "count as its own here"
+        for side in sides
+        if side.taken_over
     ]
     notes += [
         f"{side.study!r} ({side.where}) has {side.finished} finished trials; the difference is one of the "

@@ -4,9 +4,9 @@ The sampler learns from them as if the study had trained them. None of their con
 and their points may be on the front. They do not count towards the trials that were asked for.
 
 A trial is taken over where the new study's file describes the very training that it was: the same
-configuration, at a point of the new space, swept over the same hyperparameters. So one that is new there is no
-obstacle: it gets the value that the trial had of it. All others are left out, and the study remembers how many
-and why. What is to be taken over is stored first: a process that dies meanwhile leaves nothing half done.
+configuration, at a point of the new space, swept over the same hyperparameters. So a hyperparameter may be
+new in the space: its value is the one that the trial had. All others are left out, and the study remembers
+how many and why. What is to be taken over is stored first: a process that dies leaves nothing half done.
 """
 
 from __future__ import annotations
