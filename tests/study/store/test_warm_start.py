@@ -248,6 +248,19 @@ def test_a_preset_that_the_file_does_not_name_is_taken_over_only_as_a_point(
     assert len(taken(stored)) == 2
 
 
+def test_a_preset_over_another_base_configuration_is_trained_anew(tree: Tree, workspace: Workspace) -> None:
+    tree = changed(tree, {"presets": ["invrl"]})
+    old, _ = train(tree, workspace, 3)
+    base = {**tree["config"]["mask"], "irm_weight": 7.0}
+    new = changed(tree, {"study/name": "new", "config/mask": base})
+    stored, asked = train(new, workspace, 1, warm_start="old")
+    assert taken(stored) == [1, 2]
+    for record in stored.trials()[:2]:
+        assert record.taken_from is not None
+        assert stored.config_of(record) == old.config_of(old.trials()[record.taken_from.trial])
+    assert asked[0].preset == "invrl"
+
+
 SWEPT = {"space/fusion.cold_weight": {"type": "float", "low": 0.0, "high": 1.0}}
 
 
@@ -350,6 +363,9 @@ def test_the_same_command_takes_nothing_over_again(tree: Tree, workspace: Worksp
     for again in ("old", None):
         stored, _ = train(new, workspace, 0, warm_start=again)
         assert taken(stored) == [0, 1, 2]
+    optuna.delete_study(study_name="old", storage=stored.storage)
+    for again in ("old", None):  # nothing of it is needed any more
+        assert taken(train(new, workspace, 0, warm_start=again)[0]) == [0, 1, 2]
 
 
 def values_of(number: int) -> UserValues:
