@@ -76,6 +76,8 @@ class StudyLines:
             split_card(event.data.tables)
             for trial in event.reaped:
                 typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
+            if event.taken_over is not None:
+                typer.echo(f"taken over: {event.taken_over}")
             typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")
 
     def trial_started(self, event: TrialStarted) -> None:

@@ -45,18 +45,20 @@ def front(table: FrontTable) -> None:
     knobs = sorted({knob for row in table.rows for knob in row.point})
     title = f"front of {table.study}: {counted(table.rows)}, hypervolume {number(table.hypervolume)}"
     presets = any(row.preset is not None for row in table.rows)
+    taken_over = any(row.taken_from is not None for row in table.rows)
 
     def with_knobs(shown: Sequence[str]) -> Table:
         rows = [
             [
                 row.name,
                 *([row.preset or ""] if presets else []),
+                *([str(row.taken_from or "")] if taken_over else []),
                 *(number(row.values[name]) for name in table.objectives),
                 *(number(row.point.get(knob, "")) for knob in shown),
             ]
             for row in table.rows
         ]
-        named = ["trial", "preset"] if presets else ["trial"]
+        named = ["trial", *(["preset"] if presets else []), *(["taken over from"] if taken_over else [])]
         return make_table([*named, *table.objectives, *shown], rows, title=title)
 
     if not print_table(with_knobs(knobs), only_if_it_fits=True):
@@ -96,6 +98,8 @@ def status(now: StudyStatus) -> None:
     typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
     if now.sampler is not None:
         typer.echo(f"sampler: {now.sampler} ({now.sampler_reason})")
+    if now.warm_start is not None:
+        typer.echo(f"of these taken over: {now.warm_start}")
     repeats(now)
     if now.seconds_per_trial is not None:
         typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")

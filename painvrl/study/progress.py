@@ -19,6 +19,7 @@ class StudyStarted:
         wanted: finished trials wanted in all. finished: those there already.
         reaped: numbers of trials that a dead process had left behind.
         data: what the trials are trained on, with the split's card.
+        taken_over: trials of another study that it began with, and what was left out, in words.
     """
 
     study: str
@@ -27,6 +28,7 @@ class StudyStarted:
     resumed: bool
     reaped: tuple[int, ...]
     data: DataSummary
+    taken_over: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

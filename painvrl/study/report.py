@@ -13,16 +13,18 @@ from painvrl.study.choice.selection import iid_only
 from painvrl.study.file.space import Value
 from painvrl.study.front import hypervolume
 from painvrl.study.store.records import (
-    FINISHED,
+    TakenFrom,
     TrialRecord,
     TrialState,
     complete,
     feasible,
+    finished_here,
     front_of,
     named,
     trained,
 )
 from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.warm_start import WarmStart, warm_start_of
 from painvrl.study.trial.outcomes import point_name
 
 
@@ -36,6 +38,7 @@ class FrontRow:
         values: of the objectives. metrics: all those of the valid parts.
         preset: the preset that it trained instead of a point.
         violated: what of the study's constraints it breaks.
+        taken_from: where it was trained, if not by this study.
     """
 
     trial: int
@@ -46,6 +49,7 @@ class FrontRow:
     metrics: Mapping[str, float]
     preset: str | None = None
     violated: tuple[str, ...] = ()
+    taken_from: TakenFrom | None = None
 
     @property
     def is_own(self) -> bool:
@@ -102,14 +106,16 @@ class StudyStatus:
     """How far a study is.
 
     Attributes:
-        wanted: finished trials that the last command asked for. finished: complete, pruned or failed.
-        counts: trials by state, those without a trial too.
+        wanted: finished trials that the last command asked for. finished: complete, pruned or failed, those
+            taken over left out.
+        counts: trials by state, those without a trial too; those taken over are among them.
         best: among the points that keep to the constraints.
         front_size: points on the front. front_trainings: trials that they are of.
         seconds_per_trial: median over complete trials, tracking included.
         sampler, sampler_reason: of the next trial, as the last command chose it, and why.
         split: the split's card as the last run noted it; ``None`` if no run did.
         trained_as: of each preset that was not trained again the trial that had trained the same.
+        warm_start: the trials of another study that it began with; ``None`` if it began with none.
     """
 
     study: str
@@ -127,6 +133,7 @@ class StudyStatus:
     sampler_reason: str | None = None
     split: Mapping[str, object] | None = None
     trained_as: Mapping[str, int] = field(default_factory=dict)
+    warm_start: WarmStart | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON-ready values."""
@@ -188,7 +195,7 @@ def status(study: StoredStudy) -> StudyStatus:
         study=study.name,
         objectives=study.objectives,
         wanted=study.wanted,
-        finished=sum(counts[state] for state in FINISHED),
+        finished=len(finished_here(records)),
         counts={state.value: counts[state] for state in TrialState},
         best=tuple(best),
         front_size=len(front),
@@ -208,6 +215,7 @@ def status(study: StoredStudy) -> StudyStatus:
             for record in records
             if record.preset is not None and record.repeats is not None
         },
+        warm_start=warm_start_of(study.study),
     )
 
 
@@ -226,6 +234,7 @@ def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
         metrics=dict(record.metrics),
         preset=record.preset,
         violated=record.violated,
+        taken_from=record.taken_from,
     )
 
 

@@ -29,6 +29,7 @@ from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.user_values import KeepUserValues, UserStore
@@ -65,6 +66,7 @@ def run_study(
     objective: Objective | None = None,
     ui_url: str = DEFAULT_UI_URL,
     new_version: bool = False,
+    warm_start: str | None = None,
 ) -> StudySummary:
     """Run a study, or go on with it, until it has as many finished trials as wanted.
 
@@ -82,6 +84,7 @@ def run_study(
         objective: computes the trials of a single worker, in this process; training by default.
         ui_url: where MLflow's UI will be served, for the link.
         new_version: where the study's trials would not compare, make its next version.
+        warm_start: a study of the same storage whose trials a new one takes over.
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
@@ -118,7 +121,13 @@ def run_study(
     ):
         if crew.data.parts:  # a split by a column: only the data know its parts
             check_measured(spec, crew.data.parts)
-        stored, resumed = create_study(spec, workspace, data=crew.data.fingerprint, new_version=new_version)
+        stored, resumed = create_study(
+            spec,
+            workspace,
+            data=crew.data.fingerprint,
+            new_version=new_version,
+            warm_start=warm_start,
+        )
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
@@ -131,6 +140,8 @@ def run_study(
         desk = Desk(stored, spec.study)
         reaped = desk.reap()
         _open_tracker(tracker, spec, stored, crew.data)
+        began = warm_start_of(stored.study)
+        taken_over = None if began is None else str(began)
         event = StudyStarted(
             study=stored.name,
             wanted=wanted,
@@ -138,6 +149,7 @@ def run_study(
             resumed=resumed,
             reaped=reaped,
             data=crew.data,
+            taken_over=taken_over,
         )
         progress.study_started(event)
         budget = Budget(trials=wanted, seconds=spec.study.timeout, stall=spec.study.stall)

@@ -233,6 +233,7 @@ def go(workspace: Workspace) -> Go:
         trials: int | None = None,
         diary: Diary | None = None,
         tracker: Tracker | None = None,
+        warm_start: str | None = None,
     ) -> StudySummary:
         return run_study(
             spec,
@@ -242,6 +243,7 @@ def go(workspace: Workspace) -> Go:
             progress=diary,
             tracker=tracker or diary or NullTracker(),
             objective=objective,
+            warm_start=warm_start,
         )
 
     return runner

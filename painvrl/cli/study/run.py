@@ -50,6 +50,15 @@ def run(
             help="Where the study exists and was run otherwise, make NAME-v2 (-v3, ...) instead of refusing.",
         ),
     ] = False,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            metavar="NAME",
+            help="Begin a new study with what study NAME has trained in its space: same data, split and "
+            "objectives. That does not count towards the trials wanted.",
+        ),
+    ] = None,
 ) -> None:
     """Run a study or an ablation; called again, it goes on.
 
@@ -63,8 +72,11 @@ def run(
 
     loaded = load_study_file(spec, settings or ())
     if isinstance(loaded, AblationSpec):
-        _refuse_for_ablations(trials=trials, new_version=new_version)
+        _refuse_for_ablations(trials=trials, new_version=new_version, warm_start=warm_start)
     if dry_run:
+        if warm_start is not None:
+            rule = "is not planned: --dry-run looks at no study; leave out one of the two"
+            raise ConfigError(rule, key="--warm-start", value=warm_start)
         _print_plan(loaded, workspace, device, trials)
         return
 
@@ -90,6 +102,7 @@ def run(
                 memory_fraction=memory_fraction,
                 progress=lines,
                 new_version=new_version,
+                warm_start=warm_start,
             )
     if isinstance(summary, AblationSummary):
         render.ablation(summary.table)
@@ -103,12 +116,14 @@ def run(
         typer.echo(summary.link)
 
 
-def _refuse_for_ablations(*, trials: int | None, new_version: bool) -> None:
+def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
     if trials is not None:
         rule = "is for studies; an ablation has one run for each row and seed of its file"
         raise ConfigError(rule, key="--trials")
     if new_version:
         raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
+    if warm_start is not None:
+        raise ConfigError("is for studies; an ablation has no sampler", key="--warm-start")
 
 
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:

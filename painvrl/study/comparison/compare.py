@@ -229,6 +229,12 @@ def _notes(
         what = "the data" if _split_of(a.study) == _split_of(b.study) else "the data or the split"
         notes.append(f"{what} are not the same: a difference may be theirs, and not that of the code")
     notes += [
+        f"{side.taken_over} trials of {side.study!r} ({side.where}) were taken over from another study; they "
+        "count as its own here"
+        for side in sides
+        if side.taken_over
+    ]
+    notes += [
         f"{side.study!r} ({side.where}) has {side.finished} finished trials; the difference is one of the "
         f"first {trials} of both"
         for side in sides

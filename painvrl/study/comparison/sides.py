@@ -42,7 +42,7 @@ class Side:
 
     Attributes:
         where: its workspace or storage.
-        finished, complete: trials.
+        finished, complete: trials. taken_over: those of them that another study has trained.
         front: the best first objective first.
         ends: the front's best of each objective.
         knee: the trial that the rule ``knee`` picks.
@@ -57,6 +57,7 @@ class Side:
     ends: tuple[Best, ...]
     knee: FrontPoint
     hypervolume: float
+    taken_over: int = 0
 
 
 def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
@@ -90,6 +91,7 @@ def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
         ),
         knee=front[knee.place],
         hypervolume=hypervolume([list(point.values.values()) for point in front]),
+        taken_over=sum(record.taken_from is not None for record in records),
     )
 
 

@@ -82,6 +82,15 @@ class Space(RootModel[dict[str, Distribution]]):
             if path in after_training() and path not in parents and not isinstance(knob, Fixed)
         }
 
+    def swept_in(self, config: TrainConfig) -> dict[str, Distribution]:
+        """Those of :meth:`swept` that are searched after a training of ``config``."""
+        known = leaves(config)
+        return {
+            path: knob
+            for path, knob in self.swept().items()
+            if path in known and self.is_active(path, {}, known)
+        }
+
     def without(self, paths: Container[str]) -> Space:
         """The space of the other knobs; perhaps of none."""
         return Space.model_construct(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
+from painvrl.study.store.records import TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.trial.objective import DataSummary
 
@@ -31,7 +31,8 @@ class Header:
 
     Attributes:
         counts: trials by state; states without trials are left out.
-        finished: complete, pruned and failed ones. wanted: so many did the last run ask for.
+        finished: complete, pruned and failed ones, those taken over left out. wanted: so many did the last
+            run ask for.
         sampler: in words; ``None`` if no run noted it.
         card: ``None`` if no run noted it.
         commands: how to go on, each with what it does.
@@ -60,13 +61,14 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
 
 def header_of(study: StoredStudy, records: Iterable[TrialRecord], *, swept: bool = False) -> Header:
     """What a study is, and how far it has come with these trials; ``swept``: whether they have points."""
+    records = tuple(records)
     counts = Counter(record.state for record in records)
     card = _card(study)
     return Header(
         study=study.name,
         objectives=study.objectives,
         counts={state.value: counts[state] for state in TrialState if counts[state]},
-        finished=sum(counts[state] for state in FINISHED),
+        finished=len(finished_here(records)),
         wanted=study.wanted,
         sampler=None if card is None else _sampler(card.settings),
         card=card,

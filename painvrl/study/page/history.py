@@ -33,14 +33,19 @@ class Moment:
 
 
 def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
-    """The study after each finished trial; pruned, failed and infeasible ones take time and add nothing."""
+    """The study after each finished trial; pruned, failed and infeasible ones take time and add nothing.
+
+    Those taken over from another study are where it begins: they add, and count for nothing here.
+    """
     moments: list[Moment] = []
     front: list[tuple[float, ...]] = []
-    seconds, volume = 0.0, 0.0
+    seconds, volume, finished = 0.0, 0.0, 0
     for record in records:
         if record.state not in FINISHED:
             continue
-        seconds += record.seconds or 0.0
+        if record.taken_from is None:
+            seconds += record.seconds or 0.0
+            finished += 1
         new = [
             point.values
             for point in record.points or (record,)
@@ -51,7 +56,7 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
             front, volume = grown, hypervolume(grown)
         moment = Moment(
             trial=record.number,
-            finished=len(moments) + 1,
+            finished=finished,
             seconds=seconds,
             hypervolume=volume,
             front_size=len(front),

@@ -30,7 +30,7 @@ from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.search.planned import Untried
 from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler, seed_of
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 
@@ -64,8 +64,8 @@ class Desk:
         self._presets: set[int] = set()
 
     def finished(self) -> int:
-        """How many trials completed or failed; interrupted ones don't count."""
-        return sum(record.state in FINISHED for record in self._stored.trials())
+        """How many trials completed or failed; interrupted ones don't count, nor those taken over."""
+        return len(finished_here(self._stored.trials()))
 
     def ask(self, *, under_way: int = 0) -> Asked | None:
         """Start a trial: at a queued point if there is one, else where the sampler wants it.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from painvrl.settings import Settings
 from painvrl.study.front import hypervolume
-from painvrl.study.store.records import FINISHED, TrialRecord, front_of
+from painvrl.study.store.records import TrialRecord, finished_here, front_of
 
 
 class StallConfig(Settings):
@@ -24,7 +24,7 @@ class Budget:
     """What one call of ``study run`` may spend.
 
     Attributes:
-        trials: finished trials wanted in all, resumed ones included.
+        trials: finished trials wanted in all, resumed ones included, those taken over not.
         seconds: of this call; a trial that is under way then may end.
         stall: when the search is not worth going on.
     """
@@ -52,10 +52,10 @@ class Budget:
 
 
 def growth_over(records: Sequence[TrialRecord], last: int) -> float | None:
-    """By what share the hypervolume grew over the ``last`` finished trials; ``None`` before there was any."""
-    finished = [record for record in records if record.state in FINISHED]
-    before = _volume(finished[:-last])
-    return None if before == 0 else _volume(finished) / before - 1
+    """By what share the hypervolume grew over the ``last`` trials; ``None`` before there were so many."""
+    latest = {record.number for record in finished_here(records)[-last:]}
+    before = _volume([record for record in records if record.number not in latest])
+    return None if before == 0 or len(latest) < last else _volume(records) / before - 1
 
 
 def _volume(records: Sequence[TrialRecord]) -> float:

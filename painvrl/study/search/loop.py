@@ -11,14 +11,13 @@ from pydantic import ValidationError
 
 from painvrl.config import TrainConfig
 from painvrl.errors import StudyError
-from painvrl.study.file.knobs import leaves
 from painvrl.study.file.space import Point
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.search.asktell import Asked, Desk
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner, axes_by_part
 from painvrl.study.search.workers import Crew
-from painvrl.study.store.records import FINISHED, TrialRecord, front_of
+from painvrl.study.store.records import FINISHED, TrialRecord, finished_here, front_of
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.port import Tracker
 from painvrl.study.trial.objective import TrialJob
@@ -148,7 +147,7 @@ class TrialLoop:
                 outcome=outcome,
                 values=values,
                 seconds=seconds,
-                finished=sum(record.state in FINISHED for record in records),
+                finished=len(finished_here(records)),
                 wanted=self.budget.trials,
                 on_front=sum(point.number == number for point in front),
                 front_size=len(front),
@@ -189,17 +188,11 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
 
 def sweep_of(stored: StoredStudy, config: TrainConfig) -> Sweep | None:
     """What a training of ``config`` is swept over; ``None`` where nothing is."""
-    settings, swept = stored.sweep, stored.swept
-    if settings is None or not swept:
+    settings = stored.sweep
+    if settings is None or not stored.swept:
         return None
-    known = leaves(config)
-    knobs = {
-        path: knob
-        for path, knob in swept.items()
-        if path in known and stored.space.is_active(path, {}, known)
-    }
     return Sweep(
-        knobs=knobs,
+        knobs=stored.space.swept_in(config),
         objectives=stored.objectives,
         axes=axes_by_part(stored.objectives),
         constraints=stored.constraints,

@@ -64,8 +64,9 @@ def choose(stored: StoredStudy, settings: StudySettings) -> Choice:
     kept = stored.study.user_attrs.get(Attr.AUTO)
     if kept is not None:
         return Choice(**kept)
-    budget = stored.wanted or settings.trials
     records = stored.trials()
+    taken_over = sum(record.taken_from is not None for record in records)
+    budget = (stored.wanted or settings.trials) + taken_over  # it learns from those, too
     presets = len({record.preset for record in records} - {None})
     if (grid := whole_grid(stored.sampled, stored.config, budget - presets)) is not None:
         return _decided(stored, grid)

@@ -18,6 +18,7 @@ from painvrl.study.store.database import connect, quick_commits, readable_errors
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
+from painvrl.study.store.warm_start import planned, take_over
 from painvrl.study.trial.sweep import SweepConfig
 from painvrl.workspace import Workspace
 
@@ -25,7 +26,12 @@ _logger = logging.getLogger(__name__)
 
 
 def create_study(
-    spec: StudySpec, workspace: Workspace, *, data: str, new_version: bool = False
+    spec: StudySpec,
+    workspace: Workspace,
+    *,
+    data: str,
+    new_version: bool = False,
+    warm_start: str | None = None,
 ) -> tuple[StoredStudy, bool]:
     """The study of a file, made if it does not exist; and whether it existed.
 
@@ -39,9 +45,11 @@ def create_study(
         workspace: must exist.
         data: fingerprint of what the trials train on.
         new_version: make the next version where no version compares.
+        warm_start: a study whose trials a new one begins with (:mod:`painvrl.study.store.warm_start`).
 
     Raises:
-        StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's.
+        StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's;
+            or it cannot begin with trials of ``warm_start``.
     """
     url = spec.study.storage or workspace.storage_url
     identity = StudyIdentity(
@@ -49,6 +57,7 @@ def create_study(
     )
     with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
         name = _version_for(connection, spec.study.name, identity, set(spec.swept), new_version=new_version)
+        taken_over = planned(connection, name, spec, identity, warm_start)
         study = optuna.create_study(
             storage=connection,
             study_name=name,
@@ -69,6 +78,8 @@ def create_study(
         kept = [one.model_dump(mode="json") for one in spec.constraints]
         study.set_user_attr(Attr.CONSTRAINTS, kept)
         _note_sweep(stored, spec, existed=existed)
+        if taken_over is not None:
+            take_over(stored, taken_over, workspace)
         _queue(stored, spec)
         return stored, existed
 

@@ -27,7 +27,20 @@ class TrialState(StrEnum):
 
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
-"""States that count towards the number of trials that was asked for."""
+"""States that count towards the number of trials that was asked for, unless they were taken over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenFrom:
+    """Where a trial was trained that a study took over: study and number there, and its MLflow run."""
+
+    study: str
+    trial: int
+    run_id: str | None = None
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"trial {self.trial} of {self.study}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +62,7 @@ class TrialRecord:
         repeats: the trial that had trained the same; of ``REPEATED`` ones.
         place: of a point among those of its trial; ``None`` of a trial.
         points: of a swept trial, the configuration's own values first.
+        taken_from: where it was trained, if not by this study.
     """
 
     number: int
@@ -64,6 +78,7 @@ class TrialRecord:
     repeats: int | None = None
     place: int | None = None
     points: tuple[TrialRecord, ...] = ()
+    taken_from: TakenFrom | None = None
 
     @property
     def name(self) -> str:
@@ -90,6 +105,11 @@ class TrialRecord:
     def message(self) -> str | None:
         """Why the trial failed, in a sentence."""
         return self.outcome.message if isinstance(self.outcome, Failed) else None
+
+
+def finished_here(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The trials that count towards the number that was asked for: what the study itself has finished."""
+    return [record for record in records if record.state in FINISHED and record.taken_from is None]
 
 
 def named(records: Sequence[TrialRecord], name: str) -> TrialRecord | None:

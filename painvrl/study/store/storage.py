@@ -26,7 +26,7 @@ from painvrl.study.store.database import (
     without_password,
 )
 from painvrl.study.store.identity import StudyIdentity
-from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
+from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.trial.sweep import SweepConfig
@@ -53,6 +53,7 @@ class Attr:
     CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"
     SWEEP = "painvrl:sweep"
+    WARM_START = "painvrl:warm_start"
     ORIGIN = "origin"
     DROPPED = "dropped"
     OUTCOME = "outcome"
@@ -61,6 +62,7 @@ class Attr:
     DEATHS = "deaths"
     PRESET = "preset"
     REPEATS = "repeats"
+    TAKEN_FROM = "taken_from"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
@@ -311,7 +313,7 @@ def not_ours(name: str) -> StudyError:
 
 
 def _record(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
-    stored = trial.user_attrs.get(Attr.OUTCOME)
+    stored, origin = trial.user_attrs.get(Attr.OUTCOME), trial.user_attrs.get(Attr.TAKEN_FROM)
     outcome = None if stored is None else OUTCOME.validate_python(stored)
     state = _state(trial, outcome)
     complete = state is TrialState.COMPLETE
@@ -326,6 +328,7 @@ def _record(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
         deaths=int(trial.user_attrs.get(Attr.DEATHS, 0)),
         preset=trial.user_attrs.get(Attr.PRESET),
         repeats=trial.user_attrs.get(Attr.REPEATS) if state is TrialState.REPEATED else None,
+        taken_from=None if origin is None else TakenFrom(**origin),
     )
     if not isinstance(outcome, Completed) or not outcome.points:
         return record

@@ -276,6 +276,10 @@ class MlflowTracker:
         for trial in finished:
             if trial.record.run_id not in children:
                 run_id = self.start(trial.job)
+                if (origin := trial.record.taken_from) is not None:
+                    self._tag(run_id, "taken_from", str(origin))
+                    if origin.run_id is not None:
+                        self._tag(run_id, "taken_from_run", origin.run_id)
                 self._finish_again(run_id, trial)
                 yield trial.record.number, run_id
 

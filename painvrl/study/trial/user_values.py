@@ -96,6 +96,16 @@ class UserStore:
             }
         ArrayCache(self.folder).store(str(trial), arrays)
 
+    def take_over(self, trial: int, other: UserStore, number: int) -> None:
+        """Keep what trial ``number`` of another study has, if it has anything, as that of ``trial``.
+
+        Raises:
+            PlaceError: the folder cannot be written.
+        """
+        arrays = ArrayCache(other.folder).load(str(number))
+        if arrays is not None:
+            ArrayCache(self.folder).store(str(trial), arrays)
+
     def load(self, point: str, objectives: Mapping[str, float]) -> UserValues | None:
         """A point's values; ``None`` if there are none, or only a damaged file or that of another point.
 

@@ -15,7 +15,7 @@ from painvrl.study.comparison.compare import compare
 from painvrl.study.comparison.sides import ComparedStudy
 from painvrl.study.file.space import Space
 from painvrl.study.front import hypervolume, non_dominated
-from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import StudyIdentity
 from painvrl.study.trial.outcomes import Completed, Failed
 from painvrl.study.trial.user_values import UserStore
@@ -199,6 +199,15 @@ def test_the_smaller_study_says_how_many_trials_are_compared(planned: Make) -> N
     assert (found.absolute.value, found.regressed) == (0, False)
     assert found.a.hypervolume == pytest.approx(0.95**2)  # the table shows the whole study
     assert any("'one'" in note and "7 finished trials" in note and "first 6" in note for note in found.notes)
+
+
+def test_trials_that_were_taken_over_count_as_the_study_s_own_and_that_is_said(planned: Make) -> None:
+    a, b = planned("one", CURVE), planned("two", CURVE)
+    first, *others = b.study.records
+    warm = replace(first, taken_from=TakenFrom(study="one", trial=0))
+    found = compare(a, replace(b, study=replace(b.study, records=(warm, *others))))
+    assert found.trials == len(CURVE)
+    assert any(note.startswith("1 trials of 'two' (") and "taken over" in note for note in found.notes)
 
 
 def test_failed_trials_were_paid_for_too(planned: Make) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from painvrl.study.front import hypervolume
 from painvrl.study.page.history import history, picture
-from painvrl.study.store.records import front_of
+from painvrl.study.store.records import TakenFrom, front_of
 from painvrl.study.trial.outcomes import Failed, Pruned
 
 Make = Callable[..., Any]
@@ -34,6 +35,13 @@ def test_every_finished_trial_is_a_moment_and_only_feasible_ones_grow_the_front(
         [0.1, 0.1, 0.16, 0.16, 0.16, 0.16, 0.36]
     )
     assert [moment.front_size for moment in moments] == [1, 1, 2, 2, 2, 3, 1]
+
+
+def test_what_was_taken_over_is_there_at_no_cost(record: Make) -> None:
+    taken = replace(record(0, (0.2, 0.5), seconds=60.0), taken_from=TakenFrom(study="old", trial=7))
+    moments = history((taken, record(1, (0.5, 0.2), seconds=30.0)))
+    assert [(moment.finished, moment.seconds) for moment in moments] == [(0, 0.0), (1, 30.0)]
+    assert [moment.hypervolume for moment in moments] == pytest.approx([0.1, 0.16])
 
 
 def test_the_history_is_the_front_of_every_beginning(record: Make) -> None:

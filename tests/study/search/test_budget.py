@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from painvrl.study.search.budget import Budget, StallConfig, growth_over
-from painvrl.study.store.records import TrialRecord, TrialState
+from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.trial.outcomes import Completed, Failed
 
 
@@ -51,6 +53,14 @@ def test_a_search_without_gain_ends_and_one_with_gain_goes_on() -> None:
     assert "grew by 0.00% over the last 2 trials" in said
     assert budget.spent([*flat, record(3, 2.0, 2.1)], 0.0) is None
     assert budget.spent(flat[:2], 0.0) is None
+
+
+def test_what_was_taken_over_is_where_growth_begins_and_no_trial_of_the_last() -> None:
+    taken = [replace(one, taken_from=TakenFrom(study="old", trial=one.number)) for one in GROWS]
+    assert growth_over(taken, 2) is None
+    assert growth_over([*taken, record(4, 2.0, 2.0)], 2) is None
+    both = [*taken, record(4, 2.0, 2.0), record(5, 1.0, 1.0)]
+    assert growth_over(both, 2) == pytest.approx(4 / 3 - 1)
 
 
 def test_time_is_up_when_it_is() -> None:

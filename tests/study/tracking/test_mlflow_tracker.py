@@ -20,6 +20,7 @@ from painvrl.study.choice.selection import select
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
+from painvrl.study.store.records import front_of
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking import mlflow_database
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
@@ -453,3 +454,27 @@ def test_a_round_whose_numbers_are_not_finite_is_stored_and_logged(
     assert isinstance(record.outcome, Completed)
     assert math.isnan(record.outcome.rounds[0]["mask/cosine"])
     assert Store(tracked).trials()[0].data.metrics["mask/density"] == 0.5
+
+
+def test_what_was_taken_over_has_runs_of_the_study_s_own_that_name_where_they_are_from(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    go(spec, formula, trials=2, tracker=mlflow_tracker(tracked))
+    new = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "new"})})
+    summary = go(new, formula, trials=1, tracker=mlflow_tracker(tracked), warm_start="toy")
+    assert (len(formula.jobs), summary.status.finished) == (3, 1)
+    before, now = (open_study(name, tracked).trials() for name in ("toy", "new"))
+    store = Store(tracked)
+    runs = {run.info.run_id: run for run in store.runs("tags.kind = 'trial' and tags.study = 'new'")}
+    assert set(runs) == {record.run_id for record in now if record.run_id}
+    for old, record in zip(before, now[:2], strict=True):
+        run = runs[record.run_id]
+        assert run.data.tags["taken_from"] == f"trial {old.number} of toy"
+        assert run.data.tags["taken_from_run"] == old.run_id
+        assert {name: run.data.metrics[name] for name in old.metrics} == old.metrics
+        assert run.info.status == "FINISHED"
+        assert store.text(run, "config.yaml") == store.text(store.client.get_run(old.run_id), "config.yaml")
+        assert select(open_study("new", tracked), run_id=record.run_id).trial == record.number
+    front = {record.run_id for record in front_of(now)}
+    assert {run_id for run_id, run in runs.items() if run.data.tags["pareto"] == "true"} == front
+    assert "taken_from" not in runs[now[-1].run_id].data.tags
