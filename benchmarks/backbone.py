@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.common import config, mean_and_spread, prepared, print_table, trained
 from painvrl.baselines.implicit_factors import ALS, AlsConfig
 from painvrl.baselines.port import Inputs
-from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import evaluate_scorer
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
 
 BASE: dict[str, Any] = {
     "data": {"kind": "movielens"},

@@ -13,9 +13,9 @@ from benchmarks import ours
 from benchmarks.literal import Batch, LiteralSettings, LiteralTrainer, LiteralUltraGCN, batches
 from benchmarks.machine import ASSUMED_REFERENCE_GFLOPS, calibration_gflops
 from benchmarks.sizes import REFERENCE_STEP_MS
+from painvrl.model.fit import TrainingConfig
 from painvrl.model.ultragcn import BackboneConfig
-from painvrl.prepare import Prepared
-from painvrl.training import TrainingConfig
+from painvrl.run.prepare import Prepared
 
 STEPS = 60
 HALF = {"precision": "bfloat16"}

@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import ours
 from benchmarks.literal import LiteralSettings, ndcg
-from painvrl.prepare import Prepared
+from painvrl.run.prepare import Prepared
 
 WIDTH = 128
 

@@ -14,7 +14,7 @@ from benchmarks import ours
 from benchmarks.backbone import ALS_SETTINGS
 from benchmarks.curves import WATCHED, Point, best, reached, rounded, train_ours
 from painvrl.model.ultragcn import BackboneConfig
-from painvrl.prepare import Prepared
+from painvrl.run.prepare import Prepared
 
 ITERATIONS = (1, 2, 3, 5, 8, 12, 18)
 REPEATS = 5  # an iteration takes 20 ms: a single timing is noise

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare
 
 # Two-sided 95% quantiles of Student's t for 1 to 9 degrees of freedom.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

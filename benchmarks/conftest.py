@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import machine, sizes
-from painvrl.prepare import Prepared
+from painvrl.run.prepare import Prepared
 
 
 @functools.cache

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from torch import Tensor
 
 from benchmarks import ours
+from painvrl.model.fit import TrainingConfig
 from painvrl.model.ultragcn import BackboneConfig
-from painvrl.prepare import Prepared
-from painvrl.training import TrainingConfig
+from painvrl.run.prepare import Prepared
 
 WATCHED = "iid/ndcg_at_20"
 

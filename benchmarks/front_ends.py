@@ -13,9 +13,9 @@ import statistics
 from pathlib import Path
 
 from benchmarks.common import prepared, print_table, trained
+from painvrl.core.workspace import Workspace
 from painvrl.study.report import front_table
 from painvrl.study.store.storage import open_study
-from painvrl.workspace import Workspace
 
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 

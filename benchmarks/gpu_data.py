@@ -12,10 +12,10 @@ from torch.nn.functional import normalize
 
 from benchmarks.common import config
 from benchmarks.published_folders import Size
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import read_yaml
 from painvrl.data.interactions import Interactions
 from painvrl.model.training_data import TrainingData, training_data
-from painvrl.yamlfile import read_yaml
+from painvrl.run.config import TrainConfig
 
 STUDIES = Path(__file__).parent.parent / "studies"
 VOCABULARY = 1024

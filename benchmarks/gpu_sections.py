@@ -27,16 +27,16 @@ from benchmarks.common import CACHE, config, merged
 from benchmarks.gpu_data import NotMeasured, Place, drawn, study_settings
 from benchmarks.published_folders import PUBLISHED
 from benchmarks.sizes import SIZES
-from painvrl.config import TrainConfig
-from painvrl.device import peak_memory_mib, reset_peak_memory
-from painvrl.errors import UserError
+from painvrl.core.device import peak_memory_mib, reset_peak_memory
+from painvrl.core.errors import UserError
+from painvrl.core.rng import generator
 from painvrl.evaluation.ranking import evaluate
+from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.losses import SampledLoss
 from painvrl.model.ultragcn import Backbone
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare
-from painvrl.rng import generator
-from painvrl.training import TrainingConfig, fit
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare
 
 ROOT = Path(__file__).parent.parent
 Figures = Mapping[str, object]

@@ -20,9 +20,9 @@ from torch import Tensor
 from benchmarks import ours
 from benchmarks.gpu_data import Place, drawn, study_settings
 from benchmarks.published_folders import Size
-from painvrl.device import use_device
+from painvrl.core.device import use_device
+from painvrl.core.rng import generator
 from painvrl.model.ultragcn import Backbone
-from painvrl.rng import generator
 
 MOVIELENS = Size(users=671, items=9066, interactions=100_004, matrices={"text": 384, "genres": 20})
 WARM_UP = 3

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import mean_and_spread, merged, paired_interval, prepared, print_table, trained
-from painvrl.config import TrainConfig
-from painvrl.pipeline import reweighed
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import reweighed
+from painvrl.run.prepare import Prepared
 from painvrl.study.file.spec import load_spec
 
 KNOBS: dict[str, tuple[float, ...]] = {

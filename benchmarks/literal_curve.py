@@ -16,7 +16,7 @@ from benchmarks.curves import WATCHED, Point
 from benchmarks.literal import LiteralRanking, LiteralSettings, LiteralTrainer, LiteralUltraGCN, batches, ndcg
 from benchmarks.machine import ASSUMED_REFERENCE_GFLOPS, RESULTS, calibration_gflops, write_results
 from benchmarks.sizes import REFERENCE_STEP_MS
-from painvrl.prepare import Prepared
+from painvrl.run.prepare import Prepared
 
 PATIENCE = 5
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import painvrl
-from painvrl.wholefile import write_whole
+from painvrl.core.wholefile import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 # What this product reaches on this project's own two-core machine, float32. How fast the machine was that the

@@ -20,9 +20,9 @@ from painvrl.baselines.offsets import GRID, Offset, measured_under_offsets
 from painvrl.baselines.port import Inputs
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.report import IID, OOD
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.file.spec import load_spec
-from painvrl.study.front import hypervolume
 
 POPULARITY = (0.0, -1.0, -0.5, -0.2, -0.1, 0.1, 0.2, 0.5, 1.0, 2.0)
 COLD = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)

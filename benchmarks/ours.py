@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from benchmarks.literal import LiteralRanking, LiteralSettings, literal_ranking
-from painvrl.config import TrainConfig
+from painvrl.core.progress import NullObserver
+from painvrl.core.rng import generator
 from painvrl.evaluation.ranking import evaluate
+from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
-from painvrl.prepare import Prepared
-from painvrl.progress import NullObserver
-from painvrl.rng import generator
-from painvrl.rounds import learn_invariance
-from painvrl.stages import Stages
-from painvrl.training import TrainingConfig, fit
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
+from painvrl.run.rounds import learn_invariance
+from painvrl.run.stages import Stages
 
 __all__ = ["training_data"]
 

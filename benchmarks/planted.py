@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import config, mean_and_spread, paired_interval, prepared, print_table, trained
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
+from painvrl.run.pipeline import RunResult
+from painvrl.run.prepare import Prepared
 
 BASE: dict[str, Any] = {
     "data": {"kind": "planted"},

@@ -30,15 +30,15 @@ import torch
 
 from benchmarks.common import CACHE, T95, print_table
 from benchmarks.kept import completed, digest
+from painvrl.core.workspace import Workspace
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.file.spec import StudySpec, load_spec
-from painvrl.study.front import hypervolume
 from painvrl.study.runner import run_study
 from painvrl.study.search.pruner import axes_by_part
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import OnRung, TrainingObjective, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome
-from painvrl.workspace import Workspace
 
 # An arm: sampler, whether it prunes, and by how much the sampler's seed is moved.
 ARMS = {

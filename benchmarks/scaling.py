@@ -17,9 +17,9 @@ import torch
 from benchmarks import ours
 from benchmarks.common import config
 from benchmarks.sizes import random_dataset
+from painvrl.core.device import peak_memory_mib
 from painvrl.data.splits import make_split
-from painvrl.device import peak_memory_mib
-from painvrl.prepare import prepare_split
+from painvrl.run.prepare import prepare_split
 
 Result = TypeVar("Result")
 CPU = torch.device("cpu")

@@ -32,9 +32,9 @@ from scipy.stats import f as f_distribution
 
 from benchmarks import parts_100k
 from benchmarks.common import merged, paired_interval, prepared, print_table, trained
-from painvrl.config import TrainConfig
-from painvrl.pipeline import RunResult, reweighed
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, reweighed
+from painvrl.run.prepare import Prepared
 from painvrl.study.ablation.spec import load_study_file
 from painvrl.study.file.spec import load_spec
 

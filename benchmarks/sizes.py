@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from benchmarks.common import CACHE, config, merged
-from painvrl.config import TrainConfig
+from painvrl.core.rng import derive_seed
 from painvrl.data import dataset as dataset_types
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources import planted
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.splits import make_split
-from painvrl.prepare import Prepared, prepare_split
-from painvrl.rng import derive_seed
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared, prepare_split
 
 SIZES: dict[str, dict[str, Any]] = {
     # 671 users, 9,066 items, 80k training interactions, 384 features.

@@ -136,13 +136,13 @@ def measure(spec: Path, sampler: str, trials: int, cache: Path, workspace: Path)
         with watch.part(TRAINER):
             import torch
 
-            import painvrl.pipeline  # noqa: F401 (timed)
+            import painvrl.run.pipeline  # noqa: F401 (timed)
         with watch.part(IMPORTS):
             import mlflow.tracking  # noqa: F401 (timed)
 
+            from painvrl.core.workspace import Workspace
             from painvrl.study.file.spec import load_spec
             from painvrl.study.runner import run_study
-            from painvrl.workspace import Workspace
 
             instrument(watch)
         (workspace / "cache").symlink_to(cache.absolute())

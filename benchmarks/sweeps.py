@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.page.history import Moment, history
 from painvrl.study.runner import run_study
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 WAYS: Mapping[str, Any] = {"swept": "auto", "one value": False}

@@ -27,7 +27,7 @@ from benchmarks.literal import LiteralSettings
 from benchmarks.literal_curve import in_literal_settings, literal_cost, run_literal, stopped
 from benchmarks.machine import RESULTS, write_results
 from benchmarks.sizes import SIZES, build
-from painvrl.device import peak_memory_mib
+from painvrl.core.device import peak_memory_mib
 from painvrl.model.ultragcn import BackboneConfig
 
 

@@ -31,9 +31,9 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from painvrl.config import TrainConfig
-    from painvrl.pipeline import RunResult
-    from painvrl.prepare import Prepared
+    from painvrl.run.config import TrainConfig
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
 
 torch.set_num_threads(1)
 # A suite that a script starts in the background inherits an ignored SIGINT, and so would every
@@ -144,7 +144,7 @@ def database(postgres: Callable[[], str]) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tiny_config() -> TrainConfig:
     """The tiny configuration."""
-    from painvrl.config import TrainConfig
+    from painvrl.run.config import TrainConfig
 
     return TrainConfig.model_validate(TINY)
 
@@ -152,7 +152,7 @@ def tiny_config() -> TrainConfig:
 @pytest.fixture(scope="session")
 def tiny_prepared(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """The tiny configuration's data, on the CPU."""
-    from painvrl.prepare import prepare
+    from painvrl.run.prepare import prepare
 
     return prepare(tiny_config, cache_dir=tmp_path_factory.mktemp("cache"), device=torch.device("cpu"))
 
@@ -160,6 +160,6 @@ def tiny_prepared(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def tiny_result(tiny_config: TrainConfig, tiny_prepared: Prepared) -> RunResult:
     """The tiny configuration, trained."""
-    from painvrl.pipeline import run
+    from painvrl.run.pipeline import run
 
     return run(tiny_config, tiny_prepared)

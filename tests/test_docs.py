@@ -16,11 +16,11 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from painvrl.cli import app
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml, parse_yaml, validated
 from painvrl.data.sources import DataConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.ablation.spec import AblationSpec, check_ablation
 from painvrl.study.file.spec import StudySpec, check_spec
-from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mlflow/*.md")])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import run
-from painvrl.stages import Stages, train_backbone
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.stages import Stages, train_backbone
 
 if TYPE_CHECKING:
-    from painvrl.pipeline import RunResult
-    from painvrl.prepare import Prepared
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
 
 
 class Diary:

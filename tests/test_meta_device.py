@@ -48,11 +48,11 @@ from painvrl.invariance.soft_mixture import (
 )
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.batches import epoch_of_batches
+from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
-from painvrl.training import TrainingConfig, fit
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 T = TypeVar("T")

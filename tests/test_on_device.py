@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from painvrl.config import TrainConfig
 from painvrl.data.interactions import Interactions
+from painvrl.model.fit import TrainingConfig, _dense_steps, _lazy_steps, fit
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.pairs import pair_scores, sort_pairs, weighted_rows
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
-from painvrl.pipeline import run
-from painvrl.prepare import prepare
-from painvrl.training import TrainingConfig, _dense_steps, _lazy_steps, fit
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import prepare
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 USERS, ITEMS, FEATURES, PAIRS = 40, 30, 6, 200

@@ -13,22 +13,22 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import validated
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.model.losses import GramianLoss, SampledLoss
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared
 from painvrl.study.file.space import Value, apply
 from painvrl.study.file.spec import StudySpec, check_spec
 from painvrl.study.runner import run_study
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import validated
 
 Train = Callable[[str, str], RunResult]
 

@@ -16,18 +16,18 @@ from painvrl.baselines.comparison import compare
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.report import OOD
 from painvrl.baselines.ridge import RIDGE
-from painvrl.config import TrainConfig
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealLedger
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import Split, make_split
-from painvrl.errors import ConfigError
 from painvrl.evaluation.metrics import METRICS
-from painvrl.final import evaluate_test, refit
-from painvrl.pipeline import RunResult, reweighed, run
-from painvrl.prepare import Prepared, prepare_split
+from painvrl.run.config import TrainConfig
+from painvrl.run.final import evaluate_test, refit
+from painvrl.run.pipeline import RunResult, reweighed, run
+from painvrl.run.prepare import Prepared, prepare_split
 
 CPU = torch.device("cpu")
 USER_GROUP = {"protocol": "user_group", "column": "city", "share": 0.3}

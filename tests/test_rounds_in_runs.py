@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, EmptyEnvironment
-from painvrl.pipeline import run
-from painvrl.prepare import prepare
+from painvrl.core.errors import ConfigError, EmptyEnvironment
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import prepare
 
 if TYPE_CHECKING:
-    from painvrl.prepare import Prepared
+    from painvrl.run.prepare import Prepared
 
 CPU = torch.device("cpu")
 
@@ -78,7 +78,7 @@ def test_given_environments_are_those_that_drew_each_training_pair(
 def test_each_round_sees_the_variant_part_that_the_last_mask_left(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl import rounds
+    from painvrl.run import rounds
 
     seen, masks = [], []
     identify, learn_mask = rounds.identify, rounds.learn_mask

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 import yaml
 
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml, validated
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
-from painvrl.yamlfile import dump_yaml, validated
 
 PATIENCE = 180.0  # seconds for a server to start on a busy machine
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
-from painvrl.pipeline import reweighed, run
+from painvrl.core.errors import ConfigError
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import reweighed, run
 
 if TYPE_CHECKING:
-    from painvrl.pipeline import RunResult
-    from painvrl.prepare import Prepared
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
 
 
 def changed(settings: dict[str, Any], **sections: Any) -> TrainConfig:

@@ -26,14 +26,14 @@ from painvrl.baselines.report import (
     TrialRun,
 )
 from painvrl.baselines.search import settings_to_try
-from painvrl.config import TrainConfig
+from painvrl.core.device import is_out_of_memory
+from painvrl.core.errors import ConfigError, TrialFailure
+from painvrl.core.progress import NullObserver, Observer
+from painvrl.core.settings import Settings
 from painvrl.data.card import SplitCard
-from painvrl.device import is_out_of_memory
-from painvrl.errors import ConfigError, TrialFailure
 from painvrl.evaluation.user_values import UserValues
-from painvrl.prepare import prepare
-from painvrl.progress import NullObserver, Observer
-from painvrl.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import prepare
 from painvrl.study.file.space import Space
 
 

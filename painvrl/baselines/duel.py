@@ -1,7 +1,7 @@
 """Each baseline's best points against the file's own: paired by user, with intervals.
 
 A baseline's point *beats* one of the own points if both its IID and its OOD NDCG are surely higher: the 95%
-intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.evaluation.bootstrap`) lie
+intervals of the paired, crossed bootstrap over seeds and users (:mod:`painvrl.stats.bootstrap`) lie
 above zero. All points were chosen on these valid parts, so luck is in the best of them on both sides; and as
 each point of a baseline meets the own one that suits best, "ahead" is called somewhat too readily.
 
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, Duel
-from painvrl.evaluation.bootstrap import Difference, PartValues, resampled_means
+from painvrl.core.rng import derive_seed
 from painvrl.evaluation.user_values import UserValues
-from painvrl.rng import derive_seed
+from painvrl.stats.bootstrap import Difference, PartValues, resampled_means
 
 DRAWS = 2000
 

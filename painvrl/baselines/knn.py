@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from painvrl.baselines.port import Baseline, Fit, Inputs
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import BlockScores, Scorer
-from painvrl.settings import Settings
 from painvrl.study.file.space import FloatRange, IntRange
 
 if TYPE_CHECKING:

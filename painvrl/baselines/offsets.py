@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.errors import Diverged
+from painvrl.core.errors import Diverged
 from painvrl.evaluation.ranking import RankingPlan, Scorer, judged_users, mean_over_users
 from painvrl.evaluation.user_values import UserValues, values_of
 

@@ -12,13 +12,13 @@ from pydantic import ConfigDict, ValidationError
 
 from painvrl.baselines.port import Baseline, Fit, Inputs
 from painvrl.baselines.search import RandomSuggester
-from painvrl.config import TrainConfig
-from painvrl.errors import TrialFailure, UserError
+from painvrl.core.errors import TrialFailure, UserError
+from painvrl.core.rng import derive_seed
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import DotProducts, Scorer
-from painvrl.pipeline import run
-from painvrl.prepare import with_features
-from painvrl.rng import derive_seed
-from painvrl.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import with_features
 from painvrl.study.file.space import Point, Space, apply
 
 _DRAWS_A_POINT = 50

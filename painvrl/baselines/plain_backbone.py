@@ -7,11 +7,11 @@ beat it (method, "Where IID and OOD come from").
 from __future__ import annotations
 
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import Scorer
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
-from painvrl.pipeline import run
-from painvrl.settings import Settings
+from painvrl.run.pipeline import run
 
 
 class PlainBackboneConfig(Settings):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import Scorer
-from painvrl.settings import Settings
 
 
 class PopularityConfig(Settings):

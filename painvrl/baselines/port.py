@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painvrl.config import TrainConfig
-from painvrl.errors import Diverged
+from painvrl.core.errors import Diverged
+from painvrl.core.rng import derive_seed
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import DotProducts, Scorer
-from painvrl.prepare import Prepared
-from painvrl.rng import derive_seed
-from painvrl.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
 from painvrl.study.file.space import Distribution
 
 if TYPE_CHECKING:

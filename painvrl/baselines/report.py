@@ -9,10 +9,10 @@ from typing import Literal
 
 from painvrl.baselines.offsets import Offset
 from painvrl.data.card import SplitCard
-from painvrl.evaluation.bootstrap import Difference
 from painvrl.evaluation.metrics import name as metric_name
+from painvrl.stats.bootstrap import Difference
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.file.space import Value
-from painvrl.study.front import non_dominated
 from painvrl.study.trial.outcomes import point_name
 
 CUTOFF = 20

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import Scorer
-from painvrl.settings import Settings
 from painvrl.study.file.space import FloatRange
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from painvrl.baselines.port import Baseline, S
-from painvrl.rng import derive_seed
+from painvrl.core.rng import derive_seed
 from painvrl.study.file.space import Categorical, Distribution, Value
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from painvrl.baselines.negatives import NegativeSampler
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.interactions import Interactions
 from painvrl.evaluation.ranking import Scorer
-from painvrl.rng import generator
-from painvrl.settings import Settings
 from painvrl.study.file.space import FloatRange, IntRange
 
 if TYPE_CHECKING:

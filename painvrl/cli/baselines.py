@@ -11,7 +11,7 @@ import typer
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
-    from painvrl.config import TrainConfig
+    from painvrl.run.config import TrainConfig
     from painvrl.study.file.space import Space
 
 
@@ -70,8 +70,8 @@ def baselines(
     from painvrl.baselines.comparison import choose, compare
     from painvrl.baselines.registry import BASELINES
     from painvrl.cli import progress, render, render_baselines
-    from painvrl.device import select_device
-    from painvrl.workspace import Workspace
+    from painvrl.core.device import select_device
+    from painvrl.core.workspace import Workspace
 
     chosen = choose(BASELINES, baseline or ())
     base, space = _config_of(config, settings or [])
@@ -96,11 +96,11 @@ def baselines(
 
 def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | None]:
     """The configuration of a file, which may be that of a study or ablation, and a study's space."""
-    from painvrl.config import TrainConfig
+    from painvrl.core.yamlfile import validated
+    from painvrl.run.config import TrainConfig
     from painvrl.study.ablation.spec import study_or_ablation
     from painvrl.study.file.overrides import loaded
     from painvrl.study.file.spec import ABLATION, StudySpec
-    from painvrl.yamlfile import validated
 
     def check(content: Mapping[str, object], file: object) -> tuple[TrainConfig, Space | None]:
         if "study" not in content and ABLATION not in content:

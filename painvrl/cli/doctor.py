@@ -17,8 +17,8 @@ def doctor(
     Exits with 1 if something essential is broken.
     """
     from painvrl.cli import render
-    from painvrl.doctor import diagnose
-    from painvrl.workspace import Workspace
+    from painvrl.cli.installation import diagnose
+    from painvrl.core.workspace import Workspace
 
     diagnosis = diagnose(Workspace(workspace), device=device)
     if json:

@@ -7,7 +7,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from painvrl.errors import PlaceError
+from painvrl.core.errors import PlaceError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

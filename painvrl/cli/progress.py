@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.status import Status
 
 from painvrl.cli.render import data_warnings, number, split_card
-from painvrl.progress import GOES_ON
+from painvrl.core.progress import GOES_ON
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -26,9 +26,9 @@ def recommend(
 
     Items that the user has taken already, in whatever part of the data, are left out.
     """
-    from painvrl.checkpoint import latest_checkpoint, load_checkpoint
     from painvrl.cli import render
-    from painvrl.workspace import Workspace
+    from painvrl.core.workspace import Workspace
+    from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
     folder = checkpoint or latest_checkpoint(Workspace(workspace).checkpoints)
     loaded = load_checkpoint(folder)

@@ -15,13 +15,13 @@ from rich.table import Table
 from painvrl.cli.output import takes_unicode
 
 if TYPE_CHECKING:
-    from painvrl.checkpoint import Recommendation
+    from painvrl.cli.installation import Diagnosis
     from painvrl.data.provenance import TextTable
-    from painvrl.doctor import Diagnosis
-    from painvrl.retrain import TrainReport
+    from painvrl.run.checkpoint import Recommendation
     from painvrl.study.ablation.spec import AblationSpec
     from painvrl.study.ablation.table import AblationTable
     from painvrl.study.report import FrontTable, StudyStatus
+    from painvrl.study.retrain import TrainReport
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
 

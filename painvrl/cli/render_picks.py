@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from painvrl.cli import render
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
 
 if TYPE_CHECKING:
     from painvrl.study.choice.choosing import Kept
@@ -65,9 +65,9 @@ def pictures(table: FrontTable, *, plot: bool, png: Path | None, html: Path | No
         StudyError: no plane can be shown.
         UserError: a file cannot be written.
     """
+    from painvrl.core.wholefile import write_whole
     from painvrl.study.pictures.figure import front_page, title_of
     from painvrl.study.pictures.panels import panels_of
-    from painvrl.wholefile import write_whole
 
     panels = panels_of(table)
     if not panels:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 import painvrl
 from painvrl.cli import baselines, doctor, recommend, study, train, ui
 from painvrl.cli.output import ReaderLeft, guard_output
-from painvrl.errors import (
+from painvrl.core.errors import (
     NothingFeasible,
     PainvrlError,
     PlaceError,
@@ -135,7 +135,7 @@ def _of_the_machine(error: Exception) -> str | None:
     if is_of_the_place(error):
         return str(PlaceError.of(cast("OSError", error), "cannot be used"))
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("painvrl"):
-        from painvrl.doctor import not_installed
+        from painvrl.core.packages import not_installed
 
         return not_installed(error)
     if isinstance(error, MemoryError) or ("torch" in sys.modules and _is_out_of_memory(error)):
@@ -144,7 +144,7 @@ def _of_the_machine(error: Exception) -> str | None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    from painvrl.device import is_out_of_memory
+    from painvrl.core.device import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, named_study
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 
 class Prefer(StrEnum):
@@ -94,9 +94,9 @@ def train(
         return
 
     from painvrl.cli import progress, render
-    from painvrl.device import select_device
-    from painvrl.retrain import Choice, TrainOptions, train_best, train_config
-    from painvrl.workspace import Workspace
+    from painvrl.core.device import select_device
+    from painvrl.core.workspace import Workspace
+    from painvrl.study.retrain import Choice, TrainOptions, train_best, train_config
 
     place = Workspace(workspace)
     options = TrainOptions(
@@ -113,8 +113,8 @@ def train(
             )
             report = train_best(choice, place, options, observer=observer)
         else:
-            from painvrl.config import TrainConfig
-            from painvrl.yamlfile import load_settings
+            from painvrl.core.yamlfile import load_settings
+            from painvrl.run.config import TrainConfig
 
             settings = load_settings(config, TrainConfig)
             report = train_config(settings, config.stem, place, options, observer=observer)
@@ -129,8 +129,8 @@ def _print_expanded(config: Path | None) -> None:
     if config is None:
         raise ConfigError("only works with a configuration file", key="--dry-run")
 
-    from painvrl.config import TrainConfig
-    from painvrl.yamlfile import dump_yaml, load_settings
+    from painvrl.core.yamlfile import dump_yaml, load_settings
+    from painvrl.run.config import TrainConfig
 
     typer.echo(dump_yaml(load_settings(config, TrainConfig)), nl=False)
 

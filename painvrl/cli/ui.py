@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
-from painvrl.errors import ConfigError, PainvrlError
+from painvrl.core.errors import ConfigError, PainvrlError
 
 if TYPE_CHECKING:
+    from painvrl.core.workspace import Workspace
     from painvrl.study.file.spec import StudySpec
-    from painvrl.workspace import Workspace
 
 HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
 START_SECONDS = 180.0
@@ -43,9 +43,9 @@ def ui(
 
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
     """
+    from painvrl.core.workspace import Workspace
     from painvrl.study.tracking.mlflow_database import ready_database
     from painvrl.study.tracking.port import resolve_tracking_uri
-    from painvrl.workspace import Workspace
 
     place = Workspace(workspace)
     only = named_study(study)

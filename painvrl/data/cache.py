@@ -22,7 +22,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from painvrl.errors import PlaceError
+from painvrl.core.errors import PlaceError
 
 _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from painvrl.core.settings import Settings
 from painvrl.data.dataset import Modality
-from painvrl.settings import Settings
 
 _BLOCK_ROWS = 8192
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self, TypedDict, cast
 
-from painvrl.errors import DataError
+from painvrl.core.errors import DataError
 
 FEW = 0.95
 """A join that describes a smaller share than this is a warning."""

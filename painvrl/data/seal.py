@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from painvrl.core.errors import DataError, PlaceError
 from painvrl.data.parts import Part, TestParts
-from painvrl.errors import DataError, PlaceError
 
 
 @dataclass(frozen=True)

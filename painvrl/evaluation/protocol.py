@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
 
 
 class EvaluationConfig(Settings):

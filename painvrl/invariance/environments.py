@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from painvrl.errors import EmptyEnvironment
+from painvrl.core.errors import EmptyEnvironment
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
 from painvrl.invariance.personal_mixture import fit_personal_mixture, personal_posterior

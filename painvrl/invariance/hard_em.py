@@ -26,15 +26,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from painvrl.compilation import step_function
+from painvrl.core.compilation import step_function
+from painvrl.core.errors import Diverged
+from painvrl.core.settings import Settings
 from painvrl.data.interactions import Interactions
-from painvrl.errors import Diverged
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
 from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.losses import pointwise_gramian
 from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
-from painvrl.settings import Settings
 
 
 class HardEMSettings(Settings):

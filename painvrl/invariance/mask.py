@@ -15,8 +15,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from painvrl.compilation import step_function
-from painvrl.errors import Diverged
+from painvrl.core.compilation import step_function
+from painvrl.core.errors import Diverged
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
+from painvrl.core.transfer import to_device
 from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import (
     ContrastChoice,
@@ -35,9 +38,6 @@ from painvrl.invariance.penalties import (
 )
 from painvrl.invariance.risks import Frozen, empirical_risk, score
 from painvrl.invariance.upgrad import MISSING, is_installed
-from painvrl.rng import generator
-from painvrl.settings import Settings
-from painvrl.transfer import to_device
 
 MaskPenalty = Literal["coefficient_variance", "gradient_variance", "iga", "irmv1", "vrex", "legacy"]
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.compilation import step_function
+from painvrl.core.compilation import step_function
+from painvrl.core.transfer import to_device
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.invariance.soft_mixture import (
     Mixture,
@@ -37,7 +38,6 @@ from painvrl.invariance.tastes import Tastes
 from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
-from painvrl.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,14 +28,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from painvrl.compilation import step_function
+from painvrl.core.compilation import step_function
+from painvrl.core.errors import Diverged
+from painvrl.core.settings import Settings
 from painvrl.data.interactions import Interactions
-from painvrl.errors import Diverged
 from painvrl.invariance.shared_model import SharedModel
 from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
-from painvrl.settings import Settings
 
 _POSTERIOR_USERS = 1024
 _POSTERIOR_CELLS = 1 << 26

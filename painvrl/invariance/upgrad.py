@@ -23,7 +23,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 _REGULARISATION = 1e-7
 """Of the 2 x 2 Gram matrix, whose diagonal is 1/2: opposite gradients make it singular."""

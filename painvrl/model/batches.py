@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from painvrl.core.transfer import to_device
 from painvrl.data.interactions import Interactions
 from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import SampledLoss
 from painvrl.model.pairs import Pairs, canonical_order, sort_pairs
 from painvrl.model.training_data import TrainingData
-from painvrl.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from painvrl.settings import AfterTraining, Settings
+from painvrl.core.settings import AfterTraining, Settings
 
 MixingKind = Literal["sum", "scalar", "item"]
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
 
 
 class GramianLoss(Settings):

@@ -13,6 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from painvrl.core.settings import Settings
+from painvrl.core.transfer import to_device
 from painvrl.model.batches import Batch
 from painvrl.model.fusion import MixingKind, make_mixing
 from painvrl.model.item_graph import ItemNeighbours
@@ -28,8 +30,6 @@ from painvrl.model.losses import (
 )
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
-from painvrl.settings import Settings
-from painvrl.transfer import to_device
 
 
 class BackboneConfig(Settings):

@@ -81,7 +81,7 @@ class Progress(Protocol):
     def trial_stage(self, number: int, stage: str) -> None:
         """A trial enters a stage: ``pretrain``, ``round 1: mask``, ...
 
-        The first one of a trial that goes on says where (:data:`painvrl.progress.GOES_ON`).
+        The first one of a trial that goes on says where (:data:`painvrl.core.progress.GOES_ON`).
         """
 
     def trial_finished(self, event: TrialFinished) -> None:

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.selection import iid_only
 from painvrl.study.file.space import Value
-from painvrl.study.front import hypervolume
 from painvrl.study.store.records import (
     TakenFrom,
     TrialRecord,

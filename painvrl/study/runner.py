@@ -9,8 +9,10 @@ from functools import partial
 
 import torch
 
-from painvrl.device import deal_devices, use_device
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.device import deal_devices, use_device
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.page.header import note_card
@@ -33,8 +35,6 @@ from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.user_values import KeepUserValues, UserStore
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

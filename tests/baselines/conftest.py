@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from painvrl.baselines.port import Inputs
-from painvrl.config import TrainConfig
 from painvrl.data.features import Features
 from painvrl.data.interactions import Interactions
 from painvrl.evaluation.ranking import Scorer
 from painvrl.model.training_data import training_data
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
 
 Listed = Sequence[tuple[int, int]]
 MakeInputs = Callable[..., Inputs]

@@ -15,11 +15,11 @@ from painvrl.baselines.port import Baseline, Inputs
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport, Duel
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
-from painvrl.config import TrainConfig
+from painvrl.core.errors import ConfigError, Diverged
 from painvrl.data.seal import SealedParts
-from painvrl.errors import ConfigError, Diverged
 from painvrl.evaluation.ranking import evaluate_scorer
-from painvrl.prepare import Prepared, prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared, prepare
 from painvrl.study.file.space import Space
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from painvrl.baselines.implicit_factors import AlsConfig, BprConfig, als, bpr
-from painvrl.errors import Diverged
+from painvrl.core.errors import Diverged
 
 pytest.importorskip("implicit")
 

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from painvrl.baselines.lightgcn import LightGcnConfig, adjacency, lightgcn
 from painvrl.baselines.negatives import NegativeSampler
 from painvrl.baselines.port import Inputs
-from painvrl.rng import generator
+from painvrl.core.rng import generator
 
 pytest.importorskip("torch_geometric")
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from painvrl.baselines import offsets as module
 from painvrl.baselines.offsets import GRID, Offset, measured_under_offsets, spread_of
 from painvrl.baselines.report import IID, OOD
+from painvrl.core.errors import Diverged
 from painvrl.data.interactions import Interactions
 from painvrl.data.splits import Part
-from painvrl.errors import Diverged
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import BlockScores, DotProducts, RankingPlan, evaluate_scorer, plan_ranking
-from painvrl.prepare import Prepared
+from painvrl.run.prepare import Prepared
 
 USERS, ITEMS, COLD = 40, 60, 12
 MIXED = (

@@ -8,11 +8,11 @@ import torch
 from painvrl.baselines import own
 from painvrl.baselines.own import OWN, OwnSettings, own_model, own_points
 from painvrl.baselines.port import Inputs
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, TrialFailure
+from painvrl.core.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import DotProducts
-from painvrl.pipeline import run
-from painvrl.prepare import Prepared, prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import Prepared, prepare
 from painvrl.study.file.knobs import apply
 from painvrl.study.file.space import Space
 

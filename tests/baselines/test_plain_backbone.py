@@ -6,10 +6,10 @@ import pytest
 
 from painvrl.baselines.plain_backbone import PlainBackboneConfig, plain_backbone
 from painvrl.baselines.port import Inputs
-from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import evaluate_scorer
-from painvrl.pipeline import run
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import Prepared
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from painvrl.baselines.offsets import Offset
 from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, ComparisonReport, Duel, TrialRun
-from painvrl.evaluation.bootstrap import Difference
+from painvrl.stats.bootstrap import Difference
 
 Runs = tuple[tuple[float, float] | None, ...]
 

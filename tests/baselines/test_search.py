@@ -11,7 +11,7 @@ from pydantic import Field
 from painvrl.baselines.port import Baseline
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.search import RandomSuggester, settings_to_try
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
 from painvrl.study.file.space import Categorical, FloatRange, IntRange
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from painvrl.baselines.vbpr import VbprConfig, _dataset, trained, vbpr
-from painvrl.errors import Diverged
+from painvrl.core.errors import Diverged
 
 pytest.importorskip("cornac")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from painvrl.config import TrainConfig
-    from painvrl.prepare import Prepared
+    from painvrl.run.config import TrainConfig
+    from painvrl.run.prepare import Prepared
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -20,8 +20,8 @@ def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     from benchmarks.fronts import UNREAD
-    from painvrl.pipeline import run
-    from painvrl.presets import PRESETS
+    from painvrl.run.pipeline import run
+    from painvrl.run.presets import PRESETS
     from painvrl.study.file.knobs import apply
     from painvrl.study.file.spec import load_spec
 
@@ -45,7 +45,7 @@ def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
 
 def test_only_the_seeds_that_were_asked_for_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.fronts import report
-    from painvrl.presets import PRESETS
+    from painvrl.run.presets import PRESETS
 
     kept = {
         "studies": [

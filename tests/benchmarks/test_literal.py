@@ -46,10 +46,10 @@ def as_literal(batch: OurBatch) -> Batch:
 def test_painvrl_in_the_literal_settings_takes_the_literal_steps() -> None:
     from benchmarks import ours
     from benchmarks.literal import LiteralTrainer
+    from painvrl.core.rng import generator
     from painvrl.model.batches import epoch_of_batches
+    from painvrl.model.fit import fit
     from painvrl.model.losses import SampledLoss
-    from painvrl.rng import generator
-    from painvrl.training import fit
 
     # Steps of 64 among 300 pairs leave rows untouched; a large rate makes a wrong step visible.
     settings, literal, backbone = literal_problem(learning_rate=0.01)

@@ -8,8 +8,8 @@ import torch
 
 def test_tables_of_100k_have_columns_that_official_and_given_read(tmp_path: Path) -> None:
     from benchmarks.parts_100k import SPLITS, table_of
-    from painvrl.config import TrainConfig
-    from painvrl.prepare import prepare
+    from painvrl.run.config import TrainConfig
+    from painvrl.run.prepare import prepare
 
     rng = np.random.default_rng(0)
     rows = [

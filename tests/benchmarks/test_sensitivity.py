@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from painvrl.pipeline import RunResult
-    from painvrl.prepare import Prepared
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_each_protocol_has_the_base_of_its_own_study(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.sensitivity import NAMES, PLANTED, PROTOCOLS, base_of_each
-    from painvrl.config import TrainConfig
+    from painvrl.run.config import TrainConfig
     from painvrl.study.ablation.spec import load_study_file
     from painvrl.study.file.spec import load_spec
 

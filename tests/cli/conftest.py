@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from painvrl.cli import app
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml, validated
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
-from painvrl.yamlfile import dump_yaml, validated
 
 Call = Callable[..., "Answer"]
 

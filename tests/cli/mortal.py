@@ -14,8 +14,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from painvrl import unfinished
 from painvrl.cli import main
+from painvrl.run import unfinished
 
 last, name = os.environ["MORTAL"].split()
 unfinished.MIN_SECONDS, unfinished.MOST_SHARE = 0.0, float("inf")

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml, parse_yaml, validated
+from painvrl.run.config import TrainConfig
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml, parse_yaml, validated
 
 Call = Callable[..., Any]
 Finished = tuple[Path, Any]

@@ -12,8 +12,8 @@ from painvrl.baselines import registry
 from painvrl.baselines.offsets import GRID, Offset
 from painvrl.baselines.report import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
 from painvrl.cli import render_baselines
-from painvrl.config import TrainConfig
-from painvrl.yamlfile import dump_yaml
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.config import TrainConfig
 
 Call = Callable[..., Any]
 FEW = ("--baseline", "popularity", "--baseline", "item-knn", "--trials", 4)
@@ -108,7 +108,7 @@ def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
 def test_a_failed_trial_is_told(
     cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.errors import Diverged
+    from painvrl.core.errors import Diverged
 
     def never(inputs: Any) -> Any:
         raise Diverged("no start")

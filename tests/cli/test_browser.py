@@ -21,16 +21,16 @@ from typing import Any
 
 import pytest
 
-from painvrl.checkpoint import latest_checkpoint, load_checkpoint
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
+from painvrl.run.config import TrainConfig
 from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.tracking.mlflow_reading import front_link
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 CHROMIUM = shutil.which("chromium")
 TRIALS = 6

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.workspace import Workspace
 from painvrl.data.seal import SealedParts
-from painvrl.pipeline import reweighed, run
-from painvrl.prepare import prepare
+from painvrl.run.pipeline import reweighed, run
+from painvrl.run.prepare import prepare
 from painvrl.study.store.records import named
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.trial import objective
-from painvrl.workspace import Workspace
 
 Call = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from painvrl.cli import root
-from painvrl.errors import NothingFeasible, PainvrlError, UserError
+from painvrl.core.errors import NothingFeasible, PainvrlError, UserError
 
 Call = Callable[..., Any]
 
@@ -112,7 +112,7 @@ def test_every_kind_of_error_has_its_exit_code(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("painvrl.doctor.diagnose", fail)
+    monkeypatch.setattr("painvrl.cli.installation.diagnose", fail)
     answer = cli("doctor")
     assert (answer.code, answer.out, answer.err) == (code, "", text)
 
@@ -123,7 +123,7 @@ def test_a_bug_prints_two_lines_and_keeps_the_traceback_in_a_file(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug\nof several lines")
 
-    monkeypatch.setattr("painvrl.doctor.diagnose", fail)
+    monkeypatch.setattr("painvrl.cli.installation.diagnose", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     answer = cli("doctor")
     assert answer.code == 1

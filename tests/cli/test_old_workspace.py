@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 
 Call = Callable[..., Any]
 

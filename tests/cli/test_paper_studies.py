@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import parse_yaml
 from painvrl.study.store.storage import open_study
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import parse_yaml
 
 Call = Callable[..., Any]
 STUDIES = {"tiktok": "data/tiktok", "kwai": "data/kwai", "movielens-paper": "data/movielens"}

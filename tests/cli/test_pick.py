@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.store.records import front_of, named
 from painvrl.study.store.storage import open_study
-from painvrl.workspace import Workspace
 
 Call = Callable[..., Any]
 Finished = tuple[Path, Any]
@@ -158,7 +158,7 @@ def test_train_best_follows_the_only_pick_and_its_model_is_loaded_by_the_alias(
     import mlflow.pyfunc
     import pandas as pd
 
-    from painvrl.checkpoint import latest_checkpoint, load_checkpoint
+    from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
     chosen = picked(cli, workspace, "--trial", "1.0", "--as", "mine")
     answer = cli("train", "--best", "--device", "cpu", "--workspace", workspace)

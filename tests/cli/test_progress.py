@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from painvrl.cli.progress import run_progress, study_progress
-from painvrl.progress import GOES_ON
+from painvrl.core.progress import GOES_ON
 from painvrl.study.progress import TrialFinished, TrialStarted
 from painvrl.study.trial.outcomes import Completed, SweptPoint
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml, parse_yaml
 from painvrl.study.store.storage import open_study
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from painvrl.checkpoint import load_checkpoint, save_checkpoint
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
+from painvrl.run.checkpoint import load_checkpoint, save_checkpoint
+from painvrl.run.pipeline import RunResult
+from painvrl.run.prepare import Prepared
 
 Call = Callable[..., Any]
 

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from painvrl.cli.root import Guarded
-from painvrl.errors import ConfigError, NothingFeasible, PainvrlError
+from painvrl.core.errors import ConfigError, NothingFeasible, PainvrlError
 
 
 @pytest.mark.parametrize(

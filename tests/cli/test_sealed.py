@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from painvrl.cli.study import app as study_app
-from painvrl.config import TrainConfig
 from painvrl.data.dataset import Dataset
 from painvrl.data.interactions import among
 from painvrl.data.seal import SealedParts, SealLedger
 from painvrl.data.splits import Split, make_split
-from painvrl.prepare import prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import prepare
 
 Call = Callable[..., Any]
 
@@ -79,7 +79,7 @@ def _with_garbage(part: Any) -> Any:
 
 @pytest.fixture
 def rows_are_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("painvrl.prepare.make_split", poisoned_split)
+    monkeypatch.setattr("painvrl.run.prepare.make_split", poisoned_split)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_no_command_of_a_study_looks_at_a_test_part(
     clean = answers(cli, places[0], spec)
     assert [what for what, (code, _) in clean.items() if code != 0] == []
     assert all(text.strip() for _, text in clean.values())
-    monkeypatch.setattr("painvrl.prepare.make_split", poisoned_split)
+    monkeypatch.setattr("painvrl.run.prepare.make_split", poisoned_split)
     monkeypatch.setattr(SealedParts, "open", die)
     poisoned = answers(cli, places[1], spec)
     assert poisoned == clean

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
-from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]
 SEEDS = 2

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml, parse_yaml
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
 

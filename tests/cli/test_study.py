@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml, parse_yaml
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
-from painvrl.yamlfile import dump_yaml, parse_yaml
 
 Call = Callable[..., Any]
 Finished = tuple[Path, Any]

@@ -11,10 +11,10 @@ import pytest
 import typer
 
 from painvrl.cli import app
-from painvrl.config import TrainConfig
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import commands
-from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]
 Finished = tuple[Path, Any]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from painvrl.checkpoint import latest_checkpoint, load_checkpoint
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 Call = Callable[..., Any]
 
@@ -136,7 +136,7 @@ def test_metrics_that_do_not_repeat_are_reported_as_such(
 ) -> None:
     from dataclasses import replace
 
-    from painvrl import pipeline, retrain
+    from painvrl.run import pipeline, retrain
 
     def off(*arguments: Any, **options: Any) -> pipeline.RunResult:
         result = pipeline.run(*arguments, **options)
@@ -217,7 +217,7 @@ def test_the_trial_that_is_trained_is_the_one_that_is_stored(cli: Call, workspac
 def test_a_store_that_does_not_answer_is_said_before_the_test_parts_are_read(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl import retrain
+    from painvrl.study import retrain
 
     def down(*_: object) -> None:
         raise StudyError("MLflow does not answer as it should: it is down")
@@ -243,7 +243,7 @@ def test_a_file_whose_name_is_no_model_name_is_refused_before_the_test_parts_are
 def test_a_registry_that_fails_costs_neither_the_test_metrics_nor_the_checkpoint(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl import retrain
+    from painvrl.study import retrain
 
     def refuses(*_: object, **__: object) -> None:
         raise StudyError("MLflow refuses")

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from painvrl.cli.options import named_study
-from painvrl.config import TrainConfig
-from painvrl.errors import PainvrlError
+from painvrl.core.errors import PainvrlError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 module = importlib.import_module("painvrl.cli.ui")  # the package's attribute of that name is the command
 Call = Callable[..., Any]

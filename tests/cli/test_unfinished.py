@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from painvrl.checkpoint import latest_checkpoint, load_checkpoint
-from painvrl.config import TrainConfig
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
+from painvrl.run.config import TrainConfig
 
 Call = Callable[..., Any]
 pytestmark = pytest.mark.slow  # every command is a process of its own

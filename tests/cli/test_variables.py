@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from painvrl.cli import ui
+from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.tracking.port import IGNORED
-from painvrl.workspace import Workspace, sqlite_url
 
 Call = Callable[..., Any]
 

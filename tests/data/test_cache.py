@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from painvrl.core.errors import PlaceError
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
-from painvrl.errors import PlaceError
 
 ARRAYS = {
     "values.0": np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32),

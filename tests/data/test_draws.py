@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from painvrl.core.rng import generator
 from painvrl.data.draws import _lowest_within, draw, halve, protected_core, rank_within
 from painvrl.data.interactions import Interactions
-from painvrl.rng import generator
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.25, 0.5, 0.75])), max_size=30))

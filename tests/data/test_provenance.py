@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from painvrl.core.errors import DataError
 from painvrl.data.provenance import Join, Provenance, Removal
-from painvrl.errors import DataError
 
 JOIN = Join(
     name="image",

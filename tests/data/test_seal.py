@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
+from painvrl.core.errors import PlaceError
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.seal import SealedParts, SealLedger
-from painvrl.errors import PlaceError
 
 
 def part(name: str) -> Part:

@@ -8,8 +8,8 @@ import torch
 
 from painvrl.evaluation.ranking import DotProducts, JudgedUsers, evaluate_users
 from painvrl.evaluation.user_values import values_of
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
+from painvrl.run.pipeline import RunResult
+from painvrl.run.prepare import Prepared
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.invariance.mask import Gated
 from painvrl.invariance.risks import Frozen, Scored, freeze, score
 from painvrl.invariance.shared_model import SharedModel
+from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.pairs import canonical_order
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
-from painvrl.training import TrainingConfig, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from painvrl.errors import EmptyEnvironment
+from painvrl.core.errors import EmptyEnvironment
 from painvrl.invariance import personal_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start

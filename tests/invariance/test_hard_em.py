@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from painvrl.core.errors import Diverged
 from painvrl.data.interactions import Interactions
-from painvrl.errors import Diverged
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.hard_em import (
     EnvironmentModels,

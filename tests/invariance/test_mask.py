@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from painvrl.errors import Diverged
+from painvrl.core.errors import Diverged
 from painvrl.invariance import mask
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.mask import Draw, GateStep, MaskConfig, MaskState, gate_step, learn_mask

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from painvrl.errors import UserError
+from painvrl.core.errors import UserError
 from painvrl.invariance import upgrad
 from painvrl.invariance.mask import MaskConfig
 from painvrl.invariance.pareto import Balance, balance, min_norm_weight

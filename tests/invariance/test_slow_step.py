@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.rng import generator
 from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
 from painvrl.invariance.pareto import Balancer
 from painvrl.invariance.penalties import part_pairs
-from painvrl.rng import generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

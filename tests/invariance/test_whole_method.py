@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import reweighed, run
-from painvrl.prepare import prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import reweighed, run
+from painvrl.run.prepare import prepare
 from painvrl.study.ablation.spec import AblationSpec, load_study_file
 from painvrl.study.file.knobs import apply
 
 if TYPE_CHECKING:
-    from painvrl.pipeline import RunResult
-    from painvrl.prepare import Prepared
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
 
 SHIPPED = Path(__file__).parent.parent.parent / "studies" / "planted.yaml"
 """The benchmark itself: what is proven here is what its file says."""

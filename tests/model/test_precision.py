@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import run
-from painvrl.prepare import prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import prepare
 
 SEEDS = range(5)
 

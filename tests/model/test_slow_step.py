@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.losses import GramianLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
-from painvrl.training import TrainingConfig, fit
 
 if TYPE_CHECKING:
     from conftest import Toy

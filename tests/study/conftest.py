@@ -14,7 +14,8 @@ import torch
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import apply
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
@@ -24,7 +25,6 @@ from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Stat
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
 from painvrl.study.trial.sweep import Sweep, told
-from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.errors import ConfigError, DataError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, DataError, NothingFeasible, StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary, run_study
@@ -22,8 +24,6 @@ from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 Go = Callable[..., StudySummary]
 CPU = torch.device("cpu")
@@ -320,7 +320,7 @@ from painvrl.study.trial.outcomes import Completed
 from painvrl.study.runner import run_study
 from painvrl.study.file.spec import load_spec
 from painvrl.study.tracking.port import NullTracker
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 
 class Dies:
     data = DataSummary(fingerprint="planted-1")
@@ -374,8 +374,8 @@ def test_a_process_that_is_killed_loses_at_most_the_trial_it_was_training(
 def test_a_real_study_repeats_to_the_last_bit_from_its_storage(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
-    from painvrl.pipeline import run
-    from painvrl.prepare import prepare
+    from painvrl.run.pipeline import run
+    from painvrl.run.prepare import prepare
 
     spec_tree["space"]["fusion.variant_weight"] = {"type": "float", "low": 0.0, "high": 1.0}
     spec = StudySpec.model_validate(spec_tree)

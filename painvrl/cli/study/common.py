@@ -11,7 +11,7 @@ import typer
 
 from painvrl.cli.options import named_study
 from painvrl.cli.output import ReaderLeft
-from painvrl.errors import PlaceError
+from painvrl.core.errors import PlaceError
 
 if TYPE_CHECKING:
     from painvrl.study.store.storage import StoredStudy
@@ -46,15 +46,15 @@ def goes_on() -> Iterator[None]:
 
 def open_named(study: str | None, workspace: Path) -> StoredStudy:
     """The study that a command was given, by name, by file, or the only one."""
+    from painvrl.core.workspace import Workspace
     from painvrl.study.store.storage import open_study
-    from painvrl.workspace import Workspace
 
     return open_study(named_study(study), Workspace(workspace))
 
 
 def nothing_feasible(study: StoredStudy) -> Exception:
     """What a command that needs a front says where there is none."""
-    from painvrl.errors import NothingFeasible
+    from painvrl.core.errors import NothingFeasible
     from painvrl.study.store.records import why_no_front
 
     return NothingFeasible(why_no_front(study.name, study.trials()))

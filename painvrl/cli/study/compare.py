@@ -42,7 +42,7 @@ def compare(
     lies below minus the margin.
     """
     from painvrl.cli import render, render_comparison
-    from painvrl.errors import ConfigError, Regressed
+    from painvrl.core.errors import ConfigError, Regressed
     from painvrl.study.comparison.compare import compare as compare_studies
 
     first, second = workspace_a or workspace, workspace_b or workspace
@@ -50,8 +50,8 @@ def compare(
         raise ConfigError("is needed where both studies lie in one workspace", key="B")
     found = compare_studies(_compared(a, first), _compared(b or a, second), margin=margin, level=level)
     if html is not None:
+        from painvrl.core.wholefile import write_whole
         from painvrl.study.comparison.picture import comparison_page
-        from painvrl.wholefile import write_whole
 
         write_whole(html, comparison_page(found), what="the comparison")
     if json:
@@ -63,9 +63,9 @@ def compare(
 
 
 def _compared(name: str, folder: Path) -> ComparedStudy:
+    from painvrl.core.workspace import Workspace
     from painvrl.study.comparison.sides import ComparedStudy
     from painvrl.study.trial.user_values import UserStore
-    from painvrl.workspace import Workspace
 
     study = open_named(name, folder)
     place = Workspace(folder)

@@ -16,7 +16,7 @@ from painvrl.cli.options import (
     WorkspaceOption,
 )
 from painvrl.cli.study.common import StudyArgument, goes_on, open_named
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from painvrl.study.confirmation.runner import Step
@@ -58,9 +58,9 @@ def confirm(
         raise ConfigError("must lie above 0.5 and below 1", key="--sure", value=sure)
 
     from painvrl.cli import progress, render, render_confirmation
-    from painvrl.device import select_device
+    from painvrl.core.device import select_device
+    from painvrl.core.workspace import Workspace
     from painvrl.study.confirmation.runner import run_confirmation
-    from painvrl.workspace import Workspace
 
     stored = open_named(study, workspace)
     silent = quiet or json

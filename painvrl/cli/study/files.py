@@ -18,7 +18,7 @@ def validate(
 
     Prints a line a file. Exit code 2 if any of them is wrong.
     """
-    from painvrl.errors import ConfigError
+    from painvrl.core.errors import ConfigError
     from painvrl.study.ablation.spec import load_study_file
 
     wrong = 0

@@ -9,7 +9,7 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from painvrl.cli.study.common import StudyArgument, nothing_feasible, open_named
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 
 def front(

@@ -8,7 +8,7 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from painvrl.cli.study.common import StudyArgument, open_named
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from painvrl.study.choice.rules import Rule
@@ -88,8 +88,8 @@ def pick(
         raise ConfigError(f"does not go with {asked[0]}", key="--as", value=alias)
 
     from painvrl.cli import render_picks
+    from painvrl.core.workspace import Workspace
     from painvrl.study.choice.choosing import choose, forget, kept_picks
-    from painvrl.workspace import Workspace
 
     place, stored = Workspace(workspace), open_named(study, workspace)
     if show:

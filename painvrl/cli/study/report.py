@@ -29,10 +29,10 @@ def report(
     figures are printed instead, and nothing is written.
     """
     from painvrl.cli import render
-    from painvrl.errors import ConfigError, StudyError
+    from painvrl.core.errors import ConfigError, StudyError
+    from painvrl.core.workspace import Workspace
     from painvrl.study.page.page import PAGE, report_page, study_report
     from painvrl.study.trial.user_values import UserStore
-    from painvrl.workspace import Workspace
 
     if json and output is not None:
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
@@ -41,8 +41,8 @@ def report(
     if json:
         render.json(study_report(stored, users).as_dict())
         return
+    from painvrl.core.wholefile import write_whole
     from painvrl.study.tracking.mlflow_notes import write_notes
-    from painvrl.wholefile import write_whole
 
     _, page = report_page(stored, users)
     path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")

@@ -16,7 +16,7 @@ from painvrl.cli.options import (
     WorkspaceOption,
 )
 from painvrl.cli.study.common import SetOption, SpecArgument, goes_on
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from painvrl.study.ablation.spec import AblationSpec
@@ -80,10 +80,10 @@ def run(
         _print_plan(loaded, workspace, device, trials)
         return
 
-    from painvrl.device import select_device
+    from painvrl.core.device import select_device
+    from painvrl.core.workspace import Workspace
     from painvrl.study.ablation.runner import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
-    from painvrl.workspace import Workspace
 
     place, where = Workspace(workspace), select_device(device)
     summary: StudySummary | AblationSummary
@@ -129,8 +129,8 @@ def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: 
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:
     """What ``--dry-run`` prints: YAML, with the plan in comments."""
     from painvrl.cli import render
+    from painvrl.core.yamlfile import dump_yaml
     from painvrl.study.file.spec import StudySpec
-    from painvrl.yamlfile import dump_yaml
 
     if not isinstance(loaded, StudySpec):
         typer.echo(dump_yaml(loaded), nl=False)
@@ -138,9 +138,9 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
         return
     typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 
-    from painvrl.device import select_device
+    from painvrl.core.device import select_device
+    from painvrl.core.workspace import Workspace
     from painvrl.study.file.plan import lines_of, plan_of
-    from painvrl.workspace import Workspace
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
         typer.echo(f"# {line}")

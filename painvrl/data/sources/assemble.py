@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
+from painvrl.core.errors import DataError
+from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
@@ -31,8 +33,6 @@ from painvrl.data.sources.items import (
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
 from painvrl.data.sources.values import KeyedValues
-from painvrl.errors import DataError
-from painvrl.settings import Settings
 
 T = TypeVar("T")
 

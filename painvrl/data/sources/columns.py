@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.tabular import Table, first_line, listing
 from painvrl.data.sources.texts import Texts, as_objects
-from painvrl.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.tabular import listing
-from painvrl.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
 from painvrl.data.provenance import Join
 from painvrl.data.sources.text import MAX_TOKENS, encode
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues, column_facts
-from painvrl.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.safe_npy import map_npy
 from painvrl.data.sources.tabular import first_line
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues, checked_matrix, chunks, without_index_columns
-from painvrl.errors import DataError
 
 
 def read_array(path: Path, *, key: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
@@ -22,7 +23,6 @@ from painvrl.data.sources.safe_npy import read_npy, shown
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
-from painvrl.errors import DataError
 
 PARTS: Final = {"train": "train.npy", "valid": "val_full.npy", "test": "test_full.npy"}
 FEATURES: Final = {

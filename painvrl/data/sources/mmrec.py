@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
@@ -29,7 +30,6 @@ from painvrl.data.sources.tabular import Table, listing, read_table, renamed
 from painvrl.data.sources.texts import Texts, order_key
 from painvrl.data.sources.users import UserDescriptions, with_users
 from painvrl.data.sources.values import KeyedValues
-from painvrl.errors import DataError
 
 PARTS: Final = {0.0: "train", 1.0: "valid", 2.0: "test"}
 """What MMRec's ``x_label`` says."""

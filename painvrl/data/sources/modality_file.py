@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from painvrl.core.errors import DataError
+from painvrl.core.settings import Settings
 from painvrl.data.sources.columns import (
     column,
     float_texts,
@@ -35,8 +37,6 @@ from painvrl.data.sources.values import (
     natural_order,
     without_index_columns,
 )
-from painvrl.errors import DataError
-from painvrl.settings import Settings
 
 
 class ModalityFile(Settings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
@@ -18,7 +19,6 @@ from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
 from painvrl.data.sources.rows import Duplicates, RawInteractions
 from painvrl.data.sources.texts import Texts
-from painvrl.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,13 +15,13 @@ from typing import Final
 
 import numpy as np
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.columns import id_column, number_column, require_distinct, text_column
 from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import Table, first_line, lines_of, listing, parse_table
 from painvrl.data.sources.texts import Texts
-from painvrl.errors import DataError
 
 FILMS: Final = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
 """The file of ratings that marks a layout, and its file of films."""

@@ -21,11 +21,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.dataset import Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.texts import as_objects
-from painvrl.rng import generator
-from painvrl.settings import Settings
 
 # Users times items drawn at once: bounds the memory. Part of what the data are: another value draws others.
 BLOCK_CELLS = 2**21

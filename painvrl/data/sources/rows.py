@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
+from painvrl.core.errors import DataError
 from painvrl.data.provenance import Removal
 from painvrl.data.sources.texts import Texts
-from painvrl.errors import DataError
 
 
 def _current(rule: object) -> object:

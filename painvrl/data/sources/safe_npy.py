@@ -19,10 +19,10 @@ from typing import IO, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import mapped
 from painvrl.data.sources.safe_pickle import Refused, unpickled
 from painvrl.data.sources.tabular import first_line
-from painvrl.errors import DataError
 
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PICKLE_STARTS: Final = (b"\x80", b"cnumpy")

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
@@ -22,7 +23,6 @@ from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, spl
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import read_table
 from painvrl.data.sources.users import UserDescriptions, with_users
-from painvrl.settings import Settings
 
 
 class ItemTable(Settings):

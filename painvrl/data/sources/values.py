@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from painvrl.errors import DataError
+from painvrl.core.errors import DataError
 
 LARGEST: Final = 1e18
 """From here on, squares leave float32 when rows are scaled to unit length."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues
-from painvrl.errors import DataError
 
 MAX_BYTES = 8 << 30
 """Of a dense bag of words; above it, the message asks for fewer words."""

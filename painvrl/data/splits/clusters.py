@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.features import FeatureConfig, build_features
 from painvrl.data.splits.rows import Table
-from painvrl.errors import ConfigError
 
 MAX_STEPS = 50
 TRIES = 4

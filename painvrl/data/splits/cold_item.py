@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.draws import draw, halve
 from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
-from painvrl.settings import Settings
 
 OodCandidates = Literal["held_out", "all"]
 

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.parts import is_scored_name
 from painvrl.data.splits.cold_item import OodCandidates
 from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
-from painvrl.errors import ConfigError
 
 PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_NAME_test"
 

@@ -10,6 +10,9 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.draws import rank_within
 from painvrl.data.splits.clusters import content_clusters
 from painvrl.data.splits.cold_item import OodCandidates, rows_of_items
@@ -23,9 +26,6 @@ from painvrl.data.splits.rows import (
     labels_of,
     with_iid,
 )
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
-from painvrl.settings import Settings
 
 MAX_GROUP = 0.75
 """A group with more than so much of the wanted share is passed over: valid and test need one each."""

@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.splits.cold_item import ColdItemOod
 from painvrl.data.splits.groups import ItemGroupOod
 from painvrl.data.splits.popularity import PopularityOod
 from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
-from painvrl.errors import ConfigError
 
 OodRule = Annotated[PopularityOod | ColdItemOod | ItemGroupOod, Field(discriminator="protocol")]
 

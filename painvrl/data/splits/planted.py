@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
 from painvrl.data.draws import halve
 from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
 
 
 class PlantedSplit(SplitRule):

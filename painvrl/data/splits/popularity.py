@@ -8,11 +8,11 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import Field, field_validator, model_validator
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.draws import draw, halve, protected_core
 from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
-from painvrl.settings import Settings
 
 Gamma = Annotated[float, Field(ge=0.0, le=10.0)]
 

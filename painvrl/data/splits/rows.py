@@ -12,12 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.draws import draw, halve, protected_core
 from painvrl.data.interactions import Interactions
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
-from painvrl.settings import Settings
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.card import SplitCard, make_card
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_interactions, digested_ids
@@ -24,7 +25,6 @@ from painvrl.data.splits.planted import PlantedSplit
 from painvrl.data.splits.popularity import PopularitySplit
 from painvrl.data.splits.rows import Assignment, table_of
 from painvrl.data.splits.temporal import TemporalSplit, TemporalUserSplit
-from painvrl.errors import ConfigError
 
 SplitConfig = Annotated[
     PopularitySplit

@@ -8,11 +8,11 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import generator
 from painvrl.data.draws import rank_within
 from painvrl.data.splits.popularity import check_shares
 from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
-from painvrl.errors import ConfigError
-from painvrl.rng import generator
 
 MIN_USERS = 100
 """Of an OOD part of ``temporal``: a mean over fewer says little."""

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import torch
 
+from painvrl.core.errors import NothingFeasible, StudyError
+from painvrl.core.wholefile import write_whole
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.data.digest import digest_of
-from painvrl.errors import NothingFeasible, StudyError
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation
 from painvrl.study.ablation.store import KeepRun, Tracked, load_tracked, save_tracked
 from painvrl.study.ablation.table import AblationTable, make_table
@@ -24,9 +27,6 @@ from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 from painvrl.study.trial.objective import TrainingObjective
-from painvrl.wholefile import write_whole
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

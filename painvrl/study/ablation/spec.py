@@ -8,18 +8,18 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.settings import Settings
+from painvrl.core.yamlfile import config_error, near_matches, validated
 from painvrl.evaluation import metrics
 from painvrl.evaluation.metrics import METRICS
-from painvrl.presets import KEY, PRESETS, PresetName, is_preset
-from painvrl.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.study.file.overrides import loaded
 from painvrl.study.file.space import FIXED_SECTIONS, Value, apply, knobs
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
 from painvrl.study.runs.seeded import Cell
 from painvrl.study.trial.objective import TrialJob
-from painvrl.yamlfile import config_error, near_matches, validated
 
 PARTS = ("iid", "ood")
 
@@ -33,8 +33,8 @@ class AblationSettings(Settings):
     """What is compared, and how.
 
     ``name``: what it is resumed by. ``seeds``: each is split and initialisation of one run of every row.
-    ``presets``: rows of :mod:`painvrl.presets`, over the file's ``config``. ``reference``: the row that the
-    others are compared with. ``metrics`` at ``cutoff`` are in the table. ``draws``: of the bootstrap.
+    ``presets``: rows of :mod:`painvrl.run.presets`, over the file's ``config``. ``reference``: the row that
+    the others are compared with. ``metrics`` at ``cutoff`` are in the table. ``draws``: of the bootstrap.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")

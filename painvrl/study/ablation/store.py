@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from painvrl.core.wholefile import write_whole
 from painvrl.evaluation.metrics import name
 from painvrl.study.runs.kept import KeptRun, RunStore
 from painvrl.study.trial.objective import TrainedJob
 from painvrl.study.trial.user_values import user_values
-from painvrl.wholefile import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The table of an ablation: for each row IID, OOD, their harmonic mean and the drop, beside a reference.
 
 Every figure is a mean over seeds with its standard deviation; every difference is paired, with a 95%
-bootstrap interval over seeds and users (:mod:`painvrl.evaluation.bootstrap`).
+bootstrap interval over seeds and users (:mod:`painvrl.stats.bootstrap`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.errors import StudyError
-from painvrl.evaluation.bootstrap import Difference, PartValues, percentile_interval, resampled_means
+from painvrl.core.errors import StudyError
+from painvrl.core.rng import derive_seed
 from painvrl.evaluation.metrics import name
-from painvrl.rng import derive_seed
+from painvrl.stats.bootstrap import Difference, PartValues, percentile_interval, resampled_means
 from painvrl.study.ablation.spec import PARTS, AblationSpec
 from painvrl.study.file.space import Value
 from painvrl.study.runs.kept import KeptRun

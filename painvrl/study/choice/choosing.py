@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.choice.picks import Pick, remove_pick, store_pick, stored_picks
 from painvrl.study.choice.rules import BALANCED, Rule
 from painvrl.study.choice.selection import Selection, candidates_of, select
 from painvrl.study.store.records import front_of, named
 from painvrl.study.store.storage import StoredStudy
-from painvrl.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

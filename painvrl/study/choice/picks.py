@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from painvrl.errors import ConfigError, StudyError
-from painvrl.settings import Settings
+from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.settings import Settings
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.outcomes import point_name
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
 from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, scaled
 
 PREFERENCES = ("knee", "iid", "ood", "balanced")

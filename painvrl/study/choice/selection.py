@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.run.config import TrainConfig
 from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
 from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named

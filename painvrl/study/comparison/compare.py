@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.rng import derive_seed
 from painvrl.evaluation.user_values import UserValues
-from painvrl.rng import derive_seed
 from painvrl.study.comparison.indicators import additive_epsilon, coverage
 from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
 from painvrl.study.comparison.uncertainty import Bounded, drawn_volumes, gap, same_users

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.errors import NothingFeasible
+from painvrl.core.errors import NothingFeasible
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.rules import Knee
 from painvrl.study.choice.selection import candidates_of
-from painvrl.study.front import hypervolume
 from painvrl.study.report import Best
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of, trained
 from painvrl.study.store.storage import StoredStudy

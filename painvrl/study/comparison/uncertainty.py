@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.evaluation.bootstrap import PartValues, resampled_means
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.front import hypervolume
+from painvrl.stats.bootstrap import PartValues, resampled_means
+from painvrl.stats.dominance import hypervolume
 
 
 @dataclass(frozen=True, kw_only=True)

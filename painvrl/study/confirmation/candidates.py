@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.confirmation.decision import plausible
 from painvrl.study.confirmation.posterior import fit
 from painvrl.study.file.space import Point

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
-from painvrl.rng import derive_seed
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.rng import derive_seed
+from painvrl.core.wholefile import write_whole
+from painvrl.core.workspace import Workspace
 from painvrl.study.confirmation.candidates import Candidate, candidates_of, near_the_front
 from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
 from painvrl.study.confirmation.posterior import Fit, draw_means, fit
@@ -36,8 +38,6 @@ from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import Objective, TrainingObjective, TrialJob
 from painvrl.study.trial.outcomes import Completed
 from painvrl.study.trial.sweep import Sweep
-from painvrl.wholefile import write_whole
-from painvrl.workspace import Workspace
 
 Scope: TypeAlias = Literal["front", "plausible"]
 

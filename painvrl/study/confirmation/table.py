@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.confirmation.candidates import Candidate
 from painvrl.study.confirmation.decision import Decision
 from painvrl.study.confirmation.posterior import Fit, estimate
-from painvrl.study.front import hypervolume
 
 _ORDER = (Decision.IN, Decision.UNDECIDED, Decision.OUT, Decision.FAILED)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
 from painvrl.study.file.measured import valid_part_metric
 
 COSTS = {"time": "s", "peak_memory": "MiB"}

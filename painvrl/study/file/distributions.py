@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Protocol, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
 
 Value: TypeAlias = bool | int | float | str | None
 

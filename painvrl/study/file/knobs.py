@@ -7,8 +7,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from painvrl.config import TrainConfig
-from painvrl.settings import AfterTraining, Settings
+from painvrl.core.settings import AfterTraining, Settings
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.distributions import Value
 
 Point: TypeAlias = Mapping[str, Value]

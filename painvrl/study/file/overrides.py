@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import near_matches, parse_value, read_yaml
 from painvrl.study.file.knobs import all_knobs
-from painvrl.yamlfile import near_matches, parse_value, read_yaml
 
 T = TypeVar("T")
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.errors import TrialFailure, UserError
-from painvrl.prepare import Prepared, prepare
-from painvrl.stages import Stages, train_backbone
+from painvrl.core.errors import TrialFailure, UserError
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared, prepare
+from painvrl.run.stages import Stages, train_backbone
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
 from painvrl.study.trial.sweep import SweepConfig
-from painvrl.workspace import Workspace
 
 _TIMED = "pretrain"
 

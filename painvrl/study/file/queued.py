@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from painvrl.config import TrainConfig
-from painvrl.presets import PRESETS, PresetName
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import PRESETS, PresetName
 from painvrl.study.file.knobs import leaves
 from painvrl.study.file.space import Point, Space, apply
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import config_error, near_matches
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.constraints import COSTS
 from painvrl.study.file.distributions import same
 from painvrl.study.file.knobs import all_knobs, leaves
 from painvrl.study.file.measured import cutoff_of
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import FIXED_SECTIONS, Point, Value, apply, knobs
-from painvrl.yamlfile import config_error, near_matches
 
 if TYPE_CHECKING:
     from painvrl.study.file.spec import StudySpec

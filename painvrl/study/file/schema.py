@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from painvrl.presets import KEY, PRESETS
+from painvrl.run.presets import KEY, PRESETS
 from painvrl.study.ablation.spec import BUDGET, AblationSpec
 from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.spec import ABLATION, StudySpec

@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.distributions import (
     Categorical,
     Distribution,

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
-from painvrl.presets import PRESETS, PresetName
-from painvrl.pretrained import NOT_READ
-from painvrl.settings import Settings
+from painvrl.core.errors import ConfigError
+from painvrl.core.settings import Settings
+from painvrl.core.yamlfile import validated
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import PRESETS, PresetName
+from painvrl.run.pretrained import NOT_READ
 from painvrl.study.file import rules as spec_rules
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.measured import ObjectiveName
@@ -22,7 +23,6 @@ from painvrl.study.file.space import Distribution, Space, Value
 from painvrl.study.search.budget import StallConfig
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.trial.sweep import SweepConfig
-from painvrl.yamlfile import validated
 
 SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random", "qmc", "grid"]
 
@@ -56,8 +56,8 @@ class StudySettings(Settings):
 class StudySpec(Settings):
     """A study's file. All objectives are maximised.
 
-    ``presets``: of :mod:`painvrl.presets`, trained first, over ``config``. ``points``: trained next, after
-    the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial that
+    ``presets``: of :mod:`painvrl.run.presets`, trained first, over ``config``. ``points``: trained next,
+    after the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial that
     breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
     ``sweep``: how the knobs of ``space`` that act after training are searched: ``auto`` and settings sweep
     them over each training, ``false`` samples one value of them before it, as of any other knob.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from painvrl.study.front import hypervolume, non_dominated
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.page.theme import FRONT, MUTED, style
 from painvrl.study.store.records import FINISHED, TrialRecord
 

@@ -21,10 +21,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.core.rng import derive_seed
 from painvrl.evaluation.user_values import UserValues
-from painvrl.rng import derive_seed
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.comparison.uncertainty import same_users
-from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.page.trials import Trials
 from painvrl.study.trial.user_values import UserStore
 

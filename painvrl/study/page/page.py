@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painvrl.errors import NothingFeasible
+from painvrl.core.errors import NothingFeasible
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import (
     environments,

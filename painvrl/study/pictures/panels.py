@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from painvrl.study.front import non_dominated
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.report import FrontRow, FrontTable
 
 ALWAYS = ("recall", "ndcg")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from painvrl.config import TrainConfig
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.digest import digest_of
 from painvrl.evaluation.user_values import UserValues
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import Point
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed

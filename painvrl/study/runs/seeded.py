@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.runs.kept import KeptRun, RunStore
 from painvrl.study.search.asktell import MAX_DEATHS

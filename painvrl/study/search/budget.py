@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from painvrl.settings import Settings
-from painvrl.study.front import hypervolume
+from painvrl.core.settings import Settings
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.store.records import TrialRecord, finished_here, front_of
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.yamlfile import config_error
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import Point
 from painvrl.study.progress import Progress, TrialFinished, TrialStarted
 from painvrl.study.search.asktell import Asked, Desk
@@ -23,7 +24,6 @@ from painvrl.study.tracking.port import Tracker
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.study.trial.sweep import Sweep
-from painvrl.yamlfile import config_error
 
 SPACE_TRIED = "every point of the space has been tried"
 """Why a study ends that wants more trials than there are points."""

@@ -17,7 +17,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same, value_at
 from painvrl.study.file.rules import MAX_GRID
 from painvrl.study.file.space import Point, Space

@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.trial.sweep import curve_at

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, PositiveInt
 
-from painvrl.config import TrainConfig
-from painvrl.settings import Settings
-from painvrl.study.front import hypervolume, ranks
+from painvrl.core.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.stats.dominance import hypervolume, ranks
 
 
 class PruningConfig(Settings):

@@ -28,8 +28,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from painvrl.config import TrainConfig
-from painvrl.rng import derive_seed
+from painvrl.core.rng import derive_seed
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import SamplerName, StudySettings
 from painvrl.study.search.planned import Sobol, Untried

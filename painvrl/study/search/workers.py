@@ -22,8 +22,8 @@ from typing import ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 import torch
 
-from painvrl.device import use_device
-from painvrl.errors import StudyError, UserError
+from painvrl.core.device import use_device
+from painvrl.core.errors import StudyError, UserError
 from painvrl.study.trial.objective import DataSummary, Objective, TrialJob, failed_by
 from painvrl.study.trial.outcomes import WORKER_DIED, Failed, Outcome
 

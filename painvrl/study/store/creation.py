@@ -10,7 +10,8 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySpec
@@ -20,7 +21,6 @@ from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
 from painvrl.study.store.warm_start import planned, take_over
 from painvrl.study.trial.sweep import SweepConfig
-from painvrl.workspace import Workspace
 
 _logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from filelock import FileLock
 from optuna.storages import RDBStorage
 from sqlalchemy.pool import NullPool
 
-from painvrl.doctor import not_installed
-from painvrl.errors import ConfigError, StudyError
-from painvrl.workspace import Workspace
+from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.packages import not_installed
+from painvrl.core.workspace import Workspace
 
 LOCKED_SECONDS = 20
 """How long another process's write is waited for."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-from painvrl.config import TrainConfig
-from painvrl.settings import Settings
+from painvrl.core.settings import Settings
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.measured import ObjectiveName
 from painvrl.study.file.space import Space
 

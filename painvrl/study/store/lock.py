@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from painvrl.errors import PlaceError, StudyError
+from painvrl.core.errors import PlaceError, StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
-from painvrl.workspace import Workspace
 
 if sys.platform == "win32":
     import msvcrt

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.file.space import Point
-from painvrl.study.front import non_dominated
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, point_name
 
 

@@ -12,9 +12,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
-from painvrl.presets import is_preset
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import is_preset
 from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Distribution, Point, Space, Value, apply
@@ -30,7 +31,6 @@ from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialS
 from painvrl.study.store.versions import versions_of
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.trial.sweep import SweepConfig
-from painvrl.workspace import Workspace
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
 """What trials of one study may differ in, by path."""

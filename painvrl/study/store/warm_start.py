@@ -20,8 +20,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import near_matches
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.knobs import FIXED_SECTIONS, apply, leaves
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Distribution, Value
@@ -30,8 +32,6 @@ from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of
 from painvrl.study.trial.user_values import UserStore
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import near_matches
 
 OPTION = "--warm-start"
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import sqlalchemy
 
-from painvrl.doctor import not_installed
-from painvrl.errors import PlaceError, StudyError
+from painvrl.core.errors import PlaceError, StudyError
+from painvrl.core.packages import not_installed
 from painvrl.study.store.database import advice_on, sqlite_file
 from painvrl.study.tracking.port import IGNORED
 

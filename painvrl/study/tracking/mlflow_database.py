@@ -13,12 +13,12 @@ from urllib.request import url2pathname
 import sqlalchemy
 from filelock import FileLock
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.study.store.database import LOCKED_SECONDS, advice_on
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.port import resolve_tracking_uri
-from painvrl.workspace import Workspace, sqlite_url
 
 _logger = logging.getLogger(__name__)
 

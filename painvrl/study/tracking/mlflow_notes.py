@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.tracking.mlflow_database import tracked_at
-from painvrl.workspace import Workspace
 
 
 def write_notes(

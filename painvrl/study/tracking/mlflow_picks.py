@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import tracked_at
 from painvrl.study.tracking.port import runs_filter
-from painvrl.workspace import Workspace
 
 
 def tag_pick(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import tracked_at
 from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, runs_filter
-from painvrl.workspace import Workspace
 
 
 def tagged_runs(study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None) -> tuple[str, ...]:

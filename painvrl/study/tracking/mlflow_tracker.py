@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.space import Point
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
@@ -34,8 +36,6 @@ from painvrl.study.tracking.port import (
 from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, point_name
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run

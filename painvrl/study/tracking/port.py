@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace, sqlite_url
+from painvrl.run.config import TrainConfig
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import Outcome
-from painvrl.workspace import Workspace, sqlite_url
 
 PARENT = "mlflow.parentRunId"
 """The tag that MLflow's UI nests runs by."""

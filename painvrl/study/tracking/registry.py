@@ -14,11 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from painvrl.checkpoint import Checkpoint, load_checkpoint
+from painvrl.core.workspace import Workspace
+from painvrl.run.checkpoint import Checkpoint, load_checkpoint
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import PARENT, resolve_tracking_uri
-from painvrl.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def register_model(
     """Log a checkpoint as a run of its own and register it as the next version of ``name``.
 
     Args:
-        checkpoint_dir: of :func:`painvrl.checkpoint.save_checkpoint`.
+        checkpoint_dir: of :func:`painvrl.run.checkpoint.save_checkpoint`.
         name: of the registered model; made if it does not exist.
         workspace: whose MLflow store it goes to.
         tracking_uri: another store.

@@ -16,15 +16,16 @@ from typing import Protocol, TypeAlias, cast
 
 import torch
 
-from painvrl.config import TrainConfig
+from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
+from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
+from painvrl.core.progress import GOES_ON
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.provenance import TextTable
-from painvrl.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
-from painvrl.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare, with_features
-from painvrl.pretrained import PretrainedStore, numbers_of
-from painvrl.progress import GOES_ON
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare, with_features
+from painvrl.run.pretrained import PretrainedStore, numbers_of
+from painvrl.run.unfinished import Savepoint, State, UnfinishedRuns, run_key
 from painvrl.study.file.space import FIXED_SECTIONS, Point
 from painvrl.study.trial.mask_trace import thinned
 from painvrl.study.trial.outcomes import (
@@ -38,7 +39,6 @@ from painvrl.study.trial.outcomes import (
 from painvrl.study.trial.round_metrics import round_metrics
 from painvrl.study.trial.seeds import mean_metrics, mean_points
 from painvrl.study.trial.sweep import RungSweep, Scored, Sweep, scored_at, sweep, told, without_curve
-from painvrl.unfinished import Savepoint, State, UnfinishedRuns, run_key
 
 _PREPARED = 4
 """Kinds of features that stay on the device at most, of each split."""
@@ -103,7 +103,7 @@ class DataSummary:
         warnings: what of the data looks wrong, a sentence each.
         parts: what the metrics of the valid parts are called before their slash; empty if unknown.
         all_seeds: digest of what the data are under every seed.
-        numbers: digest of code and device; see :func:`painvrl.pretrained.numbers_of`.
+        numbers: digest of code and device; see :func:`painvrl.run.pretrained.numbers_of`.
     """
 
     fingerprint: str
@@ -164,7 +164,7 @@ class TrainedJob:
 
 
 class TrainingObjective:
-    """The real objective: :func:`painvrl.pipeline.run` on data that are prepared once a split.
+    """The real objective: :func:`painvrl.run.pipeline.run` on data that are prepared once a split.
 
     Args:
         config: any of the configurations; what its data and split hold is told. A study's trials all share

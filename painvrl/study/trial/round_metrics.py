@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from painvrl.rounds import RoundReport
+from painvrl.run.rounds import RoundReport
 
 RECOVERED = "environments/recovered"
 """How much of planted environments was found; see :mod:`painvrl.invariance.recovery`."""

@@ -1,7 +1,7 @@
 """The sweep: what is left to choose once a model is trained, tried on it in a few passes of ranking.
 
-Some hyperparameters act on a trained model (:class:`painvrl.settings.AfterTraining`). To sample one value of
-them before each training is a waste: scoring costs next to nothing beside training. So each training is
+Some hyperparameters act on a trained model (:class:`painvrl.core.settings.AfterTraining`). To sample one value
+of them before each training is a waste: scoring costs next to nothing beside training. So each training is
 scored under many values, and is worth a curve of points instead of one.
 
 Which values: first a grid, along each hyperparameter with the others at the configuration's own values. Then,
@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from painvrl.config import TrainConfig
+from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import RankingPlan, judged_users, mean_over_users, some_users
 from painvrl.evaluation.user_values import UserValues, values_of
 from painvrl.model.fusion import ScoreParts, WeighedScores
-from painvrl.settings import Settings
+from painvrl.run.config import TrainConfig
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.file.constraints import Constraint, violated
 from painvrl.study.file.distributions import Distribution, Value, share_of, value_at
 from painvrl.study.file.knobs import Point, apply, leaves
-from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.trial.outcomes import SweptPoint
 
 EXPLORED_CELLS = 2**25
@@ -132,13 +132,13 @@ class RungSweep:
 
     @property
     def key(self) -> str:
-        """See :class:`painvrl.stages.Look`."""
+        """See :class:`painvrl.run.stages.Look`."""
         plan, own = self.plan, leaves(self.config)
         knobs = {path: (own[path], knob.model_dump(mode="json")) for path, knob in plan.knobs.items()}
         return repr([sorted(self.rungs), knobs, plan.objectives, plan.axes, plan.config])
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
-        """See :class:`painvrl.stages.Look`."""
+        """See :class:`painvrl.run.stages.Look`."""
         if rung not in self.rungs:
             return {}
         points = max(2, self.plan.config.points // 2)

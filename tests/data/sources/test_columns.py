@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.columns import (
     id_column,
     label_column,
@@ -15,7 +16,6 @@ from painvrl.data.sources.columns import (
 )
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.texts import Texts
-from painvrl.errors import DataError
 
 
 def table(**columns: object) -> Table:

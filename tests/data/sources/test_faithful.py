@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from painvrl.core.errors import DataError
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.sources import DataConfig, load
-from painvrl.errors import DataError
 
 WORDS = (
     *(

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.items import (
     NOTHING,
@@ -24,7 +25,6 @@ from painvrl.data.sources.items import (
 )
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues
-from painvrl.errors import DataError
 
 
 def ids(text: str) -> np.ndarray:

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
+from painvrl.core.errors import DataError
 from painvrl.data.dataset import Dataset
 from painvrl.data.provenance import Join
 from painvrl.data.sources import DataConfig, load
-from painvrl.errors import DataError
 
 ITEMS = 40
 USERS = 20

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import painvrl
+from painvrl.core.errors import DataError
 from painvrl.data import sources
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import MovieLensConfig, PlantedConfig, TableConfig, load
-from painvrl.errors import DataError
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources import values
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.texts import as_objects
-from painvrl.errors import DataError
 
 MATRIX = np.array([[1.0, 2.0], [0.0, 0.0], [-0.5, 0.0]], dtype=np.float32)
 FILE = Path("f.npy")

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MmgcnConfig, load, prepared
 from painvrl.data.sources.mmgcn import read_mmgcn
 from painvrl.data.splits import OfficialSplit, make_split
 from painvrl.data.splits.popularity import PopularityOod
-from painvrl.errors import DataError
 
 U, I = 4, 5
 TRAIN = [(0, 0), (0, 3), (1, 1), (2, 4), (3, 2), (1, 0)]

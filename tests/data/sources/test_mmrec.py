@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MmrecConfig, load
 from painvrl.data.sources.mmrec import read_mmrec
-from painvrl.errors import DataError
 
 ROWS = [
     # user, item, rating, time, label

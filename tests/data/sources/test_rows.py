@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.rows import RawInteractions, core_rows, without_duplicates
 from painvrl.data.sources.texts import Texts
-from painvrl.errors import DataError
 
 PAIRS = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=50).map(list)
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources import safe_pickle
 from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream, shown
-from painvrl.errors import DataError
 
 
 def objects(*elements: object) -> np.ndarray:

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig
 from painvrl.data.sources.table import TableConfig, read_table_source
-from painvrl.errors import DataError
 
 LOOK = {"path": "features.npz", "key": "ids", "values": "look"}
 BASE = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources.columns import id_column, number_column, text_column
 from painvrl.data.sources.tabular import Table, read_table
-from painvrl.errors import DataError
 
 CONTENT = {"id": ["3", "1"], "x": [0.5, 1.5], "name": ["a", "b"]}
 FRAME = pd.DataFrame({"id": [3, 1], "x": [0.5, 1.5], "name": ["a", "b"]})

@@ -6,10 +6,10 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
+from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources import text
 from painvrl.data.sources.text import encode, encoder_id
-from painvrl.errors import DataError
 
 TITLES = ["Alien (1979), Horror, Sci-Fi", "Aliens (1986), Action, Sci-Fi", "Emma (1996), Comedy, Romance"]
 

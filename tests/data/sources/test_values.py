@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources import values as module
 from painvrl.data.sources.values import checked_matrix, column_facts, natural_order, without_index_columns
-from painvrl.errors import DataError
 
 
 @pytest.fixture(autouse=True)

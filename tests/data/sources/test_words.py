@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.errors import DataError
 from painvrl.data.sources import words
 from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
-from painvrl.errors import DataError
 
 FILE = Path("feat_t.pt")
 # Items 0, 1, 1, 1, 3, 3, 4; word 9 twice in item 1, word 2 in three items, words 5 and 9 in one each.

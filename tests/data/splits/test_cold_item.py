@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.seal import SealLedger
 from painvrl.data.splits import ColdItemSplit, make_split
-from painvrl.errors import ConfigError
 
 
 @pytest.fixture

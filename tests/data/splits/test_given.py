@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset
 from painvrl.data.parts import is_scored_name
 from painvrl.data.splits import GivenSplit, OfficialSplit, make_split
-from painvrl.errors import ConfigError
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.splits import ItemGroupSplit, UserGroupSplit, make_split
 from painvrl.data.splits.clusters import k_means
 from painvrl.data.splits.groups import held_out_members
-from painvrl.errors import ConfigError
 
 GENRES = ItemGroupSplit(column="genre")
 CITIES = UserGroupSplit(column="city")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset
 from painvrl.data.splits import OfficialSplit, PopularitySplit, make_split
-from painvrl.errors import ConfigError
 
 POPULARITY = OfficialSplit.model_validate(
     {"column": "official", "ood": {"protocol": "popularity", "gamma": 1.5, "ood_share": 0.2}}

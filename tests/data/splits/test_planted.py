@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.data.splits import PlantedSplit, make_split
-from painvrl.errors import ConfigError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.splits import PopularitySplit, make_split
-from painvrl.errors import ConfigError
 
 
 def test_popularity_ood_is_its_share_and_train_keeps_the_core(make_dataset, parts_of):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.seal import SealLedger
 from painvrl.data.splits import (
@@ -26,10 +27,9 @@ from painvrl.data.splits import (
     make_split,
 )
 from painvrl.data.splits.rows import table_of
-from painvrl.errors import ConfigError
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import evaluate
-from painvrl.prepare import plan_parts
+from painvrl.run.prepare import plan_parts
 
 CONFIGS = {
     "popularity": PopularitySplit(),

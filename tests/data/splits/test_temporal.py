@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.splits import TemporalSplit, TemporalUserSplit, make_split
-from painvrl.errors import ConfigError
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import validated
+from painvrl.run.config import TrainConfig
 from painvrl.study.ablation.runner import AblationSummary, run_ablation
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.tracking.port import NullTracker, Tracker
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import validated
 
 Tree = dict[str, Any]
 

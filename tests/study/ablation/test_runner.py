@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from painvrl.core.errors import DataError, NothingFeasible, StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import validated
 from painvrl.data.seal import SealedParts
-from painvrl.errors import DataError, NothingFeasible, StudyError
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
-from painvrl.pipeline import run
-from painvrl.prepare import prepare
+from painvrl.run.pipeline import run
+from painvrl.run.prepare import prepare
 from painvrl.study.ablation.runner import AblationSummary, _Grid
 from painvrl.study.ablation.spec import AblationSpec, cells_of
 from painvrl.study.progress import NullProgress
@@ -25,8 +27,6 @@ from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Stud
 from painvrl.study.trial import objective
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import validated
 
 Go = Callable[..., Any]
 Done = tuple[AblationSummary, Any, Path]
@@ -156,10 +156,10 @@ def test_another_version_of_the_code_or_another_device_trains_anew(
 ) -> None:
     tree["ablation"]["presets"], tree["variants"], tree["ablation"]["seeds"] = ["painvrl"], {}, [4]
     with monkeypatch.context() as patch:
-        patch.setattr("painvrl.pretrained._code", lambda: "another version")
+        patch.setattr("painvrl.run.pretrained._code", lambda: "another version")
         assert go(tree, folder)[1].titles == ["painvrl seed 4"]
     with monkeypatch.context() as patch:
-        patch.setattr("painvrl.pretrained.rounding_of", lambda _: ["another device"])
+        patch.setattr("painvrl.run.pretrained.rounding_of", lambda _: ["another device"])
         assert go(tree, folder)[1].titles == ["painvrl seed 4"]
     assert go(tree, folder)[1].titles == []
 

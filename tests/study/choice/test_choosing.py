@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.choice.choosing import choose, forget, kept_picks
 from painvrl.study.choice.picks import Pick, store_pick, stored_picks
 from painvrl.study.choice.rules import BestIid, BestOod, Knee, MaxOodWithIid
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
 
 
 def at(iid: float, ood: float) -> Completed:

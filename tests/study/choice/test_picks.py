@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
 
-from painvrl.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.choice.picks import Pick, check_alias, pick_named, remove_pick, store_pick, stored_picks
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.workspace import Workspace
 
 
 def pick(alias: str, trial: int = 1) -> Pick:

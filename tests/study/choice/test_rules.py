@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.choice.candidates import Candidates, Verdict
 from painvrl.study.choice.rules import (
     PREFERENCES,
@@ -23,7 +24,6 @@ from painvrl.study.choice.rules import (
     Weighted,
     rule_named,
 )
-from painvrl.study.front import non_dominated
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 FOUR = ("iid/recall_at_20", IID, "ood/recall_at_20", OOD)

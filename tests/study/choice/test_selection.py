@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
 from painvrl.study.choice.selection import PREFERENCES, axes_of, select

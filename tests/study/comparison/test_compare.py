@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.evaluation.user_values import UserValues
+from painvrl.run.config import TrainConfig
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.comparison.compare import compare
 from painvrl.study.comparison.sides import ComparedStudy
 from painvrl.study.file.space import Space
-from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import StudyIdentity
 from painvrl.study.trial.outcomes import Completed, Failed

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from painvrl.evaluation.user_values import UserValues
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.comparison.uncertainty import Gap, Pairs, drawn_volumes, hypervolumes, same_users
 from painvrl.study.comparison.uncertainty import gap as gap_of_points
-from painvrl.study.front import hypervolume
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 TRIALS, USERS, DRAWS = 20, 150, 60

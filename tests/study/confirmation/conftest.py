@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.rng import derive_seed
+from painvrl.core.rng import derive_seed
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
 from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.progress import TrialFinished
@@ -26,7 +27,6 @@ from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, SweptPoint
-from painvrl.workspace import Workspace
 
 DATA = DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.confirmation import decision
 from painvrl.study.confirmation.decision import Decision, judge, next_step, plausible
-from painvrl.study.front import non_dominated
 
 IN, OUT, UNDECIDED = Decision.IN, Decision.OUT, Decision.UNDECIDED
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.confirmation.decision import Decision, judge, next_step
 from painvrl.study.confirmation.posterior import draw_means, fit
-from painvrl.study.front import non_dominated
 
 AT_MOST = 10
 SEED_NOISE = 0.05  # larger than what separates the candidates

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.confirmation.decision import Decision
 from painvrl.study.runs.kept import RunStore
 from painvrl.study.store.lock import study_lock
 from painvrl.study.trial.objective import DataSummary
-from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]
 

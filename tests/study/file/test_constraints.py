@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import validated
 from painvrl.study.file.constraints import Constraint, excess, violated
-from painvrl.yamlfile import validated
 
 TIME = Constraint(metric="time", max=60)
 MEMORY = Constraint(metric="peak_memory", max=1024)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
 from painvrl.model.losses import SampledLoss
-from painvrl.presets import PRESETS
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import PRESETS
 from painvrl.study.file.knobs import all_knobs, apply, knobs, leaves
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.overrides import with_overrides
 from painvrl.study.file.spec import load_spec
-from painvrl.yamlfile import dump_yaml
 
 Tree = dict[str, Any]
 

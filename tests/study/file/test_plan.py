@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import run as run_pipeline
-from painvrl.prepare import Prepared
-from painvrl.presets import PRESETS
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run as run_pipeline
+from painvrl.run.prepare import Prepared
+from painvrl.run.presets import PRESETS
 from painvrl.study.file import plan as module
 from painvrl.study.file.plan import Cost, cost_of, duration, lines_of, plan_of, timed_epoch
 from painvrl.study.file.space import apply
@@ -16,7 +17,6 @@ from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.store.creation import create_study
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})

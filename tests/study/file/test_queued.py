@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.config import TrainConfig
-from painvrl.presets import PRESETS
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
+from painvrl.run.presets import PRESETS
 from painvrl.study.file.queued import config_of_preset, queue_of
 from painvrl.study.file.space import Space, apply
 from painvrl.study.file.spec import StudySpec
@@ -16,7 +17,6 @@ from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
 
 NAMES: Any = tuple(PRESETS)
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})

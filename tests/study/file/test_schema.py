@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import ConfigError
-from painvrl.presets import PRESETS
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import dump_yaml, read_yaml
+from painvrl.run.presets import PRESETS
 from painvrl.study.ablation.spec import BUDGET, load_study_file
 from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.schema import study_schema
-from painvrl.yamlfile import dump_yaml, read_yaml
 
 SCHEMA = study_schema()
 TYPES: Mapping[str, Callable[[Any], bool]] = {

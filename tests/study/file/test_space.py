@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.yamlfile import validated
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import Categorical, FloatRange, IntRange, Space, apply, knobs
-from painvrl.yamlfile import validated
 
 
 def space(**distributions: dict[str, object]) -> Space:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec, check_measured, load_spec, pretraining_comes_back
 from painvrl.study.runner import run_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 Tree = dict[str, dict[str, object]]
 Write = Callable[[], Path]

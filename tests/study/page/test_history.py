@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from painvrl.study.front import hypervolume
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.page.history import history, picture
 from painvrl.study.store.records import TakenFrom, front_of
 from painvrl.study.trial.outcomes import Failed, Pruned

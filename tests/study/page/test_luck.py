@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.front import hypervolume, non_dominated
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.page.luck import Luck, halved, luck
 from painvrl.study.trial.user_values import UserStore
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from painvrl.core.errors import NothingFeasible
+from painvrl.core.workspace import Workspace
 from painvrl.data.provenance import TextTable
-from painvrl.errors import NothingFeasible
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
 from painvrl.study.store.records import TrialRecord, front_of
@@ -19,7 +20,6 @@ from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.study.trial.user_values import UserStore
-from painvrl.workspace import Workspace
 
 Make = Callable[..., Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from painvrl.study.front import non_dominated
+from painvrl.stats.dominance import non_dominated
 from painvrl.study.report import FrontRow, FrontTable
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"

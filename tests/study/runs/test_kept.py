@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.config import TrainConfig
 from painvrl.data.digest import digest_of
+from painvrl.run.config import TrainConfig
 from painvrl.study.runs.kept import KeptRun, RunStore, run_key
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed, CurvePoint, SweptPoint

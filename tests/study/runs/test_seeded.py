@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.run.config import TrainConfig
 from painvrl.study.progress import NullProgress
 from painvrl.study.runs.kept import KeptRun, RunStore
 from painvrl.study.runs.seeded import Cell, SeededRuns

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space, Value
 from painvrl.study.file.spec import StudySpec
@@ -13,7 +14,6 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
 
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
 FAILED = Failed(reason="diverged", message="no")

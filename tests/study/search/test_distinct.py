@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.report import status
 from painvrl.study.search import asktell, planned
@@ -18,7 +19,6 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import FINISHED, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.workspace import Workspace
 
 GP = pytest.param("gp", marks=pytest.mark.slow)
 SAMPLERS = ["auto", "tpe", GP, "nsga2", "nsga3", "random", "qmc", "grid"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.budget import Budget
@@ -21,7 +22,6 @@ from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.objective import DataSummary, TrialJob
 from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned, SweptPoint
-from painvrl.workspace import Workspace
 
 
 @dataclass

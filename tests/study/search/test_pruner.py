@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.search.pruner import Pruner, axes_by_part
@@ -9,7 +10,6 @@ from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
 
 RUNG = "pretrain/20"
 

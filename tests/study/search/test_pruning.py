@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 
 BEST, MIDDLE, WORST = (0.3, 0.3), (0.2, 0.2), (0.1, 0.1)

@@ -7,8 +7,9 @@ from typing import Any
 import optuna
 import pytest
 
-from painvrl.presets import PRESETS, PresetName
-from painvrl.rng import derive_seed
+from painvrl.core.rng import derive_seed
+from painvrl.core.workspace import Workspace
+from painvrl.run.presets import PRESETS, PresetName
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
@@ -21,7 +22,6 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 Point = dict[str, Any]

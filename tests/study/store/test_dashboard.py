@@ -17,13 +17,13 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord, TrialState, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.trial.outcomes import Completed, Failed, Pruned
-from painvrl.workspace import Workspace
 
 Get = Callable[[str], Any]
 

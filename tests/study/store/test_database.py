@@ -15,19 +15,19 @@ from typing import Any
 import optuna
 import pytest
 
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import connect, engine_url, quick_commits, sole_creator, sqlite_file
 from painvrl.study.store.storage import list_studies, open_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 CREATE = """
 import sys
 from pathlib import Path
 from painvrl.study.file.spec import load_spec
 from painvrl.study.store.creation import create_study
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from painvrl.errors import PlaceError, StudyError
+from painvrl.core.errors import PlaceError, StudyError
 from painvrl.study.store.lock import study_lock
 
 HOLD = """

@@ -7,7 +7,8 @@ from typing import Any
 import optuna
 import pytest
 
-from painvrl.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import Desk
 from painvrl.study.store.creation import create_study
@@ -16,7 +17,6 @@ from painvrl.study.store.lock import lock_path
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
 
 Tree = dict[str, Any]
 

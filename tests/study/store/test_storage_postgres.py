@@ -12,13 +12,13 @@ from typing import Any
 import optuna
 import pytest
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 Tree = dict[str, Any]
 
@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from painvrl.study.file.spec import load_spec
 from painvrl.study.store.creation import create_study
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 workspace = Workspace(Path(sys.argv[2])).create()
 print("ready", flush=True)
@@ -42,7 +42,7 @@ from pathlib import Path
 from painvrl.study.search.asktell import Desk
 from painvrl.study.file.spec import load_spec
 from painvrl.study.store.creation import create_study
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 stored, _ = create_study(spec, Workspace(Path(sys.argv[2])).create(), data=sys.argv[3])
 Desk(stored, spec.study).ask()

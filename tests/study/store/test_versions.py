@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.storage import list_studies, open_study
-from painvrl.workspace import Workspace
 
 Make = Callable[..., StudySpec]
 

@@ -8,9 +8,10 @@ import numpy as np
 import optuna
 import pytest
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.evaluation.user_values import UserValues
-from painvrl.presets import PRESETS
+from painvrl.run.presets import PRESETS
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.report import front_table, status
 from painvrl.study.search.asktell import Asked, Desk
@@ -25,7 +26,6 @@ from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.study.trial.user_values import UserStore
-from painvrl.workspace import Workspace
 
 Tree = dict[str, Any]
 

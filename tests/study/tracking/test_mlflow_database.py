@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.tracking.mlflow_database import ready_database
-from painvrl.workspace import Workspace
 
 SCHEMA = """
 CREATE TABLE experiments (name, artifact_location);

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.mlflow_picks import tag_pick
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.workspace import Workspace
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from painvrl.config import TrainConfig
-from painvrl.errors import StudyError
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import load_settings
+from painvrl.run.config import TrainConfig
 from painvrl.study.choice.choosing import choose
 from painvrl.study.choice.selection import select
 from painvrl.study.file.constraints import Constraint
@@ -24,8 +26,6 @@ from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import load_settings
 
 Go = Callable[..., StudySummary]
 Swept = Callable[..., Completed]

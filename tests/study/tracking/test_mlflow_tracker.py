@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import parse_yaml
 from painvrl.data.provenance import TextTable
-from painvrl.errors import StudyError
 from painvrl.study.choice.selection import select
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
@@ -29,8 +31,6 @@ from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.trial.objective import DataSummary
 from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import parse_yaml
 
 Go = Callable[..., StudySummary]
 

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from painvrl.core.workspace import Workspace
 from painvrl.study.tracking.port import NullTracker, Opened, front_url, resolve_tracking_uri
-from painvrl.workspace import Workspace
 
 
 def test_an_option_wins_over_the_environment_and_that_over_the_workspace(

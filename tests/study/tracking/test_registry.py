@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from painvrl.checkpoint import load_checkpoint, save_checkpoint
-from painvrl.errors import StudyError
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
+from painvrl.core.errors import StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.run.checkpoint import load_checkpoint, save_checkpoint
+from painvrl.run.pipeline import RunResult
+from painvrl.run.prepare import Prepared
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.registry import register_model
-from painvrl.workspace import Workspace
 
 ASK = """
 import sys, warnings

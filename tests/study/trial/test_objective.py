@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from painvrl import prepare as prepare_module
-from painvrl.config import TrainConfig
+from painvrl.core.errors import ConfigError, Diverged, EmptyEnvironment
+from painvrl.core.progress import GOES_ON
 from painvrl.data.features import FeatureConfig
-from painvrl.errors import ConfigError, Diverged, EmptyEnvironment
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare
-from painvrl.progress import GOES_ON
+from painvrl.run import prepare as prepare_module
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare
 from painvrl.study.file.space import apply
 from painvrl.study.trial import objective as module
 from painvrl.study.trial.mask_trace import thinned
@@ -398,8 +398,8 @@ def resumable(
     tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[TrainingObjective, Path]:
     """An objective whose trials are kept at every save point, and where."""
-    monkeypatch.setattr("painvrl.unfinished.MIN_SECONDS", 0.0)
-    monkeypatch.setattr("painvrl.unfinished.MOST_SHARE", math.inf)
+    monkeypatch.setattr("painvrl.run.unfinished.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("painvrl.run.unfinished.MOST_SHARE", math.inf)
     folder = tmp_path / "unfinished"
     made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), resume_dir=folder)
     return made, folder

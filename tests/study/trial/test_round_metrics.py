@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared
 from painvrl.study.trial.round_metrics import round_metrics
 
 

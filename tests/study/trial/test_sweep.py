@@ -12,15 +12,15 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from painvrl.config import TrainConfig
 from painvrl.evaluation.ranking import RankingPlan, judged_users, some_users
 from painvrl.model.fusion import ScoreParts, WeighedScores
-from painvrl.pipeline import RunResult, reweighed, run
-from painvrl.prepare import Prepared, plan_parts, prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, reweighed, run
+from painvrl.run.prepare import Prepared, plan_parts, prepare
+from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.distributions import Distribution
 from painvrl.study.file.space import Point
-from painvrl.study.front import hypervolume, non_dominated
 from painvrl.study.trial import sweep as module
 from painvrl.study.trial.outcomes import SweptPoint
 from painvrl.study.trial.sweep import (

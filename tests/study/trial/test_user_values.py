@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
 from painvrl.evaluation.user_values import UserValues
-from painvrl.pipeline import RunResult
-from painvrl.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult
+from painvrl.run.prepare import Prepared
 from painvrl.study.trial import user_values as module
 from painvrl.study.trial.objective import TrainedJob, TrialJob
 from painvrl.study.trial.outcomes import Completed

@@ -10,11 +10,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from painvrl.config import TrainConfig
-from painvrl.pipeline import RunResult, run
-from painvrl.prepare import Prepared, prepare
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare
+from painvrl.stats.dominance import hypervolume
 from painvrl.study.file.distributions import Distribution
-from painvrl.study.front import hypervolume
 from painvrl.study.trial import sweep as module
 from painvrl.study.trial.outcomes import SweptPoint
 from painvrl.study.trial.sweep import Scored, Sweep, SweepConfig, distinct, sweep

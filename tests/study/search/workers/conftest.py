@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.core.workspace import Workspace
 from painvrl.study import runner
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
 

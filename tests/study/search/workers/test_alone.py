@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from painvrl.errors import ConfigError
+from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 from painvrl.study import runner
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import run_study
@@ -16,7 +17,6 @@ from painvrl.study.store.storage import list_studies
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import Completed
-from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
 

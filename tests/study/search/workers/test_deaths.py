@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import MAX_DEATHS
 from painvrl.study.search.workers import Place, _Slot
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
-from painvrl.workspace import Workspace
-from painvrl.yamlfile import dump_yaml
 
 CPU = torch.device("cpu")
 
@@ -136,7 +136,7 @@ import toy_objectives
 from painvrl.study import runner
 from painvrl.study.file.spec import load_spec
 from painvrl.study.tracking.port import NullTracker
-from painvrl.workspace import Workspace
+from painvrl.core.workspace import Workspace
 
 if __name__ == "__main__":
     runner.TrainingObjective = toy_objectives.Toy

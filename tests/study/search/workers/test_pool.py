@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from painvrl.config import TrainConfig
-from painvrl.errors import ConfigError, DataError, StudyError
+from painvrl.core.errors import ConfigError, DataError, StudyError
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
 from painvrl.study import runner
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import run_study
@@ -23,7 +24,6 @@ from painvrl.study.store.storage import list_studies, open_study
 from painvrl.study.tracking.port import NullTracker
 from painvrl.study.trial.objective import Objective, TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.workspace import Workspace
 
 CPU = torch.device("cpu")
 

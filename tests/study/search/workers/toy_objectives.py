@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from painvrl.config import TrainConfig
+from painvrl.run.config import TrainConfig
 from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
 from painvrl.study.trial.outcomes import Completed, Outcome, Pruned
 

@@ -1,0 +1,320 @@
+"""The training loop: epochs of optimiser steps, early stopping, and the best state.
+
+One epoch of the gramian loss is one full-batch step; one of the sampled loss is a permutation of
+the training pairs in mini-batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from painvrl.core.compilation import step_function
+from painvrl.core.errors import Diverged
+from painvrl.core.settings import Settings
+from painvrl.data.parts import is_scored_name
+from painvrl.model.batches import Batch, epoch_of_batches
+from painvrl.model.lazy_adam import LazyAdam
+from painvrl.model.losses import SampledLoss
+from painvrl.model.ultragcn import Backbone, Rows
+
+
+class TrainingConfig(Settings):
+    """How long and how fast.
+
+    ``patience``: evaluations without a better ``watch`` before training stops. ``updates``: what a step of
+    the sampled loss updates of the embedding tables, the batch's rows (``lazy``) or all rows by their
+    momentum (``dense``, InvRL's code). ``weight_decay``: L2 of the whole tables as InvRL's code has it; the
+    optimiser adds it in passing, so it needs dense updates. ``compile``: the steps of the backbone, the
+    mixture and the mask go through ``torch.compile``; the results are the same but for rounding.
+    """
+
+    max_epochs: int = Field(default=120, ge=1)
+    learning_rate: float = Field(default=0.03, gt=0)
+    evaluate_every: int = Field(default=10, ge=1)
+    patience: int = Field(default=3, ge=1)
+    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[a-z_]+_at_[0-9]+$")
+    updates: Literal["lazy", "dense"] = "lazy"
+    weight_decay: float = Field(default=0.0, ge=0)
+    compile: bool = False
+
+    @field_validator("watch")
+    @classmethod
+    def _of_a_valid_part(cls, watch: str) -> str:
+        if not is_scored_name(watch.partition("/")[0]):
+            raise ValueError("must be a metric of a valid part: iid/..., ood/... or ood_NAME/...")
+        return watch
+
+
+class CurveObserver(Protocol):
+    """Receives points of a training curve."""
+
+    def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
+        """A point: the epoch (from 1), its loss and metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best evaluation so far: its epoch, the watched metric, and the model's state then.
+
+    ``state`` is ``None`` before the first one, and where nothing is watched: the last epoch counts then.
+    """
+
+    epoch: int = 0
+    value: float = -math.inf
+    state: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitState:
+    """A training between two epochs: all that the next ones depend on.
+
+    Attributes:
+        epoch: the last one that was trained.
+        best: so far.
+        model: its state now.
+        optimizers: their moments, in the order of :class:`Steps`.
+        generator: the state of the generator of batches, negatives and dropout.
+    """
+
+    epoch: int
+    best: Best
+    model: Mapping[str, Tensor]
+    optimizers: Sequence[Mapping[str, Any]]
+    generator: Tensor
+
+
+class FitKeeper(Protocol):
+    """Keeps a training that is under way, for the case that its process dies."""
+
+    def load(self) -> FitState | None:
+        """Where to go on; ``None`` to begin."""
+
+    def save(self, make: Callable[[], FitState]) -> None:
+        """Offered at evaluations; the state is made only if it is kept, and is true only until then."""
+
+
+class _NoKeeper:
+    """Keeps nothing."""
+
+    def load(self) -> FitState | None:
+        return None
+
+    def save(self, make: Callable[[], FitState]) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """``best_epoch`` is the epoch (from 1) whose state the model was left in."""
+
+    best_epoch: int
+
+
+Evaluate = Callable[[int, Tensor, Tensor], Mapping[str, float]]
+"""From an epoch, user vectors and item vectors to what is told of them."""
+
+
+def fit(
+    model: Backbone,
+    config: TrainingConfig,
+    generator: torch.Generator,
+    *,
+    evaluate: Evaluate | None,
+    observe: CurveObserver,
+    epochs: int | None = None,
+    keeper: FitKeeper | None = None,
+) -> FitResult:
+    """Train ``model`` in place and leave it in its best state.
+
+    Args:
+        model: its parameters are trained; its ``base`` is not.
+        config: learning rate, length and patience.
+        generator: a CPU generator for batches, negatives and dropout.
+        evaluate: epoch, user and item vectors to validation metrics; must contain ``config.watch``.
+            ``None`` trains to the end.
+        observe: receives loss and metrics at every evaluation.
+        epochs: train exactly so many epochs, without early stopping (a refit).
+        keeper: says where to go on, and is offered the state after every evaluation but the last.
+
+    Raises:
+        Diverged: the loss is not finite at an evaluation.
+    """
+    make_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
+    steps = make_steps(model, config, generator)
+    length = config.max_epochs if epochs is None else epochs
+    keeper = keeper or _NoKeeper()
+    known = keeper.load()
+    done, best = (0, Best()) if known is None else (known.epoch, known.best)
+    if known is not None:
+        _restore(known, model, steps, generator)
+    for epoch in range(done + 1, length + 1):
+        losses = _summed(steps.epoch(), model.weight.device)
+        if epoch % config.evaluate_every and epoch < length:
+            continue
+        values = {"loss": _finite_mean(losses, epoch)}  # the only read-back, at evaluation cadence
+        if evaluate is not None:
+            with torch.no_grad():
+                values |= evaluate(epoch, model.user_vectors(), model.item_vectors())
+        observe(epoch, values)
+        if evaluate is None or epochs is not None:
+            best = Best(epoch=epoch)
+        elif values[config.watch] > best.value:
+            best = Best(epoch=epoch, value=values[config.watch], state=copy.deepcopy(model.state_dict()))
+        elif epoch - best.epoch >= config.patience * config.evaluate_every:
+            break
+        if epoch < length:
+            keeper.save(partial(_state_of, model, steps, generator, epoch, best))
+    if best.state is not None:
+        model.load_state_dict(best.state)
+    return FitResult(best_epoch=best.epoch)
+
+
+def _summed(losses: Iterator[Tensor], device: torch.device) -> tuple[Tensor, int]:
+    """The sum of the steps' losses, on the device, and how many there were."""
+    total, count = torch.zeros((), device=device), 0
+    for loss in losses:
+        total += loss
+        count += 1
+    return total, count
+
+
+def _finite_mean(losses: tuple[Tensor, int], epoch: int) -> float:
+    total, count = losses
+    mean = float(total) / count
+    if not math.isfinite(mean):
+        raise Diverged(f"the training loss is {mean} in epoch {epoch}; lower training.learning_rate")
+    return mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How a model is trained.
+
+    Attributes:
+        epoch: takes the steps of one epoch and yields the loss of each, detached.
+        optimizers: whose moments go on from epoch to epoch.
+    """
+
+    epoch: Callable[[], Iterator[Tensor]]
+    optimizers: tuple[torch.optim.Adam | LazyAdam, ...]
+
+
+def _state_of(model: Backbone, steps: Steps, generator: torch.Generator, epoch: int, best: Best) -> FitState:
+    return FitState(
+        epoch=epoch,
+        best=best,
+        model=model.state_dict(),
+        optimizers=[_moments(optimizer) for optimizer in steps.optimizers],
+        generator=generator.get_state(),
+    )
+
+
+def _restore(state: FitState, model: Backbone, steps: Steps, generator: torch.Generator) -> None:
+    model.load_state_dict(state.model)
+    for optimizer, moments in zip(steps.optimizers, state.optimizers, strict=True):
+        if isinstance(optimizer, LazyAdam):
+            optimizer.load_state_dict(moments)
+            continue
+        by_parameter = {int(place): each for place, each in moments.items()}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+    generator.set_state(state.generator)
+
+
+def _moments(optimizer: torch.optim.Adam | LazyAdam) -> Mapping[str, Any]:
+    if isinstance(optimizer, LazyAdam):
+        return optimizer.state_dict()
+    return {str(place): each for place, each in optimizer.state_dict()["state"].items()}
+
+
+def _is_lazy(model: Backbone, config: TrainingConfig) -> bool:
+    return isinstance(model.config.loss, SampledLoss) and config.updates == "lazy"
+
+
+def _adam(groups: list[dict[str, object]], config: TrainingConfig, device: torch.device) -> torch.optim.Adam:
+    # One pass over the parameters instead of ten; the `meta` device has no such kernel.
+    return torch.optim.Adam(groups, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
+
+
+def _batches(model: Backbone, loss: SampledLoss, generator: torch.Generator) -> Iterator[Batch]:
+    return epoch_of_batches(
+        model.data,
+        loss,
+        model.config.id_dropout,
+        generator,
+        model.weight.device,
+        neighbours=model.item_neighbours(),
+    )
+
+
+def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
+    """Every parameter moves in every step."""
+    optimizer = _adam(
+        [
+            {"params": model.tables(), "weight_decay": config.weight_decay},
+            {"params": model.content_parameters()},
+        ],
+        config,
+        model.weight.device,
+    )
+    full_loss = step_function(model.full_loss, compiled=config.compile)
+    batch_loss = step_function(
+        lambda batch: model.batch_loss(batch, model.rows(batch)), compiled=config.compile
+    )
+
+    def losses() -> Iterator[Tensor]:
+        loss = model.config.loss
+        if not isinstance(loss, SampledLoss):
+            yield full_loss(model.kept_items(generator))
+            return
+        for batch in _batches(model, loss, generator):
+            yield batch_loss(batch)
+
+    def epoch() -> Iterator[Tensor]:
+        for loss in losses():
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            yield loss.detach()
+
+    return Steps(epoch=epoch, optimizers=(optimizer,))
+
+
+def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
+    """Of the embedding tables only the rows of the batch move."""
+    loss_config, device = model.config.loss, model.weight.device
+    assert isinstance(loss_config, SampledLoss)
+    assert config.weight_decay == 0, "a row that is not touched cannot decay"
+    content = _adam([{"params": model.content_parameters()}], config, device)
+    tables = LazyAdam(model.tables(), config.learning_rate)
+    batch_loss = step_function(model.batch_loss, compiled=config.compile)
+
+    def epoch() -> Iterator[Tensor]:
+        for batch in _batches(model, loss_config, generator):
+            with torch.no_grad():
+                touched = model.rows(batch)
+            user_id, user_content, item_id = (
+                rows.detach().requires_grad_()
+                for rows in (touched.user_id, touched.user_content, touched.item_id)
+            )
+            content.zero_grad(set_to_none=True)
+            loss = batch_loss(batch, Rows(user_id=user_id, user_content=user_content, item_id=item_id))
+            loss.backward()
+            content.step()
+            index = (batch.users, batch.users, batch.items)
+            tables.step(
+                (places, rows.detach(), torch.zeros_like(rows) if rows.grad is None else rows.grad)
+                for places, rows in zip(index, (user_id, user_content, item_id), strict=True)
+            )
+            yield loss.detach()
+
+    return Steps(epoch=epoch, optimizers=(content, tables))

@@ -1,0 +1,304 @@
+"""Checkpoints: a trained recommender in a folder that a fresh process loads without the data.
+
+    weights.safetensors   user_vectors [U, D], item_vectors [I, D], mask [F], seen items in CSR form
+    ids.json              raw ids of users and items, titles
+    config.json           the configuration, metrics, fingerprints of data and configuration
+    manifest.json         format version, time, digest of each file above; written last
+
+A checkpoint is written into a temporary folder and renamed, so a folder with the right name is a
+whole checkpoint. Reading takes NumPy only: neither torch nor the data are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+import painvrl
+from painvrl.core.errors import ConfigError, DataError, PlaceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from painvrl.run.pipeline import RunResult
+    from painvrl.run.prepare import Prepared
+
+FORMAT = 1
+WEIGHTS, IDS, CONFIG, MANIFEST = "weights.safetensors", "ids.json", "config.json", "manifest.json"
+TrainedOn = Literal["train", "train+valid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """One recommended item. ``rank`` starts at 1; scores of different users do not compare."""
+
+    rank: int
+    item: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained recommender, on the CPU.
+
+    Attributes:
+        path: the folder that it was read from.
+        created: when it was saved, ISO 8601 in UTC.
+        settings: the run's configuration as JSON values.
+        fingerprint: of the configuration.
+        data_fingerprint: of the data set that it was trained on.
+        trained_on: the parts that it was trained on.
+        metrics: of the valid parts, before any refit.
+        user_vectors: ``[U, D]`` float32.
+        item_vectors: ``[I, D]`` float32; scores are ``user_vectors @ item_vectors.T``.
+        mask: ``[F]`` float32 in [0, 1].
+        seen_offsets: ``[U + 1]`` int64; where each user's part of ``seen_items`` starts and ends.
+        seen_items: ``[N]`` int64, sorted by user.
+        user_ids: ``U`` raw ids as text.
+        item_ids: ``I`` raw ids as text.
+        titles: ``I`` titles.
+    """
+
+    path: Path
+    created: str
+    settings: Mapping[str, object]
+    fingerprint: str
+    data_fingerprint: str
+    trained_on: TrainedOn
+    metrics: Mapping[str, float]
+    user_vectors: NDArray[np.float32]
+    item_vectors: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    seen_offsets: NDArray[np.int64]
+    seen_items: NDArray[np.int64]
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    titles: tuple[str, ...]
+
+    def recommend(self, user: str, k: int = 10) -> tuple[Recommendation, ...]:
+        """The ``k`` items with the best scores that ``user`` has not taken yet, best first.
+
+        Equal scores keep the items' order. A user who has taken nearly everything gets fewer.
+
+        Args:
+            user: raw id.
+            k: at least 1.
+
+        Raises:
+            ConfigError: the user is unknown or has nothing to be ranked by, or ``k`` is below 1.
+        """
+        if k < 1:
+            raise ConfigError("must be at least 1", key="-k", value=k)
+        index = self._user_index.get(user)
+        if index is None:
+            example = ", ".join(self.user_ids[:3])
+            raise ConfigError(
+                f"{self.path} knows no such user; it has {len(self.user_ids):,}, among them {example}",
+                key="--user",
+                value=user,
+            )
+        if not self.user_vectors[index].any():  # as training leaves users without an interaction
+            raise ConfigError(
+                f"the model was trained on no interaction of this user (trained on: {self.trained_on}), "
+                "so it has no scores to rank items by",
+                key="--user",
+                value=user,
+            )
+        scores = self.item_vectors @ self.user_vectors[index]
+        scores[self.seen_items[self.seen_offsets[index] : self.seen_offsets[index + 1]]] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:k]
+        return tuple(
+            Recommendation(
+                rank=rank, item=self.item_ids[item], title=self.titles[item], score=float(scores[item])
+            )
+            for rank, item in enumerate(best, start=1)
+            if np.isfinite(scores[item])
+        )
+
+    @cached_property
+    def _user_index(self) -> Mapping[str, int]:
+        return {raw: index for index, raw in enumerate(self.user_ids)}
+
+
+def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path:
+    """Write ``result`` to ``folder``, whole or not at all; a checkpoint of that name is replaced.
+
+    Every interaction of the data set counts as seen, whatever part it lies in: nobody wants to be
+    recommended what they already have.
+
+    Args:
+        folder: the checkpoint; its parent is made where it is missing.
+        result: the trained recommender.
+        prepared: the data that it was trained on.
+
+    Returns:
+        ``folder``, absolute.
+
+    Raises:
+        DataError: the folder exists and is no checkpoint.
+        PlaceError: it cannot be written.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise DataError("exists and is no checkpoint, so it is not replaced", file=folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write(building, result, prepared)
+            _swap(building, folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        raise PlaceError.of(error, "the checkpoint cannot be written", file=folder) from error
+    return folder
+
+
+def trained_on(result: RunResult) -> TrainedOn:
+    """The parts whose interactions ``result`` was trained on."""
+    return "train+valid" if result.refit else "train"
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint and check that every file is the one that was saved.
+
+    Raises:
+        DataError: the folder is missing, foreign, damaged, or of a newer format.
+    """
+    manifest = _manifest(folder)
+    digests = manifest["files"]
+    if not isinstance(digests, dict) or set(digests) != {WEIGHTS, IDS, CONFIG}:
+        raise DataError("the manifest does not list the files of a checkpoint", file=folder / MANIFEST)
+    for name, digest in digests.items():
+        if _digest(folder / name) != digest:
+            raise DataError("is not the file that was saved; the checkpoint is damaged", file=folder / name)
+
+    from safetensors.numpy import load_file
+
+    weights = load_file(folder / WEIGHTS)
+    ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
+    about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return Checkpoint(
+        path=folder,
+        created=str(manifest["created"]),
+        settings=about["config"],
+        fingerprint=about["fingerprint"],
+        data_fingerprint=about["data_fingerprint"],
+        trained_on=about["trained_on"],
+        metrics=about["metrics"],
+        user_ids=tuple(ids["users"]),
+        item_ids=tuple(ids["items"]),
+        titles=tuple(ids["titles"]),
+        **weights,
+    )
+
+
+def latest_checkpoint(folder: Path) -> Path:
+    """The checkpoint in ``folder`` that was saved last.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
+    if not found:
+        raise DataError("there is no checkpoint; make one with `painvrl train --best`", file=folder)
+    return max(found, key=lambda path: (str(_manifest(path)["created"]), path.name))
+
+
+def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
+    from safetensors.torch import save
+
+    dataset = prepared.dataset
+    offsets, items = dataset.interactions.by_user()
+    tensors = {
+        "user_vectors": result.user_vectors,
+        "item_vectors": result.item_vectors,
+        "mask": result.mask,
+        "seen_offsets": offsets,
+        "seen_items": items,
+    }
+    # clone: safetensors refuses tensors that share memory, as views of one parameter do.
+    (folder / WEIGHTS).write_bytes(  # not by `save_file`, whose errors do not say that the disk is full
+        save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    )
+    _dump(
+        folder / IDS,
+        {
+            "users": [str(raw) for raw in dataset.user_ids.tolist()],
+            "items": [str(raw) for raw in dataset.item_ids.tolist()],
+            "titles": list(dataset.titles),
+        },
+    )
+    _dump(
+        folder / CONFIG,
+        {
+            "config": result.config.model_dump(mode="json"),
+            "fingerprint": result.config.fingerprint(),
+            "data": dataset.name,
+            "data_fingerprint": dataset.fingerprint,
+            "trained_on": trained_on(result),
+            "metrics": dict(result.metrics),
+        },
+    )
+    _dump(
+        folder / MANIFEST,
+        {
+            "format": FORMAT,
+            "painvrl": painvrl.__version__,
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "files": {name: _digest(folder / name) for name in (WEIGHTS, IDS, CONFIG)},
+        },
+    )
+
+
+def _swap(building: Path, folder: Path) -> None:
+    """Give ``building`` its name. A folder cannot be renamed over a full one, so that one steps aside."""
+    building.chmod(0o755)  # mkdtemp makes folders that only the owner can read
+    if folder.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+        folder.replace(aside / folder.name)
+        building.replace(folder)
+        shutil.rmtree(aside)
+    else:
+        building.replace(folder)
+
+
+def _manifest(folder: Path) -> Mapping[str, object]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DataError("there is no such checkpoint", file=folder)
+    if not path.is_file():
+        raise DataError(f"is no checkpoint: it has no {MANIFEST}", file=folder)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("the manifest cannot be read; the checkpoint is damaged", file=path) from error
+    if not isinstance(manifest, dict) or not {"format", "created", "files"} <= set(manifest):
+        raise DataError("is no manifest of a painvrl checkpoint", file=path)
+    if manifest["format"] != FORMAT:
+        raise DataError(
+            f"this version reads format {FORMAT} of checkpoints", file=path, value=manifest["format"]
+        )
+    return manifest
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return None
+
+
+def _dump(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1), encoding="utf-8")

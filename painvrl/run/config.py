@@ -1,0 +1,129 @@
+"""The configuration of one run, composed of the stages' own settings.
+
+The root only composes: a hyper-parameter is declared once, beside the code that reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from painvrl.core.settings import Settings
+from painvrl.data.features import FeatureConfig
+from painvrl.data.parts import ood_mean
+from painvrl.data.sources import DataConfig, PlantedConfig
+from painvrl.data.splits import PopularitySplit, SplitConfig
+from painvrl.evaluation.metrics import METRICS
+from painvrl.evaluation.protocol import EvaluationConfig
+from painvrl.invariance.environments import EnvironmentConfig
+from painvrl.invariance.mask import MaskConfig
+from painvrl.model.fit import TrainingConfig
+from painvrl.model.fusion import FusionConfig
+from painvrl.model.ultragcn import BackboneConfig
+from painvrl.run.presets import PresetName, expanded
+
+
+class TrainConfig(Settings):
+    """Everything that decides what one run computes (and nothing about where it runs).
+
+    ``rounds``: how often environments and mask are learned in turn; each round sees the variant
+    part that the last mask left. ``seed``: split and initialisation together. ``preset``: only in what is
+    read, where the knobs of :mod:`painvrl.run.presets` take its place; a configuration has none.
+    """
+
+    preset: PresetName | None = Field(default=None, exclude=True)
+    data: DataConfig
+    split: SplitConfig = PopularitySplit()
+    features: FeatureConfig = FeatureConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    training: TrainingConfig = TrainingConfig()
+    environments: EnvironmentConfig = EnvironmentConfig()
+    mask: MaskConfig = MaskConfig()
+    fusion: FusionConfig = FusionConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    rounds: int = Field(default=2, ge=1, le=20)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_preset(cls, settings: object) -> object:
+        return expanded(settings) if isinstance(settings, Mapping) else settings
+
+    @model_validator(mode="after")
+    def _watches_what_is_scored(self) -> Self:
+        metric, _, cutoff = self.training.watch.rpartition("_at_")
+        if int(cutoff) not in self.evaluation.ks:
+            raise ValueError(
+                f"training.watch must use a cut-off of evaluation.ks {list(self.evaluation.ks)} "
+                f"(found {self.training.watch!r})"
+            )
+        if metric.partition("/")[2] not in METRICS:
+            raise ValueError(
+                f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
+            )
+        part, names = metric.partition("/")[0], self.scored_names()
+        if names is not None and part not in names:
+            raise ValueError(
+                f"training.watch must name a part of the split, {', '.join(names)} "
+                f"(found {self.training.watch!r})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decays_whole_tables(self) -> Self:
+        lazy = self.backbone.loss.kind == "sampled" and self.training.updates == "lazy"
+        if self.training.weight_decay > 0 and lazy:
+            raise ValueError(
+                "training.weight_decay moves whole tables, so with the sampled loss it needs "
+                f"training.updates 'dense' (found {self.training.weight_decay} with 'lazy')"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_a_truth_that_is_known(self) -> Self:
+        planted = self.data.kind == "planted"
+        for key, needs_truth in (
+            ("mask.source", self.mask.source == "given"),
+            ("environments.assignment", self.environments.assignment == "given"),
+            ("split.protocol", self.split.protocol == "planted"),
+        ):
+            if needs_truth and not planted:
+                raise ValueError(
+                    f"{key} needs planted data, which knows the truth (found data.kind {self.data.kind!r})"
+                )
+        if self.environments.assignment == "given" and isinstance(self.data, PlantedConfig):
+            if self.split.protocol != "planted":
+                raise ValueError(
+                    "environments.assignment 'given' needs split.protocol 'planted': OOD rows have no "
+                    f"training environment (found {self.split.protocol!r})"
+                )
+            known = len(self.data.spurious_strengths)
+            if self.environments.count != known:
+                raise ValueError(
+                    f"environments.count must be {known}, the number of planted environments "
+                    f"(found {self.environments.count})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _environments_fit_in(self) -> Self:
+        if self.environments.count * self.environments.min_share > 1:
+            raise ValueError(
+                "environments.count * environments.min_share must be at most 1 "
+                f"(found {self.environments.count} * {self.environments.min_share})"
+            )
+        return self
+
+    def scored_names(self) -> tuple[str, ...] | None:
+        """What metrics of the valid parts are called before their slash; ``None`` where the data decide."""
+        names = self.split.ood_names()
+        return None if names is None else ("iid", *names, *ood_mean(names))
+
+    def fingerprint(self) -> str:
+        """A hex digest of every setting; equal configurations have equal digests."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,111 @@
+"""What only the chosen configuration gets: a refit on more data, and the sealed test parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from painvrl.core.errors import TrialFailure
+from painvrl.core.progress import Observer
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.data.seal import SealLedger
+from painvrl.data.splits import Split
+from painvrl.evaluation.ranking import evaluate
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, plan_parts, prepare_split
+from painvrl.run.unfinished import UnfinishedRuns, run_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestEvaluation:
+    """Metrics of the test parts: ``iid_test/...``, ``ood_test/...``, and ``ood_NAME_test/...``.
+
+    ``reads``: how often the test parts of this split have been read, this time included.
+    """
+
+    __test__ = False  # pytest would take the class for a test case
+
+    metrics: Mapping[str, float]
+    reads: int
+
+
+def refit(
+    config: TrainConfig,
+    prepared: Prepared,
+    *,
+    steps_of: RunResult,
+    observer: Observer | None = None,
+    unfinished: UnfinishedRuns | None = None,
+) -> RunResult:
+    """Train ``config`` on the train and all valid parts, for the epochs that early stopping chose.
+
+    Users of a valid part who were folded in are trained then, on their support, too.
+
+    Args:
+        config: of the run before.
+        prepared: its data.
+        steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
+            was trained on the valid parts cannot be judged on them.
+        observer: hears of stages and curves.
+        unfinished: where it goes on if an earlier process was killed.
+    """
+    split = prepared.split
+    parts = [split.train, *(part.interactions for part in split.valid.values())]
+    if split.support is not None:
+        validated = torch.stack([part.user_degree() for part in parts]).sum(dim=0) > 0
+        parts.append(split.support.select(validated[split.support.user]))
+    more = Interactions(
+        user=torch.cat([part.user for part in parts]),
+        item=torch.cat([part.item for part in parts]),
+        n_users=split.train.n_users,
+        n_items=split.train.n_items,
+    )
+    enlarged = prepare_split(config, prepared.dataset, split, more, prepared.device)
+    unfinished = unfinished or UnfinishedRuns(None)
+    key = run_key(config, enlarged, steps_of.epochs)
+    with unfinished.savepoint(key, final=TrialFailure) as savepoint:
+        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, savepoint=savepoint)
+    return replace(result, metrics=steps_of.metrics, refit=True)
+
+
+def evaluate_test(
+    result: RunResult, prepared: Prepared, *, ledger: SealLedger, reader: str
+) -> TestEvaluation:
+    """Break the seal and score all test parts; the ledger counts it.
+
+    Each user's positives of train, of the support, of all valid parts and of the other test parts are
+    hidden. Where a part is ranked among held-out items only, those of the valid parts are warm after a
+    refit; they are no candidates then, or they would push the cold ones out.
+
+    Raises:
+        DataError: the ledger cannot be written.
+    """
+    split = prepared.split
+    tests = split.sealed.open(ledger, reader)
+    seen = [split.train, *(part.interactions for part in split.valid.values())]
+    seen += [] if split.support is None else [split.support]
+    parts = {}
+    for name, part in tests.parts.items():
+        candidates = part.candidates
+        if result.refit and part.held_out:
+            candidates = candidates & ~(_warmed(split) & ~_items(part))
+        parts[f"{name}_test"] = replace(part, candidates=candidates)
+    means = {f"{mean}_test": tuple(f"{name}_test" for name in names) for mean, names in split.means.items()}
+    plan = plan_parts(parts, seen, prepared.evaluation, prepared.device, means=means)
+    metrics = evaluate(plan, result.user_vectors, result.item_vectors)
+    return TestEvaluation(metrics=metrics, reads=tests.reads)
+
+
+def _warmed(split: Split) -> Tensor:
+    """``[I]`` bool: items that a refit trains on and the training before did not."""
+    return torch.stack([_items(part) for part in split.valid.values()]).any(dim=0)
+
+
+def _items(part: Part) -> Tensor:
+    """``[I]`` bool: items of the positives, which are candidates whatever else was trained on."""
+    return part.interactions.item_degree() > 0

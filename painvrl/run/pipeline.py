@@ -1,0 +1,151 @@
+"""One run: pretrain -> (identify environments -> learn the mask) x rounds -> convert -> evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from painvrl.core.errors import ConfigError, Diverged
+from painvrl.core.progress import NullObserver, Observer
+from painvrl.evaluation.ranking import evaluate_each
+from painvrl.invariance.environments import Environments
+from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
+from painvrl.run.pretrained import PretrainedStore
+from painvrl.run.rounds import RoundReport, invariance_before, learn_invariance
+from painvrl.run.stages import Look, Stages, convert, pretrain
+from painvrl.run.unfinished import Savepoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A trained recommender and everything that was measured on the valid parts.
+
+    Attributes:
+        parts: the score vectors, before anything is weighed.
+        mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
+        metrics: of the valid parts: ``iid/...``, ``ood/...``, and ``ood_NAME/...`` of further OOD parts.
+        rounds: a report a round. seconds: wall time by stage.
+        epochs: chosen epoch by training (``pretrain``, ``invariant``, ``variant``, or the fusion's kind).
+        refit: trained on the valid parts, too; ``metrics`` are then those of the run before.
+    """
+
+    config: TrainConfig
+    parts: ScoreParts
+    mask: Tensor
+    environments: Environments | None
+    metrics: Mapping[str, float]
+    rounds: tuple[RoundReport, ...]
+    seconds: Mapping[str, float]
+    epochs: Mapping[str, int]
+    refit: bool = False
+
+    @property
+    def user_vectors(self) -> Tensor:
+        """``[U, D]``, weighed as ``config.fusion`` says: scores are their products with the item vectors."""
+        return self._weighed[0]
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """``[I, D]``."""
+        return self._weighed[1]
+
+    @cached_property
+    def _weighed(self) -> tuple[Tensor, Tensor]:
+        return self.parts.weighed(self.config.fusion)
+
+
+def run(
+    config: TrainConfig,
+    prepared: Prepared,
+    *,
+    observer: Observer | None = None,
+    epochs: Mapping[str, int] | None = None,
+    branch: bool = False,
+    look: Look | None = None,
+    store: PretrainedStore | None = None,
+    savepoint: Savepoint | None = None,
+) -> RunResult:
+    """Train ``config`` on ``prepared`` and score the valid parts. Test parts stay sealed.
+
+    Args:
+        config: the run.
+        prepared: the data of this configuration, from :func:`painvrl.run.prepare.prepare`.
+        observer: hears of stages and curves.
+        epochs: train exactly so many epochs instead of stopping early (a refit on more data).
+        branch: train the variant branch even where it weighs nothing: somebody will weigh it.
+        look: tells more of a training at its evaluations.
+        store: of pretrained backbones that runs share.
+        savepoint: of this very run (:func:`painvrl.run.unfinished.run_key`): where it is kept while it is
+            under way, and goes on if an earlier process was killed. The result is the same to the last bit.
+
+    Raises:
+        TrialFailure: the configuration cannot be trained (diverged, an empty environment).
+    """
+    stages = Stages(
+        config=config,
+        prepared=prepared,
+        observer=observer or NullObserver(),
+        fixed_epochs=epochs,
+        branch=branch,
+        look=look,
+        savepoint=savepoint,
+    )
+    stages.journal.resume()
+    invariance = invariance_before(stages)
+    if invariance is None:
+        pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
+        invariance = learn_invariance(stages, pretrained)
+        del pretrained  # what `convert` trains needs its memory
+    parts = convert(stages, invariance.mask)
+    with stages.stage("evaluate"):
+        (metrics,) = score_valid(prepared, parts, [config.fusion])
+    return RunResult(
+        config=config,
+        parts=parts,
+        mask=invariance.mask,
+        environments=invariance.environments,
+        metrics=metrics,
+        rounds=invariance.rounds,
+        seconds=stages.seconds,
+        epochs=stages.epochs,
+    )
+
+
+def score_valid(
+    prepared: Prepared, parts: ScoreParts, fusions: Sequence[FusionConfig]
+) -> tuple[dict[str, float], ...]:
+    """Every metric of the valid parts under each of the weighings, in one pass.
+
+    Raises:
+        Diverged: the vectors are not finite.
+    """
+    if not bool(torch.isfinite(parts.users).all() & torch.isfinite(parts.items).all()):
+        raise Diverged("the trained vectors are not finite; lower training.learning_rate")
+    return evaluate_each(prepared.valid_plan, WeighedScores(parts, fusions))
+
+
+def reweighed(result: RunResult, prepared: Prepared, **weights: float) -> RunResult:
+    """The same training under other weights of its :class:`FusionConfig`, without training again.
+
+    >>> reweighed(result, prepared, popularity_weight=-0.05).metrics["ood/ndcg_at_20"]  # doctest: +SKIP
+
+    Raises:
+        ConfigError: ``variant_weight`` is given, and the training has no branch that could weigh it.
+    """
+    has_branch = result.parts.base_width < result.parts.items.shape[1]
+    if "variant_weight" in weights and not has_branch:
+        raise ConfigError(
+            "only a fusion with a trained branch can be weighed anew",
+            key="fusion.variant_weight",
+            value=weights["variant_weight"],
+        )
+    fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), **weights})
+    (metrics,) = score_valid(prepared, result.parts, [fusion])
+    config = result.config.model_copy(update={"fusion": fusion})
+    return replace(result, config=config, metrics=metrics)

@@ -1,0 +1,122 @@
+"""From a configuration to data on the device, ready to train and to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from painvrl.core.errors import ConfigError, DataError
+from painvrl.core.rng import derive_seed
+from painvrl.data.dataset import Dataset
+from painvrl.data.features import Features, build_features
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.data.sources import load
+from painvrl.data.splits import Split, make_split
+from painvrl.evaluation.protocol import EvaluationConfig
+from painvrl.evaluation.ranking import RankingPlan, plan_ranking
+from painvrl.model.folding import Support, plan_support
+from painvrl.model.training_data import TrainingData, training_data
+from painvrl.run.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set, its split, and what they look like on the device.
+
+    Attributes:
+        dataset, split: on the CPU.
+        train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
+        features: ``[I, F]`` on the device; statistics fitted on the train items.
+        training: the training part indexed for the losses.
+        valid_plan: how the valid parts are ranked, in one pass.
+        support: what users are folded in by whom ``train`` does not have, if any.
+        device: where it all lies.
+    """
+
+    dataset: Dataset
+    split: Split
+    train: Interactions
+    features: Features
+    training: TrainingData
+    evaluation: EvaluationConfig
+    valid_plan: RankingPlan
+    support: Support | None
+    device: torch.device
+
+
+def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Prepared:
+    """Load, split and index the data of ``config``; reading and encoding are cached on disk.
+
+    Raises:
+        UserError: the data is missing or breaks a rule.
+    """
+    dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
+    split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
+    return prepare_split(config, dataset, split, split.train, device)
+
+
+def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
+    """``prepared`` with the features of ``config``, whose data, split and evaluation must be the same."""
+    warm_items = prepared.train.item_degree() > 0
+    features = build_features(prepared.dataset.modalities, warm_items, config.features)
+    return replace(prepared, features=features.to(prepared.device))
+
+
+def prepare_split(
+    config: TrainConfig, dataset: Dataset, split: Split, train: Interactions, device: torch.device
+) -> Prepared:
+    """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``).
+
+    Raises:
+        UserError: ``training.watch`` names a part that the split does not have, or nobody is in a part.
+    """
+    warm_items = train.item_degree() > 0
+    features = build_features(dataset.modalities, warm_items, config.features)
+    hidden, support = [train], None
+    if split.support is not None:
+        hidden.append(split.support)
+        untrained = train.user_degree() == 0
+        support = plan_support(split.support.select(untrained[split.support.user]), warm_items, device)
+    plan = plan_parts(split.valid, hidden, config.evaluation, device, means=split.means)
+    watched = config.training.watch.partition("/")[0]
+    if watched not in plan.names:
+        raise ConfigError(
+            f"the split has no such part; it has {', '.join(plan.names)}", key="training.watch", value=watched
+        )
+    return Prepared(
+        dataset=dataset,
+        split=split,
+        train=train,
+        features=features.to(device),
+        training=training_data(train, device),
+        evaluation=config.evaluation,
+        valid_plan=plan,
+        support=support,
+        device=device,
+    )
+
+
+def plan_parts(
+    parts: Mapping[str, Part],
+    hidden: list[Interactions],
+    evaluation: EvaluationConfig,
+    device: torch.device,
+    *,
+    means: Mapping[str, tuple[str, ...]] | None = None,
+) -> RankingPlan:
+    """Plan the ranking of ``parts``; the metrics of each are called after its key, ``key/...``.
+
+    ``means``: names of further metrics, each the mean of those of the parts that it lists.
+
+    Raises:
+        DataError: nobody has a positive in one of them, so its metrics have no value.
+    """
+    for part in parts.values():
+        if len(part.interactions) == 0:
+            raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
+    renamed = [replace(part, name=name) for name, part in parts.items()]
+    return replace(plan_ranking(renamed, hidden, evaluation, device), means=means or {})

@@ -1,0 +1,176 @@
+"""Pretrained backbones that runs share: trained once, and taken by every run with equal settings.
+
+Nothing that environments, mask, rounds or fusion are set to enters a pretraining, so trials that
+differ only there would train the same backbone over and over.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from painvrl.core.device import rounding_of
+from painvrl.core.errors import PlaceError
+from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.data.digest import digest_of
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
+
+NOT_READ = frozenset({"environments", "mask", "rounds", "fusion"})
+"""Sections of a configuration that a pretraining does not read. A new section is read until it stands
+here: a key that says too much costs a training, one that says too little a wrong result."""
+
+MEMORY_BYTES = 1 << 30
+DISK_BYTES = 4 << 30
+
+_STATE = "state."
+_TOLD = "told"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A trained backbone, and what was told while it was trained.
+
+    Attributes:
+        state: parameters by name, on the CPU.
+        best_epoch: the epoch that early stopping chose.
+        curves: an epoch, and its loss and metrics.
+    """
+
+    state: Mapping[str, Tensor]
+    best_epoch: int
+    curves: tuple[tuple[int, Mapping[str, float]], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the parameters."""
+        return sum(tensor.nbytes for tensor in self.state.values())
+
+
+def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> str:
+    """Equal for two runs only if all that is known to decide a pretraining is equal.
+
+    Digests every setting that a pretraining reads, what it trains on and is judged by, what is known to
+    decide the rounding, and the code, so that an entry on disk cannot outlive the code that made it.
+    Two pretrainings under one key are equal as far as the device repeats its sums to the last bit. Two
+    under different keys may be equal all the same: a key says rather too much than too little.
+
+    ``told``: what is told of the training beside its metrics, which is kept with it.
+    """
+    return digest_of(
+        config.model_dump(mode="json", exclude=set(NOT_READ)),
+        [prepared.dataset.fingerprint, prepared.split.fingerprint],
+        prepared.train.user.numpy(),
+        prepared.train.item.numpy(),
+        told,
+        numbers_of(prepared.device),
+    )
+
+
+def numbers_of(device: torch.device) -> str:
+    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds."""
+    return digest_of(rounding_of(device), _code())
+
+
+class PretrainedStore:
+    """Pretrained backbones by key, the most recently used ones.
+
+    A process that is about to train one holds :meth:`claim` on its key; others that want the same one wait,
+    and find it. The lock goes when its holder dies.
+
+    Args:
+        folder: where other processes find them, too; ``None`` keeps them in memory only. Keys that
+            never come back have no place on a disk.
+        memory_bytes: of parameters, at most.
+        disk_bytes: of files in ``folder``, at most.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES
+    ) -> None:
+        self._entries: OrderedDict[str, Pretrained] = OrderedDict()
+        self._cache = None if folder is None else ArrayCache(folder)
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Wait until no other process trains the backbone under ``key``, and keep others waiting meanwhile.
+
+        Look for the backbone again inside. Where the folder cannot be written nobody waits, and each trains.
+        """
+        lock = None
+        if self._cache is not None:
+            with suppress(OSError):
+                self._cache.folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self._cache.folder / f".{key}.lock")
+                lock.acquire()
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def load(self, key: str) -> Pretrained | None:
+        """The backbone under ``key``, or None."""
+        found = self._entries.get(key) or self._read(key)
+        if found is not None:
+            self._remember(key, found)
+        return found
+
+    def store(self, key: str, trained: Pretrained) -> None:
+        """Keep a backbone. A folder that cannot be written is no error: sharing only saves time."""
+        self._remember(key, trained)
+        if self._cache is None or trained.size > self._disk_bytes:
+            return
+        told = {"best_epoch": trained.best_epoch, "curves": trained.curves}
+        arrays = {f"{_STATE}{name}": tensor.numpy() for name, tensor in trained.state.items()}
+        with suppress(PlaceError):
+            self._cache.store(key, {**arrays, _TOLD: pack_text(told)})
+            self._cache.shrink(self._disk_bytes)
+
+    def _remember(self, key: str, trained: Pretrained) -> None:
+        self._entries[key] = trained
+        self._entries.move_to_end(key)
+        while sum(entry.size for entry in self._entries.values()) > self._memory_bytes:
+            self._entries.popitem(last=False)
+
+    def _read(self, key: str) -> Pretrained | None:
+        arrays = None if self._cache is None else self._cache.load(key)
+        if self._cache is None or arrays is None:
+            return None
+        with suppress(OSError):  # the time of the last use, which `shrink` goes by
+            os.utime(self._cache.path(key))
+        return _unpacked(arrays)
+
+
+def _unpacked(arrays: Mapping[str, np.ndarray]) -> Pretrained:
+    told = cast("dict[str, Any]", unpack_text(arrays[_TOLD]))
+    return Pretrained(
+        state={
+            name.removeprefix(_STATE): torch.from_numpy(array)
+            for name, array in arrays.items()
+            if name != _TOLD
+        },
+        best_epoch=told["best_epoch"],
+        curves=tuple((epoch, values) for epoch, values in told["curves"]),
+    )
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of the package's own source."""
+    root = Path(__file__).parent.parent
+    sources = sorted(root.rglob("*.py"))
+    return digest_of(*([path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in sources))

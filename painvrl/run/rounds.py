@@ -1,0 +1,273 @@
+"""The rounds of the method: identify environments, then learn the mask, in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painvrl.core.errors import ConfigError
+from painvrl.core.rng import derive_seed, generator
+from painvrl.data.dataset import PlantedTruth
+from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
+from painvrl.invariance.environments import Environments, identify
+from painvrl.invariance.hard_em import EnvironmentModels
+from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
+from painvrl.invariance.recovery import recovered
+from painvrl.invariance.risks import freeze
+from painvrl.invariance.shared_model import SharedModel, calibrate
+from painvrl.invariance.soft_mixture import sample_users
+from painvrl.invariance.tastes import Tastes
+from painvrl.model.pairs import canonical_order
+from painvrl.model.ultragcn import Backbone
+from painvrl.run.prepare import Prepared
+from painvrl.run.stages import Stages, all_pairs_weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundReport:
+    """What one round of environments and mask came to; see ``Environments`` and ``MaskState``.
+
+    ``recovered``: how much of planted environments was found, see :mod:`painvrl.invariance.recovery`;
+    ``nan`` of data that have none, and of labels that were given.
+    """
+
+    environment_sizes: tuple[int, ...]
+    moved_share: float
+    moves: tuple[float, ...]
+    converged: bool
+    reseeded: int
+    log_likelihood: float
+    recovered: float
+    mask_density: float
+    achieved_sparsity: float
+    risk: float
+    penalty: float
+    epsilon: float
+    cosine: float
+    trace: MaskTrace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invariance:
+    """The outcome of the rounds: the mask ``[F]``, the last environments, a report a round."""
+
+    mask: Tensor
+    environments: Environments | None
+    rounds: tuple[RoundReport, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Between:
+    """Where the rounds stand after some of them: what the next one starts from, and the reports so far."""
+
+    learned: Gated
+    mask: Tensor
+    environments: Environments | None = None
+    reports: tuple[RoundReport, ...] = ()
+
+
+def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
+    """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
+    config, prepared = stages.config, stages.prepared
+    if pretrained is None:
+        return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
+    features, journal = prepared.features.matrix, stages.journal
+    with stages.stage("calibrate"):
+        frozen = freeze(
+            prepared.training,
+            features,
+            pretrained.user_id,
+            pretrained.item_id,
+            pretrained.user_content,
+            all_pairs_weight(config.backbone),
+        )
+        shared = calibrate(
+            pretrained.user_vectors().detach(),
+            pretrained.item_vectors().detach(),
+            prepared.training,
+            generator(config.seed, "calibrate"),
+        )
+        tastes = Tastes(
+            user_content=pretrained.user_content.detach() * shared.temperature,
+            weight=pretrained.weight.detach(),
+        )
+    at = _rounds_before(stages) or _Between(
+        learned=Gated(
+            mu=torch.zeros(features.shape[1], device=prepared.device),
+            weight=pretrained.weight.detach(),
+            bias=pretrained.bias.detach(),
+        ),
+        mask=torch.full((features.shape[1],), 0.5, device=prepared.device),
+    )
+    for index in range(len(at.reports), config.rounds):
+        with stages.stage("environments", f"round {index + 1}: environments"):
+            environments = identify(
+                features,
+                shared,
+                prepared.training,
+                config.environments,
+                generator(config.seed, "environments", index),
+                mask=at.mask,
+                last=at.environments,
+                given=_true_labels(stages) if config.environments.assignment == "given" else None,
+                tastes=tastes,
+                compiled=config.training.compile,
+            )
+        with stages.stage("mask", f"round {index + 1}: mask"):
+            variances = None
+            if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
+                variances = _feature_variances(stages, shared, tastes, environments.label, index)
+            learned = learn_mask(
+                at.learned,
+                environments.label,
+                config.environments.count,
+                frozen,
+                config.mask,
+                projection_l2=config.backbone.projection_l2,
+                seed=derive_seed(config.seed, "mask", index),
+                variances=variances,
+                compiled=config.training.compile,
+            )
+        reports = (*at.reports, _report(stages, environments, learned))
+        at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
+        if index + 1 < config.rounds:
+            journal.keep("rounds", vars(at))
+    journal.forget("pretrain")
+    journal.forget("rounds")
+    outcome = Invariance(mask=at.mask, environments=at.environments, rounds=at.reports)
+    journal.keep("invariance", vars(outcome))
+    return outcome
+
+
+def invariance_before(stages: Stages) -> Invariance | None:
+    """The outcome of the rounds if an earlier process of this run had come through them."""
+    known = stages.journal.take_up("invariance", stages.prepared.device)
+    if known is None:
+        return None
+    return Invariance(
+        mask=known["mask"],
+        environments=_environments(known["environments"]),
+        rounds=_reports(known["rounds"]),
+    )
+
+
+def _rounds_before(stages: Stages) -> _Between | None:
+    """Where an earlier process of this run was between two rounds."""
+    known = stages.journal.take_up("rounds", stages.prepared.device)
+    if known is None:
+        return None
+    return _Between(
+        learned=Gated(**known["learned"]),
+        mask=known["mask"],
+        environments=_environments(known["environments"]),
+        reports=_reports(known["reports"]),
+    )
+
+
+def _environments(known: Mapping[str, Any]) -> Environments:
+    models = known["models"]
+    return Environments(
+        **{
+            **known,
+            "models": None if models is None else EnvironmentModels(**models),
+            "sizes": tuple(known["sizes"]),
+            "moves": tuple(known["moves"]),
+        }
+    )
+
+
+def _reports(known: Sequence[Mapping[str, Any]]) -> tuple[RoundReport, ...]:
+    return tuple(
+        RoundReport(
+            **{
+                **one,
+                "environment_sizes": tuple(one["environment_sizes"]),
+                "moves": tuple(one["moves"]),
+                "trace": MaskTrace(**{name: tuple(steps) for name, steps in one["trace"].items()}),
+            }
+        )
+        for one in known
+    )
+
+
+def _feature_variances(
+    stages: Stages, shared: SharedModel, tastes: Tastes, label: Tensor, index: int
+) -> FeatureVariances:
+    """How differently this round's environments weigh each feature."""
+    config, prepared = stages.config, stages.prepared
+    features, data = prepared.features.matrix, prepared.training
+    draws = generator(config.seed, "coefficients", index)
+    sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
+    half = torch.randint(2, label.shape, generator=draws).to(label.device)
+    count = config.environments.count
+    return feature_variances(fit_coefficients(features, shared, tastes, sample, label, half, count))
+
+
+def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
+    return RoundReport(
+        environment_sizes=environments.sizes,
+        moved_share=environments.moved_share,
+        moves=environments.moves,
+        converged=environments.converged,
+        reseeded=environments.reseeded,
+        log_likelihood=environments.log_likelihood,
+        recovered=_recovered(stages, environments),
+        mask_density=float(learned.mask.mean()),
+        achieved_sparsity=float((learned.mask == 0).float().mean()),
+        risk=learned.risk,
+        penalty=learned.penalty,
+        epsilon=learned.epsilon,
+        cosine=learned.cosine,
+        trace=learned.trace,
+    )
+
+
+def _fixed_mask(stages: Stages) -> Tensor:
+    width = stages.prepared.features.matrix.shape[1]
+    source = stages.config.mask.source
+    if source == "given":
+        truth = stages.prepared.dataset.truth
+        if truth is None:
+            raise ConfigError("only planted data knows the true mask", key="mask.source", value=source)
+        return truth.mask.to(stages.prepared.device)
+    return torch.full((width,), 1.0 if source == "ones" else 0.5, device=stages.prepared.device)
+
+
+def _recovered(stages: Stages, environments: Environments) -> float:
+    config, truth = stages.config, stages.prepared.dataset.truth
+    if truth is None or config.environments.assignment == "given":  # what is given was not found
+        return math.nan
+    planted = _planted_labels(stages.prepared, truth)
+    label = environments.label.cpu()
+    count = int(truth.environment.max()) + 1  # one of which no user chose anything cannot be missed
+    return recovered(label, planted, config.environments.count, count, truth.bayes_accuracy)
+
+
+def _planted_labels(prepared: Prepared, truth: PlantedTruth) -> Tensor:
+    """``[N]`` planted environments of the training pairs, in the canonical order; -1 of OOD rows."""
+    everything, train = prepared.dataset.interactions, prepared.train
+    known, order = canonical_order(everything), canonical_order(train)
+    place = torch.searchsorted(everything.cells()[known], train.cells()[order])
+    return truth.environment[known][place]
+
+
+def _true_labels(stages: Stages) -> Tensor:
+    """``[N]`` planted environments of the training pairs, in the canonical order."""
+    prepared = stages.prepared
+    if prepared.dataset.truth is None:
+        raise ConfigError(
+            "only planted data knows the true environments", key="environments.assignment", value="given"
+        )
+    found = _planted_labels(prepared, prepared.dataset.truth)
+    if bool((found < 0).any()):
+        raise ConfigError(
+            "OOD rows have no training environment, so a refit on the valid parts cannot use the true ones",
+            key="environments.assignment",
+            value="given",
+        )
+    return found.to(prepared.device)

@@ -1,0 +1,272 @@
+"""The stages of a run that train: the backbone that the rounds start from, and the final model.
+
+Each takes the run's :class:`Stages` and returns what the next one needs; :mod:`painvrl.run.rounds` lies
+between them, and :mod:`painvrl.run.pipeline` is the list of them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from painvrl.core.progress import Observer
+from painvrl.core.rng import generator
+from painvrl.evaluation.ranking import evaluate
+from painvrl.model.fit import fit
+from painvrl.model.folding import fold_in
+from painvrl.model.fusion import MixingKind, ScoreParts
+from painvrl.model.losses import GramianLoss
+from painvrl.model.ultragcn import Backbone, BackboneConfig
+from painvrl.run.config import TrainConfig
+from painvrl.run.journal import Journal
+from painvrl.run.prepare import Prepared
+from painvrl.run.pretrained import Pretrained, PretrainedStore, pretraining_key
+from painvrl.run.unfinished import Savepoint
+
+
+class Look(Protocol):
+    """Looks at a model while it is trained, and tells more of it than its metrics."""
+
+    @property
+    def key(self) -> str:
+        """Equal for two that tell the same of a training."""
+        ...
+
+    def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
+        """What is told beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What every stage needs: the configuration, the data, who listens, and what is kept meanwhile.
+
+    Attributes:
+        fixed_epochs: by training; where set, nothing stops early.
+        branch: train the variant branch even where it weighs nothing: somebody will weigh it.
+        look: what else is told of a training at an evaluation; nothing by default.
+        savepoint: where the run is kept while it is under way; nowhere by default.
+        journal: what the run has come to; made here.
+    """
+
+    config: TrainConfig
+    prepared: Prepared
+    observer: Observer
+    fixed_epochs: Mapping[str, int] | None
+    branch: bool = False
+    look: Look | None = None
+    savepoint: Savepoint | None = None
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "journal", Journal(self.observer, self.savepoint))
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Wall time by stage, filled by :meth:`stage`."""
+        return self.journal.seconds
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """Chosen epoch by training, filled by :func:`train_backbone`."""
+        return self.journal.epochs
+
+    def stage(self, name: str, label: str | None = None) -> AbstractContextManager[None]:
+        """Announce ``label`` and add the wall time of the block to ``seconds[name]``."""
+        return self.journal.stage(name, label)
+
+    def parts_of(self, *, users: Tensor, items: Tensor, base_width: int) -> ScoreParts:
+        """The score vectors of a model of this run."""
+        return ScoreParts(
+            users=users,
+            items=items,
+            id_width=self.config.backbone.id_dim,
+            base_width=base_width,
+            degree=self.prepared.training.item_degree,
+        )
+
+    def folded_in(self, users: Tensor, items: Tensor, base_width: int) -> Tensor:
+        """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
+
+        Args:
+            users: trained vectors.
+            items: ``[I, D]``, frozen.
+            base_width: columns from here on are the variant branch; ``D`` without one.
+        """
+        prepared, backbone = self.prepared, self.config.backbone
+        if prepared.support is None:
+            return users
+        return fold_in(
+            users,
+            items,
+            prepared.training.warm_rows(items),
+            prepared.support,
+            all_pairs_weight=all_pairs_weight(backbone),
+            l2=backbone.l2,
+            base_width=base_width,
+        )
+
+
+def all_pairs_weight(backbone: BackboneConfig) -> float:
+    """That of the whole-data loss, which stands in where the backbone is trained with the sampled one."""
+    loss = backbone.loss if isinstance(backbone.loss, GramianLoss) else GramianLoss()
+    return loss.all_pairs_weight
+
+
+def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
+    """The backbone that the rounds start from: trained on all features, or taken from ``store``.
+
+    A backbone from the store is the one that this run would train on this machine, and its curves are
+    told again. Fixed epochs are always trained: the store holds only what stopped early.
+    """
+    journal, device = stages.journal, stages.prepared.device
+    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=device)
+    known = journal.take_up("pretrain", device)
+    if known is not None:
+        model = _initial(stages, "pretrain", everything, None)
+        model.load_state_dict(known)
+        return model
+    if store is None or stages.fixed_epochs is not None:
+        model = train_backbone(stages, "pretrain", everything)
+    else:
+        model = _shared(stages, everything, store)
+    journal.keep("pretrain", model.state_dict())
+    return model
+
+
+def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
+    """The backbone from ``store``, or trained and left there, with its curves."""
+    key = pretraining_key(stages.config, stages.prepared, "" if stages.look is None else stages.look.key)
+    journal = stages.journal
+    with store.claim(key):
+        # One that is half-way here goes on: what it told is not told twice.
+        known = None if journal.is_training("pretrain") else store.load(key)
+        if known is None:
+            model = train_backbone(stages, "pretrain", gates)
+            state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            curves = journal.points("pretrain")
+            trained = Pretrained(state=state, best_epoch=stages.epochs["pretrain"], curves=curves)
+            store.store(key, trained)
+            return model
+    with stages.stage("pretrain"):
+        model = _initial(stages, "pretrain", gates, None)
+        model.load_state_dict(known.state)
+        for epoch, values in known.curves:
+            journal.curve("pretrain", epoch, values)
+    stages.epochs["pretrain"] = known.best_epoch
+    return model
+
+
+def _initial(
+    stages: Stages,
+    name: str,
+    gates: Tensor,
+    base: tuple[Tensor, Tensor] | None,
+    mixing: MixingKind = "sum",
+) -> Backbone:
+    """A backbone as its training begins."""
+    config, prepared = stages.config, stages.prepared
+    backbone = config.backbone
+    if base is not None:
+        backbone = backbone.model_copy(update={"id_dim": 0})
+    return Backbone(
+        prepared.features.matrix,
+        prepared.training,
+        backbone,
+        generator(config.seed, name, "init"),
+        gates=gates,
+        base=base,
+        base_id_dim=config.backbone.id_dim if base is not None else 0,
+        mixing=mixing,
+    )
+
+
+def train_backbone(
+    stages: Stages,
+    name: str,
+    gates: Tensor,
+    base: tuple[Tensor, Tensor] | None = None,
+    mixing: MixingKind = "sum",
+) -> Backbone:
+    """Train a backbone from scratch on gated features, on top of ``base``.
+
+    ``gates``: ``[F]``, or ``[2 F]`` for two gated copies of the features side by side, whose projections
+    ``mixing`` makes one.
+    """
+    config, prepared = stages.config, stages.prepared
+    model = _initial(stages, name, gates, base, mixing)
+
+    def curves(epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
+        base_width = users.shape[1] if base is None else base[0].shape[1]
+        users = stages.folded_in(users, items, base_width)
+        told = evaluate(prepared.valid_plan, users, items)
+        if stages.look is not None:
+            parts = stages.parts_of(users=users, items=items, base_width=base_width)
+            told |= stages.look(f"{name}/{epoch}", parts)
+        return told
+
+    refit = stages.fixed_epochs
+    with stages.stage(name):
+        fitted = fit(
+            model,
+            config.training,
+            generator(config.seed, name, "fit"),
+            evaluate=curves if refit is None else None,
+            observe=partial(stages.journal.curve, name),
+            epochs=None if refit is None else refit[name],
+            keeper=stages.journal.training(name),
+        )
+    stages.epochs[name] = fitted.best_epoch
+    return model
+
+
+def convert(stages: Stages, mask: Tensor) -> ScoreParts:
+    """Train the final model from scratch with the mask fixed; nothing is weighed yet.
+
+    Users are folded in last: neither branch is trained on them.
+    """
+    journal = stages.journal
+    known = journal.take_up("converted", stages.prepared.device)
+    if known is None:
+        users, items, base_width = _converted(stages, mask)
+        journal.forget("invariant")
+        known = {"users": users, "items": items, "base_width": base_width}
+        journal.keep("converted", known)
+    return stages.parts_of(**known)
+
+
+def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
+    """User vectors, item vectors, and the first column of the branch."""
+    fusion = stages.config.fusion
+    if fusion.kind in {"sum", "scalar", "item"}:
+        both = torch.cat([mask, 1 - mask])
+        model = train_backbone(stages, fusion.kind, both, mixing=fusion.kind)
+        users, items = model.user_vectors().detach(), model.item_vectors().detach()
+        return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
+    users, items = _invariant_vectors(stages, mask)
+    base_width = users.shape[1]
+    if fusion.kind == "invariant" or (fusion.variant_weight == 0 and not stages.branch):
+        return stages.folded_in(users, items, base_width), items, base_width
+    branch = train_backbone(stages, "variant", 1 - mask, base=(users, items))
+    with torch.no_grad():
+        users, items = branch.user_vectors(), branch.item_vectors()
+        return stages.folded_in(users, items, base_width), items, base_width
+
+
+def _invariant_vectors(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """User and item vectors of the invariant model, which the branch is built on."""
+    journal = stages.journal
+    known = journal.take_up("invariant", stages.prepared.device)
+    if known is not None:
+        return known["users"], known["items"]
+    model = train_backbone(stages, "invariant", mask)
+    with torch.no_grad():
+        users, items = model.user_vectors().detach(), model.item_vectors().detach()
+    journal.keep("invariant", {"users": users, "items": items})
+    return users, items

@@ -1,0 +1,1 @@
+"""Dominance, hypervolume and intervals: one implementation of each."""

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field, model_validator
+
+from painvrl.core.errors import ConfigError
+from painvrl.core.settings import Settings
+from painvrl.core.yamlfile import dump_yaml, load_settings, near_matches, parse_yaml, validated
+
+
+class Cat(Settings):
+    kind: Literal["cat"]
+    lives: int = Field(default=9, ge=1)
+
+
+class Dog(Settings):
+    kind: Literal["dog"]
+    name: str
+
+    @model_validator(mode="after")
+    def _named(self) -> Dog:
+        if self.name == "cat":
+            raise ValueError("a dog is not called cat")
+        return self
+
+
+class Home(Settings):
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    rooms: tuple[Annotated[int, Field(gt=0)], ...] = (1,)
+    heat: float = 20.0
+
+
+def message(data: dict[str, object], **place: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validated(Home, data, **place)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("5e3", 5000.0),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-.inf", -math.inf),
+        ("012", 12),
+        ("-7", -7),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1_000", "1_000"),
+        ("1:20", "1:20"),
+        ("on", "on"),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("No", "No"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("null", None),
+        ("2020-01-01", "2020-01-01"),
+        ("'12'", "12"),
+        ("", None),
+    ],
+)
+def test_scalars_are_read_as_yaml_1_2_says(text: str, value: object) -> None:
+    read = parse_yaml(f"key: {text}")["key"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_nan_is_read_as_a_number() -> None:
+    read = parse_yaml("key: .nan")["key"]
+    assert isinstance(read, float)
+    assert math.isnan(read)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3", ["line 3", "'a' stands twice", "line 1"]),
+        ("a:\n  b: 1\n  b: 1", ["line 3", "'b' stands twice"]),
+        ("a: {b: 1, b: 1}", ["'b' stands twice"]),
+        ("1: 2", ["line 1", "a key must be text", "1"]),
+        ("? [1]\n: 2", ["a key must be text"]),
+        ("a: [1", ["line"]),
+        ("a: *nobody", ["undefined alias"]),
+        ("a: !!python/object:os.system x", ["line 1", "tag"]),
+        ("- 1", ["must hold keys and values"]),
+        ("text", ["must hold keys and values"]),
+        ("", ["is empty"]),
+        ("# nothing", ["is empty"]),
+        ("a: 1\n---\nb: 2", ["line 2"]),
+        ("a: \x00", ["is not YAML"]),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said_in_one_line(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, file="study.yaml")
+    said = str(caught.value)
+    assert said.startswith("study.yaml: ")
+    assert "\n" not in said
+    assert all(word in said for word in words), said
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.yaml", tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load_settings(path, Home)
+        assert str(path) in str(caught.value)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("key: häuser".encode("latin-1"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_settings(latin, Home)
+
+
+def test_a_good_file_becomes_settings(tmp_path: Path) -> None:
+    path = tmp_path / "home.yaml"
+    path.write_text("pet: {kind: dog, name: yes}\nheat: 1e-5\n", encoding="utf-8")
+    assert load_settings(path, Home) == Home(pet=Dog(kind="dog", name="yes"), heat=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({}, "h.yaml: home.pet: is missing"),
+        ({"pet": {}}, "h.yaml: home.pet.kind: is missing"),
+        (
+            {"pet": {"kind": "dgo"}},
+            "h.yaml: home.pet.kind: is not a known choice; did you mean dog? (found 'dgo')",
+        ),
+        ({"pet": {"kind": "dog"}}, "h.yaml: home.pet.name: is missing"),
+        (
+            {"pet": {"kind": "cat", "live": 3}},
+            "h.yaml: home.pet.live: is not a known key; did you mean lives?",
+        ),
+        (
+            {"pet": {"kind": "cat", "lives": 0}},
+            "h.yaml: home.pet.lives: must be greater than or equal to 1 (found 0)",
+        ),
+        (
+            {"pet": {"kind": "dog", "name": "cat"}},
+            "h.yaml: home.pet: a dog is not called cat (found {'kind': 'dog', 'name': 'cat'})",
+        ),
+        ({"pet": 3}, "h.yaml: home.pet: must hold keys and values (found 3)"),
+        (
+            {"pet": {"kind": "cat"}, "rooms": [1, -1]},
+            "h.yaml: home.rooms.1: must be greater than 0 (found -1)",
+        ),
+        (
+            {"pet": {"kind": "cat"}, "heat": math.nan},
+            "h.yaml: home.heat: must be a finite number (found nan)",
+        ),
+        (
+            {"pet": {"kind": "cat"}, "rooms": [0], "haet": 2},
+            "h.yaml: home.haet: is not a known key; did you mean heat? [also wrong: home.rooms.0]",
+        ),
+    ],
+)
+def test_a_broken_rule_names_file_key_rule_and_value(data: dict[str, object], said: str) -> None:
+    assert message(data, file="h.yaml", prefix="home") == said
+
+
+def test_a_long_value_does_not_bury_the_message() -> None:
+    assert len(message({"pet": {"kind": "cat"}, "rooms": "x" * 1000})) < 200
+
+
+def test_near_matches_offers_what_was_meant() -> None:
+    assert near_matches("sparsty", ["sparsity", "steps"]) == "; did you mean sparsity?"
+    assert near_matches("zzz", ["a", "b"]) == "; known: a, b"
+    assert near_matches("zzz", [str(number) for number in range(99)]) == ""
+
+
+TEXT = st.text(max_size=12) | st.sampled_from(["\x85 a", "a\u2028b", "\ufeff", "a\n", "- a", "#", "a: b"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
+TREES = st.dictionaries(
+    TEXT,
+    st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+        max_leaves=8,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(TREES)
+@settings(deadline=None)
+def test_what_is_written_reads_back(tree: dict[str, object]) -> None:
+    assert parse_yaml(dump_yaml(tree)) == tree
+
+
+@pytest.mark.parametrize("text", ["on", "yes", "012", "1e5", "true", "~", "1.5", "0x1", "2020-01-01", ".inf"])
+def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
+    assert parse_yaml(dump_yaml({"key": text})) == {"key": text}

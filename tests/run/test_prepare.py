@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from painvrl.core.rng import derive_seed
+from painvrl.data.interactions import Interactions
+from painvrl.data.sources.planted import read_planted
+from painvrl.data.splits import make_split
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import plan_parts, prepare, prepare_split
+
+if TYPE_CHECKING:
+    from painvrl.evaluation.ranking import RankingPlan
+    from painvrl.run.prepare import Prepared
+
+CPU = torch.device("cpu")
+
+
+def pairs(interactions: Interactions) -> set[tuple[int, int]]:
+    return set(zip(interactions.user.tolist(), interactions.item.tolist(), strict=True))
+
+
+def hidden_pairs(plan: RankingPlan) -> set[tuple[int, int]]:
+    """The (user, item) pairs that are no negatives, in the ids of the data set."""
+    found = set()
+    for block in plan.blocks:
+        for cell in block.hidden.tolist():
+            row, column = divmod(cell, len(plan.candidates))
+            found.add((int(block.users[row]), int(plan.candidates[column])))
+    return found
+
+
+def positive_pairs(plan: RankingPlan, part: int) -> set[tuple[int, int]]:
+    """The (user, item) pairs that count as hits of a part."""
+    found = set()
+    for block in plan.blocks:
+        for user, columns in zip(block.users.tolist(), block.positives[part].tolist(), strict=True):
+            found |= {(user, int(plan.candidates[column])) for column in columns if column >= 0}
+    return found
+
+
+def test_each_valid_part_is_ranked_without_train_and_without_the_other_part(tiny_prepared: Prepared) -> None:
+    split, plan = tiny_prepared.split, tiny_prepared.valid_plan
+    assert [part.name for part in plan.parts] == ["iid", "ood"]
+    parts = (split.iid_valid, split.ood_valid)
+    for index, part in enumerate(parts):
+        assert positive_pairs(plan, index) == pairs(part.interactions)
+    both = pairs(parts[0].interactions) | pairs(parts[1].interactions)
+    users = {user for user, _ in both}
+    items = set((parts[0].candidates | parts[1].candidates).nonzero(as_tuple=True)[0].tolist())
+    assert hidden_pairs(plan) == {(u, i) for u, i in pairs(split.train) | both if u in users and i in items}
+    assert set(plan.candidates.tolist()) == items
+
+
+def test_training_knows_the_train_part_alone(tiny_prepared: Prepared) -> None:
+    data, train = tiny_prepared.training.pairs, tiny_prepared.split.train
+    assert set(zip(data.user.tolist(), data.item.tolist(), strict=True)) == pairs(train)
+    assert tiny_prepared.training.n_pairs == len(train)
+    assert pairs(tiny_prepared.train) == pairs(train)
+
+
+def test_preparing_is_loading_and_splitting_with_the_runs_seed(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = tiny_config.model_copy(update={"seed": 5})
+    prepared = prepare(config, cache_dir=tmp_path, device=CPU)
+    dataset = read_planted(config.data, 5)  # type: ignore[arg-type]
+    split = make_split(dataset, config.split, seed=derive_seed(5, "split"))
+    assert torch.equal(prepared.split.train.item, split.train.item)
+    assert torch.equal(prepared.split.ood_valid.interactions.item, split.ood_valid.interactions.item)
+    assert prepared.split.fingerprint == split.fingerprint
+    assert prepared.dataset.fingerprint == dataset.fingerprint
+
+
+def test_a_seed_means_data_and_split_together(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    def train_of(**change: Any) -> set[tuple[int, int]]:
+        config = tiny_config.model_copy(update=change)
+        return pairs(prepare(config, cache_dir=tmp_path, device=CPU).split.train)
+
+    assert train_of() == train_of()
+    assert train_of() != train_of(seed=1)
+    fixed = tiny_config.data.model_copy(update={"seed": 0})  # the data stay, the split still turns
+    assert train_of(data=fixed) == train_of()
+    assert train_of(data=fixed, seed=1) != train_of(data=fixed)
+
+
+def test_feature_statistics_are_fitted_on_train_items(tiny_settings: dict[str, Any], tmp_path: Path) -> None:
+    config = TrainConfig.model_validate(
+        tiny_settings | {"split": {"protocol": "cold_item"}, "features": {"standardise": True}}
+    )
+    prepared = prepare(config, cache_dir=tmp_path, device=CPU)
+    values = prepared.dataset.modalities["planted"].values.double()
+    warm = prepared.split.train.item_degree() > 0
+    assert not warm.all()
+    fitted = (values - values[warm].mean(dim=0)) / values[warm].std(dim=0, correction=0)
+    expected = fitted / fitted.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(prepared.features.matrix.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_larger_train_part_warms_its_items(tiny_prepared: Prepared, tiny_config: TrainConfig) -> None:
+    split = tiny_prepared.split
+    parts = [split.train, split.iid_valid.interactions]
+    more = Interactions(
+        user=torch.cat([part.user for part in parts]),
+        item=torch.cat([part.item for part in parts]),
+        n_users=split.train.n_users,
+        n_items=split.train.n_items,
+    )
+    enlarged = prepare_split(tiny_config, tiny_prepared.dataset, split, more, CPU)
+    assert pairs(enlarged.train) == pairs(split.train) | pairs(split.iid_valid.interactions)
+    assert enlarged.training.n_pairs == len(more)
+    assert enlarged.split is split
+    # What was trained on is never ranked again.
+    users = {user for user, _ in pairs(split.ood_valid.interactions)}
+    hidden = hidden_pairs(enlarged.valid_plan)
+    assert {pair for pair in pairs(more) if pair[0] in users} <= hidden
+
+
+def test_a_planned_part_takes_the_name_of_its_metrics(tiny_prepared: Prepared) -> None:
+    valid = tiny_prepared.split.ood_valid
+    plan = plan_parts({"ood_test": valid}, [], tiny_prepared.evaluation, CPU)
+    assert [part.name for part in plan.parts] == ["ood_test"]
+    assert plan.ks == tiny_prepared.evaluation.ks
+    assert hidden_pairs(plan) == pairs(valid.interactions)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_features_have_a_unit_row_for_every_item(tiny_config: TrainConfig, tmp_path: Path, seed: int) -> None:
+    prepared = prepare(tiny_config.model_copy(update={"seed": seed}), cache_dir=tmp_path, device=CPU)
+    norms = prepared.features.matrix.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))

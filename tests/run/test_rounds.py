@@ -1,0 +1,58 @@
+"""The rounds of environments and mask, and the fixed masks that need none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from painvrl.core.errors import ConfigError
+from painvrl.core.progress import NullObserver
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
+from painvrl.run.rounds import _true_labels, learn_invariance
+from painvrl.run.stages import Stages
+
+
+def stages_of(config: TrainConfig, prepared: Prepared) -> Stages:
+    return Stages(config=config, prepared=prepared, observer=NullObserver(), fixed_epochs=None)
+
+
+def with_mask(config: TrainConfig, source: str) -> TrainConfig:
+    return TrainConfig.model_validate(config.model_dump() | {"mask": {"source": source}})
+
+
+@pytest.mark.parametrize(("source", "value"), [("ones", 1.0), ("half", 0.5)])
+def test_a_constant_mask_needs_no_rounds(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, source: str, value: float
+) -> None:
+    invariance = learn_invariance(stages_of(with_mask(tiny_config, source), tiny_prepared), None)
+    assert invariance.mask.tolist() == [value] * 10
+    assert invariance.rounds == ()
+    assert invariance.environments is None
+
+
+def test_the_given_mask_is_the_planted_one(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
+    invariance = learn_invariance(stages_of(with_mask(tiny_config, "given"), tiny_prepared), None)
+    assert invariance.mask.tolist() == [1.0] * 4 + [0.0] * 6
+
+
+def test_true_labels_follow_the_pairs_not_the_rows(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
+    labels = _true_labels(stages_of(tiny_config, tiny_prepared))
+    truth = tiny_prepared.dataset.truth
+    assert truth is not None
+    everything = tiny_prepared.dataset.interactions
+    known = {
+        (int(u), int(i)): int(e)
+        for u, i, e in zip(everything.user, everything.item, truth.environment, strict=True)
+    }
+    pairs = tiny_prepared.training.pairs
+    expected = [known[int(u), int(i)] for u, i in zip(pairs.user, pairs.item, strict=True)]
+    assert labels.tolist() == expected
+    assert set(expected) == {0, 1}
+
+
+def test_ood_rows_have_no_true_label(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
+    ood = replace(tiny_prepared, train=tiny_prepared.split.ood_valid.interactions)
+    with pytest.raises(ConfigError, match="OOD rows have no training environment"):
+        _true_labels(stages_of(tiny_config, ood))
