@@ -16,7 +16,7 @@ JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-all lint format types contracts check bench gpu experiments clean
+.PHONY: help install study test test-all lint format types contracts map check bench gpu experiments clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ types: $(VENV)/.stamp-lint  ## mypy --strict
 
 contracts: $(VENV)/.stamp-lint  ## the directions of imports
 	$(BIN)/lint-imports --no-cache
+
+map: $(VENV)/.stamp-test  ## write the map of modules in docs/architecture.md
+	$(BIN)/python docs/map.py
 
 check: lint types contracts test  ## all of the above but the slow tests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -140,7 +141,8 @@ def test_the_commands_of_the_documents_work_in_their_order(
 
 def _some_run() -> str:
     """The MLflow run of a trial on the front."""
-    import json
+    import importlib.util
+import json
 
     out = CliRunner().invoke(app, ["study", "front", "--json"], prog_name="painvrl").stdout
     return str(json.loads(out)["rows"][0]["run_id"])
@@ -173,14 +175,17 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_the_layout_in_the_architecture_names_every_module() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    layout = text[text.index("## Layout") : text.index("## Directions")]
-    for path in sorted((ROOT / "painvrl").rglob("*.py")):
-        parts = path.relative_to(ROOT / "painvrl").parts
-        if path.name in {"__init__.py", "__main__.py"} or parts[0] == "cli" or len(parts) > 2:
-            continue  # a folder's line speaks for them
-        assert path.name in layout, f"{'/'.join(parts)} is not in the picture of the layout"
+def test_the_map_in_the_architecture_is_what_the_modules_say_of_themselves() -> None:
+    path = ROOT / "docs" / "map.py"
+    spec = importlib.util.spec_from_file_location("map_of_modules", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert module.written(page) == page, "run `make map`"
+    there = {path.name for path in (ROOT / "painvrl").iterdir() if (path / "__init__.py").is_file()}
+    assert set(module.FIRST) == there
 
 
 def test_the_directions_in_the_architecture_are_the_contract() -> None:

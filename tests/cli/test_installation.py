@@ -22,7 +22,7 @@ def test_every_core_dependency_is_looked_for() -> None:
 
     from packaging.requirements import Requirement
 
-    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     project = tomllib.loads(text)["project"]
     assert set(REQUIRED) == {Requirement(line).name for line in project["dependencies"]}
     for extra, packages in EXTRAS.items():

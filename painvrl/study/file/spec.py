@@ -57,8 +57,8 @@ class StudySpec(Settings):
     """A study's file. All objectives are maximised.
 
     ``presets``: of :mod:`painvrl.run.presets`, trained first, over ``config``. ``points``: trained next,
-    after the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial that
-    breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
+    after the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial
+    that breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
     ``sweep``: how the knobs of ``space`` that act after training are searched: ``auto`` and settings sweep
     them over each training, ``false`` samples one value of them before it, as of any other knob.
     """

@@ -1,8 +1,8 @@
 """The sweep: what is left to choose once a model is trained, tried on it in a few passes of ranking.
 
-Some hyperparameters act on a trained model (:class:`painvrl.core.settings.AfterTraining`). To sample one value
-of them before each training is a waste: scoring costs next to nothing beside training. So each training is
-scored under many values, and is worth a curve of points instead of one.
+Some hyperparameters act on a trained model (:class:`painvrl.core.settings.AfterTraining`). To sample one
+value of them before each training is a waste: scoring costs next to nothing beside training. So each training
+is scored under many values, and is worth a curve of points instead of one.
 
 Which values: first a grid, along each hyperparameter with the others at the configuration's own values. Then,
 in rounds, between neighbours on this training's own front: half-way, and where both moves are made at once.
