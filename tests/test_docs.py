@@ -141,8 +141,7 @@ def test_the_commands_of_the_documents_work_in_their_order(
 
 def _some_run() -> str:
     """The MLflow run of a trial on the front."""
-    import importlib.util
-import json
+    import json
 
     out = CliRunner().invoke(app, ["study", "front", "--json"], prog_name="painvrl").stdout
     return str(json.loads(out)["rows"][0]["run_id"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from painvrl.evaluation import bootstrap
+from painvrl.stats import bootstrap
 from painvrl.stats.bootstrap import PartValues, percentile_interval, resampled_means
 
 
