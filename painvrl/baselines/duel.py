@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, Duel
 from painvrl.core.rng import derive_seed
 from painvrl.evaluation.user_values import UserValues
-from painvrl.stats.bootstrap import Difference, PartValues, resampled_means
+from painvrl.stats.bootstrap import PartValues, resampled_means
+from painvrl.stats.intervals import Interval, percentiles
 
 DRAWS = 2000
 
@@ -76,16 +77,16 @@ class _Gaps:
     high: NDArray[np.float64]
     share: NDArray[np.float64]
 
-    def of(self, mine: int, rival: int) -> Difference:
+    def of(self, mine: int, rival: int) -> Interval:
         """Of one own point and one rival."""
         mean, low, high = (float(each[mine, rival]) for each in (self.mean, self.low, self.high))
-        return Difference(mean=mean, low=low, high=high)
+        return Interval(mean=mean, low=low, high=high)
 
 
 def _gaps(metric: str, ours: Sequence[_Fighter], theirs: Sequence[_Fighter], judged: Judged) -> _Gaps:
     own, rival = (np.array([one.point.mean(metric) for one in side]) for side in (ours, theirs))
     drawn = _drawn(metric, [*ours, *theirs], judged)
-    low, high = np.quantile(drawn[:, : len(ours), None] - drawn[:, None, len(ours) :], [0.025, 0.975], axis=0)
+    low, high = percentiles(drawn[:, : len(ours), None] - drawn[:, None, len(ours) :])
     mean = own[:, None] - rival
     return _Gaps(mean=mean, low=low, high=high, share=mean / max(float(own.max()), 1e-9))
 

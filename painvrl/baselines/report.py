@@ -10,8 +10,8 @@ from typing import Literal
 from painvrl.baselines.offsets import Offset
 from painvrl.data.card import SplitCard
 from painvrl.evaluation.metrics import name as metric_name
-from painvrl.stats.bootstrap import Difference
 from painvrl.stats.dominance import non_dominated
+from painvrl.stats.intervals import Interval
 from painvrl.study.file.space import Value
 from painvrl.study.trial.outcomes import point_name
 
@@ -137,8 +137,8 @@ class Duel:
     baseline: str
     rival: BaselinePoint
     own: BaselinePoint
-    iid: Difference
-    ood: Difference
+    iid: Interval
+    ood: Interval
     beats: tuple[BaselinePoint, ...]
 
     @property

@@ -9,8 +9,8 @@ import typer
 from painvrl.cli.render import make_table, number, print_table
 
 if TYPE_CHECKING:
+    from painvrl.stats.intervals import Bounded
     from painvrl.study.comparison.compare import Comparison
-    from painvrl.study.comparison.uncertainty import Bounded
 
 
 def comparison(found: Comparison) -> None:

@@ -36,27 +36,6 @@ class PartValues:
     values: NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """From ``low`` to ``high`` in the metric's units."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A recommender less another: the mean over the seeds of both, and its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """As tables show it."""
-        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
-
-
 def resampled_means(
     seeds: Sequence[Sequence[PartValues]], draws: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], ...]:
@@ -87,12 +66,6 @@ def resampled_means(
                 drawn = weight @ part.values / np.maximum(count, 1)
                 mean[block, seed] = np.where(count > 0, drawn, part.values.mean(axis=0))
     return tuple(np.take_along_axis(mean, chosen[:, :, None], axis=1) for mean in means)
-
-
-def percentile_interval(draws: NDArray[np.float64], level: float = 0.95) -> Interval:
-    """The middle ``level`` of ``draws`` ``[D]``."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(low=low, high=high)
 
 
 def _times_drawn(rows: int, users: int, rng: np.random.Generator) -> NDArray[np.float64]:

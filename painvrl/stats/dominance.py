@@ -1,10 +1,13 @@
-"""The Pareto front of points whose coordinates are all maximised, by moocore's algorithms."""
+"""Dominance between points whose coordinates are all maximised: fronts, ranks, volumes, coverage."""
 
 from __future__ import annotations
 
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_CELLS = 2**24
+"""Comparisons held at once."""
 
 
 def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
@@ -63,6 +66,57 @@ def hypervolume(values: ArrayLike) -> float:
     if inside.shape[1] == 1:
         return float(inside.max())
     return float(moocore.hypervolume(inside, ref=0, maximise=True))
+
+
+def dominated_by(draws: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Who dominates whom in each of many sets of points.
+
+    Args:
+        draws: ``[D, C, M]``, larger is better.
+
+    Returns:
+        ``[D, C, C]`` bool: whether in a draw the first point is dominated by the second.
+    """
+    count, points, _ = draws.shape
+    found = np.empty((count, points, points), dtype=bool)
+    size = max(1, _CELLS // points**2)
+    for start in range(0, count, size):
+        block = draws[start : start + size]
+        no_worse = np.ones((len(block), points, points), dtype=bool)
+        better = np.zeros_like(no_worse)
+        for values in np.moveaxis(block, 2, 0):
+            no_worse &= values[:, None, :] >= values[:, :, None]
+            better |= values[:, None, :] > values[:, :, None]
+        found[start : start + size] = no_worse & better
+    return found
+
+
+def coverage(by: ArrayLike, of: ArrayLike) -> float:
+    """The share of the points ``of`` that a point of ``by`` equals or dominates (the C-metric).
+
+    It is no distance: the coverage of B by A and that of A by B do not add up to one.
+
+    Args:
+        by: ``[T, M]``, finite, with a point at least.
+        of: ``[S, M]``, as well.
+    """
+    front, points = np.asarray(by, dtype=float), np.asarray(of, dtype=float)
+    covered = (front[:, None, :] >= points[None, :, :]).all(axis=2).any(axis=0)
+    return float(np.mean(covered))
+
+
+def additive_epsilon(by: ArrayLike, of: ArrayLike) -> float:
+    """What must be added to every objective of ``by``, at least, for it to cover all points ``of``.
+
+    Negative if ``by`` covers them with so much to spare.
+
+    Args:
+        by: ``[T, M]``, finite, with a point at least.
+        of: ``[S, M]``, as well.
+    """
+    front, points = np.asarray(by, dtype=float), np.asarray(of, dtype=float)
+    missing: NDArray[np.float64] = (points[None, :, :] - front[:, None, :]).max(axis=2)
+    return float(missing.min(axis=0).max())
 
 
 def _points(values: ArrayLike) -> NDArray[np.float64]:

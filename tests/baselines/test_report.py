@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from painvrl.baselines.offsets import Offset
 from painvrl.baselines.report import IID, OOD, BaselinePoint, BaselineReport, ComparisonReport, Duel, TrialRun
-from painvrl.stats.bootstrap import Difference
+from painvrl.stats.intervals import Interval
 
 Runs = tuple[tuple[float, float] | None, ...]
 
@@ -112,8 +112,8 @@ def test_the_json_of_a_duel_names_its_points() -> None:
         baseline="als",
         rival=third,
         own=first,
-        iid=Difference(mean=0.2, low=0.1, high=0.3),
-        ood=Difference(mean=0.3, low=0.2, high=0.4),
+        iid=Interval(mean=0.2, low=0.1, high=0.3),
+        ood=Interval(mean=0.3, low=0.2, high=0.4),
         beats=(first, second),
     )
     assert json.loads(json.dumps(duel.as_dict())) == {

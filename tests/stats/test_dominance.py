@@ -2,13 +2,22 @@ from __future__ import annotations
 
 from itertools import combinations, product
 
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from painvrl.stats.dominance import hypervolume, non_dominated, ranks
+from painvrl.stats import dominance
+from painvrl.stats.dominance import (
+    additive_epsilon,
+    coverage,
+    dominated_by,
+    hypervolume,
+    non_dominated,
+    ranks,
+)
 
 # Few distinct values, so that ties and duplicates are the rule.
 COARSE = st.integers(1, 4).flatmap(
@@ -197,3 +206,61 @@ def test_ranks_by_hand() -> None:
     assert ranks([[1.0, 2.0]]).tolist() == [0]
     assert ranks([]).tolist() == []
     assert ranks(np.empty((0, 3))).tolist() == []
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+@pytest.mark.parametrize("objectives", [1, 2, 4])
+@pytest.mark.parametrize("cells", [1, 5 * 5 * 7, 2**24])  # a draw at once, some, all
+def test_who_dominates_whom_is_what_a_loop_finds(
+    levels: int, objectives: int, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dominance, "_CELLS", cells)
+    draws = np.random.default_rng(0).integers(levels, size=(30, 5, objectives)).astype(float)
+    expected = [[[dominates(other, one) for other in points] for one in points] for points in draws]
+    np.testing.assert_array_equal(dominated_by(draws), expected)
+
+
+A = [[4.0, 1.0], [3.0, 3.0], [1.0, 4.0]]
+B = [[4.0, 1.0], [2.0, 2.0], [1.0, 5.0], [3.5, 2.0]]
+
+FRONTS = st.integers(1, 4).flatmap(
+    lambda width: st.tuples(
+        *(
+            hnp.arrays(
+                float, st.tuples(st.integers(1, 8), st.just(width)), elements=st.sampled_from([0.1, 0.4, 0.9])
+            )
+            for _ in range(2)
+        )
+    )
+)
+
+
+def test_coverage_by_hand() -> None:
+    assert coverage(A, B) == 0.5  # an equal point and a dominated one
+    assert coverage(B, A) == pytest.approx(2 / 3)  # (3, 3) is nobody's
+    assert coverage(A, A) == 1.0
+
+
+def test_epsilon_by_hand() -> None:
+    assert additive_epsilon(A, B) == 1.0  # (1, 4) needs 1 for (1, 5)
+    assert additive_epsilon(B, A) == 1.0  # (2, 2) and (3.5, 2) need 1 for (3, 3)
+    assert additive_epsilon([[2.0, 2.0]], [[1.0, 1.5]]) == -0.5  # with that much to spare
+
+
+@EXAMPLES
+@given(FRONTS)
+def test_epsilon_is_that_of_moocore(fronts: tuple[np.ndarray, np.ndarray]) -> None:
+    mine, reference = fronts
+    expected = moocore.epsilon_additive(mine, ref=reference, maximise=True)
+    assert additive_epsilon(mine, reference) == pytest.approx(expected, abs=1e-12)
+
+
+@EXAMPLES
+@given(FRONTS)
+def test_a_front_that_gets_what_it_lacks_covers_the_other_and_with_less_does_not(
+    fronts: tuple[np.ndarray, np.ndarray],
+) -> None:
+    mine, other = fronts
+    lacks = additive_epsilon(mine, other)
+    assert coverage(mine + lacks + 1e-9, other) == 1.0
+    assert coverage(mine + lacks - 1e-9, other) < 1.0

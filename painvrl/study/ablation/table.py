@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.evaluation.metrics import name
-from painvrl.stats.bootstrap import Difference, PartValues, percentile_interval, resampled_means
+from painvrl.stats.bootstrap import PartValues, resampled_means
+from painvrl.stats.intervals import Interval, percentiles
 from painvrl.study.ablation.spec import PARTS, AblationSpec
 from painvrl.study.file.space import Value
 from painvrl.study.runs.kept import KeptRun
@@ -42,7 +43,7 @@ class Figure:
 
     mean: float
     spread: float | None
-    difference: Difference | None
+    difference: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ def make_table(
     )
 
 
-def _figure(values: Sequence[float], difference: Difference | None = None) -> Figure:
+def _figure(values: Sequence[float], difference: Interval | None = None) -> Figure:
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Figure(mean=statistics.fmean(values), spread=spread, difference=difference)
 
@@ -210,7 +211,7 @@ def _measured(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> tuple[NDArr
 
 def _differences(
     spec: AblationSpec, runs: Mapping[tuple[str, int], KeptRun], seeds: Mapping[str, tuple[int, ...]]
-) -> dict[tuple[str, str, str], Difference]:
+) -> dict[tuple[str, str, str], Interval]:
     """By row, metric and measure; rows with the same seeds are compared on the same draws."""
     settings = spec.ablation
     reference = settings.reference
@@ -234,13 +235,13 @@ def _differences(
             beside = columns.index((reference, metric))
             for measure in MEASURES:
                 draws = drawn[measure].mean(axis=1)
-                interval = percentile_interval(draws[:, at] - draws[:, beside])
+                low, high = percentiles(draws[:, at] - draws[:, beside])
                 mean = statistics.fmean(
                     _measures(runs[row, seed], metric, settings.cutoff)[measure]
                     - _measures(runs[reference, seed], metric, settings.cutoff)[measure]
                     for seed in common
                 )
-                found[row, metric, measure] = Difference(mean=mean, low=interval.low, high=interval.high)
+                found[row, metric, measure] = Interval(mean=mean, low=float(low), high=float(high))
     return found
 
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.comparison.indicators import additive_epsilon, coverage
+from painvrl.stats.dominance import additive_epsilon, coverage
+from painvrl.stats.intervals import Bounded
 from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
-from painvrl.study.comparison.uncertainty import Bounded, drawn_volumes, gap, same_users
+from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible
 from painvrl.study.store.storage import StoredStudy
 

@@ -33,15 +33,7 @@ from numpy.typing import NDArray
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.dominance import hypervolume
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounded:
-    """A number with its interval, where one can be given."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
+from painvrl.stats.intervals import Bounded, t_quantile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +129,6 @@ def _half_width(changes: NDArray[np.float64], users: NDArray[np.float64], level:
     A change ``d`` adds ``d**2`` to the variance, with one degree of freedom; ``D`` draws of users add theirs,
     with ``D - 1``. Satterthwaite's freedom of the sum is ``sum(parts)**2 / sum(parts**2 / freedoms)``.
     """
-    from scipy.special import stdtrit
-
     parts, freedoms = np.square(changes), np.ones(len(changes))
     if len(users):
         parts = np.append(parts, np.var(users, ddof=1))
@@ -147,7 +137,7 @@ def _half_width(changes: NDArray[np.float64], users: NDArray[np.float64], level:
     if variance == 0:
         return 0.0
     freedom = 1 / float((np.square(parts / variance) / freedoms).sum())
-    return float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
+    return t_quantile((1 + level) / 2, freedom) * math.sqrt(variance)
 
 
 def drawn_volumes(

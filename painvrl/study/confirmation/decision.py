@@ -1,4 +1,4 @@
-"""Who is on the front, and who has to be run once more to find out; NumPy only.
+"""Who is on the front, and who has to be run once more to find out.
 
 The rule. The probability of a candidate to be on the front is the share of the drawn sets of means in which
 no other candidate dominates it. At ``sure`` or above it is decided in, at ``1 - sure`` or below decided out.
@@ -15,8 +15,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-_CELLS = 2**24
-"""Comparisons held at once."""
+from painvrl.stats.dominance import dominated_by
 
 
 class Decision(StrEnum):
@@ -55,7 +54,7 @@ def judge(draws: NDArray[np.float64], sure: float) -> Verdict:
         draws: ``[D, C, M]`` means, larger is better.
         sure: above 0.5, below 1.
     """
-    dominated = _dominated(draws)
+    dominated = dominated_by(draws)
     on_front = ~dominated.any(axis=2)
     probability = on_front.mean(axis=0)
     decisions = tuple(_decision(float(share), sure) for share in probability)
@@ -111,22 +110,6 @@ def _decision(probability: float, sure: float) -> Decision:
         return Decision.IN
     # 1 - 0.9 is a little less than 0.1, so this side is compared as the other one is.
     return Decision.OUT if 1 - probability >= sure else Decision.UNDECIDED
-
-
-def _dominated(draws: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """``[D, C, C]``: whether in a draw the first candidate is dominated by the second."""
-    count, candidates, _ = draws.shape
-    found = np.empty((count, candidates, candidates), dtype=bool)
-    size = max(1, _CELLS // candidates**2)
-    for start in range(0, count, size):
-        block = draws[start : start + size]
-        no_worse = np.ones((len(block), candidates, candidates), dtype=bool)
-        better = np.zeros_like(no_worse)
-        for values in np.moveaxis(block, 2, 0):
-            no_worse &= values[:, None, :] >= values[:, :, None]
-            better |= values[:, None, :] > values[:, :, None]
-        found[start : start + size] = no_worse & better
-    return found
 
 
 def _rivals(dominators: NDArray[np.bool_], left: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""What runs under several seeds say of the candidates' true means; NumPy only.
+"""What runs under several seeds say of the candidates' true means.
 
 The model, for candidate ``c`` under seed ``s``, all objectives at once:
 
@@ -26,22 +26,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.stats.intervals import Interval, t_quantile
+
 Array = NDArray[np.float64]
 
 _ROUNDING = 10
 """Digits, in units of an objective's largest value, beyond which a difference is rounding."""
-
-_ANGLES = 20_001
-"""Points of the grid on which the t distribution is integrated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """An estimate with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,19 +153,6 @@ def estimate(fitted: Fit, weights: Array, objective: int) -> Interval:
     inverse = of_seeds**2 / (seeds - 1) + of_residuals**2 / max(fitted.freedom, 1)
     margin = t_quantile(0.975, variance**2 / inverse) * float(np.sqrt(variance))
     return Interval(mean=mean, low=mean - margin, high=mean + margin)
-
-
-def t_quantile(share: float, freedom: float) -> float:
-    """The quantile of Student's t, for ``0.5 <= share < 1`` and ``freedom >= 1``.
-
-    With ``t = sqrt(freedom) tan(angle)`` the density becomes ``cos(angle)^(freedom - 1)``, which is
-    integrated on a grid.
-    """
-    angles = np.linspace(0, np.pi / 2, _ANGLES)
-    density = np.cos(angles) ** (freedom - 1)
-    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    angle = float(np.interp(2 * share - 1, mass / mass[-1], angles))
-    return float(np.sqrt(freedom) * np.tan(angle))
 
 
 def _root(covariance: Array) -> Array:

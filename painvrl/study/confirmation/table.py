@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.stats.dominance import hypervolume
+from painvrl.stats.intervals import Interval
 from painvrl.study.confirmation.candidates import Candidate
 from painvrl.study.confirmation.decision import Decision
 from painvrl.study.confirmation.posterior import Fit, estimate
@@ -18,18 +19,14 @@ _ORDER = (Decision.IN, Decision.UNDECIDED, Decision.OUT, Decision.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """An objective of a candidate.
+class Estimate(Interval):
+    """An objective of a candidate: its mean over fresh seeds with the 95% interval.
 
     Attributes:
-        mean: over fresh seeds; ``low`` to ``high`` its 95% interval.
         first: what the study measured.
         optimism: ``first - mean``.
     """
 
-    mean: float
-    low: float
-    high: float
     first: float
     optimism: float
 
@@ -62,18 +59,6 @@ class CandidateRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimism:
-    """By how much the first front's values were too high, in the mean of its points, with a 95% interval.
-
-    The interval is paired: for each fresh seed all of the points' differences are taken together.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """A confirmed front.
 
@@ -84,7 +69,9 @@ class Confirmation:
         seeds_at_most: that could have been.
         rows: the candidates, those decided in first.
         front: names of the points that are decided in.
-        optimism: by objective; none if all trainings of the first front failed.
+        optimism: by objective how much too high the first front's values were, in the mean of its points;
+            none if all its trainings failed. Its interval, of 95%, is paired: the points' differences
+            under a fresh seed are taken together.
         first_hypervolume: of the first front, as the study measured it.
         hypervolume: of the means of the same points. Those whose training failed are in neither.
         left_out: dominated points as near as those that joined, but too many.
@@ -100,7 +87,7 @@ class Confirmation:
     seeds_at_most: int
     rows: tuple[CandidateRow, ...]
     front: tuple[str, ...]
-    optimism: Mapping[str, Optimism]
+    optimism: Mapping[str, Interval]
     first_hypervolume: float
     hypervolume: float
     left_out: int
@@ -244,7 +231,7 @@ def rows_of(
 
 def optimism_of(
     objectives: Sequence[str], candidates: Sequence[Candidate], fitted: Fit
-) -> tuple[Mapping[str, Optimism], float, float]:
+) -> tuple[Mapping[str, Interval], float, float]:
     """The optimism of the first front by objective, its hypervolume as measured, and that of the means.
 
     Args:
@@ -260,7 +247,7 @@ def optimism_of(
     found = {}
     for at, name in enumerate(objectives):
         known, before = estimate(fitted, weights, at), float(first[:, at].mean())
-        found[name] = Optimism(mean=before - known.mean, low=before - known.high, high=before - known.low)
+        found[name] = Interval(mean=before - known.mean, low=before - known.high, high=before - known.low)
     return found, hypervolume(first), hypervolume(fitted.means[mine])
 
 

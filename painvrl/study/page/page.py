@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import (
     environments,
@@ -23,7 +24,7 @@ from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
 from painvrl.study.page.losses import Losses, losses
 from painvrl.study.page.luck import Luck, luck
-from painvrl.study.page.price import Interval, Price, price_of_invariance
+from painvrl.study.page.price import Price, price_of_invariance
 from painvrl.study.page.theme import div, number, style
 from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.page.weights import WeightCurve, weight_curves
@@ -144,14 +145,14 @@ def _front(table: FrontTable) -> Figure | None:
     return style(figure, height=int(figure.layout.height))
 
 
-def _interval(value: Interval) -> str:
+def _interval(value: Bounded) -> str:
     return _with_ends(value, number)
 
 
-def _ratio(value: Interval) -> str:
+def _ratio(value: Bounded) -> str:
     return _with_ends(value, "{:.2f}".format)
 
 
-def _with_ends(value: Interval, shown: Callable[[float], str]) -> str:
+def _with_ends(value: Bounded, shown: Callable[[float], str]) -> str:
     low, high = ("unbounded" if end is None else shown(end) for end in (value.low, value.high))
     return f"{shown(value.value)} [{low}, {high}]"

@@ -18,12 +18,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.stats.intervals import Bounded, percentiles
 from painvrl.study.file.space import Distribution, Point, Value
 from painvrl.study.page.design import Array, Change, Design, design
 from painvrl.study.page.trials import Trials
 
 RESAMPLES = 2000
-LEVEL = 0.95
 
 TOGETHER = "moved along with other knobs: the trials cannot tell them apart"
 TOO_FEW = "has too few trials for an interval"
@@ -33,15 +33,6 @@ _SAME = 1e-6  # how far a change may lie outside the rows' span, by rounding
 _ZERO = 1e-9  # of an axis' extent: an effect below it is rounding
 
 Verdict: TypeAlias = Literal["trade", "free", "no clear cost", "no clear OOD effect"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """An estimate and its 95% interval; an end is ``None`` where the resamples do not bound it."""
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +51,10 @@ class KnobPrice:
     knob: str
     low: Value
     high: Value
-    iid: Interval
-    ood: Interval
+    iid: Bounded
+    ood: Bounded
     verdict: Verdict
-    price: Interval | None
+    price: Bounded | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +202,9 @@ def _rounded(effects: Array, values: Array) -> Array:
 
 def _judged(change: Change, effect: Array, drawn: Array) -> KnobPrice:
     """Intervals and verdict from an effect ``[2]`` and its resamples ``[b, 2]``."""
-    (iid_low, ood_low), (iid_high, ood_high) = _percentiles(drawn)
+    (iid_low, ood_low), (iid_high, ood_high) = percentiles(drawn)
     verdict: Verdict = "no clear OOD effect"
-    paid: Interval | None = None
+    paid: Bounded | None = None
     if ood_low > 0 or ood_high < 0:
         paid = _ratio(effect, drawn)
         if paid.high is not None and paid.high < 0:
@@ -226,14 +217,14 @@ def _judged(change: Change, effect: Array, drawn: Array) -> KnobPrice:
         knob=change.knob,
         low=change.low,
         high=change.high,
-        iid=Interval(value=float(effect[0]), low=float(iid_low), high=float(iid_high)),
-        ood=Interval(value=float(effect[1]), low=float(ood_low), high=float(ood_high)),
+        iid=Bounded(value=float(effect[0]), low=float(iid_low), high=float(iid_high)),
+        ood=Bounded(value=float(effect[1]), low=float(ood_low), high=float(ood_high)),
         verdict=verdict,
         price=paid,
     )
 
 
-def _ratio(effect: Array, drawn: Array) -> Interval:
+def _ratio(effect: Array, drawn: Array) -> Bounded:
     """IID given up per OOD gained. Its interval goes by angles.
 
     A ratio jumps to the other end of the line where OOD changes its sign; the angle of the pair does not.
@@ -241,20 +232,13 @@ def _ratio(effect: Array, drawn: Array) -> Interval:
     """
     direction = np.sign(effect[1])
     angles = np.arctan2(-direction * drawn[:, 0], direction * drawn[:, 1])
-    low, high = _percentiles(angles)
+    low, high = percentiles(angles)
     right = np.pi / 2
-    return Interval(
+    return Bounded(
         value=float(-effect[0] / effect[1]) + 0.0,  # no minus zero
         low=float(np.tan(low)) if -right < low < right else None,
         high=float(np.tan(high)) if -right < high < right else None,
     )
-
-
-def _percentiles(drawn: Array) -> Array:
-    """The two ends of the interval, along the first axis."""
-    outside = (1 - LEVEL) / 2
-    ends: Array = np.quantile(drawn, [outside, 1 - outside], axis=0)
-    return ends
 
 
 def _rank(one: KnobPrice) -> tuple[int, float]:

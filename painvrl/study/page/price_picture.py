@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from painvrl.study.page.price import Interval, KnobPrice, Price, Verdict
+from painvrl.stats.intervals import Bounded
+from painvrl.study.page.price import KnobPrice, Price, Verdict
 from painvrl.study.page.theme import ACCENT, FRONT, MUTED, OTHERS, number, style
 from painvrl.study.pictures.figure import safe
 
@@ -74,12 +75,12 @@ def picture(price: Price) -> Figure | None:
     return figure
 
 
-def _turned(interval: Interval, one: KnobPrice) -> Interval:
+def _turned(interval: Bounded, one: KnobPrice) -> Bounded:
     """The interval for the change in the direction in which OOD rises."""
     if one.ood.value >= 0:
         return interval
     low, high = interval.low or 0.0, interval.high or 0.0
-    return Interval(value=-interval.value, low=-high, high=-low)
+    return Bounded(value=-interval.value, low=-high, high=-low)
 
 
 def _short(value: object) -> str:

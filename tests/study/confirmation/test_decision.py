@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from painvrl.stats.dominance import non_dominated
-from painvrl.study.confirmation import decision
 from painvrl.study.confirmation.decision import Decision, judge, next_step, plausible
 
 IN, OUT, UNDECIDED = Decision.IN, Decision.OUT, Decision.UNDECIDED
@@ -22,15 +21,6 @@ def test_the_probability_is_the_share_of_draws_on_whose_front_one_is(levels: int
     draws = np.random.default_rng(0).integers(levels, size=(60, 7, objectives)).astype(float)
     expected = np.mean([non_dominated(each) for each in draws], axis=0)
     np.testing.assert_allclose(judge(draws, 0.9).probability, expected)
-
-
-def test_large_comparisons_come_in_blocks_and_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = np.random.default_rng(1).standard_normal((50, 6, 2))
-    whole = judge(draws, 0.8)
-    monkeypatch.setattr(decision, "_CELLS", 6 * 6 * 7)
-    blocks = judge(draws, 0.8)
-    np.testing.assert_array_equal(whole.probability, blocks.probability)
-    np.testing.assert_array_equal(whole.needed, blocks.needed)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from painvrl.study.confirmation import posterior
-from painvrl.study.confirmation.posterior import draw_means, estimate, fit, t_quantile
+from painvrl.study.confirmation.posterior import draw_means, estimate, fit
 
 NAN = float("nan")
 
@@ -134,12 +134,6 @@ def test_intervals_of_unbalanced_candidates_hold_the_truth_as_often_as_they_say(
             found = estimate(fitted, np.eye(4)[place], 0)
             held.append(found.low <= truth[place] <= found.high)
     assert 0.93 <= np.mean(held) <= 0.985
-
-
-@pytest.mark.parametrize("freedom", [1, 1.5, 2, 4, 11, 100])
-@pytest.mark.parametrize("share", [0.6, 0.9, 0.975])
-def test_the_quantiles_are_students(share: float, freedom: float) -> None:
-    assert t_quantile(share, freedom) == pytest.approx(stats.t.ppf(share, freedom), rel=2e-3)
 
 
 def test_runs_that_tell_no_difference_are_refused() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.stats.intervals import Bounded
 from painvrl.study.file.space import Point
-from painvrl.study.page.price import Interval, KnobPrice, Price, _ratio, price, price_of_invariance
+from painvrl.study.page.price import KnobPrice, Price, _ratio, price, price_of_invariance
 
 Make = Callable[..., Any]
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -114,7 +115,7 @@ def test_the_intervals_cover_the_truth_about_as_often_as_they_say(space: Make) -
 
 def test_without_noise_the_ratio_is_exact_and_a_knob_without_effect_has_no_price(space: Make) -> None:
     found = by_knob(priced(space, *drawn(20, 0.0, 3)))
-    assert found["paid"].price == Interval(
+    assert found["paid"].price == Bounded(
         value=pytest.approx(2.0), low=pytest.approx(2.0), high=pytest.approx(2.0)
     )
     assert found["idle"].verdict == "no clear OOD effect"

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from painvrl.study.page.price import Interval, KnobPrice, Price
+from painvrl.stats.intervals import Bounded
+from painvrl.study.page.price import KnobPrice, Price
 from painvrl.study.page.price_picture import change_of, picture
 
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -15,10 +16,10 @@ def test_the_picture_turns_every_knob_so_that_ood_rises() -> None:
         knob="kind",
         low="x",
         high="y",
-        iid=Interval(value=0.03, low=0.02, high=0.05),
-        ood=Interval(value=-0.06, low=-0.1, high=-0.05),
+        iid=Bounded(value=0.03, low=0.02, high=0.05),
+        ood=Bounded(value=-0.06, low=-0.1, high=-0.05),
         verdict="trade",
-        price=Interval(value=0.5, low=0.4, high=0.6),
+        price=Bounded(value=0.5, low=0.4, high=0.6),
     )
     assert change_of(falls) == "kind: x → y"
     assert change_of(falls, rising=True) == "kind: y → x"

@@ -1,0 +1,48 @@
+"""Estimates with intervals, percentiles of draws, and Student's quantile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate of a mean, or of the difference of two, with its interval, in its units."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """As tables of differences show it."""
+        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    """An estimate with the ends of its interval; an end is ``None`` where the data do not give one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def percentiles(
+    draws: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The two ends of the middle ``level`` of ``draws`` ``[D, ...]``, ``[...]`` each.
+
+    Between two draws they are interpolated linearly.
+    """
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def t_quantile(share: float, freedom: float) -> float:
+    """The quantile of Student's t; ``0 < share < 1``, and ``freedom`` above zero need not be whole."""
+    from scipy.special import stdtrit  # a slow import that most commands do without
+
+    return float(stdtrit(freedom, share))
