@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from painvrl.cli.render import data_warnings, number, split_card
+from painvrl.cli.render import data_warnings, split_card
 from painvrl.core.progress import GOES_ON
+from painvrl.core.tables import number
 
 if TYPE_CHECKING:
     from types import TracebackType

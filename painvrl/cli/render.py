@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from painvrl.cli.output import takes_unicode
+from painvrl.core.tables import TextTable, number
 
 if TYPE_CHECKING:
     from painvrl.cli.installation import Diagnosis
-    from painvrl.data.provenance import TextTable
     from painvrl.run.checkpoint import Recommendation
     from painvrl.study.ablation.spec import AblationSpec
     from painvrl.study.ablation.table import AblationTable
+    from painvrl.study.confirmation.table import Confirmation
     from painvrl.study.report import FrontTable, StudyStatus
     from painvrl.study.retrain import TrainReport
 
@@ -31,13 +33,6 @@ def json(value: Mapping[str, object]) -> None:
     typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=not takes_unicode()))
 
 
-def number(value: object) -> str:
-    """A value as a table shows it: four decimals for metrics, three digits for anything small or large."""
-    if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
-
-
 def front(table: FrontTable) -> None:
     """Print a front: one row a point, objectives first, then the knobs; the IID-only choice below it."""
     from painvrl.study.report import counted
@@ -47,7 +42,7 @@ def front(table: FrontTable) -> None:
     presets = any(row.preset is not None for row in table.rows)
     taken_over = any(row.taken_from is not None for row in table.rows)
 
-    def with_knobs(shown: Sequence[str]) -> Table:
+    def with_knobs(shown: Sequence[str]) -> TextTable:
         rows = [
             [
                 row.name,
@@ -59,7 +54,7 @@ def front(table: FrontTable) -> None:
             for row in table.rows
         ]
         named = ["trial", *(["preset"] if presets else []), *(["taken over from"] if taken_over else [])]
-        return make_table([*named, *table.objectives, *shown], rows, title=title)
+        return TextTable(columns=[*named, *table.objectives, *shown], rows=rows, caption=title)
 
     if not print_table(with_knobs(knobs), only_if_it_fits=True):
         print_table(with_knobs([]))
@@ -72,15 +67,25 @@ def front(table: FrontTable) -> None:
 def ablation(table: AblationTable) -> None:
     """Print the tables of an ablation, one a metric, and what failed."""
     for metric in table.metrics:
-        columns, rows = table.text(metric)
-        compared = next(place for place, column in enumerate(columns) if " - " in column)
-        whole = make_table(columns, rows, title=table.caption(metric))
+        whole = table.text(metric)
         if not print_table(whole, only_if_it_fits=True):
-            first = [row[:compared] for row in rows]
-            print_table(make_table(columns[:compared], first, title=table.caption(metric)))
-            print_table(make_table(["row", *columns[compared:]], [[row[0], *row[compared:]] for row in rows]))
+            columns, rows = whole.columns, whole.rows
+            compared = next(place for place, column in enumerate(columns) if " - " in column)
+            figures = [row[:compared] for row in rows]
+            print_table(replace(whole, columns=columns[:compared], rows=figures))
+            differences = [[row[0], *row[compared:]] for row in rows]
+            print_table(TextTable(columns=["row", *columns[compared:]], rows=differences))
     for failure in table.failures():
         typer.echo(f"failed: {failure}")
+
+
+def confirmation(found: Confirmation) -> None:
+    """Print the candidates, what was measured first, and the confirmed front."""
+    for table in found.tables():
+        if table.rows:
+            print_table(table)
+    for line in found.sentences():
+        typer.echo(line)
 
 
 def ablation_rows(spec: AblationSpec) -> None:
@@ -107,7 +112,7 @@ def status(now: StudyStatus) -> None:
         points = f"{now.front_size} points{of_trainings(now.front_size, now.front_trainings)}"
         typer.echo(f"front: {points}, hypervolume {number(now.hypervolume)}")
         rows = [[best.objective, number(best.value), best.name] for best in now.best]
-        print_table(make_table(["objective", "best", "trial"], rows))
+        print_table(TextTable(columns=["objective", "best", "trial"], rows=rows))
     for failure in now.failures:
         typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
 
@@ -140,7 +145,7 @@ def train_report(report: TrainReport) -> None:
         row += [number(report.metrics[name])]
         row += [number(test.get(f"{part}_test/{metric}", "-"))] if report.test else []
         rows.append(row)
-    print_table(make_table(columns, rows))
+    print_table(TextTable(columns=columns, rows=rows))
     if report.pick is not None and report.pick.iid_only is not None:
         other = report.pick.iid_only
         values = ", ".join(f"{name} {number(value)}" for name, value in other.values.items())
@@ -165,7 +170,7 @@ def train_report(report: TrainReport) -> None:
 def split_card(tables: Sequence[TextTable]) -> None:
     """Print what each part of a split holds, what filters took and what was joined."""
     for place, table in enumerate(tables):
-        print_table(make_table(table.columns, table.rows, title=None if place else "split"))
+        print_table(table if place else replace(table, caption="split"))
 
 
 def data_warnings(warnings: Sequence[str]) -> None:
@@ -177,7 +182,7 @@ def data_warnings(warnings: Sequence[str]) -> None:
 def recommendations(items: Sequence[Recommendation]) -> None:
     """Print recommended items, best first."""
     rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
-    print_table(make_table(["rank", "score", "item", "title"], rows))
+    print_table(TextTable(columns=["rank", "score", "item", "title"], rows=rows))
 
 
 def diagnosis(found: Diagnosis) -> None:
@@ -218,25 +223,23 @@ TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest colum
 """Columns that are text, beside the first one of each table."""
 
 
-def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> Table:
-    """A table whose first column is text and whose others are numbers, but for those with a name of text."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for position, column in enumerate(columns):
+def print_table(table: TextTable, *, only_if_it_fits: bool = False) -> bool:
+    """Print a table as wide as the terminal, or as it needs to be anywhere else; whether it was printed.
+
+    The first column is text, and the others are numbers, but for those with a name of text.
+    """
+    drawn = Table(title=table.caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for position, column in enumerate(table.columns):
         numeric = position > 0 and column not in TEXTUAL
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def print_table(table: Table, *, only_if_it_fits: bool = False) -> bool:
-    """Print a table as wide as the terminal, or as it needs to be anywhere else; whether it was printed."""
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*row)
     console = Console(highlight=False, markup=False, file=sys.stdout)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
     else:
         unbounded = console.options.update(max_width=10_000)
-        if only_if_it_fits and console.measure(table, options=unbounded).maximum > console.width:
+        if only_if_it_fits and console.measure(drawn, options=unbounded).maximum > console.width:
             return False
-    console.print(table)
+    console.print(drawn)
     return True

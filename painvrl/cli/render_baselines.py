@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from painvrl.cli.render import make_table, number, print_table
+from painvrl.cli.render import print_table
+from painvrl.core.tables import TextTable, number
 
 if TYPE_CHECKING:
     from painvrl.baselines.offsets import Offset
@@ -26,7 +27,7 @@ def baselines(report: ComparisonReport) -> None:
     rows = [row for one in report.baselines for row in _baseline_rows(one, metrics)]
     splits = f"{len(report.seeds)} seed{'s' if len(report.seeds) != 1 else ''}"
     title = f"baselines on {report.data}, {report.split}: valid parts, mean of {splits}"
-    print_table(make_table(columns, rows, title=title))
+    print_table(TextTable(columns=columns, rows=rows, caption=title))
     typer.echo(
         f"shown: of up to {report.trials} trials of a baseline, each under {len(GRID)} offsets, the points "
         f"that no other of them beats on both IID and OOD NDCG@{CUTOFF}; best: the best one on that part (on "
@@ -63,7 +64,7 @@ def _duels(report: ComparisonReport) -> None:
     ]
     metrics = [f"{part} NDCG@{CUTOFF}, own - it" for part in ("IID", "OOD")]
     columns = ["baseline", "trial", "nearest own", *metrics, "own is", "own beaten"]
-    print_table(make_table(columns, rows, title="the file's own model against each of them"))
+    print_table(TextTable(columns=columns, rows=rows, caption="the file's own model against each of them"))
     beaten = {point.name for duel in report.duels for point in duel.beats}
     typer.echo(
         "95% intervals, paired by seed and user. Beaten: surely lower on both; "

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from painvrl.cli.render import make_table, number, print_table
+from painvrl.cli.render import print_table
+from painvrl.core.tables import TextTable, number
 
 if TYPE_CHECKING:
     from painvrl.stats.intervals import Bounded
@@ -37,7 +38,7 @@ def comparison(found: Comparison) -> None:
         ["share of the other front attained", f"{found.coverage_by_a:.0%}", f"{found.coverage_by_b:.0%}"],
         ["lacks to attain all of it", number(found.epsilon_of_a), number(found.epsilon_of_b)],
     ]
-    print_table(make_table(["", "A", "B"], rows, title="two fronts"))
+    print_table(TextTable(columns=["", "A", "B"], rows=rows, caption="two fronts"))
     for phrase in found.differences:
         typer.echo(f"from A to B: {phrase}")
     if not found.differences:

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from painvrl.core.tables import TextTable
 from painvrl.data.interactions import Interactions, among
-from painvrl.data.provenance import Provenance, Removal, TextTable
+from painvrl.data.provenance import Provenance, Removal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Self, TypedDict, cast
 
 from painvrl.core.errors import DataError
+from painvrl.core.tables import TextTable
 
 FEW = 0.95
 """A join that describes a smaller share than this is a warning."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTable:
-    """A table of text: the names of its columns, and its rows."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How values look in tables and in JSON."""
+"""How fronts look in tables, and values in JSON."""
 
 from __future__ import annotations
 
@@ -8,23 +8,6 @@ import pytest
 
 from painvrl.cli import render
 from painvrl.study.report import FrontRow, FrontTable
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.12345678, "0.1235"),
-        (0.0, "0.0000"),
-        (0.00012345, "0.000123"),
-        (940.4321, "940"),
-        (-0.5, "-0.5000"),
-        (3, "3"),
-        (True, "True"),
-        ("branch", "branch"),
-    ],
-)
-def test_numbers_are_short_and_keep_their_size(value: object, shown: str) -> None:
-    assert render.number(value) == shown
 
 
 def test_json_is_read_back_equal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def confirm(
     if not 0.5 < sure < 1:
         raise ConfigError("must lie above 0.5 and below 1", key="--sure", value=sure)
 
-    from painvrl.cli import progress, render, render_confirmation
+    from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.core.workspace import Workspace
     from painvrl.study.confirmation.runner import run_confirmation
@@ -89,5 +89,5 @@ def confirm(
     if json:
         render.json(summary.confirmation.as_dict())
         return
-    render_confirmation.confirmation(summary.confirmation)
+    render.confirmation(summary.confirmation)
     typer.echo(f"table: {summary.folder / 'table.md'}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
+from painvrl.core.tables import TextTable, markdown_page
 from painvrl.evaluation.metrics import name
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
@@ -89,16 +90,18 @@ class AblationTable:
         """Whether the data have planted environments, and a row has looked for them."""
         return any(row.recovered is not None for row in self.rows)
 
-    def as_dict(self) -> dict[str, object]:
-        """The table as JSON-ready values."""
-        return asdict(self)
-
     def as_json(self) -> str:
         """The table as JSON."""
-        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
-    def text(self, metric: str) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows of the table of one metric, as people read it."""
+    def text(self, metric: str) -> TextTable:
+        """The table of one metric, as people read it."""
+        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
+        caption = (
+            f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
+            f"differences to {self.reference} with 95% intervals "
+            "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
+        )
         columns = ["row", *(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
         columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
         lines = []
@@ -107,28 +110,11 @@ class AblationTable:
             known = [figures.get(measure) for measure in MEASURES]
             recovered = [_shown(row.recovered)] * self.planted
             lines.append([row.label, *map(_shown, known), *recovered, *map(_shown_difference, known)])
-        return columns, lines
-
-    def caption(self, metric: str) -> str:
-        """What the table of one metric shows."""
-        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
-        return (
-            f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
-            f"differences to {self.reference} with 95% intervals "
-            "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
-        )
+        return TextTable(columns=columns, rows=lines, caption=caption)
 
     def as_markdown(self) -> str:
         """The tables of all metrics, and what failed."""
-        blocks = [f"# {self.ablation}\n"]
-        for metric in self.metrics:
-            columns, lines = self.text(metric)
-            ruler = ["---", *["---:"] * (len(columns) - 1)]
-            table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ruler, *lines))
-            blocks.append(f"{self.caption(metric)}.\n\n{table}\n")
-        if failures := self.failures():
-            blocks.append("\n".join(f"- {line}" for line in failures) + "\n")
-        return "\n".join(blocks)
+        return markdown_page(self.ablation, map(self.text, self.metrics), self.failures())
 
     def failures(self) -> tuple[str, ...]:
         """A line for each run that is not complete."""

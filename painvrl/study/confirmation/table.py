@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.core.tables import TextTable, markdown_page
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Interval
 from painvrl.study.confirmation.candidates import Candidate
@@ -106,10 +107,9 @@ class Confirmation:
         """Names of the points with this decision."""
         return tuple(row.name for row in self.rows if row.decision == decision)
 
-    def text(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows of the candidates' means, as people read them."""
-        columns = ["trial", "P(front)", "decision", "seeds", *self.objectives]
-        return columns, [
+    def tables(self) -> tuple[TextTable, TextTable]:
+        """The candidates' means as people read them; what the study measured, and how optimistic it was."""
+        means = [
             [
                 _name(row),
                 "-" if row.probability is None else f"{row.probability:.3f}",
@@ -119,11 +119,7 @@ class Confirmation:
             ]
             for row in self.rows
         ]
-
-    def first_text(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows of what the study measured, and how optimistic that was."""
-        columns = ["trial", "was", *self.objectives]
-        return columns, [
+        measured = [
             [
                 _name(row),
                 "on the front" if row.source == "front" else "near it",
@@ -132,17 +128,20 @@ class Confirmation:
             for row in self.rows
             if row.estimates
         ]
-
-    def caption(self) -> str:
-        """What :meth:`text` shows."""
+        first = _seeds(self.first_seeds)
         return (
-            f"{self.study}: mean and half of its 95% interval, valid parts, seeds {_range(self.seeds)} "
-            f"(the front was chosen with {_seeds(self.first_seeds)}, not among them)"
+            TextTable(
+                columns=["trial", "P(front)", "decision", "seeds", *self.objectives],
+                rows=means,
+                caption=f"{self.study}: mean and half of its 95% interval, valid parts, seeds "
+                f"{_range(self.seeds)} (the front was chosen with {first}, not among them)",
+            ),
+            TextTable(
+                columns=["trial", "was", *self.objectives],
+                rows=measured,
+                caption=f"what {first} had measured, and by how much that is above the mean",
+            ),
         )
-
-    def first_caption(self) -> str:
-        """What :meth:`first_text` shows."""
-        return f"what {_seeds(self.first_seeds)} had measured, and by how much that is above the mean"
 
     def sentences(self) -> tuple[str, ...]:
         """What to read below the tables, a line each."""
@@ -174,16 +173,7 @@ class Confirmation:
 
     def as_markdown(self) -> str:
         """The tables and what to read below them."""
-        blocks = [f"# Confirmation of {self.study}\n"]
-        for caption, (columns, rows) in (
-            (self.caption(), self.text()),
-            (self.first_caption(), self.first_text()),
-        ):
-            ruler = ["---", *["---:"] * (len(columns) - 1)]
-            table = "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ruler, *rows))
-            blocks.append(f"{caption}.\n\n{table}\n")
-        blocks.append("\n".join(f"- {line}" for line in self.sentences()) + "\n")
-        return "\n".join(blocks)
+        return markdown_page(f"Confirmation of {self.study}", self.tables(), self.sentences())
 
 
 def rows_of(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from painvrl.data.provenance import TextTable
+from painvrl.core.tables import TextTable
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.store.records import TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import Attr, StoredStudy
@@ -51,7 +51,7 @@ class Header:
 def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
     """Keep with the study what its report shows of data and settings: the report loads no data."""
     noted = {
-        "tables": [asdict(table) for table in data.tables],
+        "tables": [{"columns": table.columns, "rows": table.rows} for table in data.tables],
         "card": dict(data.card),
         "warnings": list(data.warnings),
         "settings": settings.model_dump(mode="json", exclude={"storage"}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from painvrl.core import tables
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -20,10 +22,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 
 def number(value: object) -> str:
-    """A value as the page shows it: four decimals for metrics, three digits for anything small or large."""
-    if isinstance(value, bool) or not isinstance(value, float):
-        return "" if value is None else str(value)
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+    """A value as the page shows it: as tables do, and nothing for none."""
+    return "" if value is None else tables.number(value)
 
 
 def style(figure: Figure, *, height: int = 420) -> Figure:

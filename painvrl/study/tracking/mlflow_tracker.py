@@ -33,7 +33,7 @@ from painvrl.study.tracking.port import (
     runs_filter,
     runs_url,
 )
-from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned, text_table
+from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned
 from painvrl.study.trial.objective import TrialJob
 from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, point_name
 
@@ -196,7 +196,7 @@ class MlflowTracker:
         run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
         self._log_file(run_id, header)
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
-        card = "\n".join(text_table(table.columns, table.rows) for table in header.data.tables)
+        card = "\n".join(table.to_text() for table in header.data.tables)
         self._client.log_text(run_id, card, "split_card.txt")
         self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
         return run_id

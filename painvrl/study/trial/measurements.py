@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from painvrl.study.trial.mask_trace import QUANTITIES
@@ -63,16 +63,6 @@ def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Itera
 def of_card(card: Mapping[str, object]) -> Iterator[Measurement]:
     """The numbers of a split's card, named by their path; list entries by their ``name``."""
     return _numbers("split", card)
-
-
-def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in columns of spaces."""
-    lines = [columns, *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
-    )
 
 
 def _at(step: int, values: Mapping[str, float]) -> Iterator[Measurement]:

@@ -19,8 +19,8 @@ import torch
 from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
 from painvrl.core.progress import GOES_ON
+from painvrl.core.tables import TextTable
 from painvrl.data.digest import digest_for_all_seeds
-from painvrl.data.provenance import TextTable
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare, with_features

@@ -120,7 +120,7 @@ def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str
         del runs["loud", seed]
     table = make_table(spec, runs, {("erm", 4): "diverged: too fast"})
     wanted = ["ultragcn", "erm (2 of 3 seeds)", "painvrl", "loud (0 of 3 seeds)"]
-    assert [line[0] for line in table.text("ndcg")[1]] == wanted
+    assert [line[0] for line in table.text("ndcg").rows] == wanted
     assert [row["label"] for row in json.loads(table.as_json())["rows"]] == wanted
     assert [row["name"] for row in json.loads(table.as_json())["rows"]] == list(ROWS)
     assert any(line.startswith("| erm (2 of 3 seeds) |") for line in table.as_markdown().splitlines())
@@ -129,7 +129,8 @@ def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str
 def test_the_caption_says_what_the_intervals_are(
     spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
 ) -> None:
-    caption = make_table(spec, runs, {}).caption("ndcg")
+    caption = make_table(spec, runs, {}).text("ndcg").caption
+    assert caption is not None
     assert caption.endswith("with 95% intervals (paired, crossed bootstrap over seeds and users)")
 
 
@@ -170,7 +171,7 @@ def test_a_row_without_a_run_and_a_single_seed_are_shown_as_such(
     table = make_table(spec, few, {})
     assert table.rows[1].figures == {}
     assert table.rows[0].figures["ndcg"]["iid"].spread is None
-    _, lines = table.text("ndcg")
+    lines = table.text("ndcg").rows
     assert lines[1][1:5] == ["-"] * 4
     assert lines[0][1] == f"{slow_measures(runs['ultragcn', 3])['iid']:.4f}"
 
@@ -220,10 +221,11 @@ def test_how_much_of_planted_environments_was_found_is_that_of_the_last_round(
     assert of_row["painvrl"] is not None
     assert of_row["painvrl"].mean == pytest.approx(0.7)
     assert of_row["painvrl"].spread == pytest.approx(0.2)
-    columns, lines = table.text("ndcg")
+    shown = table.text("ndcg")
+    columns, lines = shown.columns, shown.rows
     place = columns.index("recovered")
     assert place == 5, "after what was measured, before the differences"
-    assert "recovered: of the last round" in table.caption("ndcg")
+    assert "recovered: of the last round" in str(shown.caption)
     assert {line[0]: line[place] for line in lines} == {
         "ultragcn": "-",
         "erm": "-",
@@ -239,8 +241,8 @@ def test_data_without_planted_environments_have_no_such_column(
     rounds = ({"mask/sparsity": 0.5},)
     runs["erm", 3] = replace(runs["erm", 3], outcome=replace(runs["erm", 3].outcome, rounds=rounds))
     table = make_table(spec, runs, {})
-    assert "recovered" not in table.text("ndcg")[0]
-    assert "recovered" not in table.caption("ndcg")
+    assert "recovered" not in table.text("ndcg").columns
+    assert "recovered" not in str(table.text("ndcg").caption)
 
 
 def test_markdown_and_json_hold_the_figures(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
@@ -253,7 +255,7 @@ def test_markdown_and_json_hold_the_figures(spec: AblationSpec, runs: dict[tuple
     assert loaded["rows"][0]["figures"]["ndcg"]["ood"]["difference"]["low"] == ood.difference.low
     line = next(line for line in table.as_markdown().splitlines() if line.startswith("| ultragcn |"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    columns, _ = table.text("ndcg")
+    columns = table.text("ndcg").columns
     assert len(cells) == len(columns) == 9
     assert cells[2] == f"{ood.mean:.4f} ± {ood.spread:.4f}"
     wanted = f"{ood.difference.mean:+.4f} [{ood.difference.low:+.4f}, {ood.difference.high:+.4f}]"

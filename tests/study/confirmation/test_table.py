@@ -83,12 +83,13 @@ def test_without_a_trial_of_the_first_front_there_is_no_optimism(candidates: lis
 
 
 def test_the_tables_read_as_people_expect(confirmation: Confirmation) -> None:
-    columns, rows = confirmation.text()
+    means, first = confirmation.tables()
+    columns, rows = means.columns, means.rows
     assert columns == ["trial", "P(front)", "decision", "seeds", "iid", "ood"]
     assert rows[0] == ["7 (= 9, 11)", "1.000", "in", "2", "0.5000 ± 1.2706", "0.1000 ± 0.0000"]
     assert rows[2][:2] == ["4 erm", "0.050"]
     assert rows[3] == ["2", "-", "failed", "1", "-", "-"]
-    columns, rows = confirmation.first_text()
+    columns, rows = first.columns, first.rows
     assert columns == ["trial", "was", "iid", "ood"]
     assert rows == [
         ["7 (= 9, 11)", "on the front", "0.6000 (+0.1000)", "0.1000 (+0.0000)"],
@@ -138,7 +139,7 @@ def test_points_are_called_by_their_names_and_a_training_fails_once(tiny_config:
         runs=4,
         runs_for_all=4,
     )
-    assert [line[0] for line in found.text()[1]] == ["1.10", "1.2", "2.3", "2.0"]
+    assert [line[0] for line in found.tables()[0].rows] == ["1.10", "1.2", "2.3", "2.0"]
     assert [(row["trial"], row["name"]) for row in json.loads(found.as_json())["rows"]] == [
         (1, "1.10"),
         (1, "1.2"),

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
-from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import Header, commands, header_of
 from painvrl.study.store.storage import Attr, open_study

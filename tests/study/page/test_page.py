@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
-from painvrl.data.provenance import TextTable
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
 from painvrl.study.store.records import TrialRecord, front_of

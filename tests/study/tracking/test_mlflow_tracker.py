@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from painvrl.core.errors import StudyError
+from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import parse_yaml
-from painvrl.data.provenance import TextTable
 from painvrl.study.choice.selection import select
 from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, text_table
+from painvrl.study.trial.measurements import Measurement, of_card, of_outcome
 from painvrl.study.trial.outcomes import Completed, CurvePoint
 
 
@@ -49,8 +49,3 @@ def test_a_card_is_measured_by_the_path_of_its_numbers() -> None:
         Measurement(name="split/parts/train/users", value=60.0),
         Measurement(name="split/parts/iid_valid/users", value=5.0),
     ]
-
-
-def test_a_table_is_aligned() -> None:
-    assert text_table(["part", "n"], [["train", "1"], ["x", "23"]]) == "part   n\ntrain  1\nx      23\n"
-    assert text_table([], []) == "\n"

@@ -1,0 +1,45 @@
+"""Tables of text: what a result shows of itself, whoever prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """The names of the columns, the rows, and what they show; the first column names the rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str | None = None
+
+    def to_text(self) -> str:
+        """Columns of spaces, for a file; without the caption."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
+        return "".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+            for line in lines
+        )
+
+    def to_markdown(self) -> str:
+        """The caption as a sentence, and the table below it."""
+        ruler = ["---", *["---:"] * (len(self.columns) - 1)]
+        table = "".join(f"| {' | '.join(cells)} |\n" for cells in (self.columns, ruler, *self.rows))
+        return table if self.caption is None else f"{self.caption}.\n\n{table}"
+
+
+def markdown_page(title: str, tables: Iterable[TextTable], notes: Sequence[str]) -> str:
+    """A page with a title, tables, and what else to read, a bullet each."""
+    blocks = [f"# {title}\n", *(table.to_markdown() for table in tables)]
+    if notes:
+        blocks.append("".join(f"- {note}\n" for note in notes))
+    return "\n".join(blocks)
+
+
+def number(value: object) -> str:
+    """A value as a table shows it: four decimals for metrics, three digits for anything small or large."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
