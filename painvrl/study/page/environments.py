@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from painvrl.study.page.theme import FRONT, OTHERS, style
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import FRONT, OTHERS, style
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.trial.outcomes import Completed
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.page.theme import FRONT, MUTED, style
+from painvrl.study.pictures.theme import MAIN, MUTED, style
 from painvrl.study.store.records import FINISHED, TrialRecord
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def picture(moments: tuple[Moment, ...], *, swept: bool = False) -> Figure:
     ):
         lines = (
             ("size of the front", [float(moment.front_size) for moment in moments], MUTED, 1, "dot", True),
-            ("hypervolume", [moment.hypervolume for moment in moments], FRONT, 2.5, "solid", False),
+            ("hypervolume", [moment.hypervolume for moment in moments], MAIN, 2.5, "solid", False),
         )
         for name, y, colour, width, dash, right in lines:
             figure.add_scatter(

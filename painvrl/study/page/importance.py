@@ -23,9 +23,9 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
-from painvrl.study.page.theme import ACCENT, FRONT, INK, style
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import ACCENT, INK, MAIN, style
 from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
             orientation="h",
             name=safe(objective),
             legendrank=place,
-            marker={"color": _TINTS[place % len(_TINTS)] if len(objectives) > 1 else FRONT},
+            marker={"color": _TINTS[place % len(_TINTS)] if len(objectives) > 1 else MAIN},
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
             row=1,
             col=1,

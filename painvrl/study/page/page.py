@@ -25,11 +25,11 @@ from painvrl.study.page.importance import Importance
 from painvrl.study.page.losses import Losses, losses
 from painvrl.study.page.luck import Luck, luck
 from painvrl.study.page.price import Price, price_of_invariance
-from painvrl.study.page.theme import div, number, style
 from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.page.weights import WeightCurve, weight_curves
 from painvrl.study.pictures.figure import front_figure
 from painvrl.study.pictures.panels import panels_of
+from painvrl.study.pictures.theme import div, number, style
 from painvrl.study.report import FrontTable, front_table, of_trainings
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy

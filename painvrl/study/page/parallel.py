@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from painvrl.study.file.space import Categorical, Distribution, Fixed, Point, Value
-from painvrl.study.page.theme import FONT, FRONT, INK, MUTED, OTHERS
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import FONT, FRONT, INK, MUTED, OTHERS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

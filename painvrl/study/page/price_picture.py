@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from painvrl.stats.intervals import Bounded
 from painvrl.study.page.price import KnobPrice, Price, Verdict
-from painvrl.study.page.theme import ACCENT, FRONT, MUTED, OTHERS, number, style
 from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import ACCENT, MAIN, MUTED, OTHERS, number, style
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COLOURS: dict[Verdict, str] = {
     "trade": ACCENT,
     "no clear cost": MUTED,
-    "free": FRONT,
+    "free": MAIN,
     "no clear OOD effect": OTHERS,
 }
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from painvrl.study.page.theme import GRID, LOW_TO_HIGH, MUTED, style
 from painvrl.study.page.trials import name_of
 from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import GRID, LOW_TO_HIGH, MUTED, style
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.outcomes import Completed

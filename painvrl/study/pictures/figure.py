@@ -1,4 +1,4 @@
-"""A front as a page for the browser, and what its pictures share."""
+"""A front as a page for the browser, drawn by plotly."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from painvrl.study.pictures.panels import Curve, Dot, Panel, panels_of
+from painvrl.study.pictures.layers import Layer, Sign, layers
+from painvrl.study.pictures.panels import Dot, Panel, panels_of
+from painvrl.study.pictures.theme import FRONT
 from painvrl.study.report import FrontTable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-FRONT, OTHERS, PRESET, PICK, ALONE = "#c0392b", "#b8bcc2", "#2c6fbb", "#e69f00", "#111111"
-"""Colours: the front, other trials, presets, picks, the choice by IID alone."""
-
-TRAININGS = ("#1b7f5c", "#7a5ab5", "#d6438a", "#8a6d1d", "#3a9fb0", "#7f9a1e")
-"""Colours of the trainings that have the most points on the front; the points of others look alike."""
-
-ALONE_LABEL = "what IID alone would choose"
+_SIGNS: dict[Sign, dict[str, object]] = {
+    "small": {"size": 8},
+    "cross": {"size": 8, "symbol": "x-thin-open"},
+    "dot": {"size": 10},
+    "diamond": {"size": 11, "symbol": "diamond"},
+    "ring": {"size": 18, "symbol": "circle-open"},
+    "star": {"size": 18, "symbol": "star", "line": {"width": 1}},
+}
 
 
 def front_page(table: FrontTable) -> str | None:
@@ -40,13 +43,6 @@ def title_of(table: FrontTable) -> str:
         return f"{table.study}: {len(table.rows)} of {len(everything)} trials on the front"
     points = f"{len(table.rows)} of {len(everything)} points on the front"
     return f"{table.study}: {points}, of {len(of_front)} of {len(trials)} trainings"
-
-
-def coloured(panel: Panel) -> tuple[dict[str, Curve], tuple[Dot, ...]]:
-    """The curves that have a colour, by that, and the points of the front that are on none of them."""
-    of_colour = dict(zip(TRAININGS, panel.curves, strict=False))
-    shown = {curve.trial for curve in of_colour.values()}
-    return of_colour, tuple(dot for dot in panel.front if dot.row.trial not in shown)
 
 
 def front_figure(panels: Sequence[Panel], title: str | None = None) -> go.Figure:
@@ -72,7 +68,7 @@ def front_figure(panels: Sequence[Panel], title: str | None = None) -> go.Figure
 
 
 def _layers(panel: Panel) -> Iterator[dict[str, object]]:
-    """What plotly draws, the lowest first; groups without trials stay, so that the legend is complete."""
+    """What plotly draws, the lowest first; two groups stay without points, so that the legend is complete."""
     yield {
         **_at(panel.edge),
         "mode": "lines",
@@ -82,50 +78,34 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
         "legendgroup": "edge",
         "hoverinfo": "skip",
     }
-    curves, rest = coloured(panel)
-    front = f"front, other trainings ({len(rest)})" if curves else f"front ({len(rest)})"
-    for group, dots, marker in (
-        (f"dominated ({len(panel.dominated)})", panel.dominated, {"color": OTHERS, "size": 8}),
-        (
-            f"breaks a constraint ({len(panel.infeasible)})",
-            panel.infeasible,
-            {"color": OTHERS, "size": 8, "symbol": "x-thin-open"},
-        ),
-        (front, rest, {"color": FRONT, "size": 10}),
-    ):
-        if dots or not group.startswith(("breaks", "front, other")):
-            yield _points(group, dots, marker)
-    for colour, curve in curves.items():
-        group = f"front, training {curve.trial} ({len(curve.front)})"
-        sizes = [10 if dot in curve.front else 0 for dot in curve.dots]
-        line = {"mode": "lines+markers", "line": {"color": colour, "width": 1}}
-        yield {**_points(group, curve.dots, {"color": colour, "size": sizes, "opacity": 1}), **line}
-    alone = () if panel.iid_only is None else (panel.iid_only,)
-    if alone:
-        yield _points(ALONE_LABEL, alone, {"color": ALONE, "size": 18, "symbol": "circle-open"})
-    for group, named, marker in (
-        ("preset", panel.presets, {"color": PRESET, "size": 11, "symbol": "diamond"}),
-        ("picked", panel.picks, {"color": PICK, "size": 18, "symbol": "star", "line": {"width": 1}}),
-    ):
-        if named:
-            labels = {
-                "mode": "markers+text",
-                "text": [safe(name) for name, _ in named],
-                "textposition": "top right",
-            }
-            yield {**_points(group, tuple(dot for _, dot in named), marker), **labels}
+    for layer in layers(panel):
+        if layer.dots or layer.name in {"dominated", "front"}:
+            yield _trace(layer)
 
 
-def _points(name: str, dots: Sequence[Dot], marker: dict[str, object]) -> dict[str, object]:
-    return {
+def _trace(layer: Layer) -> dict[str, object]:
+    dots = layer.curve or layer.dots
+    counted = layer.sign in {"small", "cross", "dot"}
+    name = f"{layer.name} ({len(layer.dots)})" if counted else layer.name
+    trace: dict[str, object] = {
         **_at(dots),
         "mode": "markers",
         "name": name,
         "legendgroup": name,
-        "marker": marker,
+        "marker": {"color": layer.colour, **_SIGNS[layer.sign]},
         "hovertext": [_hover(dot) for dot in dots],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
+    if layer.names:
+        labels = [safe(name) for name in layer.names]
+        return {**trace, "mode": "markers+text", "text": labels, "textposition": "top right"}
+    if layer.curve:
+        # Points of the curve that are off the front have another sign already.
+        sizes = [_SIGNS[layer.sign]["size"] if dot in layer.dots else 0 for dot in dots]
+        marker = {"color": layer.colour, "size": sizes, "opacity": 1}
+        line = {"color": layer.colour, "width": 1}
+        return {**trace, "mode": "lines+markers", "marker": marker, "line": line}
+    return trace
 
 
 def _at(dots: Sequence[Dot]) -> dict[str, object]:

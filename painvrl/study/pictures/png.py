@@ -6,12 +6,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from painvrl.study.pictures.figure import ALONE, ALONE_LABEL, FRONT, OTHERS, PICK, PRESET, coloured
+from painvrl.study.pictures.layers import Sign, layers
 from painvrl.study.pictures.panels import Dot, Panel
+from painvrl.study.pictures.theme import ALONE, FRONT, PRESET
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -26,6 +27,15 @@ _LEGEND_COLUMNS = 3  # entries beside each other under a panel
 _REACH = (9, 16, 26, 40)  # points between a trial and its label, the nearest first
 _BESIDE = 2  # of these so many need no line from the label to its point
 _AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+_SIGNS: dict[Sign, dict[str, Any]] = {
+    "small": {"s": 34},
+    "cross": {"s": 34, "marker": "x"},
+    "dot": {"s": 46},
+    "diamond": {"s": 52, "marker": "D"},
+    "ring": {"s": 210, "facecolor": "none", "linewidth": 1.4},
+    "star": {"s": 240, "marker": "*", "edgecolor": ALONE},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,37 +93,14 @@ def front_png(panels: Sequence[Panel], title: str) -> bytes:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     """Everything but the labels."""
-    if panel.dominated:
-        axes.scatter(*_xy(panel.dominated), s=34, color=OTHERS, label="dominated", zorder=2)
-    if panel.infeasible:
-        axes.scatter(
-            *_xy(panel.infeasible), s=34, color=OTHERS, marker="x", label="breaks a constraint", zorder=2
-        )
     if len(panel.edge) > 1:
         axes.plot(*_xy(panel.edge), color=FRONT, linewidth=1.2, alpha=0.5, zorder=1)
-    curves, rest = coloured(panel)
-    for colour, curve in curves.items():
-        axes.plot(*_xy(curve.dots), color=colour, linewidth=0.9, alpha=0.6, zorder=2)
-        axes.scatter(*_xy(curve.front), s=46, color=colour, label=f"front, training {curve.trial}", zorder=3)
-    if rest:
-        name = "front, other trainings" if curves else "front"
-        axes.scatter(*_xy(rest), s=46, color=FRONT, label=name, zorder=3)
-    presets = [dot for _, dot in panel.presets]
-    if presets:
-        axes.scatter(*_xy(presets), s=52, color=PRESET, marker="D", label="preset", zorder=4)
-    picks = [dot for _, dot in panel.picks]
-    if picks:
-        axes.scatter(*_xy(picks), s=240, color=PICK, marker="*", edgecolor=ALONE, label="picked", zorder=5)
-    if panel.iid_only is not None:
-        axes.scatter(
-            *_xy([panel.iid_only]),
-            s=210,
-            facecolor="none",
-            edgecolor=ALONE,
-            linewidth=1.4,
-            label=ALONE_LABEL,
-            zorder=6,
-        )
+    for place, layer in enumerate(layers(panel)):
+        if layer.curve:
+            axes.plot(*_xy(layer.curve), color=layer.colour, linewidth=0.9, alpha=0.6, zorder=2)
+        if layer.dots:
+            look = _SIGNS[layer.sign]
+            axes.scatter(*_xy(layer.dots), color=layer.colour, **look, label=layer.name, zorder=3 + place)
     axes.set_xlabel(panel.x, fontsize=11)
     axes.set_ylabel(panel.y, fontsize=11)
     axes.margins(0.12)

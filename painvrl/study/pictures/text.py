@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from painvrl.study.pictures.figure import ALONE_LABEL
-from painvrl.study.pictures.panels import Dot, Panel
+from painvrl.study.pictures.layers import Sign, layers
+from painvrl.study.pictures.panels import Panel
 from painvrl.study.report import FrontRow, counted
 
 _MARGIN = 0.06  # of an axis' extent, left free at each end
 _NAMES = 8  # of points that share trainings, up to which a legend names them
-_MARKS = {
-    "dominated": ("·", "gray"),
-    "breaks a constraint": ("x", "gray"),
-    "front": ("●", "red"),
-    "preset": ("◆", "blue"),
-    ALONE_LABEL: ("◎", "magenta"),
-    "picked": ("★", "orange"),
+_SIGNS: dict[Sign, tuple[str, str]] = {
+    "small": ("·", "gray"),
+    "cross": ("x", "gray"),
+    "dot": ("●", "red"),
+    "diamond": ("◆", "blue"),
+    "ring": ("◎", "magenta"),
+    "star": ("★", "orange"),
 }
 
 
@@ -45,18 +45,18 @@ def _drawn(panel: Panel, width: int, height: int) -> str:
         figure.clear()
         figure.plot_size(width, height)
         figure.theme("colorless")
-        for name, dots in _groups(panel):
-            if dots:
-                sign, shade = _MARKS[name]
-                marker = plotext.colorize(sign, shade)
-                figure.draw(figure.signal([dot.x for dot in dots], [dot.y for dot in dots], marker=marker))
+        drawn = list(layers(panel, trainings=0))
+        for layer in drawn:
+            if layer.dots:
+                x, y = [dot.x for dot in layer.dots], [dot.y for dot in layer.dots]
+                figure.draw(figure.signal(x, y, marker=plotext.colorize(*_SIGNS[layer.sign])))
         everything = [*panel.front, *panel.dominated, *panel.infeasible]
         left, right = _limits([dot.x for dot in everything])
         figure.ruler("x").lim(left, right)
         figure.ruler("y").lim(*_limits([dot.y for dot in everything]))
-        for kind, named in (("preset", panel.presets), ("picked", panel.picks)):
-            sign, shade = _MARKS[kind]
-            for name, dot in named:
+        for layer in drawn:
+            sign, shade = _SIGNS[layer.sign]
+            for name, dot in zip(layer.names, layer.dots, strict=False):  # most have no names
                 # The sign stands on the trial, the name on the side that has more room.
                 before = dot.x > (left + right) / 2
                 label = plotext.colorize(f"{name} {sign}" if before else f"{sign} {name}", shade)
@@ -68,16 +68,6 @@ def _drawn(panel: Panel, width: int, height: int) -> str:
         plotext.terminal.limit()
 
 
-def _groups(panel: Panel) -> Iterator[tuple[str, Sequence[Dot]]]:
-    """What is drawn, the lowest first."""
-    yield "dominated", panel.dominated
-    yield "breaks a constraint", panel.infeasible
-    yield "front", panel.front
-    yield "preset", [dot for _, dot in panel.presets]
-    yield ALONE_LABEL, [] if panel.iid_only is None else [panel.iid_only]
-    yield "picked", [dot for _, dot in panel.picks]
-
-
 def _limits(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     free = _MARGIN * (high - low) or _MARGIN * (abs(high) or 1.0)
@@ -85,9 +75,9 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _legend(panel: Panel) -> Iterator[str]:
-    for name, dots in _groups(panel):
-        if dots:
-            yield f"{_MARKS[name][0]} {name}: {_named([dot.row for dot in dots])}"
+    for layer in layers(panel, trainings=0):
+        if layer.dots:
+            yield f"{_SIGNS[layer.sign][0]} {layer.name}: {_named([dot.row for dot in layer.dots])}"
 
 
 def _named(rows: Sequence[FrontRow]) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.pictures.figure import TRAININGS, coloured, front_figure, front_page, title_of
+from painvrl.study.pictures.figure import front_figure, front_page, title_of
 from painvrl.study.pictures.panels import panels_of
+from painvrl.study.pictures.theme import TRAININGS
 from painvrl.study.report import FrontTable, front_table
 
 Shelf = Callable[..., Any]
@@ -110,24 +111,6 @@ def test_the_points_of_a_training_have_its_colour_and_line(swept_table: Shelf) -
         "<b>trial 0.2</b>",
         "<b>trial 0.0</b>",
     ]
-
-
-def test_of_many_trainings_the_ones_with_most_of_the_front_have_colours(
-    swept_table: Shelf, arc: Shelf
-) -> None:
-    count = len(TRAININGS) + 3
-    table = swept_table(*(arc(9 + trial, 0.3) for trial in range(count)))
-    (panel,) = panels_of(table)
-    of_colour, rest = coloured(panel)
-    sizes = {curve.trial: len(curve.front) for curve in panel.curves}
-    assert list(of_colour) == list(TRAININGS)
-    shown = [curve.trial for curve in of_colour.values()]
-    assert min(sizes[trial] for trial in shown) >= max(
-        size for trial, size in sizes.items() if trial not in shown
-    )
-    assert {dot.row.trial for dot in rest} == set(sizes) - set(shown)
-    assert sum(len(curve.front) for curve in of_colour.values()) + len(rest) == len(panel.front)
-    assert len(list(front_figure(panels_of(table)).data)) < count + 5
 
 
 def test_the_title_counts_trials_or_points_and_their_trainings(table: FrontTable, swept_table: Shelf) -> None:

@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Annotation
 
-from painvrl.study.pictures.figure import FRONT, OTHERS, PICK, PRESET, TRAININGS
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.pictures.png import front_png
+from painvrl.study.pictures.theme import FRONT, OTHERS, PICK, PRESET, TRAININGS
 from painvrl.study.report import FrontTable, front_table
 
 Plane = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""How the report's pictures look, and how they get onto the page."""
+"""How pictures look: their colours, and what those of the report share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ if TYPE_CHECKING:
 INK = "#22303c"
 MUTED = "#66727f"
 GRID = "#e9edf1"
-FRONT = "#14607a"
-OTHERS = "#c3cbd3"
-ACCENT = "#c4622d"
+MAIN, ACCENT = "#14607a", "#c4622d"
+"""What a picture shows, where that is no points, and what stands against it."""
+
+FRONT, OTHERS, PRESET, PICK, ALONE = "#c0392b", "#b8bcc2", "#2c6fbb", "#e69f00", "#111111"
+"""Points: the front, others, presets, picks, the choice by IID alone."""
+
+TRAININGS = ("#1b7f5c", "#7a5ab5", "#d6438a", "#8a6d1d", "#3a9fb0", "#7f9a1e")
+"""The trainings that have the most points on the front; the points of others look alike."""
+
 LOW_TO_HIGH = ((0.0, "#3a5ba0"), (0.5, "#8a8fa3"), (1.0, "#c4622d"))
 """A scale of colours for one number a trial, dark enough on white from end to end."""
 
