@@ -55,8 +55,8 @@ def _duels(report: ComparisonReport) -> None:
             duel.baseline,
             duel.rival.name,
             duel.own.name,
-            str(duel.iid),
-            str(duel.ood),
+            f"{duel.iid:+.4f}",
+            f"{duel.ood:+.4f}",
             duel.verdict,
             str(len(duel.beats)),
         ]

@@ -10,7 +10,6 @@ from painvrl.cli.render import print_table
 from painvrl.core.tables import TextTable, number
 
 if TYPE_CHECKING:
-    from painvrl.stats.intervals import Bounded
     from painvrl.study.comparison.compare import Comparison
 
 
@@ -44,8 +43,8 @@ def comparison(found: Comparison) -> None:
     if not found.differences:
         typer.echo("A and B have the same data, configuration and space")
     typer.echo(
-        f"hypervolume of B less that of A, {_trials(found)}: {_shown(found.absolute, '+.3g')}, "
-        f"relative {'-' if found.relative is None else _shown(found.relative, '+.1%')}"
+        f"hypervolume of B less that of A, {_trials(found)}: {found.absolute:+.3g}, "
+        f"relative {'-' if found.relative is None else f'{found.relative:+.1%}'}"
     )
     for note in found.notes:
         typer.echo(f"note: {note}")
@@ -59,9 +58,3 @@ def _trials(found: Comparison) -> str:
         "unknown": "users not drawn",
     }[found.users]
     return f"{found.trials} trials each ({found.same_points} at the same points, {users})"
-
-
-def _shown(found: Bounded, style: str) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.value:{style}}"
-    return f"{found.value:{style}} [{found.low:{style}}, {found.high:{style}}]"

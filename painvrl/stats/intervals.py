@@ -16,9 +16,9 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        """As tables of differences show it."""
-        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+    def __format__(self, style: str) -> str:
+        """``mean [low, high]``, each number in ``style``."""
+        return f"{self.mean:{style}} [{self.low:{style}}, {self.high:{style}}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,12 @@ class Bounded:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def __format__(self, style: str) -> str:
+        """``value [low, high]``, each number in ``style``; without both ends the value alone."""
+        if self.low is None or self.high is None:
+            return f"{self.value:{style}}"
+        return f"{self.value:{style}} [{self.low:{style}}, {self.high:{style}}]"
 
 
 def percentiles(

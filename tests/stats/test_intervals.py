@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painvrl.stats.intervals import Interval, percentiles, t_quantile
+from painvrl.stats.intervals import Bounded, Interval, percentiles, t_quantile
 
 
 def between_two(draws: list[float], share: float) -> float:
@@ -70,5 +70,11 @@ def test_quantiles_of_student_are_those_of_the_tables() -> None:
     assert t_quantile(0.025, 10) == pytest.approx(-2.2281, abs=1e-4)
 
 
-def test_a_difference_is_shown_with_its_signs() -> None:
-    assert str(Interval(mean=0.1, low=-0.02, high=0.25)) == "+0.1000 [-0.0200, +0.2500]"
+def test_an_interval_is_shown_in_one_style() -> None:
+    assert f"{Interval(mean=0.1, low=-0.02, high=0.25):+.4f}" == "+0.1000 [-0.0200, +0.2500]"
+    assert f"{Bounded(value=0.1, low=-0.02, high=0.25):+.1%}" == "+10.0% [-2.0%, +25.0%]"
+
+
+@pytest.mark.parametrize("ends", [{}, {"low": -0.02}, {"high": 0.25}])
+def test_without_both_ends_the_value_is_shown_alone(ends: dict[str, float]) -> None:
+    assert f"{Bounded(value=0.1, **ends):.2f}" == "0.10"

@@ -264,4 +264,4 @@ def _shown(figure: Figure | None) -> str:
 
 
 def _shown_difference(figure: Figure | None) -> str:
-    return "" if figure is None or figure.difference is None else str(figure.difference)
+    return "" if figure is None or figure.difference is None else f"{figure.difference:+.4f}"

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from painvrl.study.comparison.compare import Comparison
 from painvrl.study.comparison.sides import Side
-
-_COLOURS = ("steelblue", "crimson")
+from painvrl.study.pictures.theme import ACCENT, MAIN
 
 
 def planes_of(objectives: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -32,7 +31,7 @@ def comparison_page(found: Comparison) -> str:
     planes = planes_of(found.objectives)
     figure = make_subplots(cols=len(planes), rows=1)
     for place, (x, y) in enumerate(planes):
-        for label, side, colour in zip("AB", (found.a, found.b), _COLOURS, strict=True):
+        for label, side, colour in zip("AB", (found.a, found.b), (MAIN, ACCENT), strict=True):
             figure.add_scatter(
                 x=[point.values[x] for point in side.front],
                 y=[point.values[y] for point in side.front],
@@ -60,7 +59,4 @@ def _headline(found: Comparison) -> str:
     names = f"A {found.a.study}, B {found.b.study}"
     if found.relative is None:
         return names
-    change = f"hypervolume {found.relative.value:+.1%}"
-    if found.relative.low is not None and found.relative.high is not None:
-        change += f" [{found.relative.low:+.1%}, {found.relative.high:+.1%}]"
-    return f"{names}: {change}{', regressed' if found.regressed else ''}"
+    return f"{names}: hypervolume {found.relative:+.1%}{', regressed' if found.regressed else ''}"

@@ -156,10 +156,7 @@ class Confirmation:
         if self.left_out:
             lines.append(f"dominated points near the front that were too many and left out: {self.left_out}")
         for name, each in self.optimism.items():
-            lines.append(
-                f"optimism of the first front, {name}: "
-                f"{each.mean:+z.4f} [{each.low:+z.4f}, {each.high:+z.4f}] in the mean of its points"
-            )
+            lines.append(f"optimism of the first front, {name}: {each:+z.4f} in the mean of its points")
         if self.optimism:
             share = self.first_hypervolume / self.hypervolume - 1 if self.hypervolume > 0 else 0.0
             lines.append(
