@@ -7,6 +7,7 @@ import json
 import pytest
 
 from painvrl.cli import render
+from painvrl.study.confirmation.table import CandidateRow, Confirmation
 from painvrl.study.report import FrontRow, FrontTable
 
 
@@ -61,3 +62,41 @@ def test_a_front_counts_its_points_and_the_trainings_that_they_share(
     *lines, last = body.splitlines()
     assert [line.split()[0] for line in lines[2:] if line.strip()] == names
     assert last.startswith(f"chosen by IID alone, without a look at OOD: trial {names[0]} (")
+
+
+def test_where_every_candidate_failed_no_empty_table_of_what_was_measured_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = CandidateRow(
+        trial=2,
+        name="2",
+        also=(),
+        preset=None,
+        source="front",
+        probability=None,
+        decision="failed",
+        reason="lost: x",
+        seeds=0,
+        estimates={},
+    )
+    found = Confirmation(
+        study="toy",
+        objectives=("iid",),
+        sure=0.9,
+        first_seeds=(0,),
+        seeds=(1,),
+        seeds_at_most=5,
+        rows=(row,),
+        front=(),
+        optimism={},
+        first_hypervolume=0.0,
+        hypervolume=0.0,
+        left_out=0,
+        runs=1,
+        runs_for_all=5,
+    )
+    render.confirmation(found)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "toy: mean and half" in out
+    assert "had measured" not in out
+    assert "trial 2 failed (lost: x)" in out

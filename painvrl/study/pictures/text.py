@@ -45,7 +45,7 @@ def _drawn(panel: Panel, width: int, height: int) -> str:
         figure.clear()
         figure.plot_size(width, height)
         figure.theme("colorless")
-        drawn = list(layers(panel, trainings=0))
+        drawn = list(layers(panel))
         for layer in drawn:
             if layer.dots:
                 x, y = [dot.x for dot in layer.dots], [dot.y for dot in layer.dots]

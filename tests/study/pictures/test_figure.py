@@ -74,6 +74,12 @@ def test_the_mouse_shows_trial_objectives_knobs_and_preset(table: FrontTable) ->
     assert "<b>trial 2</b>, preset erm" in hover
 
 
+def test_without_dominated_points_the_legend_still_has_their_group(table: FrontTable) -> None:
+    alone = replace(table, dominated=(), picks={})
+    named = [trace.name for trace in front_figure(panels_of(alone)[:1]).data]
+    assert named == ["best on this plane", "dominated (0)", "front (2)", "what IID alone would choose"]
+
+
 def test_names_are_escaped_in_labels(table: FrontTable) -> None:
     row = replace(table.rows[0], point={"fusion.kind": "<script>"}, preset="<b>")
     shown = replace(table, rows=(row,), dominated=(), iid_only=None, picks={"<i>": row.name})
