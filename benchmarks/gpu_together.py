@@ -160,8 +160,10 @@ class Processes:
         """Let ``count`` of them train at once; the others wait."""
         if not self._ends:
             self._start()
-        start = time.perf_counter()
         ends = self._ends[:count]
+        for end in ends:
+            _reply(end)  # it has made its model
+        start = time.perf_counter()
         for end in ends:
             end.send(None)
         losses = [_reply(end) for end in ends]
@@ -193,7 +195,7 @@ def _reply(end: Connection) -> float:
 
 
 def train_when_told(told: Connection, place: Place) -> None:
-    """Train once to warm up, say so, and then a fresh training at every word."""
+    """Train once to warm up, and say so; then make a model, say so, and train it at a word, for ever."""
     if place.device.type == "cuda":
         use_device(torch.device("cuda", 0))
     training = study_settings("movielens").training
@@ -202,6 +204,7 @@ def train_when_told(told: Connection, place: Place) -> None:
     while True:
         model = fresh(place)
         place.synchronize()
+        told.send(0.0)
         try:
             told.recv()
         except EOFError:

@@ -35,10 +35,11 @@ def json(value: Mapping[str, object]) -> None:
 
 def front(table: FrontTable) -> None:
     """Print a front: one row a point, objectives first, then the knobs; the IID-only choice below it."""
-    from painvrl.study.report import counted
+    from painvrl.study.report import counted, of_seeds
 
     knobs = sorted({knob for row in table.rows for knob in row.point})
     title = f"front of {table.study}: {counted(table.rows)}, hypervolume {number(table.hypervolume)}"
+    title += of_seeds(table.seeds)
     presets = any(row.preset is not None for row in table.rows)
     taken_over = any(row.taken_from is not None for row in table.rows)
 
@@ -132,7 +133,7 @@ def train_report(report: TrainReport) -> None:
         split_card(report.card.tables())
     data_warnings(report.card.provenance.warnings)
     _repetition(report)
-    trial = {} if report.pick is None else report.pick.metrics
+    trial = {} if report.pick is None else report.pick.first
     test = {} if report.test is None else report.test.metrics
     columns = ["metric"]
     columns += ["trial's valid", "retrained valid"] if report.pick else ["valid"]
@@ -198,13 +199,19 @@ def _repetition(report: TrainReport) -> None:
     if repetition is None:
         if report.pick is not None:
             typer.echo("another seed means another split: the trial's metrics are not comparable")
-    elif repetition.exact:
+        return
+    pick = report.pick
+    means = pick is not None and pick.first != pick.metrics
+    whose = f"the trial's under seed {report.config.seed}" if means else "the trial's"
+    if means:
+        typer.echo("the study shows means over several seeds; what follows is of the first of them")
+    if repetition.exact:
         typer.echo(
-            f"retrained valid metrics repeat the trial's to the last digit ({repetition.compared} metrics)"
+            f"retrained valid metrics repeat {whose} to the last digit ({repetition.compared} metrics)"
         )
     else:
         typer.echo(
-            f"retrained valid metrics differ from the trial's by at most {repetition.largest_difference:.3g} "
+            f"retrained valid metrics differ from {whose} by at most {repetition.largest_difference:.3g} "
             f"({repetition.worst}): another device, thread count or library sums in another order"
         )
 

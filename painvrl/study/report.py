@@ -67,6 +67,7 @@ class FrontTable:
         iid_only: the point that the best IID metric alone would have picked.
         hypervolume: between the front and zero.
         picks: names of points that somebody picked, by alias.
+        seeds: that all values are means over.
     """
 
     study: str
@@ -76,6 +77,7 @@ class FrontTable:
     iid_only: FrontRow | None
     hypervolume: float
     picks: Mapping[str, str] = field(default_factory=dict)
+    seeds: int = 1
 
     def as_dict(self) -> dict[str, object]:
         """The table as JSON-ready values."""
@@ -146,6 +148,11 @@ def counted(rows: Sequence[FrontRow]) -> str:
     return points + of_trainings(len(rows), len({row.trial for row in rows}))
 
 
+def of_seeds(seeds: int) -> str:
+    """What stands behind values that are means over several seeds; else nothing."""
+    return f", means over {seeds} seeds" if seeds > 1 else ""
+
+
 def of_trainings(points: int, trainings: int) -> str:
     """What stands behind a number of points where several share a training; else nothing."""
     return f" of {trainings} training{'' if trainings == 1 else 's'}" if trainings < points else ""
@@ -176,6 +183,7 @@ def front_table(
         iid_only=None if alone is None else _row_named(study, records, alone.name),
         hypervolume=_hypervolume(front),
         picks={pick.alias: pick.name for pick in picks},
+        seeds=study.identity.seeds,
     )
 
 

@@ -39,6 +39,12 @@ def place(
 
 
 def test_training_the_best_repeats_what_it_had_under_the_first_seed(cli: Call, place: Path) -> None:
+    shown = cli("train", "--best", "--workspace", place, "--device", "cpu")
+    assert "the study shows means over several seeds" in shown.out
+    assert "repeat the trial's under seed 0 to the last digit" in shown.out
+    rows = [line.split() for line in shown.out.splitlines() if line.split()[:1] in (["IID"], ["OOD"])]
+    assert rows
+    assert all(row[2] == row[3] for row in rows)
     answer = cli("train", "--best", "--json", "--workspace", place, "--device", "cpu")
     assert answer.code == 0, answer.err
     report = json.loads(answer.out)
@@ -68,6 +74,7 @@ def test_a_study_goes_on_with_the_seeds_that_it_began_with(cli: Call, place: Pat
 def test_the_report_asks_the_users_of_all_seeds_how_lucky_the_front_is(cli: Call, place: Path) -> None:
     luck = json.loads(cli("study", "report", "--json", "--workspace", place).out)["luck"]
     assert luck["note"] is None
+    assert "means over 2 seeds" in cli("study", "front", "--workspace", place).out
     assert 0 < luck["fresh"] < luck["chosen"]
 
 

@@ -4,7 +4,8 @@ The rule: B regressed if the whole interval of the relative difference of hyperv
 
 A study that tried more points finds more, whoever wrote the code. So the difference is one of the first
 ``n`` finished trials of both, where ``n`` is what the smaller one has; pruned and failed trials count, since
-they were paid for. A trial that was swept counts once, whatever its points: it was trained once. The table
+they were paid for. Trials that were taken over from another study do not: it would be compared with itself.
+A trial that was swept counts once, whatever its points: it was trained once. The table
 shows both studies as they are.
 """
 
@@ -25,7 +26,7 @@ from painvrl.stats.dominance import additive_epsilon, coverage
 from painvrl.stats.intervals import Bounded
 from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
 from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
-from painvrl.study.store.records import FINISHED, TrialRecord, feasible
+from painvrl.study.store.records import TrialRecord, feasible, finished_here
 from painvrl.study.store.storage import StoredStudy
 
 DRAWS = 1000
@@ -108,8 +109,11 @@ def compare(
     records = a.study.trials(), b.study.trials()
     sides = tuple(side_of(one, own) for one, own in zip((a, b), records, strict=True))
     front_a, front_b = (table_of(objectives, side.front) for side in sides)
-    finished = [[one for one in own if one.state in FINISHED] for own in records]
+    finished = [finished_here(own) for own in records]
     trials = min(len(own) for own in finished)
+    if trials == 0:
+        (name,) = [one.study.name for one, own in zip((a, b), finished, strict=True) if not own][:1]
+        raise StudyError("has no trial of its own: all were taken over from another study", key=name)
     first_a, first_b = (own[:trials] for own in finished)
     pairs = _same_points(first_a, first_b)
     users, drawn, why = _draw(a, b, first_a, first_b, draws)
@@ -230,16 +234,16 @@ def _notes(
         what = "the data" if _split_of(a.study) == _split_of(b.study) else "the data or the split"
         notes.append(f"{what} are not the same: a difference may be theirs, and not that of the code")
     notes += [
-        f"{side.taken_over} trials of {side.study!r} ({side.where}) were taken over from another study; they "
-        "count as its own here"
+        f"{side.taken_over} trials of {side.study!r} ({side.where}) were taken over from another study; the "
+        "difference leaves them out, the table shows them"
         for side in sides
         if side.taken_over
     ]
     notes += [
-        f"{side.study!r} ({side.where}) has {side.finished} finished trials; the difference is one of the "
+        f"{side.study!r} ({side.where}) has {count} finished trials; the difference is one of the "
         f"first {trials} of both"
         for side in sides
-        if side.finished > trials
+        if (count := side.finished - side.taken_over) > trials
     ]
     if relative is None:
         notes.append("A's front has no hypervolume to lose: one of its objectives is 0 everywhere")

@@ -91,9 +91,10 @@ def near_the_front(
 ) -> tuple[tuple[Candidate, ...], int]:
     """The dominated candidates that join, and how many are near but were left out.
 
-    How far they are is seen on the study's own seed, where all trials have been run; how large the noise is,
-    under the fresh seeds. A front of a single training shows no difference between trainings: the spread of
-    its points from seed to seed, which is larger, stands for it.
+    How far they are is seen on the study's own seeds, where all trials have been run; how large the noise of
+    one seed is, under the fresh ones. A study of several seeds has less noise, so more join than need to. A
+    front of a single training shows no difference between trainings: the spread of its points from seed to
+    seed, which is larger, stands for it.
 
     Points of one training are alike, and each may be near. So the nearest of every training come first, then
     the second nearest of each; and a front's size is that of its trainings.

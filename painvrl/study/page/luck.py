@@ -109,7 +109,8 @@ def halved(
         if first is None:
             first, weights = point, _weights(point, draws)
             if small := [part for part, users in point.users.items() if len(users) < MIN_USERS]:
-                return f"the part {small[0]} has fewer than {MIN_USERS} users, who cannot be halved"
+                part = small[0].partition("@")[0]  # that of one of several seeds
+                return f"the part {part} has fewer than {MIN_USERS} users, who cannot be halved"
         if not same_users([first, point]):
             return "not all of them were judged by the same users"
         halves = tuple(_means(point, objectives, weights, half) for half in (0, 1))

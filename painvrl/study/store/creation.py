@@ -138,12 +138,22 @@ def _queue(stored: StoredStudy, spec: StudySpec) -> None:
         elif Attr.DROPPED not in trial.user_attrs:
             kept.append(trial)
     presets = {trial.user_attrs.get(Attr.PRESET) for trial in kept}
-    tried = [trial.system_attrs.get("fixed_params", trial.params) for trial in kept]
+    tried = [_asked_for(trial) for trial in kept]
     for one in wanted:
         if one.preset is not None and one.preset not in presets:
             stored.study.enqueue_trial({}, user_attrs={Attr.PRESET: one.preset, Attr.ORIGIN: one.origin})
         elif one.preset is None and dict(one.point) not in tried:
             stored.study.enqueue_trial(dict(one.point), user_attrs={Attr.ORIGIN: one.origin})
+
+
+def _asked_for(trial: FrozenTrial) -> dict[str, Value]:
+    """The values that a point of the file must name for the trial to be its own."""
+    fixed: dict[str, Value] = trial.system_attrs.get("fixed_params", {})
+    if (
+        Attr.TAKEN_FROM in trial.user_attrs
+    ):  # no file of this study asked for it, so it must be all of the point
+        return {**trial.params, **fixed}
+    return fixed or trial.params
 
 
 def _is_listed(trial: FrozenTrial, spec: StudySpec, points: list[dict[str, Value]]) -> bool:

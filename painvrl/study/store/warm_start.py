@@ -113,16 +113,33 @@ def planned(
     if source == name:
         raise StudyError("is the study itself; name another one", key=OPTION, value=source)
     if source not in known:
+        if noted is not None:
+            rule = f"it was to begin with trials of {source!r}, which is gone; take a new name"
+            raise StudyError(rule, key="study.name", value=name)
         rule = "no such study" + near_matches(source, [one for one in known if one != name])
         raise StudyError(rule, key=OPTION, value=source)
     other = optuna.load_study(study_name=source, storage=connection)
     found = _plan(StoredStudy(study=other, storage=connection, identity=identity_of(other)), spec, identity)
-    if noted is not None:  # its maker died half-way
-        left = set(noted.trials)
-        return replace(found, trials={key: one for key, one in found.trials.items() if key in left})
+    if noted is not None:
+        return _rest(found, noted, name)
     if not found.trials:
         raise StudyError(f"there is nothing to take over: {found.told}", key=OPTION, value=source)
     return found
+
+
+def _rest(found: TakeOver, noted: WarmStart, name: str) -> TakeOver:
+    """What a process that died half-way was to take over.
+
+    Raises:
+        StudyError: the file has changed meanwhile, and describes some of it no more.
+    """
+    if lost := set(noted.trials) - set(found.trials):
+        rule = (
+            f"{len(lost)} of the trials of {noted.study!r} that it was to begin with do not fit the file as "
+            "it is now; run it once as the file was"
+        )
+        raise StudyError(rule, key="study.name", value=name)
+    return replace(found, trials={key: found.trials[key] for key in noted.trials})
 
 
 def take_over(stored: StoredStudy, plan: TakeOver, workspace: Workspace) -> None:

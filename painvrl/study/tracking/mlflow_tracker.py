@@ -96,6 +96,7 @@ class MlflowTracker:
                     "study": self._study,
                     "trial": str(job.number),
                     **({} if job.preset is None else {"preset": job.preset}),
+                    **({"seeds": str(job.seeds)} if job.seeds > 1 else {}),
                 },
             )
             run_id = str(run.info.run_id)

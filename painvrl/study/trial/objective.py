@@ -239,7 +239,8 @@ class TrainingObjective:
         except UserError as error:
             return Failed(reason="refused", message=_under(job, under) + _one_line(error))
         except Exception as error:  # noqa: BLE001 (a trial must not take the study with it)
-            return failed_by(error)
+            failed = failed_by(error)
+            return replace(failed, message=_under(job, under) + failed.message)
         outcome = self._outcome(job, under, observer)
         if self._keep is not None and isinstance(outcome, Completed):
             first, *later = under
@@ -368,22 +369,22 @@ class _Recorder:
     def __init__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> None:
         self.points: list[CurvePoint] = []
         self._job = job
-        self._on_stage = on_stage
+        self.on_stage = on_stage
         self._on_rung = on_rung
-        self._begun = self._now()
+        self.begun = self._now()
         self._earlier: Mapping[str, float] = {}
         self._stages: list[tuple[str, float]] = []
 
     def began_before(self, seconds: Mapping[str, float]) -> None:
         """The trial goes on: so long did each of its stages take until it was killed."""
         self._earlier = dict(seconds)
-        self._begun -= sum(seconds.values())
+        self.begun -= sum(seconds.values())
 
     def stage(self, name: str) -> None:
         if not name.startswith(GOES_ON):
             self._stages.append((name, self._now()))
         self._check_time()
-        self._on_stage(name)
+        self.on_stage(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
         self.points.append(CurvePoint(curve=name, step=step, values=without_curve(values)))
@@ -400,11 +401,11 @@ class _Recorder:
 
     def under(self, job: TrialJob) -> _Recorder:
         """The recorder of the same trial under a further seed: its time goes on, its curves are not kept."""
-        return _Later(job, self._on_stage, self._begun)
+        return _Later(job, self)
 
     def _check_time(self) -> None:
         limit = self._job.timeout
-        if limit is not None and (spent := self._now() - self._begun) > limit:
+        if limit is not None and (spent := self._now() - self.begun) > limit:
             raise OutOfTime(f"it was not finished after {spent:.0f} s; a trial may take {limit:g} s")
 
     def _now(self) -> float:
@@ -414,9 +415,20 @@ class _Recorder:
 class _Later(_Recorder):
     """Listens to a trial under a further seed."""
 
-    def __init__(self, job: TrialJob, on_stage: Callable[[str], None], begun: float) -> None:
-        super().__init__(job, lambda name: on_stage(f"seed {job.seed}: {name}"), lambda *_: None)
-        self._begun = begun
+    def __init__(self, job: TrialJob, first: _Recorder) -> None:
+        super().__init__(job, self._told, lambda *_: None)
+        self._first = first
+        self.begun = first.begun
+
+    def began_before(self, seconds: Mapping[str, float]) -> None:
+        super().began_before(seconds)
+        self._first.begun = self.begun  # the seeds after this one began as long ago
+
+    def _told(self, name: str) -> None:
+        goes_on = name.startswith(GOES_ON)  # people wait for these words at the beginning
+        self._first.on_stage(
+            f"{name}, seed {self._job.seed}" if goes_on else f"seed {self._job.seed}: {name}"
+        )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def mean_points(under: Sequence[Sequence[SweptPoint]]) -> tuple[SweptPoint, ...]
 def users_of_all(under: Sequence[UserValues]) -> UserValues:
     """What the users of all seeds got: a part is the mean of its seeds', which are parts of their own.
 
-    The third seed's users of ``iid`` are the part ``iid@2``. A number is the same user under every seed.
+    The third seed's users of ``iid`` are the part ``iid@2``. A number is the same user under every seed,
+    but for planted data, which each seed draws anew: intervals over users are wider there, and not narrower.
     """
     if len(under) == 1:
         return under[0]

@@ -23,10 +23,10 @@ _MEAN_PARTS, _USERS, _VALUES = "means", "users/", "values/"
 MAX_USERS = 200_000
 """Users of the parts together (a user of two parts counts twice) up to whom a trial's values are kept.
 
-A trial takes 4 bytes a user, and as many for each point and each objective of the user's part. For 660
-users in two parts, two objectives each and one point that is 18 kB, at this limit 2.4 MB; with sixteen
-points 180 kB and 26 MB. With so many users the noise that they add to a front is far below that of the
-search, so nothing is lost by leaving them out.
+A trial takes 4 bytes a user, and as many for each point and each objective of the user's part; so much again
+for each further seed. For 660 users in two parts, two objectives each and one point that is 18 kB, at this
+limit 2.4 MB; with sixteen points 180 kB and 26 MB. With so many users the noise that they add to a front is
+far below that of the search, so nothing is lost by leaving them out.
 """
 
 
@@ -166,7 +166,9 @@ class KeepUserValues:
     def __call__(self, trained: TrainedJob) -> None:
         """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
         runs: list[TrainedJob | UnderSeed] = [trained, *trained.later]
-        if sum(len(part.users) for run in runs for part in run.prepared.valid_plan.parts) > self.max_users:
+        if any(
+            sum(len(part.users) for part in run.prepared.valid_plan.parts) > self.max_users for run in runs
+        ):
             return
         try:
             store = UserStore(self.folder / trained.job.key)

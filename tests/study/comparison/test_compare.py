@@ -201,13 +201,25 @@ def test_the_smaller_study_says_how_many_trials_are_compared(planned: Make) -> N
     assert any("'one'" in note and "7 finished trials" in note and "first 6" in note for note in found.notes)
 
 
-def test_trials_that_were_taken_over_count_as_the_study_s_own_and_that_is_said(planned: Make) -> None:
-    a, b = planned("one", CURVE), planned("two", CURVE)
-    first, *others = b.study.records
-    warm = replace(first, taken_from=TakenFrom(study="one", trial=0))
-    found = compare(a, replace(b, study=replace(b.study, records=(warm, *others))))
-    assert found.trials == len(CURVE)
-    assert any(note.startswith("1 trials of 'two' (") and "taken over" in note for note in found.notes)
+def test_a_study_is_not_compared_with_the_trials_that_it_took_over(planned: Make) -> None:
+    """Their front would be the other study's own, and nothing could be worse than it."""
+    bad = [(x / 2, y / 2) for x, y in CURVE]
+    a, b = planned("one", CURVE), planned("two", [*CURVE, *bad])
+    count = len(CURVE)
+    taken = [
+        replace(one, taken_from=TakenFrom(study="one", trial=one.number)) for one in b.study.records[:count]
+    ]
+    warm = replace(b, study=replace(b.study, records=(*taken, *b.study.records[count:])))
+    found, alone = compare(a, warm), compare(a, planned("three", bad))
+    assert found.trials == count
+    assert found.absolute.value == alone.absolute.value < 0
+    assert found.b.hypervolume == found.a.hypervolume  # the table shows the whole study
+    assert any(
+        note.startswith(f"{count} trials of 'two' (") and "leaves them out" in note for note in found.notes
+    )
+    only = replace(b, study=replace(b.study, records=tuple(taken)))
+    with pytest.raises(StudyError, match="has no trial of its own"):
+        compare(a, only)
 
 
 def test_failed_trials_were_paid_for_too(planned: Make) -> None:

@@ -409,6 +409,47 @@ def test_a_process_that_dies_half_way_leaves_nothing_half_done(
     assert not (workspace.users / "new" / "2.npz").exists()
 
 
+def test_a_point_of_the_file_is_asked_for_unless_the_very_point_was_taken_over(
+    tree: Tree, workspace: Workspace
+) -> None:
+    sweep = {"type": "float", "low": 0.0, "high": 1.0}
+    whole = {"mask.sparsity": 0.2, "mask.irm_weight": 2.0, "environments.count": 3, "fusion.kind": "branch"}
+    begun = {**whole, "fusion.cold_weight": 0.25}
+    tree = changed(tree, {"space/fusion.cold_weight": sweep, "points": [begun]})
+    train(tree, workspace, 2)  # the configuration's own point, and that one
+    part = {"fusion.cold_weight": 0.25}
+    new = changed(tree, {"study/name": "new", "points": [begun, part]})
+    stored, asked = train(new, workspace, 1, warm_start="old")
+    assert taken(stored) == [0, 1]
+    assert asked[0].point["fusion.cold_weight"] == 0.25, "the part of a point is asked for"
+    assert asked[0].point["mask.sparsity"] != 0.2
+    waiting = [record for record in stored.trials() if record.state is TrialState.WAITING]
+    assert waiting == [], "the whole one is there"
+
+
+def test_a_file_that_changed_half_way_is_refused_until_all_is_taken_over(
+    tree: Tree, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = changed(tree, {"space/fusion.cold_weight": {"type": "float", "low": 0.0, "high": 1.0}})
+    stored, _ = train(tree, workspace, 2)
+    new = changed(tree, {"study/name": "new"})
+    add = optuna.Study.add_trial
+
+    def dies(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Study, "add_trial", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(new, workspace, 0, warm_start="old")
+    monkeypatch.setattr(optuna.Study, "add_trial", add)
+    with pytest.raises(StudyError, match="2 of the trials of 'old'"):
+        train(changed(new, {"sweep": False}), workspace, 0)
+    optuna.delete_study(study_name="old", storage=stored.storage)
+    with pytest.raises(StudyError, match="'old', which is gone") as refused:
+        train(new, workspace, 0)
+    assert refused.value.key == "study.name"
+
+
 def test_what_was_taken_over_counts_for_the_choice_of_a_sampler_and_not_for_the_budget(
     tree: Tree, workspace: Workspace
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from painvrl.evaluation.user_values import UserValues
+from painvrl.core.progress import GOES_ON
 from painvrl.study.file.distributions import FloatRange
 from painvrl.study.trial import objective as module
 from painvrl.study.trial.objective import TrainingObjective, TrialJob
@@ -203,7 +204,7 @@ def test_a_trial_that_was_killed_under_its_second_seed_does_not_train_the_first_
     assert isinstance(found, Completed)
     assert isinstance(straight, Completed)
     assert found.metrics == straight.metrics
-    assert {"goes on from the end of variant", "seed 1: goes on from the end of variant"} <= set(stages)
+    assert {"goes on from the end of variant", "goes on from the end of variant, seed 1"} <= set(stages)
     assert not any((tmp_path / "unfinished").iterdir())
 
 
@@ -212,3 +213,47 @@ def test_the_job_of_each_seed_is_kept_apart_from_the_study(tiny_config: TrainCon
     again = list(job.repeated(()))
     assert [one.seed for one in again] == [tiny_config.seed + 1, tiny_config.seed + 2]
     assert all(one.rungs == frozenset() for one in again)
+
+
+def test_the_seconds_before_a_kill_count_under_the_seeds_that_follow(tiny_config: TrainConfig) -> None:
+    job = TrialJob(number=0, point={}, config=tiny_config, seeds=SEEDS, timeout=1000.0)
+    recorder = module._Recorder(job, lambda _: None, lambda *_: None)
+    second, third = job.repeated(())
+    recorder.began_before({"pretrain": 400.0})
+    recorder.under(second).began_before({"pretrain": 500.0})
+    last = recorder.under(third)
+    last.stage("pretrain")  # 900 of 1000 seconds are spent
+    last.began_before({"pretrain": 101.0})
+    with pytest.raises(module.OutOfTime, match="after 1001 s"):
+        last.stage("mask")
+
+
+def test_where_a_further_seed_goes_on_is_said_as_it_is_of_the_first(tiny_config: TrainConfig) -> None:
+    told: list[str] = []
+    recorder = module._Recorder(
+        TrialJob(number=0, point={}, config=tiny_config), told.append, lambda *_: None
+    )
+    later = recorder.under(TrialJob(number=0, point={}, config=under(tiny_config, 1)))
+    later.stage(f"{GOES_ON}the end of mask")
+    later.stage("variant")
+    assert told == ["goes on from the end of mask, seed 1", "seed 1: variant"]
+
+
+def test_an_error_that_nobody_foresaw_says_under_which_seed(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = module.run
+
+    def fails(config: TrainConfig, *arguments: object, **named: object) -> object:
+        if config.seed == tiny_config.seed + 1:
+            raise RuntimeError("broken")
+        return run(config, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "run", fails)
+    found = outcome_of(
+        objective_at(tiny_config, tmp_path, seeds=2),
+        TrialJob(number=0, point={}, config=tiny_config, seeds=2),
+    )
+    assert isinstance(found, Failed)
+    assert found.message == f"under seed {tiny_config.seed + 1}: RuntimeError: broken"
+    assert found.log is not None
