@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.evaluation.user_values import UserValues
 from painvrl.core.progress import GOES_ON
+from painvrl.evaluation.user_values import UserValues
 from painvrl.study.file.distributions import FloatRange
 from painvrl.study.trial import objective as module
 from painvrl.study.trial.objective import TrainingObjective, TrialJob
