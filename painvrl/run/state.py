@@ -261,10 +261,10 @@ class StateFile:
 
     def _claim(self) -> bool:
         """Whether the key is this run's; once it was another's, it stays so to the end."""
-        if not self._lock.is_locked and not self._refused:
+        if not self._lock.is_locked:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire(blocking=False)
             except OSError:  # another's lock is one, too
                 self._refused = True
-        return not self._refused
+        return self._lock.is_locked

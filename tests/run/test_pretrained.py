@@ -233,7 +233,7 @@ def test_the_disk_holds_the_most_recently_used_within_its_bytes(tmp_path: Path) 
     size = (tmp_path / "a.pt").stat().st_size
     fresh().store("b", backbone(2))
     for place, key in enumerate("ab"):
-        os.utime(tmp_path / f"{key}.pt", ns=(place, place))
+        os.utime(tmp_path / f"{key}.pt", (place, place))
     found = fresh().load("a")  # used now: b is the oldest
     assert found is not None
     assert (found.best_epoch, found.curves) == (1, ((3, {"loss": 1.1}),))
