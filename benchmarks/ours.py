@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from benchmarks.literal import LiteralRanking, LiteralSettings, literal_ranking
-from painvrl.core.progress import NullObserver
 from painvrl.core.rng import generator
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import TrainingConfig, fit
@@ -87,14 +86,13 @@ def epochs(backbone: Backbone, training: TrainingConfig, count: int, seed: int =
 
 def train(backbone: Backbone, training: TrainingConfig, evaluation: Evaluate, seed: int = 0) -> int:
     """Train with early stopping; returns the best epoch."""
-    fitted = fit(
+    return fit(
         backbone,
         training,
         generator(seed, "benchmark", "fit"),
         evaluate=lambda _, users, items: evaluation(users, items),
         observe=lambda *_: None,
     )
-    return fitted.best_epoch
 
 
 def rank(prepared: Prepared, users: Tensor, items: Tensor) -> dict[str, float]:
@@ -115,8 +113,6 @@ def round_seconds(settings: TrainConfig, prepared: Prepared, pretrained: Backbon
     stages = Stages(
         config=settings.model_copy(update={"rounds": 1}),
         prepared=prepared,
-        observer=NullObserver(),
-        fixed_epochs=None,
     )
     learn_invariance(stages, pretrained)
-    return dict(stages.seconds)
+    return dict(stages.state.seconds)

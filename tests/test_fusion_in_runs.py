@@ -132,7 +132,7 @@ def test_a_learned_fusion_is_one_training_on_both_parts(
     assert result.parts.base_width == result.user_vectors.shape[1] == 8
     again = run(config, tiny_prepared, epochs=result.epochs)
     assert torch.equal(again.item_vectors, result.item_vectors)
-    stages = Stages(config=config, prepared=tiny_prepared, observer=Diary(), fixed_epochs=None)
+    stages = Stages(config=config, prepared=tiny_prepared)
     both = torch.cat([result.mask, 1 - result.mask])
     for mixing, same in (("sum", False), (kind, True)):
         model = train_backbone(stages, kind, both, mixing=mixing)  # type: ignore[arg-type]

@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 import zipfile
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +25,6 @@ _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""
 
 _CHUNK = 1 << 20
-
-_TORN_SECONDS = 3600
-"""A file that is being written is younger; an older one belongs to a process that died over it."""
 
 
 @dataclass(frozen=True)
@@ -108,37 +102,6 @@ class ArrayCache:
 
     def _beside(self, key: str, name: str) -> Path:
         return self.folder / f"{key}.{name}.npy"
-
-    def shrink(self, limit: int, *, oldest: float | None = None) -> None:
-        """Delete the entries that were written or touched longest ago, down to ``limit`` bytes.
-
-        An entry goes with what lies beside it. Files that an interrupted write left behind go, too.
-
-        Args:
-            limit: in bytes.
-            oldest: seconds; an older entry goes whatever the limit.
-        """
-        now = time.time()
-        for path in self.folder.glob(".*.tmp"):
-            with suppress(OSError):  # another process deleted it
-                if path.stat().st_mtime < now - _TORN_SECONDS:
-                    path.unlink()
-        files: dict[str, list[tuple[int, int, Path]]] = defaultdict(list)
-        for path in (*self.folder.glob("*.npz"), *self.folder.glob("*.npy")):
-            with suppress(OSError):  # another process deleted it
-                found = path.stat()
-                files[path.name.partition(".")[0]].append((found.st_mtime_ns, found.st_size, path))
-        entries = sorted((max(of_key)[0], of_key) for of_key in files.values())
-        total = sum(size for _, of_key in entries for _, size, _ in of_key)
-        for written, of_key in entries:
-            if total <= limit and (oldest is None or written >= (now - oldest) * 1e9):
-                return
-            for _, size, path in sorted(
-                of_key, key=lambda file: file[2].suffix, reverse=True
-            ):  # the .npz first
-                total -= size
-                with suppress(OSError):
-                    path.unlink()
 
 
 def mapped(path: Path) -> np.ndarray:

@@ -81,7 +81,7 @@ class FitState:
         epoch: the last one that was trained.
         best: so far.
         model: its state now.
-        optimizers: their moments, in the order of :class:`Steps`.
+        optimizers: their states, in the order of :class:`Steps`.
         generator: the state of the generator of batches, negatives and dropout.
     """
 
@@ -92,32 +92,7 @@ class FitState:
     generator: Tensor
 
 
-class FitKeeper(Protocol):
-    """Keeps a training that is under way, for the case that its process dies."""
-
-    def load(self) -> FitState | None:
-        """Where to go on; ``None`` to begin."""
-
-    def save(self, make: Callable[[], FitState]) -> None:
-        """Offered at evaluations; the state is made only if it is kept, and is true only until then."""
-
-
-class _NoKeeper:
-    """Keeps nothing."""
-
-    def load(self) -> FitState | None:
-        return None
-
-    def save(self, make: Callable[[], FitState]) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """``best_epoch`` is the epoch (from 1) whose state the model was left in."""
-
-    best_epoch: int
-
+torch.serialization.add_safe_globals([Best, FitState])  # a file of a run's state may hold them
 
 Evaluate = Callable[[int, Tensor, Tensor], Mapping[str, float]]
 """From an epoch, user vectors and item vectors to what is told of them."""
@@ -131,9 +106,10 @@ def fit(
     evaluate: Evaluate | None,
     observe: CurveObserver,
     epochs: int | None = None,
-    keeper: FitKeeper | None = None,
-) -> FitResult:
-    """Train ``model`` in place and leave it in its best state.
+    start: Callable[[], FitState | None] | None = None,
+    save: Callable[[Callable[[], FitState]], object] | None = None,
+) -> int:
+    """Train ``model`` in place and leave it in its best state, whose epoch (from 1) is returned.
 
     Args:
         model: its parameters are trained; its ``base`` is not.
@@ -143,7 +119,9 @@ def fit(
             ``None`` trains to the end.
         observe: receives loss and metrics at every evaluation.
         epochs: train exactly so many epochs, without early stopping (a refit).
-        keeper: says where to go on, and is offered the state after every evaluation but the last.
+        start: hands over the state from which a training that was killed goes on, if it was.
+        save: is offered the state after every evaluation but the last, as a function that makes it. It is
+            true only until ``save`` returns.
 
     Raises:
         Diverged: the loss is not finite at an evaluation.
@@ -151,11 +129,11 @@ def fit(
     make_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
     steps = make_steps(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
-    keeper = keeper or _NoKeeper()
-    known = keeper.load()
+    known = None if start is None else start()
     done, best = (0, Best()) if known is None else (known.epoch, known.best)
     if known is not None:
         _restore(known, model, steps, generator)
+    del known  # what was copied takes the device's memory
     for epoch in range(done + 1, length + 1):
         losses = _summed(steps.epoch(), model.weight.device)
         if epoch % config.evaluate_every and epoch < length:
@@ -171,11 +149,11 @@ def fit(
             best = Best(epoch=epoch, value=values[config.watch], state=copy.deepcopy(model.state_dict()))
         elif epoch - best.epoch >= config.patience * config.evaluate_every:
             break
-        if epoch < length:
-            keeper.save(partial(_state_of, model, steps, generator, epoch, best))
+        if save is not None and epoch < length:
+            save(partial(_state_of, model, steps, generator, epoch, best))
     if best.state is not None:
         model.load_state_dict(best.state)
-    return FitResult(best_epoch=best.epoch)
+    return best.epoch
 
 
 def _summed(losses: Iterator[Tensor], device: torch.device) -> tuple[Tensor, int]:
@@ -213,7 +191,7 @@ def _state_of(model: Backbone, steps: Steps, generator: torch.Generator, epoch: 
         epoch=epoch,
         best=best,
         model=model.state_dict(),
-        optimizers=[_moments(optimizer) for optimizer in steps.optimizers],
+        optimizers=[optimizer.state_dict() for optimizer in steps.optimizers],
         generator=generator.get_state(),
     )
 
@@ -221,19 +199,8 @@ def _state_of(model: Backbone, steps: Steps, generator: torch.Generator, epoch: 
 def _restore(state: FitState, model: Backbone, steps: Steps, generator: torch.Generator) -> None:
     model.load_state_dict(state.model)
     for optimizer, moments in zip(steps.optimizers, state.optimizers, strict=True):
-        if isinstance(optimizer, LazyAdam):
-            optimizer.load_state_dict(moments)
-            continue
-        by_parameter = {int(place): each for place, each in moments.items()}
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
-    generator.set_state(state.generator)
-
-
-def _moments(optimizer: torch.optim.Adam | LazyAdam) -> Mapping[str, Any]:
-    if isinstance(optimizer, LazyAdam):
-        return optimizer.state_dict()
-    return {str(place): each for place, each in optimizer.state_dict()["state"].items()}
+        optimizer.load_state_dict(dict(moments))
+    generator.set_state(state.generator.cpu())
 
 
 def _is_lazy(model: Backbone, config: TrainingConfig) -> bool:

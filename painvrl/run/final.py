@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
-from painvrl.run.unfinished import UnfinishedRuns, run_key
+from painvrl.run.state import run_key, run_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ def refit(
     *,
     steps_of: RunResult,
     observer: Observer | None = None,
-    unfinished: UnfinishedRuns | None = None,
+    resume_dir: Path | None = None,
 ) -> RunResult:
     """Train ``config`` on the train and all valid parts, for the epochs that early stopping chose.
 
@@ -52,7 +53,7 @@ def refit(
         steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
             was trained on the valid parts cannot be judged on them.
         observer: hears of stages and curves.
-        unfinished: where it goes on if an earlier process was killed.
+        resume_dir: for the refit under way: one that is killed goes on. ``None`` keeps nothing.
     """
     split = prepared.split
     parts = [split.train, *(part.interactions for part in split.valid.values())]
@@ -66,10 +67,9 @@ def refit(
         n_items=split.train.n_items,
     )
     enlarged = prepare_split(config, prepared.dataset, split, more, prepared.device)
-    unfinished = unfinished or UnfinishedRuns(None)
     key = run_key(config, enlarged, steps_of.epochs)
-    with unfinished.savepoint(key, final=TrialFailure) as savepoint:
-        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, savepoint=savepoint)
+    with run_state(resume_dir, key, prepared.device, final=TrialFailure) as state:
+        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, state=state)
     return replace(result, metrics=steps_of.metrics, refit=True)
 
 

@@ -17,9 +17,9 @@ from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import PretrainedStore
-from painvrl.run.rounds import RoundReport, invariance_before, learn_invariance
+from painvrl.run.rounds import Invariance, RoundReport, learn_invariance
 from painvrl.run.stages import Look, Stages, convert, pretrain
-from painvrl.run.unfinished import Savepoint
+from painvrl.run.state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def run(
     branch: bool = False,
     look: Look | None = None,
     store: PretrainedStore | None = None,
-    savepoint: Savepoint | None = None,
+    state: RunState | None = None,
 ) -> RunResult:
     """Train ``config`` on ``prepared`` and score the valid parts. Test parts stay sealed.
 
@@ -81,29 +81,29 @@ def run(
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         look: tells more of a training at its evaluations.
         store: of pretrained backbones that runs share.
-        savepoint: of this very run (:func:`painvrl.run.unfinished.run_key`): where it is kept while it is
-            under way, and goes on if an earlier process was killed. The result is the same to the last bit.
+        state: of this very run (:func:`painvrl.run.state.run_state`), if it is to go on where an earlier
+            process was killed. The result is the same to the last bit.
 
     Raises:
         TrialFailure: the configuration cannot be trained (diverged, an empty environment).
     """
+    state = state or RunState()
+    state.resume(observer or NullObserver())
     stages = Stages(
         config=config,
         prepared=prepared,
-        observer=observer or NullObserver(),
         fixed_epochs=epochs,
         branch=branch,
         look=look,
-        savepoint=savepoint,
+        state=state,
     )
-    stages.journal.resume()
-    invariance = invariance_before(stages)
+    invariance: Invariance | None = state.load("invariance")
     if invariance is None:
         pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
         invariance = learn_invariance(stages, pretrained)
         del pretrained  # what `convert` trains needs its memory
     parts = convert(stages, invariance.mask)
-    with stages.stage("evaluate"):
+    with state.stage("evaluate"):
         (metrics,) = score_valid(prepared, parts, [config.fusion])
     return RunResult(
         config=config,
@@ -112,8 +112,8 @@ def run(
         environments=invariance.environments,
         metrics=metrics,
         rounds=invariance.rounds,
-        seconds=stages.seconds,
-        epochs=stages.epochs,
+        seconds=state.seconds,
+        epochs=state.epochs,
     )
 
 

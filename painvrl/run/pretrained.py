@@ -13,16 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from painvrl.core.device import rounding_of
-from painvrl.core.errors import PlaceError
-from painvrl.data.cache import ArrayCache, pack_text, unpack_text
+from painvrl.core.tensorfile import read_tree, sweep_trees, write_tree
 from painvrl.data.digest import digest_of
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
@@ -33,9 +30,6 @@ here: a key that says too much costs a training, one that says too little a wron
 
 MEMORY_BYTES = 1 << 30
 DISK_BYTES = 4 << 30
-
-_STATE = "state."
-_TOLD = "told"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +50,9 @@ class Pretrained:
     def size(self) -> int:
         """Bytes of the parameters."""
         return sum(tensor.nbytes for tensor in self.state.values())
+
+
+torch.serialization.add_safe_globals([Pretrained])  # a file may hold one
 
 
 def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> str:
@@ -100,7 +97,7 @@ class PretrainedStore:
         self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES
     ) -> None:
         self._entries: OrderedDict[str, Pretrained] = OrderedDict()
-        self._cache = None if folder is None else ArrayCache(folder)
+        self._folder = folder
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
 
@@ -111,10 +108,10 @@ class PretrainedStore:
         Look for the backbone again inside. Where the folder cannot be written nobody waits, and each trains.
         """
         lock = None
-        if self._cache is not None:
+        if self._folder is not None:
             with suppress(OSError):
-                self._cache.folder.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self._cache.folder / f".{key}.lock")
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self._folder / f".{key}.lock")
                 lock.acquire()
         try:
             yield
@@ -132,13 +129,9 @@ class PretrainedStore:
     def store(self, key: str, trained: Pretrained) -> None:
         """Keep a backbone. A folder that cannot be written is no error: sharing only saves time."""
         self._remember(key, trained)
-        if self._cache is None or trained.size > self._disk_bytes:
-            return
-        told = {"best_epoch": trained.best_epoch, "curves": trained.curves}
-        arrays = {f"{_STATE}{name}": tensor.numpy() for name, tensor in trained.state.items()}
-        with suppress(PlaceError):
-            self._cache.store(key, {**arrays, _TOLD: pack_text(told)})
-            self._cache.shrink(self._disk_bytes)
+        if self._folder is not None:
+            write_tree(self._folder / f"{key}.pt", trained, most_bytes=self._disk_bytes)
+            sweep_trees(self._folder, self._disk_bytes)
 
     def _remember(self, key: str, trained: Pretrained) -> None:
         self._entries[key] = trained
@@ -147,25 +140,13 @@ class PretrainedStore:
             self._entries.popitem(last=False)
 
     def _read(self, key: str) -> Pretrained | None:
-        arrays = None if self._cache is None else self._cache.load(key)
-        if self._cache is None or arrays is None:
+        if self._folder is None:
             return None
-        with suppress(OSError):  # the time of the last use, which `shrink` goes by
-            os.utime(self._cache.path(key))
-        return _unpacked(arrays)
-
-
-def _unpacked(arrays: Mapping[str, np.ndarray]) -> Pretrained:
-    told = cast("dict[str, Any]", unpack_text(arrays[_TOLD]))
-    return Pretrained(
-        state={
-            name.removeprefix(_STATE): torch.from_numpy(array)
-            for name, array in arrays.items()
-            if name != _TOLD
-        },
-        best_epoch=told["best_epoch"],
-        curves=tuple((epoch, values) for epoch, values in told["curves"]),
-    )
+        path = self._folder / f"{key}.pt"
+        with suppress(OSError):  # the time of the last use, which sweeping goes by
+            os.utime(path)
+        found = read_tree(path)
+        return found if isinstance(found, Pretrained) else None
 
 
 @functools.cache

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,13 +69,18 @@ class _Between:
     reports: tuple[RoundReport, ...] = ()
 
 
+torch.serialization.add_safe_globals(  # a file of a run's state may hold them
+    [Environments, EnvironmentModels, Gated, MaskTrace, RoundReport, Invariance, _Between]
+)
+
+
 def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
     config, prepared = stages.config, stages.prepared
     if pretrained is None:
         return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
-    features, journal = prepared.features.matrix, stages.journal
-    with stages.stage("calibrate"):
+    features, run = prepared.features.matrix, stages.state
+    with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,
             features,
@@ -96,7 +99,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
-    at = _rounds_before(stages) or _Between(
+    at: _Between = run.load("rounds") or _Between(
         learned=Gated(
             mu=torch.zeros(features.shape[1], device=prepared.device),
             weight=pretrained.weight.detach(),
@@ -105,7 +108,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
         mask=torch.full((features.shape[1],), 0.5, device=prepared.device),
     )
     for index in range(len(at.reports), config.rounds):
-        with stages.stage("environments", f"round {index + 1}: environments"):
+        with run.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
                 features,
                 shared,
@@ -118,7 +121,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 tastes=tastes,
                 compiled=config.training.compile,
             )
-        with stages.stage("mask", f"round {index + 1}: mask"):
+        with run.stage("mask", f"round {index + 1}: mask"):
             variances = None
             if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
                 variances = _feature_variances(stages, shared, tastes, environments.label, index)
@@ -136,63 +139,12 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
         reports = (*at.reports, _report(stages, environments, learned))
         at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
         if index + 1 < config.rounds:
-            journal.keep("rounds", vars(at))
-    journal.forget("pretrain")
-    journal.forget("rounds")
+            run.save("rounds", at)
+    run.drop("pretrain")
+    run.drop("rounds")
     outcome = Invariance(mask=at.mask, environments=at.environments, rounds=at.reports)
-    journal.keep("invariance", vars(outcome))
+    run.save("invariance", outcome)
     return outcome
-
-
-def invariance_before(stages: Stages) -> Invariance | None:
-    """The outcome of the rounds if an earlier process of this run had come through them."""
-    known = stages.journal.take_up("invariance", stages.prepared.device)
-    if known is None:
-        return None
-    return Invariance(
-        mask=known["mask"],
-        environments=_environments(known["environments"]),
-        rounds=_reports(known["rounds"]),
-    )
-
-
-def _rounds_before(stages: Stages) -> _Between | None:
-    """Where an earlier process of this run was between two rounds."""
-    known = stages.journal.take_up("rounds", stages.prepared.device)
-    if known is None:
-        return None
-    return _Between(
-        learned=Gated(**known["learned"]),
-        mask=known["mask"],
-        environments=_environments(known["environments"]),
-        reports=_reports(known["reports"]),
-    )
-
-
-def _environments(known: Mapping[str, Any]) -> Environments:
-    models = known["models"]
-    return Environments(
-        **{
-            **known,
-            "models": None if models is None else EnvironmentModels(**models),
-            "sizes": tuple(known["sizes"]),
-            "moves": tuple(known["moves"]),
-        }
-    )
-
-
-def _reports(known: Sequence[Mapping[str, Any]]) -> tuple[RoundReport, ...]:
-    return tuple(
-        RoundReport(
-            **{
-                **one,
-                "environment_sizes": tuple(one["environment_sizes"]),
-                "moves": tuple(one["moves"]),
-                "trace": MaskTrace(**{name: tuple(steps) for name, steps in one["trace"].items()}),
-            }
-        )
-        for one in known
-    )
 
 
 def _feature_variances(

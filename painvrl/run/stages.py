@@ -7,7 +7,6 @@ between them, and :mod:`painvrl.run.pipeline` is the list of them all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -15,7 +14,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from painvrl.core.progress import Observer
 from painvrl.core.rng import generator
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import fit
@@ -24,10 +22,9 @@ from painvrl.model.fusion import MixingKind, ScoreParts
 from painvrl.model.losses import GramianLoss
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.run.config import TrainConfig
-from painvrl.run.journal import Journal
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import Pretrained, PretrainedStore, pretraining_key
-from painvrl.run.unfinished import Savepoint
+from painvrl.run.state import RunState
 
 
 class Look(Protocol):
@@ -45,41 +42,21 @@ class Look(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """What every stage needs: the configuration, the data, who listens, and what is kept meanwhile.
+    """What every stage needs: the configuration, the data, and what the run has come to.
 
     Attributes:
         fixed_epochs: by training; where set, nothing stops early.
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         look: what else is told of a training at an evaluation; nothing by default.
-        savepoint: where the run is kept while it is under way; nowhere by default.
-        journal: what the run has come to; made here.
+        state: of the run; it is told of stages and curves, and saved while the run is under way.
     """
 
     config: TrainConfig
     prepared: Prepared
-    observer: Observer
-    fixed_epochs: Mapping[str, int] | None
+    fixed_epochs: Mapping[str, int] | None = None
     branch: bool = False
     look: Look | None = None
-    savepoint: Savepoint | None = None
-    journal: Journal = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "journal", Journal(self.observer, self.savepoint))
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Wall time by stage, filled by :meth:`stage`."""
-        return self.journal.seconds
-
-    @property
-    def epochs(self) -> dict[str, int]:
-        """Chosen epoch by training, filled by :func:`train_backbone`."""
-        return self.journal.epochs
-
-    def stage(self, name: str, label: str | None = None) -> AbstractContextManager[None]:
-        """Announce ``label`` and add the wall time of the block to ``seconds[name]``."""
-        return self.journal.stage(name, label)
+    state: RunState = field(default_factory=RunState)
 
     def parts_of(self, *, users: Tensor, items: Tensor, base_width: int) -> ScoreParts:
         """The score vectors of a model of this run."""
@@ -125,9 +102,8 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     A backbone from the store is the one that this run would train on this machine, and its curves are
     told again. Fixed epochs are always trained: the store holds only what stopped early.
     """
-    journal, device = stages.journal, stages.prepared.device
-    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=device)
-    known = journal.take_up("pretrain", device)
+    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
+    known = stages.state.load("pretrain")
     if known is not None:
         model = _initial(stages, "pretrain", everything, None)
         model.load_state_dict(known)
@@ -136,30 +112,30 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
         model = train_backbone(stages, "pretrain", everything)
     else:
         model = _shared(stages, everything, store)
-    journal.keep("pretrain", model.state_dict())
+    stages.state.save("pretrain", model.state_dict())
     return model
 
 
 def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
     """The backbone from ``store``, or trained and left there, with its curves."""
     key = pretraining_key(stages.config, stages.prepared, "" if stages.look is None else stages.look.key)
-    journal = stages.journal
+    run = stages.state
     with store.claim(key):
         # One that is half-way here goes on: what it told is not told twice.
-        known = None if journal.is_training("pretrain") else store.load(key)
+        known = None if run.is_training("pretrain") else store.load(key)
         if known is None:
             model = train_backbone(stages, "pretrain", gates)
             state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            curves = journal.points("pretrain")
-            trained = Pretrained(state=state, best_epoch=stages.epochs["pretrain"], curves=curves)
+            curves = run.points("pretrain")
+            trained = Pretrained(state=state, best_epoch=run.epochs["pretrain"], curves=curves)
             store.store(key, trained)
             return model
-    with stages.stage("pretrain"):
+    with run.stage("pretrain"):
         model = _initial(stages, "pretrain", gates, None)
         model.load_state_dict(known.state)
         for epoch, values in known.curves:
-            journal.curve("pretrain", epoch, values)
-    stages.epochs["pretrain"] = known.best_epoch
+            run.curve("pretrain", epoch, values)
+    run.epochs["pretrain"] = known.best_epoch
     return model
 
 
@@ -211,18 +187,18 @@ def train_backbone(
             told |= stages.look(f"{name}/{epoch}", parts)
         return told
 
-    refit = stages.fixed_epochs
-    with stages.stage(name):
-        fitted = fit(
+    refit, run = stages.fixed_epochs, stages.state
+    with run.stage(name):
+        run.epochs[name] = fit(
             model,
             config.training,
             generator(config.seed, name, "fit"),
             evaluate=curves if refit is None else None,
-            observe=partial(stages.journal.curve, name),
+            observe=partial(run.curve, name),
             epochs=None if refit is None else refit[name],
-            keeper=stages.journal.training(name),
+            start=partial(run.load_training, name),
+            save=partial(run.save_training, name),
         )
-    stages.epochs[name] = fitted.best_epoch
     return model
 
 
@@ -231,14 +207,13 @@ def convert(stages: Stages, mask: Tensor) -> ScoreParts:
 
     Users are folded in last: neither branch is trained on them.
     """
-    journal = stages.journal
-    known = journal.take_up("converted", stages.prepared.device)
+    known = stages.state.load("converted")
     if known is None:
-        users, items, base_width = _converted(stages, mask)
-        journal.forget("invariant")
-        known = {"users": users, "items": items, "base_width": base_width}
-        journal.keep("converted", known)
-    return stages.parts_of(**known)
+        known = _converted(stages, mask)
+        stages.state.drop("invariant")
+        stages.state.save("converted", known)
+    users, items, base_width = known
+    return stages.parts_of(users=users, items=items, base_width=base_width)
 
 
 def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -261,12 +236,10 @@ def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
 
 def _invariant_vectors(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
     """User and item vectors of the invariant model, which the branch is built on."""
-    journal = stages.journal
-    known = journal.take_up("invariant", stages.prepared.device)
-    if known is not None:
-        return known["users"], known["items"]
-    model = train_backbone(stages, "invariant", mask)
-    with torch.no_grad():
-        users, items = model.user_vectors().detach(), model.item_vectors().detach()
-    journal.keep("invariant", {"users": users, "items": items})
-    return users, items
+    known: tuple[Tensor, Tensor] | None = stages.state.load("invariant")
+    if known is None:
+        model = train_backbone(stages, "invariant", mask)
+        with torch.no_grad():
+            known = model.user_vectors().detach(), model.item_vectors().detach()
+        stages.state.save("invariant", known)
+    return known

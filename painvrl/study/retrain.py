@@ -28,7 +28,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.final import TestEvaluation, evaluate_test, refit
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare
-from painvrl.run.unfinished import UnfinishedRuns, run_key
+from painvrl.run.state import run_key, run_state
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.choice.selection import Selection, select
 from painvrl.study.file.spec import StudySpec
@@ -218,14 +218,14 @@ def _train(
         config = config.model_copy(update={"seed": options.seed})
     observer.stage("prepare")
     prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
-    unfinished = UnfinishedRuns(workspace.unfinished)
+    key, resume_dir = run_key(config, prepared), workspace.unfinished
     try:
         # Gone on with until the model is kept: a refit that is interrupted needs the run before.
-        with unfinished.savepoint(run_key(config, prepared), final=TrialFailure) as savepoint:
-            result = run(config, prepared, observer=observer, savepoint=savepoint)
+        with run_state(resume_dir, key, options.device, final=TrialFailure) as state:
+            result = run(config, prepared, observer=observer, state=state)
             kept = result
             if options.refit:
-                kept = refit(config, prepared, steps_of=result, observer=observer, unfinished=unfinished)
+                kept = refit(config, prepared, steps_of=result, observer=observer, resume_dir=resume_dir)
             folder = workspace.checkpoints / _folder_name(label, pick, kept)
             # Saved before the test parts are read: a failure further on must not cost the model.
             checkpoint = save_checkpoint(folder, kept, prepared)

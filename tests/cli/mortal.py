@@ -11,18 +11,19 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from painvrl.cli import main
-from painvrl.run import unfinished
+from painvrl.run import state
 
 last, name = os.environ["MORTAL"].split()
-unfinished.MIN_SECONDS, unfinished.MOST_SHARE = 0.0, float("inf")
-save, saves = unfinished._FileSavepoint.save, itertools.count(1)
+state.MIN_SECONDS, state.MOST_SHARE = 0.0, float("inf")
+save, saves = state.StateFile.save, itertools.count(1)
 
 
-def save_and_die(self: unfinished._FileSavepoint, make: Callable[[], unfinished.State]) -> None:
+def save_and_die(self: state.StateFile, make: Callable[[], Mapping[str, Any]]) -> None:
     """Save, and be killed if this was the last one."""
     save(self, make)
     if next(saves) == int(last):
@@ -33,6 +34,6 @@ def save_and_die(self: unfinished._FileSavepoint, make: Callable[[], unfinished.
         os.kill(os.getpid(), getattr(signal, name))
 
 
-unfinished._FileSavepoint.save = save_and_die  # type: ignore[method-assign]
+state.StateFile.save = save_and_die  # type: ignore[method-assign]
 if __name__ == "__main__":
     main()

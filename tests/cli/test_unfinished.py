@@ -51,7 +51,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     killed = painvrl(*command, last=saves_of_a_trial + 4)
     assert killed.returncode == -9
     assert [line[:5] for line in killed.stdout.splitlines() if line.startswith("[")] == ["[1/3]"]
-    assert len(list(Workspace(new_workspace).unfinished.glob("*.npz"))) == 1
+    assert len(list(Workspace(new_workspace).unfinished.glob("*.pt"))) == 1
     again = painvrl(*command)
     assert again.returncode == 0, again.stderr
     lines = again.stdout.splitlines()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -167,18 +166,3 @@ def test_damage_beside_an_entry_is_a_miss_and_can_be_stored_again(tmp_path, dama
     assert cache.load("k") is None
     cache.store("k", ARRAYS, beside=["values.0"])
     same(cache.load("k"), ARRAYS)
-
-
-def test_the_oldest_entries_go_first_and_with_all_that_lies_beside_them(tmp_path):
-    cache = ArrayCache(tmp_path)
-    for age, key in enumerate(["new", "middle", "old"]):
-        cache.store(key, ARRAYS, beside=["values.0"])
-        for path in tmp_path.glob(f"{key}.*"):
-            os.utime(path, (1e9 - age, 1e9 - age))
-    one = sum(path.stat().st_size for path in tmp_path.glob("new.*"))
-    cache.shrink(3 * one)
-    assert len(list(tmp_path.iterdir())) == 6
-    cache.shrink(2 * one + LARGE)  # an entry alone is smaller, but not with what lies beside it
-    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"new", "middle"}
-    cache.shrink(2 * one, oldest=60.0)
-    assert list(tmp_path.iterdir()) == []

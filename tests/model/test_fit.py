@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from painvrl.core.errors import Diverged
 from painvrl.data.interactions import Interactions
 from painvrl.model.batches import Batch, epoch_of_batches
-from painvrl.model.fit import FitResult, FitState, TrainingConfig, fit
+from painvrl.model.fit import FitState, TrainingConfig, fit
 from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.model.training_data import training_data
@@ -156,7 +156,7 @@ class Script:
     def observe(self, epoch: int, values: Mapping[str, float]) -> None:
         self.epochs.append(epoch)
 
-    def fit(self, model: Backbone, epochs: int | None = None, **knobs: object) -> FitResult:
+    def fit(self, model: Backbone, epochs: int | None = None, **knobs: object) -> int:
         config = TrainingConfig.model_validate({"learning_rate": 0.05, "watch": self.name} | knobs)
         return fit(model, config, gen(), evaluate=self.evaluate, observe=self.observe, epochs=epochs)
 
@@ -164,7 +164,7 @@ class Script:
 def test_early_stopping_restores_the_best_state() -> None:
     script, model = Script([0.1, 0.5, 0.4, 0.3, 0.2]), build()
     result = script.fit(model, max_epochs=10, evaluate_every=2, patience=3)
-    assert result == FitResult(best_epoch=4)
+    assert result == 4
     users, items = model.user_vectors(), model.item_vectors()
     assert torch.equal(users, script.shown[1][0])
     assert torch.equal(items, script.shown[1][1])
@@ -175,41 +175,41 @@ def test_training_stops_after_patience_evaluations_without_a_better_value() -> N
     script = Script([0.3, 0.5, 0.4, 0.5, 0.9])
     result = script.fit(build(), max_epochs=100, evaluate_every=5, patience=2)
     assert script.epochs == [5, 10, 15, 20]  # the fourth evaluation equals the best; that is not better
-    assert result == FitResult(best_epoch=10)
+    assert result == 10
 
 
 def test_a_better_value_starts_patience_anew() -> None:
     script = Script([0.3, 0.2, 0.4, 0.3, 0.2])
     result = script.fit(build(), max_epochs=100, evaluate_every=1, patience=2)
     assert script.epochs == [1, 2, 3, 4, 5]
-    assert result == FitResult(best_epoch=3)
+    assert result == 3
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_cadence() -> None:
     script, model = Script([0.1, 0.2, 0.3]), build()
     result = script.fit(model, max_epochs=7, evaluate_every=3)
     assert script.epochs == script.told_of == [3, 6, 7]
-    assert result.best_epoch == 7
+    assert result == 7
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
 
 def test_early_stopping_watches_the_named_metric() -> None:
     script = Script([0.1, 0.5, 0.4], name="ood/recall_at_5")
-    assert script.fit(build(), max_epochs=3, evaluate_every=1).best_epoch == 2
+    assert script.fit(build(), max_epochs=3, evaluate_every=1) == 2
 
 
 def test_a_refit_trains_exactly_the_asked_epochs() -> None:
     script, model = Script([0.9] + [0.1] * 20), build()
     result = script.fit(model, epochs=9, max_epochs=3, evaluate_every=1, patience=1)
     assert script.epochs == list(range(1, 10))
-    assert result.best_epoch == 9
+    assert result == 9
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
 
 def test_without_an_evaluation_training_goes_to_the_end() -> None:
     model, twin = build(), build()
     result = fit(model, TrainingConfig(max_epochs=4), gen(), evaluate=None, observe=silent)
-    assert result.best_epoch == 4
+    assert result == 4
     fit(twin, TrainingConfig(max_epochs=99), gen(), evaluate=None, observe=silent, epochs=4)
     assert torch.equal(model.user_vectors(), twin.user_vectors())
 
@@ -409,27 +409,9 @@ def test_a_divergence_is_not_reported_as_a_point_of_the_curve() -> None:
     assert seen == []
 
 
-class Keeper:
-    """Keeps the states of some epochs, and says where to go on."""
-
-    def __init__(self, start: FitState | None = None, wanted: Container[int] = ()) -> None:
-        self.start = start
-        self.wanted = wanted
-        self.offers = 0
-        self.kept: list[FitState] = []
-
-    def load(self) -> FitState | None:
-        return self.start
-
-    def save(self, make: Callable[[], FitState]) -> None:
-        self.offers += 1
-        if self.offers in self.wanted:
-            self.kept.append(copy.deepcopy(make()))
-
-
 @pytest.mark.parametrize(("epochs", "offers"), [(None, 3), (7, 3), (6, 2)])
 def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | None, offers: int) -> None:
-    keeper = Keeper(wanted=range(10))
+    saved: list[int] = []
     config = TrainingConfig(max_epochs=7, evaluate_every=2, patience=5)
     rising = iter(range(100))
     fit(
@@ -439,9 +421,9 @@ def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | No
         evaluate=lambda epoch, users, items: {config.watch: float(next(rising))},
         observe=silent,
         epochs=epochs,
-        keeper=keeper,
+        save=lambda make: saved.append(make().epoch),
     )
-    assert [state.epoch for state in keeper.kept] == [2, 4, 6][:offers]
+    assert saved == [2, 4, 6][:offers]
 
 
 @pytest.mark.parametrize("knobs", [{}, {"loss": SAMPLED}])
@@ -449,7 +431,9 @@ def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(kno
     config = TrainingConfig(max_epochs=20, evaluate_every=1, patience=2)
     worth = [0.1, 0.9, 0.3, 0.2, 1.0]  # the second is the best before patience ends with the fourth
 
-    def trained(keeper: Keeper, values: Sequence[float], seed: int) -> tuple[Backbone, FitResult]:
+    saved: list[FitState] = []
+
+    def trained(values: Sequence[float], seed: int, start: FitState | None = None) -> tuple[Backbone, int]:
         model, left = build(seed=seed, **knobs), iter(values)
         result = fit(
             model,
@@ -457,15 +441,15 @@ def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(kno
             gen(seed),
             evaluate=lambda epoch, users, items: {config.watch: next(left)},
             observe=silent,
-            keeper=keeper,
+            start=lambda: start,
+            save=lambda make: saved.append(copy.deepcopy(make())),
         )
         assert list(left) == [1.0], "patience ended with the fourth"
         return model, result
 
-    keeper = Keeper(wanted=[3])
-    calm, _ = trained(keeper, worth, 0)
+    calm, _ = trained(worth, 0)
     # Whatever the other model and generator begin with plays no part.
-    model, result = trained(Keeper(start=keeper.kept[0]), worth[3:], 5)
-    assert result == FitResult(best_epoch=2)
+    model, result = trained(worth[3:], 5, saved[2])
+    assert result == 2
     for name, value in calm.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from painvrl.core.progress import NullObserver
+from painvrl.model.ultragcn import Backbone
 from painvrl.run import stages as stages_module
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
@@ -97,12 +97,7 @@ def test_what_comes_after_the_pretraining_shares_its_key_and_its_backbone(
     turned = changed(tiny_config, section, update)
     assert pretraining_key(turned, tiny_prepared) == pretraining_key(tiny_config, tiny_prepared)
     states = [
-        stages_module.pretrain(
-            stages_module.Stages(
-                config=config, prepared=tiny_prepared, observer=NullObserver(), fixed_epochs=None
-            ),
-            None,
-        ).state_dict()
+        stages_module.pretrain(stages_module.Stages(config=config, prepared=tiny_prepared), None).state_dict()
         for config in (tiny_config, turned)
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -200,15 +195,16 @@ def test_what_a_run_does_to_its_backbone_does_not_reach_the_store(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     store = PretrainedStore()
-    stages = stages_module.Stages(
-        config=tiny_config, prepared=tiny_prepared, observer=NullObserver(), fixed_epochs=None
-    )
-    models = [stages_module.pretrain(stages, store)]
+
+    def trained() -> Backbone:
+        return stages_module.pretrain(stages_module.Stages(config=tiny_config, prepared=tiny_prepared), store)
+
+    models = [trained()]
     expected = models[0].weight.detach().clone()
     for _ in range(2):
         with torch.no_grad():
             models[-1].weight.zero_()
-        models.append(stages_module.pretrain(stages, store))
+        models.append(trained())
         assert torch.equal(models[-1].weight, expected)
 
 
@@ -234,17 +230,17 @@ def test_the_disk_holds_the_most_recently_used_within_its_bytes(tmp_path: Path) 
         return PretrainedStore(tmp_path, disk_bytes=limit)
 
     fresh().store("a", backbone(1))
-    size = (tmp_path / "a.npz").stat().st_size
+    size = (tmp_path / "a.pt").stat().st_size
     fresh().store("b", backbone(2))
     for place, key in enumerate("ab"):
-        os.utime(tmp_path / f"{key}.npz", ns=(place, place))
+        os.utime(tmp_path / f"{key}.pt", (place, place))
     found = fresh().load("a")  # used now: b is the oldest
     assert found is not None
     assert (found.best_epoch, found.curves) == (1, ((3, {"loss": 1.1}),))
     fresh(2 * size + size // 2).store("c", backbone(3))
-    assert sorted(path.stem for path in tmp_path.glob("*.npz")) == ["a", "c"]
+    assert sorted(path.stem for path in tmp_path.glob("*.pt")) == ["a", "c"]
     fresh(100).store("d", backbone(4))
-    assert not (tmp_path / "d.npz").exists()
+    assert not (tmp_path / "d.pt").exists()
 
 
 def test_what_an_interrupted_write_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
@@ -255,7 +251,7 @@ def test_what_an_interrupted_write_left_goes_and_what_is_being_written_stays(tmp
     PretrainedStore(tmp_path).store("a", backbone(1))
     assert not abandoned.exists()
     assert written.exists()
-    assert (tmp_path / "a.npz").exists()
+    assert (tmp_path / "a.pt").exists()
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
@@ -296,6 +292,6 @@ def test_whoever_wants_a_backbone_that_is_being_trained_waits_for_it(tmp_path: P
 
 def test_a_damaged_file_is_a_miss(tmp_path: Path) -> None:
     PretrainedStore(tmp_path).store("a", backbone(1))
-    path = tmp_path / "a.npz"
+    path = tmp_path / "a.pt"
     path.write_bytes(path.read_bytes()[:200])
     assert PretrainedStore(tmp_path).load("a") is None

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from painvrl.core.errors import ConfigError
-from painvrl.core.progress import NullObserver
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
 from painvrl.run.rounds import _true_labels, learn_invariance
@@ -15,7 +14,7 @@ from painvrl.run.stages import Stages
 
 
 def stages_of(config: TrainConfig, prepared: Prepared) -> Stages:
-    return Stages(config=config, prepared=prepared, observer=NullObserver(), fixed_epochs=None)
+    return Stages(config=config, prepared=prepared)
 
 
 def with_mask(config: TrainConfig, source: str) -> TrainConfig:

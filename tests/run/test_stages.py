@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from painvrl.core.progress import NullObserver
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
 from painvrl.run.stages import Stages, convert, train_backbone
 
 
 def stages_of(config: TrainConfig, prepared: Prepared, epochs: dict[str, int] | None = None) -> Stages:
-    return Stages(config=config, prepared=prepared, observer=NullObserver(), fixed_epochs=epochs)
+    return Stages(config=config, prepared=prepared, fixed_epochs=epochs)
 
 
 def test_fixed_epochs_are_trained_to_the_last(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     stages = stages_of(tiny_config, tiny_prepared, {"pretrain": 7})
     train_backbone(stages, "pretrain", torch.ones(10))
-    assert stages.epochs == {"pretrain": 7}
-    assert set(stages.seconds) == {"pretrain"}
+    assert stages.state.epochs == {"pretrain": 7}
+    assert set(stages.state.seconds) == {"pretrain"}
 
 
 def test_a_branch_adds_its_columns_after_the_invariant_ones(

@@ -18,6 +18,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.stages import Stages, train_backbone
+from painvrl.run.state import RunState
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
@@ -173,8 +174,8 @@ def timed_epoch(config: TrainConfig, prepared: Prepared) -> float:
     stages = Stages(
         config=config.model_copy(update={"training": training}),
         prepared=prepared,
-        observer=clock,
         fixed_epochs={_TIMED: 2},
+        state=RunState(clock),
     )
     train_backbone(stages, _TIMED, torch.ones(prepared.features.matrix.shape[1], device=prepared.device))
     first, second = clock.ends

@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _acquire(file: IO[str]) -> None:
-        # A byte far behind the holder's name, which others must be able to read.
-        file.seek(1 << 20)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _acquire(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 @contextmanager
 def study_lock(path: Path, study: str) -> Iterator[None]:
     """Hold the study's lock; trials found running meanwhile belong to nobody alive.
 
+    The holder's number lies beside it: some systems let nobody else read a file that is locked.
+
     Raises:
         StudyError: another process holds it.
         PlaceError: the file cannot be made.
     """
+    holder, lock = path.with_suffix(".pid"), FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        lock.acquire(blocking=False)
+        holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    except Timeout:
+        number = holder.read_text(encoding="utf-8").strip() if holder.exists() else None
+        rule = "is being run by another process; wait for it or stop it"
+        raise StudyError(rule, key=study, value=number and f"process {number}") from None
     except OSError as error:
+        lock.release()
         raise PlaceError.of(error, "the study's lock cannot be made", file=path) from None
-    with file:
-        try:
-            _acquire(file)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip()
-            rule = "is being run by another process; wait for it or stop it"
-            raise StudyError(rule, key=study, value=f"process {holder}" if holder else None) from None
-        # The file stays when the lock goes: removing it would let two holders lock two files.
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare, with_features
 from painvrl.run.pretrained import PretrainedStore, numbers_of
-from painvrl.run.unfinished import Savepoint, State, UnfinishedRuns, run_key
+from painvrl.run.state import run_key, run_state
 from painvrl.study.file.space import FIXED_SECTIONS, Point
 from painvrl.study.trial.mask_trace import thinned
 from painvrl.study.trial.outcomes import (
@@ -197,7 +197,7 @@ class TrainingObjective:
         self._cache_dir = cache_dir
         self._keep = keep
         self._pretrained = PretrainedStore(cache_dir / "pretrained") if share_pretrained else None
-        self._unfinished = UnfinishedRuns(resume_dir)
+        self._resume_dir = resume_dir
         self._splits = seeds
         self._prepared: OrderedDict[str, OrderedDict[str, Prepared]] = OrderedDict()
         prepared = self._prepare(config)
@@ -219,11 +219,11 @@ class TrainingObjective:
         under: list[UnderSeed] = []
         try:
             # Only what passes as no `Exception` leaves the trial to be gone on with, under all of its seeds.
-            with ExitStack() as savepoints:
-                under.append(self._trained(job, observer, savepoints))
+            with ExitStack() as states:
+                under.append(self._trained(job, observer, states))
                 for again in job.repeated(under[0].scored):
                     # One after another: a failure says how many are done.
-                    under.append(self._trained(again, observer.under(again), savepoints))  # noqa: PERF401
+                    under.append(self._trained(again, observer.under(again), states))  # noqa: PERF401
         except _Stopped as stop:
             return Pruned(
                 rung=stop.rung,
@@ -256,11 +256,12 @@ class TrainingObjective:
             )
         return outcome
 
-    def _trained(self, job: TrialJob, observer: _Recorder, savepoints: ExitStack) -> UnderSeed:
+    def _trained(self, job: TrialJob, observer: _Recorder, states: ExitStack) -> UnderSeed:
         """Train a job under its own seed and score its points."""
         prepared = self._prepare(job.config)
         key = run_key(job.config, prepared, branch=job.weighs_a_branch)
-        savepoint = savepoints.enter_context(self._unfinished.savepoint(key))
+        state = states.enter_context(run_state(self._resume_dir, key, self._device))
+        observer.began_before(state.seconds)
         result = run(
             job.config,
             prepared,
@@ -268,7 +269,7 @@ class TrainingObjective:
             branch=job.weighs_a_branch,
             look=_look(job, prepared),
             store=self._pretrained,
-            savepoint=_Timed(savepoint, observer),
+            state=state,
         )
         if job.sweep is None:
             return UnderSeed(prepared=prepared, result=result)
@@ -376,7 +377,7 @@ class _Recorder:
         self._stages: list[tuple[str, float]] = []
 
     def began_before(self, seconds: Mapping[str, float]) -> None:
-        """The trial goes on: so long did each of its stages take until it was killed."""
+        """So long did each stage of a trial that goes on take until it was killed."""
         self._earlier = dict(seconds)
         self.begun -= sum(seconds.values())
 
@@ -429,23 +430,6 @@ class _Later(_Recorder):
         self._first.on_stage(
             f"{name}, seed {self._job.seed}" if goes_on else f"seed {self._job.seed}: {name}"
         )
-
-
-@dataclass(frozen=True)
-class _Timed:
-    """A savepoint that tells the recorder how long the trial has taken before."""
-
-    inner: Savepoint
-    recorder: _Recorder
-
-    def load(self) -> State | None:
-        state = self.inner.load()
-        if state is not None:
-            self.recorder.began_before(state["seconds"])
-        return state
-
-    def save(self, make: Callable[[], State]) -> None:
-        self.inner.save(make)
 
 
 def _one_line(error: BaseException) -> str:

@@ -44,7 +44,7 @@ def test_the_lock_goes_with_its_holder_however_it_dies(tmp_path: Path) -> None:
         holder.kill()
         holder.wait()
     with study_lock(path, "toy"):
-        assert path.read_text(encoding="utf-8") == f"{os.getpid()}\n"
+        assert path.with_suffix(".pid").read_text(encoding="utf-8") == f"{os.getpid()}\n"
 
 
 def test_an_error_inside_frees_the_lock(tmp_path: Path) -> None:

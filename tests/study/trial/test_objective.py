@@ -78,7 +78,7 @@ def test_pretrained_backbones_are_kept_in_memory_and_on_disk_only_if_asked(
     made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=device, share_pretrained=share)
     for sparsity in (0.1, 0.2):
         outcome_of(made, apply(tiny_config, {"mask.sparsity": sparsity}))
-    assert len(list((tmp_path / "pretrained").glob("*.npz"))) == int(share)
+    assert len(list((tmp_path / "pretrained").glob("*.pt"))) == int(share)
     assert [store is not None for store in stores] == [share, share]
 
 
@@ -398,8 +398,8 @@ def resumable(
     tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[TrainingObjective, Path]:
     """An objective whose trials are kept at every save point, and where."""
-    monkeypatch.setattr("painvrl.run.unfinished.MIN_SECONDS", 0.0)
-    monkeypatch.setattr("painvrl.run.unfinished.MOST_SHARE", math.inf)
+    monkeypatch.setattr("painvrl.run.state.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("painvrl.run.state.MOST_SHARE", math.inf)
     folder = tmp_path / "unfinished"
     made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), resume_dir=folder)
     return made, folder
@@ -428,7 +428,7 @@ def test_a_trial_that_is_killed_goes_on_under_another_number_to_the_same_result(
     _, on_stage = raising(error, "variant")
     with pytest.raises(type(error)):
         objective(TrialJob(number=3, point={}, config=tiny_config), on_stage, lambda *_: None)
-    assert len(list(folder.glob("*.npz"))) == 1
+    assert len(list(folder.glob("*.pt"))) == 1
     stages: list[str] = []
     outcome = objective(TrialJob(number=8, point={}, config=tiny_config), stages.append, lambda *_: None)
     assert isinstance(outcome, Completed)

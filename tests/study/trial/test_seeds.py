@@ -194,8 +194,8 @@ def test_a_trial_that_was_killed_under_its_second_seed_does_not_train_the_first_
         if name == f"seed {tiny_config.seed + 1}: evaluate":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("painvrl.run.unfinished.MIN_SECONDS", 0.0)
-    monkeypatch.setattr("painvrl.run.unfinished.MOST_SHARE", math.inf)
+    monkeypatch.setattr("painvrl.run.state.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("painvrl.run.state.MOST_SHARE", math.inf)
     resumed = objective_at(tiny_config, tmp_path, resume_dir=tmp_path / "unfinished")
     with pytest.raises(KeyboardInterrupt):
         resumed(job, dies, lambda *_: None)

@@ -1,0 +1,74 @@
+"""Trees of tensors and values in files of torch's: written whole, and a damaged one counts as none."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_TORN_SECONDS = 3600.0
+"""A file that is being written is younger; an older one belongs to a process that died over it."""
+
+
+def write_tree(path: Path, tree: object, *, most_bytes: int) -> bool:
+    """Write ``tree`` to ``path``; a reader sees all of it or nothing.
+
+    Classes in it, other than torch's, need :func:`torch.serialization.add_safe_globals`.
+
+    Returns:
+        Whether it is there: it is not where the place cannot be written, or the file has more bytes.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(tree, temporary)
+        if temporary.stat().st_size > most_bytes:
+            return False
+        temporary.replace(path)
+    except (OSError, RuntimeError):  # the latter is what torch makes of a full disk
+        return False
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def read_tree(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What :func:`write_tree` wrote, with its tensors on ``device``; ``None`` if nothing whole is there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch writes checksums, and does not look at them
+                return None
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
+        return None
+
+
+def sweep_trees(folder: Path, most_bytes: int, *, oldest: float = math.inf) -> None:
+    """Delete the files that were written or touched longest ago, down to ``most_bytes``.
+
+    Locks are files, too, but empty ones make no room. What an interrupted write left behind goes as well.
+
+    Args:
+        folder: may be missing.
+        most_bytes: of all files in it.
+        oldest: seconds; what is older goes whatever its size.
+    """
+    found, total = [], 0
+    for path in folder.glob("*"):
+        with suppress(OSError):  # another process deleted it
+            status = path.stat()
+            found.append((time.time() - status.st_mtime, status.st_size, path))
+    for age, size, path in sorted(found):
+        total += size
+        limit = _TORN_SECONDS if path.suffix == ".tmp" else oldest
+        if age > limit or (size and total > most_bytes):
+            with suppress(OSError):
+                path.unlink()

@@ -1,0 +1,270 @@
+"""What a run has come to so far, and the file from which it goes on if its process is killed.
+
+A run that goes on tells again what was told before, and its stages take up what is there. Every stage is a
+function of the configuration, the data and the stages before, so what is not there is computed anew, with
+the same result to the last bit.
+
+A run offers its state between stages, and within a training at its evaluations. Most offers are refused:
+nothing is written sooner than :data:`MIN_SECONDS` after the start or after the last time, nor so often that
+writing would take more than :data:`MOST_SHARE` of the time. So a run that is short writes nothing, and one
+that is killed loses about as much.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from painvrl.core.progress import GOES_ON, NullObserver, Observer
+from painvrl.core.tensorfile import read_tree, sweep_trees, write_tree
+from painvrl.data.digest import digest_of
+from painvrl.model.fit import FitState
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared
+from painvrl.run.pretrained import numbers_of
+
+MIN_SECONDS = 30.0
+"""A run that is killed loses so much, and what it was about to save."""
+
+MOST_SHARE = 0.01
+"""Of a run's time, spent on writing."""
+
+DISK_BYTES = 4 << 30
+"""Of all files in the folder; those that were written longest ago go first."""
+
+ABANDONED_SECONDS = 7 * 24 * 3600.0
+"""A run that was killed so long ago begins again."""
+
+
+def run_key(
+    config: TrainConfig, prepared: Prepared, epochs: Mapping[str, int] | None = None, *, branch: bool = False
+) -> str:
+    """Equal for two runs only if all that is known to decide their results to the last bit is equal.
+
+    Args:
+        config: the run; every setting counts.
+        prepared: its data.
+        epochs: those of a run that trains a fixed number of them.
+        branch: whether it trains a branch that weighs nothing.
+    """
+    return digest_of(
+        config.model_dump(mode="json"),
+        [prepared.dataset.fingerprint, prepared.split.fingerprint],
+        prepared.train.user.numpy(),
+        prepared.train.item.numpy(),
+        None if epochs is None else dict(epochs),
+        branch,
+        numbers_of(prepared.device),
+    )
+
+
+class RunState:
+    """What a run has come to so far: what it told and took, and what the rest of it needs.
+
+    Args:
+        observer: is told how the run proceeds.
+        file: where the state is saved; nowhere by default.
+        known: the state that an earlier process saved.
+
+    Attributes:
+        seconds: wall time by stage, that of a process before included.
+        epochs: chosen epoch by training.
+    """
+
+    def __init__(
+        self,
+        observer: Observer | None = None,
+        file: StateFile | None = None,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        before = known or {"seconds": {}, "epochs": {}, "told": [], "results": {}, "training": {}}
+        self.seconds: dict[str, float] = before["seconds"]
+        self.epochs: dict[str, int] = before["epochs"]
+        self._told: list[tuple[Any, ...]] = before["told"]
+        self._results: dict[str, Any] = before["results"]
+        self._training: dict[str, FitState] = before["training"]
+        self._observer = observer or NullObserver()
+        self._file = file
+        self._since: tuple[str, float] | None = None
+
+    def resume(self, observer: Observer) -> None:
+        """Tell ``observer`` from here on, and first of all again what an earlier process told."""
+        self._observer = observer
+        if self._told:
+            observer.stage(GOES_ON + self._place())
+        for kind, *what in self._told:
+            getattr(observer, kind)(*what)
+
+    @contextmanager
+    def stage(self, name: str, label: str | None = None) -> Iterator[None]:
+        """Tell of ``label``, which a run has once, and add the block's wall time to ``seconds[name]``."""
+        entry = ("stage", label or name)
+        if entry not in self._told:  # else it was told by the process before
+            self._told.append(entry)
+            self._observer.stage(label or name)
+        self._since = (name, time.perf_counter())
+        yield
+        self.seconds = self._seconds_now()
+        self._since = None
+
+    def curve(self, name: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Tell of a point of a training's curve."""
+        self._told.append(("curve", name, epoch, dict(values)))
+        self._observer.curve(name, epoch, values)
+
+    def points(self, name: str) -> tuple[tuple[int, Mapping[str, float]], ...]:
+        """The points of a training's curve that were told: an epoch, and its loss and metrics."""
+        return tuple((what[1], what[2]) for kind, *what in self._told if (kind, what[0]) == ("curve", name))
+
+    def save(self, name: str, result: Any) -> None:
+        """What came of a stage and others need; a later result of that name takes its place.
+
+        Its tensors must not change any more. This is a point at which the run may be saved.
+        """
+        self._results[name] = result
+        self._offer({})
+
+    def load(self, name: str) -> Any:
+        """What was saved under ``name``, by an earlier process, too, on the run's device; else ``None``."""
+        return self._results.get(name)
+
+    def drop(self, name: str) -> None:
+        """Nobody needs it any more."""
+        self._results.pop(name, None)
+
+    def save_training(self, name: str, make: Callable[[], FitState]) -> None:
+        """A point within a training at which the run may be saved; the state is made only then."""
+        self._offer({name: make})
+
+    def load_training(self, name: str) -> FitState | None:
+        """The training called ``name`` where an earlier process was killed in it, for the first who asks."""
+        return self._training.pop(name, None)
+
+    def is_training(self, name: str) -> bool:
+        """Whether an earlier process was killed within this training."""
+        return name in self._training
+
+    def _offer(self, training: Mapping[str, Callable[[], FitState]]) -> None:
+        if self._file is None:
+            return
+        self._file.save(
+            lambda: {
+                "seconds": self._seconds_now(),
+                "epochs": self.epochs,
+                "told": self._told,
+                "results": self._results,
+                "training": {name: make() for name, make in training.items()},
+            }
+        )
+
+    def _seconds_now(self) -> dict[str, float]:
+        if self._since is None:
+            return self.seconds
+        name, start = self._since
+        return {**self.seconds, name: self.seconds.get(name, 0.0) + time.perf_counter() - start}
+
+    def _place(self) -> str:
+        for name, state in self._training.items():
+            return f"epoch {state.epoch} of {name}"
+        return f"the end of {next(what for kind, what, *_ in reversed(self._told) if kind == 'stage')}"
+
+
+@contextmanager
+def run_state(
+    folder: Path | None, key: str, device: torch.device | str, *, final: type[Exception] = Exception
+) -> Iterator[RunState]:
+    """The state of the run under ``key``, as an earlier process left it if it was killed.
+
+    Its file goes when the block ends, by an error, too. It stays when the process dies. A run whose key
+    another process is at saves nothing and finds nothing: the other's state is its own.
+
+    Args:
+        folder: made at the first write; ``None`` saves nothing.
+        key: of the run; see :func:`run_key`.
+        device: where it trains.
+        final: errors after which nobody goes on. Others leave what is there, as an interrupt does, which
+            says so then.
+    """
+    if folder is None:
+        yield RunState()
+        return
+    # Deleting the lock of a run that has gone on for a week lets an equal one begin. Each then writes, whole
+    # and under the same name, a state that the other could go on from as well.
+    sweep_trees(folder, DISK_BYTES, oldest=ABANDONED_SECONDS)
+    file = StateFile(folder, key)
+    try:
+        yield RunState(file=file, known=file.load(device))
+        file.discard()
+    except final:
+        file.discard()
+        raise
+    except KeyboardInterrupt:
+        if file.holds_state:
+            raise KeyboardInterrupt("the same command goes on where it was kept last") from None
+        raise
+    finally:
+        file.release()
+
+
+class StateFile:
+    """A run's file, and the lock that keeps other processes from it; both are made at the first write.
+
+    Attributes:
+        holds_state: whether the file holds a state of this run.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._key = key
+        self._path = folder / f"{key}.pt"
+        self._lock = FileLock(folder / f".{key}.lock")
+        self._due = time.perf_counter() + MIN_SECONDS
+        self._refused = False
+        self.holds_state = False
+
+    def load(self, device: torch.device | str) -> Mapping[str, Any] | None:
+        """What an earlier process saved last of the same run; ``None`` to begin anew."""
+        if not self._path.exists() or not self._claim():
+            return None
+        found = read_tree(self._path, device)
+        self.holds_state = isinstance(found, dict) and found.get("key") == self._key
+        return found["state"] if self.holds_state else None
+
+    def save(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Offer the run's state, in place of the last one. It is made only if it is written."""
+        start = time.perf_counter()
+        if self._refused or start < self._due or not self._claim():
+            return
+        tree = {"key": self._key, "state": make()}
+        if not write_tree(self._path, tree, most_bytes=DISK_BYTES):
+            self._refused = True  # saving only saves time
+            return
+        self.holds_state = True
+        end = time.perf_counter()
+        self._due = end + max(MIN_SECONDS, (end - start) / MOST_SHARE)
+
+    def discard(self) -> None:
+        """Delete the file, if this run has claimed it."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let the next process have what is there."""
+        self._lock.release()
+
+    def _claim(self) -> bool:
+        """Whether the key is this run's; once it was another's, it stays so to the end."""
+        if not self._lock.is_locked:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire(blocking=False)
+            except OSError:  # another's lock is one, too
+                self._refused = True
+        return self._lock.is_locked
