@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
@@ -232,34 +232,39 @@ class WorstGroupNdcg(Metric):
             raise ConfigError(rule, key=f"evaluation.also.{self.name}.column", value=self.column)
 
     def at(self, shown: Shown) -> Tensor:
-        """See :class:`Metric`; not a number where every group is too small."""
+        """See :class:`Metric`.
+
+        Raises:
+            ConfigError: every group is too small.
+        """
         self.check(shown.columns)
-        groups = self._by_user(shown) if self.of == "user" else self._by_item(shown)
-        means = [values.mean(dim=0) for values in groups if len(values) >= self.min_users]
-        return torch.stack(means).amin(dim=0) if means else torch.full((len(shown.ks),), torch.nan).double()
+        means = [values.mean(dim=0) for values in self._groups(shown) if len(values)]
+        if not means:
+            rule = f"no group of {self.column!r} has {self.min_users} users in one of the parts"
+            raise ConfigError(rule, key=f"evaluation.also.{self.name}.min_users")
+        return torch.stack(means).amin(dim=0)
 
-    def _by_user(self, shown: Shown) -> list[Tensor]:
-        assert shown.users is not None
-        values, labels = Ndcg().at(shown), shown.columns.user[self.column][shown.users.numpy()]
-        return [values[torch.from_numpy(labels == label)] for label in filter(None, np.unique(labels))]
-
-    def _by_item(self, shown: Shown) -> list[Tensor]:
+    def _groups(self, shown: Shown) -> Iterator[Tensor]:
+        """``[n, K]`` of the users of each group that is large enough in the whole part."""
         assert shown.users is not None
         assert shown.taken is not None
-        assert shown.items is not None
-        labels = shown.columns.item[self.column]
+        of_users = self.of == "user"
+        labels = (shown.columns.user if of_users else shown.columns.item)[self.column]
         row = torch.full((shown.taken.n_users,), -1)
         row[shown.users] = torch.arange(len(shown.users))
-        found = []
         for label in filter(None, np.unique(labels)):
             member = torch.from_numpy(labels == label)
-            rows = row[shown.taken.user[member[shown.taken.item]]]
+            own = shown.taken.select(member[shown.taken.user if of_users else shown.taken.item])
+            if len(own.user.unique()) < self.min_users:
+                continue
+            rows = row[own.user]
             positives = torch.bincount(rows[rows >= 0], minlength=len(shown.users))
             some = positives > 0
-            hits = shown.hits & member[shown.items.clamp_min(0)]
-            of_group = Shown(hits=hits[some], positives=positives[some], ks=shown.ks)
-            found.append(Ndcg().at(of_group))
-        return found
+            hits = shown.hits
+            if not of_users:
+                assert shown.items is not None
+                hits = hits & member[shown.items.clamp_min(0)]
+            yield Ndcg().at(Shown(hits=hits[some], positives=positives[some], ks=shown.ks))
 
 
 def _exposure(shown: Shown) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from painvrl.data.dataset import Columns
 from painvrl.data.interactions import Interactions, among
@@ -313,8 +314,8 @@ def listed(hits: Tensor, negatives: Tensor, positives: Tensor) -> Tensor:
     """
     better = hits.long().cumsum(1)  # positives up to and with each rank
     rank = torch.arange(hits.shape[1], device=hits.device)
-    below = torch.nn.functional.pad(negatives, (0, max(0, hits.shape[1] - negatives.shape[1])), value=PADDING)
-    positive = positives.gather(1, (better - 1).clamp(0, max(0, positives.shape[1] - 1)))
+    below = pad(negatives, (0, max(0, hits.shape[1] - negatives.shape[1])), value=PADDING)
+    positive = pad(positives, (0, 1), value=PADDING).gather(1, (better - 1).clamp_min(0))
     return torch.where(hits, positive, below.gather(1, (rank - better).clamp_min(0)))
 
 
