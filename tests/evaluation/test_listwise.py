@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint
-from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from painvrl.core import registry
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
 from painvrl.data.dataset import Columns
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
-from painvrl.evaluation.metrics import METRICS, Metric, Shown
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import (
     DotProducts,
@@ -192,53 +189,11 @@ def study(config: TrainConfig, *objectives: str) -> dict[str, Any]:
     }
 
 
-class FirstHit(Metric):
-    """One by the rank of the first hit: a metric that another distribution might bring."""
-
-    name: Literal["mrr"] = "mrr"
-
-    def at(self, shown: Shown) -> Tensor:
-        place = torch.arange(1, shown.hits.shape[1] + 1, dtype=torch.float64)
-        best = (shown.hits / place).cummax(dim=1).values
-        return best[:, shown.cutoff - 1]
-
-
-class Crowd(Metric):
-    """How many users a part has: list-wise, and of settings."""
-
-    is_of_users: ClassVar[bool] = False
-
-    name: Literal["crowd"] = "crowd"
-    times: float = 1.0
-
-    def at(self, shown: Shown) -> Tensor:
-        return torch.full((len(shown.ks),), self.times * len(shown.hits), dtype=torch.float64)
-
-
-@pytest.fixture
-def _added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds one metric by registration, the other by an entry point."""
-    monkeypatch.setattr(METRICS, "_entries", dict(METRICS.entries()))
-    monkeypatch.setattr(METRICS, "_is_complete", False)
-    METRICS.register(FirstHit)
-    monkeypatch.setitem(__import__("sys").modules, "brought", SimpleNamespace(Crowd=Crowd))
-    point = EntryPoint(name="crowd", value="brought:Crowd", group="painvrl.metrics")
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: [point] if group == point.group else [])
-
-
-@pytest.mark.usefixtures("_added")
-def test_metrics_of_others_are_objectives_of_a_study(tiny_config: TrainConfig, tmp_path: Any) -> None:
-    also = ["mrr", {"name": "crowd", "times": 0.5}]
-    config = tiny_config.model_copy(
-        update={"evaluation": EvaluationConfig(ks=tiny_config.evaluation.ks, also=also)}  # type: ignore[arg-type]
-    )
-    spec = validated(StudySpec, study(config, "iid/mrr_at_20", "ood/crowd_at_20"))
-    check_spec(spec)
-    workspace = Workspace(tmp_path)
-    run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker())
-    stored = open_study("more", workspace)
-    (one, *_) = stored.trials()
-    assert 0 < one.metrics["iid/mrr_at_20"] <= 1
-    assert one.metrics["ood/crowd_at_20"] == int(one.metrics["ood/crowd_at_20"] * 2) / 2 > 0
-    pattern = StudySpec.model_json_schema()["properties"]["objectives"]["items"]["pattern"]
-    assert "|mrr|crowd)" in pattern
+def test_a_study_searches_for_what_all_lists_are_like(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    content = study(tiny_config, "ood/ndcg_at_20", "iid/coverage_at_20")
+    content["config"]["evaluation"]["also"] = ["coverage", "gini_diversity"]
+    run_study(validated(StudySpec, content), Workspace(tmp_path), torch.device("cpu"), tracker=NullTracker())
+    stored = open_study("more", Workspace(tmp_path))
+    for record in stored.trials():
+        assert record.values == tuple(record.metrics[name] for name in content["objectives"])
+        assert 0 < record.metrics["iid/gini_diversity_at_20"] < record.metrics["iid/coverage_at_20"] <= 1
