@@ -37,7 +37,7 @@ def planes(config: TrainConfig) -> dict[str, Plane]:
     data = prepared(config)
     inputs = Inputs(config, data)
     found = {}
-    for one in BASELINES:
+    for one in BASELINES.entries().values():
         scorer = one.start(inputs)(one.settings())
         measured = measured_under_offsets(data.valid_plan, scorer, inputs.item_degree, (), ALL)
         plane = {

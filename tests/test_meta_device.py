@@ -32,9 +32,9 @@ from painvrl.invariance.hard_em import (
     environment_losses,
     environment_scores,
 )
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
-from painvrl.invariance.pareto import Balancer, balance
-from painvrl.invariance.penalties import part_pairs
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
+from painvrl.invariance.pareto import BALANCERS, balance
+from painvrl.invariance.penalties import PENALTIES
 from painvrl.invariance.personal_mixture import personal_posterior
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibration_step
@@ -367,8 +367,8 @@ def a_gate_step(data: TrainingData, balancer: str, penalty: str) -> Tensor:
     plan = plan_contrasts("sketched", ENVIRONMENTS, frozen.user_content)
     draw = Draw(noise=torch.randn(FEATURES, generator=gen()).to(META), sigma=meta())
     variances = FeatureVariances(value=meta(FEATURES), naive=meta(FEATURES))
-    if config.penalty != "coefficient_variance":
-        sides = part_pairs(config.penalty)
+    sides = PENALTIES.get(config.penalty).part_pairs
+    if sides > 0:
         draw = dataclasses.replace(
             draw,
             part=torch.randint(2 * sides, (data.n_pairs,), generator=gen()).to(META),
@@ -380,8 +380,8 @@ def a_gate_step(data: TrainingData, balancer: str, penalty: str) -> Tensor:
     return taken.balance.direction
 
 
-@pytest.mark.parametrize("balancer", [name for name in get_args(Balancer) if name != "upgrad"])
-@pytest.mark.parametrize("penalty", get_args(MaskPenalty))
+@pytest.mark.parametrize("balancer", [name for name in BALANCERS.names() if name != "upgrad"])
+@pytest.mark.parametrize("penalty", PENALTIES.names())
 def test_a_gate_step_stays_on_the_device(
     data: TrainingData, guard: Guard, balancer: str, penalty: str
 ) -> None:

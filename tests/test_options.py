@@ -18,6 +18,8 @@ from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
+from painvrl.invariance.pareto import BALANCERS
+from painvrl.invariance.penalties import PENALTIES
 from painvrl.model.fusion import FusionConfig
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.run.config import TrainConfig
@@ -36,11 +38,15 @@ OPTIONS = {
     f"{section}.{name}": get_args(owner.model_fields[name].annotation)
     for section, owner, names in (
         ("environments", EnvironmentConfig, ("assignment", "sees", "tilt")),
-        ("mask", MaskConfig, ("penalty", "balancer", "contrasts", "source")),
+        ("mask", MaskConfig, ("contrasts", "source")),
         ("fusion", FusionConfig, ("kind",)),
     )
     for name in names
-} | {"backbone.loss.kind": (GramianLoss().kind, SampledLoss().kind)}
+} | {
+    "mask.penalty": PENALTIES.names(),
+    "mask.balancer": BALANCERS.names(),
+    "backbone.loss.kind": (GramianLoss().kind, SampledLoss().kind),
+}
 CHOICES = [(path, choice) for path, choices in OPTIONS.items() for choice in choices]
 
 

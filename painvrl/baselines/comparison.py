@@ -16,6 +16,7 @@ from painvrl.baselines.duel import duels
 from painvrl.baselines.offsets import GRID, measured_under_offsets
 from painvrl.baselines.own import OWN, own_points
 from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
+from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.report import (
     CUTOFF,
     IID,
@@ -37,22 +38,22 @@ from painvrl.run.prepare import prepare
 from painvrl.study.file.space import Space
 
 
-def choose(known: Sequence[Baseline[Any]], names: Iterable[str]) -> tuple[Baseline[Any], ...]:
+def choose(names: Iterable[str]) -> tuple[Baseline[Any], ...]:
     """The baselines called ``names``; all of them if there are no names.
 
     Raises:
         ConfigError: an unknown name, or one whose packages are missing.
     """
-    by_name = {one.name: one for one in known}
+    known = BASELINES.entries()
     chosen = []
     for name in dict.fromkeys(names):
-        if name not in by_name:
-            rule = f"is not a baseline; known: {', '.join(by_name)}"
+        if name not in known:
+            rule = f"is not a baseline; known: {', '.join(known)}"
             raise ConfigError(rule, key="--baseline", value=name)
-        if by_name[name].missing():
-            raise ConfigError(_needs(by_name[name]), key="--baseline", value=name)
-        chosen.append(by_name[name])
-    return tuple(chosen or known)
+        if known[name].missing():
+            raise ConfigError(_needs(known[name]), key="--baseline", value=name)
+        chosen.append(known[name])
+    return tuple(chosen or known.values())
 
 
 def compare(

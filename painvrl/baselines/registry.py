@@ -12,8 +12,10 @@ from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline
 from painvrl.baselines.ridge import RIDGE
 from painvrl.baselines.vbpr import VBPR
+from painvrl.core.registry import Registry
 
-BASELINES: tuple[Baseline[Any], ...] = (
+BASELINES = Registry[Baseline[Any]]("baseline", group="painvrl.baselines")
+for _baseline in (
     POPULARITY,
     ITEM_KNN,
     CONTENT_KNN,
@@ -23,4 +25,5 @@ BASELINES: tuple[Baseline[Any], ...] = (
     VBPR,
     LIGHTGCN,
     ULTRAGCN_OFFSET,
-)
+):
+    BASELINES.register(_baseline)

@@ -68,12 +68,11 @@ def baselines(
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
     """
     from painvrl.baselines.comparison import choose, compare
-    from painvrl.baselines.registry import BASELINES
     from painvrl.cli import progress, render, render_baselines
     from painvrl.core.device import select_device
     from painvrl.core.workspace import Workspace
 
-    chosen = choose(BASELINES, baseline or ())
+    chosen = choose(baseline or ())
     base, space = _config_of(config, settings or [])
     with progress.run_progress() as observer:
         report = compare(

@@ -1,52 +1,302 @@
-"""Ranking metrics, per user first: ``[U, K]`` values whose mean comes last.
+"""Ranking metrics: each is one class that carries its name, its settings and its formula.
+
+All are to be maximised. Most have a value for each user, whose mean over users comes last; list-wise ones
+have one value of all users' lists together.
 
 Shape letters: ``U`` users with positives in the part, ``R`` ranks (the largest cut-off), ``K``
-cut-offs.
+cut-offs, ``I`` items, ``C`` candidates, ``N`` positives of all users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-METRICS = ("recall", "ndcg", "precision", "hit_rate", "ndcg_legacy")
+from painvrl.core.errors import ConfigError
+from painvrl.core.registry import Registry, SettingsIn
+from painvrl.core.settings import Settings
+from painvrl.data.dataset import Columns
+from painvrl.data.interactions import Interactions
+
+NO_ITEM = -1
+"""Where a list ends early: a user has fewer candidates than ranks."""
 
 
-def per_user_metrics(hits: Tensor, positives: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
-    """Every metric of every cut-off from one ranking.
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the users of a part are shown, on the CPU, and sums of it that several metrics need.
 
-    Args:
+    Attributes:
         hits: ``[U, R]`` bool, whether the item at each rank is one of the user's positives.
         positives: ``[U]`` how many positives the user has in this part, at least 1.
         ks: cut-offs, each at most ``R``.
-
-    Returns:
-        ``{metric: [U, K]}``. ``ndcg`` divides by the gain of the best possible list, which holds
-        ``min(positives, k)`` positives; ``ndcg_legacy`` divides by the best order of the *hits*,
-        as InvRL's code does. It is inflated, and here only for comparison.
+        items: ``[U, R]`` the items themselves, or ``NO_ITEM``; only for metrics with ``reads_items``.
+        users: ``[U]`` ascending.
+        taken: the positives, perhaps of further users.
+        candidates: ``[C]`` the items that the part is ranked among.
+        columns: what is known of users and items.
     """
-    gains = hits.double()
-    ranks = hits.shape[1]
-    discount = 1.0 / torch.log2(torch.arange(2, ranks + 2, device=hits.device, dtype=torch.float64))
-    ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])  # [R + 1]: gain of n positives on top
-    at = torch.tensor([k - 1 for k in ks], device=hits.device)
-    cutoff = at + 1
-    found = gains.cumsum(1)[:, at]
-    gain = (gains * discount).cumsum(1)[:, at]
-    count = positives.double()[:, None]
-    best = ideal[torch.minimum(positives[:, None].long(), cutoff)]
-    best_of_hits = ideal[found.long()]
-    return {
-        "recall": found / count,
-        "ndcg": gain / best,
-        "precision": found / cutoff,
-        "hit_rate": (found > 0).double(),
-        "ndcg_legacy": torch.where(found > 0, gain / best_of_hits.clamp_min(1e-12), 0.0),
-    }
+
+    hits: Tensor
+    positives: Tensor
+    ks: Sequence[int]
+    items: Tensor | None = None
+    users: Tensor | None = None
+    taken: Interactions | None = None
+    candidates: Tensor | None = None
+    columns: Columns = field(default_factory=Columns)
+
+    @cached_property
+    def cutoff(self) -> Tensor:
+        """``[K]`` the cut-offs."""
+        return torch.tensor(list(self.ks), device=self.hits.device)
+
+    @cached_property
+    def discount(self) -> Tensor:
+        """``[R]`` float64: what a hit at each rank gains."""
+        places = torch.arange(2, self.hits.shape[1] + 2, device=self.hits.device, dtype=torch.float64)
+        return 1.0 / torch.log2(places)
+
+    @cached_property
+    def found(self) -> Tensor:
+        """``[U, K]`` float64: hits."""
+        return self.hits.double().cumsum(1)[:, self.cutoff - 1]
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """``[U, K]`` float64: discounted hits."""
+        return (self.hits.double() * self.discount).cumsum(1)[:, self.cutoff - 1]
+
+    def best_gain(self, positives: Tensor) -> Tensor:
+        """The gain of lists with so many positives on top; any shape of int64, each at most ``R``."""
+        return torch.cat([self.discount.new_zeros(1), self.discount.cumsum(0)])[positives]
+
+
+class Metric(Settings):
+    """The base of all metrics: settings with a field ``name``, and a formula.
+
+    ``is_of_users``: whether it has a value for each user. Only such a one has intervals by users.
+    """
+
+    is_of_users: ClassVar[bool] = True
+
+    name: str
+
+    @abstractmethod
+    def at(self, shown: Shown) -> Tensor:
+        """``[U, K]`` float64 of every user or, where not ``is_of_users``, ``[K]`` of all lists together."""
+        raise NotImplementedError
+
+    @property
+    def reads_items(self) -> bool:
+        """Whether it looks at ``Shown.items``, which cost a second selection of the top ranks."""
+        return False
+
+    def check(self, columns: Columns) -> None:
+        """Refuse data on which it has no value.
+
+        Raises:
+            ConfigError: that is so.
+        """
+
+
+METRICS = Registry[type[Metric]]("metric", group="painvrl.metrics")
+
+
+@METRICS.register
+class Recall(Metric):
+    """The share of a user's positives that the list holds."""
+
+    name: Literal["recall"] = "recall"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        return shown.found / shown.positives.double()[:, None]
+
+
+@METRICS.register
+class Ndcg(Metric):
+    """The list's gain by that of the best possible one, which holds ``min(positives, k)`` positives."""
+
+    name: Literal["ndcg"] = "ndcg"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        return shown.gain / shown.best_gain(torch.minimum(shown.positives[:, None].long(), shown.cutoff))
+
+
+@METRICS.register
+class Precision(Metric):
+    """The share of the list's places that hold a positive."""
+
+    name: Literal["precision"] = "precision"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        return shown.found / shown.cutoff
+
+
+@METRICS.register
+class HitRate(Metric):
+    """Whether the list holds a positive."""
+
+    name: Literal["hit_rate"] = "hit_rate"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        return (shown.found > 0).double()
+
+
+@METRICS.register
+class LegacyNdcg(Metric):
+    """The gain by that of the best order of the *hits*, as in InvRL's code: inflated, for comparison only."""
+
+    name: Literal["ndcg_legacy"] = "ndcg_legacy"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        best = shown.best_gain(shown.found.long())
+        return torch.where(shown.found > 0, shown.gain / best.clamp_min(1e-12), 0.0)
+
+
+class _ListWise(Metric):
+    is_of_users: ClassVar[bool] = False
+
+    @property
+    def reads_items(self) -> bool:
+        """See :class:`Metric`."""
+        return True
+
+
+@METRICS.register
+class Coverage(_ListWise):
+    """The share of the candidates that somebody is shown."""
+
+    name: Literal["coverage"] = "coverage"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        return (_exposure(shown) > 0).double().mean(dim=1)
+
+
+@METRICS.register
+class GiniDiversity(_ListWise):
+    """One minus the Gini index of how often each candidate is shown: 1 where all are shown alike."""
+
+    name: Literal["gini_diversity"] = "gini_diversity"
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`."""
+        often = _exposure(shown).double().sort(dim=1).values
+        size = often.shape[1]
+        place = 2 * torch.arange(1, size + 1, dtype=torch.float64) - size - 1
+        return 1 - (often * place).sum(dim=1) / (size * often.sum(dim=1)).clamp_min(1)
+
+
+@METRICS.register
+class WorstGroupNdcg(Metric):
+    """The least of the mean NDCG of groups, which a column of users or of items tells apart.
+
+    A user's NDCG for a group of items counts the positives of that group alone; users without any are left
+    out. ``column``: of ``of``. ``min_users``: smaller groups are left out, as is the empty label.
+    """
+
+    is_of_users: ClassVar[bool] = False
+
+    name: Literal["worst_group_ndcg"] = "worst_group_ndcg"
+    column: str
+    of: Literal["user", "item"] = "user"
+    min_users: int = Field(default=20, ge=1)
+
+    @property
+    def reads_items(self) -> bool:
+        """See :class:`Metric`."""
+        return self.of == "item"
+
+    def check(self, columns: Columns) -> None:
+        """See :class:`Metric`."""
+        known: Mapping[str, np.ndarray] = columns.user if self.of == "user" else columns.item
+        if self.column not in known:
+            rule = (
+                f"the data have no such column of {self.of}s; they have {', '.join(sorted(known)) or 'none'}"
+            )
+            raise ConfigError(rule, key=f"evaluation.also.{self.name}.column", value=self.column)
+
+    def at(self, shown: Shown) -> Tensor:
+        """See :class:`Metric`.
+
+        Raises:
+            ConfigError: every group is too small.
+        """
+        self.check(shown.columns)
+        means = [values.mean(dim=0) for values in self._groups(shown) if len(values)]
+        if not means:
+            rule = f"no group of {self.column!r} has {self.min_users} users in one of the parts"
+            raise ConfigError(rule, key=f"evaluation.also.{self.name}.min_users")
+        return torch.stack(means).amin(dim=0)
+
+    def _groups(self, shown: Shown) -> Iterator[Tensor]:
+        """``[n, K]`` of the users of each group that is large enough in the whole part."""
+        assert shown.users is not None
+        assert shown.taken is not None
+        of_users = self.of == "user"
+        labels = (shown.columns.user if of_users else shown.columns.item)[self.column]
+        row = torch.full((shown.taken.n_users,), -1)
+        row[shown.users] = torch.arange(len(shown.users))
+        for label in filter(None, np.unique(labels)):
+            member = torch.from_numpy(labels == label)
+            own = shown.taken.select(member[shown.taken.user if of_users else shown.taken.item])
+            if len(own.user.unique()) < self.min_users:
+                continue
+            rows = row[own.user]
+            positives = torch.bincount(rows[rows >= 0], minlength=len(shown.users))
+            some = positives > 0
+            hits = shown.hits
+            if not of_users:
+                assert shown.items is not None
+                hits = hits & member[shown.items.clamp_min(0)]
+            yield Ndcg().at(Shown(hits=hits[some], positives=positives[some], ks=shown.ks))
+
+
+def _exposure(shown: Shown) -> Tensor:
+    """``[K, C]`` how many users are shown each candidate."""
+    assert shown.items is not None
+    assert shown.candidates is not None
+    size = int(shown.candidates.max()) + 1
+    counts = []
+    for k in shown.ks:
+        top = shown.items[:, :k]
+        counts.append(torch.bincount(top[top != NO_ITEM], minlength=size)[shown.candidates])
+    return torch.stack(counts)
+
+
+STANDARD: tuple[Metric, ...] = (Recall(), Ndcg(), Precision(), HitRate(), LegacyNdcg())
+"""What every ranking measures."""
+
+AnyMetric = Annotated[Metric, SettingsIn(METRICS, by_name=True)]
 
 
 def name(part: str, metric: str, k: int) -> str:
     """The one spelling of a metric's name: ``ood/recall_at_20``."""
     return f"{part}/{metric}_at_{k}"
+
+
+def split_name(full: str) -> tuple[str, str, int]:
+    """The part, the metric and the cut-off of a full name, whether there is such a metric or not.
+
+    Raises:
+        ValueError: it is not made of these.
+    """
+    match = re.fullmatch(r"([^/]+)/([^/]+)_at_([1-9][0-9]*)", full)
+    if match is None:
+        raise ValueError(f"is not a metric; one reads PART/METRIC_at_K (found {full!r})")
+    return match[1], match[2], int(match[3])

@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from painvrl.core.settings import Settings
+from painvrl.evaluation.metrics import METRICS, STANDARD, AnyMetric, Metric
 
 
 class EvaluationConfig(Settings):
     """``ks``: cut-offs of the metrics, all from one ranking.
 
+    ``also``: metrics beside the standard ones, each a name or, with settings, a mapping with its ``name``.
     ``block_cells``: scores (users times candidates) held at once; a block has at least one user. The
     default is 16 MiB of float32: about what a processor's cache holds, and enough to keep a GPU busy. A sweep
     holds up to five times as many.
@@ -19,6 +21,38 @@ class EvaluationConfig(Settings):
 
     ks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (5, 10, 20, 50)
     block_cells: int = Field(default=2**22, ge=1)
+    # Left out of what is written while it is empty, as configurations of old have none.
+    also: tuple[AnyMetric, ...] = Field(default=(), exclude_if=lambda also: not also)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All that is measured."""
+        return (*STANDARD, *self.also)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the metrics are called."""
+        return tuple(metric.name for metric in self.metrics)
+
+    def check_measured(self, metric: str) -> None:
+        """Refuse the name of a metric that is not measured.
+
+        Raises:
+            ValueError: with the remedy, where there is such a metric.
+        """
+        if metric not in self.names:
+            METRICS.get(metric)
+            raise ValueError(f"is not measured; add {metric} to evaluation.also (found {metric!r})")
+
+    @field_validator("also")
+    @classmethod
+    def _named_once(cls, also: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        names = [metric.name for metric in (*STANDARD, *also)]
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"must not name a metric twice, nor a standard one (found {names[len(STANDARD) :]})"
+            )
+        return also
 
     @field_validator("ks")
     @classmethod

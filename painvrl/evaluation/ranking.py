@@ -17,10 +17,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from painvrl.data.dataset import Columns
 from painvrl.data.interactions import Interactions, among
 from painvrl.data.splits import Part
 from painvrl.evaluation import metrics
+from painvrl.evaluation.metrics import NO_ITEM, Metric, Shown
 from painvrl.evaluation.protocol import EvaluationConfig
 
 PADDING = -1
@@ -44,6 +47,7 @@ class PlannedPart:
     rows: Tensor  # [U] rows of the plan's blocks, one after the other, on the CPU
     positives: Tensor  # [U] on the CPU
     candidates: int  # which of the plan's sets of candidates
+    taken: Interactions  # all positives, on the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class RankingPlan:
         columns: for each distinct set of candidates, its ``[c]`` columns of the scores; empty for all.
         blocks: the users in the order in which they are ranked.
         ks: cut-offs.
+        measured: the metrics.
+        data: what is known of users and items.
         means: names of metrics that are the mean over the parts listed, every part weighing the same.
     """
 
@@ -64,6 +70,8 @@ class RankingPlan:
     columns: tuple[Tensor, ...]
     blocks: tuple[_Block, ...]
     ks: tuple[int, ...]
+    measured: tuple[Metric, ...]
+    data: Columns
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -73,7 +81,11 @@ class RankingPlan:
 
 
 def plan_ranking(
-    parts: Sequence[Part], hidden: Iterable[Interactions], config: EvaluationConfig, device: torch.device
+    parts: Sequence[Part],
+    hidden: Iterable[Interactions],
+    config: EvaluationConfig,
+    device: torch.device,
+    data: Columns | None = None,
 ) -> RankingPlan:
     """Prepare the ranking of ``parts``, in one pass.
 
@@ -82,9 +94,16 @@ def plan_ranking(
             is hidden in all the others, so that IID and OOD positives do not compete for the same
             places (method, "Evaluation").
         hidden: interactions whose items are never recommended to their user: the training part.
-        config: cut-offs and the size of a block.
+        config: cut-offs, metrics and the size of a block.
         device: where the ranking will run.
+        data: what is known of users and items, for metrics of groups.
+
+    Raises:
+        ConfigError: a metric has no value on such data.
     """
+    data = data or Columns()
+    for metric in config.metrics:
+        metric.check(data)
     n_users, n_items = parts[0].interactions.n_users, parts[0].interactions.n_items
     sets, members = _distinct([part.candidates.cpu() for part in parts])
     union = torch.stack(sets).any(dim=0)
@@ -134,7 +153,12 @@ def plan_ranking(
         users = count.nonzero(as_tuple=True)[0]
         planned.append(
             PlannedPart(
-                name=part.name, users=users, rows=place[users], positives=count[users], candidates=member
+                name=part.name,
+                users=users,
+                rows=place[users],
+                positives=count[users],
+                candidates=member,
+                taken=part.interactions.to(torch.device("cpu")),
             )
         )
     columns = [each[candidates].nonzero(as_tuple=True)[0] for each in sets]
@@ -144,6 +168,8 @@ def plan_ranking(
         columns=tuple(c[: 0 if len(c) == len(candidates) else len(c)].to(device) for c in columns),
         blocks=tuple(blocks),
         ks=config.ks,
+        measured=config.metrics,
+        data=data,
     )
 
 
@@ -278,28 +304,86 @@ def top_values(scores: Tensor, depth: int) -> Tensor:
 MIN_MEMBERS = 3  # below, one selection over the whole row is as fast
 
 
+def listed(hits: Tensor, negatives: Tensor, positives: Tensor) -> Tensor:
+    """``[B, R]`` what stands at each rank, or ``PADDING``.
+
+    Args:
+        hits: ``[B, R]`` as of :func:`rank_block`.
+        negatives: ``[B, R']`` the best ones in falling order, ``PADDING`` after the last.
+        positives: ``[B, W]`` in falling order, ``PADDING`` after the last.
+    """
+    better = hits.long().cumsum(1)  # positives up to and with each rank
+    rank = torch.arange(hits.shape[1], device=hits.device)
+    below = pad(negatives, (0, max(0, hits.shape[1] - negatives.shape[1])), value=PADDING)
+    positive = pad(positives, (0, 1), value=PADDING).gather(1, (better - 1).clamp_min(0))
+    return torch.where(hits, positive, below.gather(1, (rank - better).clamp_min(0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lists:
+    """A part's top ranks, a row for each user ranked: ``hits`` ``[N, R]`` bool and, if read, ``items``."""
+
+    hits: Tensor
+    items: Tensor | None
+
+
 def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     """For each part, whether each of the top ranks is a positive, ``[N, R]``: a row for each user ranked.
 
     A hidden item never counts, even where a user has fewer candidates left than ranks. A block makes
     no tensor larger than its ``B * C`` scores.
     """
-    return top_hits_of_each(plan, _Alone(scorer))[0]
+    return tuple(lists.hits for lists in _lists_of_each(plan, _Alone(scorer))[0])
 
 
-def top_hits_of_each(plan: RankingPlan, scorers: Scorers) -> tuple[tuple[Tensor, ...], ...]:
-    """:func:`top_hits` of each of the scorers, in one pass over the users."""
+def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> tuple[tuple[_Lists, ...], ...]:
+    """The lists of each of the scorers, in one pass over the users."""
     depth = max(plan.ks)
     scores_of = scorers.among(plan.candidates)
     members = [part.candidates for part in plan.parts]
+    reads_items = any(metric.reads_items for metric in plan.measured)
     hits: list[list[list[Tensor]]] = [[[] for _ in plan.parts] for _ in range(len(scorers))]
+    items: list[list[list[Tensor]]] = [[[] for _ in plan.parts] for _ in range(len(scorers))]
     for block in plan.blocks:
-        for of_one, scores in zip(hits, scores_of(block.users), strict=True):
+        for of_one, shown, scores in zip(hits, items, scores_of(block.users), strict=True):
+            best = [_in_order(scores, where) for where in block.positives] if reads_items else []
             ranked = rank_block(scores, block.hidden, block.positives, plan.columns, members, depth)
             for found, each in zip(of_one, ranked, strict=True):
                 found.append(each)
+            if reads_items:
+                negatives = [_top_columns(scores, columns, depth) for columns in plan.columns]
+                for found, each, positives, member in zip(shown, ranked, best, members, strict=True):
+                    found.append(_named(listed(each, negatives[member], positives), plan.candidates))
     nobody = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
-    return tuple(tuple(torch.cat([nobody, *found]) for found in of_one) for of_one in hits)
+    return tuple(
+        tuple(
+            _Lists(
+                hits=torch.cat([nobody, *found]),
+                items=torch.cat([nobody.long(), *each]) if reads_items else None,
+            )
+            for found, each in zip(of_one, shown, strict=True)
+        )
+        for of_one, shown in zip(hits, items, strict=True)
+    )
+
+
+def _in_order(scores: Tensor, where: Tensor) -> Tensor:
+    """``[B, W]`` the columns ``where``, the one with the greatest score first, ``PADDING`` last."""
+    own = scores.gather(1, where.clamp_min(0)).masked_fill_(where == PADDING, -torch.inf)
+    return where.gather(1, own.argsort(dim=1, descending=True, stable=True))
+
+
+def _top_columns(scores: Tensor, columns: Tensor, depth: int) -> Tensor:
+    """``[B, R']`` the best of ``columns`` (all if empty) in falling order; ``PADDING`` where hidden."""
+    among_all = scores[:, columns] if len(columns) else scores
+    top = among_all.topk(min(depth, among_all.shape[1]), dim=1)
+    place = columns[top.indices] if len(columns) else top.indices
+    return place.masked_fill(top.values == -torch.inf, PADDING)
+
+
+def _named(columns: Tensor, candidates: Tensor) -> Tensor:
+    """The items of columns, ``NO_ITEM`` where there is none."""
+    return candidates[columns.clamp_min(0)].masked_fill_(columns == PADDING, NO_ITEM)
 
 
 def some_users(plan: RankingPlan, every: int) -> RankingPlan:
@@ -328,10 +412,17 @@ def some_users(plan: RankingPlan, every: int) -> RankingPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedUsers:
-    """What each user of a part has got: ``users`` ``[U]`` ascending, and ``{metric: [U, K]}`` float64."""
+    """What the users of a part have got.
+
+    Attributes:
+        users: ``[U]`` ascending.
+        values: ``[U, K]`` float64 of each metric of users.
+        whole: ``[K]`` float64 of each list-wise metric.
+    """
 
     users: Tensor
     values: Mapping[str, Tensor]
+    whole: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, JudgedUsers]:
@@ -344,14 +435,28 @@ def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, JudgedUsers]:
 
 def judged_users(plan: RankingPlan, scorers: Scorers) -> Iterator[dict[str, JudgedUsers]]:
     """:func:`evaluate_users` of each of the scorers, which one pass has ranked."""
-    for found in top_hits_of_each(plan, scorers):
-        yield {
-            part.name: JudgedUsers(
-                users=part.users,
-                values=metrics.per_user_metrics(hits.cpu()[part.rows], part.positives, plan.ks),
-            )
-            for part, hits in zip(plan.parts, found, strict=True)
-        }
+    for found in _lists_of_each(plan, scorers):
+        yield {part.name: _judged(plan, part, lists) for part, lists in zip(plan.parts, found, strict=True)}
+
+
+def _judged(plan: RankingPlan, part: PlannedPart, lists: _Lists) -> JudgedUsers:
+    columns = plan.columns[part.candidates]
+    shown = Shown(
+        hits=lists.hits.cpu()[part.rows],
+        positives=part.positives,
+        ks=plan.ks,
+        items=None if lists.items is None else lists.items.cpu()[part.rows],
+        users=part.users,
+        taken=part.taken,
+        candidates=(plan.candidates[columns] if len(columns) else plan.candidates).cpu(),
+        columns=plan.data,
+    )
+    values = {metric.name: (metric, metric.at(shown)) for metric in plan.measured}
+    return JudgedUsers(
+        users=part.users,
+        values={name: value for name, (metric, value) in values.items() if metric.is_of_users},
+        whole={name: value for name, (metric, value) in values.items() if not metric.is_of_users},
+    )
 
 
 def evaluate(plan: RankingPlan, user_vectors: Tensor, item_vectors: Tensor) -> dict[str, float]:
@@ -373,13 +478,16 @@ def mean_over_users(plan: RankingPlan, judged: Mapping[str, JudgedUsers]) -> dic
     """What :func:`evaluate_users` has found, as :func:`evaluate_scorer` tells it."""
     values = {
         metrics.name(part, metric, k): value
-        for part, each_user in judged.items()
-        for metric, each in each_user.values.items()
-        for k, value in zip(plan.ks, each.mean(dim=0).tolist(), strict=True)
+        for part, each in judged.items()
+        for metric, of_ks in (
+            *((metric, users.mean(dim=0)) for metric, users in each.values.items()),
+            *each.whole.items(),
+        )
+        for k, value in zip(plan.ks, of_ks.tolist(), strict=True)
     }
     for mean, parts in plan.means.items():
-        for metric in metrics.METRICS:
+        for metric in plan.measured:
             for k in plan.ks:
-                of_parts = [values[metrics.name(part, metric, k)] for part in parts]
-                values[metrics.name(mean, metric, k)] = sum(of_parts) / len(of_parts)
+                of_parts = [values[metrics.name(part, metric.name, k)] for part in parts]
+                values[metrics.name(mean, metric.name, k)] = sum(of_parts) / len(of_parts)
     return values

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.evaluation.metrics import METRICS, name
+from painvrl.evaluation.metrics import name
 from painvrl.evaluation.ranking import JudgedUsers, RankingPlan
 
 
@@ -38,13 +38,13 @@ def values_of(plan: RankingPlan, judged: Mapping[str, JudgedUsers], metrics: Col
         plan: the ranking.
         judged: what :func:`painvrl.evaluation.ranking.evaluate_users` has found by it.
         metrics: full names; of a mean over parts those of its parts are taken. A name that the plan does not
-            have is left out.
+            have is left out, and so is a list-wise metric, of which no user has a value.
     """
     wanted = {full for metric in metrics for full in _parts_of(metric, plan.means)}
     values = {
-        full: each_user.values[metric][:, column].float().numpy()
+        full: of_users[:, column].float().numpy()
         for part, each_user in judged.items()
-        for metric in METRICS
+        for metric, of_users in each_user.values.items()
         for column, k in enumerate(plan.ks)
         if (full := name(part, metric, k)) in wanted
     }

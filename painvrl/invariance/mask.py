@@ -9,7 +9,7 @@ Shape letters: ``F`` features, ``E`` environments, ``k`` content width, ``N`` in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from painvrl.core.compilation import step_function
 from painvrl.core.errors import Diverged
+from painvrl.core.registry import NameIn
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
 from painvrl.core.transfer import to_device
@@ -29,17 +30,9 @@ from painvrl.invariance.contrasts import (
     plan_contrasts,
 )
 from painvrl.invariance.gates import final_mask, sample_gates, with_density
-from painvrl.invariance.pareto import Balance, Balancer, balance
-from painvrl.invariance.penalties import (
-    Estimate,
-    estimate_penalty,
-    gated_variance,
-    part_pairs,
-)
+from painvrl.invariance.pareto import BALANCERS, Balance, balance
+from painvrl.invariance.penalties import PENALTIES, Estimate, Seen
 from painvrl.invariance.risks import Frozen, empirical_risk, score
-from painvrl.invariance.upgrad import MISSING, is_installed
-
-MaskPenalty = Literal["coefficient_variance", "gradient_variance", "iga", "irmv1", "vrex", "legacy"]
 
 
 class MaskConfig(Settings):
@@ -57,8 +50,8 @@ class MaskConfig(Settings):
     source: Literal["learned", "ones", "given", "half"] = "learned"
     sparsity: float = Field(default=0.5, ge=0, lt=1)
     irm_weight: float = Field(default=100.0, gt=0)
-    balancer: Balancer = "mgda"
-    penalty: MaskPenalty = "gradient_variance"
+    balancer: Annotated[str, NameIn(BALANCERS)] = "mgda"
+    penalty: Annotated[str, NameIn(PENALTIES)] = "gradient_variance"
     contrasts: ContrastChoice = "auto"
     steps: int = Field(default=60, ge=1)
     gate_rate: float = Field(default=0.05, gt=0)
@@ -68,10 +61,16 @@ class MaskConfig(Settings):
 
     @field_validator("balancer")
     @classmethod
-    def _balancer_is_installed(cls, balancer: Balancer) -> Balancer:
-        if balancer == "upgrad" and not is_installed():
-            raise ValueError(MISSING)
+    def _balancer_is_installed(cls, balancer: str) -> str:
+        missing = BALANCERS.get(balancer).missing()
+        if missing is not None:
+            raise ValueError(missing)
         return balancer
+
+    @property
+    def reads_variances(self) -> bool:
+        """Whether a step reads how differently the environments weigh each feature."""
+        return BALANCERS.get(self.balancer).reads_penalty and PENALTIES.get(self.penalty).reads_variances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class Draw:
     Attributes:
         noise: ``[F]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
         part: ``[N]`` in ``[0, 2 S)``, which part of its environment each pair falls in.
-        contrasts: ``[S, B, E]`` (:func:`painvrl.invariance.penalties.estimate_penalty`); both ``None``
+        contrasts: ``[S, B, E]`` (:class:`painvrl.invariance.penalties.Seen`); both ``None``
             for a penalty that no step estimates.
     """
 
@@ -169,26 +168,27 @@ def gate_step(
         frozen: the features and the pretrained parts.
         config: penalty, balancer and IRM weight.
         projection_l2: weight of ``|W|^2`` beside the risk.
-        variances: of ``coefficient_variance``.
+        variances: for a penalty that reads them.
     """
     mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (at.mu, at.weight, at.bias))
     scored = score(sample_gates(mu, draw.sigma, draw.noise), weight, bias, frozen)
     risk = empirical_risk(scored, frozen)
     objective = risk + projection_l2 * weight.square().sum()
-    need_penalty = config.balancer != "erm"
+    need_penalty = BALANCERS.get(config.balancer).reads_penalty
     risk_mu, risk_weight, risk_bias = torch.autograd.grad(
         objective, (mu, weight, bias), retain_graph=need_penalty
     )
     if need_penalty:
-        if config.penalty == "coefficient_variance":
-            assert variances is not None
-            estimate = gated_variance(variances.value, variances.naive, scored.gates)
-        else:
-            assert draw.part is not None
-            assert draw.contrasts is not None
-            estimate = estimate_penalty(
-                config.penalty, scored, frozen, label, draw.part, draw.contrasts, plan
-            )
+        seen = Seen(
+            scored=scored,
+            frozen=frozen,
+            label=label,
+            plan=plan,
+            part=draw.part,
+            contrasts=draw.contrasts,
+            variances=variances,
+        )
+        estimate = PENALTIES.get(config.penalty).estimate(seen)
         penalty, penalty_mu = estimate.value, _log_gradient(estimate, mu)
     else:
         penalty, penalty_mu = torch.zeros_like(risk), torch.zeros_like(risk_mu)
@@ -232,9 +232,9 @@ def learn_mask(
         config: knobs.
         projection_l2: the backbone's.
         seed: of the gates' noise, the parts and the contrasts.
-        variances: how differently the environments weigh each feature, for ``coefficient_variance``.
-        compiled: whether steps go through ``torch.compile``; those of ``upgrad`` never do, they ask the
-            host for its weights.
+        variances: how differently the environments weigh each feature, for a penalty that reads it.
+        compiled: whether steps go through ``torch.compile``; those of a balancer that
+            does not compile never do.
 
     Raises:
         Diverged: a parameter is not finite at the end.
@@ -246,7 +246,8 @@ def learn_mask(
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
     kind = chosen_kind(config.contrasts, n_environments, n_pairs, frozen.user_content.shape[1])
     plan = plan_contrasts(kind, n_environments, frozen.user_content)
-    step_gates = step_function(gate_step, compiled=compiled and config.balancer != "upgrad")
+    sides = PENALTIES.get(config.penalty).part_pairs
+    step_gates = step_function(gate_step, compiled=compiled and BALANCERS.get(config.balancer).compiles)
     keep_density = step_function(with_density, compiled=compiled)
     log = torch.empty(config.steps, 4, device=device, dtype=weight.dtype)  # stays on the device until the end
     for step in range(config.steps):
@@ -254,8 +255,7 @@ def learn_mask(
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
         sigma = to_device(sigma.to(mu.dtype), device)
         draw = Draw(noise=to_device(torch.randn(width, generator=draws), device), sigma=sigma)
-        if config.penalty != "coefficient_variance":
-            sides = part_pairs(config.penalty)
+        if sides > 0:
             # A byte a pair travels; the draws are those of whole numbers of any width.
             part = torch.randint(2 * sides, (n_pairs,), generator=draws, dtype=torch.uint8)
             contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)

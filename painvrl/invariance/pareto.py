@@ -6,15 +6,15 @@ empirical risk (our reading of the paper's "Pareto-optimal solution between ERM 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from painvrl.invariance.upgrad import upgrad_weights
-
-Balancer = Literal["mgda", "fixed", "upgrad", "erm"]
+from painvrl.core.registry import Registry
+from painvrl.invariance.upgrad import MISSING, is_installed, upgrad_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,47 +44,125 @@ def min_norm_weight(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(length > 0, eps.clamp(0.0, 1.0), 0.5)
 
 
-def balance(
-    risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float, balancer: Balancer
-) -> Balance:
-    """Combine the gradients of ``log R_ERM`` and ``log P`` on the mask.
+class Balancer(ABC):
+    """The base of all balancers: an object with a name and a rule.
 
-    ``mgda`` takes the min-norm point of the segment from ``g_E`` to ``g_I / lambda`` and divides it
-    by ``eps + (1 - eps) / lambda``: a convex combination of ``g_E`` and ``g_I`` whose length does not
-    depend on ``lambda``. At an interior point both inner products agree, so the penalty falls
-    ``lambda`` times as fast as the risk. ``fixed`` is InvRL's weighted sum ``g_E + lambda g_I``
-    divided by ``1 + lambda``. ``upgrad`` adds up as ``fixed`` does, after each gradient was projected
-    off the other's conflict (:mod:`painvrl.invariance.upgrad`). ``erm`` follows the risk alone, and so
-    do ``mgda`` and ``upgrad`` where the penalty has no gradient.
+    ``reads_penalty``: whether a step has to estimate the penalty. ``compiles``: whether a step may go
+    through ``torch.compile``.
+    """
 
-    Args:
-        risk_gradient: ``g_E``, ``[F]``, gradient of the risk divided by the risk.
-        penalty_gradient: ``g_I``, ``[F]``, the same of the penalty; zeros where it gives no direction.
-        irm_weight: ``lambda`` > 0.
-        balancer: which rule.
+    name: ClassVar[str]
+    reads_penalty: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
+
+    def missing(self) -> str | None:
+        """What to install for it, as a sentence; ``None`` if all is there."""
+        return None
+
+    @abstractmethod
+    def combine(
+        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """The direction ``[F]``, and the share of the risk in it (0-dim).
+
+        Args:
+            risk_gradient: ``g_E``, ``[F]``, gradient of the risk divided by the risk.
+            penalty_gradient: ``g_I``, ``[F]``, the same of the penalty; zeros where it gives no direction.
+            irm_weight: ``lambda`` > 0.
+        """
+
+
+BALANCERS = Registry[Balancer]("balancer", group="painvrl.balancers")
+
+
+class MinNorm(Balancer):
+    """The min-norm point of the segment from ``g_E`` to ``g_I / lambda``, by its share of both.
+
+    Divided by ``eps + (1 - eps) / lambda`` it is a convex combination of ``g_E`` and ``g_I`` whose length
+    does not depend on ``lambda``. At an interior point both inner products agree, so the penalty falls
+    ``lambda`` times as fast as the risk.
+    """
+
+    name: ClassVar[str] = "mgda"
+
+    def combine(
+        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`Balancer`."""
+        scaled = penalty_gradient / irm_weight
+        epsilon = min_norm_weight(risk_gradient, scaled)
+        # Without a penalty gradient the min-norm point is the origin; the risk alone has a say then.
+        epsilon = torch.where(_is_zero(penalty_gradient), 1.0, epsilon)
+        direction = epsilon * risk_gradient + (1 - epsilon) * scaled
+        return direction / (epsilon + (1 - epsilon) / irm_weight), epsilon
+
+
+class WeightedSum(Balancer):
+    """InvRL's weighted sum ``g_E + lambda g_I``, divided by ``1 + lambda``."""
+
+    name: ClassVar[str] = "fixed"
+
+    def combine(
+        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`Balancer`."""
+        share = risk_gradient.new_full((), 1.0 / (1.0 + irm_weight))
+        return share * risk_gradient + (1 - share) * penalty_gradient, share
+
+
+class Unconflicting(Balancer):
+    """Adds up as ``fixed`` does, after each gradient was projected off the other's conflict.
+
+    See :mod:`painvrl.invariance.upgrad`. Without a penalty gradient the risk alone has a say.
+    """
+
+    name: ClassVar[str] = "upgrad"
+    compiles: ClassVar[bool] = False  # it asks the host for its weights
+
+    def missing(self) -> str | None:
+        """See :class:`Balancer`."""
+        return None if is_installed() else MISSING
+
+    def combine(
+        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`Balancer`."""
+        no_penalty = _is_zero(penalty_gradient)
+        weights = upgrad_weights(risk_gradient, penalty_gradient, irm_weight)
+        direction = weights[0] * risk_gradient + weights[1] * penalty_gradient
+        return (
+            torch.where(no_penalty, risk_gradient, direction),
+            torch.where(no_penalty, 1.0, weights[0] / weights.sum()),
+        )
+
+
+class RiskAlone(Balancer):
+    """Follows the risk alone."""
+
+    name: ClassVar[str] = "erm"
+    reads_penalty: ClassVar[bool] = False
+
+    def combine(
+        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`Balancer`."""
+        return risk_gradient, risk_gradient.new_ones(())
+
+
+for _balancer in (MinNorm(), WeightedSum(), Unconflicting(), RiskAlone()):
+    BALANCERS.register(_balancer)
+
+
+def _is_zero(gradient: Tensor) -> Tensor:
+    return gradient.square().sum() == 0  # a NaN is no zero, and must come through
+
+
+def balance(risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float, balancer: str) -> Balance:
+    """Combine the gradients of ``log R_ERM`` and ``log P`` on the mask by the balancer of that name.
+
+    The other arguments are those of :meth:`Balancer.combine`.
     """
     norms = risk_gradient.norm() * penalty_gradient.norm()
     cosine = (risk_gradient * penalty_gradient).sum() / norms.clamp_min(1e-30)
-    if balancer == "erm":
-        return Balance(direction=risk_gradient, epsilon=torch.ones_like(cosine), cosine=cosine)
-    if balancer == "fixed":
-        share = torch.full_like(cosine, 1.0 / (1.0 + irm_weight))
-        direction = share * risk_gradient + (1 - share) * penalty_gradient
-        return Balance(direction=direction, epsilon=share, cosine=cosine)
-    no_penalty = penalty_gradient.square().sum() == 0  # a NaN is no zero, and must come through
-    if balancer == "upgrad":
-        weights = upgrad_weights(risk_gradient, penalty_gradient, irm_weight)
-        direction = weights[0] * risk_gradient + weights[1] * penalty_gradient
-        return Balance(
-            direction=torch.where(no_penalty, risk_gradient, direction),
-            epsilon=torch.where(no_penalty, 1.0, weights[0] / weights.sum()),
-            cosine=cosine,
-        )
-    scaled = penalty_gradient / irm_weight
-    epsilon = min_norm_weight(risk_gradient, scaled)
-    # Without a penalty gradient the min-norm point is the origin; the risk alone has a say then.
-    epsilon = torch.where(no_penalty, 1.0, epsilon)
-    direction = epsilon * risk_gradient + (1 - epsilon) * scaled
-    return Balance(
-        direction=direction / (epsilon + (1 - epsilon) / irm_weight), epsilon=epsilon, cosine=cosine
-    )
+    direction, epsilon = BALANCERS.get(balancer).combine(risk_gradient, penalty_gradient, irm_weight)
+    return Balance(direction=direction, epsilon=epsilon, cosine=cosine)

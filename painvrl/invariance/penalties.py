@@ -8,6 +8,9 @@ With ``R_e`` the risk in environment ``e``, ``W`` the projection and ``m`` the g
     irmv1               mean_e (d R_e(w s)/dw at w = 1)^2
     vrex                Var_e(R_e)
 
+and ``coefficient_variance``, of which see :mod:`painvrl.invariance.coefficients`. Each is one object, found
+by its name in :data:`PENALTIES`.
+
 A square of noisy numbers is mostly noise. Each environment's interactions are therefore cut into
 random parts, and what is squared becomes the product of two parts' values. The interactions of a
 partition are exchangeable under random labels, so there every variance is zero in the mean, exactly.
@@ -25,16 +28,17 @@ columns, ``C`` columns in all blocks, ``S`` pairs of parts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from painvrl.core.registry import Registry
+from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import ContrastPlan, contrast_gradients, weigh_halves
 from painvrl.invariance.risks import Frozen, Scored, interaction_risks, scale_slopes
-
-Penalty = Literal["gradient_variance", "iga", "irmv1", "vrex", "legacy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,60 +54,142 @@ class Estimate:
     naive: Tensor
 
 
-def part_pairs(penalty: Penalty) -> int:
-    """``S``: a step cuts each environment into ``2 S`` parts."""
-    return 2 if penalty == "legacy" else 1
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a penalty may look at in one step.
 
-
-def estimate_penalty(
-    penalty: Penalty,
-    scored: Scored,
-    frozen: Frozen,
-    label: Tensor,
-    part: Tensor,
-    contrasts: Tensor,
-    plan: ContrastPlan,
-) -> Estimate:
-    """Estimate ``P`` at some gates; differentiable in them.
-
-    Args:
-        penalty: which one.
-        scored: the forward pass.
+    Attributes:
+        scored: the forward pass, at gates that the estimate is to be differentiable in.
         frozen: the features and the pretrained parts.
         label: ``[N]`` environments in ``[0, E)``, in the canonical order.
-        part: ``[N]`` int64 in ``[0, 2 S)``, drawn at random.
-        contrasts: ``[S, B, E]``, independent turns; risks (``irmv1``, ``vrex``) read none.
         plan: which columns see which contrast.
+        part: ``[N]`` int64 in ``[0, 2 S)``, drawn at random; ``None`` where ``S`` is 0.
+        contrasts: ``[S, B, E]``, independent turns.
+        variances: how differently the environments weigh each feature; only where they are read.
     """
-    if penalty == "vrex":
-        return risk_variance(part_means(interaction_risks(scored, frozen), label, part, plan.n_environments))
-    if penalty == "irmv1":
-        return squared_mean(part_means(scale_slopes(scored, frozen), label, part, plan.n_environments))
-    if penalty != "legacy":
-        halves = weigh_halves(label, part, contrasts[0], frozen)
-        gradients = contrast_gradients(scored, frozen, halves, plan)
-        return gradient_variance(gradients, scored.gates, penalty, plan.scale)
-    sides = []
-    for side, rows in enumerate(contrasts):
-        member = (part // 2 == side).to(rows.dtype)
-        halves = weigh_halves(label, part % 2, rows, frozen, member)
-        sides.append(contrast_gradients(scored, frozen, halves, plan))
-    return squared_variance(sides[0], sides[1], scored, plan.scale)
+
+    scored: Scored
+    frozen: Frozen
+    label: Tensor
+    plan: ContrastPlan
+    part: Tensor | None = None
+    contrasts: Tensor | None = None
+    variances: FeatureVariances | None = None
+
+    def means(self, values: Tensor) -> Tensor:
+        """``[E, 2]`` means of ``values`` ``[N]`` over each environment's halves."""
+        assert self.part is not None
+        return part_means(values, self.label, self.part, self.plan.n_environments)
+
+    def gradients(self, side: int) -> Tensor:
+        """``[2, F, C]`` contrasts of the gradients on ``W``, each half of pair ``side`` of the parts."""
+        assert self.part is not None
+        assert self.contrasts is not None
+        rows = self.contrasts[side]
+        if len(self.contrasts) == 1:
+            halves = weigh_halves(self.label, self.part, rows, self.frozen)
+        else:
+            member = (self.part // 2 == side).to(rows.dtype)
+            halves = weigh_halves(self.label, self.part % 2, rows, self.frozen, member)
+        return contrast_gradients(self.scored, self.frozen, halves, self.plan)
 
 
-def gradient_variance(
-    gradients: Tensor, gates: Tensor, penalty: Literal["gradient_variance", "iga"], scale: float
-) -> Estimate:
+@dataclass(frozen=True)
+class Penalty(ABC):
+    """The base of all penalties: an object with a name, settings if it has any, and a formula.
+
+    ``part_pairs``: ``S``; a step cuts each environment into ``2 S`` parts. ``reads_variances``: whether it
+    wants ``Seen.variances``, which are estimated once a round.
+    """
+
+    part_pairs: ClassVar[int] = 1
+    reads_variances: ClassVar[bool] = False
+
+    name: str
+
+    @abstractmethod
+    def estimate(self, seen: Seen) -> Estimate:
+        """Estimate ``P``, differentiable in the gates. It runs compiled, and must not wait for the device."""
+
+
+PENALTIES = Registry[Penalty]("penalty", group="painvrl.penalties")
+
+
+@dataclass(frozen=True)
+class CoefficientVariance(Penalty):
+    """``sum_f m_f V_f`` for the variances ``V`` of the environments' coefficients."""
+
+    part_pairs: ClassVar[int] = 0
+    reads_variances: ClassVar[bool] = True
+
+    def estimate(self, seen: Seen) -> Estimate:
+        """See :class:`Penalty`."""
+        assert seen.variances is not None
+        return gated_variance(seen.variances.value, seen.variances.naive, seen.scored.gates)
+
+
+@dataclass(frozen=True)
+class GradientVariance(Penalty):
+    """The variance over environments of the gradients on ``W``, weighed with the gates or not."""
+
+    gated: bool
+
+    def estimate(self, seen: Seen) -> Estimate:
+        """See :class:`Penalty`."""
+        gates = seen.scored.gates
+        weight = gates if self.gated else torch.ones_like(gates)
+        return gradient_variance(seen.gradients(0), weight, seen.plan.scale)
+
+
+@dataclass(frozen=True)
+class ScaleSlope(Penalty):
+    """The squared slope of each environment's risk on a factor of all scores."""
+
+    def estimate(self, seen: Seen) -> Estimate:
+        """See :class:`Penalty`."""
+        return squared_mean(seen.means(scale_slopes(seen.scored, seen.frozen)))
+
+
+@dataclass(frozen=True)
+class RiskVariance(Penalty):
+    """The variance over environments of the risk."""
+
+    def estimate(self, seen: Seen) -> Estimate:
+        """See :class:`Penalty`."""
+        return risk_variance(seen.means(interaction_risks(seen.scored, seen.frozen)))
+
+
+@dataclass(frozen=True)
+class SquaredVariance(Penalty):
+    """The square of each entry's gated variance."""
+
+    part_pairs: ClassVar[int] = 2
+
+    def estimate(self, seen: Seen) -> Estimate:
+        """See :class:`Penalty`."""
+        return squared_variance(seen.gradients(0), seen.gradients(1), seen.scored, seen.plan.scale)
+
+
+for _penalty in (
+    CoefficientVariance("coefficient_variance"),
+    GradientVariance("gradient_variance", gated=True),
+    GradientVariance("iga", gated=False),
+    ScaleSlope("irmv1"),
+    RiskVariance("vrex"),
+    SquaredVariance("legacy"),
+):
+    PENALTIES.register(_penalty)
+
+
+def gradient_variance(gradients: Tensor, weight: Tensor, scale: float) -> Estimate:
     """The variance over environments of the gradients on ``W``.
 
     Args:
         gradients: ``[2, F, C]``, the contrasts of each half (:mod:`painvrl.invariance.contrasts`).
-        gates: ``[F]``; ``gradient_variance`` weighs each feature's variance with its gate.
-        penalty: with the gates, or ``iga``, without.
+        weight: ``[F]`` of each feature's variance.
         scale: the contrasts' own.
     """
     first, second = gradients
-    weight = gates if penalty == "gradient_variance" else torch.ones_like(gates)
     return Estimate(
         value=scale * ((first * second).sum(dim=1) * weight).sum(),
         naive=scale * ((first.square() + second.square()).sum(dim=1) * weight).sum() / 2,

@@ -41,7 +41,7 @@ class TrainingConfig(Settings):
     learning_rate: float = Field(default=0.03, gt=0)
     evaluate_every: int = Field(default=10, ge=1)
     patience: int = Field(default=3, ge=1)
-    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[a-z_]+_at_[0-9]+$")
+    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
     updates: Literal["lazy", "dense"] = "lazy"
     weight_decay: float = Field(default=0.0, ge=0)
     compile: bool = False

@@ -17,7 +17,7 @@ from painvrl.data.features import FeatureConfig
 from painvrl.data.parts import ood_mean
 from painvrl.data.sources import DataConfig, PlantedConfig
 from painvrl.data.splits import PopularitySplit, SplitConfig
-from painvrl.evaluation.metrics import METRICS
+from painvrl.evaluation.metrics import split_name
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
@@ -55,21 +55,21 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _watches_what_is_scored(self) -> Self:
-        metric, _, cutoff = self.training.watch.rpartition("_at_")
-        if int(cutoff) not in self.evaluation.ks:
+        watch = self.training.watch
+        part, metric, cutoff = split_name(watch)
+        if cutoff not in self.evaluation.ks:
             raise ValueError(
                 f"training.watch must use a cut-off of evaluation.ks {list(self.evaluation.ks)} "
-                f"(found {self.training.watch!r})"
+                f"(found {watch!r})"
             )
-        if metric.partition("/")[2] not in METRICS:
-            raise ValueError(
-                f"training.watch must name one of {', '.join(METRICS)} (found {self.training.watch!r})"
-            )
-        part, names = metric.partition("/")[0], self.scored_names()
+        try:
+            self.evaluation.check_measured(metric)
+        except ValueError as error:
+            raise ValueError(f"training.watch {error}") from None
+        names = self.scored_names()
         if names is not None and part not in names:
             raise ValueError(
-                f"training.watch must name a part of the split, {', '.join(names)} "
-                f"(found {self.training.watch!r})"
+                f"training.watch must name a part of the split, {', '.join(names)} (found {watch!r})"
             )
         return self
 

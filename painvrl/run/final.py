@@ -96,7 +96,9 @@ def evaluate_test(
             candidates = candidates & ~(_warmed(split) & ~_items(part))
         parts[f"{name}_test"] = replace(part, candidates=candidates)
     means = {f"{mean}_test": tuple(f"{name}_test" for name in names) for mean, names in split.means.items()}
-    plan = plan_parts(parts, seen, prepared.evaluation, prepared.device, means=means)
+    plan = plan_parts(
+        parts, seen, prepared.evaluation, prepared.device, data=prepared.dataset.columns, means=means
+    )
     metrics = evaluate(plan, result.user_vectors, result.item_vectors)
     return TestEvaluation(metrics=metrics, reads=tests.reads)
 

@@ -10,7 +10,7 @@ import torch
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
-from painvrl.data.dataset import Dataset
+from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.features import Features, build_features
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
@@ -81,7 +81,7 @@ def prepare_split(
         hidden.append(split.support)
         untrained = train.user_degree() == 0
         support = plan_support(split.support.select(untrained[split.support.user]), warm_items, device)
-    plan = plan_parts(split.valid, hidden, config.evaluation, device, means=split.means)
+    plan = plan_parts(split.valid, hidden, config.evaluation, device, data=dataset.columns, means=split.means)
     watched = config.training.watch.partition("/")[0]
     if watched not in plan.names:
         raise ConfigError(
@@ -106,11 +106,13 @@ def plan_parts(
     evaluation: EvaluationConfig,
     device: torch.device,
     *,
+    data: Columns | None = None,
     means: Mapping[str, tuple[str, ...]] | None = None,
 ) -> RankingPlan:
     """Plan the ranking of ``parts``; the metrics of each are called after its key, ``key/...``.
 
-    ``means``: names of further metrics, each the mean of those of the parts that it lists.
+    ``data``: what is known of users and items, for metrics of groups. ``means``: names of further metrics,
+    each the mean of those of the parts that it lists.
 
     Raises:
         DataError: nobody has a positive in one of them, so its metrics have no value.
@@ -119,4 +121,4 @@ def plan_parts(
         if len(part.interactions) == 0:
             raise DataError("leaves a part without a single user to evaluate", key="split", value=part.name)
     renamed = [replace(part, name=name) for name, part in parts.items()]
-    return replace(plan_ranking(renamed, hidden, evaluation, device), means=means or {})
+    return replace(plan_ranking(renamed, hidden, evaluation, device, data), means=means or {})

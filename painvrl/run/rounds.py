@@ -123,7 +123,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             )
         with run.stage("mask", f"round {index + 1}: mask"):
             variances = None
-            if config.mask.penalty == "coefficient_variance" and config.mask.balancer != "erm":
+            if config.mask.reads_variances:
                 variances = _feature_variances(stages, shared, tastes, environments.label, index)
             learned = learn_mask(
                 at.learned,

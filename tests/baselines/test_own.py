@@ -144,4 +144,4 @@ def test_a_point_that_breaks_a_rule_is_a_failed_trial(
 def test_its_name_is_no_baselines() -> None:
     from painvrl.baselines.registry import BASELINES
 
-    assert OWN.name not in {one.name for one in BASELINES}
+    assert OWN.name not in BASELINES

@@ -92,10 +92,9 @@ def test_the_file_of_a_study_or_an_ablation_gives_its_configuration(
 def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
     cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, *others = (one for one in registry.BASELINES if one.name in {"popularity", "ridge"})
-    monkeypatch.setattr(
-        registry, "BASELINES", (first, *(replace(one, modules=("absent",)) for one in others))
-    )
+    kept = {name: registry.BASELINES.get(name) for name in ("popularity", "ridge")}
+    kept["ridge"] = replace(kept["ridge"], modules=("absent",))
+    monkeypatch.setattr(registry.BASELINES, "_entries", kept)
     answer = cli("baselines", config, "--workspace", tmp_path / "w")
     assert answer.code == 0
     assert "ridge skipped: needs absent: install the extra `baselines`" in answer.out
@@ -113,8 +112,8 @@ def test_a_failed_trial_is_told(
     def never(inputs: Any) -> Any:
         raise Diverged("no start")
 
-    ridge = next(one for one in registry.BASELINES if one.name == "ridge")
-    monkeypatch.setattr(registry, "BASELINES", (replace(ridge, start=never),))
+    ridge = replace(registry.BASELINES.get("ridge"), start=never)
+    monkeypatch.setattr(registry.BASELINES, "_entries", {"ridge": ridge})
     answer = cli("baselines", config, "--trials", 1, "--workspace", tmp_path / "w")
     assert answer.code == 0
     assert answer.out.count("ridge trial 0 failed with seed 0: no start") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +19,8 @@ from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.gates import with_density
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, assign, environment_losses
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
-from painvrl.invariance.penalties import part_pairs
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
+from painvrl.invariance.penalties import PENALTIES
 from painvrl.invariance.personal_mixture import Design, personal_mixture_loss
 from painvrl.invariance.risks import Frozen, freeze
 from painvrl.invariance.shared_model import calibrate, calibration_step
@@ -214,7 +214,7 @@ def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
 
 @pytest.mark.parametrize(
     ("penalty", "balancer", "contrasts"),
-    [(penalty, "mgda", "sketched") for penalty in get_args(MaskPenalty)]
+    [(penalty, "mgda", "sketched") for penalty in PENALTIES.names()]
     + [("gradient_variance", "fixed", "all"), ("legacy", "mgda", "all"), ("iga", "erm", "sketched")],
 )
 def test_a_step_of_the_gates_is_one_graph(
@@ -224,7 +224,7 @@ def test_a_step_of_the_gates_is_one_graph(
     at, label, frozen = a_mask_to_learn(data)
     plan, sides = (
         plan_contrasts(config.contrasts, ENVIRONMENTS, frozen.user_content),
-        1 if config.penalty == "coefficient_variance" else part_pairs(config.penalty),
+        max(1, PENALTIES.get(config.penalty).part_pairs),
     )
 
     variances = some_variances()

@@ -139,7 +139,7 @@ def test_all_contrasts_give_the_exact_penalty(world: World, count: int) -> None:
     plan = plan_contrasts("all", count, world.frozen.user_content)
     rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, count, seed=4)
     gradients = fast(world, plan, rows, label, half, some_gates())
-    found = gradient_variance(gradients, some_gates(), "gradient_variance", plan.scale).value
+    found = gradient_variance(gradients, some_gates(), plan.scale).value
     wanted = exact_penalty(slow_gradients(world, count, label, half, some_gates()), some_gates())
     assert float(found) == pytest.approx(wanted, rel=1e-6)
 
@@ -166,7 +166,6 @@ def test_the_sketched_penalty_is_the_exact_one_in_the_mean(world: World, count: 
                 gradient_variance(
                     slow_contrasts(plan, draw_contrasts(plan, draws), gradients),
                     some_gates(),
-                    "gradient_variance",
                     plan.scale,
                 ).value
             )
@@ -184,7 +183,7 @@ def test_renaming_environments_changes_no_penalty(world: World) -> None:
     rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, 4, seed=7)
     found = [
         gradient_variance(
-            fast(world, plan, rows, names, half, some_gates()), some_gates(), "iga", plan.scale
+            fast(world, plan, rows, names, half, some_gates()), torch.ones(5, dtype=torch.float64), plan.scale
         ).value
         for names in (label, order[label])
     ]

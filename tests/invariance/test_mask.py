@@ -184,3 +184,14 @@ def test_gates_that_are_not_finite_are_a_divergence(planted_world: PlantedWorld)
 def test_knobs_out_of_range_are_refused(knobs: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         MaskConfig.model_validate(knobs)
+
+
+def test_variances_are_read_only_where_the_penalty_that_reads_them_is_estimated() -> None:
+    asked = {
+        (balancer, penalty): MaskConfig.model_validate({"balancer": balancer, "penalty": penalty})
+        for balancer in ("mgda", "erm")
+        for penalty in ("coefficient_variance", "vrex")
+    }
+    assert [key for key, config in asked.items() if config.reads_variances] == [
+        ("mgda", "coefficient_variance")
+    ]

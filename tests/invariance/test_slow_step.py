@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
 from painvrl.core.rng import generator
+from painvrl.invariance import pareto, penalties
 from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.mask import Draw, Gated, MaskConfig, MaskPenalty, gate_step, learn_mask
-from painvrl.invariance.pareto import Balancer
-from painvrl.invariance.penalties import part_pairs
+from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 A0 = 0.3
 FLOOR = 0.01
-PENALTIES, BALANCERS = get_args(MaskPenalty), get_args(Balancer)
+PENALTIES, BALANCERS = penalties.PENALTIES.names(), pareto.BALANCERS.names()
 # `coefficient_variance` is given its variances. They add up to zero: both signs of the penalty occur.
 V, NAIVE = np.array([0.5, -0.7, 0.3, -0.2, 0.1]), np.array([0.6, 0.8, 0.9, 0.4, 0.7])
 VARIANCES = FeatureVariances(value=torch.from_numpy(V), naive=torch.from_numpy(NAIVE))
@@ -261,7 +260,7 @@ def drawn(
     noise = torch.randn(5, generator=draws)
     if config.penalty == "coefficient_variance":
         return noise, None, None  # its steps estimate nothing
-    sides = part_pairs(config.penalty)
+    sides = penalties.PENALTIES.get(config.penalty).part_pairs
     part = torch.randint(2 * sides, (world.n_pairs,), generator=draws, dtype=torch.uint8).long()
     plan = plan_contrasts(config.contrasts, count, world.frozen.user_content)
     return noise, part, torch.stack([draw_contrasts(plan, draws) for _ in range(sides)])
@@ -286,7 +285,7 @@ def leaves_a_part_empty(
     if part is None:
         return False
     filled = set(zip(label.tolist(), part.tolist(), strict=True))
-    return len(filled) < 2 * part_pairs(config.penalty) * count
+    return len(filled) < 2 * penalties.PENALTIES.get(config.penalty).part_pairs * count
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field, field_validator
 
 from painvrl.core.errors import DataError
-from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
@@ -31,13 +30,15 @@ from painvrl.data.sources.items import (
     titles_of,
 )
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
+from painvrl.data.sources.port import Source
 from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
+from painvrl.data.sources.text import encoder_id
 from painvrl.data.sources.values import KeyedValues
 
 T = TypeVar("T")
 
 
-class SourceConfig(Settings):
+class SourceConfig(Source):
     """What real data have in common.
 
     ``duplicates``: which row is kept of a (user, item) pair that occurs again: the ``latest`` (by time), the
@@ -63,6 +64,15 @@ class SourceConfig(Settings):
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
         return tuple(path for source in self.files.values() for path in source.files())
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether item texts are encoded."""
+        return False
+
+    def packages(self) -> tuple[str, ...]:
+        """See :class:`Source`."""
+        return (encoder_id(),) if self.uses_text else ()
 
 
 def with_free_names(modalities: dict[str, T]) -> dict[str, T]:

@@ -18,6 +18,7 @@ from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_name
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
 from painvrl.data.sources.safe_npy import read_npy, shown
 from painvrl.data.sources.texts import Texts
@@ -41,6 +42,7 @@ LAYOUT: Final = Layout(
 )
 
 
+@SOURCES.register
 class MmgcnConfig(SourceConfig):
     """A folder of ``.npy`` files: parts of interactions, and features by item number.
 
@@ -69,6 +71,10 @@ class MmgcnConfig(SourceConfig):
     @classmethod
     def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
         return with_free_names(features)
+
+    def read(self, encodings: ArrayCache, seed: int) -> Dataset:
+        """See :class:`Source`."""
+        return read_mmgcn(self, encodings)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""

@@ -25,6 +25,7 @@ from painvrl.data.sources.columns import (
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.tabular import Table, listing, read_table, renamed
 from painvrl.data.sources.texts import Texts, order_key
@@ -44,6 +45,7 @@ LAYOUT: Final = Layout(
 )
 
 
+@SOURCES.register
 class MmrecConfig(SourceConfig):
     """A folder in MMRec's or RecBole's format.
 
@@ -76,6 +78,10 @@ class MmrecConfig(SourceConfig):
     @classmethod
     def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
         return with_free_names(features)
+
+    def read(self, encodings: ArrayCache, seed: int) -> Dataset:
+        """See :class:`Source`."""
+        return read_mmrec(self, encodings)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""

@@ -17,6 +17,7 @@ from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
 from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
+from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
 from painvrl.data.sources.texts import Texts
 
@@ -29,6 +30,7 @@ _FILE = f"{PACKAGE}:dslabs/movielens"
 _YEAR = re.compile(r"\((\d{4})\)\s*$")  # of "Toy Story (1995)"
 
 
+@SOURCES.register
 class MovieLensConfig(SourceConfig):
     """100,004 ratings of 9,066 films by 671 users, or what GroupLens' files in ``path`` hold.
 
@@ -53,9 +55,17 @@ class MovieLensConfig(SourceConfig):
             raise ValueError("the items need a modality: name one in modalities or files")
         return self
 
+    def read(self, encodings: ArrayCache, seed: int) -> Dataset:
+        """See :class:`Source`."""
+        return read_movielens(self, encodings)
+
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
         return (*(() if self.path is None else rating_files(self.path)), *super().named_files())
+
+    def packages(self) -> tuple[str, ...]:
+        """See :class:`Source`."""
+        return (*((movielens_version(),) if self.path is None else ()), *super().packages())
 
     @property
     def uses_text(self) -> bool:

@@ -15,23 +15,25 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from painvrl.core.rng import generator
-from painvrl.core.settings import Settings
+from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset, Modality, PlantedTruth
 from painvrl.data.interactions import Interactions
+from painvrl.data.sources.port import SOURCES, Source
 from painvrl.data.sources.texts import as_objects
 
 # Users times items drawn at once: bounds the memory. Part of what the data are: another value draws others.
 BLOCK_CELLS = 2**21
 
 
-class PlantedConfig(Settings):
+@SOURCES.register
+class PlantedConfig(Source):
     """The default is pinned: figures in the docs and tests refer to it.
 
     ``spurious_strengths``: ``c_e`` of the training environments. ``ood_strength``: ``c`` of the
@@ -42,6 +44,8 @@ class PlantedConfig(Settings):
     direction that lies between those of the environments.
     ``seed``: the data's own seed; ``null`` takes the run's.
     """
+
+    is_drawn: ClassVar[bool] = True
 
     kind: Literal["planted"] = "planted"
     n_users: int = Field(default=1000, ge=2)
@@ -57,6 +61,10 @@ class PlantedConfig(Settings):
     shared_taste: Annotated[float, Field(ge=0)] = 0.7
     own_taste: Annotated[float, Field(ge=0)] = 0.5
     seed: int | None = Field(default=None, ge=0)
+
+    def read(self, encodings: ArrayCache, seed: int) -> Dataset:
+        """See :class:`Source`."""
+        return read_planted(self, seed)
 
 
 def read_planted(config: PlantedConfig, seed: int) -> Dataset:

@@ -20,6 +20,7 @@ from painvrl.data.sources.columns import (
     time_column,
 )
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import read_table
 from painvrl.data.sources.users import UserDescriptions, with_users
@@ -62,6 +63,7 @@ class UserTable(Settings):
     at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
+@SOURCES.register
 class TableConfig(SourceConfig):
     """Interactions in a table: CSV or Parquet, one row an interaction.
 
@@ -91,6 +93,10 @@ class TableConfig(SourceConfig):
                 "the items need a modality: name one in files, or text or categories of item_table"
             )
         return self
+
+    def read(self, encodings: ArrayCache, seed: int) -> Dataset:
+        """See :class:`Source`."""
+        return read_table_source(self, encodings)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""

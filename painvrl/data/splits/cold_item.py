@@ -9,14 +9,25 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
-from painvrl.core.settings import Settings
 from painvrl.data.draws import draw, halve
-from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
+from painvrl.data.splits.rows import (
+    OOD_RULES,
+    PROTOCOLS,
+    Assignment,
+    OodDraw,
+    OodRows,
+    OodRule,
+    Share,
+    SplitRule,
+    Table,
+    with_iid,
+)
 
 OodCandidates = Literal["held_out", "all"]
 
 
-class ColdItemOod(Settings):
+@OOD_RULES.register
+class ColdItemOod(OodRule):
     """OOD rows are all interactions of a random share of the items; valid and test hold different items.
 
     ``item_share``: of the items, halved into valid and test. ``ood_candidates``: rank OOD rows among
@@ -46,6 +57,7 @@ class ColdItemOod(Settings):
         return rows_of_items(table, valid, test, self.ood_candidates)
 
 
+@PROTOCOLS.register
 class ColdItemSplit(ColdItemOod, SplitRule):
     """OOD rows as in :class:`ColdItemOod`; IID rows are drawn uniformly from the other (warm) items.
 

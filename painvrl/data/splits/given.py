@@ -12,11 +12,12 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError
 from painvrl.data.parts import is_scored_name
 from painvrl.data.splits.cold_item import OodCandidates
-from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, OodRows, SplitRule, Table, split_labels
 
 PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_NAME_test"
 
 
+@PROTOCOLS.register
 class GivenSplit(SplitRule):
     """A column of the interactions names their parts, several OOD parts among them.
 

@@ -17,9 +17,12 @@ from painvrl.data.draws import rank_within
 from painvrl.data.splits.clusters import content_clusters
 from painvrl.data.splits.cold_item import OodCandidates, rows_of_items
 from painvrl.data.splits.rows import (
+    OOD_RULES,
+    PROTOCOLS,
     Assignment,
     OodDraw,
     OodRows,
+    OodRule,
     Share,
     SplitRule,
     Table,
@@ -52,7 +55,8 @@ class GroupChoice(Settings):
         return hold_out
 
 
-class ItemGroupOod(GroupChoice):
+@OOD_RULES.register
+class ItemGroupOod(GroupChoice, OodRule):
     """OOD rows are all interactions of items of held-out groups; valid and test hold different groups.
 
     ``column``: of the items, such as ``genre``; or ``clusters``: so many groups by k-means on the
@@ -88,6 +92,7 @@ class ItemGroupOod(GroupChoice):
         return rows_of_items(table, valid, test, self.ood_candidates)
 
 
+@PROTOCOLS.register
 class ItemGroupSplit(ItemGroupOod, SplitRule):
     """OOD rows as in :class:`ItemGroupOod`; IID rows are drawn uniformly from the other (warm) items.
 
@@ -105,6 +110,7 @@ class ItemGroupSplit(ItemGroupOod, SplitRule):
         return with_iid(table, self.draw_ood(table, seed), self.iid_share, seed)
 
 
+@PROTOCOLS.register
 class UserGroupSplit(GroupChoice, SplitRule):
     """OOD rows are interactions of users of held-out groups; valid and test hold different groups.
 

@@ -7,18 +7,24 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError
-from painvrl.data.splits.cold_item import ColdItemOod
-from painvrl.data.splits.groups import ItemGroupOod
+from painvrl.core.registry import SettingsIn
 from painvrl.data.splits.popularity import PopularityOod
-from painvrl.data.splits.rows import Assignment, OodRows, SplitRule, Table, split_labels
+from painvrl.data.splits.rows import (
+    OOD_RULES,
+    PROTOCOLS,
+    Assignment,
+    OodRows,
+    OodRule,
+    SplitRule,
+    Table,
+    split_labels,
+)
 
-OodRule = Annotated[PopularityOod | ColdItemOod | ItemGroupOod, Field(discriminator="protocol")]
 
-
+@PROTOCOLS.register
 class OfficialSplit(SplitRule):
     """The files' own split is the IID one: their valid and test rows are ``iid_valid`` and ``iid_test``.
 
@@ -33,11 +39,11 @@ class OfficialSplit(SplitRule):
 
     protocol: Literal["official"] = "official"
     column: str = "part"
-    ood: OodRule = PopularityOod()
+    ood: Annotated[OodRule, SettingsIn(OOD_RULES)] = PopularityOod()
 
     def ood_names(self) -> tuple[str, ...]:
         """Those of the rule."""
-        return self.ood.ood_names() if isinstance(self.ood, PopularityOod) else ("ood",)
+        return self.ood.ood_names()
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Take the IID parts from the files, and OOD rows from the files' train rows."""
@@ -66,7 +72,7 @@ class OfficialSplit(SplitRule):
         def spread(chosen: Tensor) -> Tensor:
             rows = torch.zeros_like(train)
             rows[train] = chosen
-            if isinstance(self.ood, PopularityOod):
+            if not self.ood.holds_items_out:
                 return rows
             return (torch.bincount(item[rows], minlength=n_items) > 0)[item]
 

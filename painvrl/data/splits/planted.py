@@ -9,9 +9,19 @@ import torch
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import halve
-from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
+from painvrl.data.splits.rows import (
+    PROTOCOLS,
+    Assignment,
+    OodDraw,
+    OodRows,
+    Share,
+    SplitRule,
+    Table,
+    with_iid,
+)
 
 
+@PROTOCOLS.register
 class PlantedSplit(SplitRule):
     """The planted data's own OOD rows, halved into valid and test; ranked among all items.
 

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
-from painvrl.core.settings import Settings
 from painvrl.data.draws import draw, halve, protected_core
-from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
+from painvrl.data.splits.rows import (
+    OOD_RULES,
+    PROTOCOLS,
+    Assignment,
+    OodDraw,
+    OodRows,
+    OodRule,
+    Share,
+    SplitRule,
+    Table,
+    with_iid,
+)
 
 Gamma = Annotated[float, Field(ge=0.0, le=10.0)]
 
 
-class PopularityOod(Settings):
+@OOD_RULES.register
+class PopularityOod(OodRule):
     """OOD rows are drawn with weight ``1 / count(item)^gamma``, so they lean to the long tail.
 
     A random core of at least 2 interactions a user and 1 an item stays in train; OOD rows are drawn
@@ -27,6 +38,8 @@ class PopularityOod(Settings):
     ``ood_gamma_0.5`` and so on, which share the rows and are drawn one after the other.
     ``ood_share``: of all interactions, halved into valid and test.
     """
+
+    holds_items_out: ClassVar[bool] = False
 
     protocol: Literal["popularity"] = "popularity"
     gamma: Gamma | tuple[Gamma, ...] = 1.0
@@ -92,6 +105,7 @@ class PopularityOod(Settings):
         return OodDraw(parts=parts, taken=taken, core=core)
 
 
+@PROTOCOLS.register
 class PopularitySplit(PopularityOod, SplitRule):
     """OOD rows as in :class:`PopularityOod`; IID rows are drawn uniformly from what those and the core leave.
 

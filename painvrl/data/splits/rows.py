@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError
+from painvrl.core.registry import Registry
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
 from painvrl.data.dataset import Columns, Dataset, Modality
@@ -162,6 +163,7 @@ class SplitRule(Settings):
 
     reads_columns: ClassVar[bool] = False
 
+    protocol: str
     iid_candidates: Literal["warm", "all"] | None = None
 
     @abstractmethod
@@ -176,6 +178,36 @@ class SplitRule(Settings):
     def ood_names(self) -> tuple[str, ...] | None:
         """Names of the OOD parts; ``None`` where only the data know them."""
         return ("ood",)
+
+
+PROTOCOLS = Registry[type[SplitRule]]("split protocol", group="painvrl.split_protocols", named_by="protocol")
+
+
+class OodRule(Settings):
+    """The base of what takes OOD rows alone, from the rows that a protocol gives it.
+
+    ``holds_items_out``: whether all rows of an item are OOD, or none.
+    """
+
+    holds_items_out: ClassVar[bool] = True
+
+    protocol: str
+
+    @abstractmethod
+    def draw_ood(self, table: Table, seed: int) -> OodDraw:
+        """The OOD rows.
+
+        Raises:
+            ConfigError: the rule does not fit the data.
+        """
+        raise NotImplementedError
+
+    def ood_names(self) -> tuple[str, ...]:
+        """Names of the OOD parts."""
+        return ("ood",)
+
+
+OOD_RULES = Registry[type[OodRule]]("rule of OOD rows", group="painvrl.ood_rules", named_by="protocol")
 
 
 def with_iid(table: Table, ood: OodDraw, share: float, seed: int) -> Assignment:

@@ -7,37 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError
+from painvrl.core.registry import SettingsIn
 from painvrl.data.card import SplitCard, make_card
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_interactions, digested_ids
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part, ood_mean
 from painvrl.data.seal import SealedParts
-from painvrl.data.splits.cold_item import ColdItemSplit
-from painvrl.data.splits.given import GivenSplit
-from painvrl.data.splits.groups import ItemGroupSplit, UserGroupSplit
-from painvrl.data.splits.official import OfficialSplit
-from painvrl.data.splits.planted import PlantedSplit
-from painvrl.data.splits.popularity import PopularitySplit
-from painvrl.data.splits.rows import Assignment, table_of
-from painvrl.data.splits.temporal import TemporalSplit, TemporalUserSplit
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, SplitRule, table_of
 
-SplitConfig = Annotated[
-    PopularitySplit
-    | ColdItemSplit
-    | TemporalSplit
-    | TemporalUserSplit
-    | ItemGroupSplit
-    | UserGroupSplit
-    | OfficialSplit
-    | GivenSplit
-    | PlantedSplit,
-    Field(discriminator="protocol"),
-]
+SplitConfig = Annotated[SplitRule, SettingsIn(PROTOCOLS)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,16 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import rank_within
 from painvrl.data.splits.popularity import check_shares
-from painvrl.data.splits.rows import Assignment, OodDraw, OodRows, Share, SplitRule, Table, with_iid
+from painvrl.data.splits.rows import (
+    PROTOCOLS,
+    Assignment,
+    OodDraw,
+    OodRows,
+    Share,
+    SplitRule,
+    Table,
+    with_iid,
+)
 
 MIN_USERS = 100
 """Of an OOD part of ``temporal``: a mean over fewer says little."""
@@ -33,6 +42,7 @@ class _TemporalSplit(SplitRule):
         return self
 
 
+@PROTOCOLS.register
 class TemporalSplit(_TemporalSplit):
     """OOD rows are the last ones by time; the earlier half of them is valid, the later one test.
 
@@ -76,6 +86,7 @@ class TemporalSplit(_TemporalSplit):
                 )
 
 
+@PROTOCOLS.register
 class TemporalUserSplit(_TemporalSplit):
     """OOD rows are each user's own last ones; the earlier half of a user's is valid, the later one test.
 

@@ -12,7 +12,6 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import config_error, near_matches, validated
 from painvrl.evaluation import metrics
-from painvrl.evaluation.metrics import METRICS
 from painvrl.run.config import TrainConfig
 from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.study.file.overrides import loaded
@@ -50,9 +49,6 @@ class AblationSettings(Settings):
         for key, values in (("seeds", self.seeds), ("presets", self.presets), ("metrics", self.metrics)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{key} must not name one twice (found {list(values)})")
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise ValueError(f"metrics must be among {', '.join(METRICS)} (found {metric!r})")
         return self
 
 
@@ -136,14 +132,7 @@ def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
             key="ablation.reference",
             value=settings.reference,
         )
-    cutoffs = spec.config.evaluation.ks
-    if settings.cutoff not in cutoffs:
-        raise ConfigError(
-            f"must be one of config.evaluation.ks, {list(cutoffs)}",
-            file=file,
-            key="ablation.cutoff",
-            value=settings.cutoff,
-        )
+    _check_metrics(spec, file)
     for name, turned in rows.items():
         try:
             apply(spec.config, turned)
@@ -152,6 +141,20 @@ def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
             key = f"variants.{name}" if name in spec.variants else "ablation.presets"
             rule = f"the config refuses it: {cause.rule}"
             raise ConfigError(rule, file=file, key=key, value=cause.value or name) from None
+
+
+def _check_metrics(spec: AblationSpec, file: object) -> None:
+    settings, evaluation = spec.ablation, spec.config.evaluation
+    cutoffs = list(evaluation.ks)
+    if settings.cutoff not in cutoffs:
+        rule = f"must be one of config.evaluation.ks, {cutoffs}"
+        raise ConfigError(rule, file=file, key="ablation.cutoff", value=settings.cutoff)
+    # The table's intervals are made of each user's values.
+    known = [metric.name for metric in evaluation.metrics if metric.is_of_users]
+    for name in settings.metrics:
+        if name not in known:
+            rule = f"must be among those of users, {', '.join(known)}"
+            raise ConfigError(rule, file=file, key="ablation.metrics", value=name)
 
 
 def _check_change(spec: AblationSpec, name: str, path: str, value: Value, file: object) -> None:

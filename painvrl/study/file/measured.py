@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from painvrl.data.parts import is_scored_name
-
-_METRIC = re.compile(r"([^/]+)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_([1-9][0-9]*)")
+from painvrl.evaluation.metrics import METRICS, split_name
 
 
 def valid_part_metric(name: str) -> str:
@@ -22,27 +21,22 @@ def valid_part_metric(name: str) -> str:
         raise ValueError(
             f"is sealed: a study must not look at the test parts; use {name.replace('_test/', '/', 1)}"
         )
-    match = _METRIC.fullmatch(name)
-    if match is None or not is_scored_name(match[1]):
+    try:
+        part, metric, _ = split_name(name)
+    except ValueError:
+        part = metric = ""
+    if not is_scored_name(part) or metric not in METRICS:
         raise ValueError(
-            "is not a metric; one reads PART/METRIC_at_K with PART iid, ood or ood_NAME and METRIC recall, "
-            "ndcg, precision, hit_rate or ndcg_legacy"
+            "is not a metric; one reads PART/METRIC_at_K with PART iid, ood or ood_NAME and METRIC "
+            f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}"
         )
     return name
 
 
-def cutoff_of(name: str) -> int:
-    """The K of a metric."""
-    return int(name.rpartition("_")[2])
+def _offer(schema: dict[str, Any]) -> None:
+    known = "|".join(map(re.escape, METRICS.names()))
+    schema["pattern"] = rf"^(iid|ood(_[^/]+)?)/({known})_at_[1-9][0-9]*$"
+    schema["examples"] = ["iid/recall_at_20", "iid/ndcg_at_20", "ood/recall_at_20", "ood/ndcg_at_20"]
 
 
-ObjectiveName = Annotated[
-    str,
-    AfterValidator(valid_part_metric),
-    Field(
-        json_schema_extra={
-            "pattern": r"^(iid|ood(_[^/]+)?)/(recall|ndcg|precision|hit_rate|ndcg_legacy)_at_[1-9][0-9]*$",
-            "examples": ["iid/recall_at_20", "iid/ndcg_at_20", "ood/recall_at_20", "ood/ndcg_at_20"],
-        }
-    ),
-]
+ObjectiveName = Annotated[str, AfterValidator(valid_part_metric), Field(json_schema_extra=_offer)]

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import config_error, near_matches
+from painvrl.evaluation.metrics import split_name
 from painvrl.run.config import TrainConfig
 from painvrl.study.file.constraints import COSTS
 from painvrl.study.file.distributions import same
 from painvrl.study.file.knobs import all_knobs, leaves
-from painvrl.study.file.measured import cutoff_of
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import FIXED_SECTIONS, Point, Value, apply, knobs
 
@@ -26,16 +26,16 @@ MAX_GRID = 100_000
 
 
 def check_objectives(spec: StudySpec, file: object) -> None:
-    """Objectives differ, and are at cut-offs that trials measure."""
+    """Objectives differ, and are metrics that trials measure."""
     for position, name in enumerate(spec.objectives):
         key = f"objectives.{position}"
         if name in spec.objectives[:position]:
             raise ConfigError("must not stand twice", file=file, key=key, value=name)
-        _check_cutoff(spec, name, key, file)
+        _check_metric(spec, name, key, file)
 
 
 def check_constraints(spec: StudySpec, file: object) -> None:
-    """Constraints are at cut-offs that trials measure, each bound is given once, and they can be kept."""
+    """Constraints are of what trials measure, each bound is given once, and they can be kept."""
     for position, one in enumerate(spec.constraints):
         key = f"constraints.{position}"
         others = spec.constraints[:position]
@@ -47,14 +47,19 @@ def check_constraints(spec: StudySpec, file: object) -> None:
                 rule = f"leaves nothing: {one.metric} cannot be at least {low.bound} and at most {high.bound}"
                 raise ConfigError(rule, file=file, key=key)
         if one.metric not in COSTS:
-            _check_cutoff(spec, one.metric, f"{key}.metric", file)
+            _check_metric(spec, one.metric, f"{key}.metric", file)
 
 
-def _check_cutoff(spec: StudySpec, name: str, key: str, file: object) -> None:
-    cutoffs = spec.config.evaluation.ks
-    if cutoff_of(name) not in cutoffs:
-        rule = f"its K must be one of config.evaluation.ks, {list(cutoffs)}"
-        raise ConfigError(rule, file=file, key=key, value=name)
+def _check_metric(spec: StudySpec, full: str, key: str, file: object) -> None:
+    _, metric, cutoff = split_name(full)
+    evaluation = spec.config.evaluation
+    if cutoff not in evaluation.ks:
+        rule = f"its K must be one of config.evaluation.ks, {list(evaluation.ks)}"
+        raise ConfigError(rule, file=file, key=key, value=full)
+    if metric not in evaluation.names:
+        raise ConfigError(
+            f"is not measured; add {metric} to config.evaluation.also", file=file, key=key, value=full
+        )
 
 
 def check_measured(spec: StudySpec, parts: tuple[str, ...], file: object) -> None:

@@ -15,7 +15,7 @@ import painvrl
 from painvrl.core.errors import DataError
 from painvrl.data import sources
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources import MovieLensConfig, PlantedConfig, TableConfig, load
+from painvrl.data.sources import MovieLensConfig, PlantedConfig, TableConfig, load, table
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def config(shop) -> TableConfig:
 def reads(monkeypatch) -> list[TableConfig]:
     """The configurations for which files were really read."""
     made: list[TableConfig] = []
-    original = sources.read_table_source
+    original = table.read_table_source
 
     def counted(config, cache):
         made.append(config)
         return original(config, cache)
 
-    monkeypatch.setattr(sources, "read_table_source", counted)
+    monkeypatch.setattr(table, "read_table_source", counted)
     return made
 
 
@@ -187,3 +187,14 @@ def test_another_layout_of_the_prepared_data_prepares_them_again(
     monkeypatch.setattr(sources, "_LAYOUT", sources._LAYOUT + 1)
     load(config, cache_dir=tmp_path / "cache", seed=0)
     assert len(reads) == 2
+
+
+def test_the_packages_that_decide_a_data_set_are_those_it_is_read_with():
+    from painvrl.data.sources.movielens import movielens_version
+    from painvrl.data.sources.text import encoder_id
+
+    ratings, encoder = movielens_version(), encoder_id()
+    assert MovieLensConfig().packages() == (ratings, encoder)
+    assert MovieLensConfig(modalities=("genres",)).packages() == (ratings,)
+    assert MovieLensConfig(path=Path("ml"), modalities=("genres",)).packages() == ()
+    assert PlantedConfig().packages() == ()

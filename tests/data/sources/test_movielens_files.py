@@ -280,8 +280,10 @@ def test_the_cache_follows_the_files(where, monkeypatch):
         reads.append(1)
         return read_movielens(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("painvrl.data.sources.read_movielens", counted)
-    monkeypatch.setattr("painvrl.data.sources.movielens_version", None)  # the package is not asked for
+    monkeypatch.setattr("painvrl.data.sources.movielens.read_movielens", counted)
+    monkeypatch.setattr(
+        "painvrl.data.sources.movielens.movielens_version", None
+    )  # the package is not asked for
     config = MovieLensConfig(path=path, core=1, modalities=("genres",))
     before = load(config, cache_dir=Path("cache"), seed=0)
     again = load(config, cache_dir=Path("cache"), seed=0)

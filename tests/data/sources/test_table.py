@@ -375,7 +375,7 @@ def test_no_item_with_every_modality_is_an_error(read):
         ({"duplicates": "ignore"}, "'latest', 'best', 'first_part' or 'error'"),
         ({"min_rating": float("nan")}, "finite"),
         ({"usr": "who"}, "usr"),
-        ({"kind": "tabel"}, "'movielens', 'table', 'mmgcn', 'mmrec', 'planted'"),
+        ({"kind": "tabel"}, "'mmgcn', 'mmrec', 'movielens', 'planted', 'table'"),
     ],
 )
 def test_a_wrong_key_is_refused_when_the_configuration_is_read(changes, message):

@@ -80,7 +80,7 @@ def test_a_written_out_file_reads_back_as_itself(tree: dict[str, Any]) -> None:
         ("ablation/presets", ["ultragcm"], "ablation.presets.0: must be 'ultragcn', "),
         ("ablation/seeds", [], "ablation.seeds: "),
         ("ablation/seeds", [1, 1], "ablation: seeds must not name one twice (found [1, 1])"),
-        ("ablation/metrics", ["accuracy"], "ablation: metrics must be among recall, "),
+        ("ablation/metrics", ["accuracy"], "ablation.metrics: must be among those of users, recall, "),
         ("ablation/trials", 3, "ablation.trials: is not a known key"),
         ("variants/erm", {}, "variants.erm: is the name of a preset's row already"),
         ("variants/x/preset", "irn", "variants.x.preset: is not a preset; did you mean "),
@@ -144,3 +144,13 @@ def test_the_shipped_ablation_is_movielens_of_the_shipped_study() -> None:
     assert ablation.ablation.presets == ("ultragcn", "erm", "irm", "invrl", "painvrl")
     assert tuple(ablation.variants) == ("half", "shuffled-labels", "as-planted")
     assert len(list(cells_of(ablation))) == 40
+
+
+def test_a_metric_without_values_of_users_is_in_no_table(tree: dict[str, Any], tmp_path: Path) -> None:
+    measured = changed(
+        changed(tree, "config/evaluation", {"also": ["coverage"]}), "ablation/metrics", ["coverage"]
+    )
+    file = tmp_path / "ablation.yaml"
+    file.write_text(dump_yaml(measured), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"ablation\.metrics: must be among those of users.*'coverage'"):
+        load_study_file(file)

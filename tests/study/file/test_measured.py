@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import TypeAdapter
 
-from painvrl.study.file.measured import ObjectiveName, cutoff_of, valid_part_metric
+from painvrl.study.file.measured import ObjectiveName, valid_part_metric
 
 GOOD = ["iid/recall_at_20", "ood/ndcg_at_5", "ood_far/hit_rate_at_10", "ood_gamma_0.5/ndcg_legacy_at_1"]
 BAD = ["recall_at_20", "iid/mrr_at_20", "iid/recall_at_0", "iid/recall_at_020", "train/recall_at_20"]
@@ -20,7 +20,3 @@ def test_the_pattern_of_the_schema_takes_what_the_loader_takes() -> None:
         with pytest.raises(ValueError, match="is not a metric"):
             valid_part_metric(name)
         assert not pattern.search(name)
-
-
-def test_a_cutoff_is_read_off_the_name() -> None:
-    assert [cutoff_of(name) for name in GOOD] == [20, 5, 10, 1]

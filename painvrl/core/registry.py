@@ -1,0 +1,175 @@
+"""Registries: the choices of one kind, such as all penalties, found by the names that files use.
+
+A choice is an object, or a class of settings, that carries its own name. Other distributions add theirs by
+an entry point whose group is that of the kind, such as ``painvrl.penalties``. Those are loaded when a name is
+asked for that painvrl itself does not have, or when all names are.
+
+>>> from typing import Literal
+>>> from painvrl.core.settings import Settings
+>>> shapes = Registry[type[Settings]]("shape", group="example.shapes", named_by="kind")
+>>> @shapes.register
+... class Circle(Settings):
+...     kind: Literal["circle"] = "circle"
+...     radius: float = 1.0
+>>> shapes.names()
+('circle',)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic_core import PydanticKnownError, core_schema
+
+from painvrl.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """All choices of one kind, in the order of their registration.
+
+    Args:
+        kind: what a choice is called in messages, such as ``penalty``.
+        group: the group of entry points that other distributions add theirs by.
+        named_by: the attribute, or the field of settings, that holds a choice's name.
+    """
+
+    def __init__(self, kind: str, *, group: str, named_by: str = "name") -> None:
+        self.kind = kind
+        self.group = group
+        self.named_by = named_by
+        self._entries: dict[str, T] = {}
+        self._is_complete = False
+
+    def register(self, entry: T) -> T:
+        """Add a choice, and return it, so that it also decorates a class.
+
+        Raises:
+            ValueError: another one has its name.
+        """
+        name = self._name_of(entry)
+        if self._entries.get(name, entry) is not entry:
+            raise ValueError(f"there is another {self.kind} called {name!r}")
+        self._entries[name] = entry
+        return entry
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all choices, those of other distributions last."""
+        return tuple(self.entries())
+
+    def entries(self) -> Mapping[str, T]:
+        """All choices by name.
+
+        Raises:
+            ConfigError: an entry point cannot be loaded.
+        """
+        if not self._is_complete:
+            for point in entry_points(group=self.group):
+                try:
+                    self.register(point.load())
+                except Exception as error:
+                    rule = f"cannot be loaded as a {self.kind}: {error}"
+                    raise ConfigError(rule, key=self.group, value=point.value) from error
+            self._is_complete = True
+        return self._entries
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self.entries()
+
+    def get(self, name: str) -> T:
+        """The choice of that name.
+
+        Raises:
+            ValueError: there is none; the message lists those that there are.
+        """
+        if name not in self:
+            raise ValueError(f"is no {self.kind}; known: {', '.join(self.names())} (found {name!r})")
+        return self._entries[name]
+
+    def _name_of(self, entry: T) -> str:
+        fields: Mapping[str, Any] = getattr(entry, "model_fields", {}) if isinstance(entry, type) else {}
+        if self.named_by in fields:
+            return str(fields[self.named_by].default)
+        return str(getattr(entry, self.named_by))
+
+
+@dataclass(frozen=True)
+class NameIn:
+    """Marks a ``str`` field that holds a name of a registry: ``Annotated[str, NameIn(PENALTIES)]``.
+
+    It validates as a ``Literal`` of the names would, and its JSON schema lists them; both ask the registry
+    anew, so that a choice may be added later.
+    """
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_plain_validator_function(
+            self._known, serialization=core_schema.to_string_ser_schema()
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """See pydantic."""
+        return {"enum": list(self.registry.names()), "type": "string"}
+
+    def _known(self, name: object) -> str:
+        if isinstance(name, str) and name in self.registry:
+            return name
+        quoted = [repr(one) for one in self.registry.names()]
+        expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+        raise PydanticKnownError("literal_error", {"expected": expected})
+
+
+@dataclass(frozen=True)
+class SettingsIn:
+    """Marks a field that holds settings out of a registry: ``Annotated[SplitRule, SettingsIn(PROTOCOLS)]``.
+
+    It validates as a union of the registered classes would that the field ``named_by`` tells apart, and its
+    JSON schema is that union's. With ``by_name``, a name alone stands for its class's defaults.
+    """
+
+    registry: Registry[Any]
+    by_name: bool = False
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_plain_validator_function(
+            # Pydantic puts the locations of errors inside behind that of the field.
+            lambda value: self._union().validate_python(self._named(value))
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """See pydantic."""
+        union = handler(self._union().core_schema)
+        if not self.by_name:
+            return union
+        return {"anyOf": [{"enum": list(self.registry.names()), "type": "string"}, union]}
+
+    def _named(self, value: object) -> object:
+        return {self.registry.named_by: value} if self.by_name and isinstance(value, str) else value
+
+    def _union(self) -> TypeAdapter[Any]:
+        """The union of what is registered now; made again only when something was added."""
+        return _union(tuple(self.registry.entries().values()), self.registry.named_by)
+
+
+@functools.lru_cache(maxsize=64)
+def _union(members: tuple[type[Any], ...], named_by: str) -> TypeAdapter[Any]:
+    # Made of a tuple at run time, so no type checker can follow.
+    union: Any = Annotated[Union[members], Field(discriminator=named_by)]  # noqa: UP007
+    return TypeAdapter(union)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import ValidationError
+
+from painvrl.core import registry as module
+from painvrl.core.errors import ConfigError
+from painvrl.core.registry import NameIn, Registry, SettingsIn
+from painvrl.core.settings import Settings
+
+
+class Circle(Settings):
+    kind: Literal["circle"] = "circle"
+    radius: float = 1.0
+
+
+class Square(Settings):
+    kind: Literal["square"] = "square"
+    side: float = 1.0
+
+
+class Triangle(Settings):
+    kind: Literal["triangle"] = "triangle"
+    height: float = 1.0
+
+
+SHAPES = Registry[Any]("shape", group="painvrl.example_shapes", named_by="kind")
+
+
+class Drawing(Settings):
+    shape: Annotated[Settings, SettingsIn(SHAPES)]
+    other: Annotated[Settings, SettingsIn(SHAPES, by_name=True)] = Circle()
+    name: Annotated[str, NameIn(SHAPES)] = "circle"
+
+
+class Written(Settings):
+    """What :class:`Drawing` is while there are the first two shapes, written out."""
+
+    shape: Annotated[Circle | Square, module.Field(discriminator="kind")]
+    other: Settings = Circle()
+    name: Literal["circle", "square"] = "circle"
+
+
+@pytest.fixture(autouse=True)
+def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SHAPES, "_entries", {})
+    monkeypatch.setattr(SHAPES, "_is_complete", False)
+    SHAPES.register(Circle)
+    SHAPES.register(Square)
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    points = [EntryPoint(name=value, value=value, group=SHAPES.group) for value in values]
+    monkeypatch.setattr(module, "entry_points", lambda *, group: points if group == SHAPES.group else [])
+
+
+def test_names_come_in_the_order_of_registration() -> None:
+    assert SHAPES.names() == ("circle", "square")
+    assert SHAPES.get("square") is Square
+
+
+def test_a_name_is_of_one_choice() -> None:
+    class Ring(Settings):
+        kind: Literal["circle"] = "circle"
+
+    assert SHAPES.register(Circle) is Circle, "again"
+    with pytest.raises(ValueError, match="another shape called 'circle'"):
+        SHAPES.register(Ring)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"is no shape; known: circle, square \(found 'ring'\)"):
+        SHAPES.get("ring")
+
+
+def test_an_entry_point_adds_a_choice_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def points(*, group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return [EntryPoint(name="triangle", value=f"{__name__}:Triangle", group=group)]
+
+    monkeypatch.setitem(module.__dict__, "entry_points", points)
+    monkeypatch.setitem(__import__("sys").modules, __name__, _as_module())
+    assert SHAPES.get("circle") is Circle
+    assert asked == [], "what painvrl has itself costs no search"
+    assert SHAPES.get("triangle") is Triangle
+    assert SHAPES.names() == ("circle", "square", "triangle")
+    assert asked == [SHAPES.group]
+
+
+def _as_module() -> Any:
+    from types import SimpleNamespace
+
+    return SimpleNamespace(Triangle=Triangle)
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "no_such_package:Thing")
+    with pytest.raises(ConfigError, match=r"cannot be loaded as a shape.*no_such_package:Thing"):
+        SHAPES.names()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"shape": {"kind": "ring"}},
+        {"shape": {"radius": 1}},
+        {"shape": {"kind": "circle", "side": 1}},
+        {"shape": {"kind": "circle", "radius": "long"}},
+        {"shape": {"kind": "circle"}, "name": "ring"},
+        {"shape": {"kind": "circle"}, "name": 3},
+        {"shape": 3},
+    ],
+)
+def test_mistakes_are_reported_as_a_union_and_a_literal_report_them(content: dict[str, Any]) -> None:
+    found = []
+    for model in (Drawing, Written):
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate(content)
+        found.append([{**error, "ctx": None} for error in caught.value.errors(include_url=False)])
+    assert found[0] == found[1]
+
+
+def test_the_schema_is_that_of_a_union_and_a_literal() -> None:
+    found, written = Drawing.model_json_schema(), Written.model_json_schema()
+    for name in ("shape", "name"):
+        assert found["properties"][name] == written["properties"][name]
+    assert found["$defs"]["Square"] == written["$defs"]["Square"]
+
+
+def test_a_choice_added_later_is_read_written_and_in_the_schema() -> None:
+    tall = {"shape": {"kind": "triangle", "height": 2.0}}
+    with pytest.raises(ValidationError):
+        Drawing.model_validate(tall)
+    SHAPES.register(Triangle)
+    drawing = Drawing.model_validate({**tall, "other": "triangle", "name": "triangle"})
+    assert drawing.shape == Triangle(height=2.0)
+    assert drawing.other == Triangle()
+    assert Drawing.model_validate(drawing.model_dump(mode="json")) == drawing
+    assert Drawing.model_validate(drawing) == drawing
+    schema = Drawing.model_json_schema()
+    assert schema["properties"]["name"]["enum"] == ["circle", "square", "triangle"]
+    assert "triangle" in schema["properties"]["shape"]["discriminator"]["mapping"]
