@@ -174,3 +174,10 @@ def test_what_is_imported_is_required_by_name_and_not_left_to_others_to_bring(
             names = {canonicalize_name(owner) for owner in owners.get(module, (module,))}
             assert names & (anything if lazy else core), f"{path}: {module}"
     assert found > 100
+
+
+def test_the_license_is_named_and_goes_along(project: dict[str, Any], repository: Path) -> None:
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert "Apache License" in (repository / "LICENSE").read_text(encoding="utf-8")
+    installed = importlib.metadata.metadata("painvrl")
+    assert installed["License-Expression"] == "Apache-2.0"
