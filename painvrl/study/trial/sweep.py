@@ -52,7 +52,7 @@ class SweepConfig(Settings):
     """How many points of each training are looked at, and how many are kept.
 
     ``points``: weighings that are scored, the configuration's own among them. ``keep``: at most so many stay
-    with the trial: its own front, thinned where it is longer.
+    with the trial, half as many where a ranking is dear: its own front, thinned where it is longer.
     """
 
     points: int = Field(default=32, ge=2, le=1000)
@@ -268,7 +268,9 @@ class _Search:
         inside = [row for row in rows if (on_axes[row] > 0).all()]
         member = non_dominated(on_axes[inside])
         front = [row for row, on_front in zip(inside, member, strict=True) if on_front]
-        keep = _spread(on_axes, front, plan.config.keep)
+        # Where users are thinned, each point that is kept costs a ranking of all of them.
+        most = plan.config.keep if self._ranking is self._of_all else max(1, plan.config.keep // 2)
+        keep = _spread(on_axes, front, most)
         best = [
             max(rows, key=lambda row: (everything[row, column], everything[row].sum(), -row))
             for column in range(everything.shape[1])

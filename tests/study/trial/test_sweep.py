@@ -230,6 +230,26 @@ def test_where_ranking_is_dear_the_search_looks_at_some_users_and_scores_what_it
         assert one.point.metrics == pytest.approx(expected.metrics)
 
 
+def test_half_as_many_points_are_kept_where_a_ranking_is_dear(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def watched(values: Any, rows: Any, keep: int) -> list[int]:
+        kept.append(keep)
+        return _spread(values, rows, keep)
+
+    _spread = module._spread
+    monkeypatch.setattr(module, "_spread", watched)
+    sweep(*trained, plan(points=8, keep=6))
+    assert set(kept) == {6}
+    monkeypatch.setattr(module, "EXPLORED_CELLS", 80 * 16)
+    monkeypatch.setattr(module, "MIN_USERS", 5)
+    kept.clear()
+    sweep(*trained, plan(points=8, keep=6))
+    assert set(kept) == {3}
+
+
 def test_what_users_got_is_told_of_every_point(trained: Any) -> None:
     for one in sweep(*trained, plan(points=8)):
         for name in OBJECTIVES:
