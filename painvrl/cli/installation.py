@@ -69,6 +69,7 @@ def diagnose(workspace: Workspace, *, device: str = "auto") -> Diagnosis:
         _packages,
         _extras,
         _mlflow_shadow,
+        _extensions,
         lambda: _device(device),
         _threads,
         lambda: _workspace(workspace),
@@ -83,6 +84,27 @@ def _python() -> Iterator[Check]:
         status=Status.OK,
         detail=f"{painvrl.__version__}, Python {platform.python_version()}, {platform.platform()}",
     )
+
+
+def _extensions() -> Iterator[Check]:
+    """What other packages add by entry points; nothing is said where there is none."""
+    groups = [name for name in importlib.metadata.entry_points().groups if name.startswith("painvrl.")]
+    if not groups:
+        return
+    import painvrl.baselines.registry
+    import painvrl.run.config  # noqa: F401 (makes all other registries)
+    from painvrl.core.registry import REGISTRIES
+
+    for registry in REGISTRIES:
+        if registry.group in groups:
+            own = set(registry.loaded)
+            try:
+                added = ", ".join(name for name in registry.names() if name not in own)
+            except UserError as error:
+                remedy = "mend or uninstall that package"
+                yield Check(name=registry.group, status=Status.WARN, detail=str(error), remedy=remedy)
+            else:
+                yield Check(name=registry.group, status=Status.OK, detail=added or "none")
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,8 @@
 
 A choice is an object, or a class of settings, that carries its own name. Other distributions add theirs by
 an entry point whose group is that of the kind, such as ``painvrl.penalties``. Those are loaded when a name is
-asked for that painvrl itself does not have, or when all names are.
+asked for that painvrl itself does not have, or when all names are. One that cannot be loaded breaks nothing
+but what asks for it.
 
 >>> from typing import Literal
 >>> from painvrl.core.settings import Settings
@@ -18,6 +19,9 @@ asked for that painvrl itself does not have, or when all names are.
 from __future__ import annotations
 
 import functools
+import inspect
+import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -27,8 +31,15 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdap
 from pydantic_core import PydanticKnownError, core_schema
 
 from painvrl.core.errors import ConfigError
+from painvrl.core.settings import Settings
 
 T = TypeVar("T")
+
+REGISTRIES: list[Registry[Any]] = []
+"""All of them, in the order in which they were made."""
+
+_NO_SOURCE = secrets.token_hex(8)
+"""Stands for code that was typed in: nothing that it has made may outlive this process."""
 
 
 class Registry(Generic[T]):
@@ -46,13 +57,17 @@ class Registry(Generic[T]):
         self.named_by = named_by
         self._entries: dict[str, T] = {}
         self._is_complete = False
+        REGISTRIES.append(self)
 
     def register(self, entry: T) -> T:
         """Add a choice, and return it, so that it also decorates a class.
 
         Raises:
             ValueError: another one has its name.
+            TypeError: it is a class where an object is meant.
         """
+        if isinstance(entry, type) and not issubclass(entry, Settings):
+            raise TypeError(f"a {self.kind} is an object; register one, and not the class {entry.__name__}")
         name = self._name_of(entry)
         if self._entries.get(name, entry) is not entry:
             raise ValueError(f"there is another {self.kind} called {name!r}")
@@ -74,9 +89,15 @@ class Registry(Generic[T]):
                 try:
                     self.register(point.load())
                 except Exception as error:
-                    rule = f"cannot be loaded as a {self.kind}: {error}"
+                    whose = "" if point.dist is None else f" of the package {point.dist.name}"
+                    rule = f"the entry point {point.name}{whose} cannot be loaded as a {self.kind}: {error}"
                     raise ConfigError(rule, key=self.group, value=point.value) from error
             self._is_complete = True
+        return self._entries
+
+    @property
+    def loaded(self) -> Mapping[str, T]:
+        """The choices that are there without loading an entry point."""
         return self._entries
 
     def __contains__(self, name: object) -> bool:
@@ -97,6 +118,24 @@ class Registry(Generic[T]):
         if self.named_by in fields:
             return str(fields[self.named_by].default)
         return str(getattr(entry, self.named_by))
+
+
+def foreign_code() -> list[tuple[str, str]]:
+    """The source of all choices that are not painvrl's own, each with its name: results depend on it, too."""
+    found = []
+    for registry in REGISTRIES:
+        for name, entry in registry.loaded.items():
+            module = entry.__module__ if isinstance(entry, type) else type(entry).__module__
+            if module.partition(".")[0] != "painvrl":
+                found.append((f"{registry.group}:{name}", _source_of(module)))
+    return sorted(found)
+
+
+def _source_of(module: str) -> str:
+    try:
+        return inspect.getsource(sys.modules[module])
+    except (KeyError, OSError, TypeError):
+        return _NO_SOURCE
 
 
 @dataclass(frozen=True)
@@ -124,7 +163,7 @@ class NameIn:
         return {"enum": list(self.registry.names()), "type": "string"}
 
     def _known(self, name: object) -> str:
-        if isinstance(name, str) and name in self.registry:
+        if isinstance(name, str) and _has(self.registry, name):
             return name
         quoted = [repr(one) for one in self.registry.names()]
         expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
@@ -148,7 +187,7 @@ class SettingsIn:
         """See pydantic."""
         return core_schema.no_info_plain_validator_function(
             # Pydantic puts the locations of errors inside behind that of the field.
-            lambda value: self._union().validate_python(self._named(value))
+            lambda value: self._union_for(named := self._named(value)).validate_python(named)
         )
 
     def __get_pydantic_json_schema__(
@@ -163,9 +202,29 @@ class SettingsIn:
     def _named(self, value: object) -> object:
         return {self.registry.named_by: value} if self.by_name and isinstance(value, str) else value
 
+    def _union_for(self, value: object) -> TypeAdapter[Any]:
+        """The union of what is there, and of all entry points only where ``value`` is none of that."""
+        name = value.get(self.registry.named_by) if isinstance(value, Mapping) else None
+        if isinstance(name, str):
+            _has(self.registry, name)
+        return _union(tuple(self.registry.loaded.values()), self.registry.named_by)
+
     def _union(self) -> TypeAdapter[Any]:
-        """The union of what is registered now; made again only when something was added."""
+        """The union of all; made again only when something was added."""
         return _union(tuple(self.registry.entries().values()), self.registry.named_by)
+
+
+def _has(registry: Registry[Any], name: str) -> bool:
+    """Whether there is such a choice.
+
+    Raises:
+        ValueError: there is none without loading entry points, and one of these cannot be loaded.
+    """
+    try:
+        return name in registry
+    except ConfigError as error:
+        known = ", ".join(registry.loaded)
+        raise ValueError(f"must be one of {known} (found {name!r}); of other packages: {error}") from error
 
 
 @functools.lru_cache(maxsize=64)

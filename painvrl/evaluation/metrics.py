@@ -290,6 +290,14 @@ def name(part: str, metric: str, k: int) -> str:
     return f"{part}/{metric}_at_{k}"
 
 
+def list_wise(names: Sequence[str]) -> list[str]:
+    """Those of full names whose metric has no value of a single user."""
+    metrics = {full: split_name(full)[1] for full in names}
+    return [
+        full for full, metric in metrics.items() if metric in METRICS and not METRICS.get(metric).is_of_users
+    ]
+
+
 def split_name(full: str) -> tuple[str, str, int]:
     """The part, the metric and the cut-off of a full name, whether there is such a metric or not.
 

@@ -41,8 +41,9 @@ class EvaluationConfig(Settings):
             ValueError: with the remedy, where there is such a metric.
         """
         if metric not in self.names:
-            METRICS.get(metric)
-            raise ValueError(f"is not measured; add {metric} to evaluation.also (found {metric!r})")
+            if metric not in METRICS:
+                raise ValueError(f"must name a metric; known: {', '.join(METRICS.names())}")
+            raise ValueError(f"is not measured; add {metric} to evaluation.also")
 
     @field_validator("also")
     @classmethod

@@ -65,7 +65,7 @@ class TrainConfig(Settings):
         try:
             self.evaluation.check_measured(metric)
         except ValueError as error:
-            raise ValueError(f"training.watch {error}") from None
+            raise ValueError(f"training.watch {error} (found {watch!r})") from None
         names = self.scored_names()
         if names is not None and part not in names:
             raise ValueError(

@@ -19,6 +19,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from painvrl.core.device import rounding_of
+from painvrl.core.registry import foreign_code
 from painvrl.core.tensorfile import read_tree, sweep_trees, write_tree
 from painvrl.data.digest import digest_of
 from painvrl.run.config import TrainConfig
@@ -76,8 +77,11 @@ def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> 
 
 
 def numbers_of(device: torch.device) -> str:
-    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds."""
-    return digest_of(rounding_of(device), _code())
+    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds.
+
+    Code of other packages that has come in by a registry counts as well.
+    """
+    return digest_of(rounding_of(device), _code(), [list(one) for one in foreign_code()])
 
 
 class PretrainedStore:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from painvrl.core import registry as module
 from painvrl.core.errors import ConfigError
 from painvrl.core.registry import NameIn, Registry, SettingsIn
 from painvrl.core.settings import Settings
+from painvrl.run.pretrained import numbers_of
 
 
 class Circle(Settings):
@@ -145,3 +148,52 @@ def test_a_choice_added_later_is_read_written_and_in_the_schema() -> None:
     schema = Drawing.model_json_schema()
     assert schema["properties"]["name"]["enum"] == ["circle", "square", "triangle"]
     assert "triangle" in schema["properties"]["shape"]["discriminator"]["mapping"]
+
+
+def test_an_entry_point_that_cannot_be_loaded_breaks_only_what_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offer(monkeypatch, "no_such_module:Shape")
+    drawing = Drawing.model_validate({"shape": {"kind": "square"}, "other": "circle", "name": "square"})
+    assert (drawing.shape, drawing.name) == (Square(), "square")
+    for content in ({"shape": {"kind": "ring"}}, {"shape": Circle(), "name": "ring"}):
+        with pytest.raises(ValidationError) as error:
+            Drawing.model_validate(content)
+        (told,) = error.value.errors()
+        assert "circle, square (found 'ring')" in told["msg"]
+        assert "no_such_module" in told["msg"]
+
+
+def test_a_class_is_no_object() -> None:
+    class Pen:
+        name = "pen"
+
+    pens = Registry[Any]("pen", group="painvrl.example_pens")
+    monkeyed = module.REGISTRIES.pop()
+    assert monkeyed is pens
+    with pytest.raises(TypeError, match="a pen is an object; register one, and not the class Pen"):
+        pens.register(Pen)
+    assert pens.register(Pen()) is pens.get("pen")
+
+
+def test_results_depend_on_the_code_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine() -> list[tuple[str, str]]:
+        return [one for one in module.foreign_code() if one[0].startswith(SHAPES.group)]
+
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert mine() == [(f"{SHAPES.group}:circle", here), (f"{SHAPES.group}:square", here)]
+    monkeypatch.setattr(module.inspect, "getsource", lambda _: "edited")
+    assert {source for _, source in mine()} == {"edited"}
+
+    def typed_in(_: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(module.inspect, "getsource", typed_in)
+    assert {source for _, source in mine()} == {module._NO_SOURCE}, "of this process alone"
+    assert all(not name.startswith("painvrl.metrics:ndcg") for name, _ in module.foreign_code())
+
+
+def test_a_key_of_what_was_trained_holds_the_code_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = numbers_of(torch.device("cpu"))
+    monkeypatch.setattr("painvrl.run.pretrained.foreign_code", lambda: [("painvrl.metrics:rr", "edited")])
+    assert numbers_of(torch.device("cpu")) != before

@@ -122,7 +122,7 @@ def test_a_configuration_survives_json() -> None:
         (
             TABLE,
             {"training": {"watch": "iid/accuracy_at_20"}},
-            r"training\.watch is no metric; known: recall, ndcg",
+            r"training\.watch must name a metric; known: recall, ndcg",
         ),
         (TABLE, {"training": {"watch": "iid_test/ndcg_at_20"}}, r"training\.watch"),
         (TABLE, {"training": {"watch": "ood_far_test/ndcg_at_20"}}, r"training\.watch"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import painvrl
-from painvrl.core.registry import SettingsIn
+from painvrl.core.registry import SettingsIn, foreign_code
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_file
@@ -65,7 +65,7 @@ def _key(config: Source) -> str:
     """
     packages = [f"painvrl=={painvrl.__version__}", f"layout {_LAYOUT}", *config.packages()]
     files = [(path.name, _digest_or_none(path)) for path in config.named_files()]
-    return digest_of("prepared", config.model_dump(mode="json"), packages, files)
+    return digest_of("prepared", config.model_dump(mode="json"), packages, files, *map(list, foreign_code()))
 
 
 def _digest_or_none(path: Path) -> str | None:

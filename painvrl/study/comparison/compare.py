@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.rng import derive_seed
+from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import additive_epsilon, coverage
 from painvrl.stats.intervals import Bounded
@@ -190,6 +191,12 @@ def _draw(
     draws: int,
 ) -> tuple[Users, tuple[NDArray[np.float64], NDArray[np.float64]] | None, tuple[str, ...]]:
     """Both hypervolumes under other users, how these were drawn, and what to say about it."""
+    if of_lists := list_wise(a.study.objectives):
+        note = (
+            f"{of_lists[0]} has no value of a single user: the interval leaves out the chance of having "
+            "these users, and may be too narrow by that"
+        )
+        return "unknown", None, (note,)
     kept: list[list[UserValues]] = []
     for one, records in ((a, first_a), (b, first_b)):
         points = feasible(records)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.rng import derive_seed
+from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.comparison.uncertainty import same_users
@@ -83,6 +84,10 @@ def luck(trials: Trials, users: UserStore) -> Luck:
     asked = [
         (point.name, dict(zip(trials.objectives, point.values or (), strict=True))) for point in trials.points
     ]
+    if of_lists := list_wise(trials.objectives):
+        return Luck(
+            points=len(asked), note=f"{of_lists[0]} has no value of a single user, so half of them have none"
+        )
     known = halved(users.load_each(asked), trials.objectives, HALVES)
     if isinstance(known, str):
         return Luck(points=len(asked), note=known)
