@@ -4,7 +4,7 @@ from __future__ import annotations
 
 REQUIRED = (
     *("torch", "numpy", "pandas", "optuna", "mlflow", "sqlalchemy"),
-    *("typer", "pydantic", "plotly", "plotext", "matplotlib", "jinja2"),
+    *("typer", "pydantic", "pydantic-core", "plotly", "plotext", "matplotlib", "jinja2"),
     *("pyyaml", "rich", "safetensors", "filelock", "pyarrow", "scipy", "moocore"),
 )
 EXTRAS = {

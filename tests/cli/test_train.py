@@ -136,7 +136,8 @@ def test_metrics_that_do_not_repeat_are_reported_as_such(
 ) -> None:
     from dataclasses import replace
 
-    from painvrl.run import pipeline, retrain
+    from painvrl.run import pipeline
+    from painvrl.study import retrain
 
     def off(*arguments: Any, **options: Any) -> pipeline.RunResult:
         result = pipeline.run(*arguments, **options)

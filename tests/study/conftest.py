@@ -267,6 +267,7 @@ class Shelf:
     wanted: int = 9
     sampler: Mapping[str, str] = field(default_factory=dict)
     study: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(user_attrs={}))
+    identity: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(seeds=1))
 
     def trials(self) -> tuple[TrialRecord, ...]:
         return self.records

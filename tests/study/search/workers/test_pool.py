@@ -129,7 +129,7 @@ def test_real_trials_in_workers_are_those_of_one_process(
         records = open_study(f"with-{workers}", workspace).trials()
         results.append([(record.point, record.values) for record in records])
     assert results[0] == results[1]
-    assert len(list((workspace.cache / "pretrained").glob("*.npz"))) == 1
+    assert len(list((workspace.cache / "pretrained").glob("*.pt"))) == 1
 
 
 def test_trials_in_processes_are_judged_at_their_rungs_by_the_one_that_runs_the_study(
