@@ -48,5 +48,5 @@ def test_a_metric_that_is_not_measured_is_refused_with_the_remedy() -> None:
     EvaluationConfig().check_measured("recall")
     with pytest.raises(ValueError, match=r"add coverage to evaluation\.also"):
         EvaluationConfig().check_measured("coverage")
-    with pytest.raises(ValueError, match="is no metric; known: recall"):
+    with pytest.raises(ValueError, match="must name a metric; known: recall"):
         EvaluationConfig().check_measured("accuracy")
