@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from benchmarks.machine import describe, write_results
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.page.history import Moment, history
@@ -53,13 +55,29 @@ def trials_to(moments: Sequence[Moment], volume: float) -> int | None:
     return next((moment.finished for moment in moments if moment.hypervolume >= volume), None)
 
 
-def measure(spec: StudySpec, seeds: Sequence[int], trials: int | None, cache: Path) -> list[dict[str, Any]]:
-    """A row a seed."""
-    rows = []
+def workspace_of(folder: Path, seed: int, way: str) -> Path:
+    """Where a study is kept."""
+    return folder / str(seed) / way.replace(" ", "-")
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """``keep``, or one that is thrown away."""
+    if keep is not None:
+        yield keep
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def measure(
+    spec: StudySpec, seeds: Sequence[int], trials: int | None, cache: Path, keep: Path | None
+) -> Iterator[dict[str, Any]]:
+    """A row a seed; a study that is complete in ``keep`` is read and not run."""
     for seed in seeds:
-        with TemporaryDirectory() as folder:
+        with _folder(keep) as folder:
             found = {
-                way: run(with_seed(spec, seed, sweep, trials), Path(folder) / way.replace(" ", "-"), cache)
+                way: run(with_seed(spec, seed, sweep, trials), workspace_of(folder, seed, way), cache)
                 for way, sweep in WAYS.items()
             }
         end = found["one value"][-1]
@@ -74,9 +92,8 @@ def measure(spec: StudySpec, seeds: Sequence[int], trials: int | None, cache: Pa
                 for share in SHARES
             }
             row[f"curve {way}"] = [[one.finished, round(one.seconds, 2), one.hypervolume] for one in moments]
-        rows.append(row)
         print(seed, row["ends"], row["to"], flush=True)
-    return rows
+        yield row
 
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -103,15 +120,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as in study run")
     parser.add_argument("--cache", type=Path, default=ROOT / "workspace" / "cache", help="of prepared data")
+    parser.add_argument("--keep", type=Path, help="folder of the studies; without it they are thrown away")
     parser.add_argument("--results", default="sweeps", help="name of the file in results/")
     asked = parser.parse_args()
     spec = load_spec(asked.study, asked.set)
     asked.cache.mkdir(parents=True, exist_ok=True)
-    rows = measure(spec, asked.seeds, asked.trials, asked.cache.absolute())
+    machine = describe()
+    rows: list[dict[str, Any]] = []
+    for row in measure(spec, asked.seeds, asked.trials, asked.cache.absolute(), asked.keep):
+        rows.append(row)
+        content = {"study": asked.study.name, "set": asked.set, "rows": rows}
+        path = write_results(asked.results, content, machine=machine)
     print({"share of all seconds": shares(rows)})
-    from benchmarks.machine import write_results
-
-    print(write_results(asked.results, {"study": asked.study.name, "set": asked.set, "rows": rows}))
+    print(path)
 
 
 if __name__ == "__main__":
