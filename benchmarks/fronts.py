@@ -29,14 +29,14 @@ from benchmarks.common import CACHE, mean_and_spread, paired_interval, print_tab
 from benchmarks.kept import completed, digest
 from benchmarks.pruning import Diary
 from painvrl.core.workspace import Workspace
+from painvrl.engine.training import TrainingObjective
+from painvrl.run.hyperparameters import apply
 from painvrl.run.presets import PRESETS
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.file.knobs import apply
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.runner import run_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.objective import TrainingObjective
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 KEPT = 0.9

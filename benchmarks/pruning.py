@@ -31,14 +31,15 @@ import torch
 from benchmarks.common import CACHE, T95, print_table
 from benchmarks.kept import completed, digest
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import Job, OnRung
+from painvrl.engine.outcomes import Completed, Failed, Outcome
+from painvrl.engine.training import TrainingObjective
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.file.spec import StudySpec, load_spec
 from painvrl.study.runner import run_study
 from painvrl.study.search.pruner import axes_by_part
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.objective import OnRung, TrainingObjective, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome
 
 # An arm: sampler, whether it prunes, and by how much the sampler's seed is moved.
 ARMS = {
@@ -61,7 +62,7 @@ class Diary:
         self.data, self.rows = inner.data, list[dict[str, Any]]()
         self._inner, self._objectives, self._own = inner, spec.objectives, spec.config
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Train, and note it."""
         wall, processor = time.perf_counter(), time.process_time()
         looks: list[dict[str, Any]] = []

@@ -29,7 +29,7 @@ from benchmarks.kept import completed, digest
 from benchmarks.sweeps import ROOT
 from benchmarks.sweeps import run as run_swept
 from painvrl.study.file.spec import SamplerName, StudySpec, check_spec, load_spec
-from painvrl.study.search.asktell import Asked, Desk
+from painvrl.study.search.asktell import Asked, AskTell
 
 LOOKS = (5, 10, 20, 40)
 SAMPLERS = ("tpe", "gp", "nsga2", "qmc", "random")
@@ -39,19 +39,19 @@ SAMPLERS = ("tpe", "gp", "nsga2", "qmc", "random")
 def timed_asks() -> Iterator[list[float]]:
     """The seconds of each ask of a study that runs in this process meanwhile."""
     seconds: list[float] = []
-    ask = Desk.ask
+    ask = AskTell.ask
 
-    def timed(desk: Desk, *, under_way: int = 0) -> Asked | None:
+    def timed(adapter: AskTell, *, under_way: int = 0) -> Asked | None:
         start = time.perf_counter()
-        asked = ask(desk, under_way=under_way)
+        asked = ask(adapter, under_way=under_way)
         seconds.append(time.perf_counter() - start)
         return asked
 
-    Desk.ask = timed  # type: ignore[method-assign]
+    AskTell.ask = timed  # type: ignore[method-assign]
     try:
         yield seconds
     finally:
-        Desk.ask = ask  # type: ignore[method-assign]
+        AskTell.ask = ask  # type: ignore[method-assign]
 
 
 def spec_of(base: StudySpec, trials: int, sampler: str, seed: int) -> StudySpec:

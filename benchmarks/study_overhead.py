@@ -92,10 +92,10 @@ def instrument(watch: Stopwatch) -> None:
     from optuna.storages import RDBStorage
     from optuna.storages._cached_storage import _CachedStorage
 
-    from painvrl.study.search.loop import TrialLoop
+    from painvrl.engine.training import TrainingObjective
+    from painvrl.study import runner
     from painvrl.study.store.storage import StoredStudy
     from painvrl.study.tracking.mlflow_tracker import MlflowTracker
-    from painvrl.study.trial.objective import TrainingObjective
 
     watch.wrap(TrainingObjective, "__init__", DATA)
     watch.wrap(TrainingObjective, "__call__", TRAINING)
@@ -106,16 +106,16 @@ def instrument(watch: Stopwatch) -> None:
         watch.wrap(storage, " ".join(public_methods(storage)), STORAGE)
     watch.wrap(StoredStudy, "trials", RECORDS)
     watch.wrap(MlflowTracker, "__init__ " + " ".join(public_methods(MlflowTracker)), mlflow_part)
-    run = TrialLoop.run
+    loop = runner.run_jobs
 
-    def between(loop: TrialLoop) -> None:
+    def between(*arguments: Any) -> None:
         watch.rename(LOOP)
         try:
-            run(loop)
+            loop(*arguments)
         finally:
             watch.rename(AFTER)
 
-    TrialLoop.run = between  # type: ignore[method-assign]
+    runner.run_jobs = between
 
 
 def public_methods(owner: type) -> list[str]:

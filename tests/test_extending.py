@@ -165,10 +165,10 @@ def test_a_baseline(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> N
     report = compare(
         tiny_config,
         choose(["popularity", "noise"]),
+        Workspace(tmp_path),
+        torch.device("cpu"),
         seeds=1,
         trials=2,
-        cache_dir=tmp_path,
-        device=torch.device("cpu"),
     )
     assert [one.name for one in report.baselines] == ["popularity", "noise"]
     assert {one.settings["width"] for one in report.baselines[1].points} > {4}

@@ -16,6 +16,7 @@ import torch
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
+from painvrl.engine.outcomes import Completed
 from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.invariance.pareto import BALANCERS
@@ -23,14 +24,14 @@ from painvrl.invariance.penalties import PENALTIES
 from painvrl.model.fusion import FusionConfig
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Value
+from painvrl.run.hyperparameters import apply
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
-from painvrl.study.file.space import Value, apply
 from painvrl.study.file.spec import StudySpec, check_spec
 from painvrl.study.runner import run_study
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.outcomes import Completed
 
 Train = Callable[[str, str], RunResult]
 

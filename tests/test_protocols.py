@@ -17,6 +17,7 @@ from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.report import OOD
 from painvrl.baselines.ridge import RIDGE
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
@@ -233,7 +234,7 @@ def test_baselines_refuse_users_whom_they_would_know_nothing_of(
     with pytest.raises(
         ConfigError, match=r"split\.protocol: .*users all have training rows.*\(found 'user_group'\)"
     ):
-        compare(config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU)
+        compare(config, [POPULARITY], Workspace(tmp_path), CPU, seeds=1, trials=1)
 
 
 # ---------------------------------------------------------------------------- several OOD parts
@@ -299,7 +300,7 @@ def test_baselines_are_scored_on_every_named_part_and_judged_by_their_mean(
 ) -> None:
     config, prepared, result = several
     monkeypatch.setattr(comparison, "prepare", lambda *_, **__: prepared)
-    report = compare(config, [POPULARITY, RIDGE], seeds=1, trials=2, cache_dir=tmp_path, device=CPU)
+    report = compare(config, [POPULARITY, RIDGE], Workspace(tmp_path), CPU, seeds=1, trials=2)
     for baseline in report.baselines:
         assert baseline.best(OOD) is not None
         for point in baseline.points:

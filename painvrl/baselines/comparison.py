@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
 from painvrl.baselines.duel import duels
-from painvrl.baselines.offsets import GRID, measured_under_offsets
+from painvrl.baselines.jobs import FIT, START, BaselineCell, BaselineJob, BaselineObjective, key_of, users_of
+from painvrl.baselines.offsets import GRID
 from painvrl.baselines.own import OWN, own_points
-from painvrl.baselines.port import EXTRA, Baseline, Fit, Inputs
+from painvrl.baselines.port import EXTRA, Baseline
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.report import (
     CUTOFF,
@@ -27,15 +26,22 @@ from painvrl.baselines.report import (
     TrialRun,
 )
 from painvrl.baselines.search import settings_to_try
-from painvrl.core.device import is_out_of_memory
-from painvrl.core.errors import ConfigError, TrialFailure
-from painvrl.core.progress import NullObserver, Observer
+from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
-from painvrl.data.card import SplitCard
+from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
+from painvrl.data.digest import digest_of
+from painvrl.engine.executor import executor_of
+from painvrl.engine.kept import KeptRun, RunStore
+from painvrl.engine.outcomes import Failed
+from painvrl.engine.progress import NullProgress, Progress
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
-from painvrl.run.prepare import prepare
+from painvrl.run.prepare import split_of
 from painvrl.study.file.space import Space
+from painvrl.study.store.lock import study_lock
+from painvrl.study.tracked_grid import TrackedGrid
+from painvrl.study.tracking.port import DEFAULT_UI_URL, NullTracker, StudyHeader, Tracker
 
 
 def choose(names: Iterable[str]) -> tuple[Baseline[Any], ...]:
@@ -59,31 +65,41 @@ def choose(names: Iterable[str]) -> tuple[Baseline[Any], ...]:
 def compare(
     config: TrainConfig,
     baselines: Sequence[Baseline[Any]],
+    workspace: Workspace,
+    device: torch.device,
     *,
     seeds: int,
     trials: int,
-    cache_dir: Path,
-    device: torch.device,
+    workers: int = 1,
+    memory_fraction: float | None = None,
     own: bool = False,
     space: Space | None = None,
-    observer: Observer | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
 ) -> ComparisonReport:
     """Tune every baseline on the valid parts of the same splits, each setting under the same offsets.
+
+    Every run is kept: the same call computes none again, and one that wants more seeds or settings goes on.
+    A setting that failed is tried again by the next call.
 
     Args:
         config: its data, split, features and evaluation count, to which the cut-off 20 is added.
         baselines: those whose packages are missing are reported as skipped.
+        workspace: where everything is kept.
+        device: where ranking computes, and whatever of a baseline is written in torch.
         seeds: how many, from ``config.seed`` upwards; a seed is a split and an initialisation.
         trials: settings of each baseline, at most.
-        cache_dir: of prepared data.
-        device: where ranking computes, and whatever of a baseline is written in torch.
+        workers: settings at a time.
+        memory_fraction: of a CUDA device that each worker may use.
         own: tune the model of ``config`` as well, and compare it with the baselines by user.
         space: what it is tuned over; without one it has a single trial.
-        observer: hears of every trial as a stage.
+        progress: hears of every run.
+        tracker: mirrors the runs; none by default.
 
     Raises:
-        UserError: the data is missing or breaks a rule, the split keeps users out of training, whom a
+        UserError: the data are missing or break a rule, the split keeps users out of training, whom a
             baseline would know nothing of, or there is one seed for ``own``.
+        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
     """
     if own and seeds < 2:
         raise ConfigError(
@@ -92,90 +108,101 @@ def compare(
             key="--seeds",
             value=seeds,
         )
-    observer = observer or NullObserver()
     cutoffs = tuple(sorted({*config.evaluation.ks, CUTOFF}))
     evaluation = config.evaluation.model_copy(update={"ks": cutoffs})
-    tunings = [
-        _Tuning(one, () if one.missing() else settings_to_try(one, trials, config.seed)) for one in baselines
+    configs = {
+        seed: config.model_copy(update={"evaluation": evaluation, "seed": seed})
+        for seed in range(config.seed, config.seed + seeds)
+    }
+    tried = [
+        _Tried(one, () if one.missing() else settings_to_try(one, trials, config.seed)) for one in baselines
     ]
     if own:
-        tunings.insert(0, _Tuning(OWN, own_points(space, config, trials)))
-    all_seeds = tuple(range(config.seed, config.seed + seeds))
-    data = ""
-    cards: list[SplitCard] = []
-    for seed in all_seeds:
-        observer.stage(f"seed {seed}: data")
-        seeded = config.model_copy(update={"evaluation": evaluation, "seed": seed})
-        inputs = Inputs(seeded, prepare(seeded, cache_dir=cache_dir, device=device))
-        _refuse_support(inputs)
-        data = inputs.prepared.dataset.name
-        cards.append(inputs.prepared.split.card)
-        for tuning in tunings:
-            tuning.run(inputs, observer, by_user=own)
-    reports = [tuning.report() for tuning in tunings]
-    judged = {
-        (tuning.baseline.name, *point): each for tuning in tunings for point, each in tuning.judged.items()
-    }
+        tried.insert(0, _Tried(OWN, own_points(space, config, trials)))
+    splits = {seed: split_of(seeded, cache_dir=workspace.cache) for seed, seeded in configs.items()}
+    data = splits[config.seed][0].name
+    tracker = tracker or NullTracker()
+    cells = _cells(tried, configs.values())
+    complete: Mapping[tuple[str, int], KeptRun] = {}
+    failures: Mapping[tuple[str, int], Failed] = {}
+    link = None
+    if cells:
+        folder = workspace.create().baselines
+        make = partial(
+            BaselineObjective,
+            cells[0].job.config,
+            cache_dir=workspace.cache,
+            store=RunStore(folder / "runs"),
+            by_user=own,
+        )
+        with (
+            study_lock(workspace.lock_path("baselines"), "baselines"),
+            executor_of(make, device, workers, memory_fraction) as executor,
+        ):
+            summary = executor.data
+            runs = TrackedGrid(
+                header=StudyHeader(
+                    name=f"baselines-{data}-{config.split.protocol}",
+                    objectives=(IID, OOD),
+                    yaml=dump_yaml(config),
+                    data=summary,
+                    kind="baselines",
+                ),
+                of=digest_of(config.model_dump(mode="json"), summary.all_seeds),
+                cells=cells,
+                folder=folder,
+                key=lambda cell: key_of(cell.job, summary, by_user=own),
+                executor=executor,
+                tracker=tracker,
+                progress=progress or NullProgress(),
+            )
+            with runs.trained():
+                complete, failures = runs.grid.complete, runs.grid.failures
+            link = tracker.link(DEFAULT_UI_URL)
+    reports = [one.report(tuple(configs), complete, failures) for one in tried]
     return ComparisonReport(
         data=data,
         split=config.split.protocol,
-        seeds=all_seeds,
-        cards=tuple(cards),
+        seeds=tuple(configs),
+        cards=tuple(split.card for _, split in splits.values()),
         trials=trials,
         baselines=tuple(reports),
-        duels=duels(reports[0], reports[1:], judged) if own else (),
+        duels=duels(reports[0], reports[1:], _judged(reports, complete)) if own else (),
+        link=link,
     )
 
 
-def _refuse_support(inputs: Inputs) -> None:
-    if inputs.prepared.split.support is not None:
-        raise ConfigError(
-            "baselines need a split whose users all have training rows; they do not fold users in",
-            key="split.protocol",
-            value=inputs.config.split.protocol,
-        )
-
-
 @dataclass(frozen=True)
-class _Tuning:
-    """A baseline, the settings to try, and what every seed came to so far.
-
-    Attributes:
-        seeds: for each seed and setting a run at each offset of the grid.
-        judged: by the number of the setting and the place of the offset, what every user has got, seed by
-            seed, where it is asked for.
-    """
+class _Tried:
+    """A baseline and the settings that are tried of it; none where its packages are missing."""
 
     baseline: Baseline[Any]
     settings: tuple[Settings, ...]
-    shared_seconds: list[float] = field(default_factory=list)
-    seeds: list[list[Sequence[TrialRun]]] = field(default_factory=list)
-    judged: dict[tuple[int, int], list[UserValues]] = field(default_factory=dict)
 
-    def run(self, inputs: Inputs, observer: Observer, *, by_user: bool) -> None:
-        """Try every setting on the split of one seed."""
-        if not self.settings:
-            return
-        label = f"seed {inputs.config.seed}: {self.baseline.name}"
-        observer.stage(label)
-        start = time.perf_counter()
-        fit = _started(self.baseline, inputs)
-        self.shared_seconds.append(time.perf_counter() - start)
-        runs: list[Sequence[TrialRun]] = []
-        for number, setting in enumerate(self.settings):
-            observer.stage(f"{label}, trial {number + 1} of {len(self.settings)}")
-            measured, judged = _measured(fit, setting, inputs)
-            runs.append(measured)
-            if by_user:
-                for place, each in enumerate(judged):
-                    self.judged.setdefault((number, place), []).append(each)
-        self.seeds.append(runs)
-
-    def report(self) -> BaselineReport:
+    def report(
+        self,
+        seeds: Sequence[int],
+        complete: Mapping[tuple[str, int], KeptRun],
+        failures: Mapping[tuple[str, int], Failed],
+    ) -> BaselineReport:
         """The points, each over all seeds."""
         name, summary = self.baseline.name, self.baseline.summary
         if not self.settings:
             return BaselineReport(name=name, summary=summary, skipped=_needs(self.baseline))
+
+        def run_of(trial: int, place: int, seed: int) -> TrialRun:
+            kept = complete.get((_row(name, trial), seed))
+            if kept is None:
+                return TrialRun(seed=seed, metrics={}, failure=failures[_row(name, trial), seed].message)
+            outcome = kept.outcome
+            return TrialRun(seed=seed, metrics=outcome.points[place].metrics, seconds=outcome.seconds[FIT])
+
+        shared = {
+            seed: kept.outcome.seconds[START]
+            for number in range(len(self.settings))
+            for seed in seeds
+            if (kept := complete.get((_row(name, number), seed))) is not None
+        }
         return BaselineReport(
             name=name,
             summary=summary,
@@ -185,56 +212,55 @@ class _Tuning:
                     place=place,
                     settings=setting.model_dump(mode="json"),
                     offset=offset,
-                    runs=tuple(seed[number][place] for seed in self.seeds),
+                    runs=tuple(run_of(number, place, seed) for seed in seeds),
                 )
                 for number, setting in enumerate(self.settings)
                 for place, offset in enumerate(GRID)
             ),
-            shared_seconds=statistics.mean(self.shared_seconds),
+            shared_seconds=statistics.mean(shared.values()) if shared else 0.0,
         )
+
+
+def _cells(tried: Sequence[_Tried], configs: Iterable[TrainConfig]) -> list[BaselineCell]:
+    """Every setting under every seed; those that share a split, and what is done once a split, in a row."""
+    jobs = (
+        (trial, one.baseline, setting, config)
+        for config in configs
+        for one in tried
+        for trial, setting in enumerate(one.settings)
+    )
+    return [
+        BaselineCell(
+            row=_row(baseline.name, trial),
+            seed=config.seed,
+            job=BaselineJob(
+                number=number,
+                point={"baseline": baseline.name, **setting.model_dump(mode="json")},
+                config=config,
+                baseline=baseline,
+                setting=setting,
+            ),
+        )
+        for number, (trial, baseline, setting, config) in enumerate(jobs)
+    ]
+
+
+def _row(baseline: str, trial: int) -> str:
+    return f"{baseline} trial {trial}"
+
+
+def _judged(
+    reports: Sequence[BaselineReport], complete: Mapping[tuple[str, int], KeptRun]
+) -> dict[tuple[str, int, int], list[UserValues]]:
+    """By baseline, trial and place what every user has got, seed by seed, of the points on the fronts."""
+    return {
+        (one.name, point.trial, point.place): [
+            users_of(complete[_row(one.name, point.trial), run.seed], point.place) for run in point.runs
+        ]
+        for one in reports
+        for point in one.front()
+    }
 
 
 def _needs(baseline: Baseline[Any]) -> str:
     return f"needs {' and '.join(baseline.missing())}: install the extra `{EXTRA}`"
-
-
-def _started(baseline: Baseline[Any], inputs: Inputs) -> Fit[Any]:
-    """What fits a setting; where nothing can be started, every setting fails for the same reason."""
-    try:
-        with _full_memory_fails():
-            return baseline.start(inputs)
-    except TrialFailure as failure:
-        reason = str(failure)  # the error itself would keep alive what its frames hold
-
-        def fail(_: Settings) -> NoReturn:
-            raise TrialFailure(reason)
-
-        return fail
-
-
-def _measured(
-    fit: Fit[Any], setting: Settings, inputs: Inputs
-) -> tuple[list[TrialRun], tuple[UserValues, ...]]:
-    """Fit one setting and rank it under each offset of the grid; nobody is judged by one that fails."""
-    seed, plan = inputs.config.seed, inputs.prepared.valid_plan
-    start = time.perf_counter()
-    try:
-        with _full_memory_fails():
-            found = measured_under_offsets(plan, fit(setting), inputs.item_degree, (IID, OOD))
-    except TrialFailure as failure:
-        spent = time.perf_counter() - start
-        return [TrialRun(seed=seed, metrics={}, seconds=spent, failure=str(failure)) for _ in GRID], ()
-    spent = time.perf_counter() - start
-    runs = [TrialRun(seed=seed, metrics=metrics, seconds=spent) for metrics, _ in found]
-    return runs, tuple(users for _, users in found)
-
-
-@contextmanager
-def _full_memory_fails() -> Iterator[None]:
-    """One setting may be too large for the machine while the others are not."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrialFailure(": ".join(["out of memory", *str(error).splitlines()[:1]])) from error

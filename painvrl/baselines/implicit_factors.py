@@ -14,7 +14,7 @@ from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import Scorer
-from painvrl.study.file.space import FloatRange, IntRange
+from painvrl.run.distributions import FloatRange, IntRange
 
 if TYPE_CHECKING:
     from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase

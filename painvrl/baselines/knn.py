@@ -22,7 +22,7 @@ from torch import Tensor
 from painvrl.baselines.port import Baseline, Fit, Inputs
 from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import BlockScores, Scorer
-from painvrl.study.file.space import FloatRange, IntRange
+from painvrl.run.distributions import FloatRange, IntRange
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

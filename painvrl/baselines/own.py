@@ -17,9 +17,10 @@ from painvrl.core.rng import derive_seed
 from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import DotProducts, Scorer
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import Point, apply
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import with_features
-from painvrl.study.file.space import Point, Space, apply
+from painvrl.study.file.space import Space
 
 _DRAWS_A_POINT = 50
 """In the mean over the points; a space that gives no more new ones counts as exhausted."""

@@ -20,8 +20,8 @@ from painvrl.core.rng import derive_seed
 from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import DotProducts, Scorer
 from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Distribution
 from painvrl.run.prepare import Prepared
-from painvrl.study.file.space import Distribution
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

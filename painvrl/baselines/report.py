@@ -9,11 +9,11 @@ from typing import Literal
 
 from painvrl.baselines.offsets import Offset
 from painvrl.data.card import SplitCard
+from painvrl.engine.outcomes import point_name
 from painvrl.evaluation.metrics import name as metric_name
+from painvrl.run.distributions import Value
 from painvrl.stats.dominance import non_dominated
 from painvrl.stats.intervals import Interval
-from painvrl.study.file.space import Value
-from painvrl.study.trial.outcomes import point_name
 
 CUTOFF = 20
 IID, OOD = (metric_name(part, "ndcg", CUTOFF) for part in ("iid", "ood"))
@@ -27,13 +27,14 @@ class TrialRun:
 
     Attributes:
         metrics: of the valid parts, ``iid/...`` and ``ood/...``; empty if it failed.
-        seconds: to fit the setting and rank all its points, without what all settings share.
+        seconds: to fit the setting and rank all its points, without what all settings share; of one that
+            failed none.
         failure: why it failed.
     """
 
     seed: int
     metrics: Mapping[str, float]
-    seconds: float
+    seconds: float | None = None
     failure: str | None = None
 
 
@@ -67,8 +68,8 @@ class BaselinePoint:
 
     @property
     def seconds(self) -> float:
-        """To fit the setting and rank all its points, in the mean over seeds."""
-        return statistics.mean(run.seconds for run in self.runs)
+        """To fit the setting and rank all its points, in the mean over seeds; only of a complete point."""
+        return statistics.mean(run.seconds for run in self.runs if run.seconds is not None)
 
     def mean(self, metric: str) -> float:
         """Over seeds; only of a complete point."""
@@ -165,7 +166,7 @@ class ComparisonReport:
 
     ``split``: the protocol. ``trials``: settings tried of each baseline, at most. ``duels``: every point of
     the baselines' fronts against the file's own model, which then stands first among the baselines.
-    ``cards``: of the split of each seed.
+    ``cards``: of the split of each seed. ``link`` shows the runs in MLflow's UI.
     """
 
     data: str
@@ -175,6 +176,7 @@ class ComparisonReport:
     baselines: tuple[BaselineReport, ...]
     duels: tuple[Duel, ...] = ()
     cards: tuple[SplitCard, ...] = ()
+    link: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""

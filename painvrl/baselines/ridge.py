@@ -11,7 +11,7 @@ from pydantic import Field
 from painvrl.baselines.port import Baseline, Fit, Inputs, vectors
 from painvrl.core.settings import Settings
 from painvrl.evaluation.ranking import Scorer
-from painvrl.study.file.space import FloatRange
+from painvrl.run.distributions import FloatRange
 
 
 class RidgeConfig(Settings):

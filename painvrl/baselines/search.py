@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from painvrl.baselines.port import Baseline, S
 from painvrl.core.rng import derive_seed
-from painvrl.study.file.space import Categorical, Distribution, Value
+from painvrl.run.distributions import Categorical, Distribution, Value
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
 from painvrl.data.interactions import Interactions
 from painvrl.evaluation.ranking import Scorer
-from painvrl.study.file.space import FloatRange, IntRange
+from painvrl.run.distributions import FloatRange, IntRange
 
 if TYPE_CHECKING:
     import cornac.models

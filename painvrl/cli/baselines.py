@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    MemoryFractionOption,
+    QuietOption,
+    WorkersOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from painvrl.run.config import TrainConfig
@@ -52,6 +60,9 @@ def baselines(
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 1,
+    memory_fraction: MemoryFractionOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Tune other recommenders on a configuration's splits.
@@ -60,7 +71,8 @@ def baselines(
     under the same offsets of popularity and cold items, in units of its own scores' spread: trial 3 has the
     points 3.0 (plain), 3.1 and so on. Prints of each baseline the points that no other of them beats on both
     IID and OOD NDCG@20; --json has them all, seed by seed. Both are measured on the valid parts; the test
-    parts stay sealed. Baselines whose packages are missing are skipped.
+    parts stay sealed. Baselines whose packages are missing are skipped. Every trial is kept in the workspace
+    and is a run in MLflow: the same command goes on where it was stopped, and fits nothing twice.
 
     --own adds the file's own model, with up to as many trials from the study's `space` (a file without one
     gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and
@@ -69,28 +81,37 @@ def baselines(
     """
     from painvrl.baselines.comparison import choose, compare
     from painvrl.cli import progress, render, render_baselines
+    from painvrl.cli.study.common import goes_on
     from painvrl.core.device import select_device
     from painvrl.core.workspace import Workspace
+    from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
     chosen = choose(baseline or ())
     base, space = _config_of(config, settings or [])
-    with progress.run_progress() as observer:
+    place = Workspace(workspace)
+    with goes_on(), progress.study_progress(quiet=quiet or json) as lines:
         report = compare(
             base,
             chosen,
+            place,
+            select_device(device),
             seeds=seeds,
             trials=trials,
-            cache_dir=Workspace(workspace).cache,
-            device=select_device(device),
+            workers=workers,
+            memory_fraction=memory_fraction,
             own=own,
             space=space,
-            observer=observer,
+            progress=lines,
+            tracker=mlflow_tracker(place),
         )
-    render.data_warnings(report.warnings)
+    # Those of the first seed were printed when the run began.
+    render.data_warnings(report.warnings[len(report.cards[0].provenance.warnings) :])
     if json:
         render.json({"config": str(config), **report.as_dict()})
-    else:
-        render_baselines.baselines(report)
+        return
+    render_baselines.baselines(report)
+    if report.link:
+        typer.echo(report.link)
 
 
 def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | None]:

@@ -17,7 +17,7 @@ from painvrl.core.tables import number
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
+    from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
 
 
 class Spinner:
@@ -154,7 +154,7 @@ def run_progress() -> Iterator[RunLine]:
 
 
 def _came_to(event: TrialFinished) -> str:
-    from painvrl.study.trial.outcomes import Completed, Failed, Pruned
+    from painvrl.engine.outcomes import Completed, Failed, Pruned
 
     if event.values is None:
         failed = event.outcome
@@ -162,6 +162,6 @@ def _came_to(event: TrialFinished) -> str:
             return f"failed ({failed.reason}): {failed.message}"
         return f"pruned at {failed.rung}" if isinstance(failed, Pruned) else "failed"
     values = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
-    if isinstance(event.outcome, Completed) and event.outcome.points:
+    if isinstance(event.outcome, Completed) and event.outcome.points and event.front_size:
         return f"{values}  {event.on_front} of {len(event.outcome.points)} points on the front"
     return f"{values}  on the front" if event.on_front else values

@@ -14,7 +14,7 @@ from painvrl.core.tables import TextTable, number
 if TYPE_CHECKING:
     from painvrl.baselines.offsets import Offset
     from painvrl.baselines.report import BaselineReport, ComparisonReport
-    from painvrl.study.file.space import Value
+    from painvrl.run.distributions import Value
 
 
 def baselines(report: ComparisonReport) -> None:

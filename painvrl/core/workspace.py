@@ -68,6 +68,11 @@ class Workspace:
         return self.root / "ablations"
 
     @property
+    def baselines(self) -> Path:
+        """Runs of baselines."""
+        return self.root / "baselines"
+
+    @property
     def confirmations(self) -> Path:
         """Results of confirmations, a folder a study."""
         return self.root / "confirmations"

@@ -54,9 +54,18 @@ def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Pr
     Raises:
         UserError: the data is missing or breaks a rule.
     """
-    dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
-    split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
+    dataset, split = split_of(config, cache_dir=cache_dir)
     return prepare_split(config, dataset, split, split.train, device)
+
+
+def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
+    """The data of ``config`` and their split, on the CPU.
+
+    Raises:
+        UserError: the data is missing or breaks a rule.
+    """
+    dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
+    return dataset, make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
 
 
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:

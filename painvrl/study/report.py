@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from painvrl.engine.outcomes import point_name
+from painvrl.run.distributions import Value
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.selection import iid_only
-from painvrl.study.file.space import Value
 from painvrl.study.store.records import (
     TakenFrom,
     TrialRecord,
@@ -25,7 +26,6 @@ from painvrl.study.store.records import (
 )
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.store.warm_start import WarmStart, warm_start_of
-from painvrl.study.trial.outcomes import point_name
 
 
 @dataclass(frozen=True, kw_only=True)

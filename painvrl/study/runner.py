@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from painvrl.core.device import deal_devices, use_device
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.engine.executor import executor_of
+from painvrl.engine.job import DataSummary, Job, Objective
+from painvrl.engine.loop import run_jobs
+from painvrl.engine.progress import NullProgress, Progress, StudyStarted
+from painvrl.engine.training import TrainingObjective
+from painvrl.engine.user_values import KeepUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
 from painvrl.study.page.header import note_card
 from painvrl.study.page.page import PAGE, report_page
 from painvrl.study.pictures.figure import front_page
-from painvrl.study.progress import NullProgress, Progress, StudyStarted
 from painvrl.study.report import FrontTable, StudyStatus, front_table, status
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import TrialLoop, job_of, mark_front
+from painvrl.study.search.loop import StudySource, job_of, mark_front
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.search.workers import Alone, Crew, Place, WorkerPool, memory_fractions
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
@@ -33,8 +35,6 @@ from painvrl.study.store.records import FINISHED, front_of, trained, why_no_fron
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
-from painvrl.study.trial.objective import DataSummary, Objective, TrainingObjective, TrialJob
-from painvrl.study.trial.user_values import KeepUserValues, UserStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,7 @@ def run_study(
         device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
         trials: finished trials wanted in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
-        memory_fraction: of a CUDA device that each worker may use; ``None``: 0.95 shared equally by
-            the workers of a device, without a limit for one that has its device to itself. A single
-            worker sets it, and the current CUDA device, for this process.
+        memory_fraction: see :func:`painvrl.engine.executor.executor_of`.
         progress: hears of every trial.
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
@@ -102,7 +100,7 @@ def run_study(
     progress = progress or NullProgress()
     with (
         held_study(spec, workspace),
-        crew_of(
+        executor_of(
             partial(
                 TrainingObjective,
                 spec.config,
@@ -116,15 +114,15 @@ def run_study(
             workers,
             memory_fraction,
             objective,
-        ) as crew,
+        ) as executor,
         ExitStack() as version,
     ):
-        if crew.data.parts:  # a split by a column: only the data know its parts
-            check_measured(spec, crew.data.parts)
+        if executor.data.parts:  # a split by a column: only the data know its parts
+            check_measured(spec, executor.data.parts)
         stored, resumed = create_study(
             spec,
             workspace,
-            data=crew.data.fingerprint,
+            data=executor.data.fingerprint,
             new_version=new_version,
             warm_start=warm_start,
         )
@@ -132,39 +130,38 @@ def run_study(
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.WANTED, wanted)
-        note_card(stored, spec.study, crew.data)
+        note_card(stored, spec.study, executor.data)
         if tracker is None:
             from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
             tracker = mlflow_tracker(workspace)
-        desk = Desk(stored, spec.study)
-        reaped = desk.reap()
-        _open_tracker(tracker, spec, stored, crew.data)
+        adapter = AskTell(stored, spec.study)
+        reaped = adapter.reap()
+        _open_tracker(tracker, spec, stored, executor.data)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
         event = StudyStarted(
             study=stored.name,
             wanted=wanted,
-            finished=desk.finished(),
+            finished=adapter.finished(),
             resumed=resumed,
             reaped=reaped,
-            data=crew.data,
+            data=executor.data,
             taken_over=taken_over,
         )
         progress.study_started(event)
         budget = Budget(trials=wanted, seconds=spec.study.timeout, stall=spec.study.stall)
-        loop = TrialLoop(
-            stored,
-            desk,
-            crew,
-            tracker,
-            progress,
-            budget,
+        source = StudySource(
+            stored=stored,
+            adapter=adapter,
+            tracker=tracker,
+            budget=budget,
             pruner=_pruner(spec, stored),
             trial_timeout=spec.study.trial_timeout,
         )
         try:
-            ended_by = loop.run()
+            mark_front(tracker, stored.trials())
+            run_jobs(source, executor, tracker, progress)
             _track_points(tracker, stored)
         except BaseException as error:
             # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
@@ -186,7 +183,7 @@ def run_study(
             status=status(stored),
             front=table,
             link=tracker.link(ui_url),
-            ended_by=ended_by,
+            ended_by=source.ended_by,
         )
 
 
@@ -194,32 +191,6 @@ def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
-
-
-@contextmanager
-def crew_of(
-    make: Callable[..., Objective],
-    device: torch.device,
-    workers: int,
-    memory_fraction: float | None,
-    objective: Objective | None = None,
-) -> Iterator[Crew]:
-    """Who trains the trials: ``workers`` that each call ``make(device=...)``, or ``objective`` alone.
-
-    ``make`` must be picklable; the other arguments are those of :func:`run_study`.
-    """
-    devices = deal_devices(device, workers)
-    if workers == 1:
-        use_device(devices[0], memory_fraction)
-        yield Alone(make(device=devices[0]) if objective is None else objective)
-        return
-    threads = max(1, torch.get_num_threads() // workers)
-    places = [
-        Place(make=partial(make, device=each), device=each, threads=threads, memory_fraction=fraction)
-        for each, fraction in zip(devices, memory_fractions(devices, memory_fraction), strict=True)
-    ]
-    with WorkerPool(places) as pool:
-        yield pool
 
 
 def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: DataSummary) -> None:
@@ -233,7 +204,7 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
     finished = []
     for record in stored.trials():
         job = job_of(stored, record.number, record.point, record.preset)
-        if record.state in FINISHED and isinstance(job, TrialJob):
+        if record.state in FINISHED and isinstance(job, Job):
             finished.append(FinishedTrial(record=record, job=job))
     opened = tracker.open(header, finished)
     if opened.parent_run is None:

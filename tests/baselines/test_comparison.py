@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport, Duel
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
 from painvrl.core.errors import ConfigError, Diverged
+from painvrl.core.workspace import Workspace
 from painvrl.data.seal import SealedParts
+from painvrl.engine.job import Job
+from painvrl.engine.outcomes import Completed, Outcome
+from painvrl.engine.progress import NullProgress, TrialStarted
 from painvrl.evaluation.ranking import evaluate_scorer
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.study.file.space import Space
+from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Status, StudyHeader
 
 CPU = torch.device("cpu")
 
@@ -28,7 +34,7 @@ CPU = torch.device("cpu")
 def compared(
     config: TrainConfig, *baselines: Baseline[Any], seeds: int = 1, trials: int = 2, cache: Path
 ) -> ComparisonReport:
-    return compare(config, baselines, seeds=seeds, trials=trials, cache_dir=cache, device=CPU)
+    return compare(config, baselines, Workspace(cache), CPU, seeds=seeds, trials=trials)
 
 
 def only(report: ComparisonReport) -> BaselineReport:
@@ -47,16 +53,14 @@ def test_every_seed_is_its_own_split_scored_by_the_one_ranking(
         assert [run.seed for run in point.runs] == [0, 1]
         for run in point.runs:
             seeded = tiny_config.model_copy(update={"seed": run.seed})
-            prepared = prepare(seeded, cache_dir=tmp_path, device=CPU)
+            prepared = prepare(seeded, cache_dir=Workspace(tmp_path).cache, device=CPU)
             scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(point.settings))
             assert run.metrics == evaluate_scorer(prepared.valid_plan, scorer)
     assert plain[0].runs[0].metrics != plain[0].runs[1].metrics
 
 
 def test_every_method_has_the_same_offsets_under_every_seed(tiny_config: TrainConfig, tmp_path: Path) -> None:
-    report = compare(
-        tiny_config, [RIDGE, POPULARITY], seeds=2, trials=2, cache_dir=tmp_path, device=CPU, own=True
-    )
+    report = compare(tiny_config, [RIDGE, POPULARITY], Workspace(tmp_path), CPU, seeds=2, trials=2, own=True)
     assert [one.trials for one in report.baselines] == [1, 2, 1]
     for one in report.baselines:
         offsets = [point.offset for point in one.points]
@@ -65,7 +69,7 @@ def test_every_method_has_the_same_offsets_under_every_seed(tiny_config: TrainCo
     for point in report.baselines[1].points:
         for run in point.runs:
             seeded = tiny_config.model_copy(update={"seed": run.seed})
-            prepared = prepare(seeded, cache_dir=tmp_path, device=CPU)
+            prepared = prepare(seeded, cache_dir=Workspace(tmp_path).cache, device=CPU)
             scorer = ridge(Inputs(seeded, prepared))(RidgeConfig.model_validate(point.settings))
             degree = Inputs(seeded, prepared).item_degree
             ((metrics, _),) = measured_under_offsets(prepared.valid_plan, scorer, degree, (), [point.offset])
@@ -226,22 +230,111 @@ def test_a_name_that_cannot_run_is_a_mistake_of_the_user(monkeypatch: pytest.Mon
         choose(["ridge"])
 
 
-def test_every_trial_is_announced(tiny_config: TrainConfig, tmp_path: Path) -> None:
-    class Stages:
-        def __init__(self) -> None:
-            self.named: list[str] = []
+@dataclass
+class Diary(NullTracker, NullProgress):  # type: ignore[misc]
+    """Writes down what a listener and a tracker are called with."""
 
-        def stage(self, name: str) -> None:
-            self.named.append(name)
+    headers: list[StudyHeader] = field(default_factory=list)
+    titles: list[str | None] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    runs: list[tuple[Mapping[str, Any], type[Outcome]]] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
 
-        def curve(self, *_: object) -> None:
-            pass
+    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+        self.headers.append(header)
+        return Opened(parent_run="parent")
 
-    heard = Stages()
-    comparison.compare(
-        tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, observer=heard
+    def start(self, job: Job) -> str | None:
+        return f"run-{job.number}"
+
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
+        self.runs.append((job.point, type(outcome)))
+
+    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+        self.closed.append(status)
+
+    def trial_started(self, event: TrialStarted) -> None:
+        self.titles.append(event.title)
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        self.stages.append(stage)
+
+
+def with_diary(config: TrainConfig, folder: Path, seeds: int, **more: Any) -> tuple[ComparisonReport, Diary]:
+    diary = Diary()
+    options = {"seeds": seeds, "trials": 2, "progress": diary, "tracker": diary, **more}
+    return compare(config, [RIDGE, POPULARITY], Workspace(folder), CPU, **options), diary
+
+
+def test_every_trial_is_announced_and_a_run_of_the_tracker(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    _, diary = with_diary(tiny_config, tmp_path, 2)
+    assert diary.titles == [
+        f"{row:<18} seed {seed}"
+        for seed in (0, 1)
+        for row in ("ridge trial 0", "ridge trial 1", "popularity trial 0")
+    ]
+    assert diary.stages == ["start", "fit", "fit", "start", "fit", "data"] + [
+        "start",
+        "fit",
+        "fit",
+        "start",
+        "fit",
+    ]
+    (header,) = diary.headers
+    assert (header.kind, header.name, header.objectives) == (
+        "baselines",
+        "baselines-planted-planted",
+        (IID, OOD),
     )
-    assert heard.named == ["seed 0: data", "seed 0: popularity", "seed 0: popularity, trial 1 of 1"]
+    assert [(point["baseline"], kind) for point, kind in diary.runs] == [
+        (name, Completed) for _ in range(2) for name in ("ridge", "ridge", "popularity")
+    ]
+    assert diary.closed == ["FINISHED"]
+
+
+def test_what_was_fitted_is_never_fitted_again_and_more_seeds_go_on(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    first, _ = with_diary(tiny_config, tmp_path, 1)
+    again, diary = with_diary(tiny_config, tmp_path, 1)
+    assert (again, diary.titles) == (first, [])
+    more, diary = with_diary(tiny_config, tmp_path, 2)
+    assert {title and title[-6:] for title in diary.titles} == {"seed 1"}
+    for before, after in zip(first.baselines, more.baselines, strict=True):
+        assert [point.runs[0] for point in after.points] == [point.runs[0] for point in before.points]
+
+
+def test_an_interrupt_keeps_what_is_complete(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    class Stops(Diary):
+        def trial_started(self, event: TrialStarted) -> None:
+            super().trial_started(event)
+            if len(self.titles) == 3:
+                raise KeyboardInterrupt
+
+    stops = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        with_diary(tiny_config, tmp_path, 2, progress=stops, tracker=stops)
+    assert stops.closed == ["KILLED"]
+    _, diary = with_diary(tiny_config, tmp_path, 2)
+    assert diary.titles == [*stops.titles[2:], *diary.titles[1:]]
+    assert len(diary.titles) == 4
+
+
+def test_several_workers_come_to_the_same(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    def numbers(report: ComparisonReport) -> list[Any]:
+        return [
+            (point.name, [run.metrics for run in point.runs])
+            for one in report.baselines
+            for point in one.points
+        ]
+
+    alone, _ = with_diary(tiny_config, tmp_path / "one", 2, own=True)
+    both, _ = with_diary(tiny_config, tmp_path / "two", 2, own=True, workers=2)
+    assert numbers(alone) == numbers(both)
+    assert alone.duels == tuple(
+        replace(mine, rival=theirs.rival, own=theirs.own, beats=theirs.beats)
+        for mine, theirs in zip(both.duels, alone.duels, strict=True)
+    )
 
 
 def test_the_files_own_model_comes_first_and_meets_every_point_of_the_fronts(
@@ -251,10 +344,10 @@ def test_the_files_own_model_comes_first_and_meets_every_point_of_the_fronts(
     report = compare(
         tiny_config,
         [RIDGE, POPULARITY],
+        Workspace(tmp_path),
+        CPU,
         seeds=2,
         trials=3,
-        cache_dir=tmp_path,
-        device=CPU,
         own=True,
         space=space,
     )
@@ -284,7 +377,7 @@ def test_a_failed_trial_of_the_own_model_is_in_no_duel(
         raise Diverged("no start")
 
     monkeypatch.setattr(comparison, "OWN", replace(comparison.OWN, start=never))
-    report = compare(tiny_config, [POPULARITY], seeds=2, trials=1, cache_dir=tmp_path, device=CPU, own=True)
+    report = compare(tiny_config, [POPULARITY], Workspace(tmp_path), CPU, seeds=2, trials=1, own=True)
     assert report.baselines[0].points[0].runs[0].failure == "no start"
     assert report.duels == ()
 
@@ -301,7 +394,8 @@ def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
         return fit
 
     def duels(*baselines: Baseline[Any]) -> dict[str, Duel]:
-        report = compare(tiny_config, baselines, seeds=3, trials=4, cache_dir=tmp_path, device=CPU, own=True)
+        folder = tmp_path / str(baselines[0] is RIDGE)  # a run is found again by its baseline's name
+        report = compare(tiny_config, baselines, Workspace(folder), CPU, seeds=3, trials=4, own=True)
         return {duel.rival.name: duel for duel in report.duels}
 
     whole, broken = duels(RIDGE), duels(replace(RIDGE, start=brittle))
@@ -316,4 +410,4 @@ def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
 
 def test_one_seed_is_not_enough_for_the_own_model(tiny_config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--seeds: must be at least 2 with --own.*found 1"):
-        compare(tiny_config, [POPULARITY], seeds=1, trials=1, cache_dir=tmp_path, device=CPU, own=True)
+        compare(tiny_config, [POPULARITY], Workspace(tmp_path), CPU, seeds=1, trials=1, own=True)

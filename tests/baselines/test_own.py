@@ -11,9 +11,9 @@ from painvrl.baselines.port import Inputs
 from painvrl.core.errors import ConfigError, TrialFailure
 from painvrl.evaluation.ranking import DotProducts
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import apply
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import Prepared, prepare
-from painvrl.study.file.knobs import apply
 from painvrl.study.file.space import Space
 
 SPACE = Space.model_validate(

@@ -12,7 +12,7 @@ from painvrl.baselines.port import Baseline
 from painvrl.baselines.registry import BASELINES
 from painvrl.baselines.search import RandomSuggester, settings_to_try
 from painvrl.core.settings import Settings
-from painvrl.study.file.space import Categorical, FloatRange, IntRange
+from painvrl.run.distributions import Categorical, FloatRange, IntRange
 
 
 class Knobs(Settings):

@@ -20,9 +20,9 @@ def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     from benchmarks.fronts import UNREAD
+    from painvrl.run.hyperparameters import apply
     from painvrl.run.pipeline import run
     from painvrl.run.presets import PRESETS
-    from painvrl.study.file.knobs import apply
     from painvrl.study.file.spec import load_spec
 
     turned = {

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.samplers import ROOT, SAMPLERS, report, spec_of, timed_asks
 from painvrl.study.file.spec import load_spec
 from painvrl.study.search import asktell
-from painvrl.study.search.asktell import Asked, Desk
+from painvrl.study.search.asktell import Asked, AskTell
 
 
 def test_arms_differ_in_nothing_but_the_sampler_and_its_seed() -> None:
@@ -25,18 +25,18 @@ def test_arms_differ_in_nothing_but_the_sampler_and_its_seed() -> None:
 
 
 def test_every_ask_is_timed_and_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(_: Desk, *, under_way: int = 0) -> Asked:
+    def slow(_: AskTell, *, under_way: int = 0) -> Asked:
         time.sleep(0.01)
         return Asked(number=under_way, point={})
 
-    monkeypatch.setattr(asktell.Desk, "ask", slow)
-    desk: Any = object()
+    monkeypatch.setattr(asktell.AskTell, "ask", slow)
+    adapter: Any = object()
     with timed_asks() as seconds:
-        asked = [Desk.ask(desk, under_way=number) for number in range(3)]
+        asked = [AskTell.ask(adapter, under_way=number) for number in range(3)]
     assert [one.number for one in asked if one] == [0, 1, 2]
     assert len(seconds) == 3
     assert min(seconds) >= 0.01
-    assert Desk.ask is slow
+    assert AskTell.ask is slow
 
 
 def test_the_table_has_the_mean_over_seeds_after_each_number_of_trainings(

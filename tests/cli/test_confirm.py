@@ -13,12 +13,12 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.data.seal import SealedParts
+from painvrl.engine import training
 from painvrl.run.pipeline import reweighed, run
 from painvrl.run.prepare import prepare
 from painvrl.study.store.records import named
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
-from painvrl.study.trial import objective
 
 Call = Callable[..., Any]
 
@@ -79,7 +79,7 @@ def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
 ) -> None:
     command = ("study", "confirm", "tiny", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
     assert cli(*command, "--quiet", "--candidates", "front").out.startswith("tiny: mean")
-    monkeypatch.setattr(objective, "run", refuse)
+    monkeypatch.setattr(training, "run", refuse)
     again = cli(*command, "--json", "--candidates", "front")
     assert (again.code, again.err) == (0, "")
     page = json.loads(again.out)
@@ -158,7 +158,7 @@ def test_without_mlflows_runs_the_result_stands_and_a_warning_says_so(
 def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = objective.run, []
+    real, calls = training.run, []
 
     def interrupted(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -168,7 +168,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
 
     command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(objective, "run", interrupted)
+        patch.setattr(training, "run", interrupted)
         answer = cli(*command)
     assert answer.code == 130
     assert answer.err.endswith("interrupted; the same command goes on\n")

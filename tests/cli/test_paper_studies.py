@@ -13,8 +13,8 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import parse_yaml
+from painvrl.engine.outcomes import Completed
 from painvrl.study.store.storage import open_study
-from painvrl.study.trial.outcomes import Completed
 
 Call = Callable[..., Any]
 STUDIES = {"tiktok": "data/tiktok", "kwai": "data/kwai", "movielens-paper": "data/movielens"}

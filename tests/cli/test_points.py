@@ -12,12 +12,12 @@ import pytest
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.engine.sweep import SweepConfig
 from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.records import TrialRecord, complete, front_of
 from painvrl.study.store.storage import open_study
-from painvrl.study.trial.sweep import SweepConfig
 
 Call = Callable[..., Any]
 

@@ -4,8 +4,8 @@ import pytest
 
 from painvrl.cli.progress import run_progress, study_progress
 from painvrl.core.progress import GOES_ON
-from painvrl.study.progress import TrialFinished, TrialStarted
-from painvrl.study.trial.outcomes import Completed, SweptPoint
+from painvrl.engine.outcomes import Completed, SweptPoint
+from painvrl.engine.progress import TrialFinished, TrialStarted
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -13,8 +13,8 @@ import pytest
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml, parse_yaml
+from painvrl.engine.outcomes import Completed
 from painvrl.study.store.storage import open_study
-from painvrl.study.trial.outcomes import Completed
 
 Call = Callable[..., Any]
 

@@ -67,14 +67,14 @@ def test_a_database_that_becomes_locked_while_a_study_runs_is_named(
 ) -> None:
     from painvrl.study.search import asktell
 
-    tell = asktell.Desk.tell
+    tell = asktell.AskTell.tell
 
     def held(self: Any, *arguments: Any) -> None:
         with closing(sqlite3.connect(workspace / "optuna.db", isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             tell(self, *arguments)
 
-    monkeypatch.setattr(asktell.Desk, "tell", held)
+    monkeypatch.setattr(asktell.AskTell, "tell", held)
     answer = run(cli, spec, workspace)
     assert "optuna.db: the studies' database refuses: database is locked; end the process" in refusal(answer)
     monkeypatch.undo()
@@ -111,7 +111,7 @@ def test_a_full_disk_costs_no_trial(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("painvrl.study.trial.objective.run", full)
+    monkeypatch.setattr("painvrl.engine.training.run", full)
     line = refusal(run(cli, spec, workspace))
     assert "No space left on device; free some space, then call again" in line
     monkeypatch.undo()

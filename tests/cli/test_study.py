@@ -209,8 +209,8 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
-    from painvrl.study.progress import TrialFinished, TrialStarted
-    from painvrl.study.trial.outcomes import Failed
+    from painvrl.engine.outcomes import Failed
+    from painvrl.engine.progress import TrialFinished, TrialStarted
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
     with study_progress(quiet=False) as lines:
@@ -237,8 +237,8 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
-    from painvrl.study.progress import TrialFinished, TrialStarted
-    from painvrl.study.trial.outcomes import Failed
+    from painvrl.engine.outcomes import Failed
+    from painvrl.engine.progress import TrialFinished, TrialStarted
 
     shown: list[str] = []
     monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))

@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
         *("study", "run", spec, "--workspace", new_workspace, "--device", "cpu", "--workers", 2), last=7
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("its point is tried again") == 1
+    assert done.stdout.count("it is tried again") == 1
     assert len(re.findall(r"^trial \d \(\d of 3\) goes on from ", done.stdout, re.MULTILINE)) == 1
     by_point = [sorted(map(str, trials_of(cli, place))) for place in (new_workspace, finished_study[0])]
     assert by_point[0] == by_point[1]

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import apply
 from painvrl.run.pipeline import reweighed, run
 from painvrl.run.prepare import prepare
 from painvrl.study.ablation.spec import AblationSpec, load_study_file
-from painvrl.study.file.knobs import apply
 
 if TYPE_CHECKING:
     from painvrl.run.pipeline import RunResult

@@ -11,10 +11,10 @@ from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import apply, knobs
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
 from painvrl.run.presets import PRESETS, PresetName, expanded
-from painvrl.study.file.space import apply, knobs
 
 PLANTED = {"data": {"kind": "planted"}}
 

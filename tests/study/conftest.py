@@ -15,16 +15,16 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import DataSummary, Job, OnRung
+from painvrl.engine.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
+from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
+from painvrl.engine.sweep import Sweep, told
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.space import apply
+from painvrl.run.hyperparameters import apply
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, Status, StudyHeader, Tracker
-from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
-from painvrl.study.trial.sweep import Sweep, told
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def workspace(tmp_path: Path, empty_storage: Path) -> Workspace:
     return made
 
 
-def metrics_of(job: TrialJob) -> dict[str, float]:
+def metrics_of(job: Job) -> dict[str, float]:
     """A trade-off along sparsity, with a bend that the IRM weight makes."""
     sparsity, weight = job.config.mask.sparsity, job.config.mask.irm_weight
     iid = 0.3 * (1 - sparsity**2) + 0.001 * weight**0.25
@@ -99,9 +99,9 @@ class Formula:
 
     script: Mapping[int, Outcome | BaseException | Callable[[], object]] = field(default_factory=dict)
     data: DataSummary = field(default=DataSummary(fingerprint="planted-1"))
-    jobs: list[TrialJob] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         place = len(self.jobs)
         self.jobs.append(job)
         on_stage("pretrain")
@@ -138,11 +138,11 @@ class Diary:
         self.events.append(("open", header.parent_run, [trial.record.number for trial in finished]))
         return Opened(parent_run="parent")
 
-    def start(self, job: TrialJob) -> str | None:
+    def start(self, job: Job) -> str | None:
         self.events.append(("start", job.number))
         return f"run-{job.number}"
 
-    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         self.events.append(("finish", run_id, type(outcome).__name__))
 
     def kill(self, run_id: str | None) -> None:

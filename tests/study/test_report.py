@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.report import counted, front_table, status
 from painvrl.study.store.storage import Attr
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Plane = Callable[..., Any]
 

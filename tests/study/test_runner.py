@@ -16,6 +16,7 @@ import torch
 from painvrl.core.errors import ConfigError, DataError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary, run_study
@@ -23,7 +24,6 @@ from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Go = Callable[..., StudySummary]
 CPU = torch.device("cpu")
@@ -182,7 +182,7 @@ def test_a_study_without_a_complete_trial_is_not_feasible(
 def test_knobs_that_clash_fail_their_trial_and_not_the_study(
     go: Go, spec: StudySpec, formula: Any, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study.file.space import apply
+    from painvrl.run.hyperparameters import apply
     from painvrl.study.store import storage
 
     def picky(base: Any, point: Any) -> Any:
@@ -315,8 +315,8 @@ DIE = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from painvrl.study.trial.objective import DataSummary
-from painvrl.study.trial.outcomes import Completed
+from painvrl.engine.job import DataSummary
+from painvrl.engine.outcomes import Completed
 from painvrl.study.runner import run_study
 from painvrl.study.file.spec import load_spec
 from painvrl.study.tracking.port import NullTracker

@@ -64,8 +64,8 @@ def compare(
 
 def _compared(name: str, folder: Path) -> ComparedStudy:
     from painvrl.core.workspace import Workspace
+    from painvrl.engine.user_values import UserStore
     from painvrl.study.comparison.sides import ComparedStudy
-    from painvrl.study.trial.user_values import UserStore
 
     study = open_named(name, folder)
     place = Workspace(folder)

@@ -31,8 +31,8 @@ def report(
     from painvrl.cli import render
     from painvrl.core.errors import ConfigError, StudyError
     from painvrl.core.workspace import Workspace
+    from painvrl.engine.user_values import UserStore
     from painvrl.study.page.page import PAGE, report_page, study_report
-    from painvrl.study.trial.user_values import UserStore
 
     if json and output is not None:
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)

@@ -11,14 +11,15 @@ from pydantic import Field, ValidationError, model_validator
 from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import config_error, near_matches, validated
+from painvrl.engine.grid import Cell
+from painvrl.engine.job import Job
 from painvrl.evaluation import metrics
 from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Value
+from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, knobs
 from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.study.file.overrides import loaded
-from painvrl.study.file.space import FIXED_SECTIONS, Value, apply, knobs
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
-from painvrl.study.runs.seeded import Cell
-from painvrl.study.trial.objective import TrialJob
 
 PARTS = ("iid", "ood")
 
@@ -83,7 +84,7 @@ def cells_of(spec: AblationSpec) -> Iterator[Cell]:
     for seed in spec.ablation.seeds:
         for row, config in rows.items():
             seeded = config.model_copy(update={"seed": seed})
-            yield Cell(row=row, seed=seed, job=TrialJob(number=number, point={"variant": row}, config=seeded))
+            yield Cell(row=row, seed=seed, job=Job(number=number, point={"variant": row}, config=seeded))
             number += 1
 
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.tables import TextTable, markdown_page
+from painvrl.engine.kept import KeptRun
+from painvrl.engine.round_metrics import RECOVERED
 from painvrl.evaluation.metrics import name
+from painvrl.run.distributions import Value
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
 from painvrl.study.ablation.spec import PARTS, AblationSpec
-from painvrl.study.file.space import Value
-from painvrl.study.runs.kept import KeptRun
-from painvrl.study.trial.round_metrics import RECOVERED
 
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.settings import Settings
+from painvrl.engine.outcomes import point_name
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.outcomes import point_name
 
 _PREFIX = "painvrl:pick:"  # of a study's user attributes, one a pick: two commands never write the same one
 _ALIAS = re.compile(r"[\w-]{1,200}")

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.engine.outcomes import point_name
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import Point
 from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
 from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named
-from painvrl.study.file.space import Point
 from painvrl.study.store.records import TrialRecord, feasible, front_of, named, why_no_front
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.outcomes import point_name
 
 __all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.engine.user_values import UserStore
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.rules import Knee
 from painvrl.study.choice.selection import candidates_of
 from painvrl.study.report import Best
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of, trained
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.user_values import UserStore
 
 
 @dataclass(frozen=True, kw_only=True)

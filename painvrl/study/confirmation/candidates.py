@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.engine.outcomes import Completed, point_name
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import Point
 from painvrl.study.confirmation.decision import plausible
 from painvrl.study.confirmation.posterior import fit
-from painvrl.study.file.space import Point
 from painvrl.study.store.records import TrialRecord, feasible, front_of
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.outcomes import Completed, point_name
 
 NEAR = 2.0
 """A dominated point joins within so many standard deviations of a difference."""

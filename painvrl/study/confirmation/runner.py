@@ -20,24 +20,25 @@ from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace
+from painvrl.engine.executor import Executor, executor_of
+from painvrl.engine.grid import Cell, Grid
+from painvrl.engine.job import Job, Objective
+from painvrl.engine.kept import KeptRun, RunStore, run_key
+from painvrl.engine.outcomes import Completed
+from painvrl.engine.progress import NullProgress, Progress
+from painvrl.engine.sweep import Sweep
+from painvrl.engine.training import TrainingObjective
 from painvrl.study.confirmation.candidates import Candidate, candidates_of, near_the_front
 from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
 from painvrl.study.confirmation.posterior import Fit, draw_means, fit
 from painvrl.study.confirmation.table import CandidateRow, Confirmation, optimism_of, rows_of
 from painvrl.study.file.spec import pretraining_comes_back
-from painvrl.study.progress import NullProgress, Progress
-from painvrl.study.runner import crew_of
-from painvrl.study.runs.kept import KeptRun, RunStore, run_key
-from painvrl.study.runs.seeded import Cell, SeededRuns
 from painvrl.study.search.pruner import axes_by_part
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_notes import write_notes
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.objective import Objective, TrainingObjective, TrialJob
-from painvrl.study.trial.outcomes import Completed
-from painvrl.study.trial.sweep import Sweep
 
 Scope: TypeAlias = Literal["front", "plausible"]
 
@@ -132,31 +133,34 @@ def run_confirmation(
     )
     with (
         study_lock(workspace.lock_path(f"confirmation {study.name}"), study.name),
-        crew_of(make, device, workers, memory_fraction, objective) as crew,
+        executor_of(make, device, workers, memory_fraction, objective) as executor,
     ):
-        if crew.data.fingerprint != study.identity.data:
+        if executor.data.fingerprint != study.identity.data:
             rule = "the data (content or split) are not those that the study was run on any more"
             raise StudyError(rule, key=study.name)
         store = RunStore(folder / "runs")
 
         def key(cell: Cell) -> str:
-            return run_key(cell.job.config, crew.data, (), 0, cell.job.at)
+            return run_key(cell.job.config, executor.data, (), 0, cell.job.at)
 
         def keep(cell: Cell, outcome: Completed) -> None:
             store.store(key(cell), KeptRun(outcome=outcome, users={}, values={}))
 
-        runs = SeededRuns(
+        runs = Grid[Cell](
             store=store,
-            crew=crew,
-            tracker=NullTracker(),
-            progress=progress or NullProgress(),
             key=key,
             measured=study.objectives,
-            keep=keep,
+            keep_run=keep,
             width=len(f"trial {max(one.trial for one in (*front, *dominated))}"),
         )
         fresh = study.config.seed + study.identity.seeds
-        entered = _Field(objectives=study.objectives, fresh=fresh, runs=runs)
+        entered = _Field(
+            objectives=study.objectives,
+            fresh=fresh,
+            runs=runs,
+            executor=executor,
+            progress=progress or NullProgress(),
+        )
         left_out = 0
         entered.enter(front)
         if scope == "plausible" and dominated:
@@ -189,7 +193,9 @@ class _Field:
 
     objectives: tuple[str, ...]
     fresh: int
-    runs: SeededRuns
+    runs: Grid[Cell]
+    executor: Executor
+    progress: Progress
     candidates: list[Candidate] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
@@ -259,10 +265,10 @@ class _Field:
         ]
         self.runs.wanted += len(cells)
         self.runs.find(cells)
-        self.runs.train(cells)
+        self.runs.train(cells, self.executor, NullTracker(), self.progress)
         self.counts |= wanted
         for trial, one in of_trial.items():
-            reasons = [why for (row, _), why in self.runs.failures.items() if row == _row(one)]
+            reasons = [str(why) for (row, _), why in self.runs.failures.items() if row == _row(one)]
             if reasons:
                 self.failed[trial] = reasons[0]
         if not self.alive():
@@ -272,7 +278,7 @@ class _Field:
     def _cell(self, one: Candidate, seed: int) -> Cell:
         self._numbers += 1
         config = one.config.model_copy(update={"seed": seed})
-        job = TrialJob(number=self._numbers, point={}, config=config)
+        job = Job(number=self._numbers, point={}, config=config)
         if one.at:  # nothing is searched: of the sweep the objectives are read, and no more
             sweep = Sweep(knobs={}, objectives=self.objectives, axes=axes_by_part(self.objectives))
             job = replace(job, sweep=sweep, at=one.at)

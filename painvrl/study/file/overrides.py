@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import near_matches, parse_value, read_yaml
-from painvrl.study.file.knobs import all_knobs
+from painvrl.run.hyperparameters import all_knobs
 
 T = TypeVar("T")
 

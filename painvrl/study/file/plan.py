@@ -15,6 +15,7 @@ import torch
 
 from painvrl.core.errors import TrialFailure, UserError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.sweep import SweepConfig
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.stages import Stages, train_backbone
@@ -22,7 +23,6 @@ from painvrl.run.state import RunState
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
-from painvrl.study.trial.sweep import SweepConfig
 
 _TIMED = "pretrain"
 

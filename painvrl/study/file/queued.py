@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import Point, apply, leaves
 from painvrl.run.presets import PRESETS, PresetName
-from painvrl.study.file.knobs import leaves
-from painvrl.study.file.space import Point, Space, apply
+from painvrl.study.file.space import Space
 
 Origin: TypeAlias = Literal["preset", "base", "point"]
 

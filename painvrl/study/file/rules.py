@@ -10,13 +10,12 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import config_error, near_matches
+from painvrl.engine.constraints import COSTS
 from painvrl.evaluation.metrics import split_name
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.constraints import COSTS
-from painvrl.study.file.distributions import same
-from painvrl.study.file.knobs import all_knobs, leaves
+from painvrl.run.distributions import Value, same
+from painvrl.run.hyperparameters import FIXED_SECTIONS, Point, all_knobs, apply, knobs, leaves
 from painvrl.study.file.queued import config_of_preset
-from painvrl.study.file.space import FIXED_SECTIONS, Point, Value, apply, knobs
 
 if TYPE_CHECKING:
     from painvrl.study.file.spec import StudySpec

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from painvrl.run.hyperparameters import all_knobs
 from painvrl.run.presets import KEY, PRESETS
 from painvrl.study.ablation.spec import BUDGET, AblationSpec
-from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.spec import ABLATION, StudySpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

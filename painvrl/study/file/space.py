@@ -10,31 +10,15 @@ from typing import Self, TypeAlias
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.distributions import (
-    Categorical,
+from painvrl.run.distributions import (
     Distribution,
     Fixed,
     FloatRange,
-    IntRange,
     Suggester,
     Value,
     same,
 )
-from painvrl.study.file.knobs import FIXED_SECTIONS, Point, after_training, apply, knobs, leaves
-
-__all__ = [
-    "FIXED_SECTIONS",
-    "Categorical",
-    "Distribution",
-    "Fixed",
-    "FloatRange",
-    "IntRange",
-    "Point",
-    "Space",
-    "Value",
-    "apply",
-    "knobs",
-]
+from painvrl.run.hyperparameters import Point, after_training, knobs, leaves
 
 Leaves: TypeAlias = Mapping[str, Value]
 """Every scalar of a configuration by its path, what all trials share included."""

@@ -12,17 +12,18 @@ from pydantic import Field, model_validator
 from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import validated
+from painvrl.engine.constraints import Constraint
+from painvrl.engine.sweep import SweepConfig
+from painvrl.evaluation.measured import ObjectiveName
 from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Distribution, Value
 from painvrl.run.presets import PRESETS, PresetName
 from painvrl.run.pretrained import NOT_READ
 from painvrl.study.file import rules as spec_rules
-from painvrl.study.file.constraints import Constraint
-from painvrl.study.file.measured import ObjectiveName
 from painvrl.study.file.overrides import loaded
-from painvrl.study.file.space import Distribution, Space, Value
+from painvrl.study.file.space import Space
 from painvrl.study.search.budget import StallConfig
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.trial.sweep import SweepConfig
 
 SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random", "qmc", "grid"]
 

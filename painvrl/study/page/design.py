@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.study.file.space import Categorical, Distribution, Fixed, Point, Value
+from painvrl.run.distributions import Categorical, Distribution, Fixed, Value
+from painvrl.run.hyperparameters import Point
 
 Array = NDArray[np.float64]
 

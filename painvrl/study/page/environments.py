@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from painvrl.engine.outcomes import Completed
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
 from painvrl.study.pictures.theme import FRONT, OTHERS, style
 from painvrl.study.store.records import TrialRecord
-from painvrl.study.trial.outcomes import Completed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from painvrl.core.tables import TextTable
+from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.store.records import TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import Attr, StoredStudy
-from painvrl.study.trial.objective import DataSummary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from painvrl.engine.outcomes import Pruned
 from painvrl.study.store.records import TrialRecord, TrialState
-from painvrl.study.trial.outcomes import Pruned
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.rng import derive_seed
+from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.comparison.uncertainty import same_users
 from painvrl.study.page.trials import Trials
-from painvrl.study.trial.user_values import UserStore
 
 HALVES = 100
 """Draws, each read in both directions."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.engine.user_values import UserStore
 from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import (
@@ -33,7 +34,6 @@ from painvrl.study.pictures.theme import div, number, style
 from painvrl.study.report import FrontTable, front_table, of_trainings
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.user_values import UserStore
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

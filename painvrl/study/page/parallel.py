@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from painvrl.study.file.space import Categorical, Distribution, Fixed, Point, Value
+from painvrl.run.distributions import Categorical, Distribution, Fixed, Value
+from painvrl.run.hyperparameters import Point
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
 from painvrl.study.pictures.theme import FONT, FRONT, INK, MUTED, OTHERS

@@ -18,8 +18,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from painvrl.run.distributions import Distribution, Value
+from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded, percentiles
-from painvrl.study.file.space import Distribution, Point, Value
 from painvrl.study.page.design import Array, Change, Design, design
 from painvrl.study.page.trials import Trials
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from painvrl.engine.outcomes import Completed
 from painvrl.study.page.trials import name_of
 from painvrl.study.pictures.figure import safe
 from painvrl.study.pictures.theme import GRID, LOW_TO_HIGH, MUTED, style
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.outcomes import Completed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,7 +31,7 @@ class WeightCurve:
 
     Attributes:
         name: the trial, with its preset. irm_weight: the preference that it trained with.
-        points: as the trial keeps them (:class:`painvrl.study.trial.outcomes.Completed`).
+        points: as the trial keeps them (:class:`painvrl.engine.outcomes.Completed`).
     """
 
     trial: int

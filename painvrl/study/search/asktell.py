@@ -26,16 +26,14 @@ from dataclasses import asdict, dataclass, replace
 
 import optuna
 
-from painvrl.study.file.space import Value
+from painvrl.engine.loop import MAX_DEATHS
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.run.distributions import Value
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.search.planned import Untried
 from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler, seed_of
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
-
-MAX_DEATHS = 3
-"""A point over which so many processes died counts as failed."""
 
 MAX_REPEATS = 5
 """So often in a row a sampler may ask for what has been trained."""
@@ -53,7 +51,7 @@ class Asked:
     preset: str | None = None
 
 
-class Desk:
+class AskTell:
     """Where trials are asked for and told, by the one process that holds the study's lock."""
 
     def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:

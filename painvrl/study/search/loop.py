@@ -1,159 +1,114 @@
-"""The loop of a study: ask for points, have them trained, tell the results, until enough are finished."""
+"""A study as a source of jobs: points are asked for, and results are told, until enough are finished."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from painvrl.core.errors import StudyError
 from painvrl.core.yamlfile import config_error
+from painvrl.engine.job import Job
+from painvrl.engine.loop import Task
+from painvrl.engine.outcomes import Failed, Outcome
+from painvrl.engine.sweep import Sweep
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.space import Point
-from painvrl.study.progress import Progress, TrialFinished, TrialStarted
-from painvrl.study.search.asktell import Asked, Desk
+from painvrl.run.hyperparameters import Point
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner, axes_by_part
-from painvrl.study.search.workers import Crew
-from painvrl.study.store.records import FINISHED, TrialRecord, finished_here, front_of
+from painvrl.study.store.records import FINISHED, TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.port import Tracker
-from painvrl.study.trial.objective import TrialJob
-from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.study.trial.sweep import Sweep
 
 SPACE_TRIED = "every point of the space has been tried"
 """Why a study ends that wants more trials than there are points."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnderWay:
-    """A trial that was asked for and not told. ``job`` and ``run_id`` come after ``point``."""
+@dataclass(kw_only=True)
+class StudySource:
+    """The trials of a study. Everything that decides whether a trial counts is in the storage, not here.
 
-    number: int
-    point: Point
-    start: float
-    job: TrialJob | None = None
-    run_id: str | None = None
-
-
-@dataclass(frozen=True)
-class TrialLoop:
-    """The loop. Everything that decides whether a trial counts is in the storage, not here."""
+    Attributes:
+        tracker: told which runs are on the front whenever a trial has ended.
+        ended_by: why there are fewer trials than wanted, if no more is started.
+    """
 
     stored: StoredStudy
-    desk: Desk
-    crew: Crew
+    adapter: AskTell
     tracker: Tracker
-    progress: Progress
     budget: Budget
     pruner: Pruner | None = None
     trial_timeout: float | None = None
     clock: Callable[[], float] = time.monotonic
-    under_way: dict[int, UnderWay] = field(default_factory=dict)
+    ended_by: str | None = None
+    _begun: float = field(init=False)
 
-    def run(self) -> str | None:
-        """Run trials until the budget is spent; what is under way at an error is interrupted.
+    def __post_init__(self) -> None:
+        self._begun = self.clock()
 
-        Returns:
-            Why it ended before there were as many trials as wanted, if it did.
-        """
-        mark_front(self.tracker, self.stored.trials())
-        begun = self.clock()
-        try:
-            while True:
-                ended_by = self.budget.spent(self.stored.trials(), self.clock() - begun)
-                if ended_by is None:
-                    self._start_trials()
-                if not self.under_way:
-                    enough = self.desk.finished() >= self.budget.trials
-                    return None if enough else ended_by or SPACE_TRIED
-                number, outcome = self.crew.next(self.progress.trial_stage, self._judge)
-                self._end(number, outcome)
-        except BaseException as error:
-            for trial in self.under_way.values():
-                self.desk.interrupt(trial.number)
-                if isinstance(error, KeyboardInterrupt):
-                    with suppress(StudyError):  # an interrupt stays one
-                        self.tracker.kill(trial.run_id)
-            raise
+    @property
+    def wanted(self) -> int:
+        """Finished trials in all."""
+        return self.budget.trials
 
-    def _start_trials(self) -> None:
-        """Start as many trials as there is room for, and points left."""
-        while (
-            len(self.under_way) < self.crew.size
-            and (finished := self.desk.finished()) + len(self.under_way) < self.budget.trials
-        ):
-            start = time.perf_counter()
-            asked = self.desk.ask(under_way=len(self.under_way))
-            if asked is None:
-                return
-            self._start(asked, finished, start)
+    def finished(self) -> int:
+        """Those of earlier processes included."""
+        return self.adapter.finished()
 
-    def _judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
+    def next(self, under_way: int) -> Task | None:
+        """The next point, as long as the budget is not spent and there are points left."""
+        self.ended_by = None
+        finished = self.finished()
+        if finished >= self.wanted:
+            return None
+        self.ended_by = self.budget.spent(self.stored.trials(), self.clock() - self._begun)
+        if self.ended_by is not None or finished + under_way >= self.wanted:
+            return None
+        asked = self.adapter.ask(under_way=under_way)
+        if asked is None:
+            self.ended_by = SPACE_TRIED
+            return None
+        job = job_of(self.stored, asked.number, asked.point, asked.preset)
+        if isinstance(job, Job):
+            rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
+            job = replace(job, rungs=rungs, timeout=self.trial_timeout)
+        return Task(number=asked.number, point=asked.point, job=job, title=_title(asked.number, asked.preset))
+
+    def started(self, task: Task, run_id: str | None) -> None:
+        """The storage knows the trial's run."""
+        if run_id is not None:
+            self.adapter.attach_run(task.number, run_id)
+
+    def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        """What the pruner says."""
         return None if self.pruner is None else self.pruner.judge(number, rung, values)
 
-    def _start(self, asked: Asked, finished: int, start: float) -> None:
-        others = len(self.under_way)
-        trial = UnderWay(number=asked.number, point=asked.point, start=start)
-        self.under_way[asked.number] = trial
-        event = TrialStarted(
-            number=asked.number,
-            point=asked.point,
-            finished=finished,
-            wanted=self.budget.trials,
-            others=others,
-            title=_title(asked.number, asked.preset),
-        )
-        self.progress.trial_started(event)
-        job = job_of(self.stored, asked.number, asked.point, asked.preset)
-        if isinstance(job, Failed):
-            self._end(asked.number, job)
-            return
-        rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
-        job = replace(job, rungs=rungs, timeout=self.trial_timeout)
-        run_id = self.tracker.start(job)
-        self.under_way[asked.number] = replace(trial, job=job, run_id=run_id)
-        if run_id is not None:
-            self.desk.attach_run(job.number, run_id)
-        self.crew.start(job)
+    def retry(self, task: Task) -> bool:
+        """Its point is queued again."""
+        return self.adapter.retry(task.number)
 
-    def _end(self, number: int, outcome: Outcome) -> None:
-        # Told before it is tracked: the storage is the truth, and a tracker can be mended.
-        trial = self.under_way[number]
-        if isinstance(outcome, Failed) and outcome.reason == WORKER_DIED and self.desk.retry(number):
-            outcome = replace(outcome, message=f"{outcome.message}; its point is tried again")
-            self.tracker.kill(trial.run_id)
-        else:
-            self.desk.tell(number, outcome)
-            if trial.job is not None:
-                self.tracker.finish(trial.run_id, trial.job, outcome)
-        del self.under_way[number]
-        records = self.stored.trials()
-        mark_front(self.tracker, records)
-        self._report(records, number, outcome, time.perf_counter() - trial.start)
+    def keep(self, task: Task, outcome: Outcome) -> None:
+        """Told to the storage, which is the truth."""
+        self.adapter.tell(task.number, outcome)
 
-    def _report(self, records: Sequence[TrialRecord], number: int, outcome: Outcome, seconds: float) -> None:
-        front = front_of(records)
-        values = None
-        if isinstance(outcome, Completed):
-            values = {name: outcome.metrics[name] for name in self.stored.objectives}
-        self.progress.trial_finished(
-            TrialFinished(
-                number=number,
-                outcome=outcome,
-                values=values,
-                seconds=seconds,
-                finished=len(finished_here(records)),
-                wanted=self.budget.trials,
-                on_front=sum(point.number == number for point in front),
-                front_size=len(front),
-                title=_title(number, records[number].preset),
-            )
-        )
+    def tracked(self, task: Task, run_id: str | None) -> None:
+        """The front may be another one now."""
+        mark_front(self.tracker, self.stored.trials())
+
+    def interrupted(self, task: Task) -> None:
+        """Its point is tried again when the study goes on."""
+        self.adapter.interrupt(task.number)
+
+    def objectives(self) -> Sequence[str]:
+        """In the study's order."""
+        return self.stored.objectives
+
+    def on_front(self, number: int) -> tuple[int, int]:
+        """A trial may have several points on it."""
+        front = front_of(self.stored.trials())
+        return sum(point.number == number for point in front), len(front)
 
 
 def mark_front(tracker: Tracker, records: Sequence[TrialRecord]) -> None:
@@ -168,14 +123,14 @@ def _title(number: int, preset: str | None) -> str | None:
     return None if preset is None else f"trial {number:>3} ({preset})"
 
 
-def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = None) -> TrialJob | Failed:
+def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = None) -> Job | Failed:
     """The job of a point or a preset; a failure where its knobs together break a rule of the config."""
     try:
         config = stored.config_at(point, preset)
     except ValidationError as error:
         cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
         return Failed(reason="refused", message=str(cause))
-    return TrialJob(
+    return Job(
         number=number,
         point=point,
         config=config,

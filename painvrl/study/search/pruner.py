@@ -7,10 +7,10 @@ from typing import TypeAlias, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from painvrl.engine.sweep import curve_at
 from painvrl.run.config import TrainConfig
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
 from painvrl.study.store.storage import Attr, StoredStudy
-from painvrl.study.trial.sweep import curve_at
 
 Curve: TypeAlias = list[list[float]]
 """A trial's points at a rung, each by its axes."""

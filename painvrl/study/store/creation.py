@@ -12,15 +12,15 @@ from optuna.trial import FrozenTrial
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.sweep import SweepConfig
+from painvrl.run.distributions import Value
 from painvrl.study.file.queued import queue_of
-from painvrl.study.file.space import Value
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import connect, quick_commits, readable_errors, sole_creator
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
 from painvrl.study.store.warm_start import planned, take_over
-from painvrl.study.trial.sweep import SweepConfig
 
 _logger = logging.getLogger(__name__)
 

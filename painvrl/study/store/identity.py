@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 
 from painvrl.core.settings import Settings
+from painvrl.evaluation.measured import ObjectiveName
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.measured import ObjectiveName
 from painvrl.study.file.space import Space
 
 _SHOWN = 80  # characters of a value in a line of differences

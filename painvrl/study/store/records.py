@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from painvrl.engine.outcomes import Completed, Failed, Outcome, point_name
+from painvrl.run.hyperparameters import Point
 from painvrl.stats.dominance import non_dominated
-from painvrl.study.file.space import Point
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, point_name
 
 
 class TrialState(StrEnum):

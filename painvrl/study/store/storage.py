@@ -14,11 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.constraints import Constraint, excess, violated
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.engine.sweep import SweepConfig
 from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Distribution, Value
+from painvrl.run.hyperparameters import Point, apply
 from painvrl.run.presets import is_preset
-from painvrl.study.file.constraints import Constraint, excess, violated
 from painvrl.study.file.queued import config_of_preset
-from painvrl.study.file.space import Distribution, Point, Space, Value, apply
+from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import (
     connect,
@@ -29,8 +33,6 @@ from painvrl.study.store.database import (
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.versions import versions_of
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.study.trial.sweep import SweepConfig
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
 """What trials of one study may differ in, by path."""

@@ -23,15 +23,15 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import near_matches
+from painvrl.engine.user_values import UserStore
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.knobs import FIXED_SECTIONS, apply, leaves
+from painvrl.run.distributions import Distribution, Value
+from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, leaves
 from painvrl.study.file.queued import config_of_preset
-from painvrl.study.file.space import Distribution, Value
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of
-from painvrl.study.trial.user_values import UserStore
 
 OPTION = "--warm-start"
 

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.study.file.space import Point
+from painvrl.engine.job import Job
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, point_name
+from painvrl.run.hyperparameters import Point
 from painvrl.study.store.records import TrialRecord
+from painvrl.study.tracking.measurements import Measurement, of_card, of_outcome, of_pruned
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.point_table import POINT_TABLE, point_table
@@ -33,9 +36,6 @@ from painvrl.study.tracking.port import (
     runs_filter,
     runs_url,
 )
-from painvrl.study.trial.measurements import Measurement, of_card, of_outcome, of_pruned
-from painvrl.study.trial.objective import TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, point_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -82,7 +82,7 @@ class MlflowTracker:
             rewritten = dict(self._bring_up_to_date(finished, children))
         return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
 
-    def start(self, job: TrialJob) -> str:
+    def start(self, job: Job) -> str:
         """Open a child run with the trial's parameters and its resolved configuration."""
         from mlflow.entities import Param
 
@@ -106,7 +106,7 @@ class MlflowTracker:
             self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
         return run_id
 
-    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """Log what the trial came to in one batch, and end its run."""
         if run_id is None:
             return

@@ -15,10 +15,10 @@ from typing import Literal, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
 from painvrl.core.workspace import Workspace, sqlite_url
+from painvrl.engine.job import DataSummary, Job
+from painvrl.engine.outcomes import Outcome
 from painvrl.run.config import TrainConfig
 from painvrl.study.store.records import TrialRecord
-from painvrl.study.trial.objective import DataSummary, TrialJob
-from painvrl.study.trial.outcomes import Outcome
 
 PARENT = "mlflow.parentRunId"
 """The tag that MLflow's UI nests runs by."""
@@ -64,7 +64,7 @@ class StudyHeader:
     yaml: str
     data: DataSummary
     parent_run: str | None = None
-    kind: Literal["study", "ablation"] = "study"
+    kind: Literal["study", "ablation", "baselines"] = "study"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class FinishedTrial:
     """A trial as a tracker may have to write it anew."""
 
     record: TrialRecord
-    job: TrialJob
+    job: Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +97,11 @@ class Tracker(Protocol):
         """Begin or go on; bring runs of earlier processes up to date."""
         ...
 
-    def start(self, job: TrialJob) -> str | None:
+    def start(self, job: Job) -> str | None:
         """A trial begins; the id of its run."""
         ...
 
-    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """A trial completed or failed."""
         ...
 
@@ -139,11 +139,11 @@ class NullTracker:
         """Nothing to open."""
         return Opened()
 
-    def start(self, job: TrialJob) -> str | None:
+    def start(self, job: Job) -> str | None:
         """No run."""
         return None
 
-    def finish(self, run_id: str | None, job: TrialJob, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """Ignore it."""
 
     def kill(self, run_id: str | None) -> None:

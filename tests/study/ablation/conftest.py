@@ -13,10 +13,10 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
+from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.run.config import TrainConfig
 from painvrl.study.ablation.runner import AblationSummary, run_ablation
 from painvrl.study.ablation.spec import AblationSpec
-from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 from painvrl.study.tracking.port import NullTracker, Tracker
 
 Tree = dict[str, Any]

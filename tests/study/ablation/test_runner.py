@@ -14,19 +14,20 @@ from painvrl.core.errors import DataError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
 from painvrl.data.seal import SealedParts
+from painvrl.engine import training
+from painvrl.engine.executor import OnJobRung, OnStage, goes_on
+from painvrl.engine.job import DataSummary, Job
+from painvrl.engine.kept import KeptRun, RunStore
+from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
+from painvrl.engine.progress import NullProgress
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import prepare
-from painvrl.study.ablation.runner import AblationSummary, _Grid
+from painvrl.study.ablation.runner import AblationSummary
 from painvrl.study.ablation.spec import AblationSpec, cells_of
-from painvrl.study.progress import NullProgress
-from painvrl.study.runs.kept import KeptRun, RunStore
-from painvrl.study.search.workers import OnStage
 from painvrl.study.store.lock import study_lock
+from painvrl.study.tracked_grid import TrackedGrid
 from painvrl.study.tracking.port import FinishedTrial, NullTracker, Opened, StudyHeader
-from painvrl.study.trial import objective
-from painvrl.study.trial.objective import DataSummary, TrialJob
-from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome
 
 Go = Callable[..., Any]
 Done = tuple[AblationSummary, Any, Path]
@@ -94,7 +95,7 @@ def test_the_table_is_kept_as_it_was_told(done: Done) -> None:
 def test_what_is_complete_is_never_trained_again(
     go: Go, tree: dict[str, Any], folder: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "run", refuse)
+    monkeypatch.setattr(training, "run", refuse)
     summary, listener = go(tree, folder)
     assert listener.titles == []
     assert (listener.started[0].finished, listener.started[0].resumed) == (8, True)
@@ -122,7 +123,7 @@ def test_a_changed_row_is_trained_anew_and_a_change_taken_back_is_not(
     _, listener = go(tree, folder)
     assert listener.titles == ["loud seed 3", "loud seed 4"]
     tree["variants"]["loud"]["mask.sparsity"] = 0.2
-    monkeypatch.setattr(objective, "run", refuse)
+    monkeypatch.setattr(training, "run", refuse)
     assert go(tree, folder)[0].table == done[0].table
 
 
@@ -234,7 +235,7 @@ def labelled_rows(folder: Path) -> dict[str, Any]:
 def test_an_interrupted_ablation_goes_on_where_it_stopped(
     go: Go, tree: dict[str, Any], tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = objective.run, []
+    real, calls = training.run, []
 
     def interrupted(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -243,7 +244,7 @@ def test_an_interrupted_ablation_goes_on_where_it_stopped(
         return real(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective, "run", interrupted)
+        patch.setattr(training, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             go(tree, tmp_path)
     assert len(files(tmp_path)) == 3
@@ -307,7 +308,7 @@ def test_workers_come_to_the_same_table(go: Go, tree: dict[str, Any], tmp_path: 
 
 @dataclass
 class Mortal:
-    """A crew of two that dies over the first job as often as told, and completes all others."""
+    """A executor of two that dies over the first job as often as told, and completes all others."""
 
     store: RunStore
     run: KeptRun
@@ -315,14 +316,14 @@ class Mortal:
     size: int = 2
     data: DataSummary = field(default_factory=lambda: DataSummary(fingerprint="data"))
     started: list[int] = field(default_factory=list)
-    _jobs: list[TrialJob] = field(default_factory=list)
+    _jobs: list[Job] = field(default_factory=list)
 
-    def start(self, job: TrialJob) -> None:
+    def start(self, job: Job) -> None:
         assert len(self._jobs) < self.size
         self.started.append(job.number)
         self._jobs.append(job)
 
-    def next(self, on_stage: OnStage) -> tuple[int, Outcome]:
+    def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         job = self._jobs.pop(0)
         if job.number == 0 and self.deaths > 0:
             self.deaths -= 1
@@ -339,11 +340,25 @@ def test_a_run_whose_process_dies_is_tried_again_and_then_given_up(
     cells = tuple(cells_of(spec))
     kept = RunStore(done[0].folder / "runs").load(files(done[2])[0].stem)
     assert kept is not None
-    crew = Mortal(store=store, run=kept, deaths=deaths)
-    grid = _Grid(spec, cells, store, crew, NullTracker(), NullProgress(), tmp_path / "tracking.json")
-    grid.open()
-    grid.run()
-    assert crew.started.count(0) == min(deaths, 2) + 1
+    executor = Mortal(store=store, run=kept, deaths=deaths)
+    header = StudyHeader(
+        name="tiny", objectives=spec.measured(), yaml="", data=executor.data, kind="ablation"
+    )
+    runs = TrackedGrid(
+        header=header,
+        of="",
+        cells=cells,
+        folder=tmp_path,
+        key=lambda cell: str(cell.job.number),
+        executor=executor,
+        tracker=NullTracker(),
+        progress=NullProgress(),
+    )
+    with runs.trained():
+        pass
+    grid = runs.grid
+    assert executor.started.count(0) == min(deaths, 2) + 1
     assert len(grid.complete) == 8 - failed
-    assert grid.failures == ({("ultragcn", 3): "worker_died: the process died"} if failed else {})
+    died = Failed(reason=WORKER_DIED, message="the process died")
+    assert grid.failures == ({("ultragcn", 3): died} if failed else {})
     assert isinstance(kept.outcome, Completed)

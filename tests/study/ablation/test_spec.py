@@ -7,9 +7,9 @@ import pytest
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import dump_yaml, parse_yaml, validated
+from painvrl.run.hyperparameters import apply
 from painvrl.run.presets import PRESETS
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation, load_study_file
-from painvrl.study.file.space import apply
 from painvrl.study.file.spec import StudySpec, load_spec
 
 REPOSITORY = Path(__file__).parents[3]

@@ -10,10 +10,10 @@ import pytest
 
 from painvrl.core.errors import StudyError
 from painvrl.core.yamlfile import validated
+from painvrl.engine.kept import KeptRun
+from painvrl.engine.outcomes import Completed
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.ablation.table import MEASURES, make_table
-from painvrl.study.runs.kept import KeptRun
-from painvrl.study.trial.outcomes import Completed
 
 ROWS = ("ultragcn", "erm", "painvrl", "loud")
 QUALITY = {"ultragcn": (0.5, 0.1), "erm": (0.45, 0.2), "painvrl": (0.4, 0.3), "loud": (0.4, 0.3)}

@@ -6,12 +6,12 @@ import pytest
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.choice.choosing import choose, forget, kept_picks
 from painvrl.study.choice.picks import Pick, store_pick, stored_picks
 from painvrl.study.choice.rules import BestIid, BestOod, Knee, MaxOodWithIid
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.outcomes import Completed, Failed
 
 
 def at(iid: float, ood: float) -> Completed:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.engine.outcomes import Failed
 from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
 from painvrl.study.choice.selection import PREFERENCES, axes_of, select
 from painvrl.study.store.records import TrialState
-from painvrl.study.trial.outcomes import Failed
 
 Plane = Callable[..., Any]
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.engine.outcomes import Completed, Failed
+from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
 from painvrl.stats.dominance import hypervolume, non_dominated
@@ -17,8 +19,6 @@ from painvrl.study.comparison.sides import ComparedStudy
 from painvrl.study.file.space import Space
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import StudyIdentity
-from painvrl.study.trial.outcomes import Completed, Failed
-from painvrl.study.trial.user_values import UserStore
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 DATA = "planted-split1"

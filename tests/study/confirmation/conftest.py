@@ -17,16 +17,16 @@ import torch
 
 from painvrl.core.rng import derive_seed
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import DataSummary, Job, OnRung
+from painvrl.engine.outcomes import Completed, Failed, Outcome, SweptPoint
+from painvrl.engine.progress import TrialFinished
 from painvrl.run.config import TrainConfig
 from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.progress import TrialFinished
 from painvrl.study.runner import run_study
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, SweptPoint
 
 DATA = DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
 
@@ -45,9 +45,9 @@ class Noisy:
     data: DataSummary = field(
         default=DataSummary(fingerprint="planted-1", all_seeds="planted", numbers="code")
     )
-    jobs: list[TrialJob] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         if len(self.jobs) == self.interrupted:
             raise KeyboardInterrupt
         self.jobs.append(job)
@@ -79,7 +79,7 @@ class Curved(Noisy):
 
     space: ClassVar[dict[str, dict[str, object]]] = {WEIGHT: {"type": "float", "low": -0.5, "high": 0.1}}
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         trained = super().__call__(job, on_stage, on_rung)
         if not isinstance(trained, Completed):
             return trained
@@ -93,7 +93,7 @@ class Curved(Noisy):
             ),
         )
 
-    def weighed(self, job: TrialJob, trained: Completed, weight: float) -> dict[str, float]:
+    def weighed(self, job: Job, trained: Completed, weight: float) -> dict[str, float]:
         seed = derive_seed(job.config.seed, job.config.mask.sparsity, weight)
         moves = np.random.default_rng(seed).standard_normal(2) * self.noise / 2 + weight * np.array(
             [0.2, -0.25]

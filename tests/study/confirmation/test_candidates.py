@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from painvrl.engine.outcomes import Completed, SweptPoint
 from painvrl.study.confirmation.candidates import FEW, Candidate, candidates_of, near_the_front
 from painvrl.study.store.records import TrialRecord
-from painvrl.study.trial.outcomes import Completed, SweptPoint
 
 Plane = Callable[..., Any]
 

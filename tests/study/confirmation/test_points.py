@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.engine.job import Job
 from painvrl.study.confirmation import runner
 from painvrl.study.search.loop import sweep_of
 from painvrl.study.store.records import named
 from painvrl.study.store.storage import Attr
-from painvrl.study.trial.objective import TrialJob
 
 Make = Callable[..., Any]
 
@@ -74,7 +74,7 @@ def test_a_points_mean_is_that_of_its_own_values_under_the_fresh_seeds(
         values = []
         for seed in (8, 9):
             again = config.model_copy(update={"seed": seed})
-            job = TrialJob(number=0, point={}, config=again, sweep=sweep_of(stored, config))
+            job = Job(number=0, point={}, config=again, sweep=sweep_of(stored, config))
             values.append(
                 [oracle(job, print, print).points[record.place].metrics[n] for n in stored.objectives]
             )

@@ -10,10 +10,10 @@ import pytest
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import DataSummary
+from painvrl.engine.kept import RunStore
 from painvrl.study.confirmation.decision import Decision
-from painvrl.study.runs.kept import RunStore
 from painvrl.study.store.lock import study_lock
-from painvrl.study.trial.objective import DataSummary
 
 Make = Callable[..., Any]
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Completed
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import apply
 from painvrl.run.pipeline import run as run_pipeline
 from painvrl.run.prepare import Prepared
 from painvrl.run.presets import PRESETS
 from painvrl.study.file import plan as module
 from painvrl.study.file.plan import Cost, cost_of, duration, lines_of, plan_of, timed_epoch
-from painvrl.study.file.space import apply
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
-from painvrl.study.trial.outcomes import Completed
 
 CPU = torch.device("cpu")
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
@@ -43,10 +43,10 @@ def test_the_plan_counts_the_trials_that_the_study_then_trains(
     spec_tree["points"] = [{"fusion.kind": "invariant"}]
     spec = StudySpec.model_validate(spec_tree)
     plan = plan_of(spec, workspace, CPU)
-    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
+    adapter = AskTell(create_study(spec, workspace, data="d")[0], spec.study)
     presets = others = 0
-    while presets + others < trials and (asked := desk.ask()) is not None:
-        desk.tell(asked.number, DONE)
+    while presets + others < trials and (asked := adapter.ask()) is not None:
+        adapter.tell(asked.number, DONE)
         presets += asked.preset is not None
         others += asked.preset is None
     assert plan.trials["preset"] == presets

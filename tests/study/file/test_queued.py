@@ -5,18 +5,20 @@ from typing import Any
 import pytest
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import Job
+from painvrl.engine.loop import MAX_DEATHS
+from painvrl.engine.outcomes import Completed
 from painvrl.run.config import TrainConfig
+from painvrl.run.hyperparameters import apply
 from painvrl.run.presets import PRESETS
 from painvrl.study.file.queued import config_of_preset, queue_of
-from painvrl.study.file.space import Space, apply
+from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import MAX_DEATHS, Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.loop import job_of
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
-from painvrl.study.trial.objective import TrialJob
-from painvrl.study.trial.outcomes import Completed
 
 NAMES: Any = tuple(PRESETS)
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
@@ -84,8 +86,8 @@ def waiting(workspace: Workspace) -> list[object]:
 
 def test_a_study_trains_its_queue_before_it_asks_its_sampler(given: StudySpec, workspace: Workspace) -> None:
     stored, _ = create_study(given, workspace, data="d")
-    desk = Desk(stored, given.study)
-    asked = [desk.ask() for _ in range(6)]
+    adapter = AskTell(stored, given.study)
+    asked = [adapter.ask() for _ in range(6)]
     assert [one.preset for one in asked] == ["erm", "irm", None, None, None, None]
     assert asked[2].point == given.space.point_of(given.config)
     assert asked[3].point["mask.sparsity"] == 0.75
@@ -97,10 +99,10 @@ def test_a_presets_trial_has_no_parameters_counts_and_knows_its_configuration(
     given: StudySpec, workspace: Workspace
 ) -> None:
     stored, _ = create_study(given, workspace, data="d")
-    desk = Desk(stored, given.study)
+    adapter = AskTell(stored, given.study)
     for _ in range(3):
-        desk.tell(desk.ask().number, DONE)
-    assert desk.finished() == 3
+        adapter.tell(adapter.ask().number, DONE)
+    assert adapter.finished() == 3
     first, second, base = open_study("toy", workspace).trials()[:3]
     assert [record.preset for record in (first, second, base)] == ["erm", "irm", None]
     assert (first.state, first.point, first.values) == (TrialState.COMPLETE, {}, (0.2, 0.1))
@@ -109,25 +111,25 @@ def test_a_presets_trial_has_no_parameters_counts_and_knows_its_configuration(
     assert stored.config_of(second) == apply(given.config, PRESETS["irm"])
     assert stored.config_of(base) == given.config
     job = job_of(stored, 1, second.point, second.preset)
-    assert isinstance(job, TrialJob)
+    assert isinstance(job, Job)
     assert (job.config, job.preset, job.point) == (stored.config_of(second), "irm", {})
 
 
 def test_an_interrupted_preset_comes_back_as_one_until_it_is_given_up(
     given: StudySpec, workspace: Workspace
 ) -> None:
-    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
-    desk.interrupt(desk.ask().number)
-    desk = Desk(open_study("toy", workspace), given.study)
-    assert desk.reap() == ()
+    adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
+    adapter.interrupt(adapter.ask().number)
+    adapter = AskTell(open_study("toy", workspace), given.study)
+    assert adapter.reap() == ()
     assert waiting(workspace)[-1] == "erm"
     for _ in range(4):
-        desk.tell(desk.ask().number, DONE)
+        adapter.tell(adapter.ask().number, DONE)
     for death in range(MAX_DEATHS):
-        lost = desk.ask()
+        lost = adapter.ask()
         assert (lost.preset, lost.point) == ("erm", {}), death
-        desk = Desk(open_study("toy", workspace), given.study)
-        desk.reap()
+        adapter = AskTell(open_study("toy", workspace), given.study)
+        adapter.reap()
     last = open_study("toy", workspace).trials()[-1]
     assert (last.state, last.preset, last.reason) == (TrialState.FAILED, "erm", "interrupted")
 
@@ -135,9 +137,9 @@ def test_an_interrupted_preset_comes_back_as_one_until_it_is_given_up(
 def test_an_interrupted_preset_is_not_lost_when_the_file_leaves_it_out_meanwhile(
     given: StudySpec, workspace: Workspace
 ) -> None:
-    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
-    desk.interrupt(desk.ask().number)
-    desk.reap()
+    adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
+    adapter.interrupt(adapter.ask().number)
+    adapter.reap()
     bare = changed(given, presets=())
     create_study(bare, workspace, data="d")
     assert [one for one in waiting(workspace) if isinstance(one, str)] == ["erm"], "it has begun; irm has not"
@@ -146,9 +148,9 @@ def test_an_interrupted_preset_is_not_lost_when_the_file_leaves_it_out_meanwhile
 
 
 def test_a_resumed_study_queues_what_is_new_and_nothing_twice(given: StudySpec, workspace: Workspace) -> None:
-    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
+    adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
     for _ in range(4):
-        desk.tell(desk.ask().number, DONE)
+        adapter.tell(adapter.ask().number, DONE)
     create_study(given, workspace, data="d")
     assert waiting(workspace) == [given.points[1]]
     more = ({"mask.sparsity": 0.125}, *given.points)
@@ -160,12 +162,12 @@ def test_a_resumed_study_queues_what_is_new_and_nothing_twice(given: StudySpec, 
 def test_what_the_file_names_no_more_is_dropped_if_nobody_has_begun_it(
     given: StudySpec, workspace: Workspace
 ) -> None:
-    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
-    desk.tell(desk.ask().number, DONE)
+    adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
+    adapter.tell(adapter.ask().number, DONE)
     none = changed(given, presets=(), points=())
     stored, _ = create_study(none, workspace, data="d")
     assert waiting(workspace) == [given.space.point_of(given.config)]
-    Desk(stored, none.study).reap()
+    AskTell(stored, none.study).reap()
     assert len(waiting(workspace)) == 1, "nobody tries again what was dropped"
     assert stored.trials()[0].preset == "erm"
     create_study(given, workspace, data="d")
@@ -174,8 +176,8 @@ def test_what_the_file_names_no_more_is_dropped_if_nobody_has_begun_it(
 
 def test_without_presets_the_first_trial_is_the_base(spec: StudySpec, workspace: Workspace) -> None:
     assert spec.presets == ()
-    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
-    assert desk.ask().point == spec.space.point_of(spec.config)
+    adapter = AskTell(create_study(spec, workspace, data="d")[0], spec.study)
+    assert adapter.ask().point == spec.space.point_of(spec.config)
 
 
 def test_five_presets_are_the_default(spec_tree: dict[str, Any]) -> None:

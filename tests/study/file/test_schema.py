@@ -13,9 +13,9 @@ import pytest
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import dump_yaml, read_yaml
+from painvrl.run.hyperparameters import all_knobs
 from painvrl.run.presets import PRESETS
 from painvrl.study.ablation.spec import BUDGET, load_study_file
-from painvrl.study.file.knobs import all_knobs
 from painvrl.study.file.schema import study_schema
 
 SCHEMA = study_schema()

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import validated
 from painvrl.run.config import TrainConfig
-from painvrl.study.file.space import Categorical, FloatRange, IntRange, Space, apply, knobs
+from painvrl.run.distributions import Categorical, FloatRange, IntRange
+from painvrl.run.hyperparameters import apply, knobs
+from painvrl.study.file.space import Space
 
 
 def space(**distributions: dict[str, object]) -> Space:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.file.space import Space
 from painvrl.study.page.trials import Trials, sorted_trials
 from painvrl.study.store.records import TrialRecord, TrialState
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from painvrl.study.file.space import Point
+from painvrl.run.hyperparameters import Point
 from painvrl.study.page.design import design
 
 Make = Callable[..., Any]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from painvrl.engine.outcomes import Completed
 from painvrl.study.page.environments import insides, picture
-from painvrl.study.trial.outcomes import Completed
 
 Make = Callable[..., Any]
 BOTH = {"iid/ndcg_at_20": 0.3, "ood/ndcg_at_20": 0.1}

@@ -5,10 +5,10 @@ from typing import Any
 
 from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.header import Header, commands, header_of
 from painvrl.study.store.storage import Attr, open_study
-from painvrl.study.trial.objective import DataSummary
 
 Make = Callable[..., Any]
 

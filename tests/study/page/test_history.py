@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.engine.outcomes import Failed, Pruned
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.page.history import history, picture
 from painvrl.study.store.records import TakenFrom, front_of
-from painvrl.study.trial.outcomes import Failed, Pruned
 
 Make = Callable[..., Any]
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from painvrl.engine.outcomes import Failed, Pruned
 from painvrl.study.page.losses import LossCount, losses
-from painvrl.study.trial.outcomes import Failed, Pruned
 
 Make = Callable[..., Any]
 

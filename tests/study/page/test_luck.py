@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.page.luck import Luck, halved, luck
-from painvrl.study.trial.user_values import UserStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

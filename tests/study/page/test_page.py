@@ -13,13 +13,13 @@ import pytest
 from painvrl.core.errors import NothingFeasible
 from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import DataSummary, Job, OnRung
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
+from painvrl.engine.user_values import UserStore
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.page.page import report_page, study_report
 from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.objective import DataSummary, OnRung, TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
-from painvrl.study.trial.user_values import UserStore
 
 Make = Callable[..., Any]
 
@@ -77,7 +77,7 @@ class Traced:
     def __init__(self, formula: Any) -> None:
         self._formula = formula
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         outcome: Outcome = self._formula(job, on_stage, on_rung)
         return replace(outcome, mask_trace=TRACE) if isinstance(outcome, Completed) else outcome
 
@@ -240,7 +240,7 @@ class Scored:
     def __init__(self, formula: Any) -> None:
         self._formula = formula
 
-    def __call__(self, job: TrialJob, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         outcome: Outcome = self._formula(job, on_stage, on_rung)
         if not isinstance(outcome, Completed):
             return outcome

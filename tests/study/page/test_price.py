@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded
-from painvrl.study.file.space import Point
 from painvrl.study.page.price import KnobPrice, Price, _ratio, price, price_of_invariance
 
 Make = Callable[..., Any]

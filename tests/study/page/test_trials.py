@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.page.trials import name_of, sorted_trials
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Make = Callable[..., Any]
 

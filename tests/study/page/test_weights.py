@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from painvrl.engine.outcomes import Completed
 from painvrl.study.page.weights import picture, weight_curves
-from painvrl.study.trial.outcomes import Completed
 
 Make = Callable[..., Any]
 

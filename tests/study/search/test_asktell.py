@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from painvrl.core.workspace import Workspace
-from painvrl.study.file.constraints import Constraint
-from painvrl.study.file.space import Space, Value
+from painvrl.engine.constraints import Constraint
+from painvrl.engine.outcomes import Completed, Failed
+from painvrl.run.distributions import Value
+from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import MAX_DEATHS, Desk
+from painvrl.study.search.asktell import MAX_DEATHS, AskTell
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.outcomes import Completed, Failed
 
 DONE = Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
 FAILED = Failed(reason="diverged", message="no")
@@ -32,36 +33,36 @@ def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
     return create_study(spec, workspace, data="d")[0]
 
 
-def another_process(spec: StudySpec, workspace: Workspace) -> Desk:
-    """A desk over a connection of its own, as a process has that starts after the last one died."""
-    return Desk(open_study("toy", workspace), spec.study)
+def another_process(spec: StudySpec, workspace: Workspace) -> AskTell:
+    """A adapter over a connection of its own, as a process has that starts after the last one died."""
+    return AskTell(open_study("toy", workspace), spec.study)
 
 
-def states(desk: Desk) -> list[TrialState]:
-    return [record.state for record in desk._stored.trials()]
+def states(adapter: AskTell) -> list[TrialState]:
+    return [record.state for record in adapter._stored.trials()]
 
 
 def test_the_first_point_is_the_base_configurations(stored: StoredStudy, spec: StudySpec) -> None:
-    desk = Desk(stored, spec.study)
-    assert desk.ask().point == spec.space.point_of(spec.config)
+    adapter = AskTell(stored, spec.study)
+    assert adapter.ask().point == spec.space.point_of(spec.config)
 
 
 def test_completed_and_failed_trials_count_and_interrupted_ones_do_not(
     stored: StoredStudy, spec: StudySpec
 ) -> None:
-    desk = Desk(stored, spec.study)
-    assert desk.finished() == 0
-    desk.tell(desk.ask().number, DONE)
-    desk.tell(desk.ask().number, FAILED)
-    desk.interrupt(desk.ask().number)
-    desk.ask()
-    assert states(desk) == [
+    adapter = AskTell(stored, spec.study)
+    assert adapter.finished() == 0
+    adapter.tell(adapter.ask().number, DONE)
+    adapter.tell(adapter.ask().number, FAILED)
+    adapter.interrupt(adapter.ask().number)
+    adapter.ask()
+    assert states(adapter) == [
         TrialState.COMPLETE,
         TrialState.FAILED,
         TrialState.INTERRUPTED,
         TrialState.RUNNING,
     ]
-    assert desk.finished() == 2
+    assert adapter.finished() == 2
 
 
 @pytest.mark.parametrize(
@@ -75,22 +76,22 @@ def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
         named = spec.model_copy(
             update={"study": settings, "space": GRID if sampler == "grid" else spec.space}
         )
-        desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+        adapter = AskTell(create_study(named, workspace, data="d")[0], named.study)
         tried: list[dict[str, Value]] = []
         stops = set(stops)
-        while (finished := desk.finished()) < 5:
-            asked = desk.ask()
+        while (finished := adapter.finished()) < 5:
+            asked = adapter.ask()
             if finished in stops:
                 stops.remove(finished)
                 if finished % 2:
-                    desk.interrupt(asked.number)
-                desk = Desk(open_study(name, workspace), named.study)
-                desk.reap()
+                    adapter.interrupt(asked.number)
+                adapter = AskTell(open_study(name, workspace), named.study)
+                adapter.reap()
                 continue
             tried.append(asked.point)
             value = float(asked.point["mask.sparsity"] or 0)
             outcome = Completed(metrics={"iid/ndcg_at_20": 1 - value, "ood/ndcg_at_20": value**2})
-            desk.tell(asked.number, FAILED if finished == 1 else outcome)
+            adapter.tell(asked.number, FAILED if finished == 1 else outcome)
         return tried
 
     straight = points("straight", set())
@@ -102,12 +103,12 @@ def test_a_study_that_stops_anywhere_tries_the_points_of_one_that_does_not(
 def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
     spec: StudySpec, workspace: Workspace, sampler: str
 ) -> None:
-    def desk(name: str) -> Desk:
+    def adapter(name: str) -> AskTell:
         study = spec.study.model_copy(update={"name": name, "sampler": sampler, "startup_trials": 5})
         named = spec.model_copy(update={"study": study})
-        return Desk(create_study(named, workspace, data="d")[0], named.study)
+        return AskTell(create_study(named, workspace, data="d")[0], named.study)
 
-    together, turn = desk("together"), desk("turn")
+    together, turn = adapter("together"), adapter("turn")
     points = [together.ask(under_way=number).point for number in range(4)]
     in_turn = []
     for _ in range(4):
@@ -118,8 +119,8 @@ def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
 
 
 def test_the_peak_of_memory_is_stored_with_the_outcome(stored: StoredStudy, spec: StudySpec) -> None:
-    desk = Desk(stored, spec.study)
-    desk.tell(desk.ask().number, replace(DONE, peak_memory_mib=12.5))
+    adapter = AskTell(stored, spec.study)
+    adapter.tell(adapter.ask().number, replace(DONE, peak_memory_mib=12.5))
     outcome = stored.trials()[0].outcome
     assert isinstance(outcome, Completed)
     assert outcome.peak_memory_mib == 12.5
@@ -128,79 +129,79 @@ def test_the_peak_of_memory_is_stored_with_the_outcome(stored: StoredStudy, spec
 def test_a_trial_of_a_dead_process_ends_and_its_point_comes_back(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace
 ) -> None:
-    lost = Desk(stored, spec.study).ask()
-    desk = another_process(spec, workspace)
-    assert desk.reap() == (lost.number,)
-    assert states(desk) == [TrialState.INTERRUPTED, TrialState.WAITING]
-    assert desk.reap() == ()
-    assert states(desk) == [TrialState.INTERRUPTED, TrialState.WAITING]
-    again = desk.ask()
+    lost = AskTell(stored, spec.study).ask()
+    adapter = another_process(spec, workspace)
+    assert adapter.reap() == (lost.number,)
+    assert states(adapter) == [TrialState.INTERRUPTED, TrialState.WAITING]
+    assert adapter.reap() == ()
+    assert states(adapter) == [TrialState.INTERRUPTED, TrialState.WAITING]
+    again = adapter.ask()
     assert (again.number, again.point) == (1, lost.point)
-    assert desk._stored.trials()[1].deaths == 1
+    assert adapter._stored.trials()[1].deaths == 1
 
 
 def test_a_point_that_kills_every_process_is_given_up(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace
 ) -> None:
-    lost = Desk(stored, spec.study).ask()
+    lost = AskTell(stored, spec.study).ask()
     for _ in range(MAX_DEATHS - 1):
-        desk = another_process(spec, workspace)
-        desk.reap()
-        assert desk.ask().point == lost.point
-    desk = another_process(spec, workspace)
-    desk.reap()
-    last = desk._stored.trials()[-1]
+        adapter = another_process(spec, workspace)
+        adapter.reap()
+        assert adapter.ask().point == lost.point
+    adapter = another_process(spec, workspace)
+    adapter.reap()
+    last = adapter._stored.trials()[-1]
     assert (last.number, last.state, last.reason) == (MAX_DEATHS - 1, TrialState.FAILED, "interrupted")
     assert last.message == f"{MAX_DEATHS} processes died while they trained this point"
-    assert desk.finished() == 1
-    assert desk.ask().point != lost.point
+    assert adapter.finished() == 1
+    assert adapter.ask().point != lost.point
 
 
 def test_a_point_that_a_person_stops_comes_back_as_often_as_it_takes(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace
 ) -> None:
-    desk = Desk(stored, spec.study)
-    first = desk.ask()
-    desk.interrupt(first.number)
+    adapter = AskTell(stored, spec.study)
+    first = adapter.ask()
+    adapter.interrupt(first.number)
     for _ in range(MAX_DEATHS + 1):
-        desk = another_process(spec, workspace)
-        assert desk.reap() == ()
-        asked = desk.ask()
+        adapter = another_process(spec, workspace)
+        assert adapter.reap() == ()
+        asked = adapter.ask()
         assert asked.point == first.point
-        desk.interrupt(asked.number)
-    assert desk.finished() == 0
+        adapter.interrupt(asked.number)
+    assert adapter.finished() == 0
 
 
 def test_an_outcome_that_was_stored_before_the_end_is_not_computed_again(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     numbers = []
     for outcome in (DONE, FAILED):
-        asked = desk.ask()
+        asked = adapter.ask()
         numbers.append(asked.number)
         with monkeypatch.context() as patch:
-            patch.setattr(Desk, "_end", lambda *_: None)  # the process dies here
-            desk.tell(asked.number, outcome)
-    desk = another_process(spec, workspace)
-    assert desk.reap() == tuple(numbers)
-    assert states(desk) == [TrialState.COMPLETE, TrialState.FAILED]
-    assert desk._stored.trials()[0].values == (0.2, 0.1)
-    assert desk.finished() == 2
+            patch.setattr(AskTell, "_end", lambda *_: None)  # the process dies here
+            adapter.tell(asked.number, outcome)
+    adapter = another_process(spec, workspace)
+    assert adapter.reap() == tuple(numbers)
+    assert states(adapter) == [TrialState.COMPLETE, TrialState.FAILED]
+    assert adapter._stored.trials()[0].values == (0.2, 0.1)
+    assert adapter.finished() == 2
 
 
 def learnt(spec: StudySpec, workspace: Workspace, sampler: str, failure: Failed) -> list[float]:
     """Sparsities tried where every one above 0.3 fails, after the start-up trials."""
     settings = spec.study.model_copy(update={"name": f"{sampler}-{failure.reason}", "sampler": sampler})
     named = spec.model_copy(update={"study": settings.model_copy(update={"startup_trials": 8})})
-    desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+    adapter = AskTell(create_study(named, workspace, data="d")[0], named.study)
     tried = []
     for _ in range(24):
-        asked = desk.ask()
+        asked = adapter.ask()
         value = float(asked.point["mask.sparsity"] or 0)
         tried.append(value)
         good = Completed(metrics={"iid/ndcg_at_20": 0.2 + value, "ood/ndcg_at_20": 0.2 + value})
-        desk.tell(asked.number, failure if value > 0.3 else good)
+        adapter.tell(asked.number, failure if value > 0.3 else good)
     return tried[8:]
 
 
@@ -228,12 +229,12 @@ def test_a_trial_that_breaks_a_constraint_is_complete_and_never_on_the_front(
 ) -> None:
     spec = constrained(spec, TIME, IID)
     stored, _ = create_study(spec, workspace, data="d")
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     for seconds, iid in ((4.0, 0.2), (12.5, 0.9), (4.0, 0.1)):
         metrics = {"iid/ndcg_at_20": iid, "ood/ndcg_at_20": 0.1}
         spent = {"pretrain": seconds / 2, "mask": seconds / 2}
-        desk.tell(desk.ask().number, Completed(metrics=metrics, seconds=spent))
-    desk.tell(desk.ask().number, FAILED)
+        adapter.tell(adapter.ask().number, Completed(metrics=metrics, seconds=spent))
+    adapter.tell(adapter.ask().number, FAILED)
     told = [trial.constraints for trial in stored.study.trials]
     names = ("untrained", "time/max", "iid/ndcg_at_20/min")
     assert told == [
@@ -256,8 +257,8 @@ def test_a_trial_that_breaks_a_constraint_is_complete_and_never_on_the_front(
 def test_constraints_that_change_on_the_way_hold_for_all_trials(
     spec: StudySpec, workspace: Workspace
 ) -> None:
-    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
-    desk.tell(desk.ask().number, DONE)  # 0.2 and 0.1
+    adapter = AskTell(create_study(spec, workspace, data="d")[0], spec.study)
+    adapter.tell(adapter.ask().number, DONE)  # 0.2 and 0.1
     stricter = constrained(spec, {"metric": "iid/ndcg_at_20", "min": 0.3})
     stored, existed = create_study(stricter, workspace, data="d")
     assert existed
@@ -270,9 +271,9 @@ def test_gp_goes_on_when_constraints_change(spec: StudySpec, workspace: Workspac
     spec = spec.model_copy(update={"study": spec.study.model_copy(update={"sampler": "gp"})})
     for wanted, constraints in ((4, ()), (6, (IID,)), (8, (TIME,))):
         now = constrained(spec, *constraints)
-        desk = Desk(create_study(now, workspace, data="d")[0], now.study)
-        while desk.finished() < wanted:
-            desk.tell(desk.ask().number, DONE)
+        adapter = AskTell(create_study(now, workspace, data="d")[0], now.study)
+        while adapter.finished() < wanted:
+            adapter.tell(adapter.ask().number, DONE)
 
 
 @pytest.mark.slow
@@ -284,9 +285,9 @@ def test_gp_takes_failures_among_complete_trials(spec: StudySpec, workspace: Wor
 def test_what_cannot_be_trained_is_infeasible_to_optuna_and_failed_to_us(
     stored: StoredStudy, spec: StudySpec
 ) -> None:
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     for outcome in (DONE, FAILED, Failed(reason="unexpected", message="a bug")):
-        desk.tell(desk.ask().number, outcome)
+        adapter.tell(adapter.ask().number, outcome)
     assert [trial.state.name for trial in stored.study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
     assert [trial.constraints for trial in stored.study.trials] == [
         {"untrained": -1.0},
@@ -305,23 +306,23 @@ def test_what_cannot_be_trained_is_infeasible_to_optuna_and_failed_to_us(
 def test_an_interrupt_in_the_last_moment_loses_no_outcome(
     stored: StoredStudy, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(stored, spec.study)
-    number = desk.ask().number
+    adapter = AskTell(stored, spec.study)
+    number = adapter.ask().number
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "_end", lambda *_: None)
-        desk.tell(number, DONE)
-    desk.interrupt(number)
-    assert states(desk) == [TrialState.COMPLETE]
-    desk.interrupt(number)
-    assert states(desk) == [TrialState.COMPLETE]
+        patch.setattr(AskTell, "_end", lambda *_: None)
+        adapter.tell(number, DONE)
+    adapter.interrupt(number)
+    assert states(adapter) == [TrialState.COMPLETE]
+    adapter.interrupt(number)
+    assert states(adapter) == [TrialState.COMPLETE]
 
 
 def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], workspace: Workspace) -> None:
     spec_tree["objectives"] = ["ood/ndcg_at_20", "iid/ndcg_at_20"]
     spec = StudySpec.model_validate(spec_tree)
     stored, _ = create_study(spec, workspace, data="d")
-    desk = Desk(stored, spec.study)
-    desk.tell(desk.ask().number, DONE)
+    adapter = AskTell(stored, spec.study)
+    adapter.tell(adapter.ask().number, DONE)
     assert stored.trials()[0].values == (0.1, 0.2)
     assert stored.study.trials[0].values == [0.1, 0.2]
     assert {direction.name for direction in stored.study.directions} == {"MAXIMIZE"}
@@ -330,12 +331,12 @@ def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], wo
 def test_the_sampler_learns_from_what_it_was_told(spec: StudySpec, workspace: Workspace) -> None:
     def points(name: str, wanted: float) -> list[dict[str, Value]]:
         named = spec.model_copy(update={"study": spec.study.model_copy(update={"name": name})})
-        desk = Desk(create_study(named, workspace, data="d")[0], named.study)
+        adapter = AskTell(create_study(named, workspace, data="d")[0], named.study)
         tried = []
         for _ in range(6):
-            asked = desk.ask()
+            asked = adapter.ask()
             good = 1 - abs(float(asked.point["mask.sparsity"] or 0) - wanted)
-            desk.tell(asked.number, Completed(metrics={"iid/ndcg_at_20": good, "ood/ndcg_at_20": good}))
+            adapter.tell(asked.number, Completed(metrics={"iid/ndcg_at_20": good, "ood/ndcg_at_20": good}))
             tried.append(asked.point)
         return tried
 

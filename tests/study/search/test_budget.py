@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.search.budget import Budget, StallConfig, growth_over
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
-from painvrl.study.trial.outcomes import Completed, Failed
 
 
 def record(number: int, *values: float, violated: tuple[str, ...] = ()) -> TrialRecord:

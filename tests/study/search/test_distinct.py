@@ -10,15 +10,15 @@ import optuna
 import pytest
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.report import status
 from painvrl.study.search import asktell, planned
-from painvrl.study.search.asktell import MAX_DEATHS, MAX_REPEATS, Desk
+from painvrl.study.search.asktell import MAX_DEATHS, MAX_REPEATS, AskTell
 from painvrl.study.search.loop import SPACE_TRIED
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import FINISHED, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned
 
 GP = pytest.param("gp", marks=pytest.mark.slow)
 SAMPLERS = ["auto", "tpe", GP, "nsga2", "nsga3", "random", "qmc", "grid"]
@@ -65,12 +65,12 @@ def test_every_point_of_a_small_space_is_trained_once(
     assert (spec.space.point_of(spec.config) == {}) is (name == "four")  # whose base lies outside
     for wanted in (size - 1, 99):  # and goes on
         stored = create_study(spec, workspace, data="d")[0]
-        desk = Desk(stored, spec.study)
-        while desk.finished() < wanted and (asked := desk.ask()) is not None:
-            desk.tell(asked.number, outcome_of(asked.point))
+        adapter = AskTell(stored, spec.study)
+        while adapter.finished() < wanted and (asked := adapter.ask()) is not None:
+            adapter.tell(asked.number, outcome_of(asked.point))
         assert len(trained_configs(stored)) == len(set(trained_configs(stored))) == min(wanted, size)
     trials = len(stored.study.trials)
-    assert Desk(create_study(spec, workspace, data="d")[0], spec.study).ask() is None
+    assert AskTell(create_study(spec, workspace, data="d")[0], spec.study).ask() is None
     assert len(stored.study.trials) == trials, "it ends at once"
 
 
@@ -96,14 +96,14 @@ def test_several_workers_train_no_point_twice_either(
 ) -> None:
     spec = spec_of(spec_tree, SPACES["six"][1], sampler)
     stored = create_study(spec, workspace, data="d")[0]
-    desk, under_way = Desk(stored, spec.study), list[asktell.Asked]()
+    adapter, under_way = AskTell(stored, spec.study), list[asktell.Asked]()
     for _ in range(9):
-        while len(under_way) < 2 and (asked := desk.ask(under_way=len(under_way))) is not None:
+        while len(under_way) < 2 and (asked := adapter.ask(under_way=len(under_way))) is not None:
             under_way.append(asked)
         if not under_way:
             break
         ended = under_way.pop()
-        desk.tell(ended.number, outcome_of(ended.point))
+        adapter.tell(ended.number, outcome_of(ended.point))
     assert len(trained_configs(stored)) == len(set(trained_configs(stored))) == 6
 
 
@@ -114,18 +114,18 @@ def test_a_study_that_repeats_points_and_stops_anywhere_tries_those_of_one_that_
     def points(name: str, stops: set[int]) -> list[dict[str, Any]]:
         tree = {**spec_tree, "study": {**spec_tree["study"], "name": name}}
         spec = spec_of(tree, SPACES["six"][1], sampler)
-        desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
+        adapter = AskTell(create_study(spec, workspace, data="d")[0], spec.study)
         tried = []
-        while (asked := desk.ask()) is not None:
-            if (finished := desk.finished()) in stops:
+        while (asked := adapter.ask()) is not None:
+            if (finished := adapter.finished()) in stops:
                 stops.remove(finished)
                 if finished % 2:
-                    desk.interrupt(asked.number)
-                desk = Desk(open_study(name, workspace), spec.study)
-                desk.reap()
+                    adapter.interrupt(asked.number)
+                adapter = AskTell(open_study(name, workspace), spec.study)
+                adapter.reap()
                 continue
             tried.append(asked.point)
-            desk.tell(asked.number, outcome_of(asked.point))
+            adapter.tell(asked.number, outcome_of(asked.point))
         return tried
 
     straight = points("straight", set())
@@ -159,9 +159,9 @@ def test_a_sampler_that_asks_for_one_point_is_asked_so_often_and_then_one_of_the
     if not listed:
         monkeypatch.setattr(planned, "MAX_GRID", 5)
     stored = create_study(spec, workspace, data="d")[0]
-    desk = Desk(stored, spec.study)
-    while (asked := desk.ask()) is not None:
-        desk.tell(asked.number, outcome_of(asked.point))
+    adapter = AskTell(stored, spec.study)
+    while (asked := adapter.ask()) is not None:
+        adapter.tell(asked.number, outcome_of(asked.point))
     records = stored.trials()
     assert len(set(trained_configs(stored))) == 6
     repeated = [record for record in records if record.state is TrialState.REPEATED]
@@ -192,12 +192,12 @@ def test_a_process_that_dies_in_the_middle_of_an_ask_changes_no_point(
         named = spec.model_copy(update={"study": spec.study.model_copy(update={"name": name})})
         tried: list[dict[str, Any]] = []
         while len(tried) < 6:
-            desk = Desk(create_study(named, workspace, data="d")[0], named.study)
-            desk.reap()
+            adapter = AskTell(create_study(named, workspace, data="d")[0], named.study)
+            adapter.reap()
             with contextlib.suppress(SystemExit):
-                while (asked := desk.ask()) is not None:
+                while (asked := adapter.ask()) is not None:
                     tried.append(asked.point)
-                    desk.tell(asked.number, outcome_of(asked.point))
+                    adapter.tell(asked.number, outcome_of(asked.point))
         return tried
 
     assert points("killed") == points("straight")
@@ -213,11 +213,11 @@ def test_a_space_that_is_continuous_in_part_is_never_used_up(
     }
     spec = spec_of(spec_tree, space, "random")
     stored = create_study(spec, workspace, data="d")[0]
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     for _ in range(12):
-        asked = desk.ask()
+        asked = adapter.ask()
         assert asked is not None
-        desk.tell(asked.number, outcome_of(asked.point))
+        adapter.tell(asked.number, outcome_of(asked.point))
     assert len(set(trained_configs(stored))) == 12
 
 
@@ -285,11 +285,11 @@ def test_what_failed_or_was_pruned_is_not_trained_again(
 ) -> None:
     spec = spec_of(spec_tree, SPACES["four"][1], sampler)
     stored = create_study(spec, workspace, data="d")[0]
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     for place in itertools.count():
-        if (asked := desk.ask()) is None:
+        if (asked := adapter.ask()) is None:
             break
-        desk.tell(asked.number, outcome if place % 2 else outcome_of(asked.point))
+        adapter.tell(asked.number, outcome if place % 2 else outcome_of(asked.point))
     assert len(trained_configs(stored)) == len(set(trained_configs(stored))) == 4
 
 
@@ -299,18 +299,18 @@ def test_a_point_that_was_stopped_before_its_end_is_trained_again(
 ) -> None:
     spec = spec_of(spec_tree, SPACES["four"][1], "tpe")
     stored = create_study(spec, workspace, data="d")[0]
-    desk = Desk(stored, spec.study)
-    first = desk.ask()
+    adapter = AskTell(stored, spec.study)
+    first = adapter.ask()
     assert first is not None
     for _ in range(MAX_DEATHS - 1):
-        lost = desk.ask(under_way=1)
+        lost = adapter.ask(under_way=1)
         assert lost is not None
         if how == "interrupted":
-            desk.interrupt(lost.number)
-        desk.tell(first.number, outcome_of(first.point)) if desk.finished() == 0 else None
-        desk = Desk(open_study("toy", workspace), spec.study)
-        desk.reap()
-    again = desk.ask()
+            adapter.interrupt(lost.number)
+        adapter.tell(first.number, outcome_of(first.point)) if adapter.finished() == 0 else None
+        adapter = AskTell(open_study("toy", workspace), spec.study)
+        adapter.reap()
+    again = adapter.ask()
     assert again is not None
     assert again.point == lost.point
 
@@ -320,20 +320,20 @@ def test_a_process_that_dies_before_it_ends_a_repeat_leaves_one(
 ) -> None:
     spec = spec_of(spec_tree, SPACES["four"][1], "random")
     stored = create_study(spec, workspace, data="d")[0]
-    desk = Desk(stored, spec.study)
-    done = desk.ask()
+    adapter = AskTell(stored, spec.study)
+    done = adapter.ask()
     assert done is not None
-    desk.tell(done.number, outcome_of(done.point))
+    adapter.tell(done.number, outcome_of(done.point))
     stored.study.enqueue_trial(done.point)
 
     def dies(*_: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "_fail", dies)
+        patch.setattr(AskTell, "_fail", dies)
         with pytest.raises(SystemExit):
-            desk.ask()
-    desk = Desk(open_study("toy", workspace), spec.study)
-    desk.reap()
+            adapter.ask()
+    adapter = AskTell(open_study("toy", workspace), spec.study)
+    adapter.reap()
     last = open_study("toy", workspace).trials()[-1]
     assert (last.state, last.repeats, last.point) == (TrialState.REPEATED, done.number, done.point)

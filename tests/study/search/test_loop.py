@@ -1,44 +1,45 @@
-"""The loop with several trials under way, over a crew whose trials end in a given order."""
+"""A study as a source, with several trials under way, over an executor whose trials end in a given order."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.executor import OnJobRung
+from painvrl.engine.job import DataSummary, Job
+from painvrl.engine.loop import run_jobs
+from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import SPACE_TRIED, TrialLoop, sweep_of
+from painvrl.study.search.loop import SPACE_TRIED, StudySource, sweep_of
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.search.workers import OnTrialRung
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.trial.objective import DataSummary, TrialJob
-from painvrl.study.trial.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned, SweptPoint
 
 
 @dataclass
-class Crew:
+class Executor:
     """Ends the youngest trial first; ``script`` says what becomes of a trial instead of success."""
 
     size: int
     script: dict[int, Outcome | BaseException] = field(default_factory=dict)
-    under_way: list[TrialJob] = field(default_factory=list)
+    under_way: list[Job] = field(default_factory=list)
     most: int = 0
     data: DataSummary = field(default=DataSummary(fingerprint="d"))
 
-    def start(self, job: TrialJob) -> None:
+    def start(self, job: Job) -> None:
         self.under_way.append(job)
         self.most = max(self.most, len(self.under_way))
 
-    def next(self, on_stage: Callable[[int, str], None], on_rung: OnTrialRung) -> tuple[int, Outcome]:
+    def next(self, on_stage: Callable[[int, str], None], on_rung: OnJobRung) -> tuple[int, Outcome]:
         number = self.under_way[-1].number
         on_stage(number, "pretrain")
         act = self.script.get(number)
@@ -54,17 +55,24 @@ def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
     return create_study(spec, workspace, data="d")[0]
 
 
-def loop(stored: StoredStudy, spec: StudySpec, crew: Crew, diary: Any, wanted: int) -> TrialLoop:
-    return TrialLoop(stored, Desk(stored, spec.study), crew, diary, diary, Budget(trials=wanted))
+def run(
+    stored: StoredStudy, spec: StudySpec, executor: Executor, diary: Any, wanted: int, **more: Any
+) -> str | None:
+    """Run trials until so many are finished; why there are fewer."""
+    budget = more.pop("budget", Budget(trials=wanted))
+    adapter = AskTell(stored, spec.study)
+    source = StudySource(stored=stored, adapter=adapter, tracker=diary, budget=budget, **more)
+    run_jobs(source, executor, diary, diary)
+    return source.ended_by
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(1, 3), (2, 5), (3, 5), (4, 2)])
 def test_there_are_never_more_trials_than_workers_nor_more_than_wanted(
     stored: StoredStudy, spec: StudySpec, diary: Any, size: int, wanted: int
 ) -> None:
-    crew = Crew(size, script={1: Failed(reason="diverged", message="no")})
-    loop(stored, spec, crew, diary, wanted).run()
-    assert crew.most == min(size, wanted)
+    executor = Executor(size, script={1: Failed(reason="diverged", message="no")})
+    run(stored, spec, executor, diary, wanted)
+    assert executor.most == min(size, wanted)
     assert len(stored.trials()) == wanted
     assert [event.finished for event in diary.trials] == list(range(1, wanted + 1))
     assert len({str(record.point) for record in stored.trials()}) == wanted
@@ -77,17 +85,17 @@ def test_the_loop_ends_where_every_point_is_trained_and_waits_for_those_under_wa
     spec_tree["space"] = {"environments.count": {"type": "int", "low": 2, "high": 6}}
     spec = StudySpec.model_validate(spec_tree)
     stored = create_study(spec, workspace, data="d")[0]
-    crew = Crew(size, script={1: Failed(reason=WORKER_DIED, message="no")})
-    assert loop(stored, spec, crew, diary, 99).run() == SPACE_TRIED
+    executor = Executor(size, script={1: Failed(reason=WORKER_DIED, message="no")})
+    assert run(stored, spec, executor, diary, 99) == SPACE_TRIED
     counts = Counter(record.state for record in stored.trials() if record.state is not TrialState.REPEATED)
     assert counts == {TrialState.COMPLETE: 5, TrialState.INTERRUPTED: 1}
-    assert crew.most == min(size, 5)
+    assert executor.most == min(size, 5)
 
 
 def test_every_trial_gets_its_own_outcome_in_whatever_order_they_end(
     stored: StoredStudy, spec: StudySpec, diary: Any
 ) -> None:
-    loop(stored, spec, Crew(3), diary, 5).run()
+    run(stored, spec, Executor(3), diary, 5)
     assert [event.number for event in diary.trials] == [2, 3, 4, 1, 0]
     assert [record.values for record in stored.trials()] == [(n / 100, -n / 100) for n in range(5)]
     finished = [event[1] for event in diary.events if event[0] == "finish"]
@@ -108,7 +116,7 @@ def test_a_trial_that_was_swept_tells_how_many_of_its_points_are_on_the_front(
         2: swept((0.1, 0.1), (0.2, 0.2)),
         3: swept((0.5, 0.5), (0.6, 0.1)),
     }
-    loop(stored, spec, Crew(1, script=script), diary, 4).run()
+    run(stored, spec, Executor(1, script=script), diary, 4)
     told = [(event.on_front, event.front_size) for event in diary.trials]
     assert told == [(2, 2), (1, 3), (0, 3), (2, 2)]
     assert [event.values["iid/ndcg_at_20"] for event in diary.trials] == [0.4, 0.3, 0.1, 0.5]
@@ -131,7 +139,7 @@ def test_a_pruned_trial_counts_and_is_told_as_pruned(
     stored: StoredStudy, spec: StudySpec, diary: Any
 ) -> None:
     pruned = Pruned(rung="pretrain/20", message="all were ahead", metrics={})
-    loop(stored, spec, Crew(1, script={1: pruned}), diary, 3).run()
+    run(stored, spec, Executor(1, script={1: pruned}), diary, 3)
     states = [record.state for record in stored.trials()]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
     assert [trial.state.name for trial in stored.study.trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -139,16 +147,16 @@ def test_a_pruned_trial_counts_and_is_told_as_pruned(
 
 
 @dataclass
-class Judged(Crew):
+class Judged(Executor):
     """Passes a rung with every trial, and prunes it where the answer is to stop."""
 
-    jobs: list[TrialJob] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
-    def start(self, job: TrialJob) -> None:
+    def start(self, job: Job) -> None:
         self.jobs.append(job)
         super().start(job)
 
-    def next(self, on_stage: Callable[[int, str], None], on_rung: OnTrialRung) -> tuple[int, Outcome]:
+    def next(self, on_stage: Callable[[int, str], None], on_rung: OnJobRung) -> tuple[int, Outcome]:
         number = self.under_way[-1].number
         there = {"iid/ndcg_at_20": -number / 100, "ood/ndcg_at_20": 0.1}
         said = on_rung(number, "pretrain/6", there)
@@ -161,40 +169,37 @@ class Judged(Crew):
 def test_with_a_pruner_trials_are_judged_and_without_one_they_have_no_rungs(
     stored: StoredStudy, spec: StudySpec, diary: Any
 ) -> None:
-    crew = Judged(1)
-    over = replace(loop(stored, spec, crew, diary, 4), pruner=Pruner(stored, PruningConfig(eta=9)))
-    over.run()
+    executor = Judged(1)
+    run(stored, spec, executor, diary, 4, pruner=Pruner(stored, PruningConfig(eta=9)))
     states = [record.state for record in stored.trials()]
     assert states == [TrialState.COMPLETE, *[TrialState.PRUNED] * 3]  # each is worse than all before
-    assert all("pretrain/6" in job.rungs for job in crew.jobs)  # the second evaluation
-    replace(over, pruner=None, budget=Budget(trials=5), trial_timeout=7.0).run()
+    assert all("pretrain/6" in job.rungs for job in executor.jobs)  # the second evaluation
+    run(stored, spec, executor, diary, 5, trial_timeout=7.0)
     assert stored.trials()[4].state is TrialState.COMPLETE
-    assert (crew.jobs[4].rungs, crew.jobs[4].timeout) == (frozenset(), 7.0)
+    assert (executor.jobs[4].rungs, executor.jobs[4].timeout) == (frozenset(), 7.0)
 
 
 def test_when_time_is_up_what_is_under_way_ends_and_nothing_new_starts(
     stored: StoredStudy, spec: StudySpec, diary: Any
 ) -> None:
-    ticks = iter([0.0, 0.0, 10.0, 10.0, 10.0])
-    crew = Crew(2)
-    timed = replace(
-        loop(stored, spec, crew, diary, 9), budget=Budget(trials=9, seconds=5.0), clock=lambda: next(ticks)
-    )
-    assert "time limit of 5 s" in str(timed.run())
+    ticks = iter([0.0, 0.0, 0.0, 10.0, 10.0, 10.0])
+    executor = Executor(2)
+    budget, clock = Budget(trials=9, seconds=5.0), lambda: next(ticks)
+    assert "time limit of 5 s" in str(run(stored, spec, executor, diary, 9, budget=budget, clock=clock))
     assert [record.state for record in stored.trials()] == [TrialState.COMPLETE] * 2
-    assert loop(stored, spec, crew, diary, 3).run() is None
+    assert run(stored, spec, executor, diary, 3) is None
 
 
 @pytest.mark.parametrize(("error", "killed"), [(KeyboardInterrupt(), 3), (RuntimeError("no"), 0)])
 def test_an_error_interrupts_every_trial_that_is_under_way(
     stored: StoredStudy, spec: StudySpec, diary: Any, error: BaseException, killed: int
 ) -> None:
-    crew = Crew(3, script={3: error})
+    executor = Executor(3, script={3: error})
     with pytest.raises(type(error)):
-        loop(stored, spec, crew, diary, 9).run()
+        run(stored, spec, executor, diary, 9)
     states = [record.state for record in stored.trials()]
     assert states == [TrialState.INTERRUPTED] * 2 + [TrialState.COMPLETE] + [TrialState.INTERRUPTED]
     assert len([event for event in diary.events if event[0] == "kill"]) == killed
-    desk = Desk(stored, spec.study)
-    assert desk.reap() == ()
-    assert [desk.ask().point for _ in range(3)] == [stored.trials()[number].point for number in (0, 1, 3)]
+    adapter = AskTell(stored, spec.study)
+    assert adapter.reap() == ()
+    assert [adapter.ask().point for _ in range(3)] == [stored.trials()[number].point for number in (0, 1, 3)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from painvrl.study.file.distributions import Distribution, share_of, value_at
+from painvrl.run.distributions import Distribution, share_of, value_at
 
 ADAPTER: Any = TypeAdapter(Distribution)
 ALMOST_ONE = 1 - 2**-53

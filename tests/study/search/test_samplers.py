@@ -9,19 +9,19 @@ import pytest
 
 from painvrl.core.rng import derive_seed
 from painvrl.core.workspace import Workspace
+from painvrl.engine.constraints import Constraint
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.run.presets import PRESETS, PresetName
-from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
 from painvrl.study.search import asktell
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Blinkered, choose, make_sampler, model_for
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.outcomes import Completed, Failed
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 Point = dict[str, Any]
@@ -48,10 +48,10 @@ def named(spec: StudySpec, name: str, **changed: Any) -> StudySpec:
 
 def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
     """The points of a study's trials, presets left out."""
-    desk = Desk(create_study(spec, workspace, data="d")[0], spec.study)
+    adapter = AskTell(create_study(spec, workspace, data="d")[0], spec.study)
     points = []
-    while len(points) < trials and (asked := desk.ask()) is not None:
-        desk.tell(asked.number, completed(asked.point))
+    while len(points) < trials and (asked := adapter.ask()) is not None:
+        adapter.tell(asked.number, completed(asked.point))
         if asked.preset is None:
             points.append(asked.point)
     return points
@@ -129,8 +129,8 @@ def test_samplers_see_all_trials_under_the_constraints_of_now(
         return create_study(given, workspace, data="d")[0]
 
     def told(stored: StoredStudy, outcome: Any) -> None:
-        desk = Desk(stored, spec.study)
-        desk.tell(desk.ask().number, outcome)
+        adapter = AskTell(stored, spec.study)
+        adapter.tell(adapter.ask().number, outcome)
 
     def seen(stored: StoredStudy) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []
@@ -160,10 +160,10 @@ def test_samplers_see_all_trials_under_the_constraints_of_now(
 def test_presets_under_way_are_not_counted_either(spec: StudySpec, workspace: Workspace) -> None:
     def points(name: str, presets: tuple[str, ...]) -> list[Point]:
         given = named(spec, name, sampler="random", presets=presets)
-        desk = Desk(create_study(given, workspace, data="d")[0], given.study)
+        adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
         asked: list[Any] = []
         while len([one for one in asked if one.preset is None]) < 3:
-            asked.append(desk.ask(under_way=len(asked)))
+            asked.append(adapter.ask(under_way=len(asked)))
         return [one.point for one in asked if one.preset is None]
 
     assert points("bare", ()) == points("full", ("erm", "irm"))
@@ -203,12 +203,12 @@ def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
     spec: StudySpec, workspace: Workspace
 ) -> None:
     given = named(spec, "grid", sampler="grid", space=Space.model_validate(GRID))
-    desk = Desk(create_study(given, workspace, data="d")[0], given.study)
-    desk.tell(desk.ask().number, completed({}))
-    lost = desk.ask()
-    desk.interrupt(lost.number)
-    desk.reap()
-    assert desk.ask().point == lost.point
+    adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
+    adapter.tell(adapter.ask().number, completed({}))
+    lost = adapter.ask()
+    adapter.interrupt(lost.number)
+    adapter.reap()
+    assert adapter.ask().point == lost.point
 
 
 def test_qmc_fills_every_half_of_every_knob_evenly(spec: StudySpec, workspace: Workspace) -> None:
@@ -228,15 +228,15 @@ def test_a_repeat_takes_its_place_in_the_sequence(
     space = {"environments.count": {"type": "int", "low": 2, "high": 4}, "fusion.kind": GRID["fusion.kind"]}
     given = named(spec, "qmc", sampler="qmc", space=Space.model_validate(space), seed=3)
     stored, _ = create_study(given, workspace, data="d")
-    desk = Desk(stored, given.study)
-    while (asked := desk.ask()) is not None:
-        desk.tell(asked.number, completed(asked.point))
+    adapter = AskTell(stored, given.study)
+    while (asked := adapter.ask()) is not None:
+        adapter.tell(asked.number, completed(asked.point))
     found = [record.point for record in stored.trials()]
     seed = derive_seed(3, "qmc") % 2**32
     sequence = [Sobol(given.space, given.config, seed=seed, place=place) for place in range(1, len(found))]
     trial = stored.study.trials[0]
     assert found[1:] == [one.sample_relative(stored.study, trial, {}) for one in sequence]
-    assert len(found) > desk.finished() == 6
+    assert len(found) > adapter.finished() == 6
 
 
 def test_qmc_searches_a_conditional_knob_where_its_condition_holds(
@@ -273,12 +273,12 @@ def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
     given = named(spec, "auto", sampler="auto", presets=("erm",), startup_trials=3)
     stored, _ = create_study(given, workspace, data="d")
     timed(45.0)
-    desk = Desk(stored, given.study)
+    adapter = AskTell(stored, given.study)
     for finished in range(4):
         choice = choose(stored, given.study)
         assert (choice.sampler, "start-up" in choice.reason) == ("random", True), finished
-        asked = desk.ask()
-        desk.tell(asked.number, completed(asked.point))
+        asked = adapter.ask()
+        adapter.tell(asked.number, completed(asked.point))
     decided = choose(stored, given.study)
     assert decided.sampler == "gp"
     assert decided.reason.startswith("auto: 4 trials of 45.0 s (median)")
@@ -292,12 +292,12 @@ def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
 def test_auto_waits_for_a_trial_that_completes(spec: StudySpec, workspace: Workspace) -> None:
     given = named(spec, "auto", sampler="auto")
     stored, _ = create_study(given, workspace, data="d")
-    desk = Desk(stored, given.study)
+    adapter = AskTell(stored, given.study)
     for _ in range(3):
-        desk.tell(desk.ask().number, Failed(reason="diverged", message="no"))
+        adapter.tell(adapter.ask().number, Failed(reason="diverged", message="no"))
     assert choose(stored, given.study).sampler == "random"
-    asked = desk.ask()
-    desk.tell(asked.number, completed(asked.point))
+    asked = adapter.ask()
+    adapter.tell(asked.number, completed(asked.point))
     assert choose(stored, given.study).sampler == "tpe"
 
 

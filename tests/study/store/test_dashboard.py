@@ -18,12 +18,12 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Completed, Failed, Pruned
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord, TrialState, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.trial.outcomes import Completed, Failed, Pruned
 
 Get = Callable[[str], Any]
 
@@ -46,13 +46,13 @@ def spec(request: pytest.FixtureRequest, spec_tree: dict[str, Any], workspace: W
 def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
     """Trials of every fate: complete, pruned, failed, failed as a violated constraint, enqueued."""
     study, _ = create_study(spec, workspace, data="d")
-    desk = Desk(study, spec.study)
+    adapter = AskTell(study, spec.study)
     for values in POINTS:
         metrics = dict(zip(study.objectives, values, strict=True))
-        desk.tell(desk.ask().number, Completed(metrics=metrics))
+        adapter.tell(adapter.ask().number, Completed(metrics=metrics))
     pruned = Pruned(rung="pretrain/20", message="behind", metrics={study.objectives[0]: 0.9})
-    desk.tell(desk.ask().number, pruned)
-    desk.tell(desk.ask().number, Failed(reason="diverged", message="the loss is nan"))
+    adapter.tell(adapter.ask().number, pruned)
+    adapter.tell(adapter.ask().number, Failed(reason="diverged", message="the loss is nan"))
     infeasible = study.study.ask()
     study.space.suggest(infeasible, study.config)
     infeasible.set_constraint("out_of_memory", 1.0)
@@ -148,9 +148,9 @@ def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_told(
     swept_spec: StudySpec, swept: Callable[..., Completed], workspace: Workspace
 ) -> None:
     study, _ = create_study(swept_spec, workspace, data="d")
-    desk = Desk(study, swept_spec.study)
+    adapter = AskTell(study, swept_spec.study)
     for points in ([(0.1, 0.4), (0.3, 0.3), (0.4, 0.1)], [(0.2, 0.2), (0.05, 0.5)]):
-        desk.tell(desk.ask().number, swept(*points))
+        adapter.tell(adapter.ask().number, swept(*points))
     stored = open_study(swept_spec, workspace)
     assert [point.name for point in front_of(stored.trials())] == ["0.0", "0.1", "0.2", "1.1"]
     get = wsgi_get(stored)

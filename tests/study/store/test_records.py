@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from painvrl.engine.outcomes import Failed, Pruned
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, complete, front_of, why_no_front
-from painvrl.study.trial.outcomes import Failed, Pruned
 
 Plane = Callable[..., Any]
 FAILED = Failed(reason="diverged", message="the loss is nan")

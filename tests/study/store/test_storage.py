@@ -9,14 +9,14 @@ import pytest
 
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import connect, readable_errors
 from painvrl.study.store.lock import lock_path
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Tree = dict[str, Any]
 
@@ -265,14 +265,14 @@ def test_a_record_keeps_everything_but_the_curves_to_the_last_bit(
     spec: StudySpec, workspace: Workspace
 ) -> None:
     stored, _ = create_study(spec, workspace, data="d")
-    desk = Desk(stored, spec.study)
-    asked = desk.ask()
-    desk.attach_run(asked.number, "r1")
+    adapter = AskTell(stored, spec.study)
+    asked = adapter.ask()
+    adapter.attach_run(asked.number, "r1")
     metrics = {"iid/ndcg_at_20": 0.1 + 0.2, "ood/ndcg_at_20": 1 / 3, "ood/recall_at_20": 5e-324}
     done = Completed(
         metrics=metrics, rounds=({"mask/density": 0.7},), seconds={"mask": 2.5}, epochs={"pretrain": 40}
     )
-    desk.tell(asked.number, done)
+    adapter.tell(asked.number, done)
     record = open_study("toy", workspace).trials()[asked.number]
     assert record.state is TrialState.COMPLETE
     assert record.outcome == done
@@ -285,8 +285,8 @@ def test_a_record_keeps_everything_but_the_curves_to_the_last_bit(
 
 def test_a_failed_record_says_why(spec: StudySpec, workspace: Workspace) -> None:
     stored, _ = create_study(spec, workspace, data="d")
-    desk = Desk(stored, spec.study)
-    desk.tell(desk.ask().number, Failed(reason="diverged", message="the loss is nan", log="Traceback"))
+    adapter = AskTell(stored, spec.study)
+    adapter.tell(adapter.ask().number, Failed(reason="diverged", message="the loss is nan", log="Traceback"))
     (record,) = open_study("toy", workspace).trials()
     assert (record.state, record.values) == (TrialState.FAILED, None)
     assert (record.reason, record.message) == ("diverged", "the loss is nan")
@@ -297,10 +297,10 @@ def test_the_configuration_of_a_record_is_the_one_that_was_trained(
     spec: StudySpec, workspace: Workspace
 ) -> None:
     stored, _ = create_study(spec, workspace, data="d")
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     for _ in range(3):
-        asked = desk.ask()
-        desk.tell(asked.number, Completed(metrics={"iid/ndcg_at_20": 0.1, "ood/ndcg_at_20": 0.1}))
+        asked = adapter.ask()
+        adapter.tell(asked.number, Completed(metrics={"iid/ndcg_at_20": 0.1, "ood/ndcg_at_20": 0.1}))
     last = open_study("toy", workspace)
     config = last.config_of(last.trials()[2])
     assert spec.space.point_of(config) == asked.point

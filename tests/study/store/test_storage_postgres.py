@@ -39,13 +39,13 @@ print("existed" if existed else "made", flush=True)
 ASK_AND_DIE = """
 import os, sys
 from pathlib import Path
-from painvrl.study.search.asktell import Desk
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.file.spec import load_spec
 from painvrl.study.store.creation import create_study
 from painvrl.core.workspace import Workspace
 spec = load_spec(Path(sys.argv[1]))
 stored, _ = create_study(spec, Workspace(Path(sys.argv[2])).create(), data=sys.argv[3])
-Desk(stored, spec.study).ask()
+AskTell(stored, spec.study).ask()
 os._exit(9)
 """
 

@@ -10,11 +10,14 @@ import pytest
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
+from painvrl.engine.job import Job
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
+from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.presets import PRESETS
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.report import front_table, status
-from painvrl.study.search.asktell import Asked, Desk
+from painvrl.study.search.asktell import Asked, AskTell
 from painvrl.study.search.loop import job_of
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
@@ -23,9 +26,6 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TakenFrom, TrialState, front_of
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.store.warm_start import warm_start_of
-from painvrl.study.trial.objective import TrialJob
-from painvrl.study.trial.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
-from painvrl.study.trial.user_values import UserStore
 
 Tree = dict[str, Any]
 
@@ -54,7 +54,7 @@ def changed(tree: Tree, changes: Tree) -> Tree:
 def outcome_of(stored: StoredStudy, asked: Asked) -> Outcome:
     """What a trial's configuration comes to: nothing else decides it."""
     job = job_of(stored, asked.number, asked.point, asked.preset)
-    assert isinstance(job, TrialJob)
+    assert isinstance(job, Job)
     sparsity, weight = job.config.mask.sparsity, job.config.mask.irm_weight
 
     def metrics(cold: float) -> dict[str, float]:
@@ -81,12 +81,12 @@ def train(
     """Go on with a study by ``trials`` trials; and what these were."""
     spec = StudySpec.model_validate(tree)
     stored, _ = create_study(spec, workspace, data="d", warm_start=warm_start)
-    desk = Desk(stored, spec.study)
+    adapter = AskTell(stored, spec.study)
     found = []
     for _ in range(trials):
-        asked = desk.ask()
+        asked = adapter.ask()
         assert asked is not None
-        desk.tell(asked.number, instead(asked.number) or outcome_of(stored, asked))
+        adapter.tell(asked.number, instead(asked.number) or outcome_of(stored, asked))
         found.append(asked)
     return stored, found
 
@@ -206,19 +206,19 @@ def test_failed_trials_are_left_out_and_pruned_ones_are_taken_by_a_study_that_pr
 def test_what_trials_had_at_a_rung_judges_those_of_the_new_study(tree: Tree, workspace: Workspace) -> None:
     spec = StudySpec.model_validate(changed(tree, {"pruning": {"eta": 3}}))
     stored, _ = create_study(spec, workspace, data="d")
-    desk, metrics = Desk(stored, spec.study), ("iid/ndcg_at_20", "ood/ndcg_at_20")
+    adapter, metrics = AskTell(stored, spec.study), ("iid/ndcg_at_20", "ood/ndcg_at_20")
     for value in (0.9, 0.8):
-        asked = desk.ask()
+        asked = adapter.ask()
         assert asked is not None
         Pruner(stored, PruningConfig()).judge(asked.number, "pretrain/20", dict.fromkeys(metrics, value))
-        desk.tell(asked.number, outcome_of(stored, asked))
+        adapter.tell(asked.number, outcome_of(stored, asked))
     new, _ = create_study(
         StudySpec.model_validate(changed(tree, {"study/name": "new", "pruning": {"eta": 3}})),
         workspace,
         data="d",
         warm_start="old",
     )
-    asked = Desk(new, spec.study).ask()
+    asked = AskTell(new, spec.study).ask()
     assert asked is not None
     said = Pruner(new, PruningConfig()).judge(asked.number, "pretrain/20", dict.fromkeys(metrics, 0.1))
     assert said is not None
@@ -461,8 +461,8 @@ def test_what_was_taken_over_counts_for_the_choice_of_a_sampler_and_not_for_the_
     stored, _ = train(new, workspace, 0, warm_start="old")
     spec = StudySpec.model_validate(new)
     assert choose(stored, spec.study).sampler == "grid"
-    desk = Desk(stored, spec.study)
-    assert desk.finished() == 0
+    adapter = AskTell(stored, spec.study)
+    assert adapter.finished() == 0
     train(new, workspace, 2)
-    assert (desk.finished(), desk.ask()) == (2, None)
+    assert (adapter.finished(), adapter.ask()) == (2, None)
     assert len({str(record.point) for record in stored.trials() if record.values is not None}) == 6

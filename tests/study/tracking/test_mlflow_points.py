@@ -13,10 +13,11 @@ import pytest
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import load_settings
+from painvrl.engine.constraints import Constraint
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.run.config import TrainConfig
 from painvrl.study.choice.choosing import choose
 from painvrl.study.choice.selection import select
-from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import complete, front_of
@@ -25,7 +26,6 @@ from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.tracking.port import NullTracker
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Go = Callable[..., StudySummary]
 Swept = Callable[..., Completed]

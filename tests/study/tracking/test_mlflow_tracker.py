@@ -18,8 +18,10 @@ from painvrl.core.errors import StudyError
 from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import parse_yaml
+from painvrl.engine.constraints import Constraint
+from painvrl.engine.job import DataSummary
+from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.choice.selection import select
-from painvrl.study.file.constraints import Constraint
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import front_of
@@ -29,8 +31,6 @@ from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
-from painvrl.study.trial.objective import DataSummary
-from painvrl.study.trial.outcomes import Completed, Failed
 
 Go = Callable[..., StudySummary]
 
@@ -380,7 +380,7 @@ def test_a_study_that_was_never_tracked_has_no_link_and_no_tags(
 def test_thousands_of_points_of_curves_are_logged(
     spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
-    from painvrl.study.trial.outcomes import CurvePoint
+    from painvrl.engine.outcomes import CurvePoint
 
     curves = tuple(
         CurvePoint(curve="pretrain", step=step, values={"loss": 1.0 / (1 + step)}) for step in range(1500)
@@ -395,7 +395,7 @@ def test_thousands_of_points_of_curves_are_logged(
 def test_of_the_curves_the_objectives_and_what_stopping_watches_are_kept(
     spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
-    from painvrl.study.trial.outcomes import CurvePoint
+    from painvrl.engine.outcomes import CurvePoint
 
     values = {"loss": 1.0, "iid/ndcg_at_20": 0.1, "iid/recall_at_50": 0.2}
     metrics = {"iid/ndcg_at_20": 0.5, "ood/ndcg_at_20": 0.5}

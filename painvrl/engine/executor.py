@@ -1,0 +1,105 @@
+"""Who computes jobs: this process, one at a time, or several processes beside it.
+
+Only the process that runs the loop asks for jobs and tracks them. An executor gets a job, passes on the
+names of its stages and what it measures at its rungs, and returns the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from painvrl.core.device import deal_devices, use_device
+from painvrl.engine.job import DataSummary, Job, Objective
+from painvrl.engine.outcomes import Outcome
+
+OnStage = Callable[[int, str], None]
+"""Called with a job's number and the stage that it enters."""
+
+OnJobRung = Callable[[int, str, Mapping[str, float]], str | None]
+"""Called with a job's number, a rung and the metrics there; returns why the job is to stop, or ``None``."""
+
+
+def goes_on(number: int, rung: str, values: Mapping[str, float]) -> None:
+    """Stops nothing."""
+
+
+class Executor(Protocol):
+    """Computes up to ``size`` jobs at a time.
+
+    Whatever computes jobs keeps to this contract; ``tests/engine/conformance.py`` is its test.
+    """
+
+    @property
+    def size(self) -> int:
+        """How many jobs can be under way."""
+        ...
+
+    @property
+    def data(self) -> DataSummary:
+        """The data behind every job."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Put a job under way; fewer than ``size`` are."""
+        ...
+
+    def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
+        """Wait until a job that is under way ends: its number and what it came to."""
+        ...
+
+
+class SerialExecutor:
+    """One job at a time, in this process."""
+
+    size = 1
+
+    def __init__(self, objective: Objective) -> None:
+        self.data = objective.data
+        self._objective = objective
+        self._job: Job | None = None
+
+    def start(self, job: Job) -> None:
+        """Take the job; :meth:`next` computes it."""
+        self._job = job
+
+    def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
+        """Compute the job."""
+        assert self._job is not None
+        job, self._job = self._job, None
+        outcome = self._objective(job, partial(on_stage, job.number), partial(on_rung, job.number))
+        return job.number, outcome
+
+
+@contextmanager
+def executor_of(
+    make: Callable[..., Objective],
+    device: torch.device,
+    workers: int,
+    memory_fraction: float | None = None,
+    objective: Objective | None = None,
+) -> Iterator[Executor]:
+    """Who computes the jobs: ``workers`` that each call ``make(device=...)``, or ``objective`` alone.
+
+    Args:
+        make: picklable.
+        device: ``cuda`` without a number is all CUDA devices, dealt to the workers.
+        workers: jobs at a time. One computes in this process, more in as many processes beside it.
+        memory_fraction: of a CUDA device that each worker may use; ``None``: 0.95 shared equally by
+            the workers of a device, without a limit for one that has its device to itself. A single
+            worker sets it, and the current CUDA device, for this process.
+        objective: computes the jobs of a single worker, in this process.
+    """
+    devices = deal_devices(device, workers)
+    if workers == 1:
+        use_device(devices[0], memory_fraction)
+        yield SerialExecutor(make(device=devices[0]) if objective is None else objective)
+        return
+    from painvrl.engine.processes import ProcessExecutor, worker_specs
+
+    with ProcessExecutor(worker_specs(make, devices, memory_fraction)) as pool:
+        yield pool

@@ -1,0 +1,135 @@
+"""The knobs of a configuration: its scalars by their path, and how to turn them."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from painvrl.core.settings import AfterTraining, Settings
+from painvrl.run.config import TrainConfig
+from painvrl.run.distributions import Value
+
+Point: TypeAlias = Mapping[str, Value]
+"""Values of knobs by their path, such as ``mask.sparsity``."""
+
+FIXED_SECTIONS = ("data", "split", "evaluation", "seed")
+"""What all trials of a study share: values measured on different parts do not compare."""
+
+
+def apply(base: TrainConfig, point: Point) -> TrainConfig:
+    """``base`` with the knobs of ``point`` turned.
+
+    A knob that chooses a variant of its section, such as ``backbone.loss.kind``, puts that variant's
+    defaults in the place of the base's section.
+
+    Raises:
+        pydantic.ValidationError: a value breaks a rule of the configuration, or its knob belongs to
+            a variant that is not chosen.
+    """
+    tree = base.model_dump(mode="json")
+    for path, value in point.items():
+        branch, leaf = _branch(tree, path)
+        if leaf in branch and branch[leaf] != value and _chooses_a_variant(path):
+            branch.clear()
+            branch[leaf] = value
+    for path, value in point.items():
+        branch, leaf = _branch(tree, path)
+        branch[leaf] = value
+    return TrainConfig.model_validate(tree)
+
+
+def _branch(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    *sections, leaf = path.split(".")
+    for section in sections:
+        tree = tree[section]
+    return tree, leaf
+
+
+def knobs(config: TrainConfig) -> dict[str, Value]:
+    """Every knob of a configuration that a study may turn, by path, with its value.
+
+    Knobs are scalars; which ones there are depends on the variants that ``config`` chose.
+    """
+    return {
+        path: value
+        for path, value in leaves(config).items()
+        if path.split(".", maxsplit=1)[0] not in FIXED_SECTIONS
+    }
+
+
+def leaves(config: TrainConfig) -> dict[str, Value]:
+    """Every scalar of a configuration by its path, what all trials of a study share included."""
+    return dict(_leaves(config.model_dump(mode="json")))
+
+
+def _leaves(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, Value]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        elif value is None or isinstance(value, bool | int | float | str):
+            yield f"{above}{key}", value
+
+
+@functools.cache
+def all_knobs() -> tuple[str, ...]:
+    """Every knob that some configuration has, those of all variants."""
+    fields = TrainConfig.model_fields
+    sections = [name for name, field in fields.items() if name not in FIXED_SECTIONS and not field.exclude]
+    return tuple(
+        dict.fromkeys(
+            path for name in sections for path in _paths(name, _models(fields[name].annotation), fields[name])
+        )
+    )
+
+
+@functools.cache
+def after_training() -> frozenset[str]:
+    """The knobs that act on a trained model, which their settings mark: a study may sweep them."""
+    return frozenset(path for path in all_knobs() if _is_marked(TrainConfig, path.split(".")))
+
+
+def _is_marked(model: type[Settings], path: Sequence[str]) -> bool:
+    head, *rest = path
+    field = model.model_fields.get(head)
+    if field is None:
+        return False
+    if rest:
+        return any(_is_marked(below, rest) for below in _models(field.annotation))
+    return any(isinstance(mark, AfterTraining) for mark in field.metadata)
+
+
+def _paths(path: str, models: Sequence[type[Settings]], field: Any) -> Iterator[str]:
+    if not models:
+        if typing.get_origin(field.annotation) not in {tuple, list, dict}:
+            yield path
+        return
+    for model in models:
+        for name, below in model.model_fields.items():
+            yield from _paths(f"{path}.{name}", _models(below.annotation), below)
+
+
+@functools.cache
+def _chooses_a_variant(path: str) -> bool:
+    """Whether the knob is what a section of several variants is told apart by."""
+    *sections, leaf = path.split(".")
+    models: tuple[type[Settings], ...] = (TrainConfig,)
+    for section in sections:
+        models = tuple(
+            model
+            for above in models
+            if section in above.model_fields
+            for model in _models(above.model_fields[section].annotation)
+        )
+    kinds = [model.model_fields[leaf].annotation for model in models if leaf in model.model_fields]
+    return len(kinds) > 1 and all(typing.get_origin(kind) is Literal for kind in kinds)
+
+
+def _models(annotation: Any) -> tuple[type[Settings], ...]:
+    """The settings classes that a field may hold; none for a scalar."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return (annotation,)
+    if typing.get_origin(annotation) in {tuple, list, dict}:
+        return ()
+    return tuple(model for part in typing.get_args(annotation) for model in _models(part))

@@ -1,1 +1,0 @@
-"""Configurations under seeds: training what is missing, and a file a run."""

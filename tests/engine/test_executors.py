@@ -1,0 +1,132 @@
+"""What every executor keeps to. A new one is added to ``EXECUTORS``, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+from typing import TypeAlias
+
+import pytest
+import torch
+
+from painvrl.engine.executor import Executor, executor_of
+from painvrl.engine.job import Job
+from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
+from painvrl.run.config import TrainConfig
+
+CPU = torch.device("cpu")
+
+Make: TypeAlias = Callable[[ModuleType], AbstractContextManager[Executor]]
+
+EXECUTORS: dict[str, Make] = {
+    "serial": lambda toys: executor_of(toys.Toy, CPU, 1),
+    "processes": lambda toys: executor_of(toys.Toy, CPU, 2),
+}
+OUTLIVES_A_DEATH = ("processes",)
+
+
+@pytest.fixture(scope="module")
+def toys() -> Iterator[ModuleType]:
+    """Importable by worker processes, which get this process's path."""
+    folder = str(Path(__file__).parent)
+    sys.path.insert(0, folder)
+    yield importlib.import_module("toy_objective")
+    sys.modules.pop("toy_objective")
+    sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def executor(request: pytest.FixtureRequest, toys: ModuleType) -> Iterator[Executor]:
+    with EXECUTORS[request.param](toys) as made:
+        yield made
+
+
+@pytest.fixture
+def job(tiny_config: TrainConfig) -> Callable[..., Job]:
+    def make(number: int, act: str | None = None, *rungs: str) -> Job:
+        return Job(number=number, point={"act": act}, config=tiny_config, rungs=frozenset(rungs))
+
+    return make
+
+
+def all_of(executor: Executor, jobs: list[Job], stages: list[tuple[int, str]]) -> dict[int, Outcome]:
+    """Every job's outcome, with as many under way as there is room for."""
+    waiting, under_way, outcomes = list(jobs), 0, {}
+    while waiting or under_way:
+        while waiting and under_way < executor.size:
+            executor.start(waiting.pop(0))
+            under_way += 1
+        number, outcome = executor.next(lambda *stage: stages.append(stage))
+        under_way -= 1
+        assert number not in outcomes
+        outcomes[number] = outcome
+    return outcomes
+
+
+def test_it_says_what_data_every_job_has(executor: Executor) -> None:
+    assert executor.data.fingerprint == "toy on cpu"
+    assert executor.size >= 1
+
+
+def test_every_job_has_its_own_outcome_once_the_same_in_every_executor(
+    executor: Executor, toys: ModuleType, job: Callable[..., Job]
+) -> None:
+    jobs = [job(number) for number in range(5)]
+    objective = toys.Toy(device=CPU)
+    expected = {each.number: objective(each, lambda _: None, lambda *_: None) for each in jobs}
+    assert all_of(executor, jobs, []) == expected
+
+
+def test_stages_are_passed_on_in_their_order(executor: Executor, job: Callable[..., Job]) -> None:
+    stages: list[tuple[int, str]] = []
+    all_of(executor, [job(number) for number in range(4)], stages)
+    for number in range(4):
+        assert [stage for one, stage in stages if one == number] == ["pretrain", f"round {number}"]
+
+
+def test_a_failure_is_an_outcome_and_the_next_job_goes_on(
+    executor: Executor, job: Callable[..., Job]
+) -> None:
+    outcomes = all_of(executor, [job(0, "fail"), job(1), job(2)], [])
+    assert outcomes[0] == Failed(reason="diverged", message="job 0 is not finite")
+    assert all(isinstance(outcomes[number], Completed) for number in (1, 2))
+
+
+def test_a_job_is_judged_at_its_rungs_and_stops_where_the_answer_says_so(
+    executor: Executor, job: Callable[..., Job]
+) -> None:
+    asked: list[tuple[int, str, float]] = []
+
+    def judge(number: int, rung: str, values: Mapping[str, float]) -> str | None:
+        asked.append((number, rung, values["iid/ndcg_at_20"]))
+        return "hopeless" if rung == "b/2" else None
+
+    outcomes = {}
+    for number, rungs in ((3, ("a/1", "b/2", "c/3")), (4, ("a/1",))):
+        executor.start(job(number, None, *rungs))
+        outcomes |= dict([executor.next(lambda *_: None, judge)])
+    assert asked == [(3, "a/1", 0.3), (3, "b/2", 0.3), (4, "a/1", 0.4)]
+    assert isinstance(outcomes[4], Completed)
+    stopped = outcomes[3]
+    assert isinstance(stopped, Pruned)
+    assert (stopped.rung, stopped.message, stopped.metrics) == ("b/2", "hopeless", {"iid/ndcg_at_20": 0.3})
+
+
+def test_without_a_judge_nothing_is_stopped(executor: Executor, job: Callable[..., Job]) -> None:
+    assert isinstance(all_of(executor, [job(0, None, "a/1")], [])[0], Completed)
+
+
+@pytest.mark.parametrize("name", OUTLIVES_A_DEATH)
+def test_a_death_ends_its_own_job_alone_and_leaves_room_for_another(
+    name: str, toys: ModuleType, job: Callable[..., Job]
+) -> None:
+    with EXECUTORS[name](toys) as executor:
+        outcomes = all_of(executor, [job(0), job(1, "die"), job(2), job(3)], [])
+    died = outcomes.pop(1)
+    assert isinstance(died, Failed)
+    assert died.reason == WORKER_DIED
+    assert all(isinstance(outcome, Completed) for outcome in outcomes.values())

@@ -1,0 +1,32 @@
+"""An objective that worker processes can import: a formula, which dies or fails where its point says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import torch
+
+from painvrl.engine.job import DataSummary, Job, OnRung
+from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
+
+
+class Toy:
+    def __init__(self, *, device: torch.device) -> None:
+        self.data = DataSummary(fingerprint=f"toy on {device}")
+
+    def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
+        for stage in ("pretrain", f"round {job.number}"):
+            on_stage(stage)
+        if job.point.get("act") == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.point.get("act") == "fail":
+            return Failed(reason="diverged", message=f"job {job.number} is not finite")
+        for rung in sorted(job.rungs):
+            there = {"iid/ndcg_at_20": job.number / 10}
+            if (message := on_rung(rung, there)) is not None:
+                return Pruned(rung=rung, message=message, metrics=there)
+        return Completed(
+            metrics={"iid/ndcg_at_20": job.number / 8, "ood/ndcg_at_20": job.config.mask.sparsity}
+        )
