@@ -19,11 +19,11 @@ from painvrl.core.tables import TextTable, number
 if TYPE_CHECKING:
     from painvrl.cli.installation import Diagnosis
     from painvrl.run.checkpoint import Recommendation
+    from painvrl.serving.retrain import TrainReport
     from painvrl.study.ablation.spec import AblationSpec
     from painvrl.study.ablation.table import AblationTable
     from painvrl.study.confirmation.table import Confirmation
     from painvrl.study.report import FrontTable, StudyStatus
-    from painvrl.study.retrain import TrainReport
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
 

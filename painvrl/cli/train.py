@@ -96,7 +96,7 @@ def train(
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.core.workspace import Workspace
-    from painvrl.study.retrain import Choice, TrainOptions, train_best, train_config
+    from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config
 
     place = Workspace(workspace)
     options = TrainOptions(

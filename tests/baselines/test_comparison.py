@@ -273,13 +273,8 @@ def test_every_trial_is_announced_and_a_run_of_the_tracker(tiny_config: TrainCon
         for seed in (0, 1)
         for row in ("ridge trial 0", "ridge trial 1", "popularity trial 0")
     ]
-    assert diary.stages == ["start", "fit", "fit", "start", "fit", "data"] + [
-        "start",
-        "fit",
-        "fit",
-        "start",
-        "fit",
-    ]
+    of_a_split = ["start", "fit", "fit", "start", "fit"]
+    assert diary.stages == [*of_a_split, "data", *of_a_split]
     (header,) = diary.headers
     assert (header.kind, header.name, header.objectives) == (
         "baselines",

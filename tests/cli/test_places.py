@@ -48,8 +48,8 @@ def best_of(workspace: Path, version: int, folder: Path) -> str:
     import mlflow
     import pandas as pd
 
+    from painvrl.serving.registry import _global_uri
     from painvrl.study.tracking.mlflow_calls import mlflow_calls
-    from painvrl.study.tracking.registry import _global_uri
 
     uri = Workspace(workspace).tracking_uri
     with mlflow_calls(uri), _global_uri(uri):

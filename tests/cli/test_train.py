@@ -137,7 +137,7 @@ def test_metrics_that_do_not_repeat_are_reported_as_such(
     from dataclasses import replace
 
     from painvrl.run import pipeline
-    from painvrl.study import retrain
+    from painvrl.serving import retrain
 
     def off(*arguments: Any, **options: Any) -> pipeline.RunResult:
         result = pipeline.run(*arguments, **options)
@@ -218,7 +218,7 @@ def test_the_trial_that_is_trained_is_the_one_that_is_stored(cli: Call, workspac
 def test_a_store_that_does_not_answer_is_said_before_the_test_parts_are_read(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study import retrain
+    from painvrl.serving import retrain
 
     def down(*_: object) -> None:
         raise StudyError("MLflow does not answer as it should: it is down")
@@ -244,7 +244,7 @@ def test_a_file_whose_name_is_no_model_name_is_refused_before_the_test_parts_are
 def test_a_registry_that_fails_costs_neither_the_test_metrics_nor_the_checkpoint(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study import retrain
+    from painvrl.serving import retrain
 
     def refuses(*_: object, **__: object) -> None:
         raise StudyError("MLflow refuses")

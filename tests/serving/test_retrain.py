@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from painvrl.study.retrain import compare
+from painvrl.serving.retrain import compare
 
 METRICS = st.dictionaries(
     st.sampled_from(["iid/a", "iid/b", "ood/a", "ood/b"]), st.floats(0, 1), min_size=1, max_size=4

@@ -29,13 +29,13 @@ from painvrl.run.final import TestEvaluation, evaluate_test, refit
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.state import run_key, run_state
+from painvrl.serving.registry import RegisteredModel, register_model
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.choice.selection import Selection, select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_reading import tagged_runs
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.study.tracking.registry import RegisteredModel, register_model
 
 
 @dataclass(frozen=True, kw_only=True)
