@@ -1,6 +1,6 @@
 """Is a swept front better under fresh seeds, too? ``python -m benchmarks.fresh_fronts --keep FOLDER``.
 
-Reads the studies that ``python -m benchmarks.sweeps --keep FOLDER`` kept. Of each sampler seed both fronts are
+Reads the studies that ``python -m benchmarks.sweeps --keep FOLDER`` kept. Both fronts of a sampler seed are
 those at equal wall time, the shorter study's end. Their trainings run again under fresh seeds, which are
 splits and initialisations, with every setting frozen: nothing is swept again. A front's points are then worth
 their means over the fresh seeds, and its hypervolume is that of the means.

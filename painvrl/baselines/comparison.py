@@ -127,7 +127,9 @@ def compare(
     failures: Mapping[tuple[str, int], Failed] = {}
     link = None
     if cells:
-        folder = workspace.create().baselines
+        name = f"baselines-{data}-{config.split.protocol}"
+        # Other seeds, settings and baselines of one file share a folder; another file has its own.
+        folder = workspace.create().baselines / digest_of(config.model_dump(mode="json"))[:16]
         make = partial(
             BaselineObjective,
             cells[0].job.config,
@@ -136,19 +138,19 @@ def compare(
             by_user=own,
         )
         with (
-            study_lock(workspace.lock_path("baselines"), "baselines"),
+            study_lock(workspace.lock_path(f"baselines {folder.name}"), name),
             executor_of(make, device, workers, memory_fraction) as executor,
         ):
             summary = executor.data
             runs = TrackedGrid(
                 header=StudyHeader(
-                    name=f"baselines-{data}-{config.split.protocol}",
+                    name=name,
                     objectives=(IID, OOD),
                     yaml=dump_yaml(config),
                     data=summary,
                     kind="baselines",
                 ),
-                of=digest_of(config.model_dump(mode="json"), summary.all_seeds),
+                of=summary.all_seeds,
                 cells=cells,
                 folder=folder,
                 key=lambda cell: key_of(cell.job, summary, by_user=own),

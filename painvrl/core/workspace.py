@@ -69,7 +69,7 @@ class Workspace:
 
     @property
     def baselines(self) -> Path:
-        """Runs of baselines."""
+        """Runs of baselines, a folder a configuration."""
         return self.root / "baselines"
 
     @property

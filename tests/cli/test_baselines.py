@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from painvrl.baselines import registry
 from painvrl.baselines.offsets import GRID, Offset
 from painvrl.baselines.report import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
 from painvrl.cli import render_baselines
+from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.run.config import TrainConfig
 
@@ -31,11 +33,11 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
 ) -> None:
     workspace = tmp_path / "w"
     arguments = ("baselines", config, *FEW, "--seeds", 2, "--workspace", workspace)
-    answer = cli(*arguments)
+    answer = cli(*arguments, "--quiet")
     assert answer.code == 0
     assert answer.out.startswith("baselines on planted, planted: valid parts, mean of 2 seeds")
     assert "(on OOD, the choice uses the target shift). offset: popularity *" in answer.out
-    assert answer.out.endswith("the same for all. Test parts stay sealed.\n")
+    assert "the same for all. Test parts stay sealed.\nhttp://127.0.0.1:5000/#/experiments/" in answer.out
     told = json.loads(cli(*arguments, "--json").out)
     popularity, knn = told["baselines"]
     assert [len(one["points"]) for one in (popularity, knn)] == [len(GRID), 4 * len(GRID)]
@@ -61,6 +63,26 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
         assert ("OOD" in row) is (name == knn["best"]["ood/ndcg_at_20"])
     assert told["config"] == str(config)
     assert not (workspace / "test_reads.jsonl").exists()
+
+
+def test_the_command_goes_on_where_it_was_stopped_and_its_trials_are_runs_in_mlflow(
+    cli: Call, config: Path, tmp_path: Path
+) -> None:
+    arguments = ("baselines", config, "--baseline", "item-knn", "--workspace", tmp_path / "w")
+    assert "3 of 3" not in cli(*arguments, "--trials", 2).out
+    out = cli(*arguments, "--trials", 3, "--workers", 2).out
+    assert "goes on: 2 of 3 trials are there" in out
+    assert "[3/3] item-knn trial 2 seed 0" in out
+    client = MlflowClient(tracking_uri=Workspace(tmp_path / "w").tracking_uri)
+    (experiment,) = (one.experiment_id for one in client.search_experiments() if one.name == "painvrl")
+    runs = client.search_runs([experiment])
+    (parent,) = (run for run in runs if run.data.tags["kind"] == "baselines")
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.params["baseline"] for run in trials} == {"item-knn"}
+    assert len({run.data.params["neighbours"] for run in trials}) > 1
+    assert all(run.data.metrics["ood/ndcg_at_20"] > 0 for run in trials)
+    assert len(trials) == 3
 
 
 def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
