@@ -67,7 +67,7 @@ map: $(VENV)/.stamp-test  ## write the map of modules in docs/architecture.md
 	$(BIN)/python docs/map.py
 
 docs: $(VENV)/.stamp-docs  ## build the documents as a site in site/; a broken link fails
-	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 check: lint types contracts test  ## all of the above but the slow tests
 

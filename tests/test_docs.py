@@ -170,12 +170,24 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
         validated(TrainConfig, content, file=document)
 
 
+def anchors(page: str) -> set[str]:
+    """What a link may name in a page: its headings, as sites of Markdown spell them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", one.lower()).strip()) for one in headings}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    built = script("reference").pages()  # `make docs` makes these, and checks anchors as well
+    built = script("reference").pages()  # `make docs` makes these
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)[)#]", document.read_text(encoding="utf-8")):
-            there = (document.parent / target).exists() or target in built
-            assert there, f"{document.name} links to {target}"
+        text = document.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", text):
+            page = document.parent / target if target else document
+            assert page.exists() or target in built, f"{document.name} links to {target}"
+            if anchor:
+                there = anchors(page.read_text(encoding="utf-8") if page.exists() else built[target])
+                assert anchor in there, f"{document.name} links to {target}#{anchor}"
 
 
 def script(name: str) -> Any:
@@ -253,7 +265,7 @@ def test_the_reference_of_the_api_has_every_public_module() -> None:
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
     plain = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SealedParts" in (tmp_path / "reference" / "api" / "data.html").read_text(encoding="utf-8")
