@@ -73,10 +73,10 @@ class Crew(Protocol):
 class Alone:
     """One trial at a time, in this process."""
 
-    size = 1
+    size: int = 1
 
     def __init__(self, objective: Objective) -> None:
-        self.data = objective.data
+        self.data: DataSummary = objective.data
         self._objective = objective
         self._job: TrialJob | None = None
 
@@ -131,12 +131,12 @@ class WorkerPool:
     """
 
     def __init__(self, places: Sequence[Place]) -> None:
-        self.size = len(places)
+        self.size: int = len(places)
         self._slots = [_Slot(place) for place in places]
         self._running: dict[Future[Outcome], tuple[int, _Slot]] = {}
         try:
             # The first process prepares the data alone; the others read what it left in the cache.
-            self.data = self._slots[0].submit(_describe).result()
+            self.data: DataSummary = self._slots[0].submit(_describe).result()
         except BaseException as error:
             self.close()
             if isinstance(error, BrokenProcessPool):

@@ -202,7 +202,7 @@ class TrainingObjective:
         self._prepared: OrderedDict[str, OrderedDict[str, Prepared]] = OrderedDict()
         prepared = self._prepare(config)
         split = prepared.split
-        self.data = DataSummary(
+        self.data: DataSummary = DataSummary(
             fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
             tables=split.card.tables(),
             card=split.card.as_dict(),
