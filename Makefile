@@ -56,9 +56,9 @@ format: $(VENV)/.stamp-lint  ## let ruff fix rules and layout
 types: $(VENV)/.stamp-lint  ## mypy --strict
 	$(BIN)/mypy
 
-# PYTHONPATH, since an editable installation is a hook that only a running Python can follow.
-typed: $(VENV)/.stamp-lint  ## the share of public names whose types a checker knows
-	PYTHONPATH=. $(BIN)/basedpyright --pythonpath $(BIN)/python --verifytypes painvrl --ignoreexternal
+# It asks the first `python` of PATH what is installed, and cannot follow the hook of an editable installation.
+typed: $(VENV)/.stamp-lint  ## every public name has a type that a checker of another kind knows
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. $(BIN)/basedpyright --verifytypes painvrl --ignoreexternal
 
 contracts: $(VENV)/.stamp-lint  ## the directions of imports
 	$(BIN)/lint-imports --no-cache
