@@ -35,11 +35,6 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The README is the site's front page, in other words: links to it lead there."""
-    return markdown.replace("](../README.md)", "](index.md)")
-
-
 def on_page_content(html: str, **_: Any) -> str:
     """Roles of docstrings, such as ``:func:`run```, as the code that they name."""
     return re.sub(r":(?:mod|func|class|meth|data|attr|exc|ref):(?=<code)", "", html)

@@ -261,6 +261,13 @@ def test_the_reference_of_the_api_has_every_public_module() -> None:
     }
 
 
+def test_the_front_of_the_readme_is_that_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:point|for comparison).*$", readme, re.MULTILINE)
+    assert len(rows) > 5
+    assert "\n".join(rows) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
