@@ -16,7 +16,7 @@ JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-all lint format types contracts map check bench gpu experiments clean
+.PHONY: help install study test test-all coverage lint format types typed contracts map docs check bench gpu experiments clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,22 +41,33 @@ test: $(VENV)/.stamp-test  ## every test that is not marked slow
 test-all: $(VENV)/.stamp-test  ## every test
 	$(PYTEST)
 
+# The figure is there to be looked at: nothing fails by it.
+coverage: $(VENV)/.stamp-test  ## the share of lines and branches that the fast tests run
+	$(PYTEST) -m 'not slow' --cov=painvrl --cov-branch --cov-report=term:skip-covered
+
 lint: $(VENV)/.stamp-lint  ## ruff: rules and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.stamp-lint  ## let ruff mend rules and layout
+format: $(VENV)/.stamp-lint  ## let ruff fix rules and layout
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: $(VENV)/.stamp-lint  ## mypy --strict
 	$(BIN)/mypy
 
+# It asks the first `python` of PATH what is installed, and cannot follow the hook of an editable installation.
+typed: $(VENV)/.stamp-lint  ## every public name has a type that a checker of another kind knows
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. $(BIN)/basedpyright --verifytypes painvrl --ignoreexternal
+
 contracts: $(VENV)/.stamp-lint  ## the directions of imports
 	$(BIN)/lint-imports --no-cache
 
 map: $(VENV)/.stamp-test  ## write the map of modules in docs/architecture.md
 	$(BIN)/python docs/map.py
+
+docs: $(VENV)/.stamp-docs  ## build the documents as a site in site/; a broken link fails
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 check: lint types contracts test  ## all of the above but the slow tests
 
@@ -81,4 +92,4 @@ experiments: $(VENV)/.stamp-test  ## what the figures of quality in the docs are
 	  $(BIN)/python -m benchmarks.$$name "$$@"; done
 
 clean:  ## remove .venv and caches, never the workspace
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site *.egg-info

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ from painvrl.study.ablation.spec import AblationSpec, check_ablation
 from painvrl.study.file.spec import StudySpec, check_spec
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mlflow/*.md")])
+FIRST = (ROOT / "README.md", ROOT / "docs" / "tutorial.md")  # what a reader runs first
+FOUND = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mlflow/*.md")}
+DOCUMENTS = [*FIRST, *sorted(FOUND - set(FIRST))]
 PREFIX = ".venv/bin/painvrl "
 
 
@@ -141,8 +145,6 @@ def test_the_commands_of_the_documents_work_in_their_order(
 
 def _some_run() -> str:
     """The MLflow run of a trial on the front."""
-    import json
-
     out = CliRunner().invoke(app, ["study", "front", "--json"], prog_name="painvrl").stdout
     return str(json.loads(out)["rows"][0]["run_id"])
 
@@ -168,19 +170,38 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
         validated(TrainConfig, content, file=document)
 
 
+def anchors(page: str) -> set[str]:
+    """What a link may name in a page: its headings, as sites of Markdown spell them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", one.lower()).strip()) for one in headings}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
+    built = script("reference").pages()  # `make docs` makes these
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        text = document.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", text):
+            page = document.parent / target if target else document
+            assert page.exists() or target in built, f"{document.name} links to {target}"
+            if anchor:
+                there = anchors(page.read_text(encoding="utf-8") if page.exists() else built[target])
+                assert anchor in there, f"{document.name} links to {target}#{anchor}"
 
 
-def test_the_map_in_the_architecture_is_what_the_modules_say_of_themselves() -> None:
-    path = ROOT / "docs" / "map.py"
-    spec = importlib.util.spec_from_file_location("map_of_modules", path)
+def script(name: str) -> Any:
+    """A script of the folder docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_map_in_the_architecture_is_what_the_modules_say_of_themselves() -> None:
+    module = script("map")
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert module.written(page) == page, "run `make map`"
     there = {path.name for path in (ROOT / "painvrl").iterdir() if (path / "__init__.py").is_file()}
@@ -196,10 +217,77 @@ def test_the_directions_in_the_architecture_are_the_contract() -> None:
     assert "\n".join(f"    {layer}" for layer in layers) in text
 
 
-def test_the_exit_codes_of_the_readme_are_those_of_the_code() -> None:
+def test_the_reference_of_keys_has_every_key_of_the_schema_with_its_default() -> None:
+    known = json.loads((ROOT / "studies" / "schema.json").read_text(encoding="utf-8"))["$defs"]
+    page = script("reference").pages()["reference/keys.md"]
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(known) - {"Value"}  # any number or text, which no file names
+    for name, text in sections.items():
+        for key, schema in known[name].get("properties", {}).items():
+            if name == "Space":
+                assert f"- `{key}`\n" in text
+                continue
+            row = next(line for line in text.splitlines() if line.startswith(f"| `{key}` |"))
+            if "default" in schema:
+                assert (
+                    json.loads(row.rpartition(" | ")[2].strip(" |`").replace("\\|", "|")) == schema["default"]
+                )
+            assert row.endswith("| required |") == (key in known[name].get("required", ()))
+    assert "| `id_dropout` | number, at least 0, below 1 | `0.0` |" in page
+    targets = re.findall(r"\]\(#(\w+)\)", page)
+    assert set(targets) <= {name.lower() for name in sections}
+
+
+def test_the_reference_of_commands_has_the_help_of_every_command() -> None:
+    page = script("reference").pages()["reference/commands.md"]
+
+    def check(*words: str) -> int:
+        shown = CliRunner().invoke(app, [*words, "--help"], prog_name="painvrl", env={"COLUMNS": "100"})
+        assert f"## {' '.join(('painvrl', *words))}\n\n```text\n{shown.stdout.strip()}\n```" in page
+        _, _, below = shown.stdout.partition("\nCommands:\n")
+        return 1 + sum(check(*words, name) for name in re.findall(r"^  (\w+)  +\S", below, re.MULTILINE))
+
+    assert check() == page.count("\n## ") > 10
+
+
+def test_the_reference_of_the_api_has_every_public_module() -> None:
+    pages = script("reference").pages()
+    listed = {name for text in pages.values() for name in re.findall(r"^::: (\S+)", text, re.MULTILINE)}
+    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "painvrl").rglob("*.py")]
+    assert listed == {
+        ".".join(path.parent.parts if path.name == "__init__" else path.parts)
+        for path in files
+        if path.name == "__init__" or not path.name.startswith("_")
+    }
+
+
+def test_the_front_of_the_readme_is_that_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:point|for comparison).*$", readme, re.MULTILINE)
+    assert len(rows) > 5
+    assert "\n".join(rows) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    plain = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SealedParts" in (tmp_path / "reference" / "api" / "data.html").read_text(encoding="utf-8")
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?(https?:)", page.read_text("utf-8")
+        )
+        assert loaded == [], page
+
+
+def test_the_exit_codes_of_the_documents_are_those_of_the_code() -> None:
     from painvrl.cli import root
 
-    table = re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
     codes = (0, root.INTERNAL_ERROR, root.USAGE, root.NOTHING_FEASIBLE, root.REGRESSED)
     codes += (root.INTERRUPTED, root.UNREAD)
     assert [int(code) for code in table] == list(codes)

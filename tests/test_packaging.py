@@ -6,9 +6,12 @@ import ast
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +184,73 @@ def test_the_license_is_named_and_goes_along(project: dict[str, Any], repository
     assert "Apache License" in (repository / "LICENSE").read_text(encoding="utf-8")
     installed = importlib.metadata.metadata("painvrl")
     assert installed["License-Expression"] == "Apache-2.0"
+
+
+BUILD = """
+import sys
+from setuptools import build_meta
+print(getattr(build_meta, sys.argv[1])(sys.argv[2]))
+"""
+
+
+def built(kind: str, source: Path, into: Path) -> Path:
+    """A ``build_sdist`` or ``build_wheel`` of what lies in ``source``, as pip asks for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, kind, str(into)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return into / done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_wheel_of_the_sdist_holds_every_file_of_the_package_and_runs_where_it_is_installed(
+    repository: Path, tmp_path: Path, project: dict[str, Any]
+) -> None:
+    source, unpacked, place = (tmp_path / name for name in ("source", "unpacked", "place"))
+    shutil.copytree(repository / "painvrl", source / "painvrl", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source)
+    with tarfile.open(built("build_sdist", source, tmp_path)) as sdist:
+        sdist.extractall(unpacked, filter="data")
+    wheel = built("build_wheel", next(unpacked.iterdir()), tmp_path)
+
+    files = [path.relative_to(source).as_posix() for path in source.rglob("painvrl/**/*") if path.is_file()]
+    with zipfile.ZipFile(wheel) as content:
+        names = content.namelist()
+    inside = [name for name in names if name.startswith("painvrl/")]
+    assert sorted(inside) == sorted(files)
+    assert {"painvrl/py.typed"} <= set(inside)
+    assert [name for name in inside if name.endswith(".html")] != []
+    assert [name for name in names if name.endswith("licenses/LICENSE")] != []
+
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+    subprocess.run([*pip, "--no-deps", "--target", str(place), str(wheel)], check=True, capture_output=True)
+    run = f"import sys; sys.path.insert(0, {str(place)!r}); import painvrl; from painvrl.cli import main; "
+    run += "sys.argv = ['painvrl', '--version']; print(painvrl.__file__, flush=True); main()"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    where, version = done.stdout.split(maxsplit=1)
+    assert Path(where).is_relative_to(place)
+    assert wheel.name.split("-")[1] in version
+
+
+def test_the_changelog_has_the_version_with_its_date(repository: Path) -> None:
+    import painvrl
+
+    text = (repository / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    dated = re.fullmatch(r"(\S+) - \d{4}-\d\d-\d\d", headings[1])
+    assert dated is not None
+    assert dated[1] == painvrl.__version__
+
+
+def test_only_pythons_that_ran_are_claimed(project: dict[str, Any], repository: Path) -> None:
+    claimed = {one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3." in one}
+    hosted = (repository / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert claimed == set(re.findall(r'python-version: "([\d.]+)"', hosted))

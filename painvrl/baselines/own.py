@@ -7,6 +7,7 @@ take its place. The other weights that act after training are drawn like any kno
 from __future__ import annotations
 
 import random
+from typing import ClassVar
 
 from pydantic import ConfigDict, ValidationError
 
@@ -32,7 +33,7 @@ _OFFSETS = {"fusion.popularity_weight": 0.0, "fusion.cold_weight": 0.0}
 class OwnSettings(Settings):
     """A point of the file's space: a value for each knob that is turned, by its path."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
 
 def own_model(inputs: Inputs) -> Fit[OwnSettings]:

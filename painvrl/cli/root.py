@@ -74,7 +74,7 @@ class Guarded(TyperGroup):
             raise typer.Exit(INTERNAL_ERROR) from None
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     cls=Guarded,
     epilog=EPILOG,
     no_args_is_help=True,

@@ -56,7 +56,7 @@ class UserError(PainvrlError):
         self, rule: str, *, file: object = None, key: str | None = None, value: object = None
     ) -> None:
         self.rule = rule
-        self.file = None if file is None else str(file)
+        self.file: str | None = None if file is None else str(file)
         self.key = key
         self.value = value
         place = "".join(f"{part}: " for part in (self.file, key) if part)

@@ -81,7 +81,7 @@ class SealedParts:
 
     def __init__(self, *, parts: Mapping[str, Part], fingerprint: str) -> None:
         self.__parts = dict(parts)
-        self.fingerprint = fingerprint
+        self.fingerprint: str = fingerprint
 
     def open(self, ledger: SealLedger, reader: str) -> TestParts:
         """Record the read in ``ledger``, then hand the test parts out.

@@ -56,10 +56,10 @@ class Executor(Protocol):
 class SerialExecutor:
     """One job at a time, in this process."""
 
-    size = 1
+    size: int = 1
 
     def __init__(self, objective: Objective) -> None:
-        self.data = objective.data
+        self.data: DataSummary = objective.data
         self._objective = objective
         self._job: Job | None = None
 

@@ -89,12 +89,12 @@ class ProcessExecutor:
     """
 
     def __init__(self, specs: Sequence[WorkerSpec]) -> None:
-        self.size = len(specs)
+        self.size: int = len(specs)
         self._slots = [_Slot(spec) for spec in specs]
         self._running: dict[Future[Outcome], tuple[int, _Slot]] = {}
         try:
             # The first process prepares the data alone; the others read what it left in the cache.
-            self.data = self._slots[0].submit(_describe).result()
+            self.data: DataSummary = self._slots[0].submit(_describe).result()
         except BaseException as error:
             self.close()
             if isinstance(error, BrokenProcessPool):

@@ -130,7 +130,7 @@ class TrainingObjective:
         self._resume_dir = resume_dir
         self._splits = seeds
         self._prepared: OrderedDict[str, OrderedDict[str, Prepared]] = OrderedDict()
-        self.data = summary_of(self._prepare(config))
+        self.data: DataSummary = summary_of(self._prepare(config))
 
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Train one configuration."""

@@ -158,7 +158,7 @@ class ScalarWeights(nn.Module):
 
     def __init__(self, parts: int, device: torch.device) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(parts, device=device))
+        self.logits: nn.Parameter = nn.Parameter(torch.zeros(parts, device=device))
 
     def forward(self, features: Tensor, projections: Tensor) -> Tensor:
         """``[n, k]`` of features ``[n, F]`` and gated projections ``[C, F, k]``."""
@@ -173,7 +173,7 @@ class ItemAttention(nn.Module):
 
     def __init__(self, content_dim: int, device: torch.device) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.zeros(content_dim, device=device))
+        self.query: nn.Parameter = nn.Parameter(torch.zeros(content_dim, device=device))
 
     def forward(self, features: Tensor, projections: Tensor) -> Tensor:
         """``[n, k]`` of features ``[n, F]`` and gated projections ``[C, F, k]``."""

@@ -122,20 +122,22 @@ class Backbone(nn.Module):
 
         self.config = config
         self.data = data
-        self.features = features.to(getattr(torch, config.precision))
-        self.warm_features = data.warm_features(self.features)
-        self.gates = torch.ones(width, device=device) if gates is None else gates
-        self.user_id = normal(n_users, config.id_dim)
-        self.item_id = normal(n_items, config.id_dim)
-        self.user_content = normal(n_users, config.content_dim)
-        self.weight = normal(self.gates.shape[0], config.content_dim)
-        self.bias = nn.Parameter(torch.zeros(config.content_dim, device=device))
-        self.mixing = make_mixing(mixing, self.gates.shape[0] // width, config.content_dim, device)
+        self.features: Tensor = features.to(getattr(torch, config.precision))
+        self.warm_features: Tensor = data.warm_features(self.features)
+        self.gates: Tensor = torch.ones(width, device=device) if gates is None else gates
+        self.user_id: nn.Parameter = normal(n_users, config.id_dim)
+        self.item_id: nn.Parameter = normal(n_items, config.id_dim)
+        self.user_content: nn.Parameter = normal(n_users, config.content_dim)
+        self.weight: nn.Parameter = normal(self.gates.shape[0], config.content_dim)
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(config.content_dim, device=device))
+        self.mixing: nn.Module = make_mixing(mixing, self.gates.shape[0] // width, config.content_dim, device)
         self.base = base
         self.base_id_dim = base_id_dim
         a0 = config.loss.all_pairs_weight if isinstance(config.loss, GramianLoss) else 0.0
-        self.user_l2 = (data.user_degree + a0 * n_items).sqrt()
-        self.item_l2 = (data.item_degree + a0 * n_users).sqrt() * data.warm
+        self.user_l2: Tensor = (data.user_degree + a0 * n_items).sqrt()
+        self.item_l2: Tensor = (data.item_degree + a0 * n_users).sqrt() * data.warm
+        self.user_b: Tensor
+        self.item_b: Tensor
         self.user_b, self.item_b = ultragcn_weights(data.user_degree, data.item_degree)
 
     def content(self, features: Tensor | None = None) -> Tensor:

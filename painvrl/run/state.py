@@ -225,7 +225,7 @@ class StateFile:
         self._lock = FileLock(folder / f".{key}.lock")
         self._due = time.perf_counter() + MIN_SECONDS
         self._refused = False
-        self.holds_state = False
+        self.holds_state: bool = False
 
     def load(self, device: torch.device | str) -> Mapping[str, Any] | None:
         """What an earlier process saved last of the same run; ``None`` to begin anew."""

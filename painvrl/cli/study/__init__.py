@@ -6,7 +6,9 @@ import typer
 
 from painvrl.cli.study import compare, confirm, files, look, pick, report, run
 
-app = typer.Typer(help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None)
+app: typer.Typer = typer.Typer(
+    help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None
+)
 app.command(name="run")(run.run)
 app.command(name="validate")(files.validate)
 app.command(name="schema")(files.schema)

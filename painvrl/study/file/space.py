@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Container, Iterator, Mapping
-from typing import Self, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
@@ -27,7 +27,7 @@ Leaves: TypeAlias = Mapping[str, Value]
 class Space(RootModel[dict[str, Distribution]]):
     """Distributions by the path of the knob that they turn."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
     root: dict[str, Distribution] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -177,4 +177,4 @@ def test_its_front_knows_no_constraints_as_the_documents_say(stored: StoredStudy
     get = wsgi_get(stored)
     (summary,) = get("/api/studies")["study_summaries"]
     shown = get(f"/api/studies/{summary['study_id']}")["best_trials"]
-    assert [one["number"] for one in shown] == [best.number], "a newer one does: say so in docs/studies.md"
+    assert [one["number"] for one in shown] == [best.number], "a newer one does: say so in docs/mlflow.md"
