@@ -36,19 +36,12 @@ def users_of(repository: Path, package: str) -> set[str]:
     }
 
 
-def test_mlflow_appears_only_where_studies_are_tracked(repository: Path) -> None:
-    assert all(path.startswith("study/tracking/") for path in users_of(repository, "mlflow"))
+def test_mlflow_appears_only_where_studies_are_tracked_and_models_are_registered(repository: Path) -> None:
+    assert all(path.startswith(("study/tracking/", "serving/")) for path in users_of(repository, "mlflow"))
 
 
 def test_optuna_appears_only_in_the_study(repository: Path) -> None:
     assert all(path.startswith("study/") for path in users_of(repository, "optuna"))
-
-
-def test_the_objective_knows_neither_optuna_nor_mlflow(repository: Path) -> None:
-    names = {
-        name.split(".")[0] for name in imported(repository / "painvrl" / "study" / "trial" / "objective.py")
-    }
-    assert names.isdisjoint({"optuna", "mlflow"})
 
 
 def test_typer_appears_only_in_the_command_line(repository: Path) -> None:
