@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.baselines import comparison
+from painvrl.baselines import comparison, jobs
 from painvrl.baselines.comparison import compare
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.report import OOD
@@ -230,7 +230,8 @@ def test_baselines_refuse_users_whom_they_would_know_nothing_of(
     folding: tuple[TrainConfig, Prepared, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, prepared, _ = folding
-    monkeypatch.setattr(comparison, "prepare", lambda *_, **__: prepared)
+    monkeypatch.setattr(comparison, "split_of", lambda *_, **__: (prepared.dataset, prepared.split))
+    monkeypatch.setattr(jobs, "prepare", lambda *_, **__: prepared)
     with pytest.raises(
         ConfigError, match=r"split\.protocol: .*users all have training rows.*\(found 'user_group'\)"
     ):
@@ -299,7 +300,8 @@ def test_baselines_are_scored_on_every_named_part_and_judged_by_their_mean(
     several: tuple[TrainConfig, Prepared, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, prepared, result = several
-    monkeypatch.setattr(comparison, "prepare", lambda *_, **__: prepared)
+    monkeypatch.setattr(comparison, "split_of", lambda *_, **__: (prepared.dataset, prepared.split))
+    monkeypatch.setattr(jobs, "prepare", lambda *_, **__: prepared)
     report = compare(config, [POPULARITY, RIDGE], Workspace(tmp_path), CPU, seeds=1, trials=2)
     for baseline in report.baselines:
         assert baseline.best(OOD) is not None
