@@ -24,8 +24,6 @@ from painvrl.core.errors import PlaceError
 _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True)
 class ArrayCache:
@@ -82,7 +80,7 @@ class ArrayCache:
                     self._write(path, partial(np.save, arr=arrays[name], allow_pickle=False))
                     checksums[name] = _checksum(path)
                 inside[_BESIDE] = pack_text(checksums)
-            self._write(self.path(key), partial(_save, arrays=inside))
+            self._write(self.path(key), lambda stream: np.savez(stream, allow_pickle=False, **inside))
         except OSError as error:
             raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
 
@@ -116,16 +114,8 @@ def mapped(path: Path) -> np.ndarray:
     return np.asarray(np.lib.format.open_memmap(path, mode="c"))
 
 
-def _save(stream: IO[bytes], *, arrays: Mapping[str, np.ndarray]) -> None:
-    np.savez(stream, allow_pickle=False, **arrays)
-
-
 def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+    return zlib.crc32(np.memmap(path, mode="r").data)
 
 
 def pack_text(value: object) -> np.ndarray:

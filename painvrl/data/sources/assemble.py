@@ -7,12 +7,13 @@ each of them took or matched goes into the data set's provenance.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
@@ -20,6 +21,7 @@ from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
 from painvrl.data.provenance import Join, Provenance, Removal
+from painvrl.data.sources.columns import Column
 from painvrl.data.sources.items import (
     ItemDescriptions,
     JoinedIds,
@@ -38,6 +40,19 @@ from painvrl.data.sources.values import KeyedValues
 T = TypeVar("T")
 
 
+def _with_free_names(modalities: dict[str, T]) -> dict[str, T]:
+    for name in modalities:
+        if not name.replace("-", "_").isidentifier():
+            raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
+        if name in ("text", "genres", "categories"):
+            raise ValueError(f"the name {name!r} is taken by a built-in modality")
+    return modalities
+
+
+Modalities = Annotated[dict[str, T], AfterValidator(_with_free_names)]
+"""Of a modality each, by names that can be keys of YAML and are not taken."""
+
+
 class SourceConfig(Source):
     """What real data have in common.
 
@@ -54,12 +69,7 @@ class SourceConfig(Source):
     min_rating: float | None = None
     core: int = Field(default=5, ge=1)
     items: Literal["all", "with_every_modality"] = "all"
-    files: dict[str, ModalityFile] = Field(default_factory=dict)
-
-    @field_validator("files")
-    @classmethod
-    def _plain_names(cls, files: dict[str, ModalityFile]) -> dict[str, ModalityFile]:
-        return with_free_names(files)
+    files: Modalities[ModalityFile] = Field(default_factory=dict)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -73,20 +83,6 @@ class SourceConfig(Source):
     def packages(self) -> tuple[str, ...]:
         """See :class:`Source`."""
         return (encoder_id(),) if self.uses_text else ()
-
-
-def with_free_names(modalities: dict[str, T]) -> dict[str, T]:
-    """The same ``modalities``, whose names can be keys of YAML and are not taken.
-
-    Raises:
-        ValueError: a name is neither.
-    """
-    for name in modalities:
-        if not name.replace("-", "_").isidentifier():
-            raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
-        if name in ("text", "genres", "categories"):
-            raise ValueError(f"the name {name!r} is taken by a built-in modality")
-    return modalities
 
 
 def assemble(
@@ -180,6 +176,38 @@ def assemble(
             findings=tuple(findings),
         ),
         fingerprint=dataset_fingerprint(interactions, raw.user.distinct, items.left, modalities),
+    )
+
+
+def with_users(
+    dataset: Dataset,
+    ids: Column,
+    columns: Mapping[str, np.ndarray],
+    *,
+    everyone: np.ndarray,
+    key: str,
+    at_least: float = 0.0,
+) -> Dataset:
+    """``dataset`` with the labels of its users, and the join in its provenance.
+
+    Args:
+        dataset: after all filters.
+        ids: of the table of ``M`` users.
+        columns: what splits may group by, ``M`` labels each, empty where unknown.
+        everyone: distinct user ids of the interactions, before any filter.
+        key: where the table comes from, in the configuration.
+        at_least: the smallest share of the users that the table must have.
+
+    Raises:
+        DataError: the table has too few of the users, or one of them twice.
+    """
+    known = ids.distinct_ids("user").rows
+    join = JoinedIds(of="users", everyone=everyone, left=dataset.user_ids).join("user table", key, known)
+    join.require(at_least, file=ids.table.file)
+    return replace(
+        dataset,
+        columns=replace(dataset.columns, user=labels_at(dataset.user_ids, known, columns)),
+        provenance=replace(dataset.provenance, joins=(*dataset.provenance.joins, join)),
     )
 
 

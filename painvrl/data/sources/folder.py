@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from painvrl.core.errors import DataError
-from painvrl.data.sources.tabular import listing
+from painvrl.data.sources.messages import listing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,9 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
 from painvrl.data.provenance import Join
+from painvrl.data.sources.columns import Column
+from painvrl.data.sources.messages import Place
+from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.text import MAX_TOKENS, encode
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues, column_facts
@@ -45,6 +48,53 @@ class ItemDescriptions:
 
 NOTHING = ItemDescriptions(ids=as_objects([]), titles=())
 """Of items that are known by their ids alone."""
+
+
+def described_by(
+    table: Table,
+    ids: Texts,
+    *,
+    title: str | None,
+    text: str | tuple[str, ...],
+    categories: str | None,
+    separator: str,
+    columns: Iterable[str],
+    where: str,
+    key: str,
+    key_of_columns: str,
+) -> ItemDescriptions:
+    """What the columns of a table of items say of them.
+
+    Args:
+        table: one row an item.
+        ids: of its rows.
+        title: a column; like the others nothing where there is none.
+        text: a column, or columns that are joined.
+        categories: a column of names.
+        separator: between these names.
+        columns: what splits may group by.
+        where: the key of the configuration below which the first four stand.
+        key: of the table.
+        key_of_columns: of the last ones.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    texts = (text,) if isinstance(text, str) else text
+    fields = [Column(table, name, f"{where}.text").texts() for name in texts]
+    names = None
+    if categories is not None:
+        of_rows = Column(table, categories, f"{where}.categories").texts()
+        names = tuple(split_names(row, separator) for row in of_rows)
+    return ItemDescriptions(
+        ids=ids.rows,
+        titles=() if title is None else tuple(Column(table, title, f"{where}.title").texts()),
+        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
+        categories=names,
+        columns={name: Column(table, name, key_of_columns).labels() for name in columns},
+        key=key,
+        findings=blanks_in(names or (), key=f"{where}.categories"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +235,9 @@ def joined(
     place = find(items.left, keyed.ids)
     present = place >= 0
     if not present.any():
-        raise DataError(
+        raise Place(file, f"{key}.key" if value is not None else key, value).error(
             f"none of its {len(keyed.ids)} item ids occurs in the interactions "
-            f"(it has {keyed.ids[0]}, ..., they have {items.left[0]}, ...)",
-            file=file,
-            key=f"{key}.key" if value is not None else key,
-            value=value,
+            f"(it has {keyed.ids[0]}, ..., they have {items.left[0]}, ...)"
         )
     if np.array_equal(place, np.arange(len(keyed.ids))):
         values = keyed.values  # no copy: some of these matrices fill a fair part of the memory

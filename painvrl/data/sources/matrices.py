@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from painvrl.core.errors import DataError
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.safe_npy import map_npy
-from painvrl.data.sources.tabular import first_line
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues, checked_matrix, chunks, without_index_columns
 
@@ -29,30 +28,25 @@ def read_array(path: Path, *, key: str) -> np.ndarray:
         case ".npy":
             return map_npy(path, key=key)
         case ".pt" | ".pth":
-            return _read_tensor(path, key)
+            return _read_tensor(path, Place(path, key))
         case _:
-            raise DataError("the file's name must end in .npy or .pt", file=path, key=key, value=path.name)
+            raise Place(path, key).error("the file's name must end in .npy or .pt", value=path.name)
 
 
-def _read_tensor(path: Path, key: str) -> np.ndarray:
-    try:
-        # What is no archive was written before PyTorch 1.6, and cannot be mapped.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+def _read_tensor(path: Path, place: Place) -> np.ndarray:
+    # A tensor may be sparse, nested or of a kind that NumPy does not know.
+    with place.reading():
+        try:
+            # What is no archive was written before PyTorch 1.6, and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:
+            rule = "holds Python objects that are never loaded, or is damaged; save one plain tensor"
+            raise place.error(rule) from error
         if not isinstance(content, torch.Tensor):
-            raise DataError("must hold one tensor", file=path, key=key, value=type(content).__name__)
+            raise place.error("must hold one tensor", value=type(content).__name__)
         tensor = content.detach()
         array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return array
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            "holds Python objects that are never loaded, or is damaged; save one plain tensor",
-            file=path,
-            key=key,
-        ) from error
-    # A file that is no archive, or only half of one, fails in one of these ways; so does a tensor that is
-    # sparse, nested or of a kind that NumPy does not know.
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
 
 
 def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | None = None) -> KeyedValues:
@@ -76,7 +70,7 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | N
     matrix, _, findings = without_index_columns(matrix, None, key=key)
     has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])
     if not has.any():
-        raise DataError("the features are all zero", file=file, key=key)
+        raise Place(file, key).error("the features are all zero")
     if ids is None:
         ids = as_objects([str(row) for row in range(len(matrix))])
     return KeyedValues(

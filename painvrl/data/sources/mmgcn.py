@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
+from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.messages import Place, shown
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
-from painvrl.data.sources.safe_npy import read_npy, shown
+from painvrl.data.sources.safe_npy import read_npy
 from painvrl.data.sources.texts import Texts
 from painvrl.data.sources.values import KeyedValues
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
@@ -63,14 +64,9 @@ class MmgcnConfig(SourceConfig):
     path: Path
     duplicates: Duplicates = "first_part"
     core: int = Field(default=1, ge=1)
-    features: dict[str, str] = Field(default_factory=dict)
+    features: Modalities[str] = Field(default_factory=dict)
     vocabulary: int = Field(default=1024, ge=1)
     users: int | None = Field(default=None, ge=1)
-
-    @field_validator("features")
-    @classmethod
-    def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
-        return with_free_names(features)
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
@@ -93,11 +89,6 @@ class MmgcnConfig(SourceConfig):
             for modality, stems in FEATURES.items()
         }
         return {modality: names for modality, names in found.items() if names}
-
-    @property
-    def uses_text(self) -> bool:
-        """Whether item texts are encoded."""
-        return False
 
 
 def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
@@ -150,47 +141,33 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Users and items ``[n]`` int64 of rows that are a user followed by items; a pair is such a row."""
-    array = read_npy(file, key="data.path")
+    array, place = read_npy(file, key="data.path"), Place(file, "data.path")
     if array.ndim == 0 or not len(array):
-        raise DataError(
-            "must hold rows", file=file, key="data.path", value=f"{array.dtype} {list(array.shape)}"
-        )
+        raise place.error("must hold rows", f"{array.dtype} {list(array.shape)}")
     rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in array.tolist()]
-    # A dict or bytes could be read as numbers as well, which nobody wrote.
-    if not all(isinstance(row, list | tuple) for row in rows):
-        raise _odd_row(rows, file)
-    try:
-        length = np.array([len(row) for row in rows], dtype=np.int64)
-        flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
-    except (TypeError, OverflowError) as error:
-        raise _odd_row(rows, file) from error
-    if not length.all() or flat.min() < 0:
-        raise _odd_row(rows, file)
+    odd = next((at for at, row in enumerate(rows) if not _is_user_and_items(row)), None)
+    if odd is not None:
+        raise place.error(
+            "each row must be a user followed by items, all of them whole numbers from 0 on; "
+            f"row {odd + 1} is none",
+            shown(rows[odd]),
+        )
+    length = np.array([len(row) for row in rows], dtype=np.int64)
+    flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
     first = np.zeros(len(flat), dtype=bool)
     first[np.cumsum(length) - length] = True
     return np.repeat(flat[first], length - 1), flat[~first]
 
 
-def _odd_row(rows: Sequence[object], file: Path) -> DataError:
-    row = next(place for place, numbers in enumerate(rows) if not _is_user_and_items(numbers))
-    return DataError(
-        "each row must be a user followed by items, all of them whole numbers from 0 on; "
-        f"row {row + 1} is none",
-        file=file,
-        key="data.path",
-        value=shown(rows[row]),
-    )
-
-
 def _is_user_and_items(row: object) -> bool:
+    """Whether it is a list of such numbers; a dict or bytes could be read as one, which nobody wrote."""
+    if not isinstance(row, list | tuple) or not row:
+        return False
     try:
-        return (
-            isinstance(row, list | tuple)
-            and len(row) > 0
-            and all(0 <= operator.index(number) < 2**63 for number in row)
-        )
+        numbers = [operator.index(number) for number in row]
     except TypeError:
         return False
+    return min(numbers) >= 0 and max(numbers) < 2**63
 
 
 def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, tuple[Path, np.ndarray]]:

