@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from painvrl.core.errors import DataError
-from painvrl.data.sources.messages import Place, first_line, listing
+from painvrl.core.errors import DataError, listing
+from painvrl.data.sources.messages import Place, first_line
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.texts import Texts
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from painvrl.core.errors import DataError
-from painvrl.data.sources.messages import listing
+from painvrl.core.errors import DataError, listing
 
 
 @dataclass(frozen=True, kw_only=True)

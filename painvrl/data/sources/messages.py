@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +35,6 @@ class Place:
             raise
         except Exception as error:
             raise self.error(f"cannot be read: {first_line(error)}") from error
-
-
-def listing(names: Sequence[object], limit: int = 12) -> str:
-    """The first ``limit`` names, for a message."""
-    shown = ", ".join(str(name) or "(no name)" for name in list(names)[:limit])
-    more = len(names) - limit
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,6 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import Field
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble
@@ -108,7 +107,7 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     user = np.concatenate([users for users, _ in pairs.values()])
     item = np.concatenate([items for _, items in pairs.values()])
     if len(item) == 0:
-        raise DataError("no row has an item", file=config.path, key="data.path")
+        raise Place(config.path, "data.path").error("no row has an item")
     part = np.repeat(list(PARTS), [len(users) for users, _ in pairs.values()])
     arrays = _read_features(config, there)
     n_users, n_items = _sizes(config, user, item, arrays)
@@ -123,18 +122,13 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     features: dict[str, KeyedValues] = {}
     for modality, (file, array) in arrays.items():
         key = f"data.features.{modality}"
-        features[modality] = (
-            bag_of_words(
-                array,
-                n_users=n_users,
-                n_items=n_items,
-                vocabulary=config.vocabulary,
-                file=file,
-                key=key,
+        if is_index_pairs(array):
+            words = config.vocabulary
+            features[modality] = bag_of_words(
+                array, n_users=n_users, n_items=n_items, vocabulary=words, file=file, key=key
             )
-            if is_index_pairs(array)
-            else keyed_by_row(array, file=file, key=key)
-        )
+        else:
+            features[modality] = keyed_by_row(array, file=file, key=key)
     name = config.path.expanduser().resolve().name
     return assemble(name, raw, NOTHING, config, cache, features)
 
@@ -176,9 +170,8 @@ def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, 
     for modality, names in config.feature_files().items():
         key = f"data.features.{modality}"
         if len(names) > 1:
-            raise DataError(
-                "several files can be this modality; name one of them", file=config.path, key=key, value=names
-            )
+            rule = "several files can be this modality; name one of them"
+            raise Place(config.path, key).error(rule, names)
         if names[0] not in there:
             raise unfit(config.path, LAYOUT, names[0], key=key)
         arrays[modality] = (there[names[0]], read_array(there[names[0]], key=key))
@@ -195,14 +188,11 @@ def _sizes(
     The number of users, by which item ids are offset, lies above every user, not above any item, and is
     such that every item has a row of features.
     """
+    of_features, of_users = Place(config.path, "data.features"), Place(config.path, "data.users")
     lengths = {modality: len(array) for modality, (_, array) in arrays.items() if not is_index_pairs(array)}
     if len(set(lengths.values())) > 1:
-        raise DataError(
-            "all modalities must have one row an item",
-            file=config.path,
-            key="data.features",
-            value=", ".join(f"{modality} {rows}" for modality, rows in lengths.items()),
-        )
+        found = ", ".join(f"{modality} {rows}" for modality, rows in lengths.items())
+        raise of_features.error("all modalities must have one row an item", found)
     n_rows = next(iter(lengths.values()), None)
     lowest = int(user.max()) + 1
     if n_rows is not None:
@@ -210,26 +200,18 @@ def _sizes(
     highest = int(item.min())
     n_users = config.users if config.users is not None else lowest
     if not lowest <= n_users <= highest:
-        raise DataError(
+        raise of_users.error(
             "item ids must be offset by the number of users, and every item must have a row of features; "
             f"the users are 0 to {user.max()}, the items {item.min()} to "
             f"{item.max()}, and there are {n_rows if n_rows is not None else 'no'} such rows",
-            file=config.path,
-            key="data.users",
-            value=config.users,
+            config.users,
         )
     if config.users is None and lowest < highest:
-        raise DataError(
-            f"the files leave the number of users open: anything from {lowest} to {highest} fits; name it",
-            file=config.path,
-            key="data.users",
+        raise of_users.error(
+            f"the files leave the number of users open: anything from {lowest} to {highest} fits; name it"
         )
     n_items = int(item.max()) + 1 - n_users
     if n_rows is not None and n_rows != n_items:
-        raise DataError(
-            f"there must be a row of features for each of the {n_items} items up to the last that occurs",
-            file=config.path,
-            key="data.features",
-            value=f"{n_rows} rows",
-        )
+        rule = f"there must be a row of features for each of the {n_items} items up to the last that occurs"
+        raise of_features.error(rule, f"{n_rows} rows")
     return n_users, n_items

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import Field
 
+from painvrl.core.errors import listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
@@ -16,7 +17,7 @@ from painvrl.data.sources.columns import Column
 from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING, described_by
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.messages import Place, listing
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.tabular import Table, read_table, renamed

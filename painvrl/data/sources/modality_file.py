@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from painvrl.core.errors import listing
 from painvrl.core.settings import Settings
 from painvrl.data.sources.columns import Column, float_texts, is_kind, require_distinct, require_ids
-from painvrl.data.sources.messages import Place, listing, shown
+from painvrl.data.sources.messages import Place, shown
 from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
 from painvrl.data.sources.tabular import lines_of, read_table, resolve
 from painvrl.data.sources.texts import Texts

@@ -68,22 +68,31 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
             rows that differ.
     """
     pair = raw.user.code * len(raw.item.distinct) + raw.item.code
-    # The key that decides comes first; ties between equal rows are broken by nothing that matters.
-    keys: list[np.ndarray] = [] if raw.time is None else [raw.time]
     ordered = np.sort(pair)
     if not (ordered[1:] == ordered[:-1]).any():
         return raw, ()
-    if rule == "best":
-        if raw.rating is None:
-            raise DataError("best needs ratings", file=raw.file, key="data.duplicates", value=rule)
-        keys = [raw.rating, *keys]
-    elif rule == "first_part":
-        keys = [-_stage(raw), *keys]
+    keys = _deciding(raw, rule)
     order = np.lexsort((*reversed(keys), pair))
     last = np.append(pair[order][1:] != pair[order][:-1], True)
     kept_of = order[last][np.cumsum(last) - last]  # by place in `order`, the row that is kept of its pair
+
+    def refuse(wrong: np.ndarray, how: str, hint: str) -> None:
+        """Raise about the first row of the file that is ``wrong`` (by place in ``order``), if one is."""
+        if not wrong.any():
+            return
+        place = np.flatnonzero(wrong)[order[wrong].argmin()]
+        first, second = sorted((int(order[place]), int(kept_of[place])))
+        raise DataError(
+            f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
+            f"the first are rows {first + 1} and {second + 1}, "
+            f"user {raw.user[first]} and item {raw.item[first]}. {hint}",
+            file=raw.file,
+            key="data.duplicates",
+            value=rule,
+        )
+
     if rule == "error":
-        _refuse(raw, rule, kept_of, order, ~last, "", "latest, best and first_part keep one row a pair")
+        refuse(~last, "", "latest, best and first_part keep one row a pair")
     tied = ~last
     for by in keys:
         tied = tied & (by[order] == by[kept_of])
@@ -93,7 +102,7 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
     for name, column in compared.items():
         differs = column[order] != column[kept_of]
         hint = hints.get(name, "mend them, or leave the column out of data.columns")
-        _refuse(raw, rule, kept_of, order, tied & differs, f" with another {name}", hint)
+        refuse(tied & differs, f" with another {name}", hint)
         if name in raw.labels and not (rule == "first_part" and name == PART) and (differs & ~last).any():
             contradictions[name] = (
                 f"{int((differs & ~last).sum())} rows that repeat a (user, item) pair have another label "
@@ -111,6 +120,18 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
         interactions_before=len(pair),
     )
     return replace(selected(raw, rows), contradictions=contradictions), (removal,)
+
+
+def _deciding(raw: RawInteractions, rule: Duplicates) -> list[np.ndarray]:
+    """What decides which row is kept, ``[R]`` each: the first one, and of ties the next."""
+    keys = [] if raw.time is None else [raw.time]
+    if rule == "first_part":
+        return [-_stage(raw), *keys]
+    if rule != "best":
+        return keys
+    if raw.rating is None:
+        raise DataError("best needs ratings", file=raw.file, key="data.duplicates", value=rule)
+    return [raw.rating, *keys]
 
 
 def selected(raw: RawInteractions, rows: np.ndarray) -> RawInteractions:
@@ -140,30 +161,6 @@ def _stage(raw: RawInteractions) -> np.ndarray:
             value=unknown[0],
         )
     return np.array([stages[name.rpartition("_")[2]] for name in names.tolist()])[code]
-
-
-def _refuse(
-    raw: RawInteractions,
-    rule: str,
-    kept_of: np.ndarray,
-    order: np.ndarray,
-    wrong: np.ndarray,
-    how: str,
-    hint: str,
-) -> None:
-    """Raise about the first row of the file that is ``wrong`` (by place in ``order``), if there is one."""
-    if not wrong.any():
-        return
-    place = np.flatnonzero(wrong)[order[wrong].argmin()]
-    row, kept = int(order[place]), int(kept_of[place])
-    raise DataError(
-        f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
-        f"the first are rows {min(row, kept) + 1} and {max(row, kept) + 1}, "
-        f"user {raw.user[row]} and item {raw.item[row]}. {hint}",
-        file=raw.file,
-        key="data.duplicates",
-        value=rule,
-    )
 
 
 def core_rows(user: np.ndarray, item: np.ndarray, core: int) -> np.ndarray:

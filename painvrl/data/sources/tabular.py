@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from painvrl.data.sources.messages import Place, first_line, listing
+from painvrl.core.errors import listing
+from painvrl.data.sources.messages import Place, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

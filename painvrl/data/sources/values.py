@@ -112,32 +112,30 @@ def without_index_columns(
     rows may have been sorted since. A matrix of one column, or of fewer than three rows, is left as it is.
     """
     rows, columns = matrix.shape
-    if columns == 1 or rows < 3:
-        return matrix, None if names is None else tuple(names), ()
-    lowest, highest = column_ranges(matrix)
-    numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
-    every = np.arange(rows)
-    saved = {
-        int(column)
-        for column in numbers
-        if np.array_equal(np.sort(matrix[:, column]), every + lowest[column])
-    }
-    if not saved or len(saved) == columns:
+    saved: set[int] = set()
+    if columns > 1 and rows > 2:
+        lowest, highest = column_ranges(matrix)
+        numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
+        every = np.arange(rows)
+        saved.update(c for c in numbers.tolist() if np.array_equal(np.sort(matrix[:, c]), every + lowest[c]))
+    if len(saved) in (0, columns):
         return matrix, None if names is None else tuple(names), ()
     kept = [column for column in range(columns) if column not in saved]
-    findings = tuple(
-        f"{key}: the column {column} is the number of the row, so it is left out"
-        if names is None
-        else index_finding(key, names[column])
-        for column in sorted(saved)
+    findings = (
+        index_finding(key, None if names is None else names[column], column) for column in sorted(saved)
     )
-    return matrix[:, kept], None if names is None else tuple(names[column] for column in kept), findings
+    return (
+        matrix[:, kept],
+        None if names is None else tuple(names[column] for column in kept),
+        tuple(findings),
+    )
 
 
-def index_finding(key: str, name: str) -> str:
-    """What to say of a column of a table that is left out."""
-    left_out = f"{key}: the column {name or '(no name)'} is the number of the row, so it is left out"
-    return f"{left_out}; name it in values to keep it"
+def index_finding(key: str, name: str | None, column: int | None = None) -> str:
+    """What to say of a column that is left out: of a table by its name, of a matrix by its number."""
+    called = column if name is None else name or "(no name)"
+    left_out = f"{key}: the column {called} is the number of the row, so it is left out"
+    return left_out if name is None else f"{left_out}; name it in values to keep it"
 
 
 def column_ranges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

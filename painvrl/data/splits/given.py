@@ -9,9 +9,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, listing
 from painvrl.data.parts import is_scored_name
-from painvrl.data.splits.cold_item import OodCandidates
+from painvrl.data.splits.held_out import OodCandidates
 from painvrl.data.splits.rows import PROTOCOLS, Assignment, OodRows, SplitRule, Table, split_labels
 
 PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_NAME_test"
@@ -49,27 +49,24 @@ class GivenSplit(SplitRule):
     def assign(self, table: Table, seed: int) -> Assignment:
         """Read the parts; nothing is drawn."""
         labels = split_labels(table, self.column)
-        found = np.unique(labels).tolist()
-        part_of = {label: self.parts.get(label, label) for label in found}
-        unknown = [label for label, part in part_of.items() if not is_part(part)]
+        found, code = np.unique(labels, return_inverse=True)
+        parts = [self.parts.get(label, label) for label in found.tolist()]
+        unknown = [label for label, part in zip(found.tolist(), parts, strict=True) if not is_part(part)]
         if unknown:
-            shown = ", ".join(repr(label) for label in unknown[:8])
-            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             raise ConfigError(
                 f"labels of the column {self.column} must be {PARTS}, or stand for one in split.parts",
                 key="split.parts",
-                value=f"{shown}{more}",
+                value=listing([repr(label) for label in unknown], 8),
             )
-        rows = {part: torch.zeros(len(table), dtype=torch.bool) for part in part_of.values()}
-        for label, part in part_of.items():
-            rows[part] |= torch.from_numpy(labels == label)
-        nothing = torch.zeros(len(table), dtype=torch.bool)
-        ood = self._ood(table, rows)
-        iid_test = rows.get("iid_test", nothing)
-        tests = torch.stack([iid_test, *(part.test for part in ood.values())])
+        rows = {
+            part: torch.from_numpy(np.array([each == part for each in parts])[code])
+            for part in ("iid_valid", "iid_test", *parts)
+        }
+        ood = self._ood(table, {part: rows[part] for part in parts})
+        tests = torch.stack([rows["iid_test"], *(part.test for part in ood.values())])
         return Assignment(
-            iid_valid=rows.get("iid_valid", nothing),
-            iid_test=iid_test,
+            iid_valid=rows["iid_valid"],
+            iid_test=rows["iid_test"],
             ood=ood,
             fixed_test=tests.any(dim=0),
         )
@@ -86,9 +83,7 @@ class GivenSplit(SplitRule):
                         key="split.parts",
                         value=", ".join(sorted(rows)),
                     )
-        shifted = torch.zeros(len(table), dtype=torch.bool)
-        for name in names:
-            shifted |= rows[f"{name}_valid"] | rows[f"{name}_test"]
+        shifted = torch.stack([rows[part] for part in rows if part.startswith("ood")]).any(dim=0)
         candidates = torch.ones(table.interactions.n_items, dtype=torch.bool)
         if self.ood_candidates == "held_out":
             candidates = torch.bincount(item[shifted], minlength=len(candidates)) > 0

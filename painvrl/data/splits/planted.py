@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import halve
-from painvrl.data.splits.rows import (
-    PROTOCOLS,
-    Assignment,
-    OodDraw,
-    OodRows,
-    Share,
-    SplitRule,
-    Table,
-    with_iid,
-)
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, Share, SplitRule, Table, among_all, with_iid
 
 
 @PROTOCOLS.register
@@ -42,6 +31,4 @@ class PlantedSplit(SplitRule):
                 value=f"planted on {table.name}",
             )
         valid, test = halve(ood, generator=generator(seed, "split", "ood halves"))
-        everything = torch.ones(table.interactions.n_items, dtype=torch.bool)
-        rows = OodRows(valid=valid, test=test, candidates=everything)
-        return with_iid(table, OodDraw(parts={"ood": rows}, taken=ood), self.iid_share, seed)
+        return with_iid(table, among_all(table, valid, test), self.iid_share, seed)

@@ -47,35 +47,26 @@ class Table:
         return len(self.interactions)
 
     def select(self, rows: Tensor) -> Table:
-        """The rows where ``rows`` ``[N]`` bool is true; users and items stay."""
-        columns = _columns_at(self.columns, rows)
-        planted = None if self.planted_ood is None else self.planted_ood[rows]
-        return Table(
-            name=self.name,
+        """Some of the rows (``[n]`` int64 or ``[N]`` bool); users and items stay."""
+        return replace(
+            self,
             interactions=self.interactions.select(rows),
-            columns=columns,
-            modalities=self.modalities,
-            planted_ood=planted,
+            columns=_columns_at(self.columns, rows),
+            planted_ood=None if self.planted_ood is None else self.planted_ood[rows],
         )
 
 
 def table_of(dataset: Dataset) -> Table:
     """The rows of ``dataset``; they are sorted only where they are not, as the readers' are."""
-    data, columns = dataset.interactions, dataset.columns
-    planted = None if dataset.truth is None else dataset.truth.part == 1
-    pair = data.cells()
-    if not bool((pair[1:] > pair[:-1]).all()):
-        order = torch.argsort(pair)
-        data = data.select(order)
-        columns = _columns_at(columns, order)
-        planted = None if planted is None else planted[order]
-    return Table(
+    table = Table(
         name=dataset.name,
-        interactions=data,
-        columns=columns,
+        interactions=dataset.interactions,
+        columns=dataset.columns,
         modalities=dataset.modalities,
-        planted_ood=planted,
+        planted_ood=None if dataset.truth is None else dataset.truth.part == 1,
     )
+    pair = table.interactions.cells()
+    return table if bool((pair[1:] > pair[:-1]).all()) else table.select(torch.argsort(pair))
 
 
 def _columns_at(columns: Columns, rows: Tensor) -> Columns:
@@ -119,6 +110,14 @@ class OodDraw:
     taken: Tensor
     core: Tensor | None = None
     support: Tensor | None = None
+
+
+def among_all(table: Table, valid: Tensor, test: Tensor, support: Tensor | None = None) -> OodDraw:
+    """One shifted pair of parts, whose rows (``[N]`` bool) are ranked among all items."""
+    everything = torch.ones(table.interactions.n_items, dtype=torch.bool)
+    taken = valid | test if support is None else valid | test | support
+    rows = OodRows(valid=valid, test=test, candidates=everything)
+    return OodDraw(parts={"ood": rows}, taken=taken, support=support)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import rank_within
 from painvrl.data.splits.popularity import check_shares
-from painvrl.data.splits.rows import (
-    PROTOCOLS,
-    Assignment,
-    OodDraw,
-    OodRows,
-    Share,
-    SplitRule,
-    Table,
-    with_iid,
-)
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, Share, SplitRule, Table, among_all, with_iid
 
 MIN_USERS = 100
 """Of an OOD part of ``temporal``: a mean over fewer says little."""
@@ -70,9 +61,7 @@ class TemporalSplit(_TemporalSplit):
         test = late & ~valid  # rows of unknown users among them; a split drops those
         if not self.force:
             self._require_users(data.user[valid], data.user[test & counted])
-        everything = torch.ones(data.n_items, dtype=torch.bool)
-        rows = OodRows(valid=valid, test=test, candidates=everything)
-        return with_iid(table, OodDraw(parts={"ood": rows}, taken=late), self.iid_share, seed)
+        return with_iid(table, among_all(table, valid, test), self.iid_share, seed)
 
     def _require_users(self, valid: Tensor, test: Tensor) -> None:
         for name, user in (("ood_valid", valid), ("ood_test", test)):
@@ -112,9 +101,7 @@ class TemporalUserSplit(_TemporalSplit):
         place = place - (history - tail)[data.user]
         late = place >= 0
         valid = late & (place < valid_size[data.user])
-        everything = torch.ones(data.n_items, dtype=torch.bool)
-        rows = OodRows(valid=valid, test=late & ~valid, candidates=everything)
-        return with_iid(table, OodDraw(parts={"ood": rows}, taken=late), self.iid_share, seed)
+        return with_iid(table, among_all(table, valid, late & ~valid), self.iid_share, seed)
 
 
 def place_in_time(table: Table, protocol: str, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.splits import ItemGroupSplit, UserGroupSplit, make_split
 from painvrl.data.splits.clusters import k_means
-from painvrl.data.splits.groups import held_out_members
+from painvrl.data.splits.held_out import held_out_members
 
 GENRES = ItemGroupSplit(column="genre")
 CITIES = UserGroupSplit(column="city")
