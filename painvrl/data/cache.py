@@ -7,8 +7,6 @@ memory only where they are touched, the system can take it back, and processes s
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +18,7 @@ from typing import IO, cast
 import numpy as np
 
 from painvrl.core.errors import PlaceError
+from painvrl.core.wholefile import taking_its_place
 
 _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""
@@ -72,7 +71,6 @@ class ArrayCache:
         """
         inside = {name: array for name, array in arrays.items() if name not in beside}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             if beside:
                 checksums: dict[str, int] = {}
                 for name in beside:
@@ -85,14 +83,8 @@ class ArrayCache:
             raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
 
     def _write(self, path: Path, save: Callable[[IO[bytes]], None]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                save(stream)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
+        with taking_its_place(path) as temporary, temporary.open("wb") as stream:
+            save(stream)
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""

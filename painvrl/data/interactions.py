@@ -64,3 +64,12 @@ def among(values: Tensor, ascending: Tensor) -> Tensor:
         return torch.zeros_like(values, dtype=torch.bool)
     place = torch.searchsorted(ascending, values).clamp_max(len(ascending) - 1)
     return ascending[place] == values
+
+
+def padded(row: Tensor, value: Tensor, rows: int, padding: int) -> Tensor:
+    """``[rows, W]``: the values of each row (``row`` ``[n]`` ascends), then ``padding`` up to the longest."""
+    counts = torch.bincount(row, minlength=rows)
+    table = torch.full((rows, int(counts.max())), padding)
+    starts = counts.cumsum(0) - counts
+    table[row, torch.arange(len(row)) - starts[row]] = value
+    return table

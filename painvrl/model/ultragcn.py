@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from painvrl.core.device import to_device
 from painvrl.core.settings import Settings
-from painvrl.core.transfer import to_device
 from painvrl.model.batches import Batch
 from painvrl.model.fusion import MixingKind, make_mixing
 from painvrl.model.item_graph import ItemNeighbours

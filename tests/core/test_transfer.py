@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from painvrl.core.transfer import to_device
+from painvrl.core.device import to_device
 
 
 class Traced:

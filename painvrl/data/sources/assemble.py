@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
@@ -31,6 +30,7 @@ from painvrl.data.sources.items import (
     labels_at,
     titles_of,
 )
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.port import Source
 from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
@@ -105,11 +105,8 @@ def assemble(
     features = features or {}
     for modality in config.files:
         if modality in features:
-            raise DataError(
-                "the data set brings a modality of that name; choose another one",
-                file=raw.file,
-                key=f"data.files.{modality}",
-            )
+            rule = "the data set brings a modality of that name; choose another one"
+            raise Place(raw.file, f"data.files.{modality}").error(rule)
     files = {
         modality: read_modality(source, where=f"data.files.{modality}")
         for modality, source in config.files.items()
@@ -118,7 +115,7 @@ def assemble(
     raw, removals = without_duplicates(raw, config.duplicates)
     if config.min_rating is not None:
         if raw.rating is None:
-            raise DataError("needs ratings", file=raw.file, key="data.min_rating")
+            raise Place(raw.file, "data.min_rating").error("needs ratings")
         keep = raw.rating >= config.min_rating
         rule = f"keep what is rated {config.min_rating:g} or more"
         raw, removals = _filtered(raw, keep, removals, "data.min_rating", rule, config.min_rating)
@@ -236,12 +233,8 @@ def _filtered(
     if keep.all():
         return raw, removals
     if not keep.any():
-        raise DataError(
-            f"the rule to {rule} leaves none of {len(keep):,} interactions",
-            file=raw.file,
-            key=name,
-            value=value,
-        )
+        said = f"the rule to {rule} leaves none of {len(keep):,} interactions"
+        raise Place(raw.file, name, value).error(said)
     left = selected(raw, keep)
     removal = Removal(
         name=name,

@@ -61,16 +61,17 @@ def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | N
     Raises:
         DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
     """
+    place = Place(file, key)
     if array.dtype == object:
         try:
             array = np.array(array.tolist())
         except (TypeError, ValueError):
             array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
-    matrix = checked_matrix(array, row_name=lambda row: f"row {row}", file=file, key=key)
+    matrix = checked_matrix(array, place, row_name=lambda row: f"row {row}")
     matrix, _, findings = without_index_columns(matrix, None, key=key)
     has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])
     if not has.any():
-        raise Place(file, key).error("the features are all zero")
+        raise place.error("the features are all zero")
     if ids is None:
         ids = as_objects([str(row) for row in range(len(matrix))])
     return KeyedValues(

@@ -14,10 +14,9 @@ from pydantic import Field
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble
-from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.messages import Place, shown
+from painvrl.data.sources.messages import Layout, Place, files_in, shown, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
 from painvrl.data.sources.safe_npy import read_npy

@@ -14,10 +14,9 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
 from painvrl.data.sources.columns import Column
-from painvrl.data.sources.folder import Layout, files_in, unfit
 from painvrl.data.sources.items import NOTHING, described_by
 from painvrl.data.sources.matrices import keyed_by_row, read_array
-from painvrl.data.sources.messages import Place
+from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, RawInteractions
 from painvrl.data.sources.tabular import Table, read_table, renamed

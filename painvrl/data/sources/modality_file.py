@@ -82,9 +82,8 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
     require_distinct(ids, of_ids)
     matrix = checked_matrix(
         values[:, np.newaxis] if values.ndim == 1 else values,
+        of_values,
         row_name=lambda row: f"item {ids[row]} (row {row + 1})",
-        file=source.path,
-        key=of_values.key,
         names=names,
     )
     if names is None or source.values is None:

@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 
 from painvrl.core.errors import listing
 from painvrl.data.sources.columns import Column, require_distinct
-from painvrl.data.sources.folder import Layout, unfit
 from painvrl.data.sources.items import split_names
-from painvrl.data.sources.messages import Place
+from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import lines_of, parse_table
 from painvrl.data.sources.texts import Texts

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
-from painvrl.core.errors import DataError
 from painvrl.data.provenance import Removal
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.texts import Texts
 
 
@@ -82,13 +82,10 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
             return
         place = np.flatnonzero(wrong)[order[wrong].argmin()]
         first, second = sorted((int(order[place]), int(kept_of[place])))
-        raise DataError(
+        raise Place(raw.file, "data.duplicates", rule).error(
             f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
             f"the first are rows {first + 1} and {second + 1}, "
-            f"user {raw.user[first]} and item {raw.item[first]}. {hint}",
-            file=raw.file,
-            key="data.duplicates",
-            value=rule,
+            f"user {raw.user[first]} and item {raw.item[first]}. {hint}"
         )
 
     if rule == "error":
@@ -130,7 +127,7 @@ def _deciding(raw: RawInteractions, rule: Duplicates) -> list[np.ndarray]:
     if rule != "best":
         return keys
     if raw.rating is None:
-        raise DataError("best needs ratings", file=raw.file, key="data.duplicates", value=rule)
+        raise Place(raw.file, "data.duplicates", rule).error("best needs ratings")
     return [raw.rating, *keys]
 
 
@@ -148,18 +145,15 @@ def selected(raw: RawInteractions, rows: np.ndarray) -> RawInteractions:
 
 def _stage(raw: RawInteractions) -> np.ndarray:
     """``[R]`` 0 for train, 1 for valid parts, 2 for test parts."""
+    place = Place(raw.file, "data.duplicates")
     if PART not in raw.labels:
-        raise DataError(f"first_part needs the column {PART}", file=raw.file, key="data.duplicates")
+        raise place.error(f"first_part needs the column {PART}")
     names, code = np.unique(raw.labels[PART], return_inverse=True)
     stages = {"train": 0, "valid": 1, "test": 2}
     unknown = [name for name in names.tolist() if name.rpartition("_")[2] not in stages]
     if unknown:
-        raise DataError(
-            f"first_part needs labels of the column {PART} that end in train, valid or test",
-            file=raw.file,
-            key="data.duplicates",
-            value=unknown[0],
-        )
+        rule = f"first_part needs labels of the column {PART} that end in train, valid or test"
+        raise place.error(rule, unknown[0])
     return np.array([stages[name.rpartition("_")[2]] for name in names.tolist()])[code]
 
 

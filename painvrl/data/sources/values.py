@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from painvrl.core.errors import DataError
+from painvrl.data.sources.messages import Place
 
 LARGEST: Final = 1e18
 """From here on, squares leave float32 when rows are scaled to unit length."""
@@ -60,46 +59,35 @@ def natural_order(names: Sequence[str]) -> list[int]:
 
 def checked_matrix(
     values: np.ndarray,
+    place: Place,
     *,
     row_name: Callable[[int], str],
-    file: Path | str,
-    key: str,
     names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """``values`` as ``[M, F]`` float32, a view where it is that already.
 
     Args:
         values: ``[M, F]``.
+        place: for messages.
         row_name: what a message calls a row.
-        file: for messages.
-        key: for messages.
         names: of the columns.
 
     Raises:
         DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
     """
     if values.ndim != 2 or values.dtype.kind not in "biuf" or values.size == 0:
-        raise DataError(
-            "the features must be a matrix [items, features] of real numbers",
-            file=file,
-            key=key,
-            value=f"{values.dtype} {list(values.shape)}",
-        )
+        rule = "the features must be a matrix [items, features] of real numbers"
+        raise place.error(rule, f"{values.dtype} {list(values.shape)}")
     for start, block in chunks(values):
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf
             wrong = ~(np.abs(block.astype(np.float32, copy=False)) < LARGEST)
         if not wrong.any():
             continue
-        row, feature = (int(place) for place in np.argwhere(wrong)[0])
+        row, feature = (int(at) for at in np.argwhere(wrong)[0])
         number = block[row, feature]
         called = feature if names is None else names[feature]
         rule = "too large to be scaled (1e18 and more)" if np.isfinite(number) else "NaN or infinite"
-        raise DataError(
-            f"the feature {called} of {row_name(start + row)} is {rule}",
-            file=file,
-            key=key,
-            value=float(number),
-        )
+        raise place.error(f"the feature {called} of {row_name(start + row)} is {rule}", float(number))
     return values.astype(np.float32, copy=False)
 
 

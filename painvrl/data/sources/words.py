@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.core.errors import DataError
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues
 
@@ -62,9 +62,7 @@ def bag_of_words(
                 "row 0 of the word pairs can be read as item indices and as ids offset by the number of "
                 f"users, {n_users}; give the words as a matrix in data.files instead"
             )
-        raise DataError(
-            rule, file=file, key=key, value=f"items {lowest} to {highest}, words from {word.min()}"
-        )
+        raise Place(file, key).error(rule, f"items {lowest} to {highest}, words from {word.min()}")
     if offset:
         item = item - n_users
     words, column = np.unique(word, return_inverse=True)
@@ -78,12 +76,9 @@ def bag_of_words(
     ids, row = np.unique(item[inside], return_inverse=True)
     size = len(ids) * len(kept) * 4
     if size > MAX_BYTES:
-        raise DataError(
+        raise Place(file, "data.vocabulary", vocabulary).error(
             f"{len(kept)} words for {len(ids)} items would take {size / 2**30:.0f} GiB of at most "
-            f"{MAX_BYTES / 2**30:.0f}; lower it",
-            file=file,
-            key="data.vocabulary",
-            value=vocabulary,
+            f"{MAX_BYTES / 2**30:.0f}; lower it"
         )
     values = np.zeros((len(ids), len(kept)), dtype=np.float32)
     values[row, place[column[inside]]] = counts[inside]

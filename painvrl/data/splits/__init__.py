@@ -6,10 +6,8 @@ set's content, the configuration and the seed; the order of the interactions doe
 """
 
 from painvrl.data.parts import Part, TestParts
-from painvrl.data.splits.given import GivenSplit
+from painvrl.data.splits.given import GivenSplit, OfficialSplit, PlantedSplit
 from painvrl.data.splits.held_out import ColdItemSplit, ItemGroupSplit, UserGroupSplit
-from painvrl.data.splits.official import OfficialSplit
-from painvrl.data.splits.planted import PlantedSplit
 from painvrl.data.splits.popularity import PopularitySplit
 from painvrl.data.splits.split import Split, SplitConfig, make_split
 from painvrl.data.splits.temporal import TemporalSplit, TemporalUserSplit

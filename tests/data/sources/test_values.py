@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from painvrl.core.errors import DataError
 from painvrl.data.sources import values as module
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.values import checked_matrix, column_facts, natural_order, without_index_columns
 
 
@@ -17,7 +18,7 @@ def _small_blocks(monkeypatch):
 
 
 def check(values, names=None):
-    return checked_matrix(np.asarray(values), row_name="row {}".format, file="f", key="k", names=names)
+    return checked_matrix(np.asarray(values), Place("f", "k"), row_name="row {}".format, names=names)
 
 
 def test_columns_are_ordered_by_the_numbers_in_their_names():
