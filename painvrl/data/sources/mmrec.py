@@ -66,8 +66,45 @@ class MmrecConfig(SourceConfig):
     separator: str = Field(default=" ", min_length=1)
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
-        """See :class:`Source`."""
-        return read_mmrec(self, encodings)
+        """See :class:`Source`; ``x_label`` becomes ``columns.interaction["part"]``: train, valid or test."""
+        there = files_in(self.path)
+        file = _interaction_file(self, there)
+        table = _read_typed(file)
+        label, rating, time = (
+            Column(table, name, "data.path") if name in table.names else None
+            for name in ("x_label", "rating", "timestamp")
+        )
+        raw = RawInteractions(
+            user=_id_column(table, self.user, USER_COLUMNS, "data.user").ids(),
+            item=_id_column(table, self.item, ITEM_COLUMNS, "data.item").ids(),
+            rating=None if rating is None else rating.numbers(),
+            file=file,
+            time=None if time is None else time.times(),
+            labels={} if label is None else {PART: _parts(label)},
+        )
+        described = NOTHING
+        if (items := there.get(f"{file.stem}.item")) is not None:
+            ids = _id_column(_read_typed(items), self.item, ITEM_COLUMNS, "data.item")
+            described = described_by(
+                ids.table,
+                ids.distinct_ids("item"),
+                where="data",
+                key="data.path",
+                columns=_others(ids),
+                key_of_columns="data.path",
+                **self.model_dump(include={"title", "text", "categories", "separator"}),
+            )
+        elif self.text or self.categories or self.title:
+            raise unfit(self.path, LAYOUT, "the .item file that title, text and categories are columns of")
+        features = _read_features(self, there, raw.item, None if items is None else described.ids)
+        if not (features or self.files or self.text or self.categories):
+            raise unfit(self.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
+        dataset = assemble(file.stem, raw, described, self, encodings, features)
+        if (users := there.get(f"{file.stem}.user")) is None:
+            return dataset
+        ids = _id_column(_read_typed(users), self.user, USER_COLUMNS, "data.user")
+        columns = {name: Column(ids.table, name, "data.path").labels() for name in _others(ids)}
+        return with_users(dataset, ids, columns, everyone=raw.user.distinct, key="data.path")
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -88,52 +125,6 @@ class MmrecConfig(SourceConfig):
     def uses_text(self) -> bool:
         """Whether item texts are encoded."""
         return bool(self.text)
-
-
-def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
-    """Read such a folder; ``x_label`` becomes ``columns.interaction["part"]``: train, valid or test.
-
-    Raises:
-        DataError: a file is missing or not as it must be.
-    """
-    there = files_in(config.path)
-    file = _interaction_file(config, there)
-    table = _read_typed(file)
-    label, rating, time = (
-        Column(table, name, "data.path") if name in table.names else None
-        for name in ("x_label", "rating", "timestamp")
-    )
-    raw = RawInteractions(
-        user=_id_column(table, config.user, USER_COLUMNS, "data.user").ids(),
-        item=_id_column(table, config.item, ITEM_COLUMNS, "data.item").ids(),
-        rating=None if rating is None else rating.numbers(),
-        file=file,
-        time=None if time is None else time.times(),
-        labels={} if label is None else {PART: _parts(label)},
-    )
-    described = NOTHING
-    if (items := there.get(f"{file.stem}.item")) is not None:
-        ids = _id_column(_read_typed(items), config.item, ITEM_COLUMNS, "data.item")
-        described = described_by(
-            ids.table,
-            ids.distinct_ids("item"),
-            where="data",
-            key="data.path",
-            columns=_others(ids),
-            key_of_columns="data.path",
-            **config.model_dump(include={"title", "text", "categories", "separator"}),
-        )
-    elif config.text or config.categories or config.title:
-        raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
-    features = _read_features(config, there, raw.item, None if items is None else described.ids)
-    if not (features or config.files or config.text or config.categories):
-        raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
-    dataset = assemble(file.stem, raw, described, config, cache, features)
-    if (users := there.get(f"{file.stem}.user")) is None:
-        return dataset
-    ids = _id_column(_read_typed(users), config.user, USER_COLUMNS, "data.user")
-    columns = {name: Column(ids.table, name, "data.path").labels() for name in _others(ids)}
-    return with_users(dataset, ids, columns, everyone=raw.user.distinct, key="data.path")
 
 
 def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:

@@ -84,7 +84,35 @@ class TableConfig(SourceConfig):
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
-        return read_table_source(self, encodings)
+        table = read_table(self.path, key="data.path")
+        rating = None if self.rating is None else Column(table, self.rating, "data.rating")
+        time = None if self.time is None else Column(table, self.time, "data.time")
+        raw = RawInteractions(
+            user=Column(table, self.user, "data.user").ids(),
+            item=Column(table, self.item, "data.item").ids(),
+            rating=None if rating is None else rating.numbers(),
+            file=self.path,
+            time=None if time is None else time.times(),
+            labels={name: Column(table, name, "data.columns").labels() for name in self.columns},
+        )
+        described = NOTHING if self.item_table is None else _describe(self.item_table)
+        dataset = assemble(self.path.stem, raw, described, self, encodings)
+        if self.item_table is not None:
+            join = next(join for join in dataset.provenance.joins if join.name == "item table")
+            join.require(self.item_table.at_least, file=self.item_table.path)
+        users = self.user_table
+        if users is None:
+            return dataset
+        where = "data.user_table"
+        read = read_table(users.path, key=f"{where}.path")
+        return with_users(
+            dataset,
+            Column(read, users.key, f"{where}.key"),
+            {name: Column(read, name, f"{where}.columns").labels() for name in users.columns},
+            everyone=raw.user.distinct,
+            key=where,
+            at_least=users.at_least,
+        )
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -96,43 +124,6 @@ class TableConfig(SourceConfig):
     def uses_text(self) -> bool:
         """Whether item texts are encoded."""
         return self.item_table is not None and bool(self.item_table.text)
-
-
-def read_table_source(config: TableConfig, cache: ArrayCache) -> Dataset:
-    """Read the user's table.
-
-    Raises:
-        DataError: a file, a column or a value is not as it must be.
-    """
-    table = read_table(config.path, key="data.path")
-    rating = None if config.rating is None else Column(table, config.rating, "data.rating")
-    time = None if config.time is None else Column(table, config.time, "data.time")
-    raw = RawInteractions(
-        user=Column(table, config.user, "data.user").ids(),
-        item=Column(table, config.item, "data.item").ids(),
-        rating=None if rating is None else rating.numbers(),
-        file=config.path,
-        time=None if time is None else time.times(),
-        labels={name: Column(table, name, "data.columns").labels() for name in config.columns},
-    )
-    described = NOTHING if config.item_table is None else _describe(config.item_table)
-    dataset = assemble(config.path.stem, raw, described, config, cache)
-    if config.item_table is not None:
-        join = next(join for join in dataset.provenance.joins if join.name == "item table")
-        join.require(config.item_table.at_least, file=config.item_table.path)
-    users = config.user_table
-    if users is None:
-        return dataset
-    where = "data.user_table"
-    read = read_table(users.path, key=f"{where}.path")
-    return with_users(
-        dataset,
-        Column(read, users.key, f"{where}.key"),
-        {name: Column(read, name, f"{where}.columns").labels() for name in users.columns},
-        everyone=raw.user.distinct,
-        key=where,
-        at_least=users.at_least,
-    )
 
 
 def _describe(table: ItemTable) -> ItemDescriptions:

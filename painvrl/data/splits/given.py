@@ -198,10 +198,7 @@ class PlantedSplit(SplitRule):
         """Halve the planted OOD rows, then draw IID rows."""
         ood = table.planted_ood
         if ood is None:
-            raise ConfigError(
-                "the planted protocol needs planted data (data.kind: planted)",
-                key="split.protocol",
-                value=f"planted on {table.name}",
-            )
+            rule = "the planted protocol needs planted data (data.kind: planted)"
+            raise ConfigError(rule, key="split.protocol", value=f"planted on {table.name}")
         valid, test = halve(ood, generator=generator(seed, "split", "ood halves"))
         return with_iid(table, among_all(table, valid, test), self.iid_share, seed)

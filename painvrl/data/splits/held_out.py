@@ -56,11 +56,9 @@ class ColdItemOod(OodRule):
         known = table.interactions.item_degree() > 0
         size = round(self.item_share * int(known.sum()))
         if size < 2:
-            raise ConfigError(
-                "item_share must hold out at least 2 items, one for valid and one for test",
-                key="split.item_share",
-                value=f"{self.item_share} of {int(known.sum())} items",
-            )
+            rule = "item_share must hold out at least 2 items, one for valid and one for test"
+            asked = f"{self.item_share} of {int(known.sum())} items"
+            raise ConfigError(rule, key="split.item_share", value=asked)
         held_out = draw(known, size, generator=generator(seed, "split", "cold"))
         valid, test = halve(held_out, generator=generator(seed, "split", "cold halves"))
         return rows_of_items(table, valid, test, self.ood_candidates)
@@ -240,11 +238,8 @@ def _named(choice: GroupChoice, names: np.ndarray, order: list[int]) -> list[int
     known = names[sorted(order)].tolist()
     unknown = [name for name in choice.hold_out if name not in known]
     if unknown:
-        raise ConfigError(
-            f"there is no such group; there are {listing(known, 30)}",
-            key="split.hold_out",
-            value=", ".join(unknown),
-        )
+        rule = f"there is no such group; there are {listing(known, 30)}"
+        raise ConfigError(rule, key="split.hold_out", value=", ".join(unknown))
     return [index for index in order if names[index] in choice.hold_out]
 
 

@@ -114,11 +114,8 @@ def place_in_time(table: Table, protocol: str, seed: int) -> Tensor:
     """
     time = table.columns.time
     if time is None:
-        raise ConfigError(
-            "needs the time of every interaction (of a table: data.time names the column)",
-            key="split.protocol",
-            value=f"{protocol} on {table.name}",
-        )
+        rule = "needs the time of every interaction (of a table: data.time names the column)"
+        raise ConfigError(rule, key="split.protocol", value=f"{protocol} on {table.name}")
     tie = torch.rand(len(table), generator=generator(seed, "split", "ties"), dtype=torch.float64)
     by_tie = torch.argsort(tie)
     order = by_tie[torch.argsort(time[by_tie], stable=True)]

@@ -12,10 +12,10 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.columns import Column
 from painvrl.data.sources.matrices import read_array
-from painvrl.data.sources.mmrec import MmrecConfig, read_mmrec
+from painvrl.data.sources.mmrec import MmrecConfig
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
-from painvrl.data.sources.movielens_files import read_movielens_files
-from painvrl.data.sources.table import ItemTable, TableConfig, read_table_source
+from painvrl.data.sources.movielens import read_movielens_files
+from painvrl.data.sources.table import ItemTable, TableConfig
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 
@@ -180,7 +180,7 @@ def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
     (tmp_path / "s.inter").write_text(f"userID\titemID\n0\t0\n1\t{'9' * 5000}\n")
     np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
     with pytest.raises(DataError, match=r"item ids must be the numbers of the rows of features \(found '9"):
-        read_mmrec(MmrecConfig(path=tmp_path, core=1), ArrayCache(tmp_path / "cache"))
+        MmrecConfig(path=tmp_path, core=1).read(ArrayCache(tmp_path / "cache"), 0)
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 12", "Unnamed: 0.1", "__index_level_0__"])
@@ -209,7 +209,7 @@ def test_a_column_of_titles_that_is_empty_is_a_warning(tmp_path):
     (tmp_path / "i.csv").write_text("id,name,kind\na,,p\nb,,q\n")
     items = ItemTable(path=tmp_path / "i.csv", key="id", title="name", categories="kind")
     config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items)
-    read = read_table_source(config, ArrayCache(tmp_path / "cache"))
+    read = config.read(ArrayCache(tmp_path / "cache"), 0)
     assert any("titles describes 0 of 2 items" in text for text in read.provenance.warnings)
     assert read.titles == ("a", "b")
 
@@ -220,7 +220,7 @@ def test_of_rows_with_two_labels_the_advice_fits_the_column(tmp_path):
     (tmp_path / "i.csv").write_text("id,kind\na,p\n")
     config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items, columns=("device",))
     with pytest.raises(DataError, match=r"another device; .*leave the column out of data\.columns"):
-        read_table_source(config, ArrayCache(tmp_path / "cache"))
+        config.read(ArrayCache(tmp_path / "cache"), 0)
 
 
 def test_whole_decimals_print_as_whole_numbers_and_others_as_they_stand():

@@ -11,7 +11,7 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig
-from painvrl.data.sources.table import TableConfig, read_table_source
+from painvrl.data.sources.table import TableConfig
 
 LOOK = {"path": "features.npz", "key": "ids", "values": "look"}
 BASE = {
@@ -33,7 +33,7 @@ def config(**changes: object) -> TableConfig:
 @pytest.fixture
 def read(shop):
     def read(**changes: object) -> Dataset:
-        return read_table_source(config(**changes), ArrayCache(shop / "cache"))
+        return config(**changes).read(ArrayCache(shop / "cache"), 0)
 
     return read
 
