@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
-
-from pydantic import TypeAdapter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from painvrl.core.errors import DataError
 from painvrl.core.tables import TextTable
@@ -159,16 +156,3 @@ class Provenance:
             TextTable.of({"note": note} for note in self.notes),
         )
         return tuple(table for table in made if table.rows)
-
-    def as_dict(self) -> dict[str, object]:
-        """JSON-ready."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> Self:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            ValueError: it is something else.
-        """
-        return TypeAdapter(cls).validate_python(stored)

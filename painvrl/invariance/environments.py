@@ -134,12 +134,8 @@ def identify(
             start=start,
             compiled=compiled,
         )
-        return replace(
-            _labelled(found.label, last, config.count),
-            models=found.models,
-            moves=found.moves,
-            reseeded=found.reseeded,
-        )
+        labelled = _labelled(found.label, last, config.count)
+        return replace(labelled, models=found.models, moves=found.moves, reseeded=found.reseeded)
     variant = _seen(features, mask, config.sees)
     start_at = None if last is None else last.tilts
     if config.tilt == "shared":

@@ -19,7 +19,7 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
-from painvrl.data.provenance import Join, Provenance, Removal
+from painvrl.data.provenance import Join, Provenance
 from painvrl.data.sources.columns import Column
 from painvrl.data.sources.items import (
     ItemDescriptions,
@@ -33,7 +33,7 @@ from painvrl.data.sources.items import (
 from painvrl.data.sources.messages import Place
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.port import Source
-from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
+from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, without_duplicates
 from painvrl.data.sources.text import encoder_id
 from painvrl.data.sources.values import KeyedValues
 
@@ -112,23 +112,23 @@ def assemble(
         for modality, source in config.files.items()
     }
     everyone = raw.item.distinct
-    raw, removals = without_duplicates(raw, config.duplicates)
+    raw = without_duplicates(raw, config.duplicates)
     if config.min_rating is not None:
         if raw.rating is None:
             raise Place(raw.file, "data.min_rating").error("needs ratings")
         keep = raw.rating >= config.min_rating
         rule = f"keep what is rated {config.min_rating:g} or more"
-        raw, removals = _filtered(raw, keep, removals, "data.min_rating", rule, config.min_rating)
+        raw = _filtered(raw, keep, "data.min_rating", rule, config.min_rating)
     if config.items == "with_every_modality":
         keep = has_every_modality(raw.item, described, {**features, **files})
         rule = "keep items that have every modality"
-        raw, removals = _filtered(raw, keep, removals, "data.items", rule, config.items)
+        raw = _filtered(raw, keep, "data.items", rule, config.items)
     keep = core_rows(raw.user.code, raw.item.code, config.core)
     rule = f"keep users and items with {config.core} or more interactions"
-    raw, removals = _filtered(raw, keep, removals, "data.core", rule, config.core)
+    raw = _filtered(raw, keep, "data.core", rule, config.core)
 
     items = JoinedIds(of="items", everyone=everyone, left=raw.item.distinct)
-    raw = selected(raw, np.argsort(raw.user.code * len(items.left) + raw.item.code, kind="stable"))
+    raw = raw.select(np.argsort(raw.user.code * len(items.left) + raw.item.code, kind="stable"))
     interactions = Interactions(
         user=torch.from_numpy(raw.user.code),
         item=torch.from_numpy(raw.item.code),
@@ -168,7 +168,7 @@ def assemble(
         ),
         provenance=Provenance(
             joins=(*joins, *_described_joins(items, described, titles)),
-            removals=removals,
+            removals=raw.removals,
             notes=notes,
             findings=tuple(findings),
         ),
@@ -221,29 +221,9 @@ def _described_joins(
     return tuple(joins)
 
 
-def _filtered(
-    raw: RawInteractions,
-    keep: np.ndarray,
-    removals: tuple[Removal, ...],
-    name: str,
-    rule: str,
-    value: object,
-) -> tuple[RawInteractions, tuple[Removal, ...]]:
-    """The rows to ``keep`` (``[R]`` bool), and the removals with what that took, if it took something."""
-    if keep.all():
-        return raw, removals
+def _filtered(raw: RawInteractions, keep: np.ndarray, name: str, rule: str, value: object) -> RawInteractions:
+    """The rows to ``keep`` (``[R]`` bool)."""
     if not keep.any():
         said = f"the rule to {rule} leaves none of {len(keep):,} interactions"
         raise Place(raw.file, name, value).error(said)
-    left = selected(raw, keep)
-    removal = Removal(
-        name=name,
-        rule=rule,
-        users=len(raw.user.distinct) - len(left.user.distinct),
-        items=len(raw.item.distinct) - len(left.item.distinct),
-        interactions=len(keep) - len(left.user),
-        users_before=len(raw.user.distinct),
-        items_before=len(raw.item.distinct),
-        interactions_before=len(keep),
-    )
-    return left, (*removals, removal)
+    return raw if keep.all() else raw.reduced_to(keep, name, rule)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.dataset import Columns, Dataset, Modality
@@ -39,7 +41,7 @@ def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
         "user_ids": dataset.user_ids.tolist(),
         "item_ids": dataset.item_ids.tolist(),
         "titles": dataset.titles,
-        "provenance": dataset.provenance.as_dict(),
+        "provenance": asdict(dataset.provenance),
         "contradictions": dict(columns.contradictions),
     }
     for kind in _KINDS:
@@ -82,7 +84,7 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
                 for index, name in enumerate(texts["modalities"])
             },
             columns=Columns(time=tensors.get("time"), contradictions=texts["contradictions"], **columns),
-            provenance=Provenance.from_dict(texts["provenance"]),
+            provenance=TypeAdapter(Provenance).validate_python(texts["provenance"]),
             fingerprint=texts["fingerprint"],
         )
     except (KeyError, TypeError, ValueError, IndexError):

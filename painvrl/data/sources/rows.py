@@ -49,6 +49,7 @@ class RawInteractions:
         labels: further columns by name, ``[R]`` text each.
         contradictions: by the name of a column of labels, what to say to whoever splits by it: rows that
             were merged differ in it.
+        removals: what rules took away before.
     """
 
     user: Texts
@@ -58,10 +59,37 @@ class RawInteractions:
     time: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     contradictions: Mapping[str, str] = field(default_factory=dict)
+    removals: tuple[Removal, ...] = ()
+
+    def select(self, rows: np.ndarray) -> RawInteractions:
+        """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""
+        return replace(
+            self,
+            user=self.user.select(rows),
+            item=self.item.select(rows),
+            rating=None if self.rating is None else self.rating[rows],
+            time=None if self.time is None else self.time[rows],
+            labels={name: labels[rows] for name, labels in self.labels.items()},
+        )
+
+    def reduced_to(self, rows: np.ndarray, name: str, rule: str) -> RawInteractions:
+        """:meth:`select`, which the rule of that name (its key in the configuration) asks for."""
+        left = self.select(rows)
+        removal = Removal(
+            name=name,
+            rule=rule,
+            users=len(self.user.distinct) - len(left.user.distinct),
+            items=len(self.item.distinct) - len(left.item.distinct),
+            interactions=len(self.user) - len(left.user),
+            users_before=len(self.user.distinct),
+            items_before=len(self.item.distinct),
+            interactions_before=len(self.user),
+        )
+        return replace(left, removals=(*self.removals, removal))
 
 
-def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInteractions, tuple[Removal, ...]]:
-    """One row a (user, item) pair, and how many rows that took.
+def without_duplicates(raw: RawInteractions, rule: Duplicates) -> RawInteractions:
+    """One row a (user, item) pair.
 
     Raises:
         DataError: a pair occurs again and ``rule`` is ``error``, needs a column that is not there, or leaves
@@ -70,7 +98,7 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
     pair = raw.user.code * len(raw.item.distinct) + raw.item.code
     ordered = np.sort(pair)
     if not (ordered[1:] == ordered[:-1]).any():
-        return raw, ()
+        return raw
     keys = _deciding(raw, rule)
     order = np.lexsort((*reversed(keys), pair))
     last = np.append(pair[order][1:] != pair[order][:-1], True)
@@ -105,18 +133,8 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
                 f"{int((differs & ~last).sum())} rows that repeat a (user, item) pair have another label "
                 f"than the row that was kept (data.duplicates: {rule})"
             )
-    rows = np.sort(order[last])
-    removal = Removal(
-        name="data.duplicates",
-        rule=f"{rule}, one row a (user, item) pair",
-        users=0,
-        items=0,
-        interactions=len(pair) - len(rows),
-        users_before=len(raw.user.distinct),
-        items_before=len(raw.item.distinct),
-        interactions_before=len(pair),
-    )
-    return replace(selected(raw, rows), contradictions=contradictions), (removal,)
+    left = raw.reduced_to(np.sort(order[last]), "data.duplicates", f"{rule}, one row a (user, item) pair")
+    return replace(left, contradictions=contradictions)
 
 
 def _deciding(raw: RawInteractions, rule: Duplicates) -> list[np.ndarray]:
@@ -129,18 +147,6 @@ def _deciding(raw: RawInteractions, rule: Duplicates) -> list[np.ndarray]:
     if raw.rating is None:
         raise Place(raw.file, "data.duplicates", rule).error("best needs ratings")
     return [raw.rating, *keys]
-
-
-def selected(raw: RawInteractions, rows: np.ndarray) -> RawInteractions:
-    """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""
-    return replace(
-        raw,
-        user=raw.user.select(rows),
-        item=raw.item.select(rows),
-        rating=None if raw.rating is None else raw.rating[rows],
-        time=None if raw.time is None else raw.time[rows],
-        labels={name: labels[rows] for name, labels in raw.labels.items()},
-    )
 
 
 def _stage(raw: RawInteractions) -> np.ndarray:

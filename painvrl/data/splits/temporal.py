@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
@@ -11,7 +11,7 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import rank_within
-from painvrl.data.splits.popularity import check_shares
+from painvrl.data.splits.popularity import leaves_train
 from painvrl.data.splits.rows import PROTOCOLS, Assignment, Share, SplitRule, Table, among_all, with_iid
 
 MIN_USERS = 100
@@ -27,10 +27,7 @@ class _TemporalSplit(SplitRule):
     ood_share: Share = 0.2
     iid_share: Share = 0.2
 
-    @model_validator(mode="after")
-    def _leaves_train(self) -> Self:
-        check_shares(self.ood_share, self.iid_share)
-        return self
+    _leaves_train = model_validator(mode="after")(leaves_train)
 
 
 @PROTOCOLS.register
