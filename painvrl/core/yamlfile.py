@@ -146,9 +146,7 @@ def _rule(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         known = _properties(model.model_json_schema(), detail["loc"][:-1])
         return "is not a known key" + near_matches(str(detail["loc"][-1]), known)
-    if kind == "missing":
-        return "is missing"
-    if kind == "union_tag_not_found":
+    if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
     if kind == "union_tag_invalid":
         tags = re.findall(r"'([^']*)'", context["expected_tags"])

@@ -262,18 +262,15 @@ def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Genera
         for batch in _batches(model, loss_config, generator):
             with torch.no_grad():
                 touched = model.rows(batch)
-            user_id, user_content, item_id = (
-                rows.detach().requires_grad_()
-                for rows in (touched.user_id, touched.user_content, touched.item_id)
-            )
+            leaves = Rows(*(rows.detach().requires_grad_() for rows in touched))
             content.zero_grad(set_to_none=True)
-            loss = batch_loss(batch, Rows(user_id=user_id, user_content=user_content, item_id=item_id))
+            loss = batch_loss(batch, leaves)
             loss.backward()
             content.step()
             index = (batch.users, batch.users, batch.items)
             tables.step(
                 (places, rows.detach(), torch.zeros_like(rows) if rows.grad is None else rows.grad)
-                for places, rows in zip(index, (user_id, user_content, item_id), strict=True)
+                for places, rows in zip(index, leaves, strict=True)
             )
             yield loss.detach()
 

@@ -6,8 +6,7 @@ content width, ``D`` width of the score vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -70,8 +69,7 @@ class BackboneConfig(Settings):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(NamedTuple):
     """The embedding rows that a batch touches: ``[n_u, d]``, ``[n_u, k]`` and ``[n_i, d]``."""
 
     user_id: Tensor

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from painvrl.core.errors import DataError
+from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
 from painvrl.data.provenance import Join
@@ -19,6 +21,26 @@ from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.text import MAX_TOKENS, encode
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues, column_facts
+
+
+class ItemTable(Settings):
+    """A table that describes items: CSV or Parquet, one row an item.
+
+    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
+    columns that are joined, encoded as the modality ``text``. ``categories``: column of names
+    divided by ``separator``, which become the multi-hot modality ``categories``; blanks beside a separator
+    are part of a name. ``columns``: columns of labels that splits may group items by. ``at_least``: the
+    smallest share of the items that the table must have.
+    """
+
+    path: Path
+    key: str
+    title: str | None = None
+    text: str | tuple[str, ...] = ()
+    categories: str | None = None
+    separator: str = Field(default="|", min_length=1)
+    columns: tuple[str, ...] = ()
+    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,47 +73,33 @@ NOTHING = ItemDescriptions(ids=as_objects([]), titles=())
 
 
 def described_by(
-    table: Table,
-    ids: Texts,
-    *,
-    title: str | None,
-    text: str | tuple[str, ...],
-    categories: str | None,
-    separator: str,
-    columns: Iterable[str],
-    where: str,
-    key: str,
-    key_of_columns: str,
+    table: Table, ids: Texts, said: ItemTable, *, where: str, key: str, key_of_columns: str
 ) -> ItemDescriptions:
     """What the columns of a table of items say of them.
 
     Args:
         table: one row an item.
         ids: of its rows.
-        title: a column; like the others nothing where there is none.
-        text: a column, or columns that are joined.
-        categories: a column of names.
-        separator: between these names.
-        columns: what splits may group by.
-        where: the key of the configuration below which the first four stand.
+        said: which columns say what.
+        where: the key of the configuration below which title, text and categories stand.
         key: of the table.
-        key_of_columns: of the last ones.
+        key_of_columns: of the columns of labels.
 
     Raises:
         DataError: there is no such column.
     """
-    texts = (text,) if isinstance(text, str) else text
+    texts = (said.text,) if isinstance(said.text, str) else said.text
     fields = [Column(table, name, f"{where}.text").texts() for name in texts]
     names = None
-    if categories is not None:
-        of_rows = Column(table, categories, f"{where}.categories").texts()
-        names = tuple(split_names(row, separator) for row in of_rows)
+    if said.categories is not None:
+        of_rows = Column(table, said.categories, f"{where}.categories").texts()
+        names = tuple(split_names(row, said.separator) for row in of_rows)
     return ItemDescriptions(
         ids=ids.rows,
-        titles=() if title is None else tuple(Column(table, title, f"{where}.title").texts()),
+        titles=() if said.title is None else tuple(Column(table, said.title, f"{where}.title").texts()),
         texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
         categories=names,
-        columns={name: Column(table, name, key_of_columns).labels() for name in columns},
+        columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
         key=key,
         findings=blanks_in(names or (), key=f"{where}.categories"),
     )

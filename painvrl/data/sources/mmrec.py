@@ -14,7 +14,7 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
 from painvrl.data.sources.columns import Column
-from painvrl.data.sources.items import NOTHING, described_by
+from painvrl.data.sources.items import NOTHING, ItemTable, described_by
 from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
@@ -85,14 +85,14 @@ class MmrecConfig(SourceConfig):
         described = NOTHING
         if (items := there.get(f"{file.stem}.item")) is not None:
             ids = _id_column(_read_typed(items), self.item, ITEM_COLUMNS, "data.item")
+            said = self.model_dump(include={"title", "text", "categories", "separator"})
             described = described_by(
                 ids.table,
                 ids.distinct_ids("item"),
+                ItemTable(path=items, key=ids.name, columns=tuple(_others(ids)), **said),
                 where="data",
                 key="data.path",
-                columns=_others(ids),
                 key_of_columns="data.path",
-                **self.model_dump(include={"title", "text", "categories", "separator"}),
             )
         elif self.text or self.categories or self.title:
             raise unfit(self.path, LAYOUT, "the .item file that title, text and categories are columns of")

@@ -12,30 +12,10 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_users
 from painvrl.data.sources.columns import Column
-from painvrl.data.sources.items import NOTHING, ItemDescriptions, described_by
+from painvrl.data.sources.items import NOTHING, ItemDescriptions, ItemTable, described_by
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
 from painvrl.data.sources.tabular import read_table
-
-
-class ItemTable(Settings):
-    """A table that describes items: CSV or Parquet, one row an item.
-
-    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
-    columns that are joined, encoded as the modality ``text``. ``categories``: column of names
-    divided by ``separator``, which become the multi-hot modality ``categories``; blanks beside a separator
-    are part of a name. ``columns``: columns of labels that splits may group items by. ``at_least``: the
-    smallest share of the items that the table must have.
-    """
-
-    path: Path
-    key: str
-    title: str | None = None
-    text: str | tuple[str, ...] = ()
-    categories: str | None = None
-    separator: str = Field(default="|", min_length=1)
-    columns: tuple[str, ...] = ()
-    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 class UserTable(Settings):
@@ -129,11 +109,5 @@ class TableConfig(SourceConfig):
 def _describe(table: ItemTable) -> ItemDescriptions:
     where = "data.item_table"
     read = read_table(table.path, key=f"{where}.path")
-    return described_by(
-        read,
-        Column(read, table.key, f"{where}.key").distinct_ids("item"),
-        where=where,
-        key=where,
-        key_of_columns=f"{where}.columns",
-        **table.model_dump(include={"title", "text", "categories", "separator", "columns"}),
-    )
+    ids = Column(read, table.key, f"{where}.key").distinct_ids("item")
+    return described_by(read, ids, table, where=where, key=where, key_of_columns=f"{where}.columns")

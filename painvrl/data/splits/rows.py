@@ -138,11 +138,6 @@ class Assignment:
     support: Tensor | None = None
     fixed_test: Tensor | None = None
 
-    @property
-    def ranks_cold_items(self) -> bool:
-        """Whether an OOD part is ranked among warm and cold items alike."""
-        return any(part.candidates is not None and not part.held_out for part in self.ood.values())
-
     def train(self) -> Tensor:
         """``[N]`` bool."""
         rest = ~(self.iid_valid | self.iid_test)

@@ -11,11 +11,12 @@ import torch
 from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.columns import Column
+from painvrl.data.sources.items import ItemTable
 from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.mmrec import MmrecConfig
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.movielens import read_movielens_files
-from painvrl.data.sources.table import ItemTable, TableConfig
+from painvrl.data.sources.table import TableConfig
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 
@@ -172,8 +173,8 @@ def test_lines_of_movielens_end_in_any_of_the_three_ways(tmp_path, end, names, r
         (tmp_path / name).write_bytes(end.join([*lines, ""]).encode())
     found = read_movielens_files(tmp_path)
     assert [film.id for film in found.films] == ["7", "8"]
-    assert found.titles[0] == "Ash"
-    assert found.genres[0] == ("Drama",)
+    assert found.films[0].title == "Ash"
+    assert found.films[0].genres == ("Drama",)
 
 
 def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
