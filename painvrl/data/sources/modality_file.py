@@ -176,8 +176,7 @@ def _read_columns(
     if source.values is None:
         others = [name for name in table.names if name != source.key]
         saved = [name for name in others if SAVED_INDEX.fullmatch(name)]
-        others = [name for name in others if name not in saved]
-        names = tuple(others[place] for place in natural_order(others))
+        names = natural_order(name for name in others if name not in saved)
     else:
         names = (source.values,) if isinstance(source.values, str) else source.values
     if not names:

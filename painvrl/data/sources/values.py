@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,16 +45,10 @@ class KeyedValues:
         return str(column) if self.names is None else self.names[column]
 
 
-def natural_order(names: Sequence[str]) -> list[int]:
-    """The places of ``names`` in an order that the order of columns in a file does not change.
-
-    ``f2`` comes before ``f10``.
-    """
-
-    def key(place: int) -> tuple[str, str]:
-        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), names[place]), names[place]
-
-    return sorted(range(len(names)), key=key)
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` in an order that the order of columns in a file does not change: ``f2`` before ``f10``."""
+    numbers = re.compile("[0-9]+")
+    return tuple(sorted(names, key=lambda name: (numbers.sub(lambda found: found[0].zfill(20), name), name)))
 
 
 def checked_matrix(

@@ -167,7 +167,6 @@ class SplitRule(Settings):
         Raises:
             ConfigError: the protocol does not fit the data.
         """
-        raise NotImplementedError
 
     def ood_names(self) -> tuple[str, ...] | None:
         """Names of the OOD parts; ``None`` where only the data know them."""
@@ -194,7 +193,6 @@ class OodRule(Settings):
         Raises:
             ConfigError: the rule does not fit the data.
         """
-        raise NotImplementedError
 
     def ood_names(self) -> tuple[str, ...]:
         """Names of the OOD parts."""

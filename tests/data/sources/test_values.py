@@ -23,14 +23,12 @@ def check(values, names=None):
 
 def test_columns_are_ordered_by_the_numbers_in_their_names():
     names = ["f10", "f2", "a", "f1", "f01", "b2c10", "b2c9"]
-    assert [names[at] for at in natural_order(names)] == ["a", "b2c9", "b2c10", "f01", "f1", "f2", "f10"]
+    assert natural_order(names) == ("a", "b2c9", "b2c10", "f01", "f1", "f2", "f10")
 
 
 @given(st.permutations([f"f{at}" for at in range(12)] + ["x", "F1", "", "9"]))
 def test_the_order_of_columns_does_not_depend_on_the_files(names):
-    assert [names[at] for at in natural_order(names)] == [
-        sorted(names)[at] for at in natural_order(sorted(names))
-    ]
+    assert natural_order(names) == natural_order(sorted(names))
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,6 @@ GENRES = ItemGroupSplit(column="genre")
 CITIES = UserGroupSplit(column="city")
 
 
-@pytest.fixture
-def dataset(make_dataset) -> Dataset:
-    return make_dataset()
-
-
 def relabelled(dataset: Dataset, *, genre=None, city=None) -> Dataset:
     columns = dataset.columns
     return dataclasses.replace(
