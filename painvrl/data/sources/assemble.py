@@ -223,7 +223,9 @@ def _described_joins(
 
 def _filtered(raw: RawInteractions, keep: np.ndarray, name: str, rule: str, value: object) -> RawInteractions:
     """The rows to ``keep`` (``[R]`` bool)."""
+    if keep.all():
+        return raw
     if not keep.any():
         said = f"the rule to {rule} leaves none of {len(keep):,} interactions"
         raise Place(raw.file, name, value).error(said)
-    return raw if keep.all() else raw.reduced_to(keep, name, rule)
+    return raw.reduced_to(keep, name, rule)

@@ -15,13 +15,12 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble
 from painvrl.data.sources.items import NOTHING
-from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.messages import Layout, Place, files_in, shown, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
-from painvrl.data.sources.safe_npy import read_npy
+from painvrl.data.sources.safe_npy import read_array, read_npy
 from painvrl.data.sources.texts import Texts
-from painvrl.data.sources.values import KeyedValues
+from painvrl.data.sources.values import KeyedValues, keyed_by_row
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
 
 PARTS: Final = {"train": "train.npy", "valid": "val_full.npy", "test": "test_full.npy"}

@@ -15,13 +15,13 @@ from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
 from painvrl.data.sources.columns import Column
 from painvrl.data.sources.items import NOTHING, ItemTable, described_by
-from painvrl.data.sources.matrices import keyed_by_row, read_array
 from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, RawInteractions
+from painvrl.data.sources.safe_npy import read_array
 from painvrl.data.sources.tabular import Table, read_table, renamed
 from painvrl.data.sources.texts import Texts, order_key
-from painvrl.data.sources.values import KeyedValues
+from painvrl.data.sources.values import KeyedValues, keyed_by_row
 
 PARTS: Final = {0.0: "train", 1.0: "valid", 2.0: "test"}
 """What MMRec's ``x_label`` says."""

@@ -1,4 +1,4 @@
-"""``.npy`` files, those with Python objects included, read without executing pickled code.
+"""Arrays in ``.npy`` files and PyTorch's ``.pt`` files, read without executing pickled code.
 
 NumPy stores an array of objects (rows of unequal length, say) as a pickle, which
 :mod:`painvrl.data.sources.safe_pickle` reads.
@@ -6,13 +6,16 @@ NumPy stores an array of objects (rows of unequal length, say) as a pickle, whic
 
 from __future__ import annotations
 
+import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 
 from painvrl.data.cache import mapped
@@ -96,3 +99,37 @@ def _read(stream: IO[bytes]) -> np.ndarray:
     stream.seek(0)
     array: np.ndarray = npy.read_array(stream, allow_pickle=False)
     return array
+
+
+def read_array(path: Path, *, key: str) -> np.ndarray:
+    """The array in a ``.npy`` file, or the one tensor in a ``.pt`` or ``.pth`` file.
+
+    Pickled code is executed for neither. Plain numbers are mapped, but for a tensor that PyTorch before
+    1.6 wrote: a page is read when it is touched.
+
+    Raises:
+        DataError: the file cannot be read, or is of another kind.
+    """
+    match path.suffix.lower():
+        case ".npy":
+            return map_npy(path, key=key)
+        case ".pt" | ".pth":
+            return _read_tensor(path, Place(path, key))
+        case _:
+            raise Place(path, key).error("the file's name must end in .npy or .pt", value=path.name)
+
+
+def _read_tensor(path: Path, place: Place) -> np.ndarray:
+    # A tensor may be sparse, nested or of a kind that NumPy does not know.
+    with place.reading():
+        try:
+            # What is no archive was written before PyTorch 1.6, and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:
+            rule = "holds Python objects that are never loaded, or is damaged; save one plain tensor"
+            raise place.error(rule) from error
+        if not isinstance(content, torch.Tensor):
+            raise place.error("must hold one tensor", value=type(content).__name__)
+        tensor = content.detach()
+        array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from painvrl.data.sources.messages import Place
+from painvrl.data.sources.texts import as_objects
 
 LARGEST: Final = 1e18
 """From here on, squares leave float32 when rows are scaled to unit length."""
@@ -83,6 +85,36 @@ def checked_matrix(
         rule = "too large to be scaled (1e18 and more)" if np.isfinite(number) else "NaN or infinite"
         raise place.error(f"the feature {called} of {row_name(start + row)} is {rule}", float(number))
     return values.astype(np.float32, copy=False)
+
+
+def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | None = None) -> KeyedValues:
+    """A matrix whose row ``i`` belongs to the item ``ids[i]``; a row of zeros says that the item has none.
+
+    Args:
+        array: ``[I, F]`` real numbers.
+        file: for messages.
+        key: for messages.
+        ids: ``[I]`` distinct ids; nothing where they are the numbers of the rows.
+
+    Raises:
+        DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
+    """
+    place = Place(file, key)
+    if array.dtype == object:
+        try:
+            array = np.array(array.tolist())
+        except (TypeError, ValueError):
+            array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
+    matrix = checked_matrix(array, place, row_name=lambda row: f"row {row}")
+    matrix, _, findings = without_index_columns(matrix, None, key=key)
+    has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])
+    if not has.any():
+        raise place.error("the features are all zero")
+    if ids is None:
+        ids = as_objects([str(row) for row in range(len(matrix))])
+    return KeyedValues(
+        ids=ids[has], values=matrix if has.all() else matrix[has], rows=len(matrix), findings=findings
+    )
 
 
 def without_index_columns(

@@ -12,10 +12,10 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.sources.columns import Column
 from painvrl.data.sources.items import ItemTable
-from painvrl.data.sources.matrices import read_array
 from painvrl.data.sources.mmrec import MmrecConfig
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.movielens import read_movielens_files
+from painvrl.data.sources.safe_npy import read_array
 from painvrl.data.sources.table import TableConfig
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
