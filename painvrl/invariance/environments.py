@@ -124,15 +124,9 @@ def identify(
         return _labelled(label.to(features.device) if last is None else last.label, last, config.count)
     if config.assignment == "hard_em":
         start = None if last is None or last.models is None else (last.label, last.models)
+        seen = _seen(data.warm_features(features), mask, config.sees)
         found = fit_hard_em(
-            _seen(data.warm_features(features), mask, config.sees),
-            data,
-            config.count,
-            needed,
-            config.hard_em,
-            generator,
-            start=start,
-            compiled=compiled,
+            seen, data, config.count, needed, config.hard_em, generator, start=start, compiled=compiled
         )
         labelled = _labelled(found.label, last, config.count)
         return replace(labelled, models=found.models, moves=found.moves, reseeded=found.reseeded)

@@ -255,15 +255,13 @@ def joined(
     matched = np.flatnonzero(present)
     facts = column_facts(values, matched)
     findings = list(keyed.findings)
-    for columns, what in (
-        ()
-        if keyed.counted
-        else ((facts.constant, "the same for all items"), (facts.zero, "zero for all items"))
-    ):
-        if columns:
-            findings.append(
-                f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
-            )
+    if not keyed.counted:
+        alike = {"the same for all items": facts.constant, "zero for all items": facts.zero}
+        findings += [
+            f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
+            for what, columns in alike.items()
+            if columns
+        ]
     if facts.zero_rows:
         findings.append(f"{key}: {facts.zero_rows:,} items have a row of zeros, and count as described")
     if facts.outlier and not keyed.counted:
