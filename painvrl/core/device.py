@@ -1,4 +1,4 @@
-"""Which device a run computes on, what it may use of it, and how much it used."""
+"""Which device a run computes on, how tensors get there, and how much a run used of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 
@@ -66,6 +67,17 @@ def use_device(device: torch.device, memory_fraction: float | None = None) -> No
     if device.type != "cuda":
         raise ConfigError("only a CUDA device can be limited", key="--memory-fraction", value=device.type)
     torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` on ``device``; a copy to a CUDA device goes through pinned memory and is asynchronous.
+
+    From memory that is not pinned the copy would wait until the driver has staged it. Other devices make no
+    promise about the source's memory, so there the copy is a plain one.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return (tensor.pin_memory() if tensor.device.type == "cpu" else tensor).to(device, non_blocking=True)
 
 
 def reset_peak_memory(device: torch.device) -> None:

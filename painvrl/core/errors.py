@@ -17,6 +17,7 @@ PainvrlError
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Self
 
 _REMEDIES = {
@@ -138,3 +139,10 @@ class EmptyEnvironment(TrialFailure):
     """An environment kept fewer interactions than training on it needs."""
 
     reason = "empty_environment"
+
+
+def listing(names: Sequence[object], limit: int = 12) -> str:
+    """The first ``limit`` names, for a message."""
+    shown = ", ".join(str(name) or "(no name)" for name in list(names)[:limit])
+    more = len(names) - limit
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -28,7 +28,7 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
-from pydantic_core import PydanticKnownError, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
@@ -148,16 +148,14 @@ class NameIn:
 
     registry: Registry[Any]
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """See pydantic."""
         return core_schema.no_info_plain_validator_function(
             self._known, serialization=core_schema.to_string_ser_schema()
         )
 
     def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """See pydantic."""
         return {"enum": list(self.registry.names()), "type": "string"}
@@ -181,9 +179,7 @@ class SettingsIn:
     registry: Registry[Any]
     by_name: bool = False
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """See pydantic."""
         return core_schema.no_info_plain_validator_function(
             # Pydantic puts the locations of errors inside behind that of the field.
@@ -191,7 +187,7 @@ class SettingsIn:
         )
 
     def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """See pydantic."""
         union = handler(self._union().core_schema)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,13 @@ class TextTable:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str | None = None
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, str]]) -> Self:
+        """From cells by column; all rows have the same columns. Without a row there is no column."""
+        cells = tuple(rows)
+        columns = tuple(cells[0]) if cells else ()
+        return cls(columns=columns, rows=tuple(tuple(row.values()) for row in cells))
 
     def to_text(self) -> str:
         """Columns of spaces, for a file; without the caption."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import time
 import zipfile
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from painvrl.core.wholefile import taking_its_place
 
 _TORN_SECONDS = 3600.0
 """A file that is being written is younger; an older one belongs to a process that died over it."""
@@ -25,18 +26,13 @@ def write_tree(path: Path, tree: object, *, most_bytes: int) -> bool:
     Returns:
         Whether it is there: it is not where the place cannot be written, or the file has more bytes.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(tree, temporary)
-        if temporary.stat().st_size > most_bytes:
-            return False
-        temporary.replace(path)
+        with taking_its_place(path) as temporary:
+            torch.save(tree, temporary)
+            if temporary.stat().st_size > most_bytes:
+                temporary.unlink()  # so that nothing can take the place
     except (OSError, RuntimeError):  # the latter is what torch makes of a full disk
         return False
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return True
 
 

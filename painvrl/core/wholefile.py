@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from painvrl.core.errors import PlaceError, UserError
 
 
+@contextmanager
+def taking_its_place(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write, which replaces it at the end; where something fails nothing is left.
+
+    The folder is made where there is none. Who may read the file is up to the process's umask.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{f'.{os.getpid()}.{threading.get_ident()}.{path.name}'[:251]}.tmp"
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # where nothing could be made there is nothing to clear away
+            temporary.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str | bytes, *, what: str) -> Path:
     """Write ``content`` to ``path`` through a file beside it, and make the folder where there is none.
-
-    Who may read it is up to the process's umask, as with any other file.
 
     Args:
         path: where to; a file that is there is replaced.
@@ -24,13 +40,9 @@ def write_whole(path: Path, content: str | bytes, *, what: str) -> Path:
     """
     if not path.name:
         raise UserError(f"{what} cannot be written to a folder; name a file in it", file=path)
-    temporary = path.parent / f".{os.getpid()}.{path.name}"[:255]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
+        with taking_its_place(path) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        with suppress(OSError):  # where nothing could be made there is nothing to clear away
-            temporary.unlink()
         raise PlaceError.of(error, f"{what} cannot be written", file=path) from None
     return path

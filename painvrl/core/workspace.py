@@ -12,6 +12,16 @@ from painvrl.core.errors import PlaceError, UserError
 
 
 @dataclass(frozen=True)
+class _Below:
+    """A path below the workspace's root."""
+
+    name: str
+
+    def __get__(self, workspace: Workspace, owner: type) -> Path:
+        return workspace.root / self.name
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Where things lie. ``root`` is made absolute; nothing is created before :meth:`create`.
 
@@ -42,65 +52,41 @@ class Workspace:
             raise PlaceError.of(error, "the workspace cannot be made", file=self.root) from None
         return self
 
-    @property
-    def cache(self) -> Path:
-        """Prepared data and encodings."""
-        return self.root / "cache"
+    cache = _Below("cache")
+    """Prepared data and encodings."""
 
-    @property
-    def checkpoints(self) -> Path:
-        """Trained models, a folder each."""
-        return self.root / "checkpoints"
+    checkpoints = _Below("checkpoints")
+    """Trained models, a folder each."""
 
-    @property
-    def unfinished(self) -> Path:
-        """Runs that were killed half-way."""
-        return self.root / "unfinished"
+    unfinished = _Below("unfinished")
+    """Runs that were killed half-way."""
 
-    @property
-    def artifacts(self) -> Path:
-        """MLflow's artifact root."""
-        return self.root / "mlartifacts"
+    artifacts = _Below("mlartifacts")
+    """MLflow's artifact root."""
 
-    @property
-    def ablations(self) -> Path:
-        """Results of ablations, a folder each."""
-        return self.root / "ablations"
+    ablations = _Below("ablations")
+    """Results of ablations, a folder each."""
 
-    @property
-    def baselines(self) -> Path:
-        """Runs of baselines, a folder a configuration."""
-        return self.root / "baselines"
+    baselines = _Below("baselines")
+    """Runs of baselines, a folder a configuration."""
 
-    @property
-    def confirmations(self) -> Path:
-        """Results of confirmations, a folder a study."""
-        return self.root / "confirmations"
+    confirmations = _Below("confirmations")
+    """Results of confirmations, a folder a study."""
 
-    @property
-    def users(self) -> Path:
-        """What each user got from each trial, a folder a study."""
-        return self.root / "users"
+    users = _Below("users")
+    """What each user got from each trial, a folder a study."""
 
-    @property
-    def reports(self) -> Path:
-        """Reports of studies, a file each."""
-        return self.root / "reports"
+    reports = _Below("reports")
+    """Reports of studies, a file each."""
 
-    @property
-    def optuna_db(self) -> Path:
-        """The studies."""
-        return self.root / "optuna.db"
+    optuna_db = _Below("optuna.db")
+    """The studies."""
 
-    @property
-    def mlflow_db(self) -> Path:
-        """MLflow's runs."""
-        return self.root / "mlflow.db"
+    mlflow_db = _Below("mlflow.db")
+    """MLflow's runs."""
 
-    @property
-    def test_reads(self) -> Path:
-        """The ledger of reads of sealed test parts."""
-        return self.root / "test_reads.jsonl"
+    test_reads = _Below("test_reads.jsonl")
+    """The ledger of reads of sealed test parts."""
 
     @property
     def storage_url(self) -> str:

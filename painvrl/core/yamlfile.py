@@ -146,9 +146,7 @@ def _rule(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         known = _properties(model.model_json_schema(), detail["loc"][:-1])
         return "is not a known key" + near_matches(str(detail["loc"][-1]), known)
-    if kind == "missing":
-        return "is missing"
-    if kind == "union_tag_not_found":
+    if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
     if kind == "union_tag_invalid":
         tags = re.findall(r"'([^']*)'", context["expected_tags"])
@@ -227,17 +225,14 @@ class _Loader(yaml.SafeLoader):
         seen: dict[Hashable, int] = {}
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
+            problem = None
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(
-                    problem=f"a key must be text; found {key!r}", problem_mark=key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice; first on line {seen[key]}",
-                    problem_mark=key_node.start_mark,
-                )
-            seen[key] = line
+                problem = f"a key must be text; found {key!r}"
+            elif key in seen:
+                problem = f"the key {key!r} stands twice; first on line {seen[key]}"
+            if problem is not None:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
     def construct_core_int(self, node: yaml.ScalarNode) -> int:

@@ -7,8 +7,6 @@ memory only where they are touched, the system can take it back, and processes s
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -20,11 +18,10 @@ from typing import IO, cast
 import numpy as np
 
 from painvrl.core.errors import PlaceError
+from painvrl.core.wholefile import taking_its_place
 
 _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,6 @@ class ArrayCache:
         """
         inside = {name: array for name, array in arrays.items() if name not in beside}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             if beside:
                 checksums: dict[str, int] = {}
                 for name in beside:
@@ -82,19 +78,13 @@ class ArrayCache:
                     self._write(path, partial(np.save, arr=arrays[name], allow_pickle=False))
                     checksums[name] = _checksum(path)
                 inside[_BESIDE] = pack_text(checksums)
-            self._write(self.path(key), partial(_save, arrays=inside))
+            self._write(self.path(key), lambda stream: np.savez(stream, allow_pickle=False, **inside))
         except OSError as error:
             raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
 
     def _write(self, path: Path, save: Callable[[IO[bytes]], None]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                save(stream)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
+        with taking_its_place(path) as temporary, temporary.open("wb") as stream:
+            save(stream)
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""
@@ -116,16 +106,8 @@ def mapped(path: Path) -> np.ndarray:
     return np.asarray(np.lib.format.open_memmap(path, mode="c"))
 
 
-def _save(stream: IO[bytes], *, arrays: Mapping[str, np.ndarray]) -> None:
-    np.savez(stream, allow_pickle=False, **arrays)
-
-
 def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+    return zlib.crc32(np.memmap(path, mode="r").data)
 
 
 def pack_text(value: object) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -66,35 +65,22 @@ class SplitCard:
     parts: tuple[PartCard, ...]
     provenance: Provenance
 
-    COLUMNS: ClassVar[tuple[str, ...]] = (
-        "part",
-        "interactions",
-        "users",
-        "items",
-        "mean popularity",
-        "items in train",
-        "ranked among",
-        "overlap with train",
-    )
-
     def tables(self) -> tuple[TextTable, ...]:
         """The parts, what filters took and what was joined, for people."""
-        return (TextTable(columns=self.COLUMNS, rows=self._rows()), *self.provenance.tables())
-
-    def _rows(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(
-            (
-                part.name,
-                f"{part.interactions:,}",
-                f"{part.users:,}",
-                f"{part.items:,}",
-                f"{part.mean_popularity:.1f}",
-                f"{part.items_in_train:.1%}",
-                "-" if part.candidates is None else f"{part.candidates:,}",
-                "-" if part.name == "train" else f"{part.overlap_with_train:,}",
-            )
+        parts = TextTable.of(
+            {
+                "part": part.name,
+                "interactions": f"{part.interactions:,}",
+                "users": f"{part.users:,}",
+                "items": f"{part.items:,}",
+                "mean popularity": f"{part.mean_popularity:.1f}",
+                "items in train": f"{part.items_in_train:.1%}",
+                "ranked among": "-" if part.candidates is None else f"{part.candidates:,}",
+                "overlap with train": "-" if part.name == "train" else f"{part.overlap_with_train:,}",
+            }
             for part in self.parts
         )
+        return (parts, *self.provenance.tables())
 
     def as_dict(self) -> dict[str, object]:
         """The card as JSON-ready values; ``warnings`` repeats what of ``provenance`` looks wrong."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ import numpy as np
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 
-_DIGEST_BYTES = 16
-_CHUNK = 1 << 20
+_state = partial(hashlib.blake2b, digest_size=16)
 _INT64 = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
@@ -23,7 +23,7 @@ def digest_of(*parts: object) -> str:
 
     String arrays are digested as text, so that their width (``<U3``, ``<U7``) does not matter.
     """
-    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    state = _state()
     for part in parts:
         if isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
             array = np.ascontiguousarray(part)
@@ -43,11 +43,8 @@ def digest_of_file(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(stream, _state).hexdigest()
 
 
 def digest_of_interactions(interactions: Interactions, user_ids: np.ndarray, item_ids: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,21 +29,11 @@ class Interactions:
 
     def to(self, device: torch.device) -> Interactions:
         """The same interactions on ``device``."""
-        return Interactions(
-            user=self.user.to(device),
-            item=self.item.to(device),
-            n_users=self.n_users,
-            n_items=self.n_items,
-        )
+        return replace(self, user=self.user.to(device), item=self.item.to(device))
 
     def select(self, rows: Tensor) -> Interactions:
         """The interactions in the given rows (``[n]`` int64 or ``[N]`` bool); ids do not change."""
-        return Interactions(
-            user=self.user[rows],
-            item=self.item[rows],
-            n_users=self.n_users,
-            n_items=self.n_items,
-        )
+        return replace(self, user=self.user[rows], item=self.item[rows])
 
     def user_degree(self) -> Tensor:
         """``[U]`` float32: interactions of each user."""
@@ -74,3 +64,12 @@ def among(values: Tensor, ascending: Tensor) -> Tensor:
         return torch.zeros_like(values, dtype=torch.bool)
     place = torch.searchsorted(ascending, values).clamp_max(len(ascending) - 1)
     return ascending[place] == values
+
+
+def padded(row: Tensor, value: Tensor, rows: int, padding: int) -> Tensor:
+    """``[rows, W]``: the values of each row (``row`` ``[n]`` ascends), then ``padding`` up to the longest."""
+    counts = torch.bincount(row, minlength=rows)
+    table = torch.full((rows, int(counts.max())), padding)
+    starts = counts.cumsum(0) - counts
+    table[row, torch.arange(len(row)) - starts[row]] = value
+    return table

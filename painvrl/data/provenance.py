@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self, TypedDict, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from painvrl.core.errors import DataError
 from painvrl.core.tables import TextTable
@@ -41,32 +40,24 @@ class Join:
     largest_column: str | None = None
     largest_share: float | None = None
 
-    COLUMNS: ClassVar[tuple[str, ...]] = (
-        "joined",
-        "described",
-        "share",
-        "rows",
-        "unmatched",
-        "filtered out",
-        "largest column",
-    )
-
     @property
     def share(self) -> float:
         """Of the items (users) that the file describes."""
         return self.matched / self.total
 
-    def row(self) -> tuple[str, ...]:
-        """In the columns :attr:`COLUMNS`."""
-        return (
-            self.name,
-            f"{self.matched:,} of {self.total:,} {self.of}",
-            f"{self.share:.1%}",
-            f"{self.rows:,}",
-            f"{self.rows_unmatched:,}",
-            f"{self.rows_filtered:,}",
-            "" if self.largest_share is None else f"{self.largest_column}: {self.largest_share:.1%}",
-        )
+    def row(self) -> dict[str, str]:
+        """Its cells in a table, by column."""
+        return {
+            "joined": self.name,
+            "described": f"{self.matched:,} of {self.total:,} {self.of}",
+            "share": f"{self.share:.1%}",
+            "rows": f"{self.rows:,}",
+            "unmatched": f"{self.rows_unmatched:,}",
+            "filtered out": f"{self.rows_filtered:,}",
+            "largest column": ""
+            if self.largest_share is None
+            else f"{self.largest_column}: {self.largest_share:.1%}",
+        }
 
     def require(self, at_least: float, *, file: object) -> None:
         """Refuse a join that describes too few.
@@ -114,16 +105,15 @@ class Removal:
     items_before: int
     interactions_before: int
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("taken by", "users", "items", "interactions", "rule")
-
-    def row(self) -> tuple[str, ...]:
-        """In the columns :attr:`COLUMNS`."""
-        pairs = (
-            (self.users, self.users_before),
-            (self.items, self.items_before),
-            (self.interactions, self.interactions_before),
-        )
-        return (self.name, *(f"{taken:,} of {before:,}" for taken, before in pairs), self.rule)
+    def row(self) -> dict[str, str]:
+        """Its cells in a table, by column."""
+        return {
+            "taken by": self.name,
+            "users": f"{self.users:,} of {self.users_before:,}",
+            "items": f"{self.items:,} of {self.items_before:,}",
+            "interactions": f"{self.interactions:,} of {self.interactions_before:,}",
+            "rule": self.rule,
+        }
 
     def warning(self) -> str | None:
         """What looks wrong, if anything does."""
@@ -134,13 +124,6 @@ class Removal:
             f"{self.name} ({self.rule}) took {self.users:,} of {self.users_before:,} users and "
             f"{self.interactions:,} of {self.interactions_before:,} interactions"
         )
-
-
-class _Stored(TypedDict):
-    joins: list[dict[str, object]]
-    removals: list[dict[str, object]]
-    notes: list[str]
-    findings: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,27 +151,8 @@ class Provenance:
     def tables(self) -> tuple[TextTable, ...]:
         """What was taken away and what was joined, for people; empty tables are left out."""
         made = (
-            TextTable(columns=Removal.COLUMNS, rows=tuple(one.row() for one in self.removals)),
-            TextTable(columns=Join.COLUMNS, rows=tuple(one.row() for one in self.joins)),
-            TextTable(columns=("note",), rows=tuple((note,) for note in self.notes)),
+            TextTable.of(one.row() for one in self.removals),
+            TextTable.of(one.row() for one in self.joins),
+            TextTable.of({"note": note} for note in self.notes),
         )
         return tuple(table for table in made if table.rows)
-
-    def as_dict(self) -> dict[str, object]:
-        """JSON-ready."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> Self:
-        """The inverse of :meth:`as_dict`.
-
-        Raises:
-            TypeError, KeyError: it was written by another version.
-        """
-        content = cast("_Stored", stored)
-        return cls(
-            joins=tuple(Join(**one) for one in content["joins"]),  # type: ignore[arg-type]
-            removals=tuple(Removal(**one) for one in content["removals"]),  # type: ignore[arg-type]
-            notes=tuple(content["notes"]),
-            findings=tuple(content["findings"]),
-        )

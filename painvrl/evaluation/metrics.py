@@ -94,7 +94,6 @@ class Metric(Settings):
     @abstractmethod
     def at(self, shown: Shown) -> Tensor:
         """``[U, K]`` float64 of every user or, where not ``is_of_users``, ``[K]`` of all lists together."""
-        raise NotImplementedError
 
     @property
     def reads_items(self) -> bool:
@@ -272,11 +271,10 @@ def _exposure(shown: Shown) -> Tensor:
     assert shown.items is not None
     assert shown.candidates is not None
     size = int(shown.candidates.max()) + 1
-    counts = []
-    for k in shown.ks:
-        top = shown.items[:, :k]
-        counts.append(torch.bincount(top[top != NO_ITEM], minlength=size)[shown.candidates])
-    return torch.stack(counts)
+    tops = [shown.items[:, :k] for k in shown.ks]
+    return torch.stack(
+        [torch.bincount(top[top != NO_ITEM], minlength=size)[shown.candidates] for top in tops]
+    )
 
 
 STANDARD: tuple[Metric, ...] = (Recall(), Ndcg(), Precision(), HitRate(), LegacyNdcg())

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from painvrl.data.dataset import Columns
-from painvrl.data.interactions import Interactions, among
+from painvrl.data.interactions import Interactions, among, padded
 from painvrl.data.splits import Part
 from painvrl.evaluation import metrics
 from painvrl.evaluation.metrics import NO_ITEM, Metric, Shown
@@ -105,8 +105,9 @@ def plan_ranking(
     for metric in config.metrics:
         metric.check(data)
     n_users, n_items = parts[0].interactions.n_users, parts[0].interactions.n_items
-    sets, members = _distinct([part.candidates.cpu() for part in parts])
-    union = torch.stack(sets).any(dim=0)
+    sets, member = torch.stack([part.candidates.cpu() for part in parts]).unique(dim=0, return_inverse=True)
+    members = member.tolist()
+    union = sets.any(dim=0)
     candidates = union.nonzero(as_tuple=True)[0]
     column = union.long().cumsum(0) - 1
     keys = [part.interactions.cells().cpu().unique() for part in parts]
@@ -146,7 +147,7 @@ def plan_ranking(
         positives = []
         for at, to in judged:
             first, last = torch.searchsorted(at, ends).tolist()
-            positives.append(_padded(at[first:last] - start, to[first:last], len(users)).to(device))
+            positives.append(padded(at[first:last] - start, to[first:last], len(users), PADDING).to(device))
         blocks.append(_Block(users=users.to(device), hidden=cells.to(device), positives=tuple(positives)))
     planned = []
     for part, count, member in zip(parts, counts, members, strict=True):
@@ -171,27 +172,6 @@ def plan_ranking(
         measured=config.metrics,
         data=data,
     )
-
-
-def _distinct(sets: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """The different ones among ``sets``, and for each of ``sets`` which one it is."""
-    found: list[Tensor] = []
-    members = []
-    for each in sets:
-        same = [index for index, known in enumerate(found) if torch.equal(known, each)]
-        members.append(same[0] if same else len(found))
-        if not same:
-            found.append(each)
-    return found, members
-
-
-def _padded(row: Tensor, value: Tensor, rows: int) -> Tensor:
-    """``[rows, W]``: the values of each row, then ``PADDING``; ``row`` ascends."""
-    counts = torch.bincount(row, minlength=rows)
-    table = torch.full((rows, int(counts.max())), PADDING)
-    starts = counts.cumsum(0) - counts
-    table[row, torch.arange(len(row)) - starts[row]] = value
-    return table
 
 
 BlockScores = Callable[[Tensor], Tensor]
@@ -319,12 +299,9 @@ def listed(hits: Tensor, negatives: Tensor, positives: Tensor) -> Tensor:
     return torch.where(hits, positive, below.gather(1, (rank - better).clamp_min(0)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Lists:
-    """A part's top ranks, a row for each user ranked: ``hits`` ``[N, R]`` bool and, if read, ``items``."""
-
-    hits: Tensor
-    items: Tensor | None
+Lists = tuple[Tensor, Tensor]
+"""A part's top ranks, a row for each user ranked: hits ``[N, R]`` bool, and the items ``[N, R]`` if some
+metric reads them, else ``[N, 0]``."""
 
 
 def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
@@ -333,38 +310,46 @@ def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     A hidden item never counts, even where a user has fewer candidates left than ranks. A block makes
     no tensor larger than its ``B * C`` scores.
     """
-    return tuple(lists.hits for lists in _lists_of_each(plan, _Alone(scorer))[0])
+    return tuple(hits for hits, _ in _lists_of_each(plan, _Alone(scorer))[0])
 
 
-def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> tuple[tuple[_Lists, ...], ...]:
-    """The lists of each of the scorers, in one pass over the users."""
+def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> list[list[Lists]]:
+    """The lists of each part by each of the scorers, in one pass over the users."""
     depth = max(plan.ks)
-    scores_of = scorers.among(plan.candidates)
-    members = [part.candidates for part in plan.parts]
     reads_items = any(metric.reads_items for metric in plan.measured)
-    hits: list[list[list[Tensor]]] = [[[] for _ in plan.parts] for _ in range(len(scorers))]
-    items: list[list[list[Tensor]]] = [[[] for _ in plan.parts] for _ in range(len(scorers))]
-    for block in plan.blocks:
-        for of_one, shown, scores in zip(hits, items, scores_of(block.users), strict=True):
-            best = [_in_order(scores, where) for where in block.positives] if reads_items else []
-            ranked = rank_block(scores, block.hidden, block.positives, plan.columns, members, depth)
-            for found, each in zip(of_one, ranked, strict=True):
-                found.append(each)
-            if reads_items:
-                negatives = [_top_columns(scores, columns, depth) for columns in plan.columns]
-                for found, each, positives, member in zip(shown, ranked, best, members, strict=True):
-                    found.append(_named(listed(each, negatives[member], positives), plan.candidates))
+    scores_of = scorers.among(plan.candidates)
     nobody = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
-    return tuple(
-        tuple(
-            _Lists(
-                hits=torch.cat([nobody, *found]),
-                items=torch.cat([nobody.long(), *each]) if reads_items else None,
-            )
-            for found, each in zip(of_one, shown, strict=True)
-        )
-        for of_one, shown in zip(hits, items, strict=True)
-    )
+    found = [
+        [[(nobody, nobody[:, : depth * reads_items].long())] for _ in plan.parts] for _ in range(len(scorers))
+    ]
+    for block in plan.blocks:
+        for of_one, scores in zip(found, scores_of(block.users), strict=True):
+            ranked = _ranked(plan, block, scores, depth, reads_items=reads_items)
+            for of_part, lists in zip(of_one, ranked, strict=True):
+                of_part.append(lists)
+    return [
+        [
+            (torch.cat([hits for hits, _ in lists]), torch.cat([items for _, items in lists]))
+            for lists in of_one
+        ]
+        for of_one in found
+    ]
+
+
+def _ranked(
+    plan: RankingPlan, block: _Block, scores: Tensor, depth: int, *, reads_items: bool
+) -> list[Lists]:
+    """The lists of a block's users, one for each part; ``scores`` ``[B, C]`` are written over."""
+    members = [part.candidates for part in plan.parts]
+    best = [_in_order(scores, where) for where in block.positives] if reads_items else []
+    hits = rank_block(scores, block.hidden, block.positives, plan.columns, members, depth)
+    if not reads_items:
+        return [(each, each[:, :0].long()) for each in hits]
+    negatives = [_top_columns(scores, columns, depth) for columns in plan.columns]
+    return [
+        (each, _named(listed(each, negatives[member], positives), plan.candidates))
+        for each, positives, member in zip(hits, best, members, strict=True)
+    ]
 
 
 def _in_order(scores: Tensor, where: Tensor) -> Tensor:
@@ -439,13 +424,14 @@ def judged_users(plan: RankingPlan, scorers: Scorers) -> Iterator[dict[str, Judg
         yield {part.name: _judged(plan, part, lists) for part, lists in zip(plan.parts, found, strict=True)}
 
 
-def _judged(plan: RankingPlan, part: PlannedPart, lists: _Lists) -> JudgedUsers:
+def _judged(plan: RankingPlan, part: PlannedPart, lists: Lists) -> JudgedUsers:
+    hits, items = lists
     columns = plan.columns[part.candidates]
     shown = Shown(
-        hits=lists.hits.cpu()[part.rows],
+        hits=hits.cpu()[part.rows],
         positives=part.positives,
         ks=plan.ks,
-        items=None if lists.items is None else lists.items.cpu()[part.rows],
+        items=items.cpu()[part.rows],
         users=part.users,
         taken=part.taken,
         candidates=(plan.candidates[columns] if len(columns) else plan.candidates).cpu(),

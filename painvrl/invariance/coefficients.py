@@ -42,8 +42,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.invariance.shared_model import SharedModel
-from painvrl.invariance.soft_mixture import UserSample
+from painvrl.invariance.shared_model import SharedModel, UserSample
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.pairs import weighted_rows
 

@@ -124,22 +124,12 @@ def identify(
         return _labelled(label.to(features.device) if last is None else last.label, last, config.count)
     if config.assignment == "hard_em":
         start = None if last is None or last.models is None else (last.label, last.models)
+        seen = _seen(data.warm_features(features), mask, config.sees)
         found = fit_hard_em(
-            _seen(data.warm_features(features), mask, config.sees),
-            data,
-            config.count,
-            needed,
-            config.hard_em,
-            generator,
-            start=start,
-            compiled=compiled,
+            seen, data, config.count, needed, config.hard_em, generator, start=start, compiled=compiled
         )
-        return replace(
-            _labelled(found.label, last, config.count),
-            models=found.models,
-            moves=found.moves,
-            reseeded=found.reseeded,
-        )
+        labelled = _labelled(found.label, last, config.count)
+        return replace(labelled, models=found.models, moves=found.moves, reseeded=found.reseeded)
     variant = _seen(features, mask, config.sees)
     start_at = None if last is None else last.tilts
     if config.tilt == "shared":

@@ -20,6 +20,7 @@ Shape letters: ``U`` users, ``I`` warm items, ``N`` interactions, ``F`` features
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,10 @@ class EnvironmentModels:
     users: Tensor
     weight: Tensor
     bias: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> EnvironmentModels:
+        """The same recommenders with every tensor changed."""
+        return EnvironmentModels(users=change(self.users), weight=change(self.weight), bias=change(self.bias))
 
     def content(self, variant: ItemFeatures) -> Tensor:
         """``[E, I, k]``: ``h^e`` of every item; one product with the features ``[I, F]``."""
@@ -194,11 +199,7 @@ def fit_hard_em(
         Diverged: a score is not finite.
     """
     label, models = start or _random_start(variant, data, count, settings, generator)
-    models = EnvironmentModels(
-        users=models.users.clone().requires_grad_(),
-        weight=models.weight.clone().requires_grad_(),
-        bias=models.bias.clone().requires_grad_(),
-    )
+    models = models.map(lambda tensor: tensor.clone().requires_grad_())
     optimizer = torch.optim.Adam([models.users, models.weight, models.bias], lr=settings.learning_rate)
     step_losses = step_function(environment_losses, compiled=compiled)
     moves: list[float] = []
@@ -220,9 +221,7 @@ def fit_hard_em(
             break
     return HardEM(
         label=label,
-        models=EnvironmentModels(
-            users=models.users.detach(), weight=models.weight.detach(), bias=models.bias.detach()
-        ),
+        models=models.map(torch.Tensor.detach),
         moves=tuple(moves),
         reseeded=reseeded,
     )

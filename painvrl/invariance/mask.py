@@ -16,11 +16,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from painvrl.core.compilation import step_function
+from painvrl.core.device import to_device
 from painvrl.core.errors import Diverged
 from painvrl.core.registry import NameIn
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
-from painvrl.core.transfer import to_device
 from painvrl.invariance.coefficients import FeatureVariances
 from painvrl.invariance.contrasts import (
     ContrastChoice,

@@ -44,6 +44,10 @@ def min_norm_weight(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(length > 0, eps.clamp(0.0, 1.0), 0.5)
 
 
+Combined = tuple[Tensor, Tensor]
+"""A direction ``[F]``, and the share of the risk in it (0-dim)."""
+
+
 class Balancer(ABC):
     """The base of all balancers: an object with a name and a rule.
 
@@ -60,10 +64,8 @@ class Balancer(ABC):
         return None
 
     @abstractmethod
-    def combine(
-        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
-    ) -> tuple[Tensor, Tensor]:
-        """The direction ``[F]``, and the share of the risk in it (0-dim).
+    def combine(self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Combined:
+        """The direction, and the share of the risk in it.
 
         Args:
             risk_gradient: ``g_E``, ``[F]``, gradient of the risk divided by the risk.
@@ -85,9 +87,7 @@ class MinNorm(Balancer):
 
     name: ClassVar[str] = "mgda"
 
-    def combine(
-        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Combined:
         """See :class:`Balancer`."""
         scaled = penalty_gradient / irm_weight
         epsilon = min_norm_weight(risk_gradient, scaled)
@@ -102,9 +102,7 @@ class WeightedSum(Balancer):
 
     name: ClassVar[str] = "fixed"
 
-    def combine(
-        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Combined:
         """See :class:`Balancer`."""
         share = risk_gradient.new_full((), 1.0 / (1.0 + irm_weight))
         return share * risk_gradient + (1 - share) * penalty_gradient, share
@@ -123,9 +121,7 @@ class Unconflicting(Balancer):
         """See :class:`Balancer`."""
         return None if is_installed() else MISSING
 
-    def combine(
-        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Combined:
         """See :class:`Balancer`."""
         no_penalty = _is_zero(penalty_gradient)
         weights = upgrad_weights(risk_gradient, penalty_gradient, irm_weight)
@@ -142,9 +138,7 @@ class RiskAlone(Balancer):
     name: ClassVar[str] = "erm"
     reads_penalty: ClassVar[bool] = False
 
-    def combine(
-        self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, risk_gradient: Tensor, penalty_gradient: Tensor, irm_weight: float) -> Combined:
         """See :class:`Balancer`."""
         return risk_gradient, risk_gradient.new_ones(())
 

@@ -125,7 +125,8 @@ class CoefficientVariance(Penalty):
     def estimate(self, seen: Seen) -> Estimate:
         """See :class:`Penalty`."""
         assert seen.variances is not None
-        return gated_variance(seen.variances.value, seen.variances.naive, seen.scored.gates)
+        gates, variances = seen.scored.gates, seen.variances
+        return Estimate(value=(gates * variances.value).sum(), naive=(gates * variances.naive).sum())
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,6 @@ def gradient_variance(gradients: Tensor, weight: Tensor, scale: float) -> Estima
         value=scale * ((first * second).sum(dim=1) * weight).sum(),
         naive=scale * ((first.square() + second.square()).sum(dim=1) * weight).sum() / 2,
     )
-
-
-def gated_variance(value: Tensor, naive: Tensor, gates: Tensor) -> Estimate:
-    """``sum_f m_f V_f`` for variances ``[F]`` that do not depend on the gates ``[F]``."""
-    return Estimate(value=(gates * value).sum(), naive=(gates * naive).sum())
 
 
 def squared_variance(first: Tensor, second: Tensor, scored: Scored, scale: float) -> Estimate:

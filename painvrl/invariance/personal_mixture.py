@@ -23,16 +23,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.core.compilation import step_function
-from painvrl.core.transfer import to_device
-from painvrl.invariance.shared_model import SharedModel
+from painvrl.core.device import to_device
+from painvrl.invariance.shared_model import SharedModel, sample_users
 from painvrl.invariance.soft_mixture import (
     Mixture,
     MixtureSettings,
     TiltKind,
     first_tilts,
     likeliest,
-    sample_users,
 )
 from painvrl.invariance.tastes import Tastes
 from painvrl.invariance.variant import ItemFeatures
@@ -93,15 +91,9 @@ def fit_personal_mixture(
         Diverged: the likelihood is not finite.
     """
     design = draw_design(variant, shared, tastes, data, settings, generator)
-    width = design.rows.shape[1]
-    starts = first_tilts(start, count, width, settings, generator).to(variant.device)
-    step_loss = step_function(personal_mixture_loss, compiled=compiled)
-    return likeliest(
-        starts,
-        lambda tilts: step_loss(tilts, design, settings.personal_ridge),
-        lambda tilts: personal_mixture_loss(tilts, design, 0.0),
-        settings,
-    )
+    starts = first_tilts(start, count, design.rows.shape[1], settings, generator).to(variant.device)
+    ridge = settings.personal_ridge
+    return likeliest(personal_mixture_loss, (design,), starts, ridge, settings, compiled=compiled)
 
 
 def draw_design(

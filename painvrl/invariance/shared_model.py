@@ -1,4 +1,4 @@
-"""The pretrained backbone as a calibrated probability over items, shared by all environments."""
+"""The pretrained backbone as a calibrated probability over items, and the users that fits look at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from painvrl.data.interactions import Interactions
+from painvrl.model.pairs import Pairs, sort_pairs
 from painvrl.model.training_data import TrainingData
 
 _LONGEST_STEP = 2.0
@@ -37,6 +39,40 @@ class SharedModel:
         return torch.softmax(self.temperature * scores + offset, dim=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UserSample:
+    """Some users with all their interactions.
+
+    Attributes:
+        users: ``[S]``, ascending.
+        kept: ``[N_S]`` places of their interactions in the canonical order.
+        pairs: their interactions; users are places in ``users``.
+    """
+
+    users: Tensor
+    kept: Tensor
+    pairs: Pairs
+
+
+def sample_users(data: TrainingData, budget: int, generator: torch.Generator) -> UserSample:
+    """All users where there are no more than ``budget``, else so many at random, but one at least."""
+    n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
+    budget, pairs = max(1, budget), data.pairs
+    if budget >= n_users:
+        device = data.warm.device
+        return UserSample(
+            users=torch.arange(n_users, device=device),
+            kept=torch.arange(len(pairs), device=device),
+            pairs=pairs,
+        )
+    users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
+    row = torch.full((n_users,), -1, device=data.warm.device)
+    row[users] = torch.arange(budget, device=data.warm.device)
+    kept = (row[pairs.user] >= 0).nonzero()[:, 0]
+    fitted = Interactions(user=row[pairs.user[kept]], item=pairs.item[kept], n_users=budget, n_items=n_items)
+    return UserSample(users=users, kept=kept, pairs=sort_pairs(fitted))
+
+
 def calibration_loss(
     temperature: Tensor,
     popularity: Tensor,
@@ -62,17 +98,13 @@ def calibration_loss(
     return -fit / degree.sum()
 
 
-def calibration_step(
-    at: Tensor,
-    warm_scores: Tensor,
-    warm_degree: Tensor,
-    degree: Tensor,
-    score_sum: Tensor,
-    degree_sum: Tensor,
-) -> Tensor:
-    """One step of Newton's method from ``at`` ``[2]``, temperature and popularity, to the next."""
+def calibration_step(at: Tensor, *fitted: Tensor) -> Tensor:
+    """One step of Newton's method from ``at`` ``[2]``, temperature and popularity, to the next.
+
+    ``fitted``: what else :func:`calibration_loss` takes.
+    """
     at = at.detach().requires_grad_()
-    loss = calibration_loss(at[0], at[1], warm_scores, warm_degree, degree, score_sum, degree_sum)
+    loss = calibration_loss(at[0], at[1], *fitted)
     (slope,) = torch.autograd.grad(loss, at, create_graph=True)
     curvature = torch.stack([torch.autograd.grad(part, at, retain_graph=True)[0] for part in slope])
     # A pair of collinear scores and degrees would make the 2 x 2 system singular.
@@ -103,22 +135,15 @@ def calibrate(
         steps: of Newton's method on the two numbers.
         cells: at most so many (user, item) scores are held; beyond, a subset of the users is fitted.
     """
-    n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
-    device = users.device
     log_degree = (1 + data.item_degree).log()
-    budget = max(1, min(n_users, cells // n_items))
-    chosen = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(device)
-    row = torch.full((n_users,), -1, device=device)
-    row[chosen] = torch.arange(budget, device=device)
-    inside = row[data.pairs.user] >= 0
-    rows, columns = row[data.pairs.user[inside]], data.pairs.item[inside]
-    scores = users[chosen] @ items.T
+    sample = sample_users(data, cells // data.n_items, generator)
+    pairs, scores = sample.pairs, users[sample.users] @ items.T
     # The log-likelihood needs the pairs only through two sums and the users' counts.
-    degree = torch.bincount(rows, minlength=budget).float()
-    score_sum, degree_sum = scores[rows, columns].sum(), log_degree[columns].sum()
+    degree = torch.bincount(pairs.user, minlength=len(sample.users)).float()
+    score_sum, degree_sum = scores[pairs.user, pairs.item].sum(), log_degree[pairs.item].sum()
     warm = data.warm > 0
     warm_scores, warm_degree = scores[:, warm], log_degree[warm]
-    at = torch.tensor([1.0, 0.0], device=device)
+    at = torch.tensor([1.0, 0.0], device=users.device)
     for _ in range(steps):
         at = calibration_step(at, warm_scores, warm_degree, degree, score_sum, degree_sum)
     return SharedModel(

@@ -31,10 +31,11 @@ from torch import Tensor
 from painvrl.core.compilation import step_function
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
-from painvrl.data.interactions import Interactions
 from painvrl.invariance.shared_model import SharedModel
+from painvrl.invariance.shared_model import UserSample as UserSample  # noqa: PLC0414 (a name of this module, too)
+from painvrl.invariance.shared_model import sample_users as sample_users  # noqa: PLC0414
 from painvrl.invariance.variant import ItemFeatures
-from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
+from painvrl.model.pairs import Pairs, pair_scores
 from painvrl.model.training_data import TrainingData
 
 _POSTERIOR_USERS = 1024
@@ -148,13 +149,7 @@ def fit_mixture(
     """
     sample = fit_sample(shared, data, settings, generator)
     starts = first_tilts(start, count, variant.shape[1], settings, generator).to(variant.device)
-    step_loss = step_function(mixture_loss, compiled=compiled)
-    return likeliest(
-        starts,
-        lambda tilts: step_loss(tilts, variant, sample, settings.ridge),
-        lambda tilts: mixture_loss(tilts, variant, sample, 0.0),
-        settings,
-    )
+    return likeliest(mixture_loss, (variant, sample), starts, settings.ridge, settings, compiled=compiled)
 
 
 def first_tilts(
@@ -167,30 +162,36 @@ def first_tilts(
 
 
 def likeliest(
+    loss: Callable[..., Tensor],
+    seen: tuple[object, ...],
     starts: Tensor,
-    objective: Callable[[Tensor], Tensor],
-    loss: Callable[[Tensor], Tensor],
+    ridge: float,
     settings: MixtureSettings,
+    *,
+    compiled: bool,
 ) -> Mixture:
-    """Minimise ``objective`` from every start ``[R, E, C]`` at once and keep the end of least ``loss``.
+    """Minimise ``loss`` from every start ``[R, E, C]`` at once and keep the likeliest end.
 
     Args:
+        loss: from tilts ``[R, E, C]``, what is ``seen``, and the ridge to ``[R]`` losses.
+        seen: what the loss is about.
         starts: on the device of the fit.
-        objective: ``[R]`` losses with ridge of tilts ``[R, E, C]``.
-        loss: the same without ridge.
+        ridge: weight of the tilts' squares; it does not count in the choice of the end.
         settings: steps and learning rate.
+        compiled: whether steps go through ``torch.compile``.
 
     Raises:
         Diverged: the likelihood is not finite.
     """
     tilts = starts.requires_grad_()
+    step_loss = step_function(loss, compiled=compiled)
     optimizer = torch.optim.Adam([tilts], lr=settings.learning_rate)
     for _ in range(settings.steps):
         optimizer.zero_grad(set_to_none=True)
-        objective(tilts).sum().backward()
+        step_loss(tilts, *seen, ridge).sum().backward()
         optimizer.step()
     with torch.no_grad():
-        losses = loss(tilts)
+        losses = loss(tilts, *seen, 0.0)
         best = int(losses.argmin())
     if not bool(torch.isfinite(losses).all()):
         raise Diverged("the mixture's likelihood is not finite; lower environments.learning_rate")
@@ -203,40 +204,6 @@ def fit_sample(
     """All users where their cells fit the budget, else a random subset of them."""
     sample = sample_users(data, settings.fit_cells // data.warm.shape[0], generator)
     return FitSample(weights=shared.probabilities(sample.users), pairs=sample.pairs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserSample:
-    """Some users with all their interactions.
-
-    Attributes:
-        users: ``[S]``, ascending.
-        kept: ``[N_S]`` places of their interactions in the canonical order.
-        pairs: their interactions; users are places in ``users``.
-    """
-
-    users: Tensor
-    kept: Tensor
-    pairs: Pairs
-
-
-def sample_users(data: TrainingData, budget: int, generator: torch.Generator) -> UserSample:
-    """All users where there are no more than ``budget``, else so many at random, but one at least."""
-    n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
-    budget, pairs = max(1, budget), data.pairs
-    if budget >= n_users:
-        device = data.warm.device
-        return UserSample(
-            users=torch.arange(n_users, device=device),
-            kept=torch.arange(len(pairs), device=device),
-            pairs=pairs,
-        )
-    users = torch.randperm(n_users, generator=generator)[:budget].sort().values.to(data.warm.device)
-    row = torch.full((n_users,), -1, device=data.warm.device)
-    row[users] = torch.arange(budget, device=data.warm.device)
-    kept = (row[pairs.user] >= 0).nonzero()[:, 0]
-    fitted = Interactions(user=row[pairs.user[kept]], item=pairs.item[kept], n_users=budget, n_items=n_items)
-    return UserSample(users=users, kept=kept, pairs=sort_pairs(fitted))
 
 
 @torch.no_grad()

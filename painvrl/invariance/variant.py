@@ -9,32 +9,9 @@ Shape letters: ``I`` items, ``F`` features, ``C`` columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-
-
-class ItemFeatures(Protocol):
-    """``[I, F]``: a tensor, or a :class:`VariantPart` of one."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """``(I, F)``."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where the features lie."""
-        ...
-
-    def __matmul__(self, columns: Tensor, /) -> Tensor:
-        """``[I, C]``: the product with ``columns`` ``[F, C]``."""
-        ...
-
-    def __getitem__(self, items: Tensor, /) -> Tensor:
-        """``[B, F]``: the rows of ``items`` ``[B]``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,3 +43,7 @@ class VariantPart:
     def __getitem__(self, items: Tensor) -> Tensor:
         """``[B, F]``: the rows of ``items`` ``[B]``."""
         return self.features[items] * self.gates
+
+
+ItemFeatures = Tensor | VariantPart
+"""``[I, F]``: a tensor, or a :class:`VariantPart` of one."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.core.transfer import to_device
+from painvrl.core.device import to_device
 from painvrl.data.interactions import Interactions
 from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import SampledLoss

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -54,11 +54,8 @@ class TrainingConfig(Settings):
         return watch
 
 
-class CurveObserver(Protocol):
-    """Receives points of a training curve."""
-
-    def __call__(self, epoch: int, values: Mapping[str, float]) -> None:
-        """A point: the epoch (from 1), its loss and metrics."""
+CurveObserver = Callable[[int, Mapping[str, float]], None]
+"""Receives a point of a training curve: the epoch (from 1), its loss and metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +123,8 @@ def fit(
     Raises:
         Diverged: the loss is not finite at an evaluation.
     """
-    make_steps = _lazy_steps if _is_lazy(model, config) else _dense_steps
-    steps = make_steps(model, config, generator)
+    lazy = isinstance(model.config.loss, SampledLoss) and config.updates == "lazy"
+    steps = (_lazy_steps if lazy else _dense_steps)(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
     known = None if start is None else start()
     done, best = (0, Best()) if known is None else (known.epoch, known.best)
@@ -203,10 +200,6 @@ def _restore(state: FitState, model: Backbone, steps: Steps, generator: torch.Ge
     generator.set_state(state.generator.cpu())
 
 
-def _is_lazy(model: Backbone, config: TrainingConfig) -> bool:
-    return isinstance(model.config.loss, SampledLoss) and config.updates == "lazy"
-
-
 def _adam(groups: list[dict[str, object]], config: TrainingConfig, device: torch.device) -> torch.optim.Adam:
     # One pass over the parameters instead of ten; the `meta` device has no such kernel.
     return torch.optim.Adam(groups, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
@@ -269,18 +262,15 @@ def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Genera
         for batch in _batches(model, loss_config, generator):
             with torch.no_grad():
                 touched = model.rows(batch)
-            user_id, user_content, item_id = (
-                rows.detach().requires_grad_()
-                for rows in (touched.user_id, touched.user_content, touched.item_id)
-            )
+            leaves = Rows(*(rows.detach().requires_grad_() for rows in touched))
             content.zero_grad(set_to_none=True)
-            loss = batch_loss(batch, Rows(user_id=user_id, user_content=user_content, item_id=item_id))
+            loss = batch_loss(batch, leaves)
             loss.backward()
             content.step()
             index = (batch.users, batch.users, batch.items)
             tables.step(
                 (places, rows.detach(), torch.zeros_like(rows) if rows.grad is None else rows.grad)
-                for places, rows in zip(index, (user_id, user_content, item_id), strict=True)
+                for places, rows in zip(index, leaves, strict=True)
             )
             yield loss.detach()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.data.interactions import Interactions
+from painvrl.data.interactions import Interactions, padded
 
 BLOCK_USERS, BLOCK_PAIRS = 256, 2**15
 """What is held at once: a matrix ``[D, D]`` a user, and a vector ``[D]`` a pair."""
@@ -64,7 +64,6 @@ def plan_support(support: Interactions, warm_items: Tensor, device: torch.device
     row, order = place[support.user].sort(stable=True)
     item = support.item[order]
     lengths = counts[users]
-    starts = lengths.cumsum(0) - lengths
 
     blocks = []
     start = 0
@@ -75,19 +74,14 @@ def plan_support(support: Interactions, warm_items: Tensor, device: torch.device
             size //= 2
         end = start + size
         first, last = torch.searchsorted(row, torch.tensor([start, end])).tolist()
-        at, width = row[first:last] - start, int(lengths[end - 1])
-        column = torch.arange(first, last) - starts[row[first:last]]
-        items = torch.zeros(size, width, dtype=torch.int64)
-        items[at, column] = item[first:last]
-        present = torch.zeros(size, width)
-        present[at, column] = 1.0
-        warm = present * warm_items[items]
+        items = padded(row[first:last] - start, item[first:last], size, -1)
+        present, items = (items >= 0).float(), items.clamp_min(0)
         blocks.append(
             SupportBlock(
                 users=users[start:end].to(device),
                 items=items.to(device),
                 present=present.to(device),
-                warm=warm.to(device),
+                warm=(present * warm_items[items]).to(device),
             )
         )
         start = end

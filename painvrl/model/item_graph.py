@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painvrl.model.pairs import offsets
-
 _PATHS = 2**21
 """Paths from item to user to item that are held at once, or those of one item if they are more."""
 
@@ -52,11 +50,15 @@ def strongest_neighbours(
         n_items: ``I``.
         count: ``K``.
     """
-    by_user, by_item = item[user.argsort(stable=True)], user[item.argsort(stable=True)]
-    user_start, item_start = offsets(user, n_users), offsets(item, n_items)
-    user_degree, item_degree = user_start.diff(), item_start.diff()
+    from scipy.sparse import csr_array  # a slow import that models without an item-item term do without
+
+    ones = np.ones(len(user), dtype=np.int64)
+    taken = csr_array((ones, (user.numpy(), item.numpy())), shape=(n_users, n_items))
+    takers = taken.T.tocsr()
+    degree = torch.bincount(item, minlength=n_items)
     # g_i: the degrees of the item's users, summed; exact in float64.
-    total = torch.zeros(n_items, dtype=torch.float64).index_add_(0, item, user_degree[user].double())
+    of_users = torch.bincount(user, minlength=n_users)[user].double()
+    total = torch.zeros(n_items, dtype=torch.float64).index_add_(0, item, of_users)
     paths = torch.cat([total.new_zeros(1), total.cumsum(0)])  # before each item
 
     index = torch.arange(n_items)[:, None].repeat(1, count)
@@ -65,22 +67,13 @@ def strongest_neighbours(
     while start < n_items:
         within = int(torch.searchsorted(paths, float(paths[start]) + _PATHS, right=True)) - 1
         end = max(start + 1, within)
-        takers = by_item[int(item_start[start]) : int(item_start[end])]
-        degree = user_degree[takers]
-        row = torch.arange(start, end).repeat_interleave(item_degree[start:end])
-        # The place in `by_user` of the n-th item of each of the block's users.
-        before = degree.cumsum(0) - degree
-        place = torch.arange(int(degree.sum())) + (user_start[takers] - before).repeat_interleave(degree)
-        cells = row.repeat_interleave(degree) * n_items + by_user[place]
-        # NumPy's sort is three times as fast as torch's on a CPU.
-        cell, shared = map(torch.from_numpy, np.unique(cells.numpy(), return_counts=True))
-        left, right = cell // n_items, cell % n_items
-        own = left == right
-        alone = torch.zeros(end - start, dtype=torch.float64).index_add_(
-            0, left[own] - start, shared[own].double()
-        )
-        left, right, shared = left[~own], right[~own], shared[~own]
-        found = shared / (total[left] - alone[left - start]) * (total[left] / total[right]).sqrt()
+        block = takers[start:end] @ taken  # G
+        block.sort_indices()
+        left, right = (torch.from_numpy(place).long() for place in block.tocoo().coords)
+        left, shared = left + start, torch.from_numpy(block.data)
+        others = left != right
+        left, right, shared = left[others], right[others], shared[others]
+        found = shared / (total[left] - degree[left]) * (total[left] / total[right]).sqrt()
         # By item, then the heaviest first; what stays equal keeps the order of the numbers.
         order = found.argsort(descending=True, stable=True)
         order = order[left[order].argsort(stable=True)]

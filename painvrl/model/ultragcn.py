@@ -6,15 +6,14 @@ content width, ``D`` width of the score vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from painvrl.core.device import to_device
 from painvrl.core.settings import Settings
-from painvrl.core.transfer import to_device
 from painvrl.model.batches import Batch
 from painvrl.model.fusion import MixingKind, make_mixing
 from painvrl.model.item_graph import ItemNeighbours
@@ -70,8 +69,7 @@ class BackboneConfig(Settings):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(NamedTuple):
     """The embedding rows that a batch touches: ``[n_u, d]``, ``[n_u, k]`` and ``[n_i, d]``."""
 
     user_id: Tensor

@@ -15,6 +15,7 @@ from painvrl.core.device import (
     reset_peak_memory,
     rounding_of,
     select_device,
+    to_device,
     use_device,
 )
 from painvrl.core.errors import ConfigError
@@ -172,3 +173,39 @@ def test_a_full_memory_is_told_from_other_errors(error: Exception) -> None:
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
     assert not is_out_of_memory(RuntimeError("a bug"))
     assert not is_out_of_memory(ValueError("DefaultCPUAllocator"))
+
+
+class Copied:
+    """Stands for a tensor of ``kind``: no machine without CUDA can pin memory."""
+
+    def __init__(self, kind: str) -> None:
+        self.device = torch.device(kind)
+        self.told: list[tuple[str, object]] = []
+
+    def pin_memory(self) -> Copied:
+        self.told.append(("pin", None))
+        return self
+
+    def to(self, device: torch.device, **named: object) -> Copied:
+        self.told.append((device.type, named.get("non_blocking", False)))
+        return self
+
+
+def copies(source: str, target: str) -> list[tuple[str, object]]:
+    tensor = Copied(source)
+    to_device(tensor, torch.device(target))  # type: ignore[arg-type]
+    return tensor.told
+
+
+def test_a_copy_to_cuda_is_pinned_and_nobody_waits_for_it() -> None:
+    assert copies("cpu", "cuda") == [("pin", None), ("cuda", True)]
+
+
+def test_what_lies_on_cuda_needs_no_pinning() -> None:
+    assert copies("cuda", "cuda") == [("cuda", True)]
+
+
+def test_copies_to_other_devices_are_plain() -> None:
+    assert copies("cpu", "mps") == [("mps", False)]
+    tensor = torch.arange(3)
+    assert to_device(tensor, torch.device("cpu")) is tensor

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 
@@ -65,11 +64,6 @@ def test_more_than_half_of_the_users_or_interactions_is_a_warning_that_names_the
     warning = dataclasses.replace(REMOVAL, **change).warning()
     assert (warning is not None) is warned
     assert warning is None or warning.startswith("data.core (keep much) took ")
-
-
-def test_everything_survives_a_round_through_json():
-    provenance = Provenance(joins=(JOIN,), removals=(REMOVAL,), notes=("a",), findings=("b",))
-    assert Provenance.from_dict(json.loads(json.dumps(provenance.as_dict()))) == provenance
 
 
 def test_tables_say_what_was_taken_and_what_was_joined():

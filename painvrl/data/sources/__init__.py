@@ -16,6 +16,7 @@ from painvrl.core.registry import SettingsIn, foreign_code
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_file
+from painvrl.data.sources.items import ItemTable as ItemTable
 from painvrl.data.sources.mmgcn import MmgcnConfig as MmgcnConfig
 from painvrl.data.sources.mmrec import MmrecConfig as MmrecConfig
 from painvrl.data.sources.modality_file import ModalityFile as ModalityFile
@@ -23,7 +24,6 @@ from painvrl.data.sources.movielens import MovieLensConfig as MovieLensConfig
 from painvrl.data.sources.planted import PlantedConfig as PlantedConfig
 from painvrl.data.sources.port import SOURCES, Source
 from painvrl.data.sources.prepared import load_dataset, store_dataset
-from painvrl.data.sources.table import ItemTable as ItemTable
 from painvrl.data.sources.table import TableConfig as TableConfig
 from painvrl.data.sources.table import UserTable as UserTable
 

@@ -7,19 +7,20 @@ each of them took or matched goes into the data set's provenance.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
-from painvrl.data.provenance import Join, Provenance, Removal
+from painvrl.data.provenance import Join, Provenance
+from painvrl.data.sources.columns import Column
 from painvrl.data.sources.items import (
     ItemDescriptions,
     JoinedIds,
@@ -29,13 +30,27 @@ from painvrl.data.sources.items import (
     labels_at,
     titles_of,
 )
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
 from painvrl.data.sources.port import Source
-from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, selected, without_duplicates
+from painvrl.data.sources.rows import Duplicates, RawInteractions, core_rows, without_duplicates
 from painvrl.data.sources.text import encoder_id
 from painvrl.data.sources.values import KeyedValues
 
 T = TypeVar("T")
+
+
+def _with_free_names(modalities: dict[str, T]) -> dict[str, T]:
+    for name in modalities:
+        if not name.replace("-", "_").isidentifier():
+            raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
+        if name in ("text", "genres", "categories"):
+            raise ValueError(f"the name {name!r} is taken by a built-in modality")
+    return modalities
+
+
+Modalities = Annotated[dict[str, T], AfterValidator(_with_free_names)]
+"""Of a modality each, by names that can be keys of YAML and are not taken."""
 
 
 class SourceConfig(Source):
@@ -54,12 +69,7 @@ class SourceConfig(Source):
     min_rating: float | None = None
     core: int = Field(default=5, ge=1)
     items: Literal["all", "with_every_modality"] = "all"
-    files: dict[str, ModalityFile] = Field(default_factory=dict)
-
-    @field_validator("files")
-    @classmethod
-    def _plain_names(cls, files: dict[str, ModalityFile]) -> dict[str, ModalityFile]:
-        return with_free_names(files)
+    files: Modalities[ModalityFile] = Field(default_factory=dict)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -73,20 +83,6 @@ class SourceConfig(Source):
     def packages(self) -> tuple[str, ...]:
         """See :class:`Source`."""
         return (encoder_id(),) if self.uses_text else ()
-
-
-def with_free_names(modalities: dict[str, T]) -> dict[str, T]:
-    """The same ``modalities``, whose names can be keys of YAML and are not taken.
-
-    Raises:
-        ValueError: a name is neither.
-    """
-    for name in modalities:
-        if not name.replace("-", "_").isidentifier():
-            raise ValueError(f"a modality's name must be letters, digits, - and _ (found {name!r})")
-        if name in ("text", "genres", "categories"):
-            raise ValueError(f"the name {name!r} is taken by a built-in modality")
-    return modalities
 
 
 def assemble(
@@ -109,33 +105,30 @@ def assemble(
     features = features or {}
     for modality in config.files:
         if modality in features:
-            raise DataError(
-                "the data set brings a modality of that name; choose another one",
-                file=raw.file,
-                key=f"data.files.{modality}",
-            )
+            rule = "the data set brings a modality of that name; choose another one"
+            raise Place(raw.file, f"data.files.{modality}").error(rule)
     files = {
         modality: read_modality(source, where=f"data.files.{modality}")
         for modality, source in config.files.items()
     }
     everyone = raw.item.distinct
-    raw, removals = without_duplicates(raw, config.duplicates)
+    raw = without_duplicates(raw, config.duplicates)
     if config.min_rating is not None:
         if raw.rating is None:
-            raise DataError("needs ratings", file=raw.file, key="data.min_rating")
+            raise Place(raw.file, "data.min_rating").error("needs ratings")
         keep = raw.rating >= config.min_rating
         rule = f"keep what is rated {config.min_rating:g} or more"
-        raw, removals = _filtered(raw, keep, removals, "data.min_rating", rule, config.min_rating)
+        raw = _filtered(raw, keep, "data.min_rating", rule, config.min_rating)
     if config.items == "with_every_modality":
         keep = has_every_modality(raw.item, described, {**features, **files})
         rule = "keep items that have every modality"
-        raw, removals = _filtered(raw, keep, removals, "data.items", rule, config.items)
+        raw = _filtered(raw, keep, "data.items", rule, config.items)
     keep = core_rows(raw.user.code, raw.item.code, config.core)
     rule = f"keep users and items with {config.core} or more interactions"
-    raw, removals = _filtered(raw, keep, removals, "data.core", rule, config.core)
+    raw = _filtered(raw, keep, "data.core", rule, config.core)
 
     items = JoinedIds(of="items", everyone=everyone, left=raw.item.distinct)
-    raw = selected(raw, np.argsort(raw.user.code * len(items.left) + raw.item.code, kind="stable"))
+    raw = raw.select(np.argsort(raw.user.code * len(items.left) + raw.item.code, kind="stable"))
     interactions = Interactions(
         user=torch.from_numpy(raw.user.code),
         item=torch.from_numpy(raw.item.code),
@@ -175,11 +168,43 @@ def assemble(
         ),
         provenance=Provenance(
             joins=(*joins, *_described_joins(items, described, titles)),
-            removals=removals,
+            removals=raw.removals,
             notes=notes,
             findings=tuple(findings),
         ),
         fingerprint=dataset_fingerprint(interactions, raw.user.distinct, items.left, modalities),
+    )
+
+
+def with_users(
+    dataset: Dataset,
+    ids: Column,
+    columns: Mapping[str, np.ndarray],
+    *,
+    everyone: np.ndarray,
+    key: str,
+    at_least: float = 0.0,
+) -> Dataset:
+    """``dataset`` with the labels of its users, and the join in its provenance.
+
+    Args:
+        dataset: after all filters.
+        ids: of the table of ``M`` users.
+        columns: what splits may group by, ``M`` labels each, empty where unknown.
+        everyone: distinct user ids of the interactions, before any filter.
+        key: where the table comes from, in the configuration.
+        at_least: the smallest share of the users that the table must have.
+
+    Raises:
+        DataError: the table has too few of the users, or one of them twice.
+    """
+    known = ids.distinct_ids("user").rows
+    join = JoinedIds(of="users", everyone=everyone, left=dataset.user_ids).join("user table", key, known)
+    join.require(at_least, file=ids.table.file)
+    return replace(
+        dataset,
+        columns=replace(dataset.columns, user=labels_at(dataset.user_ids, known, columns)),
+        provenance=replace(dataset.provenance, joins=(*dataset.provenance.joins, join)),
     )
 
 
@@ -196,33 +221,11 @@ def _described_joins(
     return tuple(joins)
 
 
-def _filtered(
-    raw: RawInteractions,
-    keep: np.ndarray,
-    removals: tuple[Removal, ...],
-    name: str,
-    rule: str,
-    value: object,
-) -> tuple[RawInteractions, tuple[Removal, ...]]:
-    """The rows to ``keep`` (``[R]`` bool), and the removals with what that took, if it took something."""
+def _filtered(raw: RawInteractions, keep: np.ndarray, name: str, rule: str, value: object) -> RawInteractions:
+    """The rows to ``keep`` (``[R]`` bool)."""
     if keep.all():
-        return raw, removals
+        return raw
     if not keep.any():
-        raise DataError(
-            f"the rule to {rule} leaves none of {len(keep):,} interactions",
-            file=raw.file,
-            key=name,
-            value=value,
-        )
-    left = selected(raw, keep)
-    removal = Removal(
-        name=name,
-        rule=rule,
-        users=len(raw.user.distinct) - len(left.user.distinct),
-        items=len(raw.item.distinct) - len(left.item.distinct),
-        interactions=len(keep) - len(left.user),
-        users_before=len(raw.user.distinct),
-        items_before=len(raw.item.distinct),
-        interactions_before=len(keep),
-    )
-    return left, (*removals, removal)
+        said = f"the rule to {rule} leaves none of {len(keep):,} interactions"
+        raise Place(raw.file, name, value).error(said)
+    return raw.reduced_to(keep, name, rule)

@@ -6,15 +6,16 @@ Ids, labels and titles are texts as they stand in the file; only numbers and tim
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from painvrl.core.errors import DataError
-from painvrl.data.sources.tabular import Table, first_line, listing
-from painvrl.data.sources.texts import Texts, as_objects
+from painvrl.core.errors import DataError, listing
+from painvrl.data.sources.messages import Place, first_line
+from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,109 +26,205 @@ _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=U
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 
 
-def column(table: Table, name: str, *, key: str) -> pa.ChunkedArray:
-    """One column.
+@dataclass(frozen=True)
+class Column:
+    """A column of ``table`` that ``key`` of the configuration asks for by its ``name``.
 
-    Raises:
-        DataError: there is no such column; the message names those that exist.
+    Every method reads it as something else, and raises a ``DataError`` where there is no such column; that
+    one names those that exist.
     """
-    if name not in table.names:
-        raise DataError(
-            f"there is no such column; the file has {listing(table.names)}",
-            file=table.file,
-            key=key,
-            value=name,
+
+    table: Table
+    name: str
+    key: str
+
+    @property
+    def place(self) -> Place:
+        """For messages."""
+        return Place(self.table.file, self.key, self.name)
+
+    @property
+    def values(self) -> pa.ChunkedArray:
+        """As the file has it, but decoded where it says each value once."""
+        if self.name not in self.table.names:
+            raise self.place.error(f"there is no such column; the file has {listing(self.table.names)}")
+        values = self.table.data[self.name]
+        return values.cast(values.type.value_type) if is_kind(values.type, "dictionary") else values
+
+    def ids(self) -> Texts:
+        """Ids.
+
+        Raises:
+            DataError: an id is missing, or the column can hold no ids.
+        """
+        ids = self._texts(ids=True)
+        require_ids(ids, self.place)
+        return ids
+
+    def distinct_ids(self, of: str) -> Texts:
+        """Ids of users or items (``of``), none of which repeats.
+
+        Raises:
+            DataError: one does, or as :meth:`ids`.
+        """
+        ids = self.ids()
+        require_distinct(ids, self.place, of=of)
+        return ids
+
+    def labels(self) -> np.ndarray:
+        """``[rows]`` str objects; empty where one is missing."""
+        return self._texts().rows
+
+    def texts(self) -> list[str]:
+        """Titles or descriptions, a text a row; empty where one is missing."""
+        return self._texts().tolist()
+
+    def numbers(self) -> np.ndarray:
+        """Finite numbers, ``[rows]`` float64; texts that are all true or false are 1 and 0.
+
+        Raises:
+            DataError: a value is missing, infinite or no number.
+        """
+        values = self._numbers()
+        if isinstance(values, int):
+            raise self.place.error(
+                f"the column must hold numbers; row {values + 1} has {self.values[values]}"
+            )
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise self.place.error(
+                f"{wrong.sum()} values of the column are missing or infinite; "
+                f"the first is {values[row]} in row {row + 1}"
+            )
+        return values
+
+    def times(self) -> np.ndarray:
+        """Times, ``[rows]`` float64: numbers as they are, ISO 8601 dates in seconds since 1970.
+
+        A date without a zone is UTC.
+
+        Raises:
+            DataError: a value is missing, no time, or a date before 1678 or after 2261.
+        """
+        if is_kind(self.values.type, "timestamp", "date"):
+            return self._typed_times()
+        no_number = self._numbers()
+        if not isinstance(no_number, int):
+            return self.numbers()
+        texts = self._texts()
+        every = np.array([*(_seconds(text) for text in texts.distinct.tolist()), np.nan])
+        seconds: np.ndarray = every[texts.code]
+        wrong = np.isnan(seconds)
+        if wrong.any():
+            row = int(wrong.argmax())
+            if row < no_number and not texts.missing[row]:
+                row = no_number  # all before it are numbers
+            raise self._no_time(row, texts[row] or "nothing")
+        return seconds
+
+    def _texts(self, *, ids: bool = False) -> Texts:
+        """As text, whatever the type: whole numbers without a point, bytes decoded."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        values = self.values
+        kind = values.type
+        if is_kind(kind, "floating"):
+            return Texts.of(float_texts(values.to_numpy(zero_copy_only=False), self.place, ids=ids))
+        if is_kind(kind, "decimal"):
+            decimals = values.to_pylist()
+            whole = all(value is None or value == int(value) for value in decimals)
+            return Texts.of(
+                None if value is None else str(int(value)) if whole else format(value, "f")
+                for value in decimals
+            )
+        if is_kind(kind, "boolean"):
+            return Texts.of(None if value is None else str(value) for value in values.to_pylist())
+        if is_kind(kind, "integer", "temporal", "null"):
+            try:
+                values = values.cast(pa.string())
+            except pa.ArrowInvalid as error:  # a time zone that nobody knows
+                raise self.place.error(f"cannot be read: {first_line(error)}") from error
+        elif not is_kind(kind, *_TEXTUAL, "binary", "large_binary", "fixed_size_binary", "binary_view"):
+            raise self.place.error("the column must hold texts or whole numbers", f"{self.name} ({kind})")
+        coded = compute.dictionary_encode(values.cast(pa.large_binary())).unify_dictionaries()
+        parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in coded.chunks]
+        code = np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
+        texts = []
+        for at, raw in enumerate(coded.chunk(0).dictionary.to_pylist() if coded.num_chunks else []):
+            try:
+                texts.append(raw.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                row = int((code == at).argmax())
+                raise self.place.error(f"row {row + 1} of the column is not UTF-8 text") from error
+        return Texts.numbered(texts, code)
+
+    def _numbers(self) -> np.ndarray | int:
+        """``[rows]`` float64, NaN where one is missing; or the first row whose text is no number."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        values = self.values
+        kind = values.type
+        if is_kind(kind, *_TEXTUAL):
+            trimmed = compute.ascii_trim_whitespace(values.cast(pa.string()))
+            trimmed = compute.if_else(compute.equal(trimmed, ""), None, trimmed)
+            try:
+                values = trimmed.cast(pa.float64())
+            except pa.ArrowInvalid:
+                texts = trimmed.to_pylist()
+                if all(text is None or text in _FLAGS for text in texts):
+                    return np.array([_FLAGS.get(text, np.nan) for text in texts])
+                return _first_that_is_no_number(trimmed)
+        elif is_kind(kind, "boolean"):
+            values = values.cast(pa.int8())
+        elif not is_kind(kind, "integer", "floating", "decimal", "null"):
+            raise self.place.error("the column must hold numbers", f"{self.name} ({kind})")
+        numbers = values.cast(pa.float64(), safe=False)
+        result: np.ndarray = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        return result
+
+    def _typed_times(self) -> np.ndarray:
+        """Seconds of a Parquet column of dates; to the microsecond, as of texts."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        values = self.values
+        days = is_kind(values.type, "date32")
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(values.type, "unit", "ms")]
+        # Looked at in the file's own unit: in a finer one, a far date can be a near one.
+        plain = compute.fill_null(values.cast(pa.int32() if days else pa.int64()), 0)
+        counts = plain.to_numpy().astype(np.int64)
+        if per_second == 10**9:
+            counts, per_second = counts // 1000, 10**6
+        seconds: np.ndarray = counts * 86400.0 if days else counts / per_second
+        missing = values.is_null().to_numpy()
+        first, last = ((date - _EPOCH).total_seconds() for date in _DATES)
+        wrong = missing | (seconds < first) | (seconds >= last)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise self._no_time(row, "nothing" if missing[row] else _date(float(seconds[row])))
+        return seconds
+
+    def _no_time(self, row: int, value: str) -> DataError:
+        return self.place.error(
+            "the column must hold numbers, or ISO 8601 dates such as 2017-07-14T03:25:00 from the years 1678 "
+            f"to 2261; row {row + 1} has {value}"
         )
-    return table.data[name]
 
 
-def id_column(table: Table, name: str, *, key: str) -> Texts:
-    """A column of ids.
-
-    Raises:
-        DataError: there is no such column, an id is missing, or the column can hold no ids.
-    """
-    ids = _texts(table, name, key=key, ids=True)
-    require_ids(ids, file=table.file, key=key, value=name)
-    return ids
+_TEXTUAL: Final = ("string", "large_string", "string_view")
 
 
-def label_column(table: Table, name: str, *, key: str) -> np.ndarray:
-    """A column of labels, ``[rows]`` str objects; empty where one is missing.
+def is_kind(kind: pa.DataType, *names: str) -> bool:
+    """Whether Arrow's type is of one of these kinds."""
+    from pyarrow import types
 
-    Raises:
-        DataError: there is no such column.
-    """
-    labels = _texts(table, name, key=key)
-    result: np.ndarray = as_objects([*labels.distinct, ""])[labels.code]
-    return result
+    return any(getattr(types, f"is_{name}")(kind) for name in names)
 
 
-def text_column(table: Table, name: str, *, key: str) -> list[str]:
-    """A column of titles or descriptions, a text a row; empty where one is missing.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    return _texts(table, name, key=key).tolist()
-
-
-def _texts(table: Table, name: str, *, key: str, ids: bool = False) -> Texts:
-    """A column as text, whatever its type: whole numbers without a point, bytes decoded."""
-    import pyarrow as pa
-    from pyarrow import compute, types
-
-    values = column(table, name, key=key)
-    if types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    kind = values.type
-    if types.is_floating(kind):
-        numbers = values.to_numpy(zero_copy_only=False)
-        return Texts.of(float_texts(numbers, file=table.file, key=key, value=name, ids=ids))
-    if types.is_decimal(kind):
-        decimals = values.to_pylist()
-        whole = all(value is None or value == int(value) for value in decimals)
-        return Texts.of(
-            None if value is None else str(int(value)) if whole else format(value, "f") for value in decimals
-        )
-    if types.is_boolean(kind):
-        return Texts.of(None if value is None else str(value) for value in values.to_pylist())
-    plain = types.is_integer(kind) or types.is_temporal(kind) or types.is_null(kind)
-    textual = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
-    if plain:
-        try:
-            values = values.cast(pa.string())
-        except pa.ArrowInvalid as error:  # a time zone that nobody knows
-            raise DataError(
-                f"cannot be read: {first_line(error)}", file=table.file, key=key, value=name
-            ) from error
-    elif not (textual or binary or types.is_binary_view(kind)):
-        raise DataError(
-            "the column must hold texts or whole numbers", file=table.file, key=key, value=f"{name} ({kind})"
-        )
-    coded = compute.dictionary_encode(values.cast(pa.large_binary())).unify_dictionaries()
-    parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in coded.chunks]
-    code = np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
-    raw = coded.chunk(0).dictionary.to_pylist() if coded.num_chunks else []
-    return Texts.numbered(
-        [_decoded(text, at, code, table.file, key, name) for at, text in enumerate(raw)], code
-    )
-
-
-def _decoded(text: bytes, at: int, code: np.ndarray, file: Path | str, key: str, name: str) -> str:
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        row = int((code == at).argmax())
-        raise DataError(
-            f"row {row + 1} of the column is not UTF-8 text", file=file, key=key, value=name
-        ) from error
-
-
-def float_texts(
-    numbers: np.ndarray, *, file: Path | str, key: str, value: str, ids: bool
-) -> list[str | None]:
+def float_texts(numbers: np.ndarray, place: Place, *, ids: bool) -> list[str | None]:
     """Texts for a column of floats: whole numbers without a point where all are whole; NaN is missing.
 
     Raises:
@@ -143,18 +240,15 @@ def float_texts(
         ]
     if ids:
         row = int((~whole).argmax())
-        raise DataError(
+        raise place.error(
             f"ids stored as floating-point numbers must be whole and below 2^{bits}, or two can be one; "
-            f"row {row + 1} has {float(numbers[row])}. Store them as text",
-            file=file,
-            key=key,
-            value=value,
+            f"row {row + 1} has {float(numbers[row])}. Store them as text"
         )
     # As the column's own type prints it: 0.7 as float32 is not 0.699999988079071.
     return [str(number) if has else None for number, has in zip(numbers, known, strict=True)]
 
 
-def require_ids(ids: Texts, *, file: Path | str, key: str, value: str) -> None:
+def require_ids(ids: Texts, place: Place) -> None:
     """Refuse a column of ids some of which are missing.
 
     Raises:
@@ -162,15 +256,10 @@ def require_ids(ids: Texts, *, file: Path | str, key: str, value: str) -> None:
     """
     missing = ids.missing
     if missing.any():
-        raise DataError(
-            f"{missing.sum()} rows have no id; the first is row {int(missing.argmax()) + 1}",
-            file=file,
-            key=key,
-            value=value,
-        )
+        raise place.error(f"{missing.sum()} rows have no id; the first is row {int(missing.argmax()) + 1}")
 
 
-def require_distinct(ids: Texts, *, file: Path | str, key: str, value: str, of: str = "item") -> None:
+def require_distinct(ids: Texts, place: Place, *, of: str = "item") -> None:
     """Refuse ids (of items, or of what ``of`` names) that repeat.
 
     Raises:
@@ -179,70 +268,10 @@ def require_distinct(ids: Texts, *, file: Path | str, key: str, value: str, of: 
     repeated = np.flatnonzero(np.bincount(ids.code, minlength=len(ids.distinct)) > 1)
     if len(repeated):
         first, second = np.flatnonzero(ids.code == repeated[0])[:2] + 1
-        raise DataError(
+        raise place.error(
             f"{len(repeated)} {of} ids occur more than once; the first is {ids.distinct[repeated[0]]} "
-            f"in rows {first} and {second}",
-            file=file,
-            key=key,
-            value=value,
+            f"in rows {first} and {second}"
         )
-
-
-def number_column(table: Table, name: str, *, key: str) -> np.ndarray:
-    """A column of finite numbers, ``[rows]`` float64; texts that are all true or false are 1 and 0.
-
-    Raises:
-        DataError: there is no such column, or a value is missing, infinite or no number.
-    """
-    values = _numbers(table, name, key=key)
-    if isinstance(values, int):
-        raise DataError(
-            f"the column must hold numbers; row {values + 1} has {column(table, name, key=key)[values]}",
-            file=table.file,
-            key=key,
-            value=name,
-        )
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{wrong.sum()} values of the column are missing or infinite; "
-            f"the first is {values[row]} in row {row + 1}",
-            file=table.file,
-            key=key,
-            value=name,
-        )
-    return values
-
-
-def _numbers(table: Table, name: str, *, key: str) -> np.ndarray | int:
-    """``[rows]`` float64, NaN where one is missing; or the first row whose text is no number."""
-    import pyarrow as pa
-    from pyarrow import compute, types
-
-    values = column(table, name, key=key)
-    if types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    kind = values.type
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        trimmed = compute.ascii_trim_whitespace(values.cast(pa.string()))
-        trimmed = compute.if_else(compute.equal(trimmed, ""), None, trimmed)
-        try:
-            values = trimmed.cast(pa.float64())
-        except pa.ArrowInvalid:
-            texts = trimmed.to_pylist()
-            if all(text is None or text in _FLAGS for text in texts):
-                return np.array([_FLAGS.get(text, np.nan) for text in texts])
-            return _first_that_is_no_number(trimmed)
-    elif types.is_boolean(kind):
-        values = values.cast(pa.int8())
-    elif not (
-        types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
-    ):
-        raise DataError("the column must hold numbers", file=table.file, key=key, value=f"{name} ({kind})")
-    numbers = values.cast(pa.float64(), safe=False)
-    result: np.ndarray = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-    return result
 
 
 def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:
@@ -258,57 +287,6 @@ def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:
         except pa.ArrowInvalid:
             stop = middle
     return start
-
-
-def time_column(table: Table, name: str, *, key: str) -> np.ndarray:
-    """A column of times, ``[rows]`` float64: numbers as they are, ISO 8601 dates in seconds since 1970.
-
-    A date without a zone is UTC.
-
-    Raises:
-        DataError: there is no such column, or a value is missing, no time, or a date before 1678 or after
-            2261.
-    """
-    from pyarrow import types
-
-    values = column(table, name, key=key)
-    if types.is_timestamp(values.type) or types.is_date(values.type):
-        return _typed_times(table, name, key)
-    no_number = _numbers(table, name, key=key)
-    if not isinstance(no_number, int):
-        return number_column(table, name, key=key)
-    texts = _texts(table, name, key=key)
-    every = np.array([*(_seconds(text) for text in texts.distinct.tolist()), np.nan])
-    seconds: np.ndarray = every[texts.code]
-    wrong = np.isnan(seconds)
-    if wrong.any():
-        row = int(wrong.argmax())
-        if row < no_number and not texts.missing[row]:
-            row = no_number  # all before it are numbers
-        _refuse_time(table, name, key, row, texts[row] or "nothing")
-    return seconds
-
-
-def _typed_times(table: Table, name: str, key: str) -> np.ndarray:
-    """Seconds of a Parquet column of dates; to the microsecond, as of texts."""
-    import pyarrow as pa
-    from pyarrow import compute, types
-
-    values = table.data[name]
-    days = types.is_date32(values.type)
-    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(values.type, "unit", "ms")]
-    # Looked at in the file's own unit: in a finer one, a far date can be a near one.
-    counts = compute.fill_null(values.cast(pa.int32() if days else pa.int64()), 0).to_numpy().astype(np.int64)
-    if per_second == 10**9:
-        counts, per_second = counts // 1000, 10**6
-    seconds: np.ndarray = counts * 86400.0 if days else counts / per_second
-    missing = values.is_null().to_numpy()
-    first, last = ((date - _EPOCH).total_seconds() for date in _DATES)
-    wrong = missing | (seconds < first) | (seconds >= last)
-    if wrong.any():
-        row = int(wrong.argmax())
-        _refuse_time(table, name, key, row, "nothing" if missing[row] else _date(float(seconds[row])))
-    return seconds
 
 
 def _date(seconds: float) -> str:
@@ -329,13 +307,3 @@ def _seconds(text: str) -> float:
     date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
     # Compared before they are subtracted: near the years 1 and 9999 a zone leaves the calendar.
     return (date - _EPOCH) / timedelta(seconds=1) if 1678 <= date.year < 2262 else float("nan")
-
-
-def _refuse_time(table: Table, name: str, key: str, row: int, value: str) -> NoReturn:
-    raise DataError(
-        "the column must hold numbers, or ISO 8601 dates such as 2017-07-14T03:25:00 from the years 1678 to "
-        f"2261; row {row + 1} has {value}",
-        file=table.file,
-        key=key,
-        value=name,
-    )

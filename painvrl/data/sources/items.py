@@ -8,14 +8,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from painvrl.core.errors import DataError
+from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Modality
 from painvrl.data.provenance import Join
+from painvrl.data.sources.columns import Column
+from painvrl.data.sources.messages import Place
+from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.text import MAX_TOKENS, encode
 from painvrl.data.sources.texts import Texts, as_objects, find
 from painvrl.data.sources.values import KeyedValues, column_facts
+
+
+class ItemTable(Settings):
+    """A table that describes items: CSV or Parquet, one row an item.
+
+    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
+    columns that are joined, encoded as the modality ``text``. ``categories``: column of names
+    divided by ``separator``, which become the multi-hot modality ``categories``; blanks beside a separator
+    are part of a name. ``columns``: columns of labels that splits may group items by. ``at_least``: the
+    smallest share of the items that the table must have.
+    """
+
+    path: Path
+    key: str
+    title: str | None = None
+    text: str | tuple[str, ...] = ()
+    categories: str | None = None
+    separator: str = Field(default="|", min_length=1)
+    columns: tuple[str, ...] = ()
+    at_least: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +70,39 @@ class ItemDescriptions:
 
 NOTHING = ItemDescriptions(ids=as_objects([]), titles=())
 """Of items that are known by their ids alone."""
+
+
+def described_by(
+    table: Table, ids: Texts, said: ItemTable, *, where: str, key: str, key_of_columns: str
+) -> ItemDescriptions:
+    """What the columns of a table of items say of them.
+
+    Args:
+        table: one row an item.
+        ids: of its rows.
+        said: which columns say what.
+        where: the key of the configuration below which title, text and categories stand.
+        key: of the table.
+        key_of_columns: of the columns of labels.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    texts = (said.text,) if isinstance(said.text, str) else said.text
+    fields = [Column(table, name, f"{where}.text").texts() for name in texts]
+    names = None
+    if said.categories is not None:
+        of_rows = Column(table, said.categories, f"{where}.categories").texts()
+        names = tuple(split_names(row, said.separator) for row in of_rows)
+    return ItemDescriptions(
+        ids=ids.rows,
+        titles=() if said.title is None else tuple(Column(table, said.title, f"{where}.title").texts()),
+        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
+        categories=names,
+        columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
+        key=key,
+        findings=blanks_in(names or (), key=f"{where}.categories"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +243,9 @@ def joined(
     place = find(items.left, keyed.ids)
     present = place >= 0
     if not present.any():
-        raise DataError(
+        raise Place(file, f"{key}.key" if value is not None else key, value).error(
             f"none of its {len(keyed.ids)} item ids occurs in the interactions "
-            f"(it has {keyed.ids[0]}, ..., they have {items.left[0]}, ...)",
-            file=file,
-            key=f"{key}.key" if value is not None else key,
-            value=value,
+            f"(it has {keyed.ids[0]}, ..., they have {items.left[0]}, ...)"
         )
     if np.array_equal(place, np.arange(len(keyed.ids))):
         values = keyed.values  # no copy: some of these matrices fill a fair part of the memory
@@ -200,15 +255,13 @@ def joined(
     matched = np.flatnonzero(present)
     facts = column_facts(values, matched)
     findings = list(keyed.findings)
-    for columns, what in (
-        ()
-        if keyed.counted
-        else ((facts.constant, "the same for all items"), (facts.zero, "zero for all items"))
-    ):
-        if columns:
-            findings.append(
-                f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
-            )
+    if not keyed.counted:
+        alike = {"the same for all items": facts.constant, "zero for all items": facts.zero}
+        findings += [
+            f"{key}: {_columns(len(columns))} {what}; the first is {keyed.name_of(columns[0])}"
+            for what, columns in alike.items()
+            if columns
+        ]
     if facts.zero_rows:
         findings.append(f"{key}: {facts.zero_rows:,} items have a row of zeros, and count as described")
     if facts.outlier and not keyed.counted:

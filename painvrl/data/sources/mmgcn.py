@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
-from painvrl.data.sources.folder import Layout, files_in, unfit
+from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble
 from painvrl.data.sources.items import NOTHING
-from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.messages import Layout, Place, files_in, shown, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, Duplicates, RawInteractions
-from painvrl.data.sources.safe_npy import read_npy, shown
+from painvrl.data.sources.safe_npy import read_array, read_npy
 from painvrl.data.sources.texts import Texts
-from painvrl.data.sources.values import KeyedValues
+from painvrl.data.sources.values import KeyedValues, keyed_by_row
 from painvrl.data.sources.words import bag_of_words, is_index_pairs
 
 PARTS: Final = {"train": "train.npy", "valid": "val_full.npy", "test": "test_full.npy"}
@@ -63,14 +61,9 @@ class MmgcnConfig(SourceConfig):
     path: Path
     duplicates: Duplicates = "first_part"
     core: int = Field(default=1, ge=1)
-    features: dict[str, str] = Field(default_factory=dict)
+    features: Modalities[str] = Field(default_factory=dict)
     vocabulary: int = Field(default=1024, ge=1)
     users: int | None = Field(default=None, ge=1)
-
-    @field_validator("features")
-    @classmethod
-    def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
-        return with_free_names(features)
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
@@ -94,11 +87,6 @@ class MmgcnConfig(SourceConfig):
         }
         return {modality: names for modality, names in found.items() if names}
 
-    @property
-    def uses_text(self) -> bool:
-        """Whether item texts are encoded."""
-        return False
-
 
 def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     """Read such a folder; ``columns.interaction["part"]`` is ``train``, ``valid`` or ``test``.
@@ -117,7 +105,7 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     user = np.concatenate([users for users, _ in pairs.values()])
     item = np.concatenate([items for _, items in pairs.values()])
     if len(item) == 0:
-        raise DataError("no row has an item", file=config.path, key="data.path")
+        raise Place(config.path, "data.path").error("no row has an item")
     part = np.repeat(list(PARTS), [len(users) for users, _ in pairs.values()])
     arrays = _read_features(config, there)
     n_users, n_items = _sizes(config, user, item, arrays)
@@ -132,65 +120,46 @@ def read_mmgcn(config: MmgcnConfig, cache: ArrayCache) -> Dataset:
     features: dict[str, KeyedValues] = {}
     for modality, (file, array) in arrays.items():
         key = f"data.features.{modality}"
-        features[modality] = (
-            bag_of_words(
-                array,
-                n_users=n_users,
-                n_items=n_items,
-                vocabulary=config.vocabulary,
-                file=file,
-                key=key,
+        if is_index_pairs(array):
+            words = config.vocabulary
+            features[modality] = bag_of_words(
+                array, n_users=n_users, n_items=n_items, vocabulary=words, file=file, key=key
             )
-            if is_index_pairs(array)
-            else keyed_by_row(array, file=file, key=key)
-        )
+        else:
+            features[modality] = keyed_by_row(array, file=file, key=key)
     name = config.path.expanduser().resolve().name
     return assemble(name, raw, NOTHING, config, cache, features)
 
 
 def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Users and items ``[n]`` int64 of rows that are a user followed by items; a pair is such a row."""
-    array = read_npy(file, key="data.path")
+    array, place = read_npy(file, key="data.path"), Place(file, "data.path")
     if array.ndim == 0 or not len(array):
-        raise DataError(
-            "must hold rows", file=file, key="data.path", value=f"{array.dtype} {list(array.shape)}"
-        )
+        raise place.error("must hold rows", f"{array.dtype} {list(array.shape)}")
     rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in array.tolist()]
-    # A dict or bytes could be read as numbers as well, which nobody wrote.
-    if not all(isinstance(row, list | tuple) for row in rows):
-        raise _odd_row(rows, file)
-    try:
-        length = np.array([len(row) for row in rows], dtype=np.int64)
-        flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
-    except (TypeError, OverflowError) as error:
-        raise _odd_row(rows, file) from error
-    if not length.all() or flat.min() < 0:
-        raise _odd_row(rows, file)
+    odd = next((at for at, row in enumerate(rows) if not _is_user_and_items(row)), None)
+    if odd is not None:
+        raise place.error(
+            "each row must be a user followed by items, all of them whole numbers from 0 on; "
+            f"row {odd + 1} is none",
+            shown(rows[odd]),
+        )
+    length = np.array([len(row) for row in rows], dtype=np.int64)
+    flat = np.fromiter(map(operator.index, chain.from_iterable(rows)), dtype=np.int64)
     first = np.zeros(len(flat), dtype=bool)
     first[np.cumsum(length) - length] = True
     return np.repeat(flat[first], length - 1), flat[~first]
 
 
-def _odd_row(rows: Sequence[object], file: Path) -> DataError:
-    row = next(place for place, numbers in enumerate(rows) if not _is_user_and_items(numbers))
-    return DataError(
-        "each row must be a user followed by items, all of them whole numbers from 0 on; "
-        f"row {row + 1} is none",
-        file=file,
-        key="data.path",
-        value=shown(rows[row]),
-    )
-
-
 def _is_user_and_items(row: object) -> bool:
+    """Whether it is a list of such numbers; a dict or bytes could be read as one, which nobody wrote."""
+    if not isinstance(row, list | tuple) or not row:
+        return False
     try:
-        return (
-            isinstance(row, list | tuple)
-            and len(row) > 0
-            and all(0 <= operator.index(number) < 2**63 for number in row)
-        )
+        numbers = [operator.index(number) for number in row]
     except TypeError:
         return False
+    return min(numbers) >= 0 and max(numbers) < 2**63
 
 
 def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, tuple[Path, np.ndarray]]:
@@ -199,9 +168,8 @@ def _read_features(config: MmgcnConfig, there: Mapping[str, Path]) -> dict[str, 
     for modality, names in config.feature_files().items():
         key = f"data.features.{modality}"
         if len(names) > 1:
-            raise DataError(
-                "several files can be this modality; name one of them", file=config.path, key=key, value=names
-            )
+            rule = "several files can be this modality; name one of them"
+            raise Place(config.path, key).error(rule, names)
         if names[0] not in there:
             raise unfit(config.path, LAYOUT, names[0], key=key)
         arrays[modality] = (there[names[0]], read_array(there[names[0]], key=key))
@@ -218,14 +186,11 @@ def _sizes(
     The number of users, by which item ids are offset, lies above every user, not above any item, and is
     such that every item has a row of features.
     """
+    of_features, of_users = Place(config.path, "data.features"), Place(config.path, "data.users")
     lengths = {modality: len(array) for modality, (_, array) in arrays.items() if not is_index_pairs(array)}
     if len(set(lengths.values())) > 1:
-        raise DataError(
-            "all modalities must have one row an item",
-            file=config.path,
-            key="data.features",
-            value=", ".join(f"{modality} {rows}" for modality, rows in lengths.items()),
-        )
+        found = ", ".join(f"{modality} {rows}" for modality, rows in lengths.items())
+        raise of_features.error("all modalities must have one row an item", found)
     n_rows = next(iter(lengths.values()), None)
     lowest = int(user.max()) + 1
     if n_rows is not None:
@@ -233,26 +198,18 @@ def _sizes(
     highest = int(item.min())
     n_users = config.users if config.users is not None else lowest
     if not lowest <= n_users <= highest:
-        raise DataError(
+        raise of_users.error(
             "item ids must be offset by the number of users, and every item must have a row of features; "
             f"the users are 0 to {user.max()}, the items {item.min()} to "
             f"{item.max()}, and there are {n_rows if n_rows is not None else 'no'} such rows",
-            file=config.path,
-            key="data.users",
-            value=config.users,
+            config.users,
         )
     if config.users is None and lowest < highest:
-        raise DataError(
-            f"the files leave the number of users open: anything from {lowest} to {highest} fits; name it",
-            file=config.path,
-            key="data.users",
+        raise of_users.error(
+            f"the files leave the number of users open: anything from {lowest} to {highest} fits; name it"
         )
     n_items = int(item.max()) + 1 - n_users
     if n_rows is not None and n_rows != n_items:
-        raise DataError(
-            f"there must be a row of features for each of the {n_items} items up to the last that occurs",
-            file=config.path,
-            key="data.features",
-            value=f"{n_rows} rows",
-        )
+        rule = f"there must be a row of features for each of the {n_items} items up to the last that occurs"
+        raise of_features.error(rule, f"{n_rows} rows")
     return n_users, n_items

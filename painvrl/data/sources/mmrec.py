@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from painvrl.core.errors import DataError
+from painvrl.core.errors import listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources.assemble import SourceConfig, assemble, with_free_names
-from painvrl.data.sources.columns import (
-    id_column,
-    label_column,
-    number_column,
-    require_distinct,
-    text_column,
-    time_column,
-)
-from painvrl.data.sources.folder import Layout, files_in, unfit
-from painvrl.data.sources.items import NOTHING, ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
+from painvrl.data.sources.columns import Column
+from painvrl.data.sources.items import NOTHING, ItemTable, described_by
+from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import PART, RawInteractions
-from painvrl.data.sources.tabular import Table, listing, read_table, renamed
+from painvrl.data.sources.safe_npy import read_array
+from painvrl.data.sources.tabular import Table, read_table, renamed
 from painvrl.data.sources.texts import Texts, order_key
-from painvrl.data.sources.users import UserDescriptions, with_users
-from painvrl.data.sources.values import KeyedValues
+from painvrl.data.sources.values import KeyedValues, keyed_by_row
 
 PARTS: Final = {0.0: "train", 1.0: "valid", 2.0: "test"}
 """What MMRec's ``x_label`` says."""
@@ -68,20 +59,52 @@ class MmrecConfig(SourceConfig):
     name: str | None = None
     user: str | None = None
     item: str | None = None
-    features: dict[str, str] = Field(default_factory=dict)
+    features: Modalities[str] = Field(default_factory=dict)
     title: str | None = None
     text: str | tuple[str, ...] = ()
     categories: str | None = None
     separator: str = Field(default=" ", min_length=1)
 
-    @field_validator("features")
-    @classmethod
-    def _free_names(cls, features: dict[str, str]) -> dict[str, str]:
-        return with_free_names(features)
-
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
-        """See :class:`Source`."""
-        return read_mmrec(self, encodings)
+        """See :class:`Source`; ``x_label`` becomes ``columns.interaction["part"]``: train, valid or test."""
+        there = files_in(self.path)
+        file = _interaction_file(self, there)
+        table = _read_typed(file)
+        label, rating, time = (
+            Column(table, name, "data.path") if name in table.names else None
+            for name in ("x_label", "rating", "timestamp")
+        )
+        raw = RawInteractions(
+            user=_id_column(table, self.user, USER_COLUMNS, "data.user").ids(),
+            item=_id_column(table, self.item, ITEM_COLUMNS, "data.item").ids(),
+            rating=None if rating is None else rating.numbers(),
+            file=file,
+            time=None if time is None else time.times(),
+            labels={} if label is None else {PART: _parts(label)},
+        )
+        described = NOTHING
+        if (items := there.get(f"{file.stem}.item")) is not None:
+            ids = _id_column(_read_typed(items), self.item, ITEM_COLUMNS, "data.item")
+            said = self.model_dump(include={"title", "text", "categories", "separator"})
+            described = described_by(
+                ids.table,
+                ids.distinct_ids("item"),
+                ItemTable(path=items, key=ids.name, columns=tuple(_others(ids)), **said),
+                where="data",
+                key="data.path",
+                key_of_columns="data.path",
+            )
+        elif self.text or self.categories or self.title:
+            raise unfit(self.path, LAYOUT, "the .item file that title, text and categories are columns of")
+        features = _read_features(self, there, raw.item, None if items is None else described.ids)
+        if not (features or self.files or self.text or self.categories):
+            raise unfit(self.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
+        dataset = assemble(file.stem, raw, described, self, encodings, features)
+        if (users := there.get(f"{file.stem}.user")) is None:
+            return dataset
+        ids = _id_column(_read_typed(users), self.user, USER_COLUMNS, "data.user")
+        columns = {name: Column(ids.table, name, "data.path").labels() for name in _others(ids)}
+        return with_users(dataset, ids, columns, everyone=raw.user.distinct, key="data.path")
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -98,51 +121,10 @@ class MmrecConfig(SourceConfig):
         modalities = {name.removesuffix("_feat.npy"): name for name in names}
         return {"textual" if stem == "text" else stem: name for stem, name in modalities.items()}
 
-    def text_columns(self) -> tuple[str, ...]:
-        """The columns of the modality ``text``."""
-        return (self.text,) if isinstance(self.text, str) else self.text
-
     @property
     def uses_text(self) -> bool:
         """Whether item texts are encoded."""
         return bool(self.text)
-
-
-def read_mmrec(config: MmrecConfig, cache: ArrayCache) -> Dataset:
-    """Read such a folder; ``x_label`` becomes ``columns.interaction["part"]``: train, valid or test.
-
-    Raises:
-        DataError: a file is missing or not as it must be.
-    """
-    there = files_in(config.path)
-    file = _interaction_file(config, there)
-    table = _read_typed(file)
-
-    def numbers(name: str) -> np.ndarray | None:
-        return number_column(table, name, key="data.path") if name in table.names else None
-
-    label = numbers("x_label")
-    raw = RawInteractions(
-        user=id_column(table, _id_name(config.user, USER_COLUMNS, table), key="data.user"),
-        item=id_column(table, _id_name(config.item, ITEM_COLUMNS, table), key="data.item"),
-        rating=numbers("rating"),
-        file=file,
-        time=time_column(table, "timestamp", key="data.path") if "timestamp" in table.names else None,
-        labels={} if label is None else {PART: _parts(label, file)},
-    )
-    items = _read_described(there.get(f"{file.stem}.item"), config.item, ITEM_COLUMNS, "data.item")
-    users = _read_described(there.get(f"{file.stem}.user"), config.user, USER_COLUMNS, "data.user")
-    described = _describe(config, items)
-    features = _read_features(config, there, raw.item, None if items is None else described.ids)
-    if not (features or config.files or config.text or config.categories):
-        raise unfit(config.path, LAYOUT, "a modality (features, or text or categories of the .item file)")
-    everyone = raw.user.distinct
-    dataset = assemble(file.stem, raw, described, config, cache, features)
-    if users is None:
-        return dataset
-    ids = users.ids.distinct[users.ids.code]
-    found = UserDescriptions(ids=ids, columns=users.columns(), key="data.path", file=users.file)
-    return with_users(dataset, found, everyone)
 
 
 def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:
@@ -154,12 +136,8 @@ def _interaction_file(config: MmrecConfig, there: Mapping[str, Path]) -> Path:
     if not files:
         raise unfit(config.path, LAYOUT, "an .inter file")
     if len(files) > 1:
-        raise DataError(
-            "the folder holds several .inter files; name one of them",
-            file=config.path,
-            key="data.name",
-            value=listing([file.stem for file in files]),
-        )
+        rule = "the folder holds several .inter files; name one of them"
+        raise Place(config.path, "data.name").error(rule, listing([file.stem for file in files]))
     return files[0]
 
 
@@ -169,85 +147,26 @@ def _read_typed(file: Path) -> Table:
     return renamed(table, lambda name: name.partition(":")[0], key="data.path")
 
 
-def _id_name(named: str | None, usual: tuple[str, ...], table: Table) -> str:
+def _id_column(table: Table, named: str | None, usual: tuple[str, ...], key: str) -> Column:
     """The named column, or the usual one that is there (or the first of them, to be missed)."""
-    return named or next((name for name in usual if name in table.names), usual[0])
+    name = named or next((name for name in usual if name in table.names), usual[0])
+    return Column(table, name, key)
 
 
-def _parts(label: np.ndarray, file: Path) -> np.ndarray:
+def _others(ids: Column) -> list[str]:
+    """The names of the columns beside that of the ids."""
+    return [name for name in ids.table.names if name != ids.name]
+
+
+def _parts(column: Column) -> np.ndarray:
     """``[rows]`` names of parts."""
+    label = column.numbers()
     known = np.isin(label, list(PARTS))
     if not known.all():
         row = int((~known).argmax())
-        raise DataError(
-            f"x_label must be 0 (train), 1 (valid) or 2 (test); row {row + 1} is not",
-            file=file,
-            key="data.path",
-            value=float(label[row]),
-        )
+        rule = f"x_label must be 0 (train), 1 (valid) or 2 (test); row {row + 1} is not"
+        raise column.place.error(rule, float(label[row]))
     return np.array(list(PARTS.values()))[label.astype(np.int64)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Described:
-    """An ``.item`` or ``.user`` file.
-
-    Attributes:
-        ids: ``M`` distinct raw ids, in the order of the rows.
-        table: all columns, the ids' among them.
-        name: the ids' column.
-        file: for messages.
-    """
-
-    ids: Texts
-    table: Table
-    name: str
-    file: Path
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """All columns but the ids', as text."""
-        return {
-            name: label_column(self.table, name, key="data.path")
-            for name in self.table.names
-            if name != self.name
-        }
-
-
-def _read_described(
-    file: Path | None, named: str | None, usual: tuple[str, ...], key: str
-) -> _Described | None:
-    if file is None:
-        return None
-    table = _read_typed(file)
-    name = _id_name(named, usual, table)
-    ids = id_column(table, name, key=key)
-    require_distinct(ids, file=file, key=key, value=name, of=key.removeprefix("data."))
-    return _Described(ids=ids, table=table, name=name, file=file)
-
-
-def _describe(config: MmrecConfig, items: _Described | None) -> ItemDescriptions:
-    """Titles, texts and categories from the ``.item`` file."""
-    if items is None:
-        if config.text or config.categories or config.title:
-            raise unfit(config.path, LAYOUT, "the .item file that title, text and categories are columns of")
-        return NOTHING
-    titles: list[str] = []
-    if config.title is not None:
-        titles = text_column(items.table, config.title, key="data.title")
-    fields = [text_column(items.table, column, key="data.text") for column in config.text_columns()]
-    categories = None
-    if config.categories is not None:
-        named = text_column(items.table, config.categories, key="data.categories")
-        categories = tuple(split_names(names, config.separator) for names in named)
-    return ItemDescriptions(
-        ids=items.ids.distinct[items.ids.code],
-        titles=tuple(titles),
-        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
-        categories=categories,
-        columns=items.columns(),
-        key="data.path",
-        findings=blanks_in(categories or (), key="data.categories"),
-    )
 
 
 def _read_features(
@@ -259,31 +178,23 @@ def _read_features(
         key = f"data.features.{modality}"
         if name not in there:
             raise unfit(config.path, LAYOUT, name, key=key)
-        array = read_array(there[name], key=key)
+        place, array = Place(there[name], key), read_array(there[name], key=key)
         if item_ids is None:
-            expected, rule = _count_positions(item, there[name], key), "items up to the last that occurs"
+            expected, rule = _count_positions(item, place), "items up to the last that occurs"
         else:
             expected, rule = len(item_ids), "rows of the .item file"
         if array.ndim and len(array) != expected:
-            raise DataError(
-                f"there must be a row for each of the {expected} {rule}",
-                file=there[name],
-                key=key,
-                value=f"{len(array)} rows",
-            )
+            rule = f"there must be a row for each of the {expected} {rule}"
+            raise place.error(rule, f"{len(array)} rows")
         features[modality] = keyed_by_row(array, file=there[name], key=key, ids=item_ids)
     return features
 
 
-def _count_positions(item: Texts, file: Path, key: str) -> int:
+def _count_positions(item: Texts, place: Place) -> int:
     """One more than the largest item id, where all are numbers of rows."""
     # In their order, numbers come first: the last one tells of them all, but for those below 0.
     for text in (item.distinct[0], item.distinct[-1]):
         if order_key(text)[0] != 1 or len(text) > 18:
-            raise DataError(
-                "without an .item file, item ids must be the numbers of the rows of features",
-                file=file,
-                key=key,
-                value=text,
-            )
+            rule = "without an .item file, item ids must be the numbers of the rows of features"
+            raise place.error(rule, text)
     return int(item.distinct[-1]) + 1

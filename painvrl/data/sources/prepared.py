@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.dataset import Columns, Dataset, Modality
@@ -17,24 +19,38 @@ from painvrl.data.sources.texts import as_objects
 MAPPED_BYTES = 64 << 20
 """A matrix of at least that size is mapped from the cache, not read into memory."""
 
+_KINDS = ("interaction", "item", "user")
+"""Of columns of labels."""
+
 
 def store_dataset(cache: ArrayCache, key: str, dataset: Dataset) -> None:
     """Write everything of ``dataset`` (which has no planted truth) under ``key``."""
-    arrays = {
-        "user": dataset.interactions.user.numpy(),
-        "item": dataset.interactions.item.numpy(),
-        "user_ids": pack_text(dataset.user_ids.tolist()),
-        "item_ids": pack_text(dataset.item_ids.tolist()),
-        "provenance": pack_text(dataset.provenance.as_dict()),
-        "titles": pack_text(dataset.titles),
-        "labels": pack_text([dataset.name, dataset.fingerprint, *dataset.modalities]),
-    }
-    arrays |= _pack_columns(dataset.columns)
+    data, columns = dataset.interactions, dataset.columns
+    arrays = {"user": data.user.numpy(), "item": data.item.numpy()}
+    if columns.time is not None:
+        arrays["time"] = columns.time.numpy()
     for index, modality in enumerate(dataset.modalities.values()):
         arrays[f"values.{index}"] = modality.values.numpy()
         arrays[f"present.{index}"] = modality.present.numpy()
-    large = [name for name, array in arrays.items() if array.nbytes >= MAPPED_BYTES]
-    cache.store(key, arrays, beside=[name for name in large if name.startswith("values.")])
+    large = [f"values.{index}" for index in range(len(dataset.modalities))]
+    large = [name for name in large if arrays[name].nbytes >= MAPPED_BYTES]
+    texts: dict[str, object] = {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "modalities": list(dataset.modalities),
+        "user_ids": dataset.user_ids.tolist(),
+        "item_ids": dataset.item_ids.tolist(),
+        "titles": dataset.titles,
+        "provenance": asdict(dataset.provenance),
+        "contradictions": dict(columns.contradictions),
+    }
+    for kind in _KINDS:
+        # Every label once, and its number in each row: a text a row would take many times the room.
+        of_kind: Mapping[str, np.ndarray] = getattr(columns, kind)
+        coded = [np.unique(labels, return_inverse=True) for labels in of_kind.values()]
+        texts[kind] = [(name, distinct.tolist()) for name, (distinct, _) in zip(of_kind, coded, strict=True)]
+        arrays |= {f"{kind}.{index}": code.astype(np.int32) for index, (_, code) in enumerate(coded)}
+    cache.store(key, {**arrays, "texts": pack_text(texts)}, beside=large)
 
 
 def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
@@ -43,67 +59,33 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
     if arrays is None:
         return None
     try:
-        name, fingerprint, *modalities = cast("list[str]", unpack_text(arrays["labels"]))
-        titles = cast("list[str]", unpack_text(arrays["titles"]))
-        user_ids, item_ids = (
-            as_objects(cast("list[str]", unpack_text(arrays[name]))) for name in ("user_ids", "item_ids")
-        )
-        provenance = cast("dict[str, object]", unpack_text(arrays["provenance"]))
+        texts: Any = unpack_text(arrays.pop("texts"))
+        columns = {
+            kind: {
+                name: as_objects(distinct)[arrays[f"{kind}.{index}"]]
+                for index, (name, distinct) in enumerate(texts[kind])
+            }
+            for kind in _KINDS
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Dataset(
-            name=name,
+            name=texts["name"],
             interactions=Interactions(
-                user=torch.from_numpy(arrays["user"]),
-                item=torch.from_numpy(arrays["item"]),
-                n_users=len(user_ids),
-                n_items=len(item_ids),
+                user=tensors["user"],
+                item=tensors["item"],
+                n_users=len(texts["user_ids"]),
+                n_items=len(texts["item_ids"]),
             ),
-            user_ids=user_ids,
-            item_ids=item_ids,
-            titles=tuple(titles),
+            user_ids=as_objects(texts["user_ids"]),
+            item_ids=as_objects(texts["item_ids"]),
+            titles=tuple(texts["titles"]),
             modalities={
-                modality: Modality(
-                    values=torch.from_numpy(arrays[f"values.{index}"]),
-                    present=torch.from_numpy(arrays[f"present.{index}"]),
-                )
-                for index, modality in enumerate(modalities)
+                name: Modality(values=tensors[f"values.{index}"], present=tensors[f"present.{index}"])
+                for index, name in enumerate(texts["modalities"])
             },
-            columns=_unpack_columns(arrays),
-            provenance=Provenance.from_dict(provenance),
-            fingerprint=fingerprint,
+            columns=Columns(time=tensors.get("time"), contradictions=texts["contradictions"], **columns),
+            provenance=TypeAdapter(Provenance).validate_python(texts["provenance"]),
+            fingerprint=texts["fingerprint"],
         )
     except (KeyError, TypeError, ValueError, IndexError):
         return None
-
-
-def _pack_columns(columns: Columns) -> dict[str, np.ndarray]:
-    """Every label once, and its number in each row: a text a row would take many times the room."""
-    arrays = {} if columns.time is None else {"time": columns.time.numpy()}
-    kinds = {"interaction": columns.interaction, "item": columns.item, "user": columns.user}
-    arrays["columns"] = pack_text({kind: list(labels) for kind, labels in kinds.items()})
-    arrays["contradictions"] = pack_text(dict(columns.contradictions))
-    for kind, of_kind in kinds.items():
-        for index, labels in enumerate(of_kind.values()):
-            distinct, code = np.unique(labels, return_inverse=True)
-            arrays[f"{kind}.{index}.labels"] = pack_text(distinct.tolist())
-            arrays[f"{kind}.{index}.code"] = code.astype(np.int32)
-    return arrays
-
-
-def _unpack_columns(arrays: Mapping[str, np.ndarray]) -> Columns:
-    names = cast("dict[str, list[str]]", unpack_text(arrays["columns"]))
-
-    def labels(kind: str) -> dict[str, np.ndarray]:
-        return {
-            name: as_objects(cast("list[str]", unpack_text(arrays[f"{kind}.{index}.labels"])))[
-                arrays[f"{kind}.{index}.code"]
-            ]
-            for index, name in enumerate(names[kind])
-        }
-
-    return Columns(
-        time=torch.from_numpy(arrays["time"]) if "time" in arrays else None,
-        interaction=labels("interaction"),
-        item=labels("item"),
-        user=labels("user"),
-        contradictions=cast("dict[str, str]", unpack_text(arrays["contradictions"])),
-    )

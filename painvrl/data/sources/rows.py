@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
-from painvrl.core.errors import DataError
 from painvrl.data.provenance import Removal
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.texts import Texts
 
 
@@ -49,6 +49,7 @@ class RawInteractions:
         labels: further columns by name, ``[R]`` text each.
         contradictions: by the name of a column of labels, what to say to whoever splits by it: rows that
             were merged differ in it.
+        removals: what rules took away before.
     """
 
     user: Texts
@@ -58,32 +59,65 @@ class RawInteractions:
     time: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     contradictions: Mapping[str, str] = field(default_factory=dict)
+    removals: tuple[Removal, ...] = ()
+
+    def select(self, rows: np.ndarray) -> RawInteractions:
+        """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""
+        return replace(
+            self,
+            user=self.user.select(rows),
+            item=self.item.select(rows),
+            rating=None if self.rating is None else self.rating[rows],
+            time=None if self.time is None else self.time[rows],
+            labels={name: labels[rows] for name, labels in self.labels.items()},
+        )
+
+    def reduced_to(self, rows: np.ndarray, name: str, rule: str) -> RawInteractions:
+        """:meth:`select`, which the rule of that name (its key in the configuration) asks for."""
+        left = self.select(rows)
+        removal = Removal(
+            name=name,
+            rule=rule,
+            users=len(self.user.distinct) - len(left.user.distinct),
+            items=len(self.item.distinct) - len(left.item.distinct),
+            interactions=len(self.user) - len(left.user),
+            users_before=len(self.user.distinct),
+            items_before=len(self.item.distinct),
+            interactions_before=len(self.user),
+        )
+        return replace(left, removals=(*self.removals, removal))
 
 
-def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInteractions, tuple[Removal, ...]]:
-    """One row a (user, item) pair, and how many rows that took.
+def without_duplicates(raw: RawInteractions, rule: Duplicates) -> RawInteractions:
+    """One row a (user, item) pair.
 
     Raises:
         DataError: a pair occurs again and ``rule`` is ``error``, needs a column that is not there, or leaves
             rows that differ.
     """
     pair = raw.user.code * len(raw.item.distinct) + raw.item.code
-    # The key that decides comes first; ties between equal rows are broken by nothing that matters.
-    keys: list[np.ndarray] = [] if raw.time is None else [raw.time]
     ordered = np.sort(pair)
     if not (ordered[1:] == ordered[:-1]).any():
-        return raw, ()
-    if rule == "best":
-        if raw.rating is None:
-            raise DataError("best needs ratings", file=raw.file, key="data.duplicates", value=rule)
-        keys = [raw.rating, *keys]
-    elif rule == "first_part":
-        keys = [-_stage(raw), *keys]
+        return raw
+    keys = _deciding(raw, rule)
     order = np.lexsort((*reversed(keys), pair))
     last = np.append(pair[order][1:] != pair[order][:-1], True)
     kept_of = order[last][np.cumsum(last) - last]  # by place in `order`, the row that is kept of its pair
+
+    def refuse(wrong: np.ndarray, how: str, hint: str) -> None:
+        """Raise about the first row of the file that is ``wrong`` (by place in ``order``), if one is."""
+        if not wrong.any():
+            return
+        place = np.flatnonzero(wrong)[order[wrong].argmin()]
+        first, second = sorted((int(order[place]), int(kept_of[place])))
+        raise Place(raw.file, "data.duplicates", rule).error(
+            f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
+            f"the first are rows {first + 1} and {second + 1}, "
+            f"user {raw.user[first]} and item {raw.item[first]}. {hint}"
+        )
+
     if rule == "error":
-        _refuse(raw, rule, kept_of, order, ~last, "", "latest, best and first_part keep one row a pair")
+        refuse(~last, "", "latest, best and first_part keep one row a pair")
     tied = ~last
     for by in keys:
         tied = tied & (by[order] == by[kept_of])
@@ -93,77 +127,40 @@ def without_duplicates(raw: RawInteractions, rule: Duplicates) -> tuple[RawInter
     for name, column in compared.items():
         differs = column[order] != column[kept_of]
         hint = hints.get(name, "mend them, or leave the column out of data.columns")
-        _refuse(raw, rule, kept_of, order, tied & differs, f" with another {name}", hint)
+        refuse(tied & differs, f" with another {name}", hint)
         if name in raw.labels and not (rule == "first_part" and name == PART) and (differs & ~last).any():
             contradictions[name] = (
                 f"{int((differs & ~last).sum())} rows that repeat a (user, item) pair have another label "
                 f"than the row that was kept (data.duplicates: {rule})"
             )
-    rows = np.sort(order[last])
-    removal = Removal(
-        name="data.duplicates",
-        rule=f"{rule}, one row a (user, item) pair",
-        users=0,
-        items=0,
-        interactions=len(pair) - len(rows),
-        users_before=len(raw.user.distinct),
-        items_before=len(raw.item.distinct),
-        interactions_before=len(pair),
-    )
-    return replace(selected(raw, rows), contradictions=contradictions), (removal,)
+    left = raw.reduced_to(np.sort(order[last]), "data.duplicates", f"{rule}, one row a (user, item) pair")
+    return replace(left, contradictions=contradictions)
 
 
-def selected(raw: RawInteractions, rows: np.ndarray) -> RawInteractions:
-    """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""
-    return replace(
-        raw,
-        user=raw.user.select(rows),
-        item=raw.item.select(rows),
-        rating=None if raw.rating is None else raw.rating[rows],
-        time=None if raw.time is None else raw.time[rows],
-        labels={name: labels[rows] for name, labels in raw.labels.items()},
-    )
+def _deciding(raw: RawInteractions, rule: Duplicates) -> list[np.ndarray]:
+    """What decides which row is kept, ``[R]`` each: the first one, and of ties the next."""
+    keys = [] if raw.time is None else [raw.time]
+    if rule == "first_part":
+        return [-_stage(raw), *keys]
+    if rule != "best":
+        return keys
+    if raw.rating is None:
+        raise Place(raw.file, "data.duplicates", rule).error("best needs ratings")
+    return [raw.rating, *keys]
 
 
 def _stage(raw: RawInteractions) -> np.ndarray:
     """``[R]`` 0 for train, 1 for valid parts, 2 for test parts."""
+    place = Place(raw.file, "data.duplicates")
     if PART not in raw.labels:
-        raise DataError(f"first_part needs the column {PART}", file=raw.file, key="data.duplicates")
+        raise place.error(f"first_part needs the column {PART}")
     names, code = np.unique(raw.labels[PART], return_inverse=True)
     stages = {"train": 0, "valid": 1, "test": 2}
     unknown = [name for name in names.tolist() if name.rpartition("_")[2] not in stages]
     if unknown:
-        raise DataError(
-            f"first_part needs labels of the column {PART} that end in train, valid or test",
-            file=raw.file,
-            key="data.duplicates",
-            value=unknown[0],
-        )
+        rule = f"first_part needs labels of the column {PART} that end in train, valid or test"
+        raise place.error(rule, unknown[0])
     return np.array([stages[name.rpartition("_")[2]] for name in names.tolist()])[code]
-
-
-def _refuse(
-    raw: RawInteractions,
-    rule: str,
-    kept_of: np.ndarray,
-    order: np.ndarray,
-    wrong: np.ndarray,
-    how: str,
-    hint: str,
-) -> None:
-    """Raise about the first row of the file that is ``wrong`` (by place in ``order``), if there is one."""
-    if not wrong.any():
-        return
-    place = np.flatnonzero(wrong)[order[wrong].argmin()]
-    row, kept = int(order[place]), int(kept_of[place])
-    raise DataError(
-        f"{int(wrong.sum())} rows repeat a (user, item) pair{how}; "
-        f"the first are rows {min(row, kept) + 1} and {max(row, kept) + 1}, "
-        f"user {raw.user[row]} and item {raw.item[row]}. {hint}",
-        file=raw.file,
-        key="data.duplicates",
-        value=rule,
-    )
 
 
 def core_rows(user: np.ndarray, item: np.ndarray, core: int) -> np.ndarray:

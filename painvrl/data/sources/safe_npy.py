@@ -1,4 +1,4 @@
-"""``.npy`` files, those with Python objects included, read without executing pickled code.
+"""Arrays in ``.npy`` files and PyTorch's ``.pt`` files, read without executing pickled code.
 
 NumPy stores an array of objects (rows of unequal length, say) as a pickle, which
 :mod:`painvrl.data.sources.safe_pickle` reads.
@@ -7,22 +7,20 @@ NumPy stores an array of objects (rows of unequal length, say) as a pickle, whic
 from __future__ import annotations
 
 import pickle
-import reprlib
-import struct
-import tokenize
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 
-from painvrl.core.errors import DataError
 from painvrl.data.cache import mapped
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.safe_pickle import Refused, unpickled
-from painvrl.data.sources.tabular import first_line
 
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PICKLE_STARTS: Final = (b"\x80", b"cnumpy")
@@ -39,11 +37,9 @@ def read_npy(path: Path, *, key: str) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, is damaged, or holds Python objects of another kind.
     """
-    try:
-        with path.open("rb") as stream:
-            return read_npy_stream(stream, file=path, key=key)
-    except OSError as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
+    place = Place(path, key)
+    with place.reading(), path.open("rb") as stream:
+        return read_npy_stream(stream, place)
 
 
 def map_npy(path: Path, *, key: str) -> np.ndarray:
@@ -61,13 +57,12 @@ def map_npy(path: Path, *, key: str) -> np.ndarray:
         return read_npy(path, key=key)
 
 
-def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
+def read_npy_stream(stream: IO[bytes], place: Place) -> np.ndarray:
     """The array in an open file that can seek, such as a member of an ``.npz`` file.
 
     Args:
         stream: at its beginning.
-        file: for messages.
-        key: for messages.
+        place: for messages.
 
     Raises:
         DataError: as :func:`read_npy`.
@@ -76,28 +71,11 @@ def read_npy_stream(stream: IO[bytes], *, file: Path, key: str) -> np.ndarray:
         with _no_hints():
             return _read(stream)
     except Refused as error:
-        raise DataError(
+        raise place.error(
             "holds Python objects that are never loaded, because loading them can run code; only numbers, "
             "texts, lists and arrays are",
-            file=file,
-            key=key,
             value=str(error),
         ) from None
-    except (
-        *(OSError, EOFError, MemoryError, pickle.UnpicklingError),
-        # What a damaged header makes NumPy stumble over, and a damaged pickle the stand-ins.
-        *(SyntaxError, tokenize.TokenError, struct.error),
-        *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
-    ) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=file, key=key) from error
-
-
-def shown(element: object) -> str:
-    """An element of an array for a message: short, whatever is nested in it."""
-    try:
-        return reprlib.repr(element)[:80]
-    except ValueError:  # Python prints no number of more than 4,300 digits
-        return "a number of thousands of digits"
 
 
 @contextmanager
@@ -121,3 +99,37 @@ def _read(stream: IO[bytes]) -> np.ndarray:
     stream.seek(0)
     array: np.ndarray = npy.read_array(stream, allow_pickle=False)
     return array
+
+
+def read_array(path: Path, *, key: str) -> np.ndarray:
+    """The array in a ``.npy`` file, or the one tensor in a ``.pt`` or ``.pth`` file.
+
+    Pickled code is executed for neither. Plain numbers are mapped, but for a tensor that PyTorch before
+    1.6 wrote: a page is read when it is touched.
+
+    Raises:
+        DataError: the file cannot be read, or is of another kind.
+    """
+    match path.suffix.lower():
+        case ".npy":
+            return map_npy(path, key=key)
+        case ".pt" | ".pth":
+            return _read_tensor(path, Place(path, key))
+        case _:
+            raise Place(path, key).error("the file's name must end in .npy or .pt", value=path.name)
+
+
+def _read_tensor(path: Path, place: Place) -> np.ndarray:
+    # A tensor may be sparse, nested or of a kind that NumPy does not know.
+    with place.reading():
+        try:
+            # What is no archive was written before PyTorch 1.6, and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:
+            rule = "holds Python objects that are never loaded, or is damaged; save one plain tensor"
+            raise place.error(rule) from error
+        if not isinstance(content, torch.Tensor):
+            raise place.error("must hold one tensor", value=type(content).__name__)
+        tensor = content.detach()
+        array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array

@@ -99,19 +99,14 @@ def _reconstruct(kind: object, *_: object) -> np.ndarray:
     return np.empty(0)
 
 
-def _fill(
-    budget: _Budget,
-    array: np.ndarray,
-    shape: tuple[Any, ...],
-    dtype: np.dtype[Any],
-    fortran: object,
-    content: object,
-) -> None:
-    """Make ``array`` what its state says.
+def _fill(budget: _Budget, array: np.ndarray, state: tuple[Any, ...]) -> None:
+    """Make ``array`` what its state says: shape, type, whether columns come first, and content.
 
     NumPy's own code does it in place (a list that holds the array twice must get it twice), after all that
     it would take on trust has been checked.
     """
+    shape, stand_in, fortran, content = state
+    dtype: np.dtype[Any] = stand_in.dtype
     if len(shape) > _DIMENSIONS or not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError("an array has no such shape")
     size = math.prod(shape)
@@ -141,7 +136,7 @@ def _from_buffer(
     array = np.empty(0)
     if dtype.dtype.kind == "O":
         raise TypeError("an array of objects must be pickled as a list")
-    _fill(budget, array, shape, dtype.dtype, order == "F", content)
+    _fill(budget, array, (shape, dtype, order == "F", content))
     return array if axes is None else array.transpose(axes)
 
 
@@ -211,8 +206,7 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001
         """Give a state to what is on top: arrays and their types have one, and nothing else."""
         thing, state = self.stack[-2], self.stack.pop()
         if isinstance(thing, np.ndarray):
-            shape, dtype, fortran, content = state[-4:]  # a version is first, but for the oldest
-            _fill(self._budget, thing, shape, dtype.dtype, fortran, content)
+            _fill(self._budget, thing, state[-4:])  # a version is first, but for the oldest
         elif isinstance(thing, _Dtype):
             thing.fill(state)
         else:

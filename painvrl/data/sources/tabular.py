@@ -10,13 +10,13 @@ import csv
 import gzip
 import io
 import re
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from painvrl.core.errors import DataError
+from painvrl.core.errors import listing
+from painvrl.data.sources.messages import Place, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def resolve(path: Path, *, key: str) -> Path:
         rule = "must be a file, not a folder" if expanded.is_dir() else "there is no such file"
         if not expanded.is_absolute():
             rule += f" under the current directory {Path.cwd()}"
-        raise DataError(rule, file=path, key=key)
+        raise Place(path, key).error(rule)
     return expanded
 
 
@@ -83,33 +83,27 @@ def read_table(
     Raises:
         DataError: the file is missing, of another kind, unreadable or without a row.
     """
-    file = resolve(path, key=key)
+    file, place = resolve(path, key=key), Place(path, key)
     if kind is None:
         suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
         kind = suffixes[-1] if suffixes else ""
     if kind == ".parquet":
-        return _read_parquet(file, path, key)
+        return _read_parquet(file, place)
     if kind not in _SEPARATORS:
-        raise DataError(
-            "the file's name must end in .csv, .tsv (or .csv.gz, .tsv.gz) or .parquet",
-            file=path,
-            key=key,
-            value=file.name,
+        raise place.error(
+            "the file's name must end in .csv, .tsv (or .csv.gz, .tsv.gz) or .parquet", value=file.name
         )
-    try:
+    with place.reading():
         content = file.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
-    return parse_table(content, file=path, key=key, separator=_SEPARATORS[kind], quotes=quotes, texts=texts)
+    return parse_table(content, place, separator=_SEPARATORS[kind], quotes=quotes, texts=texts)
 
 
 def parse_table(
     content: bytes,
+    place: Place,
     *,
-    file: Path | str,
-    key: str,
     separator: str,
     quotes: bool = True,
     header: Sequence[str] | None = None,
@@ -119,8 +113,7 @@ def parse_table(
 
     Args:
         content: UTF-8, with or without a byte order mark; lines end in any of the three ways.
-        file: for messages.
-        key: for messages.
+        place: for messages.
         separator: one character between the fields.
         quotes: whether a field may stand in double quotes.
         header: names of the columns, where the file has none.
@@ -134,7 +127,7 @@ def parse_table(
     from pyarrow import csv as arrow
 
     if quotes and b'"' in content:
-        _check_quotes(content, separator, file, key)
+        _check_quotes(content, separator, place)
     wrong: list[arrow.InvalidRow] = []
     block = min(len(content) + 1, _BLOCK)
 
@@ -158,7 +151,7 @@ def parse_table(
             ),
         )
 
-    names = list(header) if header is not None else _header(content, separator, quotes, file, key)
+    names = list(header) if header is not None else _header(content, separator, quotes, place)
     everything = {name: pa.string() for name in names}
     try:
         if texts is None:
@@ -173,32 +166,24 @@ def parse_table(
         before = 1 if header is None else 0
         if wrong:
             row = wrong[0]
-            raise DataError(
+            raise place.error(
                 f"row {row.number - before} has {row.actual_columns} fields where the "
                 f"{'header' if header is None else 'format'} has {row.expected_columns}",
-                file=file,
-                key=key,
                 value=row.text[:80],
             ) from error
         found = re.search(r"column #(\d+): Row #(\d+)", str(error))
         if found:
-            raise DataError(
-                f"row {int(found[2]) - before} of the column {names[int(found[1])]} is not UTF-8 text",
-                file=file,
-                key=key,
-            ) from error
+            row, column = int(found[2]) - before, names[int(found[1])]
+            raise place.error(f"row {row} of the column {column} is not UTF-8 text") from error
         empty = "Empty CSV" in str(error)
-        rule = "holds no row" if empty else f"cannot be read: {first_line(error)}"
-        raise DataError(rule, file=file, key=key) from error
-    table = Table(file=file, data=data)
-    _check_table(table, key, text=header is None)
-    return table
+        raise place.error("holds no row" if empty else f"cannot be read: {first_line(error)}") from error
+    return _checked(Table(file=place.file, data=data), place, text=header is None)
 
 
-def _header(content: bytes, separator: str, quotes: bool, file: Path | str, key: str) -> list[str]:
+def _header(content: bytes, separator: str, quotes: bool, place: Place) -> list[str]:
     """The names in the first line that is not empty."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("must be UTF-8 text; this is UTF-16", file=file, key=key)
+        raise place.error("must be UTF-8 text; this is UTF-16")
     # Bytes of later rows are none of the header's business.
     start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="", errors="surrogateescape")
     lines = csv.reader(start, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
@@ -208,11 +193,11 @@ def _header(content: bytes, separator: str, quotes: bool, file: Path | str, key:
                 "".join(names).encode()
                 return names
     except (csv.Error, UnicodeEncodeError) as error:
-        raise DataError(f"the header cannot be read: {first_line(error)}", file=file, key=key) from error
-    raise DataError("holds no row", file=file, key=key)
+        raise place.error(f"the header cannot be read: {first_line(error)}") from error
+    raise place.error("holds no row")
 
 
-def _check_quotes(content: bytes, separator: str, file: Path | str, key: str) -> None:
+def _check_quotes(content: bytes, separator: str, place: Place) -> None:
     """Refuse a field that goes on after its closing quote, or whose quote is never closed.
 
     Arrow takes both without a word, and with them all rows up to the next quote.
@@ -224,32 +209,25 @@ def _check_quotes(content: bytes, separator: str, file: Path | str, key: str) ->
         for fields in csv.reader(lines, delimiter=separator, strict=True):
             row += bool(fields)
     except csv.Error as error:
-        raise DataError(
+        raise place.error(
             f"row {row} has a double quote that does not close the field it opens, or closes none; "
             "in a quoted field, a quote is written twice",
-            file=file,
-            key=key,
             value=first_line(error),
         ) from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _read_parquet(file: Path, path: Path, key: str) -> Table:
-    import pyarrow as pa
+def _read_parquet(file: Path, place: Place) -> Table:
     from pyarrow import parquet
 
-    try:
-        # The file alone: `read_table` would make columns of folders called `name=value`.
-        with parquet.ParquetFile(file) as opened:
-            table = Table(file=path, data=opened.read())
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"cannot be read: {first_line(error)}", file=path, key=key) from error
-    _check_table(table, key, text=False)
-    return table
+    # The file alone: `read_table` would make columns of folders called `name=value`.
+    with place.reading(), parquet.ParquetFile(file) as opened:
+        table = Table(file=place.file, data=opened.read())
+    return _checked(table, place, text=False)
 
 
-def _check_table(table: Table, key: str, *, text: bool) -> None:
+def _checked(table: Table, place: Place, *, text: bool) -> Table:
     """Refuse names that occur twice, a table without a row, and in a ``text`` file a repeated header."""
     import pyarrow as pa
     from pyarrow import compute
@@ -257,26 +235,26 @@ def _check_table(table: Table, key: str, *, text: bool) -> None:
     names = table.names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError("two columns have one name", file=table.file, key=key, value=listing(twice))
+        raise place.error("two columns have one name", value=listing(twice))
     if len(table) == 0:
-        raise DataError("holds no row", file=table.file, key=key)
+        raise place.error("holds no row")
     if not text:
-        return
-    repeated = None
-    for place, name in enumerate(names):
+        return table
+    repeated = pa.scalar(text)  # true, until a name differs
+    for at, name in enumerate(names):
         values = table.data[name]
         try:
             header = pa.scalar(name).cast(values.type)
         except pa.ArrowInvalid:
-            return  # it would not have passed for a number
+            return table  # it would not have passed for a number
         same = compute.equal(values, header)
-        if place == 0 and values.type == pa.string():  # files with a byte order mark that were put together
+        if at == 0 and values.type == pa.string():  # files with a byte order mark that were put together
             same = compute.or_(same, compute.equal(values, f"\ufeff{name}"))
-        repeated = same if repeated is None else compute.and_(repeated, same)
+        repeated = compute.and_(repeated, same)
         if not compute.any(repeated).as_py():
-            return
+            return table
     row = compute.index(repeated, value=True).as_py()
-    raise DataError(f"row {row + 1} repeats the header", file=table.file, key=key)
+    raise place.error(f"row {row + 1} repeats the header")
 
 
 def lines_of(text: str) -> list[str]:
@@ -294,18 +272,5 @@ def renamed(table: Table, rename: Callable[[str], str], *, key: str) -> Table:
     Raises:
         DataError: two columns then have one name.
     """
-    result = Table(file=table.file, data=table.data.rename_columns([rename(name) for name in table.names]))
-    _check_table(result, key, text=False)
-    return result
-
-
-def listing(names: Sequence[object], limit: int = 12) -> str:
-    """The first ``limit`` names, for a message."""
-    shown = ", ".join(str(name) or "(no name)" for name in list(names)[:limit])
-    more = len(names) - limit
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, or its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    data = table.data.rename_columns([rename(name) for name in table.names])
+    return _checked(Table(file=table.file, data=data), Place(table.file, key), text=False)

@@ -50,14 +50,10 @@ def encode(texts: Sequence[str], cache: ArrayCache) -> tuple[np.ndarray, int]:
         DataError: the encoder is not installed.
     """
     key = digest_of("encoding", encoder_id(), list(texts))
-    stored = cache.load(key)
-    if (
-        stored is not None
-        and {"vectors", "cut"} <= set(stored)
-        and stored["vectors"].shape == (len(texts), WIDTH)
-    ):
+    stored, shape = cache.load(key) or {}, (len(texts), WIDTH)
+    if {"vectors", "cut"} <= set(stored) and stored["vectors"].shape == shape:
         return stored["vectors"], int(stored["cut"])
-    vectors = np.zeros((len(texts), WIDTH), dtype=np.float32)
+    vectors = np.zeros(shape, dtype=np.float32)
     filled = [index for index, text in enumerate(texts) if text]
     cut = 0
     if filled:

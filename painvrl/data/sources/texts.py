@@ -80,9 +80,15 @@ class Texts:
         """``[R]`` bool."""
         return self.code < 0
 
+    @property
+    def rows(self) -> np.ndarray:
+        """``[R]`` str objects; the empty text where one is missing."""
+        rows: np.ndarray = as_objects([*self.distinct, ""])[self.code]
+        return rows
+
     def tolist(self) -> list[str]:
-        """A text a row; the empty one where it is missing."""
-        texts: list[str] = as_objects([*self.distinct, ""])[self.code].tolist()
+        """:attr:`rows` as a list."""
+        texts: list[str] = self.rows.tolist()
         return texts
 
     def select(self, rows: np.ndarray) -> Self:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from painvrl.core.errors import DataError
+from painvrl.data.sources.messages import Place
+from painvrl.data.sources.texts import as_objects
 
 LARGEST: Final = 1e18
 """From here on, squares leave float32 when rows are scaled to unit length."""
@@ -46,61 +47,74 @@ class KeyedValues:
         return str(column) if self.names is None else self.names[column]
 
 
-def natural_order(names: Sequence[str]) -> list[int]:
-    """The places of ``names`` in an order that the order of columns in a file does not change.
-
-    ``f2`` comes before ``f10``.
-    """
-
-    def key(place: int) -> tuple[str, str]:
-        return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), names[place]), names[place]
-
-    return sorted(range(len(names)), key=key)
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` in an order that the order of columns in a file does not change: ``f2`` before ``f10``."""
+    numbers = re.compile("[0-9]+")
+    return tuple(sorted(names, key=lambda name: (numbers.sub(lambda found: found[0].zfill(20), name), name)))
 
 
 def checked_matrix(
     values: np.ndarray,
+    place: Place,
     *,
     row_name: Callable[[int], str],
-    file: Path | str,
-    key: str,
     names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """``values`` as ``[M, F]`` float32, a view where it is that already.
 
     Args:
         values: ``[M, F]``.
+        place: for messages.
         row_name: what a message calls a row.
-        file: for messages.
-        key: for messages.
         names: of the columns.
 
     Raises:
         DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
     """
     if values.ndim != 2 or values.dtype.kind not in "biuf" or values.size == 0:
-        raise DataError(
-            "the features must be a matrix [items, features] of real numbers",
-            file=file,
-            key=key,
-            value=f"{values.dtype} {list(values.shape)}",
-        )
+        rule = "the features must be a matrix [items, features] of real numbers"
+        raise place.error(rule, f"{values.dtype} {list(values.shape)}")
     for start, block in chunks(values):
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf
             wrong = ~(np.abs(block.astype(np.float32, copy=False)) < LARGEST)
         if not wrong.any():
             continue
-        row, feature = (int(place) for place in np.argwhere(wrong)[0])
+        row, feature = (int(at) for at in np.argwhere(wrong)[0])
         number = block[row, feature]
         called = feature if names is None else names[feature]
         rule = "too large to be scaled (1e18 and more)" if np.isfinite(number) else "NaN or infinite"
-        raise DataError(
-            f"the feature {called} of {row_name(start + row)} is {rule}",
-            file=file,
-            key=key,
-            value=float(number),
-        )
+        raise place.error(f"the feature {called} of {row_name(start + row)} is {rule}", float(number))
     return values.astype(np.float32, copy=False)
+
+
+def keyed_by_row(array: np.ndarray, *, file: Path, key: str, ids: np.ndarray | None = None) -> KeyedValues:
+    """A matrix whose row ``i`` belongs to the item ``ids[i]``; a row of zeros says that the item has none.
+
+    Args:
+        array: ``[I, F]`` real numbers.
+        file: for messages.
+        key: for messages.
+        ids: ``[I]`` distinct ids; nothing where they are the numbers of the rows.
+
+    Raises:
+        DataError: it is no matrix of real numbers, or one of them is not finite or 1e18 and more.
+    """
+    place = Place(file, key)
+    if array.dtype == object:
+        try:
+            array = np.array(array.tolist())
+        except (TypeError, ValueError):
+            array = array.reshape(-1)  # rows of unequal length, or no numbers: refused just below
+    matrix = checked_matrix(array, place, row_name=lambda row: f"row {row}")
+    matrix, _, findings = without_index_columns(matrix, None, key=key)
+    has = np.concatenate([block.any(axis=1) for _, block in chunks(matrix)])
+    if not has.any():
+        raise place.error("the features are all zero")
+    if ids is None:
+        ids = as_objects([str(row) for row in range(len(matrix))])
+    return KeyedValues(
+        ids=ids[has], values=matrix if has.all() else matrix[has], rows=len(matrix), findings=findings
+    )
 
 
 def without_index_columns(
@@ -112,32 +126,30 @@ def without_index_columns(
     rows may have been sorted since. A matrix of one column, or of fewer than three rows, is left as it is.
     """
     rows, columns = matrix.shape
-    if columns == 1 or rows < 3:
-        return matrix, None if names is None else tuple(names), ()
-    lowest, highest = column_ranges(matrix)
-    numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
-    every = np.arange(rows)
-    saved = {
-        int(column)
-        for column in numbers
-        if np.array_equal(np.sort(matrix[:, column]), every + lowest[column])
-    }
-    if not saved or len(saved) == columns:
+    saved: set[int] = set()
+    if columns > 1 and rows > 2:
+        lowest, highest = column_ranges(matrix)
+        numbers = np.flatnonzero(((lowest == 0) | (lowest == 1)) & (highest - lowest == rows - 1))
+        every = np.arange(rows)
+        saved.update(c for c in numbers.tolist() if np.array_equal(np.sort(matrix[:, c]), every + lowest[c]))
+    if len(saved) in (0, columns):
         return matrix, None if names is None else tuple(names), ()
     kept = [column for column in range(columns) if column not in saved]
-    findings = tuple(
-        f"{key}: the column {column} is the number of the row, so it is left out"
-        if names is None
-        else index_finding(key, names[column])
-        for column in sorted(saved)
+    findings = (
+        index_finding(key, None if names is None else names[column], column) for column in sorted(saved)
     )
-    return matrix[:, kept], None if names is None else tuple(names[column] for column in kept), findings
+    return (
+        matrix[:, kept],
+        None if names is None else tuple(names[column] for column in kept),
+        tuple(findings),
+    )
 
 
-def index_finding(key: str, name: str) -> str:
-    """What to say of a column of a table that is left out."""
-    left_out = f"{key}: the column {name or '(no name)'} is the number of the row, so it is left out"
-    return f"{left_out}; name it in values to keep it"
+def index_finding(key: str, name: str | None, column: int | None = None) -> str:
+    """What to say of a column that is left out: of a table by its name, of a matrix by its number."""
+    called = column if name is None else name or "(no name)"
+    left_out = f"{key}: the column {called} is the number of the row, so it is left out"
+    return left_out if name is None else f"{left_out}; name it in values to keep it"
 
 
 def column_ranges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

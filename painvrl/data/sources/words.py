@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from painvrl.core.errors import DataError
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.texts import as_objects
 from painvrl.data.sources.values import KeyedValues
 
@@ -48,6 +48,8 @@ def bag_of_words(
         DataError: an index is out of range, row 0 can be read both ways, or the result would be larger
             than ``MAX_BYTES``.
     """
+    from scipy.sparse import coo_array  # a slow import that other data do without
+
     item, word = pairs.astype(np.int64)
     lowest, highest = int(item.min()), int(item.max())
     plain = lowest >= 0 and highest < n_items
@@ -62,45 +64,32 @@ def bag_of_words(
                 "row 0 of the word pairs can be read as item indices and as ids offset by the number of "
                 f"users, {n_users}; give the words as a matrix in data.files instead"
             )
-        raise DataError(
-            rule, file=file, key=key, value=f"items {lowest} to {highest}, words from {word.min()}"
-        )
+        raise Place(file, key).error(rule, f"items {lowest} to {highest}, words from {word.min()}")
     if offset:
         item = item - n_users
     words, column = np.unique(word, return_inverse=True)
-    cells, counts = np.unique(item * len(words) + column, return_counts=True)
-    item, column = np.divmod(cells, len(words))
-    items_with = np.bincount(column, minlength=len(words))
-    kept = np.sort(np.argsort(-items_with, kind="stable")[:vocabulary])
-    place = np.full(len(words), -1)
-    place[kept] = np.arange(len(kept))
-    inside = place[column] >= 0
-    ids, row = np.unique(item[inside], return_inverse=True)
+    ones = np.ones(len(item), dtype=np.float32)
+    counts = coo_array((ones, (item, column))).tocsc()  # of pairs that occur again the sum
+    kept = np.sort(np.argsort(-np.diff(counts.indptr), kind="stable")[:vocabulary])
+    chosen = counts[:, kept].tocsr()
+    ids = np.flatnonzero(np.diff(chosen.indptr))
+    described = len(np.unique(item))
     size = len(ids) * len(kept) * 4
     if size > MAX_BYTES:
-        raise DataError(
+        raise Place(file, "data.vocabulary", vocabulary).error(
             f"{len(kept)} words for {len(ids)} items would take {size / 2**30:.0f} GiB of at most "
-            f"{MAX_BYTES / 2**30:.0f}; lower it",
-            file=file,
-            key="data.vocabulary",
-            value=vocabulary,
+            f"{MAX_BYTES / 2**30:.0f}; lower it"
         )
-    values = np.zeros((len(ids), len(kept)), dtype=np.float32)
-    values[row, place[column[inside]]] = counts[inside]
+    notes: tuple[str, ...] = ()
+    if len(kept) < len(words):
+        without = f"; {described - len(ids):,} items have none of them" if described > len(ids) else ""
+        most = f"the {len(kept):,} words that most items have are kept of {len(words):,} (data.vocabulary)"
+        notes = (f"{key}: {most}{without}",)
     return KeyedValues(
         ids=as_objects([str(row) for row in ids.tolist()]),
-        values=values,
-        rows=len(np.unique(item)),
+        values=chosen[ids].toarray(),
+        rows=described,
         names=tuple(f"word {word}" for word in words[kept].tolist()),
         counted=True,
-        notes=_left_out(len(words), len(kept), len(np.unique(item)) - len(ids), key),
-    )
-
-
-def _left_out(words: int, kept: int, items: int, key: str) -> tuple[str, ...]:
-    if kept == words:
-        return ()
-    without = f"; {items:,} items have none of them" if items else ""
-    return (
-        f"{key}: the {kept:,} words that most items have are kept of {words:,} (data.vocabulary){without}",
+        notes=notes,
     )

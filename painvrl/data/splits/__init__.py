@@ -5,29 +5,16 @@ Every split has disjoint parts: ``train``, ``iid_valid``, ``ood_valid``, and, be
 set's content, the configuration and the seed; the order of the interactions does not matter.
 """
 
-from painvrl.data.parts import Part, TestParts
-from painvrl.data.splits.cold_item import ColdItemSplit
-from painvrl.data.splits.given import GivenSplit
-from painvrl.data.splits.groups import ItemGroupSplit, UserGroupSplit
-from painvrl.data.splits.official import OfficialSplit
-from painvrl.data.splits.planted import PlantedSplit
-from painvrl.data.splits.popularity import PopularitySplit
-from painvrl.data.splits.split import Split, SplitConfig, make_split
-from painvrl.data.splits.temporal import TemporalSplit, TemporalUserSplit
-
-__all__ = [
-    "ColdItemSplit",
-    "GivenSplit",
-    "ItemGroupSplit",
-    "OfficialSplit",
-    "Part",
-    "PlantedSplit",
-    "PopularitySplit",
-    "Split",
-    "SplitConfig",
-    "TemporalSplit",
-    "TemporalUserSplit",
-    "TestParts",
-    "UserGroupSplit",
-    "make_split",
-]
+from painvrl.data.parts import Part as Part
+from painvrl.data.splits.given import GivenSplit as GivenSplit
+from painvrl.data.splits.given import OfficialSplit as OfficialSplit
+from painvrl.data.splits.given import PlantedSplit as PlantedSplit
+from painvrl.data.splits.held_out import ColdItemSplit as ColdItemSplit
+from painvrl.data.splits.held_out import ItemGroupSplit as ItemGroupSplit
+from painvrl.data.splits.held_out import UserGroupSplit as UserGroupSplit
+from painvrl.data.splits.popularity import PopularitySplit as PopularitySplit
+from painvrl.data.splits.split import Split as Split
+from painvrl.data.splits.split import SplitConfig as SplitConfig
+from painvrl.data.splits.split import make_split as make_split
+from painvrl.data.splits.temporal import TemporalSplit as TemporalSplit
+from painvrl.data.splits.temporal import TemporalUserSplit as TemporalUserSplit

@@ -31,11 +31,8 @@ def content_clusters(table: Table, count: int, source: torch.Generator) -> np.nd
     features = build_features(table.modalities, known, FeatureConfig()).matrix.double()
     described = features.any(dim=1)
     if count > int(described.sum()):
-        raise ConfigError(
-            "must be at most the number of items with a feature",
-            key="split.clusters",
-            value=f"{count} for {int(described.sum())} items",
-        )
+        rule = "must be at most the number of items with a feature"
+        raise ConfigError(rule, key="split.clusters", value=f"{count} for {int(described.sum())} items")
     labels = np.full(len(described), "", dtype="<U20")
     labels[described.numpy()] = k_means(features[described], count, source).numpy().astype(np.str_)
     return labels

@@ -1,18 +1,35 @@
-"""``given``: a column names the part of every interaction."""
+"""``given``, ``official`` and ``planted``: the data say which rows are OOD, or which are IID."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, listing
+from painvrl.core.registry import SettingsIn
+from painvrl.core.rng import generator
+from painvrl.data.draws import halve
 from painvrl.data.parts import is_scored_name
-from painvrl.data.splits.cold_item import OodCandidates
-from painvrl.data.splits.rows import PROTOCOLS, Assignment, OodRows, SplitRule, Table, split_labels
+from painvrl.data.splits.held_out import OodCandidates
+from painvrl.data.splits.popularity import PopularityOod
+from painvrl.data.splits.rows import (
+    OOD_RULES,
+    PROTOCOLS,
+    Assignment,
+    OodRows,
+    OodRule,
+    Share,
+    SplitRule,
+    Table,
+    among_all,
+    split_labels,
+    with_iid,
+)
 
 PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_NAME_test"
 
@@ -49,27 +66,24 @@ class GivenSplit(SplitRule):
     def assign(self, table: Table, seed: int) -> Assignment:
         """Read the parts; nothing is drawn."""
         labels = split_labels(table, self.column)
-        found = np.unique(labels).tolist()
-        part_of = {label: self.parts.get(label, label) for label in found}
-        unknown = [label for label, part in part_of.items() if not is_part(part)]
+        found, code = np.unique(labels, return_inverse=True)
+        parts = [self.parts.get(label, label) for label in found.tolist()]
+        unknown = [label for label, part in zip(found.tolist(), parts, strict=True) if not is_part(part)]
         if unknown:
-            shown = ", ".join(repr(label) for label in unknown[:8])
-            more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             raise ConfigError(
                 f"labels of the column {self.column} must be {PARTS}, or stand for one in split.parts",
                 key="split.parts",
-                value=f"{shown}{more}",
+                value=listing([repr(label) for label in unknown], 8),
             )
-        rows = {part: torch.zeros(len(table), dtype=torch.bool) for part in part_of.values()}
-        for label, part in part_of.items():
-            rows[part] |= torch.from_numpy(labels == label)
-        nothing = torch.zeros(len(table), dtype=torch.bool)
-        ood = self._ood(table, rows)
-        iid_test = rows.get("iid_test", nothing)
-        tests = torch.stack([iid_test, *(part.test for part in ood.values())])
+        rows = {
+            part: torch.from_numpy(np.array([each == part for each in parts])[code])
+            for part in ("iid_valid", "iid_test", *parts)
+        }
+        ood = self._ood(table, {part: rows[part] for part in parts})
+        tests = torch.stack([rows["iid_test"], *(part.test for part in ood.values())])
         return Assignment(
-            iid_valid=rows.get("iid_valid", nothing),
-            iid_test=iid_test,
+            iid_valid=rows["iid_valid"],
+            iid_test=rows["iid_test"],
             ood=ood,
             fixed_test=tests.any(dim=0),
         )
@@ -86,9 +100,7 @@ class GivenSplit(SplitRule):
                         key="split.parts",
                         value=", ".join(sorted(rows)),
                     )
-        shifted = torch.zeros(len(table), dtype=torch.bool)
-        for name in names:
-            shifted |= rows[f"{name}_valid"] | rows[f"{name}_test"]
+        shifted = torch.stack([rows[part] for part in rows if part.startswith("ood")]).any(dim=0)
         candidates = torch.ones(table.interactions.n_items, dtype=torch.bool)
         if self.ood_candidates == "held_out":
             candidates = torch.bincount(item[shifted], minlength=len(candidates)) > 0
@@ -114,3 +126,79 @@ def is_part(name: str) -> bool:
     """Whether ``name`` is one of the parts that a label may stand for."""
     scored, _, stage = name.rpartition("_")
     return name == "train" or (stage in {"valid", "test"} and is_scored_name(scored))
+
+
+@PROTOCOLS.register
+class OfficialSplit(SplitRule):
+    """The files' own split is the IID one: their valid and test rows are ``iid_valid`` and ``iid_test``.
+
+    OOD rows are taken from the files' train rows by another protocol, whose shares are then of those rows.
+    Where it holds items out, the files' valid and test rows of such items belong to them, too: they
+    go where the item's other rows go.
+
+    ``column``: of the interactions, with the labels ``train``, ``valid`` and ``test``. ``ood``: the rule.
+    """
+
+    reads_columns: ClassVar[bool] = True
+
+    protocol: Literal["official"] = "official"
+    column: str = "part"
+    ood: Annotated[OodRule, SettingsIn(OOD_RULES)] = PopularityOod()
+
+    def ood_names(self) -> tuple[str, ...]:
+        """Those of the rule."""
+        return self.ood.ood_names()
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Take the IID parts from the files, and OOD rows from the files' train rows."""
+        labels = split_labels(table, self.column)
+        train, valid, test = (torch.from_numpy(labels == name) for name in ("train", "valid", "test"))
+        strange = ~(train | valid | test)
+        if bool(strange.any()):
+            found = np.unique(labels[strange.numpy()]).tolist()
+            raise ConfigError(
+                f"labels of the column {self.column} must be train, valid and test; the protocol given "
+                "takes others",
+                key="split.column",
+                value=", ".join(repr(label) for label in found[:8]),
+            )
+        drawn = self.ood.draw_ood(table.select(train), seed)
+        parts = {name: self._everywhere(part, train, table) for name, part in drawn.parts.items()}
+        shifted = torch.zeros_like(train)
+        for part in parts.values():
+            shifted |= part.valid | part.test
+        return Assignment(iid_valid=valid & ~shifted, iid_test=test & ~shifted, ood=parts, fixed_test=test)
+
+    def _everywhere(self, part: OodRows, train: Tensor, table: Table) -> OodRows:
+        """``part``, whose rows are some of the ``train`` rows, among all rows."""
+        item, n_items = table.interactions.item, table.interactions.n_items
+
+        def spread(chosen: Tensor) -> Tensor:
+            rows = torch.zeros_like(train)
+            rows[train] = chosen
+            if not self.ood.holds_items_out:
+                return rows
+            return (torch.bincount(item[rows], minlength=n_items) > 0)[item]
+
+        return replace(part, valid=spread(part.valid), test=spread(part.test))
+
+
+@PROTOCOLS.register
+class PlantedSplit(SplitRule):
+    """The planted data's own OOD rows, halved into valid and test; ranked among all items.
+
+    IID rows are drawn uniformly from the others; a random core of 1 interaction a user and 1 an
+    item stays in train. ``iid_share``: of all interactions, halved into valid and test.
+    """
+
+    protocol: Literal["planted"] = "planted"
+    iid_share: Share = 0.2
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Halve the planted OOD rows, then draw IID rows."""
+        ood = table.planted_ood
+        if ood is None:
+            rule = "the planted protocol needs planted data (data.kind: planted)"
+            raise ConfigError(rule, key="split.protocol", value=f"planted on {table.name}")
+        valid, test = halve(ood, generator=generator(seed, "split", "ood halves"))
+        return with_iid(table, among_all(table, valid, test), self.iid_share, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -24,6 +24,7 @@ from painvrl.data.splits.rows import (
     with_iid,
 )
 
+T = TypeVar("T")
 Gamma = Annotated[float, Field(ge=0.0, le=10.0)]
 
 
@@ -105,6 +106,21 @@ class PopularityOod(OodRule):
         return OodDraw(parts=parts, taken=taken, core=core)
 
 
+def leaves_train(rule: T) -> T:
+    """A validator of settings with two shares: together they must leave something to train on.
+
+    Raises:
+        ValueError: they do not.
+    """
+    ood_share, iid_share = (getattr(rule, name) for name in ("ood_share", "iid_share"))
+    if ood_share + iid_share >= 1:
+        raise ValueError(
+            "ood_share + iid_share must be below 1, or nothing is left to train on "
+            f"(found {ood_share} + {iid_share})"
+        )
+    return rule
+
+
 @PROTOCOLS.register
 class PopularitySplit(PopularityOod, SplitRule):
     """OOD rows as in :class:`PopularityOod`; IID rows are drawn uniformly from what those and the core leave.
@@ -114,10 +130,7 @@ class PopularitySplit(PopularityOod, SplitRule):
 
     iid_share: Share = 0.2
 
-    @model_validator(mode="after")
-    def _leaves_train(self) -> Self:
-        check_shares(self.ood_share, self.iid_share)
-        return self
+    _leaves_train = model_validator(mode="after")(leaves_train)
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Draw OOD rows, then IID rows."""
@@ -127,16 +140,3 @@ class PopularitySplit(PopularityOod, SplitRule):
 
 def _named(gammas: tuple[float, ...]) -> tuple[str, ...]:
     return tuple(f"ood_gamma_{gamma:g}" for gamma in gammas)
-
-
-def check_shares(ood_share: float, iid_share: float) -> None:
-    """Refuse shares that leave nothing to train on.
-
-    Raises:
-        ValueError: they do.
-    """
-    if ood_share + iid_share >= 1:
-        raise ValueError(
-            "ood_share + iid_share must be below 1, or nothing is left to train on "
-            f"(found {ood_share} + {iid_share})"
-        )

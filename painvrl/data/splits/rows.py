@@ -47,35 +47,26 @@ class Table:
         return len(self.interactions)
 
     def select(self, rows: Tensor) -> Table:
-        """The rows where ``rows`` ``[N]`` bool is true; users and items stay."""
-        columns = _columns_at(self.columns, rows)
-        planted = None if self.planted_ood is None else self.planted_ood[rows]
-        return Table(
-            name=self.name,
+        """Some of the rows (``[n]`` int64 or ``[N]`` bool); users and items stay."""
+        return replace(
+            self,
             interactions=self.interactions.select(rows),
-            columns=columns,
-            modalities=self.modalities,
-            planted_ood=planted,
+            columns=_columns_at(self.columns, rows),
+            planted_ood=None if self.planted_ood is None else self.planted_ood[rows],
         )
 
 
 def table_of(dataset: Dataset) -> Table:
     """The rows of ``dataset``; they are sorted only where they are not, as the readers' are."""
-    data, columns = dataset.interactions, dataset.columns
-    planted = None if dataset.truth is None else dataset.truth.part == 1
-    pair = data.cells()
-    if not bool((pair[1:] > pair[:-1]).all()):
-        order = torch.argsort(pair)
-        data = data.select(order)
-        columns = _columns_at(columns, order)
-        planted = None if planted is None else planted[order]
-    return Table(
+    table = Table(
         name=dataset.name,
-        interactions=data,
-        columns=columns,
+        interactions=dataset.interactions,
+        columns=dataset.columns,
         modalities=dataset.modalities,
-        planted_ood=planted,
+        planted_ood=None if dataset.truth is None else dataset.truth.part == 1,
     )
+    pair = table.interactions.cells()
+    return table if bool((pair[1:] > pair[:-1]).all()) else table.select(torch.argsort(pair))
 
 
 def _columns_at(columns: Columns, rows: Tensor) -> Columns:
@@ -121,6 +112,14 @@ class OodDraw:
     support: Tensor | None = None
 
 
+def among_all(table: Table, valid: Tensor, test: Tensor, support: Tensor | None = None) -> OodDraw:
+    """One shifted pair of parts, whose rows (``[N]`` bool) are ranked among all items."""
+    everything = torch.ones(table.interactions.n_items, dtype=torch.bool)
+    taken = valid | test if support is None else valid | test | support
+    rows = OodRows(valid=valid, test=test, candidates=everything)
+    return OodDraw(parts={"ood": rows}, taken=taken, support=support)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
     """A part for every row; what is in none of these is train.
@@ -138,11 +137,6 @@ class Assignment:
     ood: Mapping[str, OodRows]
     support: Tensor | None = None
     fixed_test: Tensor | None = None
-
-    @property
-    def ranks_cold_items(self) -> bool:
-        """Whether an OOD part is ranked among warm and cold items alike."""
-        return any(part.candidates is not None and not part.held_out for part in self.ood.values())
 
     def train(self) -> Tensor:
         """``[N]`` bool."""
@@ -173,7 +167,6 @@ class SplitRule(Settings):
         Raises:
             ConfigError: the protocol does not fit the data.
         """
-        raise NotImplementedError
 
     def ood_names(self) -> tuple[str, ...] | None:
         """Names of the OOD parts; ``None`` where only the data know them."""
@@ -200,7 +193,6 @@ class OodRule(Settings):
         Raises:
             ConfigError: the rule does not fit the data.
         """
-        raise NotImplementedError
 
     def ood_names(self) -> tuple[str, ...]:
         """Names of the OOD parts."""

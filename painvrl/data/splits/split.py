@@ -86,7 +86,9 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
         known_users |= support.user_degree() > 0
     known = known_users[data.user]
     in_distribution = known & warm[data.item]
-    one_list = rows.ranks_cold_items if config.iid_candidates is None else config.iid_candidates == "all"
+    # Some OOD part is ranked among warm and cold items alike.
+    ranks_cold = any(part.candidates is not None and not part.held_out for part in rows.ood.values())
+    one_list = ranks_cold if config.iid_candidates is None else config.iid_candidates == "all"
     usual = torch.ones_like(warm) if one_list else warm
 
     valid: dict[str, Part] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
@@ -11,17 +11,8 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.data.draws import rank_within
-from painvrl.data.splits.popularity import check_shares
-from painvrl.data.splits.rows import (
-    PROTOCOLS,
-    Assignment,
-    OodDraw,
-    OodRows,
-    Share,
-    SplitRule,
-    Table,
-    with_iid,
-)
+from painvrl.data.splits.popularity import leaves_train
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, Share, SplitRule, Table, among_all, with_iid
 
 MIN_USERS = 100
 """Of an OOD part of ``temporal``: a mean over fewer says little."""
@@ -36,10 +27,7 @@ class _TemporalSplit(SplitRule):
     ood_share: Share = 0.2
     iid_share: Share = 0.2
 
-    @model_validator(mode="after")
-    def _leaves_train(self) -> Self:
-        check_shares(self.ood_share, self.iid_share)
-        return self
+    _leaves_train = model_validator(mode="after")(leaves_train)
 
 
 @PROTOCOLS.register
@@ -70,9 +58,7 @@ class TemporalSplit(_TemporalSplit):
         test = late & ~valid  # rows of unknown users among them; a split drops those
         if not self.force:
             self._require_users(data.user[valid], data.user[test & counted])
-        everything = torch.ones(data.n_items, dtype=torch.bool)
-        rows = OodRows(valid=valid, test=test, candidates=everything)
-        return with_iid(table, OodDraw(parts={"ood": rows}, taken=late), self.iid_share, seed)
+        return with_iid(table, among_all(table, valid, test), self.iid_share, seed)
 
     def _require_users(self, valid: Tensor, test: Tensor) -> None:
         for name, user in (("ood_valid", valid), ("ood_test", test)):
@@ -112,9 +98,7 @@ class TemporalUserSplit(_TemporalSplit):
         place = place - (history - tail)[data.user]
         late = place >= 0
         valid = late & (place < valid_size[data.user])
-        everything = torch.ones(data.n_items, dtype=torch.bool)
-        rows = OodRows(valid=valid, test=late & ~valid, candidates=everything)
-        return with_iid(table, OodDraw(parts={"ood": rows}, taken=late), self.iid_share, seed)
+        return with_iid(table, among_all(table, valid, late & ~valid), self.iid_share, seed)
 
 
 def place_in_time(table: Table, protocol: str, seed: int) -> Tensor:
@@ -127,11 +111,8 @@ def place_in_time(table: Table, protocol: str, seed: int) -> Tensor:
     """
     time = table.columns.time
     if time is None:
-        raise ConfigError(
-            "needs the time of every interaction (of a table: data.time names the column)",
-            key="split.protocol",
-            value=f"{protocol} on {table.name}",
-        )
+        rule = "needs the time of every interaction (of a table: data.time names the column)"
+        raise ConfigError(rule, key="split.protocol", value=f"{protocol} on {table.name}")
     tie = torch.rand(len(table), generator=generator(seed, "split", "ties"), dtype=torch.float64)
     by_tie = torch.argsort(tie)
     order = by_tie[torch.argsort(time[by_tie], stable=True)]

@@ -7,13 +7,8 @@ import pyarrow as pa
 import pytest
 
 from painvrl.core.errors import DataError
-from painvrl.data.sources.columns import (
-    id_column,
-    label_column,
-    number_column,
-    require_distinct,
-    time_column,
-)
+from painvrl.data.sources.columns import Column, require_distinct
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.texts import Texts
 
@@ -30,13 +25,13 @@ def test_a_wrong_column_is_reported_with_those_that_exist():
     with pytest.raises(
         DataError, match=r"^some\.csv: data\.user: there is no such column; .* id, x, name \(found 'usr'\)$"
     ):
-        id_column(SMALL, "usr", key="data.user")
+        Column(SMALL, "usr", "data.user").ids()
 
 
 def test_of_many_columns_the_first_are_listed():
     wide = table(**{f"c{index}": [0] for index in range(40)})
     with pytest.raises(DataError, match=r"c0, c1, .* c11 and 28 more"):
-        number_column(wide, "x", key="k")
+        Column(wide, "x", "k").numbers()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +49,7 @@ def test_of_many_columns_the_first_are_listed():
     ],
 )
 def test_ids_are_texts_and_whole_numbers_have_no_point(values, ids):
-    assert id_column(table(id=values), "id", key="k").tolist() == ids
+    assert Column(table(id=values), "id", "k").ids().tolist() == ids
 
 
 @pytest.mark.parametrize(
@@ -69,28 +64,28 @@ def test_ids_are_texts_and_whole_numbers_have_no_point(values, ids):
 )
 def test_what_can_be_no_id_is_reported_with_its_row(values, message):
     with pytest.raises(DataError, match=rf"^some\.csv: data\.user: {message}"):
-        id_column(table(id=values), "id", key="data.user")
+        Column(table(id=values), "id", "data.user").ids()
 
 
 def test_ids_that_repeat_are_named_with_their_rows():
     with pytest.raises(
         DataError, match=r"^t: k: 2 user ids occur more than once; the first is 3 in rows 2 and 5 "
     ):
-        require_distinct(Texts.of(["u", "3", "u", "9", "3", "3"]), file="t", key="k", value="id", of="user")
-    require_distinct(Texts.of(["u", "3"]), file="t", key="k", value="id")
+        require_distinct(Texts.of(["u", "3", "u", "9", "3", "3"]), Place("t", "k", "id"), of="user")
+    require_distinct(Texts.of(["u", "3"]), Place("t", "k", "id"))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_is_reported_with_its_row(bad):
     with pytest.raises(DataError, match=rf"data\.rating: 1 values .* {bad} in row 3 \(found 'r'\)"):
-        number_column(table(r=[1.0, 2.0, bad]), "r", key="data.rating")
+        Column(table(r=[1.0, 2.0, bad]), "r", "data.rating").numbers()
 
 
 def test_an_empty_number_is_missing():
     with pytest.raises(DataError, match=r"k: 2 values .* missing .* nan in row 2 \(found 'r'\)"):
-        number_column(table(r=["1", "", " "]), "r", key="k")
+        Column(table(r=["1", "", " "]), "r", "k").numbers()
     with pytest.raises(DataError, match=r"k: 1 values .* missing .* nan in row 1 \(found 'r'\)"):
-        number_column(table(r=[None, 1]), "r", key="k")
+        Column(table(r=[None, 1]), "r", "k").numbers()
 
 
 @pytest.mark.parametrize("text", ["b", "1_0", "0x1F", "1,5", "\u0661", "NA"])
@@ -98,7 +93,7 @@ def test_a_text_is_no_number(text):
     with pytest.raises(
         DataError, match=rf"data\.rating: the column must hold numbers; row 2 has {text} \(found 'r'\)"
     ):
-        number_column(table(r=["1", text, "x"]), "r", key="data.rating")
+        Column(table(r=["1", text, "x"]), "r", "data.rating").numbers()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +106,7 @@ def test_a_text_is_no_number(text):
     ],
 )
 def test_numbers_are_parsed_where_they_are_asked_for(values, numbers):
-    assert number_column(table(r=values), "r", key="k").tolist() == numbers
+    assert Column(table(r=values), "r", "k").numbers().tolist() == numbers
 
 
 @pytest.mark.parametrize(
@@ -125,24 +120,24 @@ def test_numbers_are_parsed_where_they_are_asked_for(values, numbers):
     ],
 )
 def test_labels_are_texts_as_they_stand_and_empty_where_one_is_missing(values, labels):
-    found = label_column(table(x=values), "x", key="data.columns")
+    found = Column(table(x=values), "x", "data.columns").labels()
     assert found.tolist() == labels
 
 
 def test_a_label_may_end_with_a_nul_character():
-    assert label_column(table(x=["a", "a\0"]), "x", key="k").tolist() == ["a", "a\0"]
+    assert Column(table(x=["a", "a\0"]), "x", "k").labels().tolist() == ["a", "a\0"]
 
 
 def test_one_long_label_takes_no_room_from_the_others():
-    assert label_column(table(x=["a" * 10_000, *"b" * 1_000]), "x", key="k").nbytes < 20_000
+    assert Column(table(x=["a" * 10_000, *"b" * 1_000]), "x", "k").labels().nbytes < 20_000
 
 
 def test_times_are_numbers_or_dates():
     dates = ["1970-01-02T00:00:00Z", "1970-01-01 00:00:30", "1970-01-01T01:00:01+01:00", "1970-02"]
     times = table(n=[5, 3, 4, 1], d=dates, typed=pa.array([1, 2, 3, 4], type=pa.timestamp("ms")))
-    assert time_column(times, "n", key="k").tolist() == [5.0, 3.0, 4.0, 1.0]
-    assert time_column(times, "d", key="k").tolist() == [86400.0, 30.0, 1.0, 31 * 86400.0]
-    assert time_column(times, "typed", key="k").tolist() == [0.001, 0.002, 0.003, 0.004]
+    assert Column(times, "n", "k").times().tolist() == [5.0, 3.0, 4.0, 1.0]
+    assert Column(times, "d", "k").times().tolist() == [86400.0, 30.0, 1.0, 31 * 86400.0]
+    assert Column(times, "typed", "k").times().tolist() == [0.001, 0.002, 0.003, 0.004]
 
 
 @pytest.mark.parametrize("bad", ["soon", "07/14/2017 03:25", "9999-12-31", "0001-01-01", ""])
@@ -152,4 +147,4 @@ def test_a_date_that_does_not_fit_is_reported_with_its_row(bad):
         match=r"^some\.csv: data\.time: the column must hold numbers, or ISO 8601 dates such as .*; "
         rf"row 2 has {bad or 'nothing'} \(found 'd'\)$",
     ):
-        time_column(table(d=["1970-01-02", bad]), "d", key="data.time")
+        Column(table(d=["1970-01-02", bad]), "d", "data.time").times()

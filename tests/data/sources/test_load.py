@@ -15,7 +15,7 @@ import painvrl
 from painvrl.core.errors import DataError
 from painvrl.data import sources
 from painvrl.data.dataset import Dataset
-from painvrl.data.sources import MovieLensConfig, PlantedConfig, TableConfig, load, table
+from painvrl.data.sources import MovieLensConfig, PlantedConfig, TableConfig, load
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def config(shop) -> TableConfig:
 def reads(monkeypatch) -> list[TableConfig]:
     """The configurations for which files were really read."""
     made: list[TableConfig] = []
-    original = table.read_table_source
+    original = TableConfig.read
 
-    def counted(config, cache):
+    def counted(config, cache, seed):
         made.append(config)
-        return original(config, cache)
+        return original(config, cache, seed)
 
-    monkeypatch.setattr(table, "read_table_source", counted)
+    monkeypatch.setattr(TableConfig, "read", counted)
     return made
 
 

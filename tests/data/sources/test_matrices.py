@@ -8,8 +8,9 @@ import torch
 
 from painvrl.core.errors import DataError
 from painvrl.data.sources import values
-from painvrl.data.sources.matrices import keyed_by_row, read_array
+from painvrl.data.sources.safe_npy import read_array
 from painvrl.data.sources.texts import as_objects
+from painvrl.data.sources.values import keyed_by_row
 
 MATRIX = np.array([[1.0, 2.0], [0.0, 0.0], [-0.5, 0.0]], dtype=np.float32)
 FILE = Path("f.npy")

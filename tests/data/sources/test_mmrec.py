@@ -11,7 +11,6 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MmrecConfig, load
-from painvrl.data.sources.mmrec import read_mmrec
 
 ROWS = [
     # user, item, rating, time, label
@@ -60,7 +59,7 @@ def read(path: str | Path, **changes: object) -> Dataset:
         {"kind": "mmrec", "path": str(path), "core": 1, **changes}
     )
     assert isinstance(config, MmrecConfig)
-    return read_mmrec(config, ArrayCache(Path("cache")))
+    return config.read(ArrayCache(Path("cache")), 0)
 
 
 def pairs(dataset: Dataset) -> list[tuple[int, int]]:

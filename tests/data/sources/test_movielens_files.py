@@ -13,7 +13,6 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig, MovieLensConfig, load, movielens
-from painvrl.data.sources.movielens import read_movielens
 
 RATINGS = [
     # user, film, rating, time
@@ -115,7 +114,7 @@ def read(path: Path, **changes: object) -> Dataset:
         {"kind": "movielens", "path": str(path), "core": 1, "modalities": ["genres"], **changes}
     )
     assert isinstance(config, MovieLensConfig)
-    return read_movielens(config, ArrayCache(Path("cache")))
+    return config.read(ArrayCache(Path("cache")), 0)
 
 
 @pytest.mark.parametrize("where", ["folder", "folder in a folder", "zip"])
@@ -275,12 +274,13 @@ def test_a_damaged_zip_file_is_an_error():
 def test_the_cache_follows_the_files(where, monkeypatch):
     path = written("csv", where)
     reads = []
+    original = MovieLensConfig.read
 
-    def counted(*arguments: object) -> Dataset:
+    def counted(config: MovieLensConfig, cache: ArrayCache, seed: int) -> Dataset:
         reads.append(1)
-        return read_movielens(*arguments)  # type: ignore[arg-type]
+        return original(config, cache, seed)
 
-    monkeypatch.setattr("painvrl.data.sources.movielens.read_movielens", counted)
+    monkeypatch.setattr(MovieLensConfig, "read", counted)
     monkeypatch.setattr(
         "painvrl.data.sources.movielens.movielens_version", None
     )  # the package is not asked for

@@ -10,12 +10,13 @@ import torch
 
 from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
-from painvrl.data.sources.columns import id_column, label_column, number_column, time_column
-from painvrl.data.sources.matrices import read_array
-from painvrl.data.sources.mmrec import MmrecConfig, read_mmrec
+from painvrl.data.sources.columns import Column
+from painvrl.data.sources.items import ItemTable
+from painvrl.data.sources.mmrec import MmrecConfig
 from painvrl.data.sources.modality_file import ModalityFile, read_modality
-from painvrl.data.sources.movielens_files import read_movielens_files
-from painvrl.data.sources.table import ItemTable, TableConfig, read_table_source
+from painvrl.data.sources.movielens import read_movielens_files
+from painvrl.data.sources.safe_npy import read_array
+from painvrl.data.sources.table import TableConfig
 from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.values import KeyedValues
 
@@ -40,16 +41,16 @@ def test_a_typed_date_of_a_far_year_is_reported_with_its_row(count, kind, shown)
     plain = pa.int32() if kind == pa.date32() else pa.int64()
     dates = pa.array([0, count], plain).cast(kind)
     with pytest.raises(DataError, match=rf"; row 2 has {shown}"):
-        time_column(table(t=dates), "t", key="k")
+        Column(table(t=dates), "t", "k").times()
 
 
 def test_a_typed_date_is_the_second_that_its_text_is():
     texts = ["1969-12-31T23:59:59.999999", "2017-07-14T02:40:00.123456", "1678-01-01T00:00:00"]
-    seconds = time_column(table(t=texts), "t", key="k").tolist()
+    seconds = Column(table(t=texts), "t", "k").times().tolist()
     for unit in ("us", "ns"):
         dates = pa.array(texts).cast(pa.timestamp(unit))
-        assert time_column(table(t=dates), "t", key="k").tolist() == seconds
-    assert time_column(table(t=pa.array([-1, 2], pa.int32()).cast(pa.date32())), "t", key="k").tolist() == [
+        assert Column(table(t=dates), "t", "k").times().tolist() == seconds
+    assert Column(table(t=pa.array([-1, 2], pa.int32()).cast(pa.date32())), "t", "k").times().tolist() == [
         -86400.0,
         172800.0,
     ]
@@ -58,7 +59,7 @@ def test_a_typed_date_is_the_second_that_its_text_is():
 @pytest.mark.parametrize("bad", ["07/14/2017 03:25", "2020-01-01"])
 def test_among_times_that_are_numbers_the_other_one_is_reported(bad):
     with pytest.raises(DataError, match=rf"row 4 has {bad}"):
-        time_column(table(t=["7", "8", "9", bad, "10"]), "t", key="k")
+        Column(table(t=["7", "8", "9", bad, "10"]), "t", "k").times()
 
 
 @pytest.mark.parametrize("row", [0, 1, 77_777, 99_999])
@@ -67,7 +68,7 @@ def test_a_bad_number_is_found_among_many_by_parsing_few_times(row, monkeypatch)
     casts = []
     monkeypatch.setattr(pa, "float64", lambda real=pa.float64: casts.append(0) or real())
     with pytest.raises(DataError, match=rf"row {row + 1} has oops"):
-        number_column(table(n=texts), "n", key="k")
+        Column(table(n=texts), "n", "k").numbers()
     assert len(casts) < 50
 
 
@@ -120,10 +121,10 @@ def test_a_tensor_that_is_no_plain_matrix_is_reported(tmp_path, tensor):
 
 def test_labels_and_ids_are_read_in_the_width_of_their_floats():
     tenths = np.array([0.7, 0.1, 2.0], dtype=np.float32)
-    assert label_column(table(x=tenths), "x", key="k").tolist() == ["0.7", "0.1", "2.0"]
-    assert id_column(table(x=np.array([2**24 - 1.0], np.float32)), "x", key="k").tolist() == ["16777215"]
+    assert Column(table(x=tenths), "x", "k").labels().tolist() == ["0.7", "0.1", "2.0"]
+    assert Column(table(x=np.array([2**24 - 1.0], np.float32)), "x", "k").ids().tolist() == ["16777215"]
     with pytest.raises(DataError, match=r"below 2\^24, .*; row 2 has 16777216\.0"):
-        id_column(table(x=np.array([7, 16777217], np.float32)), "x", key="k")
+        Column(table(x=np.array([7, 16777217], np.float32)), "x", "k").ids()
 
 
 @pytest.mark.parametrize(
@@ -171,16 +172,16 @@ def test_lines_of_movielens_end_in_any_of_the_three_ways(tmp_path, end, names, r
     for name, lines in zip(names, (ratings, films), strict=True):
         (tmp_path / name).write_bytes(end.join([*lines, ""]).encode())
     found = read_movielens_files(tmp_path)
-    assert found.film_ids.tolist() == ["7", "8"]
-    assert found.titles[0] == "Ash"
-    assert found.genres[0] == ("Drama",)
+    assert [film.id for film in found.films] == ["7", "8"]
+    assert found.films[0].title == "Ash"
+    assert found.films[0].genres == ("Drama",)
 
 
 def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):
     (tmp_path / "s.inter").write_text(f"userID\titemID\n0\t0\n1\t{'9' * 5000}\n")
     np.save(tmp_path / "image_feat.npy", np.ones((2, 2)))
     with pytest.raises(DataError, match=r"item ids must be the numbers of the rows of features \(found '9"):
-        read_mmrec(MmrecConfig(path=tmp_path, core=1), ArrayCache(tmp_path / "cache"))
+        MmrecConfig(path=tmp_path, core=1).read(ArrayCache(tmp_path / "cache"), 0)
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 12", "Unnamed: 0.1", "__index_level_0__"])
@@ -209,7 +210,7 @@ def test_a_column_of_titles_that_is_empty_is_a_warning(tmp_path):
     (tmp_path / "i.csv").write_text("id,name,kind\na,,p\nb,,q\n")
     items = ItemTable(path=tmp_path / "i.csv", key="id", title="name", categories="kind")
     config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items)
-    read = read_table_source(config, ArrayCache(tmp_path / "cache"))
+    read = config.read(ArrayCache(tmp_path / "cache"), 0)
     assert any("titles describes 0 of 2 items" in text for text in read.provenance.warnings)
     assert read.titles == ("a", "b")
 
@@ -220,25 +221,25 @@ def test_of_rows_with_two_labels_the_advice_fits_the_column(tmp_path):
     (tmp_path / "i.csv").write_text("id,kind\na,p\n")
     config = TableConfig(path=tmp_path / "x.csv", core=1, item_table=items, columns=("device",))
     with pytest.raises(DataError, match=r"another device; .*leave the column out of data\.columns"):
-        read_table_source(config, ArrayCache(tmp_path / "cache"))
+        config.read(ArrayCache(tmp_path / "cache"), 0)
 
 
 def test_whole_decimals_print_as_whole_numbers_and_others_as_they_stand():
     whole = pa.array(["7.00", "12345678901234567890.00"]).cast(pa.decimal128(30, 2))
-    assert id_column(table(i=whole), "i", key="k").tolist() == ["7", "12345678901234567890"]
+    assert Column(table(i=whole), "i", "k").ids().tolist() == ["7", "12345678901234567890"]
     others = pa.array(["7.00", "7.50"]).cast(pa.decimal128(30, 2))
-    assert id_column(table(i=others), "i", key="k").tolist() == ["7.00", "7.50"]
+    assert Column(table(i=others), "i", "k").ids().tolist() == ["7.00", "7.50"]
 
 
 def test_flags_are_numbers_in_any_of_their_spellings_and_an_empty_one_is_missing():
-    assert number_column(table(n=["TRUE", "False", "true"]), "n", key="k").tolist() == [1.0, 0.0, 1.0]
+    assert Column(table(n=["TRUE", "False", "true"]), "n", "k").numbers().tolist() == [1.0, 0.0, 1.0]
     with pytest.raises(DataError, match="missing or infinite; the first is nan in row 2"):
-        number_column(table(n=["true", "", "false"]), "n", key="k")
+        Column(table(n=["true", "", "false"]), "n", "k").numbers()
 
 
 def test_a_message_is_one_line_whatever_the_file_holds():
     with pytest.raises(DataError) as error:
-        number_column(table(n=["1", "a\nb\x1b[31m"]), "n", key="k")
+        Column(table(n=["1", "a\nb\x1b[31m"]), "n", "k").numbers()
     assert "row 2 has a\\nb\\x1b[31m" in str(error.value)
     assert str(error.value).isprintable()
 
@@ -246,4 +247,4 @@ def test_a_message_is_one_line_whatever_the_file_holds():
 def test_a_label_in_an_unknown_zone_is_an_error_of_the_data():
     times = pa.array([0], pa.int64()).cast(pa.timestamp("us", tz="No/Where"))
     with pytest.raises(DataError, match="cannot be read"):
-        label_column(table(t=times), "t", key="k")
+        Column(table(t=times), "t", "k").labels()

@@ -11,8 +11,40 @@ import torch
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
+from painvrl.data.provenance import Join, Provenance, Removal
 from painvrl.data.sources import prepared
 from painvrl.data.sources.prepared import load_dataset, store_dataset
+
+PROVENANCE = Provenance(
+    joins=(
+        Join(
+            name="image",
+            key="data.files.image",
+            of="items",
+            total=2,
+            matched=1,
+            rows=3,
+            rows_filtered=1,
+            rows_unmatched=1,
+            largest_column="0",
+            largest_share=0.75,
+        ),
+    ),
+    removals=(
+        Removal(
+            name="data.core",
+            rule="keep much",
+            users=1,
+            items=0,
+            interactions=2,
+            users_before=3,
+            items_before=2,
+            interactions_before=5,
+        ),
+    ),
+    notes=("a",),
+    findings=("b",),
+)
 
 
 def dataset(user_ids: np.ndarray, columns: Columns | None = None) -> Dataset:
@@ -30,6 +62,7 @@ def dataset(user_ids: np.ndarray, columns: Columns | None = None) -> Dataset:
             )
         },
         columns=columns or Columns(),
+        provenance=PROVENANCE,
         fingerprint="f00d",
     )
 
@@ -46,6 +79,7 @@ def test_a_stored_data_set_comes_back_whole(tmp_path: Path, ids: np.ndarray) -> 
     assert loaded.item_ids.tolist() == [7, 9]
     assert loaded.titles == stored.titles
     assert (loaded.name, loaded.fingerprint) == ("shop", "f00d")
+    assert loaded.provenance == PROVENANCE
     assert torch.equal(loaded.modalities["image"].values, stored.modalities["image"].values)
     assert torch.equal(loaded.modalities["image"].present, stored.modalities["image"].present)
 

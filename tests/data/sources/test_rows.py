@@ -55,7 +55,7 @@ def raw(users: str, items: str, ratings=None, times=None, **labels: list[str]) -
 
 
 def kept(rows: RawInteractions, rule: str = "latest") -> RawInteractions:
-    return without_duplicates(rows, rule)[0]
+    return without_duplicates(rows, rule)
 
 
 def refused(message: str, rows: RawInteractions, rule: str = "latest") -> None:
@@ -66,8 +66,7 @@ def refused(message: str, rows: RawInteractions, rule: str = "latest") -> None:
 @pytest.mark.parametrize("rule", ["latest", "best", "first_part", "error"])
 def test_rows_without_duplicates_are_left_alone(rule):
     rows = raw("112", "aba")
-    assert without_duplicates(rows, rule)[0] is rows
-    assert without_duplicates(rows, rule)[1] == ()
+    assert without_duplicates(rows, rule) is rows
 
 
 def test_a_duplicate_is_an_error_that_names_the_first_two_rows():
@@ -80,7 +79,8 @@ def test_a_duplicate_is_an_error_that_names_the_first_two_rows():
 
 
 def test_the_latest_row_of_a_pair_is_kept_and_the_others_are_counted():
-    left, (removal,) = without_duplicates(raw("1112", "aaaa", [5, 1, 3, 2], [10, 30, 20, 5]), "latest")
+    left = without_duplicates(raw("1112", "aaaa", [5, 1, 3, 2], [10, 30, 20, 5]), "latest")
+    (removal,) = left.removals
     assert (left.user.tolist(), left.item.tolist(), left.rating.tolist()) == (["1", "2"], ["a", "a"], [1, 2])
     assert (removal.name, removal.rule) == ("data.duplicates", "latest, one row a (user, item) pair")
     assert (removal.users, removal.items, removal.interactions) == (0, 0, 2)
@@ -162,11 +162,11 @@ def test_no_rule_looks_at_the_order_of_the_rows(rows, rule, random):
     def outcome(rows):
         users, items, ratings, times, parts = zip(*rows, strict=True)
         try:
-            left, removals = without_duplicates(raw(users, items, ratings, times, part=parts), rule)
+            left = without_duplicates(raw(users, items, ratings, times, part=parts), rule)
         except DataError as error:
             return re.sub(r"\d+ rows|the first are .*", "", str(error))  # rows are named in their order
         columns = (left.user.tolist(), left.item.tolist(), left.rating, left.time, left.labels["part"])
-        return sorted(zip(*columns, strict=True)), dict(left.contradictions), removals
+        return sorted(zip(*columns, strict=True)), dict(left.contradictions), left.removals
 
     shuffled = random.sample(rows, len(rows))
     assert outcome(shuffled) == outcome(rows)

@@ -18,7 +18,8 @@ from numpy.lib import format as npy
 
 from painvrl.core.errors import DataError
 from painvrl.data.sources import safe_pickle
-from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream, shown
+from painvrl.data.sources.messages import Place, shown
+from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
 
 
 def objects(*elements: object) -> np.ndarray:
@@ -204,7 +205,7 @@ def test_a_member_of_an_archive_is_read():
     with zipfile.ZipFile("a.npz") as archive:
         for name, expected in (("rows", np.eye(2)), ("ids", objects("a", 7))):
             with archive.open(f"{name}.npy") as stream:
-                assert_same(read_npy_stream(stream, file=Path("a.npz"), key="k"), expected)
+                assert_same(read_npy_stream(stream, Place("a.npz", "k")), expected)
 
 
 TIKTOK_FOLDER = os.environ.get("PAINVRL_TIKTOK")  # holds val_full.npy as it is published with InvRL

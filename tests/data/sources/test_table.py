@@ -11,7 +11,7 @@ from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources import DataConfig
-from painvrl.data.sources.table import TableConfig, read_table_source
+from painvrl.data.sources.table import TableConfig
 
 LOOK = {"path": "features.npz", "key": "ids", "values": "look"}
 BASE = {
@@ -33,7 +33,7 @@ def config(**changes: object) -> TableConfig:
 @pytest.fixture
 def read(shop):
     def read(**changes: object) -> Dataset:
-        return read_table_source(config(**changes), ArrayCache(shop / "cache"))
+        return config(**changes).read(ArrayCache(shop / "cache"), 0)
 
     return read
 
@@ -86,7 +86,7 @@ def test_ratings_below_the_threshold_are_left_out(read, shop):
     assert sorted(raw_pairs(dataset)) == pairs_of(frame[frame["stars"] >= 4])
     (removal,) = dataset.provenance.removals
     rule = "keep what is rated 4 or more"
-    assert removal.row() == ("data.min_rating", "0 of 6", "0 of 5", "15 of 24", rule)
+    assert tuple(removal.row().values()) == ("data.min_rating", "0 of 6", "0 of 5", "15 of 24", rule)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -149,7 +149,7 @@ def test_of_repeated_pairs_the_latest_row_is_kept_and_the_others_are_counted(rea
     assert after.fingerprint == before.fingerprint
     (removal,) = after.provenance.removals
     rule = "latest, one row a (user, item) pair"
-    assert removal.row() == ("data.duplicates", "0 of 6", "0 of 5", "4 of 28", rule)
+    assert tuple(removal.row().values()) == ("data.duplicates", "0 of 6", "0 of 5", "4 of 28", rule)
 
 
 def test_of_duplicates_the_latest_rating_decides(read, rewrite):

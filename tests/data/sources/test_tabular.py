@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from painvrl.core.errors import DataError
-from painvrl.data.sources.columns import id_column, number_column, text_column
+from painvrl.data.sources.columns import Column
 from painvrl.data.sources.tabular import Table, read_table
 
 CONTENT = {"id": ["3", "1"], "x": [0.5, 1.5], "name": ["a", "b"]}
@@ -17,9 +17,9 @@ GZIPPED = gzip.compress("".join(f"{i},{i * i}\n" for i in range(2000)).encode(),
 
 def content(read: Table) -> dict[str, list[object]]:
     return {
-        "id": id_column(read, "id", key="k").tolist(),
-        "x": number_column(read, "x", key="k").tolist(),
-        "name": text_column(read, "name", key="k"),
+        "id": Column(read, "id", "k").ids().tolist(),
+        "x": Column(read, "x", "k").numbers().tolist(),
+        "name": Column(read, "name", "k").texts(),
     }
 
 
@@ -112,5 +112,5 @@ def test_a_file_of_another_name_is_read_as_the_kind_that_is_told(read):
 
 def test_a_file_that_knows_no_quotes_keeps_them(read):
     table = read('id\tname\n"7\tsay "hi"\n', "t.inter", kind=".tsv", quotes=False)
-    assert id_column(table, "id", key="k").tolist() == ['"7']
-    assert text_column(table, "name", key="k") == ['say "hi"']
+    assert Column(table, "id", "k").ids().tolist() == ['"7']
+    assert Column(table, "name", "k").texts() == ['say "hi"']

@@ -14,6 +14,11 @@ from painvrl.data.splits import Part, Split
 
 
 @pytest.fixture
+def dataset(make_dataset) -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture
 def tests_of(tmp_path):
     """The test parts of a split by the name of their metrics."""
 

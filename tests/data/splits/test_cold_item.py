@@ -8,11 +8,6 @@ from painvrl.data.seal import SealLedger
 from painvrl.data.splits import ColdItemSplit, make_split
 
 
-@pytest.fixture
-def dataset(make_dataset):
-    return make_dataset()
-
-
 def test_cold_items_are_in_no_part_but_their_own(dataset, parts_of):
     for seed in range(5):
         parts = {

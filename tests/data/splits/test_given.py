@@ -12,11 +12,6 @@ from painvrl.data.parts import is_scored_name
 from painvrl.data.splits import GivenSplit, OfficialSplit, make_split
 
 
-@pytest.fixture
-def dataset(make_dataset) -> Dataset:
-    return make_dataset()
-
-
 def labelled(dataset: Dataset, labels) -> Dataset:
     columns = dataclasses.replace(dataset.columns, interaction={"part": np.array(labels)})
     return dataclasses.replace(dataset, columns=columns)

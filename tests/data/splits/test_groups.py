@@ -11,15 +11,10 @@ from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.splits import ItemGroupSplit, UserGroupSplit, make_split
 from painvrl.data.splits.clusters import k_means
-from painvrl.data.splits.groups import held_out_members
+from painvrl.data.splits.held_out import held_out_members
 
 GENRES = ItemGroupSplit(column="genre")
 CITIES = UserGroupSplit(column="city")
-
-
-@pytest.fixture
-def dataset(make_dataset) -> Dataset:
-    return make_dataset()
 
 
 def relabelled(dataset: Dataset, *, genre=None, city=None) -> Dataset:

@@ -18,11 +18,6 @@ COLD = OfficialSplit.model_validate(
 )
 
 
-@pytest.fixture
-def dataset(make_dataset) -> Dataset:
-    return make_dataset()
-
-
 def official(dataset: Dataset, pairs, label: str) -> set[tuple[int, int]]:
     labels = dataset.columns.interaction["official"].tolist()
     return {pair for pair, own in zip(pairs(dataset.interactions), labels, strict=True) if own == label}

@@ -399,7 +399,7 @@ def test_shares_that_leave_no_train_are_refused_with_both_values(config):
 
 
 def test_an_unknown_protocol_or_key_is_refused():
-    with pytest.raises(ValidationError, match=r"cold_item.*given.*user_group.*popularity.*planted"):
+    with pytest.raises(ValidationError, match=r"cold_item.*user_group.*popularity.*given.*planted"):
         TypeAdapter(SplitConfig).validate_python({"protocol": "yearly"})
     with pytest.raises(ValidationError, match="gama"):
         TypeAdapter(SplitConfig).validate_python({"protocol": "popularity", "gama": 1})

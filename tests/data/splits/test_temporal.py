@@ -10,11 +10,6 @@ from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.splits import TemporalSplit, TemporalUserSplit, make_split
 
 
-@pytest.fixture
-def dataset(make_dataset) -> Dataset:
-    return make_dataset()
-
-
 def times_of(dataset: Dataset, pairs) -> dict[tuple[int, int], float]:
     return dict(zip(pairs(dataset.interactions), dataset.columns.time.tolist(), strict=True))
 

@@ -1,8 +1,7 @@
-"""``item_group`` and ``user_group``: whole groups of items or users are OOD."""
+"""``cold_item``, ``item_group``, ``user_group``: items, or groups of items or users, are OOD as a whole."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -10,12 +9,11 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, listing
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
-from painvrl.data.draws import rank_within
+from painvrl.data.draws import draw, halve, rank_within
 from painvrl.data.splits.clusters import content_clusters
-from painvrl.data.splits.cold_item import OodCandidates, rows_of_items
 from painvrl.data.splits.rows import (
     OOD_RULES,
     PROTOCOLS,
@@ -26,12 +24,60 @@ from painvrl.data.splits.rows import (
     Share,
     SplitRule,
     Table,
+    among_all,
     labels_of,
     with_iid,
 )
 
+OodCandidates = Literal["held_out", "all"]
+
 MAX_GROUP = 0.75
 """A group with more than so much of the wanted share is passed over: valid and test need one each."""
+
+
+@OOD_RULES.register
+class ColdItemOod(OodRule):
+    """OOD rows are all interactions of a random share of the items; valid and test hold different items.
+
+    ``item_share``: of the items, halved into valid and test. ``ood_candidates``: rank OOD rows among
+    all held-out items, or among all items.
+    """
+
+    protocol: Literal["cold_item"] = "cold_item"
+    item_share: Share = 0.25
+    ood_candidates: OodCandidates = "held_out"
+
+    def draw_ood(self, table: Table, seed: int) -> OodDraw:
+        """The OOD rows.
+
+        Raises:
+            ConfigError: the share holds fewer than two items.
+        """
+        known = table.interactions.item_degree() > 0
+        size = round(self.item_share * int(known.sum()))
+        if size < 2:
+            rule = "item_share must hold out at least 2 items, one for valid and one for test"
+            asked = f"{self.item_share} of {int(known.sum())} items"
+            raise ConfigError(rule, key="split.item_share", value=asked)
+        held_out = draw(known, size, generator=generator(seed, "split", "cold"))
+        valid, test = halve(held_out, generator=generator(seed, "split", "cold halves"))
+        return rows_of_items(table, valid, test, self.ood_candidates)
+
+
+@PROTOCOLS.register
+class ColdItemSplit(ColdItemOod, SplitRule):
+    """OOD rows as in :class:`ColdItemOod`; IID rows are drawn uniformly from the other (warm) items.
+
+    A random core of 1 interaction a user and 1 a warm item stays in train.
+
+    ``iid_share``: of all interactions, halved into valid and test.
+    """
+
+    iid_share: Share = 0.2
+
+    def assign(self, table: Table, seed: int) -> Assignment:
+        """Hold items out, then draw IID rows."""
+        return with_iid(table, self.draw_ood(table, seed), self.iid_share, seed)
 
 
 class GroupChoice(Settings):
@@ -136,20 +182,21 @@ class UserGroupSplit(GroupChoice, SplitRule):
         priority = torch.rand(len(data), generator=generator(seed, "split", "support"), dtype=torch.float64)
         history = torch.bincount(data.user, minlength=data.n_users)
         half = rank_within(data.user, data.n_users, priority) >= ((history + 1) // 2)[data.user]
-        taken = (valid | test)[data.user]
-        everything = torch.ones(data.n_items, dtype=torch.bool)
-        rows = OodRows(valid=half & valid[data.user], test=half & test[data.user], candidates=everything)
-        ood = OodDraw(parts={"ood": rows}, taken=taken, support=taken & ~half)
+        valid, test = valid[data.user], test[data.user]
+        ood = among_all(table, half & valid, half & test, (valid | test) & ~half)
         return with_iid(table, ood, self.iid_share, seed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Groups:
-    """``G`` groups: names, members that have an interaction, and their interactions, in a drawn order."""
-
-    names: tuple[str, ...]
-    members: tuple[int, ...]
-    rows: tuple[int, ...]
+def rows_of_items(table: Table, valid: Tensor, test: Tensor, candidates: OodCandidates) -> OodDraw:
+    """All interactions of the held-out items ``valid`` and ``test`` (``[I]`` bool)."""
+    item, held_out = table.interactions.item, valid | test
+    rows = OodRows(
+        valid=valid[item],
+        test=test[item],
+        candidates=held_out if candidates == "held_out" else torch.ones_like(held_out),
+        held_out=candidates == "held_out",
+    )
+    return OodDraw(parts={"ood": rows}, taken=held_out[item])
 
 
 def held_out_members(
@@ -169,57 +216,45 @@ def held_out_members(
     Raises:
         ConfigError: a group does not exist, or the share holds fewer than two of them.
     """
-    groups = _groups(labels, degree, seed)
-    chosen = _named(choice, groups) if choice.hold_out else _drawn(choice, groups, int((degree > 0).sum()))
-    rows = [0, 0]
+    names, group = np.unique(labels, return_inverse=True)
+    members = np.bincount(group, weights=(degree > 0).numpy(), minlength=len(names))
+    rows = np.bincount(group, weights=degree.numpy(), minlength=len(names)).astype(np.int64)
+    order = torch.randperm(len(names), generator=generator(seed, "split", "groups")).tolist()
+    order = [index for index in order if names[index] != "" and members[index] > 0]
+    chosen = _named(choice, names, order) if choice.hold_out else _drawn(choice, members, order)
+    taken = [0, 0]
     sides: tuple[list[str], list[str]] = ([], [])
     toss = int(torch.randint(2, (1,), generator=generator(seed, "split", "group halves")))
-    for index in sorted(chosen, key=lambda index: -groups.rows[index]):
-        side = toss if rows[0] == rows[1] else int(rows[1] < rows[0])
-        rows[side] += groups.rows[index]
-        sides[side].append(groups.names[index])
+    for index in sorted(chosen, key=lambda index: -rows[index]):
+        side = toss if taken[0] == taken[1] else int(taken[1] < taken[0])
+        taken[side] += rows[index]
+        sides[side].append(names[index])
     valid, test = (torch.from_numpy(np.isin(labels, np.array(side, dtype=np.str_))) for side in sides)
     return valid, test
 
 
-def _groups(labels: np.ndarray, degree: Tensor, seed: int) -> _Groups:
-    names, group = np.unique(labels, return_inverse=True)
-    members = np.bincount(group, weights=(degree > 0).numpy(), minlength=len(names))
-    rows = np.bincount(group, weights=degree.numpy(), minlength=len(names))
-    order = torch.randperm(len(names), generator=generator(seed, "split", "groups")).tolist()
-    order = [index for index in order if names[index] != "" and members[index] > 0]
-    return _Groups(
-        names=tuple(str(names[index]) for index in order),
-        members=tuple(int(members[index]) for index in order),
-        rows=tuple(int(rows[index]) for index in order),
-    )
-
-
-def _named(choice: GroupChoice, groups: _Groups) -> list[int]:
-    place = {name: index for index, name in enumerate(groups.names)}
-    unknown = [name for name in choice.hold_out if name not in place]
+def _named(choice: GroupChoice, names: np.ndarray, order: list[int]) -> list[int]:
+    """The groups to ``hold_out``, in the drawn order; those that have nobody are not there."""
+    known = names[sorted(order)].tolist()
+    unknown = [name for name in choice.hold_out if name not in known]
     if unknown:
-        known = sorted(groups.names)
-        more = f" and {len(known) - 30} more" if len(known) > 30 else ""
-        raise ConfigError(
-            f"there is no such group; there are {', '.join(known[:30])}{more}",
-            key="split.hold_out",
-            value=", ".join(unknown),
-        )
-    return [place[name] for name in sorted(choice.hold_out, key=place.__getitem__)]
+        rule = f"there is no such group; there are {listing(known, 30)}"
+        raise ConfigError(rule, key="split.hold_out", value=", ".join(unknown))
+    return [index for index in order if names[index] in choice.hold_out]
 
 
-def _drawn(choice: GroupChoice, groups: _Groups, n_members: int) -> list[int]:
-    wanted = choice.share * n_members
+def _drawn(choice: GroupChoice, members: np.ndarray, order: list[int]) -> list[int]:
+    """The first groups of the drawn order that together hold the share of all members."""
+    wanted = choice.share * int(members.sum())
     chosen: list[int] = []
     held = 0
-    for index, members in enumerate(groups.members):
-        if held < wanted and members <= MAX_GROUP * wanted:
+    for index in order:
+        if held < wanted and members[index] <= MAX_GROUP * wanted:
             chosen.append(index)
-            held += members
+            held += members[index]
     if len(chosen) < 2:
         raise ConfigError(
-            f"of {len(groups.names)} groups fewer than 2 hold at most {MAX_GROUP:.0%} of that share; "
+            f"of {len(order)} groups fewer than 2 hold at most {MAX_GROUP:.0%} of that share; "
             "raise it, or name at least 2 groups in hold_out",
             key="split.share",
             value=choice.share,

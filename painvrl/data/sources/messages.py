@@ -1,13 +1,53 @@
-"""A data set that is a folder of published files: what is there, and one message for what is not."""
+"""What readers say of files and folders that are not as they must be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from painvrl.core.errors import DataError
-from painvrl.data.sources.tabular import listing
+from painvrl.core.errors import DataError, listing
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something stands: the file, the key of the configuration, and the key's value if it says more."""
+
+    file: Path | str
+    key: str
+    value: object = None
+
+    def error(self, rule: str, value: object = None) -> DataError:
+        """A mistake in this place; ``value`` is named instead of the key's own."""
+        return DataError(rule, file=self.file, key=self.key, value=self.value if value is None else value)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever goes wrong while the file is read is an error of the data.
+
+        A damaged file makes its reader fail in more ways than can be listed.
+        """
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:
+            raise self.error(f"cannot be read: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def shown(element: object) -> str:
+    """An element of an array for a message: short, whatever is nested in it."""
+    try:
+        return reprlib.repr(element)[:80]
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +88,12 @@ def unfit(
         found: names of what is there; None for the files in the folder itself.
     """
     folder = path.expanduser()
+    place = Place(path, key)
     wanted = f"it must hold {layout.files}; published {layout.published}"
     if found is None and not folder.is_dir():
         rule = f"must be a {layout.kind}" if folder.exists() else f"there is no such {layout.kind}"
         if not folder.is_absolute():
             rule += f" under the current directory {Path.cwd()}"
-        return DataError(f"{rule}; {wanted}", file=path, key=key)
+        return place.error(f"{rule}; {wanted}")
     names = listing(list(files_in(path) if found is None else found))
-    return DataError(f"lacks {lacks}; {wanted}", file=path, key=key, value=names or "no file")
+    return place.error(f"lacks {lacks}; {wanted}", names or "no file")
