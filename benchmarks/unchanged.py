@@ -24,8 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 import yaml
 
 RENAMED: dict[str, str] = {}
@@ -41,17 +42,8 @@ IGNORED = re.compile(r"^(seconds|param|confirmed)/|^peak_memory_mib")
 
 Values = dict[str, Any]
 Section = dict[str, Values]  # by trial or point, then by name
-
-
-class Line(NamedTuple):
-    """A section that was compared. ``where``: one of the values that differ most."""
-
-    what: str
-    trials: int
-    values: int
-    differ: int
-    largest: float
-    where: str
+Line = tuple[str, int, int, int, float, str]
+"""What was compared: section, trials, values, how many differ, how far at most, and one of those."""
 
 
 class Tree:
@@ -198,28 +190,37 @@ def record(root: Path, studies: Path, only: list[str], folder: Path, cache: Path
 def check(root: Path, parts: Values, only: list[str], folder: Path, cache: Path) -> Iterator[Line]:
     """Train what is recorded, and compare."""
     for name in [name for name in parts if name in only]:
-        kind, count, content, before = (
-            KINDS[name],
-            *(parts[name][key] for key in ("count", "settings", "results")),
-        )
+        kind, part = KINDS[name], parts[name]
+        content, before, count = part["settings"], part["results"], part["count"]
         tree, file = Tree(root, folder / name, cache), folder / f"{name}.yaml"
-        defaults = settings(tree, write(file, parts[name]["file"]), kind)
+        defaults = settings(tree, write(file, part["file"]), kind)
         yield compared(name, "settings", {"": leaves(content)}, {"": leaves(defaults)})
         after = results(tree, file, content, kind, count)
         if kind == "search" and before["sequence"] != after["sequence"]:
             yield compared(name, "sequence", before["sequence"], after["sequence"])
-            told = [each for each in before["sequence"].values() if "preset" not in each]
-            points = [{key: each[key] for key in each if key in content["space"]} for each in told]
-            again = Tree(root, folder / f"{name}-queued", cache)
-            after = results(again, file, {**content, "points": points}, kind, count)
-            # What is queued is never pruned.
-            before = {
-                section: before[section]
-                for section in before
-                if section not in {"sequence", "figures of all"}
-            }
+            content, before = queued(content, before)
+            after = results(Tree(root, folder / f"{name}-queued", cache), file, content, kind, count)
         for section in before:
             yield compared(name, section, before[section], after[section])
+
+
+def queued(content: Values, before: dict[str, Section]) -> tuple[Values, dict[str, Section]]:
+    """A search whose trials are all in the file, and what of ``before`` it comes to: none is pruned.
+
+    Of a trial that was, only the objectives and losses up to there are tracked in one that is not.
+    """
+    sequence, followed = before["sequence"], (*content["objectives"], "loss")
+    points = [{key: each[key] for key in each if key in content["space"]} for each in sequence.values()]
+    trials = {
+        number: {
+            name: value
+            for name, value in values.items()
+            if "pruned" not in sequence[number] or name.partition("@")[0].endswith(followed)
+        }
+        for number, values in before["trials"].items()
+    }
+    left = {section: before[section] for section in before if section not in {"sequence", "figures of all"}}
+    return {**content, "points": [point for point in points if point]}, {**left, "trials": trials}
 
 
 def compared(part: str, section: str, before: Section, after: Section) -> Line:
@@ -233,7 +234,7 @@ def compared(part: str, section: str, before: Section, after: Section) -> Line:
     }
     worst = max(gaps, key=lambda gap: gaps[gap], default="")
     count = sum(map(len, before.values()))
-    return Line(f"{part}: {section}", len(before), count, len(gaps), gaps.get(worst, 0.0), worst)
+    return f"{part}: {section}", len(before), count, len(gaps), gaps.get(worst, 0.0), worst
 
 
 def distance(one: object, other: object) -> float:
@@ -243,6 +244,11 @@ def distance(one: object, other: object) -> float:
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) / max(1.0, abs(one))
     return float("inf")
+
+
+def machine() -> str:
+    """What sums depend on to the last digit, beside the code."""
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> None:
@@ -273,16 +279,20 @@ def main() -> None:
             parts = record(
                 asked.root, asked.studies or asked.root / "studies", asked.only, folder, cache, asked.trials
             )
-            asked.file.write_text(json.dumps(parts, indent=0), encoding="utf-8")
+            text = json.dumps({"machine": machine(), "parts": parts}, indent=0)
+            asked.file.write_text(text, encoding="utf-8")
             return
         text = asked.file.read_text(encoding="utf-8")
         for pattern, now in RENAMED.items():
             text = re.sub(pattern, now, text)
+        recorded = json.loads(text)
+        print(f"recorded with {recorded['machine']}, checked with {machine()}\n")
         print("| what | trials | values | differ | largest difference | where |\n|" + " --- |" * 6)
-        for line in check(asked.root, json.loads(text), asked.only, folder, cache):
+        for line in check(asked.root, recorded["parts"], asked.only, folder, cache):
+            what, _, _, differ, _, _ = line
             print("| " + " | ".join(map(str, line)) + " |", flush=True)
-            # TPE orders what it samples by name.
-            failed |= line.differ > 0 and not (RENAMED and line.what.endswith(": sequence"))
+            # TPE orders what it samples by name: after renaming it may go another way.
+            failed |= differ > 0 and not (RENAMED and what.endswith(": sequence"))
     sys.exit(failed)
 
 
