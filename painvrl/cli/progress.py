@@ -13,11 +13,11 @@ from rich.status import Status
 from painvrl.cli.render import data_warnings, split_card
 from painvrl.core.progress import GOES_ON
 from painvrl.core.tables import number
+from painvrl.study.progress import Progress, StudyStarted, TrialFinished, TrialStarted
+from painvrl.study.trial.outcomes import Completed, Failed, Pruned
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from painvrl.study.progress import StudyStarted, TrialFinished, TrialStarted
 
 
 class Spinner:
@@ -54,7 +54,7 @@ class Spinner:
         self._status.start()
 
 
-class StudyLines:
+class StudyLines(Progress):
     """A study's progress: its card, then a line a trial.
 
     ``quiet`` prints nothing.
@@ -154,8 +154,6 @@ def run_progress() -> Iterator[RunLine]:
 
 
 def _came_to(event: TrialFinished) -> str:
-    from painvrl.study.trial.outcomes import Completed, Failed, Pruned
-
     if event.values is None:
         failed = event.outcome
         if isinstance(failed, Failed):

@@ -95,7 +95,7 @@ def _losses(study: StoredStudy, chosen: Selection) -> Iterator[str]:
 
 def _tag(study: StoredStudy, workspace: Workspace, alias: str, run_id: str | None, reason: str) -> str | None:
     """Tag the run. The pick is stored already: of a store that does not answer there is a warning."""
-    from painvrl.study.tracking.mlflow_picks import tag_pick
+    from painvrl.study.tracking.mlflow_notes import tag_pick
 
     try:
         tag_pick(study, workspace, alias=alias, run_id=run_id, reason=reason)

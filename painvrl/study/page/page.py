@@ -15,7 +15,7 @@ from painvrl.study.page import (
     history,
     importance,
     parallel,
-    price_picture,
+    price,
     weights,
 )
 from painvrl.study.page.environments import Inside, insides
@@ -63,50 +63,18 @@ class StudyReport:
         return asdict(self)
 
 
-def study_report(study: StoredStudy, users: UserStore) -> StudyReport:
+def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = None) -> StudyReport:
     """Compute the report of a study.
 
     Args:
         study: which.
         users: what each user got from its points.
+        trials: its trials, where they have been read.
 
     Raises:
         NothingFeasible: no trial is complete and keeps to the constraints.
     """
-    return _computed(study, trials_of(study), users)
-
-
-def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
-    """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
-
-    Raises:
-        NothingFeasible: see :func:`study_report`.
-    """
-    trials = trials_of(study)
-    report = _computed(study, trials, users)
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {
-        "number": number,
-        "interval": _interval,
-        "ratio": _ratio,
-        "change": price_picture.change_of,
-    }
-    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
-        report=report,
-        pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
-        knobs=sorted({knob for row in report.front.rows for knob in row.point}),
-        swept=trials.swept,
-        of_trainings=of_trainings(len(trials.front), len(trials.of_front)),
-        plotly=get_plotlyjs(),
-    )
-    return report, page
-
-
-def _computed(study: StoredStudy, trials: Trials, users: UserStore) -> StudyReport:
+    trials = trials or trials_of(study)
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
@@ -122,12 +90,42 @@ def _computed(study: StoredStudy, trials: Trials, users: UserStore) -> StudyRepo
     )
 
 
+def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
+    """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
+
+    Raises:
+        NothingFeasible: see :func:`study_report`.
+    """
+    trials = trials_of(study)
+    report = study_report(study, users, trials)
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {
+        "number": number,
+        "interval": _interval,
+        "ratio": _ratio,
+        "change": price.change_of,
+    }
+    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        report=report,
+        pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
+        knobs=sorted({knob for row in report.front.rows for knob in row.point}),
+        swept=trials.swept,
+        of_trainings=of_trainings(len(trials.front), len(trials.of_front)),
+        plotly=get_plotlyjs(),
+    )
+    return report, page
+
+
 def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
     """The pictures that there are, by section."""
     made = {
         "front": _front(report.front),
         "history": history.picture(report.history, swept=trials.swept),
-        "price": price_picture.picture(report.price),
+        "price": price.picture(report.price),
         "importance": importance.picture(report.importance, trials.objectives),
         "parallel": parallel.picture(trials),
         "environments": environments.picture(trials, report.environments),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from painvrl.study.page.trials import name_of
 from painvrl.study.pictures.figure import safe
-from painvrl.study.pictures.theme import GRID, LOW_TO_HIGH, MUTED, style
+from painvrl.study.pictures.theme import GRID, LOW_TO_HIGH, MUTED, facets
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.outcomes import Completed
@@ -60,73 +59,28 @@ def picture(curves: tuple[WeightCurve, ...]) -> Figure | None:
     if not curves:
         return None
     from plotly.colors import sample_colorscale
-    from plotly.subplots import make_subplots
 
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        subplot_titles=[title for _, title in PANELS],
-        horizontal_spacing=0.09,
-        vertical_spacing=0.14,
+    # Rounds are drawn side by side, each as wide as the longest.
+    width = 1 + max(point["step"] for curve in curves for point in curve.points)
+    named = {f"{safe(curve.name)}, IRM weight {curve.irm_weight:.3g}": curve for curve in curves}
+    rows = [
+        {
+            "x": (point["round"] - 1) * width + point["step"],
+            "y": point[quantity],
+            "across": title,
+            "group": name,
+        }
+        for name, curve in named.items()
+        for point in curve.points
+        for quantity, title in PANELS
+    ]
+    shares = [place / max(1, len(named) - 1) for place in range(len(named))]
+    colours = sample_colorscale([list(stop) for stop in LOW_TO_HIGH], shares)
+    figure = facets(
+        "line", rows, dict(zip(named, colours, strict=True)), height=620, right=True, facet_col_wrap=2
     )
-    logs = [math.log10(curve.irm_weight) for curve in curves]
-    low, high = min(logs), max(logs)
-    width = _round_width(curves)
-    for curve, log in zip(curves, logs, strict=True):
-        share = (log - low) / (high - low) if high > low else 0.5
-        (colour,) = sample_colorscale([list(stop) for stop in LOW_TO_HIGH], [share])
-        for place, (quantity, _) in enumerate(PANELS):
-            figure.add_scatter(
-                x=[(point["round"] - 1) * width + point["step"] for point in curve.points],
-                y=[point[quantity] for point in curve.points],
-                mode="lines",
-                line={"color": colour, "width": 1.8},
-                name=safe(curve.name),
-                showlegend=False,
-                hovertemplate=f"{safe(curve.name)}, IRM weight {curve.irm_weight:.3g}"
-                "<br>%{y:.4g}<extra></extra>",
-                row=place // 2 + 1,
-                col=place % 2 + 1,
-            )
-    figure.add_scatter(  # carries the scale of colours, and no point
-        x=[None],
-        y=[None],
-        mode="markers",
-        showlegend=False,
-        hoverinfo="skip",
-        marker={
-            "color": [low],
-            "cmin": low,
-            "cmax": high if high > low else low + 1,
-            "colorscale": [list(stop) for stop in LOW_TO_HIGH],
-            "showscale": high > low,
-            "colorbar": {
-                "title": {"text": "IRM weight", "side": "right"},
-                "thickness": 12,
-                "outlinewidth": 0,
-                "tickvals": _ticks(low, high),
-                "ticktext": [f"{10**tick:.3g}" for tick in _ticks(low, high)],
-            },
-        },
-        row=1,
-        col=1,
-    )
-    style(figure, height=620)
-    rounds = int(max(point["round"] for curve in curves for point in curve.points))
-    for boundary in range(1, rounds):
+    figure.update_xaxes(title_text="step of learning the mask, round after round", row=1)
+    figure.update_yaxes(zeroline=True, zerolinecolor=GRID, zerolinewidth=2)
+    for boundary in range(1, int(max(point["round"] for curve in curves for point in curve.points))):
         figure.add_vline(x=boundary * width - 0.5, line={"color": MUTED, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title_text="step of learning the mask, round after round", row=2)
-    figure.update_yaxes(range=[-0.03, 1.03], row=1, col=1)
-    figure.add_hline(y=0, line={"color": GRID, "width": 2}, layer="below", row=1, col=2)
     return figure
-
-
-def _round_width(curves: tuple[WeightCurve, ...]) -> float:
-    """Steps of the longest round: rounds are drawn side by side."""
-    return 1 + max(point["step"] for curve in curves for point in curve.points)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Whole powers of ten inside, and both ends."""
-    inside = [float(power) for power in range(math.ceil(low), math.floor(high) + 1)]
-    return inside if len(inside) > 1 else [low, high]

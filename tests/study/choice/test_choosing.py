@@ -131,12 +131,12 @@ def test_a_forgotten_pick_is_gone_and_the_others_stay(study: StoredStudy, worksp
 def test_a_store_that_does_not_answer_costs_a_warning_and_not_the_pick(
     study: StoredStudy, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study.tracking import mlflow_picks
+    from painvrl.study.tracking import mlflow_notes
 
     def down(*_: object, **__: object) -> bool:
         raise StudyError("MLflow is down")
 
-    monkeypatch.setattr(mlflow_picks, "tag_pick", down)
+    monkeypatch.setattr(mlflow_notes, "tag_pick", down)
     assert choose(study, workspace, Knee()).warning == "MLflow is down"
     assert [pick.trial for pick in stored_picks(study)] == [1]
     assert forget(study, workspace, "balanced").warning == "MLflow is down"

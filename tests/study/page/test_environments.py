@@ -31,23 +31,30 @@ def test_the_last_round_counts(trials: Make, record: Make) -> None:
     assert (inside.iid, inside.ood) == (0.3, 0.1)
 
 
-def test_the_picture_sets_both_axes_against_each_quantity(trials: Make, record: Make) -> None:
+def test_the_picture_sets_both_axes_against_each_quantity(trials: Make, record: Make, panel_of: Make) -> None:
     made = trials(record(3, Completed(metrics=BOTH, rounds=ROUNDS)))
     figure = picture(made, insides(made))
     assert figure is not None
-    shown = {(line.xaxis, line.yaxis): (list(line.x), list(line.y)) for line in figure.data if line.x}
-    assert len(shown) == 6
-    assert shown["x", "y"] == ([pytest.approx(0.6)], [0.3])
-    assert shown["x6", "y6"] == ([0.4], [0.1])
+    shown = sorted((panel_of(figure, line), line.name, *line.x, *line.y) for line in figure.data)
+    assert shown == [
+        ("mean gate of the mask", "front", 0.4, 0.1),
+        ("mean gate of the mask", "front", 0.4, 0.3),
+        ("share of the largest environment", "front", pytest.approx(0.6), 0.1),
+        ("share of the largest environment", "front", pytest.approx(0.6), 0.3),
+        ("share of the smallest environment", "front", pytest.approx(0.1), 0.1),
+        ("share of the smallest environment", "front", pytest.approx(0.1), 0.3),
+    ]
 
 
-def test_a_round_without_environments_leaves_their_panels_out(trials: Make, record: Make) -> None:
+def test_a_round_without_environments_leaves_their_panels_out(
+    trials: Make, record: Make, panel_of: Make
+) -> None:
     made = trials(record(0, Completed(metrics=BOTH, rounds=({"mask/density": 0.4},))))
     (inside,) = insides(made)
     assert (inside.count, inside.largest) == (0, None)
     figure = picture(made, (inside,))
     assert figure is not None
-    assert {line.xaxis for line in figure.data} == {"x", "x2"}
+    assert {panel_of(figure, line) for line in figure.data} == {"mean gate of the mask"}
 
 
 def test_no_round_no_picture(trials: Make, record: Make) -> None:

@@ -38,25 +38,19 @@ def test_trials_that_kept_a_trace_come_with_their_irm_weight_lightest_first(curv
     assert curves[1].points == trace(0.5, 0.25, 0.125, 0.0)
 
 
-def test_rounds_are_drawn_side_by_side_in_the_colour_of_the_weight(curves: Any) -> None:
+def test_rounds_are_drawn_side_by_side_in_the_colour_of_the_weight(curves: Any, panel_of: Make) -> None:
     figure = picture(curves)
     assert figure is not None
-    lines = [line for line in figure.data if line.mode == "lines"]
+    lines = {(line.name, panel_of(figure, line)): (list(line.x), list(line.y)) for line in figure.data}
+    light, heavy = "trial 2, IRM weight 0.1", "trial 0, IRM weight 100"
     assert len(lines) == 2 * 4
-    light, heavy = lines[0], lines[4]
-    assert (list(light.x), list(light.y)) == ([9, 19], [1.0, 0.75])
-    assert (list(heavy.x), list(heavy.y)) == ([9, 19, 29, 39], [0.5, 0.25, 0.125, 0.0])
-    assert light.line.color != heavy.line.color
-    assert list(lines[5].y) == [-0.5, -0.25, -0.125, 0.0]
-    assert [line.yaxis for line in lines[:4]] == ["y", "y2", "y3", "y4"]
-    (scale,) = [line.marker.colorbar for line in figure.data if line.mode == "markers"]
-    assert list(scale.ticktext) == ["0.1", "1", "10", "100"]
-
-
-def test_one_weight_needs_no_scale(curves: Any) -> None:
-    figure = picture(curves[:1])
-    assert figure is not None
-    assert figure.data[-1].marker.showscale is False
+    assert lines[light, "ε: weight of the empirical risk"] == ([9, 19], [1.0, 0.75])
+    assert lines[heavy, "ε: weight of the empirical risk"] == ([9, 19, 29, 39], [0.5, 0.25, 0.125, 0.0])
+    assert lines[heavy, "cosine of the two gradients"][1] == [-0.5, -0.25, -0.125, 0.0]
+    assert lines[heavy, "penalty"][1] == [1.5, 0.75, 0.375, 0.0]
+    colours = {line.name: line.line.color for line in figure.data}
+    assert colours == {light: "rgb(58, 91, 160)", heavy: "rgb(196, 98, 45)"}
+    assert [line.name for line in figure.data if line.showlegend] == [light, heavy]
 
 
 def test_no_trace_no_picture() -> None:
