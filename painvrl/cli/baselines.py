@@ -88,7 +88,7 @@ def baselines(
         )
     render.data_warnings(report.warnings)
     if json:
-        render.json({"config": str(config), **report.as_dict()})
+        render.print_json({"config": str(config), **report.as_dict()})
     else:
         render_baselines.baselines(report)
 

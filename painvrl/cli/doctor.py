@@ -21,9 +21,6 @@ def doctor(
     from painvrl.core.workspace import Workspace
 
     diagnosis = diagnose(Workspace(workspace), device=device)
-    if json:
-        render.json(diagnosis.as_dict())
-    else:
-        render.diagnosis(diagnosis)
+    render.answer(diagnosis, json=json)
     if not diagnosis.healthy:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def recommend(
     Items that the user has taken already, in whatever part of the data, are left out.
     """
     from painvrl.cli import render
+    from painvrl.core.tables import TextTable
     from painvrl.core.workspace import Workspace
     from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
@@ -34,15 +36,8 @@ def recommend(
     loaded = load_checkpoint(folder)
     items = loaded.recommend(user, k)
     if json:
-        render.json(
-            {
-                "user": user,
-                "checkpoint": str(loaded.path),
-                "items": [
-                    {"rank": one.rank, "item": one.item, "title": one.title, "score": one.score}
-                    for one in items
-                ],
-            }
-        )
+        best = [asdict(one) for one in items]
+        render.print_json({"user": user, "checkpoint": str(loaded.path), "items": best})
     else:
-        render.recommendations(items)
+        rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
+        render.show(TextTable(columns=["rank", "score", "item", "title"], rows=rows))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
-from painvrl.cli.render import print_table
-from painvrl.core.tables import TextTable, number
+from painvrl.cli.render import show
+from painvrl.core.tables import TextTable, number, numbers
 
 if TYPE_CHECKING:
     from painvrl.baselines.offsets import Offset
     from painvrl.baselines.report import BaselineReport, ComparisonReport
-    from painvrl.study.file.space import Value
 
 
 def baselines(report: ComparisonReport) -> None:
@@ -27,7 +26,7 @@ def baselines(report: ComparisonReport) -> None:
     rows = [row for one in report.baselines for row in _baseline_rows(one, metrics)]
     splits = f"{len(report.seeds)} seed{'s' if len(report.seeds) != 1 else ''}"
     title = f"baselines on {report.data}, {report.split}: valid parts, mean of {splits}"
-    print_table(TextTable(columns=columns, rows=rows, caption=title))
+    show(TextTable(columns=columns, rows=rows, caption=title))
     typer.echo(
         f"shown: of up to {report.trials} trials of a baseline, each under {len(GRID)} offsets, the points "
         f"that no other of them beats on both IID and OOD NDCG@{CUTOFF}; best: the best one on that part (on "
@@ -64,7 +63,7 @@ def _duels(report: ComparisonReport) -> None:
     ]
     metrics = [f"{part} NDCG@{CUTOFF}, own - it" for part in ("IID", "OOD")]
     columns = ["baseline", "trial", "nearest own", *metrics, "own is", "own beaten"]
-    print_table(TextTable(columns=columns, rows=rows, caption="the file's own model against each of them"))
+    show(TextTable(columns=columns, rows=rows, caption="the file's own model against each of them"))
     beaten = {point.name for duel in report.duels for point in duel.beats}
     typer.echo(
         "95% intervals, paired by seed and user. Beaten: surely lower on both; "
@@ -73,13 +72,9 @@ def _duels(report: ComparisonReport) -> None:
     )
 
 
-def _values(values: Mapping[str, Value]) -> str:
-    return ", ".join(f"{name} {number(value)}" for name, value in values.items())
-
-
 def _offset(offset: Offset) -> str:
     """The weights that are not 0."""
-    return _values({name: value for name, value in asdict(offset).items() if value != 0})
+    return numbers({name: value for name, value in asdict(offset).items() if value != 0})
 
 
 def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[str]]:
@@ -91,7 +86,7 @@ def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[
             report.name,
             point.name,
             " ".join(mark for mark, best in marks.items() if best is point),
-            _values(point.settings),
+            numbers(point.settings),
             _offset(point.offset),
             *(number(point.mean(metric)) for metric in metrics),
             f"{report.shared_seconds + point.seconds:.1f}",

@@ -120,7 +120,7 @@ def train(
             report = train_config(settings, config.stem, place, options, observer=observer)
     if json:
         render.data_warnings(report.card.provenance.warnings)
-        render.json(report.as_dict())
+        render.print_json(report.as_dict())
     else:
         render.train_report(report)
 

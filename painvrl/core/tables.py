@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """The names of the columns, the rows, and what they show; the first column names the rows."""
+    """The names of the columns, the rows, and what they show; the first column names the rows.
+
+    ``narrow``: what stands in its place on a screen that it does not fit.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str | None = None
+    narrow: Sequence[Block] = ()
 
     def to_text(self) -> str:
         """Columns of spaces, for a file; without the caption."""
@@ -30,6 +36,27 @@ class TextTable:
         return table if self.caption is None else f"{self.caption}.\n\n{table}"
 
 
+Block: TypeAlias = "TextTable | str"
+"""What people read of a result: a table, or a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command finds out: figures for programs, and the same in blocks for people."""
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """A JSON file's content."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+
+    def blocks(self) -> Iterator[Block]:
+        """What a terminal shows."""
+        raise NotImplementedError
+
+
 def markdown_page(title: str, tables: Iterable[TextTable], notes: Sequence[str]) -> str:
     """A page with a title, tables, and what else to read, a bullet each."""
     blocks = [f"# {title}\n", *(table.to_markdown() for table in tables)]
@@ -43,3 +70,8 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def numbers(values: Mapping[str, object]) -> str:
+    """Values by name, as a sentence shows them."""
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())

@@ -41,7 +41,7 @@ def compare(
     Regressed means: the whole interval of the relative difference of hypervolumes, of equally many trials,
     lies below minus the margin.
     """
-    from painvrl.cli import render, render_comparison
+    from painvrl.cli import render
     from painvrl.core.errors import ConfigError, Regressed
     from painvrl.study.comparison.compare import compare as compare_studies
 
@@ -54,10 +54,7 @@ def compare(
         from painvrl.study.comparison.picture import comparison_page
 
         write_whole(html, comparison_page(found), what="the comparison")
-    if json:
-        render.json(found.as_dict())
-    else:
-        render_comparison.comparison(found)
+    render.answer(found, json=json)
     if found.regressed:
         raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
 

@@ -86,8 +86,6 @@ def confirm(
         )
     if summary.not_tracked is not None:
         typer.echo(f"warning: the confirmation is not in MLflow: {summary.not_tracked}", err=True)
-    if json:
-        render.json(summary.confirmation.as_dict())
-        return
-    render.confirmation(summary.confirmation)
-    typer.echo(f"table: {summary.folder / 'table.md'}")
+    render.answer(summary.confirmation, json=json)
+    if not json:
+        typer.echo(f"table: {summary.folder / 'table.md'}")

@@ -52,4 +52,4 @@ def schema() -> None:
     from painvrl.cli import render
     from painvrl.study.file.schema import study_schema
 
-    render.json(study_schema())
+    render.print_json(study_schema())

@@ -39,7 +39,7 @@ def report(
     stored, place = open_named(study, workspace), Workspace(workspace)
     users = UserStore(place.users / stored.name)
     if json:
-        render.json(study_report(stored, users).as_dict())
+        render.print_json(study_report(stored, users).as_dict())
         return
     from painvrl.core.wholefile import write_whole
     from painvrl.study.tracking.mlflow_notes import write_notes

@@ -105,11 +105,12 @@ def run(
                 warm_start=warm_start,
             )
     if isinstance(summary, AblationSummary):
-        render.ablation(summary.table)
+        render.show(*summary.table.blocks())
         typer.echo(f"table: {summary.folder / 'table.md'}")
     else:
-        render.front(summary.front)
-        render.repeats(summary.status)
+        render.show(*summary.front.blocks())
+        if summary.status.repeats:
+            typer.echo(summary.status.repeats)
         if summary.ended_by:
             typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:
@@ -128,13 +129,14 @@ def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: 
 
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:
     """What ``--dry-run`` prints: YAML, with the plan in comments."""
-    from painvrl.cli import render
     from painvrl.core.yamlfile import dump_yaml
     from painvrl.study.file.spec import StudySpec
 
     if not isinstance(loaded, StudySpec):
         typer.echo(dump_yaml(loaded), nl=False)
-        render.ablation_rows(loaded)
+        for row, turned in loaded.changes().items():
+            knobs = ", ".join(f"{path}: {value}" for path, value in turned.items())
+            typer.echo(f"# row {row} = config with {knobs or 'no change'}")
         return
     typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 

@@ -6,18 +6,17 @@ bootstrap interval over seeds and users (:mod:`painvrl.stats.bootstrap`).
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
-from painvrl.core.tables import TextTable, markdown_page
+from painvrl.core.tables import Block, Result, TextTable, markdown_page
 from painvrl.evaluation.metrics import name
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
@@ -70,7 +69,7 @@ class TableRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationTable:
+class AblationTable(Result):
     """The table; its metrics are those of the valid parts."""
 
     ablation: str
@@ -90,27 +89,36 @@ class AblationTable:
         """Whether the data have planted environments, and a row has looked for them."""
         return any(row.recovered is not None for row in self.rows)
 
-    def as_json(self) -> str:
-        """The table as JSON."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+    def blocks(self) -> Iterator[Block]:
+        """The tables, one a metric, and what failed."""
+        yield from map(self.text, self.metrics)
+        yield from (f"failed: {failure}" for failure in self.failures())
 
     def text(self, metric: str) -> TextTable:
-        """The table of one metric, as people read it."""
+        """The table of one metric, as people read it; on a narrow screen in two."""
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
         caption = (
             f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
             f"differences to {self.reference} with 95% intervals "
             "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
         )
-        columns = ["row", *(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
-        columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
-        lines = []
+        columns = [*(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
+        compared = [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
+        figures, differences = [], []
         for row in self.rows:
-            figures = row.figures.get(metric, {})
-            known = [figures.get(measure) for measure in MEASURES]
-            recovered = [_shown(row.recovered)] * self.planted
-            lines.append([row.label, *map(_shown, known), *recovered, *map(_shown_difference, known)])
-        return TextTable(columns=columns, rows=lines, caption=caption)
+            known = [row.figures.get(metric, {}).get(measure) for measure in MEASURES]
+            figures.append([row.label, *map(_shown, known), *[_shown(row.recovered)] * self.planted])
+            differences.append(list(map(_shown_difference, known)))
+        beside = list(zip(figures, differences, strict=True))
+        return TextTable(
+            columns=["row", *columns, *compared],
+            rows=[[*row, *difference] for row, difference in beside],
+            caption=caption,
+            narrow=(
+                TextTable(columns=["row", *columns], rows=figures, caption=caption),
+                TextTable(columns=["row", *compared], rows=[[row[0], *rest] for row, rest in beside]),
+            ),
+        )
 
     def as_markdown(self) -> str:
         """The tables of all metrics, and what failed."""

@@ -36,6 +36,12 @@ class Kept:
         """The pick as JSON-ready values."""
         return {**self.pick.model_dump(mode="json"), "standing": self.standing, "run_id": self.run_id}
 
+    def __str__(self) -> str:
+        """For people."""
+        standing = {"front": "on the front", "gone": "no longer there"}.get(self.standing, self.standing)
+        pick = self.pick
+        return f"{pick.alias} = trial {pick.name} ({standing}), by {pick.rule}: {pick.reason}"
+
 
 def choose(study: StoredStudy, workspace: Workspace, what: Rule | str, *, alias: str | None = None) -> Kept:
     """Pick a trial by a rule or by its number, store the pick, and tag the trial's run.

@@ -12,8 +12,8 @@ shows both studies as they are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.rng import derive_seed
+from painvrl.core.tables import Block, Result, TextTable, number
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import additive_epsilon, coverage
 from painvrl.stats.intervals import Bounded
-from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
+from painvrl.study.choice.selection import values_of
+from painvrl.study.comparison.sides import ComparedStudy, Side, side_of, table_of
 from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
 from painvrl.study.store.records import TrialRecord, feasible, finished_here
 from painvrl.study.store.storage import StoredStudy
@@ -38,7 +40,7 @@ Users = Literal["paired", "independent", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result):
     """What the comparison of A and B came to.
 
     Attributes:
@@ -72,10 +74,6 @@ class Comparison:
     regressed: bool
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """The comparison as JSON-ready values."""
-        return asdict(self)
-
     @property
     def rule(self) -> str:
         """What B's front would have to do to count as regressed."""
@@ -83,6 +81,43 @@ class Comparison:
             f"B regressed if the whole {self.level:.0%} interval of the relative difference lies below "
             f"{-self.margin if self.margin else 0:.1%}"
         )
+
+    def blocks(self) -> Iterator[Block]:
+        """Both fronts side by side, what each attains of the other, and the difference."""
+        yield TextTable(columns=["", "A", "B"], rows=list(self._rows()), caption="two fronts")
+        for phrase in self.differences:
+            yield f"from A to B: {phrase}"
+        if not self.differences:
+            yield "A and B have the same data, configuration and space"
+        users = {
+            "paired": "the same users drawn for both",
+            "independent": "users drawn for each",
+            "unknown": "users not drawn",
+        }[self.users]
+        yield (
+            f"hypervolume of B less that of A, {self.trials} trials each "
+            f"({self.same_points} at the same points, {users}): {self.absolute:+.3g}, "
+            f"relative {'-' if self.relative is None else f'{self.relative:+.1%}'}"
+        )
+        for note in self.notes:
+            yield f"note: {note}"
+        yield f"{'regressed' if self.regressed else 'not regressed'}: {self.rule}"
+
+    def _rows(self) -> Iterator[list[str]]:
+        sides = (self.a, self.b)
+        yield ["study", *(side.study for side in sides)]
+        yield ["workspace", *(side.where for side in sides)]
+        yield ["finished trials", *(str(side.finished) for side in sides)]
+        yield ["complete trials", *(str(side.complete) for side in sides)]
+        yield ["points on the front", *(str(len(side.front)) for side in sides)]
+        for ends in zip(self.a.ends, self.b.ends, strict=True):
+            yield [f"best {ends[0].objective}", *(f"{number(end.value)} (trial {end.name})" for end in ends)]
+        yield ["knee", *(f"trial {side.knee.name}" for side in sides)]
+        for name in self.objectives:
+            yield [f"knee's {name}", *(number(side.knee.values[name]) for side in sides)]
+        yield ["hypervolume", *(number(side.hypervolume) for side in sides)]
+        yield ["share of the other front attained", f"{self.coverage_by_a:.0%}", f"{self.coverage_by_b:.0%}"]
+        yield ["lacks to attain all of it", number(self.epsilon_of_a), number(self.epsilon_of_b)]
 
 
 def compare(
@@ -200,7 +235,7 @@ def _draw(
     kept: list[list[UserValues]] = []
     for one, records in ((a, first_a), (b, first_b)):
         points = feasible(records)
-        asked = [(point.name, point_of(one.study, point).values) for point in points]
+        asked = [(point.name, values_of(one.study.objectives, point)) for point in points]
         found = list(one.users.load_each(asked))
         known = [each for each in found if each is not None]
         if missing := len(found) - len(known):

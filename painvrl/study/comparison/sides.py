@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from painvrl.core.errors import NothingFeasible
 from painvrl.stats.dominance import hypervolume
-from painvrl.study.choice.rules import Knee
-from painvrl.study.choice.selection import candidates_of
+from painvrl.study.choice.rules import KNEE
+from painvrl.study.choice.selection import Placed, candidates_of, placed
 from painvrl.study.report import Best
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of, trained
 from painvrl.study.store.storage import StoredStudy
@@ -25,15 +25,6 @@ class ComparedStudy:
     study: StoredStudy
     users: UserStore
     where: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrontPoint:
-    """A point on a front, and its objectives."""
-
-    trial: int
-    name: str
-    values: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +44,9 @@ class Side:
     where: str
     finished: int
     complete: int
-    front: tuple[FrontPoint, ...]
+    front: tuple[Placed, ...]
     ends: tuple[Best, ...]
-    knee: FrontPoint
+    knee: Placed
     hypervolume: float
     taken_over: int = 0
 
@@ -75,9 +66,9 @@ def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
     on_front = front_of(records)
     if not on_front:
         raise NothingFeasible(f"the study {study.name!r} ({one.where}) has no feasible trial to compare")
-    front = [point_of(study, record) for record in on_front]
+    front = [placed(study.objectives, record) for record in on_front]
     first = study.objectives[0]
-    knee = Knee().choose(candidates_of(on_front, study.objectives))
+    knee = KNEE.choose(candidates_of(on_front, study.objectives))
     best = {name: max(front, key=lambda point: point.values[name]) for name in study.objectives}
     return Side(
         study=study.name,
@@ -95,15 +86,6 @@ def side_of(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
     )
 
 
-def point_of(study: StoredStudy, record: TrialRecord) -> FrontPoint:
-    """The objectives of a complete trial by name."""
-    return FrontPoint(
-        trial=record.number,
-        name=record.name,
-        values=dict(zip(study.objectives, record.values or (), strict=True)),
-    )
-
-
-def table_of(objectives: Sequence[str], front: Sequence[FrontPoint]) -> NDArray[np.float64]:
+def table_of(objectives: Sequence[str], front: Sequence[Placed]) -> NDArray[np.float64]:
     """``[T, M]``, the columns in the order of ``objectives``."""
     return np.array([[point.values[name] for name in objectives] for point in front])

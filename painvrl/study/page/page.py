@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.core.tables import Result
 from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import (
@@ -45,7 +46,7 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyReport:
+class StudyReport(Result):
     """Everything that the report says in numbers."""
 
     header: Header
@@ -57,10 +58,6 @@ class StudyReport:
     environments: tuple[Inside, ...]
     weights: tuple[WeightCurve, ...]
     losses: Losses
-
-    def as_dict(self) -> dict[str, object]:
-        """The report as JSON-ready values."""
-        return asdict(self)
 
 
 def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = None) -> StudyReport:

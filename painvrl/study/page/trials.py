@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from painvrl.study.choice.selection import axes_of
+from painvrl.study.choice.candidates import axes_of
 from painvrl.study.file.space import Distribution
 from painvrl.study.store.records import TrialRecord, feasible, front_of, trained
 from painvrl.study.store.storage import StoredStudy
