@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.run.config import TrainConfig
@@ -70,7 +71,6 @@ def baselines(
     from painvrl.baselines.comparison import choose, compare
     from painvrl.cli import progress, render, render_baselines
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
 
     chosen = choose(baseline or ())
     base, space = _config_of(config, settings or [])

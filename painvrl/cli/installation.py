@@ -1,4 +1,4 @@
-"""Is everything there that painvrl needs? A list of checks, each with a remedy where it fails."""
+"""``painvrl doctor``: is everything there? A list of checks, each with a remedy where it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import typer
+
 import painvrl
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
 from painvrl.core.errors import UserError
 from painvrl.core.packages import EXTRAS, REQUIRED
 from painvrl.core.tables import Block, Result
@@ -68,6 +71,23 @@ class Diagnosis(Result):
             remedy = f" -> {check.remedy}" if check.remedy else ""
             yield f"{check.status:<4}  {check.name:<16}  {check.detail}{remedy}"
         yield "painvrl is ready" if self.healthy else "something essential is broken"
+
+
+def doctor(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Check the installation, the device and the workspace.
+
+    Exits with 1 if something essential is broken.
+    """
+    from painvrl.cli import render
+
+    diagnosis = diagnose(Workspace(workspace), device=device)
+    render.answer(diagnosis, json=json)
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
 
 
 def diagnose(workspace: Workspace, *, device: str = "auto") -> Diagnosis:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.core.workspace import Workspace
 
 
 def recommend(
@@ -29,7 +30,6 @@ def recommend(
     """
     from painvrl.cli import render
     from painvrl.core.tables import TextTable
-    from painvrl.core.workspace import Workspace
     from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
     folder = checkpoint or latest_checkpoint(Workspace(workspace).checkpoints)

@@ -132,27 +132,36 @@ def show(*blocks: Block) -> None:
     for block in blocks:
         if isinstance(block, str):
             typer.echo(block)
+        elif isinstance(block, TextTable):
+            _console().print(_drawn(block))
+        elif _fits(block.table):
+            show(block.table)
         else:
-            _table(block)
+            show(*block.narrow)
 
 
-def _table(table: TextTable) -> None:
-    """Print a table as wide as the terminal, or as it needs to be anywhere else.
+def _console() -> Console:
+    """As wide as the terminal, or as a table needs to be anywhere else."""
+    console = Console(highlight=False, markup=False, file=sys.stdout)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
 
-    The first column is text, and the others are numbers, but for those with a name of text.
-    """
+
+def _fits(table: TextTable) -> bool:
+    console = _console()
+    unbounded = console.options.update(max_width=10_000)
+    return (
+        not console.is_terminal or console.measure(_drawn(table), options=unbounded).maximum <= console.width
+    )
+
+
+def _drawn(table: TextTable) -> Table:
+    """The first column is text, and the others are numbers, but for those with a name of text."""
     drawn = Table(title=table.caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(table.columns):
         numeric = position > 0 and column not in TEXTUAL
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*row)
-    console = Console(highlight=False, markup=False, file=sys.stdout)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
-    elif table.narrow:
-        unbounded = console.options.update(max_width=10_000)
-        if console.measure(drawn, options=unbounded).maximum > console.width:
-            show(*table.narrow)
-            return
-    console.print(drawn)
+    return drawn

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, doctor, recommend, study, train, ui
+from painvrl.cli import baselines, installation, recommend, study, train, ui
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -81,7 +81,7 @@ app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)
 app.command(name="recommend")(recommend.recommend)
 app.command(name="ui")(ui.ui)
-app.command(name="doctor")(doctor.doctor)
+app.command(name="doctor")(installation.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,15 +10,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """The names of the columns, the rows, and what they show; the first column names the rows.
-
-    ``narrow``: what stands in its place on a screen that it does not fit.
-    """
+    """The names of the columns, the rows, and what they show; the first column names the rows."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str | None = None
-    narrow: Sequence[Block] = ()
 
     def to_text(self) -> str:
         """Columns of spaces, for a file; without the caption."""
@@ -36,7 +32,15 @@ class TextTable:
         return table if self.caption is None else f"{self.caption}.\n\n{table}"
 
 
-Block: TypeAlias = "TextTable | str"
+@dataclass(frozen=True)
+class Fitting:
+    """A table, and what stands in its place on a screen that it does not fit."""
+
+    table: TextTable
+    narrow: Sequence[TextTable | str]
+
+
+Block: TypeAlias = TextTable | Fitting | str
 """What people read of a result: a table, or a line."""
 
 

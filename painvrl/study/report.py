@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from painvrl.core.tables import Block, Result, TextTable, number, numbers
+from painvrl.core.tables import Block, Fitting, Result, TextTable, number, numbers
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
@@ -83,7 +83,7 @@ class FrontTable(Result):
         """One row a point, objectives first, then the knobs; the IID-only choice below it."""
         knobs = sorted({knob for row in self.rows for knob in row.point})
         too_narrow = f"the terminal is too narrow for the knobs ({', '.join(knobs)}); --json has them"
-        yield replace(self._table(knobs), narrow=(self._table(()), too_narrow))
+        yield Fitting(self._table(knobs), (self._table(()), too_narrow))
         if self.iid_only is not None:
             values = numbers(self.iid_only.values)
             yield f"chosen by IID alone, without a look at OOD: trial {self.iid_only.name} ({values})"

@@ -12,6 +12,7 @@ import typer
 from painvrl.cli.options import named_study
 from painvrl.cli.output import ReaderLeft
 from painvrl.core.errors import PlaceError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.store.storage import StoredStudy
@@ -46,7 +47,6 @@ def goes_on() -> Iterator[None]:
 
 def open_named(study: str | None, workspace: Path) -> StoredStudy:
     """The study that a command was given, by name, by file, or the only one."""
-    from painvrl.core.workspace import Workspace
     from painvrl.study.store.storage import open_study
 
     return open_study(named_study(study), Workspace(workspace))

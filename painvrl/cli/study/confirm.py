@@ -17,6 +17,7 @@ from painvrl.cli.options import (
 )
 from painvrl.cli.study.common import StudyArgument, goes_on, open_named
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.confirmation.runner import Step
@@ -59,7 +60,6 @@ def confirm(
 
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.confirmation.runner import run_confirmation
 
     stored = open_named(study, workspace)

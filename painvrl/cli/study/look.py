@@ -1,4 +1,4 @@
-"""``painvrl study front`` and ``status``: look at a study."""
+"""``painvrl study front``, ``status``, ``report`` and ``compare``: look at what studies have found."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from painvrl.cli.study.common import StudyArgument, nothing_feasible, open_named
-from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, Regressed, StudyError
+from painvrl.core.wholefile import write_whole
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from painvrl.study.comparison.compare import ComparedStudy
     from painvrl.study.report import FrontTable
 
 PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the terminal is not narrower
@@ -60,7 +63,6 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
         StudyError: no plane can be shown.
         UserError: a file cannot be written.
     """
-    from painvrl.core.wholefile import write_whole
     from painvrl.study.pictures.figure import front_page, title_of
     from painvrl.study.pictures.panels import panels_of
 
@@ -103,3 +105,95 @@ def status(
     render.answer(now, json=json)
     if not now.front_size:
         raise nothing_feasible(stored)
+
+
+def report(
+    study: StudyArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.html", help="Where to write it, in place of WORKSPACE/reports."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Write the study's report: one HTML file that works offline.
+
+    The front and its history, the price of invariance, importance, what happened inside the trials, and
+    what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
+    figures are printed instead, and nothing is written.
+    """
+    from painvrl.cli import render
+    from painvrl.study.page.page import PAGE, report_page, study_report
+    from painvrl.study.trial.user_values import UserStore
+
+    if json and output is not None:
+        raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
+    stored, place = open_named(study, workspace), Workspace(workspace)
+    users = UserStore(place.users / stored.name)
+    if json:
+        render.print_json(study_report(stored, users).as_dict())
+        return
+    from painvrl.study.tracking.mlflow_notes import write_notes
+
+    _, page = report_page(stored, users)
+    path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")
+    typer.echo(f"report: {path}")
+    try:
+        if write_notes(stored, place, pages={PAGE: page}):
+            typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")
+    except StudyError as error:
+        typer.echo(f"warning: it is not in MLflow: {error}", err=True)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="The study that was there first: its name or file.")],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="The study that is compared with it; the same name if left out."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    workspace_a: Annotated[
+        Path | None, typer.Option("--workspace-a", metavar="DIR", help="Workspace of A, if another.")
+    ] = None,
+    workspace_b: Annotated[
+        Path | None, typer.Option("--workspace-b", metavar="DIR", help="Workspace of B, if another.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", metavar="SHARE", help="Share of A's hypervolume that B may lose.")
+    ] = 0.0,
+    level: Annotated[float, typer.Option("--level", metavar="SHARE", help="Of the intervals.")] = 0.95,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write both fronts to an HTML page.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare the fronts of two studies; exits with 4 if that of B regressed.
+
+    Regressed means: the whole interval of the relative difference of hypervolumes, of equally many trials,
+    lies below minus the margin.
+    """
+    from painvrl.cli import render
+    from painvrl.study.comparison.compare import compare as compare_studies
+
+    first, second = workspace_a or workspace, workspace_b or workspace
+    if b is None and first == second:
+        raise ConfigError("is needed where both studies lie in one workspace", key="B")
+    found = compare_studies(_compared(a, first), _compared(b or a, second), margin=margin, level=level)
+    if html is not None:
+        from painvrl.study.comparison.picture import comparison_page
+
+        write_whole(html, comparison_page(found), what="the comparison")
+    render.answer(found, json=json)
+    if found.regressed:
+        raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
+
+
+def _compared(name: str, folder: Path) -> ComparedStudy:
+    from painvrl.study.comparison.compare import ComparedStudy
+    from painvrl.study.trial.user_values import UserStore
+
+    study = open_named(name, folder)
+    place = Workspace(folder)
+    return ComparedStudy(study=study, users=UserStore(place.users / study.name), where=str(folder))

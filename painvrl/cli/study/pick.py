@@ -9,6 +9,7 @@ import typer
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from painvrl.cli.study.common import StudyArgument, open_named
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.choice.rules import Rule
@@ -88,7 +89,6 @@ def pick(
         raise ConfigError(f"does not go with {asked[0]}", key="--as", value=alias)
 
     from painvrl.cli import render
-    from painvrl.core.workspace import Workspace
     from painvrl.study.choice.choosing import choose, forget, kept_picks
 
     place, stored = Workspace(workspace), open_named(study, workspace)

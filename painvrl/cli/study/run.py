@@ -1,4 +1,4 @@
-"""``painvrl study run``: run a study or an ablation, or go on with it."""
+"""``painvrl study run``, ``validate`` and ``schema``: run what a file describes, or only check it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from painvrl.cli.options import (
 )
 from painvrl.cli.study.common import SetOption, SpecArgument, goes_on
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.ablation.spec import AblationSpec
@@ -81,7 +82,6 @@ def run(
         return
 
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.ablation.runner import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
 
@@ -141,7 +141,6 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
     typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.file.plan import lines_of, plan_of
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
@@ -155,3 +154,47 @@ def _without_password(spec: StudySpec) -> StudySpec:
 
     study = spec.study.model_copy(update={"storage": without_password(spec.study.storage)})
     return spec.model_copy(update={"study": study})
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of studies and ablations.")],
+    settings: SetOption = None,
+) -> None:
+    """Check files as `study run` would, all rules included; data are not looked at.
+
+    Prints a line a file. Exit code 2 if any of them is wrong.
+    """
+    from painvrl.study.ablation.spec import load_study_file
+
+    wrong = 0
+    for file in files:
+        try:
+            spec = load_study_file(file, settings or ())
+        except ConfigError as error:
+            wrong += 1
+            typer.echo(f"error: {error}", err=True)
+        else:
+            typer.echo(f"{file}: ok, {_kind(spec)}")
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _kind(spec: object) -> str:
+    from painvrl.study.file.plan import swept_in
+    from painvrl.study.file.spec import StudySpec
+
+    if not isinstance(spec, StudySpec):
+        return "an ablation"
+    if not (swept := swept_in(spec)):
+        return "a study"
+    sampled = len(spec.sampled.searched(spec.config))
+    knobs = f"{sampled} knob{'' if sampled == 1 else 's'}"
+    return f"a study of {knobs} sampled before each training and {len(swept)} swept after it"
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, for completion in editors."""
+    from painvrl.cli import render
+    from painvrl.study.file.schema import study_schema
+
+    render.print_json(study_schema())

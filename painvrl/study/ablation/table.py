@@ -9,14 +9,14 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
-from painvrl.core.tables import Block, Result, TextTable, markdown_page
+from painvrl.core.tables import Block, Fitting, Result, TextTable, markdown_page
 from painvrl.evaluation.metrics import name
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
@@ -90,35 +90,34 @@ class AblationTable(Result):
         return any(row.recovered is not None for row in self.rows)
 
     def blocks(self) -> Iterator[Block]:
-        """The tables, one a metric, and what failed."""
-        yield from map(self.text, self.metrics)
+        """The tables, one a metric, in two where they are too wide, and what failed."""
+        for whole in map(self.text, self.metrics):
+            columns, rows = whole.columns, whole.rows
+            compared = len(columns) - len(MEASURES)
+            figures = replace(whole, columns=columns[:compared], rows=[row[:compared] for row in rows])
+            differences = TextTable(
+                columns=["row", *columns[compared:]], rows=[[row[0], *row[compared:]] for row in rows]
+            )
+            yield Fitting(whole, (figures, differences))
         yield from (f"failed: {failure}" for failure in self.failures())
 
     def text(self, metric: str) -> TextTable:
-        """The table of one metric, as people read it; on a narrow screen in two."""
+        """The table of one metric, as people read it."""
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
         caption = (
             f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
             f"differences to {self.reference} with 95% intervals "
             "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
         )
-        columns = [*(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
-        compared = [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
-        figures, differences = [], []
+        columns = ["row", *(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
+        columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
+        lines = []
         for row in self.rows:
-            known = [row.figures.get(metric, {}).get(measure) for measure in MEASURES]
-            figures.append([row.label, *map(_shown, known), *[_shown(row.recovered)] * self.planted])
-            differences.append(list(map(_shown_difference, known)))
-        beside = list(zip(figures, differences, strict=True))
-        return TextTable(
-            columns=["row", *columns, *compared],
-            rows=[[*row, *difference] for row, difference in beside],
-            caption=caption,
-            narrow=(
-                TextTable(columns=["row", *columns], rows=figures, caption=caption),
-                TextTable(columns=["row", *compared], rows=[[row[0], *rest] for row, rest in beside]),
-            ),
-        )
+            figures = row.figures.get(metric, {})
+            known = [figures.get(measure) for measure in MEASURES]
+            recovered = [_shown(row.recovered)] * self.planted
+            lines.append([row.label, *map(_shown, known), *recovered, *map(_shown_difference, known)])
+        return TextTable(columns=columns, rows=lines, caption=caption)
 
     def as_markdown(self) -> str:
         """The tables of all metrics, and what failed."""

@@ -19,24 +19,59 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Result, TextTable, number
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
-from painvrl.stats.dominance import additive_epsilon, coverage
+from painvrl.stats.dominance import additive_epsilon, coverage, hypervolume
 from painvrl.stats.intervals import Bounded
-from painvrl.study.choice.selection import values_of
-from painvrl.study.comparison.sides import ComparedStudy, Side, side_of, table_of
+from painvrl.study.choice.rules import KNEE
+from painvrl.study.choice.selection import Placed, candidates_of, placed, values_of
 from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
-from painvrl.study.store.records import TrialRecord, feasible, finished_here
+from painvrl.study.report import Best
+from painvrl.study.store.records import FINISHED, TrialRecord, feasible, finished_here, front_of, trained
 from painvrl.study.store.storage import StoredStudy
+from painvrl.study.trial.user_values import UserStore
 
 DRAWS = 1000
 MIN_TRIALS = 10
 """With fewer trials the interval is a rough one: see the lab book."""
 
 Users = Literal["paired", "independent", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedStudy:
+    """A study to compare, what its users got, and where it lies (for people)."""
+
+    study: StoredStudy
+    users: UserStore
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two studies, all its trials counted.
+
+    Attributes:
+        where: its workspace or storage.
+        finished, complete: trials. taken_over: those of them that another study has trained.
+        front: the best first objective first.
+        ends: the front's best of each objective.
+        knee: the trial that the rule ``knee`` picks.
+        hypervolume: between the front and zero.
+    """
+
+    study: str
+    where: str
+    finished: int
+    complete: int
+    front: tuple[Placed, ...]
+    ends: tuple[Best, ...]
+    knee: Placed
+    hypervolume: float
+    taken_over: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +178,8 @@ def compare(
         rule = f"the fronts do not compare: {a.study.name!r} has the objectives {', '.join(objectives)}"
         raise StudyError(rule, key=b.study.name, value=", ".join(b.study.objectives))
     records = a.study.trials(), b.study.trials()
-    sides = tuple(side_of(one, own) for one, own in zip((a, b), records, strict=True))
-    front_a, front_b = (table_of(objectives, side.front) for side in sides)
+    sides = tuple(_side(one, own) for one, own in zip((a, b), records, strict=True))
+    front_a, front_b = (_table(objectives, side.front) for side in sides)
     finished = [finished_here(own) for own in records]
     trials = min(len(own) for own in finished)
     if trials == 0:
@@ -153,14 +188,13 @@ def compare(
     first_a, first_b = (own[:trials] for own in finished)
     pairs = _same_points(first_a, first_b)
     users, drawn, why = _draw(a, b, first_a, first_b, draws)
-    between = gap(
+    absolute, relative = gap(
         _values(a.study, first_a),
         _values(b.study, first_b),
         pairs=pairs,
         draws=drawn,
         level=level,
     )
-    relative = between.relative
     return Comparison(
         a=sides[0],
         b=sides[1],
@@ -173,7 +207,7 @@ def compare(
         trials=trials,
         same_points=len(pairs),
         users=users,
-        absolute=between.absolute,
+        absolute=absolute,
         relative=relative,
         level=level,
         margin=margin,
@@ -294,3 +328,43 @@ def _notes(
     elif trials < MIN_TRIALS:
         notes.append(f"with {trials} trials the interval is a rough one")
     return notes
+
+
+def _side(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
+    """What a study has found.
+
+    Args:
+        one: where it lies.
+        records: its trials. Nothing is read anew: a trial that lands meanwhile may move the knee off this
+            front.
+
+    Raises:
+        NothingFeasible: no trial is feasible.
+    """
+    study = one.study
+    on_front = front_of(records)
+    if not on_front:
+        raise NothingFeasible(f"the study {study.name!r} ({one.where}) has no feasible trial to compare")
+    front = [placed(study.objectives, record) for record in on_front]
+    first = study.objectives[0]
+    knee = KNEE.choose(candidates_of(on_front, study.objectives))
+    best = {name: max(front, key=lambda point: point.values[name]) for name in study.objectives}
+    return Side(
+        study=study.name,
+        where=one.where,
+        finished=sum(record.state in FINISHED for record in records),
+        complete=len(trained(records)),
+        front=tuple(sorted(front, key=lambda point: -point.values[first])),
+        ends=tuple(
+            Best(objective=name, trial=end.trial, name=end.name, value=end.values[name])
+            for name, end in best.items()
+        ),
+        knee=front[knee.place],
+        hypervolume=hypervolume([list(point.values.values()) for point in front]),
+        taken_over=sum(record.taken_from is not None for record in records),
+    )
+
+
+def _table(objectives: Sequence[str], front: Sequence[Placed]) -> NDArray[np.float64]:
+    """``[T, M]``, the columns in the order of ``objectives``."""
+    return np.array([[point.values[name] for name in objectives] for point in front])

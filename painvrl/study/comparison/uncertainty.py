@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +33,6 @@ from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Bounded, t_quantile
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume)."""
-
-    absolute: Bounded
-    relative: Bounded | None
-
 
 Pairs = Sequence[tuple[int, int]]
 """Rows of A and B that are at the same point; no row twice."""
@@ -55,8 +45,8 @@ def gap(
     pairs: Pairs,
     draws: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     level: float,
-) -> Gap:
-    """The difference of two hypervolumes, with intervals.
+) -> tuple[Bounded, Bounded | None]:
+    """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume).
 
     Args:
         a: ``[T_A, P, M]``, the points of each trial; zeros where it has fewer, or none that is feasible.
@@ -84,14 +74,14 @@ def gap(
     difference, logarithm = reach(_difference), reach(_log_ratio)
     absolute = _bounded(full_b - full_a, difference)
     if full_a == 0:
-        return Gap(absolute=absolute, relative=None)
+        return absolute, None
     if logarithm is not None:
         ends = math.expm1(logarithm[0]), math.expm1(logarithm[1])
     elif difference is not None:  # B, or a front without one of its trials, has no volume and no logarithm
         ends = difference[0] / full_a, difference[1] / full_a
     else:
-        return Gap(absolute=absolute, relative=Bounded(value=full_b / full_a - 1))
-    return Gap(absolute=absolute, relative=_bounded(full_b / full_a - 1, ends))
+        return absolute, Bounded(value=full_b / full_a - 1)
+    return absolute, _bounded(full_b / full_a - 1, ends)
 
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]

@@ -1,9 +1,9 @@
-"""The report's first lines: what was searched, on which data, how far it is, and how to go on."""
+"""The report's first lines: what was searched, on which data, and how far it is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from painvrl.core.tables import TextTable
@@ -35,7 +35,6 @@ class Header:
             run ask for.
         sampler: in words; ``None`` if no run noted it.
         card: ``None`` if no run noted it.
-        commands: how to go on, each with what it does.
     """
 
     study: str
@@ -45,7 +44,6 @@ class Header:
     wanted: int
     sampler: str | None
     card: Card | None
-    commands: tuple[tuple[str, str], ...]
 
 
 def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
@@ -59,9 +57,8 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     study.study.set_user_attr(Attr.CARD, noted)
 
 
-def header_of(study: StoredStudy, records: Iterable[TrialRecord], *, swept: bool = False) -> Header:
-    """What a study is, and how far it has come with these trials; ``swept``: whether they have points."""
-    records = tuple(records)
+def header_of(study: StoredStudy, records: Sequence[TrialRecord]) -> Header:
+    """What a study is, and how far it has come with these trials."""
     counts = Counter(record.state for record in records)
     card = _card(study)
     return Header(
@@ -72,23 +69,6 @@ def header_of(study: StoredStudy, records: Iterable[TrialRecord], *, swept: bool
         wanted=study.wanted,
         sampler=None if card is None else _sampler(card.settings),
         card=card,
-        commands=commands(study.name, swept=swept),
-    )
-
-
-def commands(study: str, *, swept: bool = False) -> tuple[tuple[str, str], ...]:
-    """How to go on from the report, each command with what it does."""
-    name, what = ("NAME", "point") if swept else ("N", "trial")
-    return (
-        (f"painvrl study front {study}", "the front as a table, here and now"),
-        (f"painvrl study confirm {study}", "who is on the front under fresh seeds"),
-        (f"painvrl study pick {study} --knee", "write a choice down, with its reason"),
-        (f"painvrl train --best --study {study}", "train it for good and read the sealed test parts"),
-        (
-            f"painvrl train --best --study {study} --trial {name}",
-            f"the same for the {what} that you chose here",
-        ),
-        ("painvrl ui", "every run with its curves, in the browser"),
     )
 
 

@@ -11,23 +11,15 @@ from painvrl.core.errors import NothingFeasible
 from painvrl.core.tables import Result
 from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
-from painvrl.study.page import (
-    environments,
-    history,
-    importance,
-    parallel,
-    price,
-    weights,
-)
-from painvrl.study.page.environments import Inside, insides
+from painvrl.study.page import history, importance, inside, parallel, price
 from painvrl.study.page.header import Header, header_of
 from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
+from painvrl.study.page.inside import Inside, WeightCurve, insides, weight_curves
 from painvrl.study.page.losses import Losses, losses
 from painvrl.study.page.luck import Luck, luck
 from painvrl.study.page.price import Price, price_of_invariance
 from painvrl.study.page.trials import Trials, trials_of
-from painvrl.study.page.weights import WeightCurve, weight_curves
 from painvrl.study.pictures.figure import front_figure
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.pictures.theme import div, number, style
@@ -75,7 +67,7 @@ def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = N
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
-        header=header_of(study, trials.records, swept=trials.swept),
+        header=header_of(study, trials.records),
         front=front_table(study, stored_picks(study), trials.records),
         luck=luck(trials, users),
         history=history.history(trials.records),
@@ -125,8 +117,8 @@ def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
         "price": price.picture(report.price),
         "importance": importance.picture(report.importance, trials.objectives),
         "parallel": parallel.picture(trials),
-        "environments": environments.picture(trials, report.environments),
-        "weights": weights.picture(report.weights),
+        "environments": inside.environments_picture(trials, report.environments),
+        "weights": inside.weights_picture(report.weights),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
