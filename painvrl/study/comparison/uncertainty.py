@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,14 @@ from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Bounded, t_quantile
+
+
+class Gap(NamedTuple):
+    """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume)."""
+
+    absolute: Bounded
+    relative: Bounded | None
+
 
 Pairs = Sequence[tuple[int, int]]
 """Rows of A and B that are at the same point; no row twice."""
@@ -45,8 +54,8 @@ def gap(
     pairs: Pairs,
     draws: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     level: float,
-) -> tuple[Bounded, Bounded | None]:
-    """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume).
+) -> Gap:
+    """The difference of two hypervolumes, with intervals.
 
     Args:
         a: ``[T_A, P, M]``, the points of each trial; zeros where it has fewer, or none that is feasible.
@@ -74,14 +83,14 @@ def gap(
     difference, logarithm = reach(_difference), reach(_log_ratio)
     absolute = _bounded(full_b - full_a, difference)
     if full_a == 0:
-        return absolute, None
+        return Gap(absolute, None)
     if logarithm is not None:
         ends = math.expm1(logarithm[0]), math.expm1(logarithm[1])
     elif difference is not None:  # B, or a front without one of its trials, has no volume and no logarithm
         ends = difference[0] / full_a, difference[1] / full_a
     else:
-        return absolute, Bounded(value=full_b / full_a - 1)
-    return absolute, _bounded(full_b / full_a - 1, ends)
+        return Gap(absolute, Bounded(value=full_b / full_a - 1))
+    return Gap(absolute, _bounded(full_b / full_a - 1, ends))
 
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]

@@ -6,7 +6,7 @@ from typing import Any
 from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.page.header import Header, commands, header_of
+from painvrl.study.page.header import Header, header_of
 from painvrl.study.store.storage import Attr, open_study
 from painvrl.study.trial.objective import DataSummary
 
@@ -62,17 +62,3 @@ def test_the_one_table_that_an_older_version_noted_is_shown(
     card = read(workspace).card
     assert card is not None
     assert (card.tables, card.warnings) == ((PARTS,), ())
-
-
-def test_every_command_names_the_study_where_it_takes_one(
-    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
-) -> None:
-    go(spec, formula, trials=1)
-    shown = [command for command, _ in read(workspace).commands]
-    assert all("toy" in command for command in shown if command != "painvrl ui")
-
-
-def test_a_swept_study_says_how_a_point_is_named() -> None:
-    plain, swept = dict(commands("toy")), dict(commands("toy", swept=True))
-    assert plain["painvrl train --best --study toy --trial N"].endswith("the trial that you chose here")
-    assert swept["painvrl train --best --study toy --trial NAME"].endswith("the point that you chose here")

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.page.weights import picture, weight_curves
+from painvrl.study.page.inside import weight_curves
+from painvrl.study.page.inside import weights_picture as picture
 from painvrl.study.trial.outcomes import Completed
 
 Make = Callable[..., Any]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from painvrl.study.page.environments import insides, picture
+from painvrl.study.page.inside import environments_picture as picture
+from painvrl.study.page.inside import insides
 from painvrl.study.trial.outcomes import Completed
 
 Make = Callable[..., Any]
