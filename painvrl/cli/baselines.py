@@ -69,7 +69,7 @@ def baselines(
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
     """
     from painvrl.baselines.comparison import choose, compare
-    from painvrl.cli import progress, render, render_baselines
+    from painvrl.cli import progress, render
     from painvrl.core.device import select_device
 
     chosen = choose(baseline or ())
@@ -90,7 +90,7 @@ def baselines(
     if json:
         render.print_json({"config": str(config), **report.as_dict()})
     else:
-        render_baselines.baselines(report)
+        render.baselines(report)
 
 
 def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | None]:

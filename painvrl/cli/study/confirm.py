@@ -12,10 +12,12 @@ from painvrl.cli.options import (
     JsonOption,
     MemoryFractionOption,
     QuietOption,
+    StudyArgument,
     WorkersOption,
     WorkspaceOption,
+    goes_on,
+    open_named,
 )
-from painvrl.cli.study.common import StudyArgument, goes_on, open_named
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 

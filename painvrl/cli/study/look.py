@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from painvrl.cli.study.common import StudyArgument, nothing_feasible, open_named
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    StudyArgument,
+    WorkspaceOption,
+    nothing_feasible,
+    open_named,
+)
 from painvrl.core.errors import ConfigError, Regressed, StudyError
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace

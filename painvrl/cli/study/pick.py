@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from painvrl.cli.study.common import StudyArgument, open_named
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, StudyArgument, WorkspaceOption, open_named
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 

@@ -12,10 +12,12 @@ from painvrl.cli.options import (
     DeviceOption,
     MemoryFractionOption,
     QuietOption,
+    SetOption,
+    SpecArgument,
     WorkersOption,
     WorkspaceOption,
+    goes_on,
 )
-from painvrl.cli.study.common import SetOption, SpecArgument, goes_on
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 
