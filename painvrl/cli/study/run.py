@@ -120,13 +120,13 @@ def run(
 
 
 def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
-    if trials is not None:
-        rule = "is for studies; an ablation has one run for each row and seed of its file"
-        raise ConfigError(rule, key="--trials")
-    if new_version:
-        raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
-    if warm_start is not None:
-        raise ConfigError("is for studies; an ablation has no sampler", key="--warm-start")
+    for option, given, what in (
+        ("--trials", trials is not None, "has one run for each row and seed of its file"),
+        ("--new-version", new_version, "has no versions"),
+        ("--warm-start", warm_start is not None, "has no sampler"),
+    ):
+        if given:
+            raise ConfigError(f"is for studies; an ablation {what}", key=option)
 
 
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:

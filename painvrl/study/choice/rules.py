@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from painvrl.core.errors import ConfigError
-from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, scaled
+from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, axes_of, scaled
 
 IID, OOD, BALANCED = "iid", "ood", "balanced"
 """Aliases that rules give."""
@@ -237,9 +237,10 @@ def rule_named(word: str) -> Rule:
 
 def _only_part(front: Candidates) -> Verdict:
     """With objectives of one part there is nothing to weigh; the alias tells the part and not the rule."""
-    name = front.axes.iid or front.axes.ood or front.objectives[0]
+    iid, ood = axes_of(front.objectives)
+    name = iid or ood or front.objectives[0]
     why = f"it has the best {name}; the study has no other part to weigh"
-    return front.verdict(front.best(front.column(name)), why, alias=OOD if front.axes.iid is None else IID)
+    return front.verdict(front.best(front.column(name)), why, alias=OOD if iid is None else IID)
 
 
 def _above_the_line(front: Candidates, plane: Plane) -> Column:

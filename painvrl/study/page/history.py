@@ -51,7 +51,8 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
             for point in record.points or (record,)
             if point.values is not None and not point.violated
         ]
-        grown = _front([*front, *new])
+        known = [*front, *new]
+        grown = [point for point, member in zip(known, non_dominated(known), strict=True) if member]
         if grown != front:
             front, volume = grown, hypervolume(grown)
         moment = Moment(
@@ -86,8 +87,3 @@ def picture(moments: tuple[Moment, ...], *, swept: bool = False) -> Figure:
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(rangemode="tozero")
     return figure
-
-
-def _front(points: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Those that no other dominates, in their order."""
-    return [point for point, member in zip(points, non_dominated(points), strict=True) if member]

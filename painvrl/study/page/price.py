@@ -135,12 +135,12 @@ def price(
         return Price(
             metrics=metrics, trials=len(points), needed=needed, left_out=dict(made.left_out), note=note
         )
-    along = np.stack([change.along for change in made.changes])
+    along = made.along
     inverse = np.linalg.pinv(matrix)
     coefficients = inverse @ values
     told = _is_told(along, inverse @ matrix)
     effects = _rounded(along @ coefficients, values)
-    drawn, valid = _resampled(made, along, values, np.random.default_rng(seed), resamples)
+    drawn, valid = _resampled(made, values, np.random.default_rng(seed), resamples)
     left_out = dict(made.left_out)
     found = []
     for place, change in enumerate(made.changes):
@@ -221,10 +221,10 @@ def _why_none(trials: int) -> str:
 
 
 def _resampled(
-    made: Design, along: Array, values: Array, draws: np.random.Generator, resamples: int
+    made: Design, values: Array, draws: np.random.Generator, resamples: int
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The effects in resamples of the trials ``[B, K, 2]``, and which of them tell a change ``[B, K]``."""
-    matrix = made.matrix
+    matrix, along = made.matrix, made.along
     n_trials, width = matrix.shape
     times = draws.multinomial(n_trials, [1 / n_trials] * n_trials, size=resamples).astype(float)
     squares = (matrix[:, :, None] * matrix[:, None, :]).reshape(n_trials, width**2)
