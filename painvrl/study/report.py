@@ -230,9 +230,9 @@ def front_table(
     )
 
 
-def status(study: StoredStudy) -> StudyStatus:
-    """How far a study is."""
-    records = study.trials()
+def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> StudyStatus:
+    """How far a study is; ``records``: its trials, where they have been read."""
+    records = study.trials() if records is None else records
     counts = Counter(record.state for record in records)
     candidates = feasible(records)
     front = front_of(records)

@@ -49,5 +49,5 @@ def comparison_page(found: Comparison) -> str:
     title = f"A {found.a.study}, B {found.b.study}"
     if found.relative is not None:
         title += f": hypervolume {found.relative:+.1%}{', regressed' if found.regressed else ''}"
-    figure.update_layout(title=f"{title} (stars: the knees)", legend={"y": -0.1, "yanchor": "top"})
+    figure.update_layout(title=f"{title} (stars: the knees)")
     return str(figure.to_html(include_plotlyjs=True, full_html=True))

@@ -1,14 +1,12 @@
-"""The report's first lines: what was searched, on which data, and how far it is."""
+"""What a study notes of its data and settings for its report, which loads no data."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from painvrl.core.tables import TextTable
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.records import TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.trial.objective import DataSummary
 
@@ -24,26 +22,11 @@ class Card:
     warnings: tuple[str, ...]
     settings: Mapping[str, object]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a study is.
-
-    Attributes:
-        counts: trials by state; states without trials are left out.
-        finished: complete, pruned and failed ones, those taken over left out. wanted: so many did the last
-            run ask for.
-        sampler: in words; ``None`` if no run noted it.
-        card: ``None`` if no run noted it.
-    """
-
-    study: str
-    objectives: tuple[str, ...]
-    counts: Mapping[str, int]
-    finished: int
-    wanted: int
-    sampler: str | None
-    card: Card | None
+    @property
+    def sampler(self) -> str:
+        """In words."""
+        sampler, seed, startup = map(self.settings.get, ("sampler", "seed", "startup_trials"))
+        return f"{sampler}, seed {seed}, {startup} start-up trials"
 
 
 def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
@@ -57,22 +40,8 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     study.study.set_user_attr(Attr.CARD, noted)
 
 
-def header_of(study: StoredStudy, records: Sequence[TrialRecord]) -> Header:
-    """What a study is, and how far it has come with these trials."""
-    counts = Counter(record.state for record in records)
-    card = _card(study)
-    return Header(
-        study=study.name,
-        objectives=study.objectives,
-        counts={state.value: counts[state] for state in TrialState if counts[state]},
-        finished=len(finished_here(records)),
-        wanted=study.wanted,
-        sampler=None if card is None else _sampler(card.settings),
-        card=card,
-    )
-
-
-def _card(study: StoredStudy) -> Card | None:
+def card_of(study: StoredStudy) -> Card | None:
+    """What the last run of a study noted; ``None`` if none did."""
     noted = study.study.user_attrs.get(Attr.CARD)
     if noted is None:
         return None
@@ -86,8 +55,3 @@ def _card(study: StoredStudy) -> Card | None:
         warnings=tuple(noted.get("warnings", ())),
         settings=dict(noted["settings"]),
     )
-
-
-def _sampler(settings: Mapping[str, object]) -> str:
-    startup = settings.get("startup_trials")
-    return f"{settings.get('sampler')}, seed {settings.get('seed')}, {startup} start-up trials"

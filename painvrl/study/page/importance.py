@@ -144,7 +144,7 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
         row=1,
         col=2,
     )
-    figure.update_layout(bargap=0.3, legend={"y": -0.14, "yanchor": "top"})
+    figure.update_layout(bargap=0.3)
     figure.update_xaxes(title_text="share", rangemode="tozero")
     figure.update_yaxes(ticks="")
     figure.update_yaxes(showticklabels=False, col=2)

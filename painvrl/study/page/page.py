@@ -12,7 +12,7 @@ from painvrl.core.tables import Result
 from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.page import history, importance, inside, parallel, price
-from painvrl.study.page.header import Header, header_of
+from painvrl.study.page.header import Card, card_of
 from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
 from painvrl.study.page.inside import Inside, WeightCurve, insides, weight_curves
@@ -23,7 +23,7 @@ from painvrl.study.page.trials import Trials, trials_of
 from painvrl.study.pictures.figure import front_figure
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.pictures.theme import div, number, style
-from painvrl.study.report import FrontTable, front_table, of_trainings
+from painvrl.study.report import FrontTable, StudyStatus, front_table, of_trainings, status
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.trial.user_values import UserStore
@@ -41,7 +41,8 @@ TEMPLATE = Path(__file__).with_name("template.html")
 class StudyReport(Result):
     """Everything that the report says in numbers."""
 
-    header: Header
+    status: StudyStatus
+    card: Card | None
     front: FrontTable
     luck: Luck
     history: tuple[Moment, ...]
@@ -67,7 +68,8 @@ def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = N
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
-        header=header_of(study, trials.records),
+        status=status(study, trials.records),
+        card=card_of(study),
         front=front_table(study, stored_picks(study), trials.records),
         luck=luck(trials, users),
         history=history.history(trials.records),
@@ -103,7 +105,7 @@ def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]
         pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
         knobs=sorted({knob for row in report.front.rows for knob in row.point}),
         swept=trials.swept,
-        of_trainings=of_trainings(len(trials.front), len(trials.of_front)),
+        of_trainings=of_trainings(report.status.front_size, report.status.front_trainings),
         plotly=get_plotlyjs(),
     )
     return report, page

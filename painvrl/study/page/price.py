@@ -205,7 +205,6 @@ def picture(found: Price) -> Figure | None:
         orders={"y": knobs},
     )
     figure.update_traces(marker_size=10, error_x={"thickness": 2, "width": 0})
-    figure.update_layout(legend={"y": -0.16, "yanchor": "top"})
     figure.update_yaxes(ticks="", showticklabels=False, col=2)
     figure.add_vline(x=0, line={"color": MUTED, "width": 1})
     return figure

@@ -100,6 +100,8 @@ def facets(
         color_discrete_map=colours,
         category_orders={"group": list(colours), **options.pop("orders", {})},
         labels={"x": "", "y": "", "group": ""},
+        facet_col_spacing=0.08,  # every panel has its own ticks
+        facet_row_spacing=0.12,
         **{option: column for option, column in titles.items() if column in rows[0]},
         **options,
     )
@@ -107,9 +109,8 @@ def facets(
     figure.for_each_annotation(lambda title: title.update(text=title.text.partition("=")[2]))
     figure.update_xaxes(matches=None, showticklabels=True)
     figure.update_yaxes(matches=None, showticklabels=True)
-    if right:
-        figure.update_layout(legend={"orientation": "v", "x": 1.04, "y": 1, "yanchor": "top"})
-    return figure
+    place = {"orientation": "v", "x": 1.04, "y": 1} if right else {"y": -0.14}  # the panels' titles are above
+    return figure.update_layout(legend={**place, "yanchor": "top"})
 
 
 def div(figure: Figure, name: str) -> str:

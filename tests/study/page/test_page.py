@@ -142,7 +142,7 @@ def test_a_report_is_of_the_trials_that_it_read_first(
 
     monkeypatch.setattr(StoredStudy, "trials", trials)
     report = study_report(stored, NOBODY)
-    assert report.header.finished == report.history[-1].finished == len(looks[0])
+    assert report.status.finished == report.history[-1].finished == len(looks[0])
     assert {row.trial for row in report.front.rows} == {one.number for one in front_of(looks[0])}
 
 
@@ -153,7 +153,8 @@ def test_equal_studies_have_equal_pages(stored: StoredStudy) -> None:
 def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
     tree = json.loads(json.dumps(study_report(stored, NOBODY).as_dict(), allow_nan=False))
     assert set(tree) == {
-        "header",
+        "status",
+        "card",
         "front",
         "luck",
         "history",
