@@ -12,7 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- map: written by docs/map.py -->", "<!-- end of the map -->"
-FIRST = ("core", "data", "model", "evaluation", "stats", "invariance", "run", "study", "baselines", "cli")
+FIRST = (
+    *("core", "data", "model", "evaluation", "stats", "invariance"),
+    *("run", "engine", "study", "baselines", "serving", "cli"),
+)
 """From what stands on nothing to what stands on everything."""
 
 

@@ -16,7 +16,9 @@ from painvrl.cli.options import (
     QuietOption,
     WorkersOption,
     WorkspaceOption,
+    goes_on,
 )
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.run.config import TrainConfig
@@ -80,10 +82,8 @@ def baselines(
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
     """
     from painvrl.baselines.comparison import choose, compare
-    from painvrl.cli import progress, render, render_baselines
-    from painvrl.cli.study.common import goes_on
+    from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
     chosen = choose(baseline or ())
@@ -107,9 +107,9 @@ def baselines(
     # Those of the first seed were printed when the run began.
     render.data_warnings(report.warnings[len(report.cards[0].provenance.warnings) :])
     if json:
-        render.json({"config": str(config), **report.as_dict()})
+        render.print_json({"config": str(config), **report.as_dict()})
         return
-    render_baselines.baselines(report)
+    render.baselines(report)
     if report.link:
         typer.echo(report.link)
 

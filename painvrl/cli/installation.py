@@ -1,4 +1,4 @@
-"""Is everything there that painvrl needs? A list of checks, each with a remedy where it fails."""
+"""``painvrl doctor``: is everything there? A list of checks, each with a remedy where it fails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import typer
+
 import painvrl
+from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
 from painvrl.core.errors import UserError
 from painvrl.core.packages import EXTRAS, REQUIRED
+from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 
 LOW_DISK_GIB = 2.0
@@ -41,8 +45,13 @@ class Check:
     remedy: str | None = None
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+def _found(name: str, detail: str, remedy: str | None = None, *, bad: Status = Status.FAIL) -> Check:
+    """A finding; it is ``bad`` if there is a remedy for it."""
+    return Check(name=name, status=bad if remedy else Status.OK, detail=detail, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis(Result):
     """All findings, in the order in which they were made."""
 
     checks: tuple[Check, ...]
@@ -54,7 +63,31 @@ class Diagnosis:
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""
-        return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
+        return {"healthy": self.healthy, **super().as_dict()}
+
+    def blocks(self) -> Iterator[Block]:
+        """Every check, and its remedy where it needs one."""
+        for check in self.checks:
+            remedy = f" -> {check.remedy}" if check.remedy else ""
+            yield f"{check.status:<4}  {check.name:<16}  {check.detail}{remedy}"
+        yield "painvrl is ready" if self.healthy else "something essential is broken"
+
+
+def doctor(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Check the installation, the device and the workspace.
+
+    Exits with 1 if something essential is broken.
+    """
+    from painvrl.cli import render
+
+    diagnosis = diagnose(Workspace(workspace), device=device)
+    render.answer(diagnosis, json=json)
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
 
 
 def diagnose(workspace: Workspace, *, device: str = "auto") -> Diagnosis:
@@ -75,15 +108,12 @@ def diagnose(workspace: Workspace, *, device: str = "auto") -> Diagnosis:
         lambda: _workspace(workspace),
         lambda: _disk(workspace),
     ]
-    return Diagnosis(tuple(check for maker in makers for check in maker()))
+    return Diagnosis(checks=tuple(check for maker in makers for check in maker()))
 
 
 def _python() -> Iterator[Check]:
-    yield Check(
-        name="painvrl",
-        status=Status.OK,
-        detail=f"{painvrl.__version__}, Python {platform.python_version()}, {platform.platform()}",
-    )
+    version = platform.python_version()
+    yield _found("painvrl", f"{painvrl.__version__}, Python {version}, {platform.platform()}")
 
 
 def _extensions() -> Iterator[Check]:
@@ -101,10 +131,9 @@ def _extensions() -> Iterator[Check]:
             try:
                 added = ", ".join(name for name in registry.names() if name not in own)
             except UserError as error:
-                remedy = "mend or uninstall that package"
-                yield Check(name=registry.group, status=Status.WARN, detail=str(error), remedy=remedy)
+                yield _found(registry.group, str(error), "mend or uninstall that package", bad=Status.WARN)
             else:
-                yield Check(name=registry.group, status=Status.OK, detail=added or "none")
+                yield _found(registry.group, added or "none")
 
 
 def _version(package: str) -> str | None:
@@ -117,21 +146,15 @@ def _version(package: str) -> str | None:
 def _packages() -> Iterator[Check]:
     for package in REQUIRED:
         version = _version(package)
-        if version is None:
-            yield Check(name=package, status=Status.FAIL, detail="not installed", remedy="run `make install`")
-        else:
-            yield Check(name=package, status=Status.OK, detail=version)
+        yield _found(package, version or "not installed", None if version else "run `make install`")
 
 
 def _extras() -> Iterator[Check]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if _version(package) is None]
-        yield Check(
-            name=f"extra {extra}",
-            status=Status.WARN if missing else Status.OK,
-            detail=f"missing: {', '.join(missing)}" if missing else "complete",
-            remedy=f"pip install -c constraints.txt -e '.[{extra}]'" if missing else None,
-        )
+        detail = f"missing: {', '.join(missing)}" if missing else "complete"
+        remedy = f"pip install -c constraints.txt -e '.[{extra}]'" if missing else None
+        yield _found(f"extra {extra}", detail, remedy, bad=Status.WARN)
 
 
 def _mlflow_shadow() -> Iterator[Check]:
@@ -139,15 +162,15 @@ def _mlflow_shadow() -> Iterator[Check]:
     local = Path("mlflow")
     hiding = sorted(local.glob("**/*.py")) if local.is_dir() else []
     spec = importlib.util.find_spec("mlflow")
-    remedy = "remove the Python files from the folder mlflow/"
+    detail, remedy = str(spec and spec.origin), None
     if hiding:
         detail = f"{hiding[0]} hides the package from commands that run here"
-        yield Check(name="mlflow import", status=Status.FAIL, detail=detail, remedy=remedy)
+        remedy = "remove the Python files from the folder mlflow/"
     elif spec is not None and spec.origin is None:
         detail = "`import mlflow` finds a folder without code, not the package"
-        yield Check(name="mlflow import", status=Status.FAIL, detail=detail, remedy="run `make install`")
-    elif spec is not None:  # a missing package is reported by _packages
-        yield Check(name="mlflow import", status=Status.OK, detail=str(spec.origin))
+        remedy = "run `make install`"
+    if hiding or spec is not None:  # a missing package is reported by _packages
+        yield _found("mlflow import", detail, remedy)
 
 
 def _device(name: str) -> Iterator[Check]:
@@ -160,20 +183,13 @@ def _device(name: str) -> Iterator[Check]:
         # A device can be listed and still not work, as with a driver that is too old.
         total = float((torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum())
     except UserError as error:
-        yield Check(name="device", status=Status.FAIL, detail=str(error), remedy="use --device auto")
+        yield _found("device", str(error), "use --device auto")
     except (ImportError, RuntimeError, OSError) as error:
-        yield Check(
-            name="device",
-            status=Status.FAIL,
-            detail=f"torch does not work: {str(error).splitlines()[0]}",
-            remedy="run `make install` with an empty .venv",
-        )
+        detail = f"torch does not work: {str(error).splitlines()[0]}"
+        yield _found("device", detail, "run `make install` with an empty .venv")
     else:
         label = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        status = Status.OK if total == 512.0 else Status.FAIL
-        yield Check(
-            name="device", status=status, detail=label, remedy=None if status is Status.OK else "use cpu"
-        )
+        yield _found("device", label, None if total == 512.0 else "use cpu")
 
 
 def _threads() -> Iterator[Check]:
@@ -183,12 +199,8 @@ def _threads() -> Iterator[Check]:
     except (ImportError, OSError):
         return
     threads = torch.get_num_threads()
-    yield Check(
-        name="threads",
-        status=Status.WARN if threads > cores else Status.OK,
-        detail=f"{threads} of torch on {cores} usable cores",
-        remedy=f"set OMP_NUM_THREADS={cores}" if threads > cores else None,
-    )
+    remedy = f"set OMP_NUM_THREADS={cores}" if threads > cores else None
+    yield _found("threads", f"{threads} of torch on {cores} usable cores", remedy, bad=Status.WARN)
 
 
 def _workspace(workspace: Workspace) -> Iterator[Check]:
@@ -202,27 +214,19 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
         ):
             database.execute("CREATE TABLE probe (value INTEGER)")
     except (OSError, sqlite3.Error) as error:
-        yield Check(name="workspace", status=Status.FAIL, detail=f"{root}: {error}", remedy=remedy)
+        yield _found("workspace", f"{root}: {error}", remedy)
         return
     if root.exists() and not root.is_dir():
-        yield Check(name="workspace", status=Status.FAIL, detail=f"{root} is no folder", remedy=remedy)
-        return
-    yield Check(
-        name="workspace",
-        status=Status.OK,
-        detail=f"{root}, {'writable' if root.exists() else 'will be made by the first study'}",
-    )
+        yield _found("workspace", f"{root} is no folder", remedy)
+    else:
+        state = "writable" if root.exists() else "will be made by the first study"
+        yield _found("workspace", f"{root}, {state}")
 
 
 def _disk(workspace: Workspace) -> Iterator[Check]:
     free = shutil.disk_usage(_existing(workspace.root)).free / 2**30
-    low = free < LOW_DISK_GIB
-    yield Check(
-        name="disk",
-        status=Status.WARN if low else Status.OK,
-        detail=f"{free:.1f} GiB free",
-        remedy=f"a study and its pictures want about {LOW_DISK_GIB:.0f} GiB" if low else None,
-    )
+    remedy = f"a study and its pictures want about {LOW_DISK_GIB:.0f} GiB" if free < LOW_DISK_GIB else None
+    yield _found("disk", f"{free:.1f} GiB free", remedy, bad=Status.WARN)
 
 
 def _existing(path: Path) -> Path:

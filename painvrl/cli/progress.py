@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
 
 import typer
 from rich.console import Console
@@ -13,35 +12,26 @@ from rich.status import Status
 from painvrl.cli.render import data_warnings, split_card
 from painvrl.core.progress import GOES_ON
 from painvrl.core.tables import number
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
+from painvrl.engine.outcomes import Completed, Failed, Pruned
+from painvrl.engine.progress import Progress, StudyStarted, TrialFinished, TrialStarted
 
 
 class Spinner:
-    """The current stage, turning at the bottom of a terminal; nothing anywhere else."""
+    """The current stage, turning at the bottom of a terminal; nothing where there is none (``None``)."""
 
-    def __init__(self, *, hidden: bool = False) -> None:
-        console = Console(stderr=True, highlight=False, markup=False)
-        self._status = None if hidden or not console.is_terminal else Status("", console=console)
-
-    def __enter__(self) -> Self:
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._status is not None:
-            self._status.stop()
+    def __init__(self, status: Status | None) -> None:
+        self._status = status
 
     def show(self, text: str) -> None:
         """Name the stage."""
         if self._status is not None:
             self._status.update(text)
+
+    def echo(self, *lines: str, err: bool = False) -> None:
+        """Print lines."""
+        with self.paused():
+            for line in lines:
+                typer.echo(line, err=err)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -54,7 +44,7 @@ class Spinner:
         self._status.start()
 
 
-class StudyLines:
+class StudyLines(Progress):
     """A study's progress: its card, then a line a trial.
 
     ``quiet`` prints nothing.
@@ -72,14 +62,17 @@ class StudyLines:
             data_warnings(event.data.warnings)
         if self._quiet:
             return
-        verb = "goes on" if event.resumed else "starts"
         with self._spinner.paused():
             split_card(event.data.tables)
-            for trial in event.reaped:
-                typer.echo(f"trial {trial} was left behind by a process that died; it is tried again")
-            if event.taken_over is not None:
-                typer.echo(f"taken over: {event.taken_over}")
-            typer.echo(f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there")
+        verb = "goes on" if event.resumed else "starts"
+        self._spinner.echo(
+            *(
+                f"trial {one} was left behind by a process that died; it is tried again"
+                for one in event.reaped
+            ),
+            *([] if event.taken_over is None else [f"taken over: {event.taken_over}"]),
+            f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there",
+        )
 
     def trial_started(self, event: TrialStarted) -> None:
         """Show the trial on a terminal."""
@@ -92,8 +85,7 @@ class StudyLines:
         """Show the stage on a terminal; print where a trial goes on that was killed."""
         if stage.startswith(GOES_ON):
             if not self._quiet:
-                with self._spinner.paused():
-                    typer.echo(f"{self._running[number]} {stage}")
+                self._spinner.echo(f"{self._running[number]} {stage}")
             return
         self._stages[number] = stage
         self._show()
@@ -103,13 +95,10 @@ class StudyLines:
         self._running.pop(event.number, None)
         self._stages.pop(event.number, None)
         self._show()
-        if self._quiet:
-            return
-        done = f"[{event.finished}/{event.wanted}]"
-        name = event.title or f"trial {event.number:>3}"
-        line = f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}"
-        with self._spinner.paused():
-            typer.echo(line)
+        if not self._quiet:
+            done = f"[{event.finished}/{event.wanted}]"
+            name = event.title or f"trial {event.number:>3}"
+            self._spinner.echo(f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}")
 
     def _show(self) -> None:
         """Every trial that is under way, and its stage."""
@@ -130,10 +119,9 @@ class RunLine:
     def stage(self, name: str) -> None:
         """Show the stage; print where a run goes on that was killed."""
         if name.startswith(GOES_ON):
-            with self._spinner.paused():
-                typer.echo(name, err=True)
-            return
-        self._spinner.show(name)
+            self._spinner.echo(name, err=True)
+        else:
+            self._spinner.show(name)
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
         """Curves are for trackers."""
@@ -142,20 +130,28 @@ class RunLine:
 @contextmanager
 def study_progress(*, quiet: bool) -> Iterator[StudyLines]:
     """Progress of a study; ``quiet`` prints nothing but the result."""
-    with Spinner(hidden=quiet) as spinner:
+    with _spinner(hidden=quiet) as spinner:
         yield StudyLines(spinner, quiet=quiet)
 
 
 @contextmanager
 def run_progress() -> Iterator[RunLine]:
     """Progress of a single run."""
-    with Spinner() as spinner:
+    with _spinner() as spinner:
         yield RunLine(spinner)
 
 
-def _came_to(event: TrialFinished) -> str:
-    from painvrl.engine.outcomes import Completed, Failed, Pruned
+@contextmanager
+def _spinner(*, hidden: bool = False) -> Iterator[Spinner]:
+    console = Console(stderr=True, highlight=False, markup=False)
+    if hidden or not console.is_terminal:
+        yield Spinner(None)
+    else:
+        with Status("", console=console) as status:
+            yield Spinner(status)
 
+
+def _came_to(event: TrialFinished) -> str:
     if event.values is None:
         failed = event.outcome
         if isinstance(failed, Failed):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.core.workspace import Workspace
 
 
 def recommend(
@@ -27,22 +29,15 @@ def recommend(
     Items that the user has taken already, in whatever part of the data, are left out.
     """
     from painvrl.cli import render
-    from painvrl.core.workspace import Workspace
+    from painvrl.core.tables import TextTable
     from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
     folder = checkpoint or latest_checkpoint(Workspace(workspace).checkpoints)
     loaded = load_checkpoint(folder)
     items = loaded.recommend(user, k)
     if json:
-        render.json(
-            {
-                "user": user,
-                "checkpoint": str(loaded.path),
-                "items": [
-                    {"rank": one.rank, "item": one.item, "title": one.title, "score": one.score}
-                    for one in items
-                ],
-            }
-        )
+        best = [asdict(one) for one in items]
+        render.print_json({"user": user, "checkpoint": str(loaded.path), "items": best})
     else:
-        render.recommendations(items)
+        rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
+        render.show(TextTable(columns=["rank", "score", "item", "title"], rows=rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,115 +14,27 @@ from rich.console import Console
 from rich.table import Table
 
 from painvrl.cli.output import takes_unicode
-from painvrl.core.tables import TextTable, number
+from painvrl.core.tables import Block, Result, TextTable, number, numbers
 
 if TYPE_CHECKING:
-    from painvrl.cli.installation import Diagnosis
-    from painvrl.run.checkpoint import Recommendation
+    from painvrl.baselines.offsets import Offset
+    from painvrl.baselines.report import BaselineReport, ComparisonReport
     from painvrl.serving.retrain import TrainReport
-    from painvrl.study.ablation.spec import AblationSpec
-    from painvrl.study.ablation.table import AblationTable
-    from painvrl.study.confirmation.table import Confirmation
-    from painvrl.study.report import FrontTable, StudyStatus
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
 
 
-def json(value: Mapping[str, object]) -> None:
+def print_json(value: Mapping[str, object]) -> None:
     """Print JSON; a NaN is an error, since JSON has none."""
     typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=not takes_unicode()))
 
 
-def front(table: FrontTable) -> None:
-    """Print a front: one row a point, objectives first, then the knobs; the IID-only choice below it."""
-    from painvrl.study.report import counted, of_seeds
-
-    knobs = sorted({knob for row in table.rows for knob in row.point})
-    title = f"front of {table.study}: {counted(table.rows)}, hypervolume {number(table.hypervolume)}"
-    title += of_seeds(table.seeds)
-    presets = any(row.preset is not None for row in table.rows)
-    taken_over = any(row.taken_from is not None for row in table.rows)
-
-    def with_knobs(shown: Sequence[str]) -> TextTable:
-        rows = [
-            [
-                row.name,
-                *([row.preset or ""] if presets else []),
-                *([str(row.taken_from or "")] if taken_over else []),
-                *(number(row.values[name]) for name in table.objectives),
-                *(number(row.point.get(knob, "")) for knob in shown),
-            ]
-            for row in table.rows
-        ]
-        named = ["trial", *(["preset"] if presets else []), *(["taken over from"] if taken_over else [])]
-        return TextTable(columns=[*named, *table.objectives, *shown], rows=rows, caption=title)
-
-    if not print_table(with_knobs(knobs), only_if_it_fits=True):
-        print_table(with_knobs([]))
-        typer.echo(f"the terminal is too narrow for the knobs ({', '.join(knobs)}); --json has them")
-    if table.iid_only is not None:
-        values = ", ".join(f"{name} {number(value)}" for name, value in table.iid_only.values.items())
-        typer.echo(f"chosen by IID alone, without a look at OOD: trial {table.iid_only.name} ({values})")
-
-
-def ablation(table: AblationTable) -> None:
-    """Print the tables of an ablation, one a metric, and what failed."""
-    for metric in table.metrics:
-        whole = table.text(metric)
-        if not print_table(whole, only_if_it_fits=True):
-            columns, rows = whole.columns, whole.rows
-            compared = next(place for place, column in enumerate(columns) if " - " in column)
-            figures = [row[:compared] for row in rows]
-            print_table(replace(whole, columns=columns[:compared], rows=figures))
-            differences = [[row[0], *row[compared:]] for row in rows]
-            print_table(TextTable(columns=["row", *columns[compared:]], rows=differences))
-    for failure in table.failures():
-        typer.echo(f"failed: {failure}")
-
-
-def confirmation(found: Confirmation) -> None:
-    """Print the candidates, what was measured first, and the confirmed front."""
-    for table in found.tables():
-        if table.rows:
-            print_table(table)
-    for line in found.sentences():
-        typer.echo(line)
-
-
-def ablation_rows(spec: AblationSpec) -> None:
-    """Print what each row of an ablation turns, as comments of a YAML file."""
-    for row, turned in spec.changes().items():
-        knobs = ", ".join(f"{path}: {value}" for path, value in turned.items())
-        typer.echo(f"# row {row} = config with {knobs or 'no change'}")
-
-
-def status(now: StudyStatus) -> None:
-    """Print a study's counts, best values and failures."""
-    from painvrl.study.report import of_trainings
-
-    counts = ", ".join(f"{count} {state}" for state, count in now.counts.items() if count) or "no trials"
-    typer.echo(f"study {now.study}: {counts}; {now.wanted} wanted")
-    if now.sampler is not None:
-        typer.echo(f"sampler: {now.sampler} ({now.sampler_reason})")
-    if now.warm_start is not None:
-        typer.echo(f"of these taken over: {now.warm_start}")
-    repeats(now)
-    if now.seconds_per_trial is not None:
-        typer.echo(f"median trial: {now.seconds_per_trial:.1f} s")
-    if now.front_size:
-        points = f"{now.front_size} points{of_trainings(now.front_size, now.front_trainings)}"
-        typer.echo(f"front: {points}, hypervolume {number(now.hypervolume)}")
-        rows = [[best.objective, number(best.value), best.name] for best in now.best]
-        print_table(TextTable(columns=["objective", "best", "trial"], rows=rows))
-    for failure in now.failures:
-        typer.echo(f"trial {failure.trial} failed ({failure.reason}): {failure.message}")
-
-
-def repeats(now: StudyStatus) -> None:
-    """Print how often a trial was asked for that had been trained, and which presets were."""
-    if count := now.counts.get("repeated", 0):
-        presets = "".join(f"; preset {name} is trial {trial}" for name, trial in now.trained_as.items())
-        typer.echo(f"asked for again and not trained twice: {count}{presets}")
+def answer(result: Result, *, json: bool) -> None:
+    """Print what a command has found: figures for programs, or tables and sentences for people."""
+    if json:
+        print_json(result.as_dict())
+    else:
+        show(*result.blocks())
 
 
 def train_report(report: TrainReport) -> None:
@@ -146,11 +58,12 @@ def train_report(report: TrainReport) -> None:
         row += [number(report.metrics[name])]
         row += [number(test.get(f"{part}_test/{metric}", "-"))] if report.test else []
         rows.append(row)
-    print_table(TextTable(columns=columns, rows=rows))
+    show(TextTable(columns=columns, rows=rows))
     if report.pick is not None and report.pick.iid_only is not None:
         other = report.pick.iid_only
-        values = ", ".join(f"{name} {number(value)}" for name, value in other.values.items())
-        typer.echo(f"chosen by IID alone it would have been trial {other.name} (valid: {values})")
+        typer.echo(
+            f"chosen by IID alone it would have been trial {other.name} (valid: {numbers(other.values)})"
+        )
     if report.trained_on != "train":
         typer.echo(f"the kept model (and its test column) was trained on {report.trained_on}")
     if report.test is not None:
@@ -168,30 +81,95 @@ def train_report(report: TrainReport) -> None:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
 
 
+def baselines(report: ComparisonReport) -> None:
+    """Print each baseline's front, with its best by IID and by OOD marked; then who is missing, and why."""
+    from painvrl.baselines.offsets import GRID
+    from painvrl.baselines.report import CUTOFF
+
+    metrics = [f"{part}/{metric}_at_{CUTOFF}" for part in ("iid", "ood") for metric in ("ndcg", "recall")]
+    columns = ["baseline", "trial", "best", "settings", "offset", *metrics, "seconds"]
+    rows = [row for one in report.baselines for row in _baseline_rows(one, metrics)]
+    splits = f"{len(report.seeds)} seed{'s' if len(report.seeds) != 1 else ''}"
+    title = f"baselines on {report.data}, {report.split}: valid parts, mean of {splits}"
+    show(TextTable(columns=columns, rows=rows, caption=title))
+    typer.echo(
+        f"shown: of up to {report.trials} trials of a baseline, each under {len(GRID)} offsets, the points "
+        f"that no other of them beats on both IID and OOD NDCG@{CUTOFF}; best: the best one on that part (on "
+        "OOD, the choice uses the target shift). offset: popularity * log(1 + interactions) + cold * [no "
+        "interaction], in units of the scores' spread, the same for all. Test parts stay sealed."
+    )
+    if report.duels:
+        _duels(report)
+    for one in report.baselines:
+        if one.skipped is not None:
+            typer.echo(f"{one.name} skipped: {one.skipped}")
+        for point in one.points:
+            failed = next((run for run in point.runs if run.failure is not None), None)
+            if failed is not None and point.place == 0:  # a setting fails under all its offsets
+                typer.echo(f"{one.name} trial {point.trial} failed with seed {failed.seed}: {failed.failure}")
+
+
+def _duels(report: ComparisonReport) -> None:
+    """Print each baseline's point beside the own one that comes nearest to beating it on both."""
+    from painvrl.baselines.report import CUTOFF
+
+    own = report.baselines[0]
+    rows = [
+        [
+            duel.baseline,
+            duel.rival.name,
+            duel.own.name,
+            f"{duel.iid:+.4f}",
+            f"{duel.ood:+.4f}",
+            duel.verdict,
+            str(len(duel.beats)),
+        ]
+        for duel in report.duels
+    ]
+    metrics = [f"{part} NDCG@{CUTOFF}, own - it" for part in ("IID", "OOD")]
+    columns = ["baseline", "trial", "nearest own", *metrics, "own is", "own beaten"]
+    show(TextTable(columns=columns, rows=rows, caption="the file's own model against each of them"))
+    beaten = {point.name for duel in report.duels for point in duel.beats}
+    typer.echo(
+        "95% intervals, paired by seed and user. Beaten: surely lower on both; "
+        f"of the {len(own.front())} own points shown (of {own.trials} trials), {len(beaten)} are beaten "
+        "by some baseline's."
+    )
+
+
+def _offset(offset: Offset) -> str:
+    """The weights that are not 0."""
+    return numbers({name: value for name, value in asdict(offset).items() if value != 0})
+
+
+def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[str]]:
+    from painvrl.baselines.report import IID, OOD
+
+    marks = {"IID": report.best(IID), "OOD": report.best(OOD)}
+    return [
+        [
+            report.name,
+            point.name,
+            " ".join(mark for mark, best in marks.items() if best is point),
+            numbers(point.settings),
+            _offset(point.offset),
+            *(number(point.mean(metric)) for metric in metrics),
+            f"{report.shared_seconds + point.seconds:.1f}",
+        ]
+        for point in report.front()
+    ]
+
+
 def split_card(tables: Sequence[TextTable]) -> None:
     """Print what each part of a split holds, what filters took and what was joined."""
     for place, table in enumerate(tables):
-        print_table(table if place else replace(table, caption="split"))
+        show(table if place else replace(table, caption="split"))
 
 
 def data_warnings(warnings: Sequence[str]) -> None:
     """Say what of the data looks wrong."""
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-
-
-def recommendations(items: Sequence[Recommendation]) -> None:
-    """Print recommended items, best first."""
-    rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
-    print_table(TextTable(columns=["rank", "score", "item", "title"], rows=rows))
-
-
-def diagnosis(found: Diagnosis) -> None:
-    """Print every check, and its remedy where it needs one."""
-    for check in found.checks:
-        remedy = f" -> {check.remedy}" if check.remedy else ""
-        typer.echo(f"{check.status:<4}  {check.name:<16}  {check.detail}{remedy}")
-    typer.echo("painvrl is ready" if found.healthy else "something essential is broken")
 
 
 def _repetition(report: TrainReport) -> None:
@@ -230,23 +208,41 @@ TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest colum
 """Columns that are text, beside the first one of each table."""
 
 
-def print_table(table: TextTable, *, only_if_it_fits: bool = False) -> bool:
-    """Print a table as wide as the terminal, or as it needs to be anywhere else; whether it was printed.
+def show(*blocks: Block) -> None:
+    """Print tables and lines."""
+    for block in blocks:
+        if isinstance(block, str):
+            typer.echo(block)
+        elif isinstance(block, TextTable):
+            _console().print(_drawn(block))
+        elif _fits(block.table):
+            show(block.table)
+        else:
+            show(*block.narrow)
 
-    The first column is text, and the others are numbers, but for those with a name of text.
-    """
+
+def _console() -> Console:
+    """As wide as the terminal, or as a table needs to be anywhere else."""
+    console = Console(highlight=False, markup=False, file=sys.stdout)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
+
+
+def _fits(table: TextTable) -> bool:
+    console = _console()
+    unbounded = console.options.update(max_width=10_000)
+    return (
+        not console.is_terminal or console.measure(_drawn(table), options=unbounded).maximum <= console.width
+    )
+
+
+def _drawn(table: TextTable) -> Table:
+    """The first column is text, and the others are numbers, but for those with a name of text."""
     drawn = Table(title=table.caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(table.columns):
         numeric = position > 0 and column not in TEXTUAL
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*row)
-    console = Console(highlight=False, markup=False, file=sys.stdout)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
-    else:
-        unbounded = console.options.update(max_width=10_000)
-        if only_if_it_fits and console.measure(drawn, options=unbounded).maximum > console.width:
-            return False
-    console.print(drawn)
-    return True
+    return drawn

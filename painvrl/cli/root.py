@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, doctor, recommend, study, train, ui
+from painvrl.cli import baselines, installation, recommend, study, train, ui
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -47,18 +47,11 @@ class Guarded(TyperGroup):
             raise
         except ReaderLeft:  # whoever left wants to hear no more
             raise typer.Exit(UNREAD) from None
-        except UserError as error:
-            _complain(str(error))
-            raise typer.Exit(USAGE) from None
-        except NothingFeasible as error:
-            _complain(str(error))
-            raise typer.Exit(NOTHING_FEASIBLE) from None
-        except Regressed as regression:
-            _complain(str(regression), kind="painvrl")
-            raise typer.Exit(REGRESSED) from None
         except PainvrlError as error:
-            _complain(str(error))
-            raise typer.Exit(INTERNAL_ERROR) from None
+            _complain(str(error), kind="painvrl" if isinstance(error, Regressed) else "error")
+            codes = {UserError: USAGE, NothingFeasible: NOTHING_FEASIBLE, Regressed: REGRESSED}
+            known = (code for kind, code in codes.items() if isinstance(error, kind))
+            raise typer.Exit(next(known, INTERNAL_ERROR)) from None
         except KeyboardInterrupt as interruption:  # with a text where a command can go on
             _complain(
                 f"interrupted; {str(interruption) or 'the same command starts from the beginning'}",
@@ -88,7 +81,7 @@ app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)
 app.command(name="recommend")(recommend.recommend)
 app.command(name="ui")(ui.ui)
-app.command(name="doctor")(doctor.doctor)
+app.command(name="doctor")(installation.doctor)
 
 
 def _print_version(wanted: bool) -> None:

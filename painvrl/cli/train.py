@@ -10,6 +10,7 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, named_study
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 
 class Prefer(StrEnum):
@@ -95,7 +96,6 @@ def train(
 
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config
 
     place = Workspace(workspace)
@@ -120,7 +120,7 @@ def train(
             report = train_config(settings, config.stem, place, options, observer=observer)
     if json:
         render.data_warnings(report.card.provenance.warnings)
-        render.json(report.as_dict())
+        render.print_json(report.as_dict())
     else:
         render.train_report(report)
 

@@ -19,9 +19,9 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
 from painvrl.core.errors import ConfigError, PainvrlError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from painvrl.core.workspace import Workspace
     from painvrl.study.file.spec import StudySpec
 
 HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
@@ -43,7 +43,6 @@ def ui(
 
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
     """
-    from painvrl.core.workspace import Workspace
     from painvrl.study.tracking.mlflow_database import ready_database
     from painvrl.study.tracking.port import resolve_tracking_uri
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self, TypeAlias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,35 @@ class TextTable:
         return table if self.caption is None else f"{self.caption}.\n\n{table}"
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A table, and what stands in its place on a screen that it does not fit."""
+
+    table: TextTable
+    narrow: Sequence[TextTable | str]
+
+
+Block: TypeAlias = TextTable | Fitting | str
+"""What people read of a result: a table, or a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command finds out: figures for programs, and the same in blocks for people."""
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """A JSON file's content."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+
+    def blocks(self) -> Iterator[Block]:
+        """What a terminal shows."""
+        raise NotImplementedError
+
+
 def markdown_page(title: str, tables: Iterable[TextTable], notes: Sequence[str]) -> str:
     """A page with a title, tables, and what else to read, a bullet each."""
     blocks = [f"# {title}\n", *(table.to_markdown() for table in tables)]
@@ -51,3 +81,8 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def numbers(values: Mapping[str, object]) -> str:
+    """Values by name, as a sentence shows them."""
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())

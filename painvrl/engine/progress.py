@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from painvrl.engine.job import DataSummary
 from painvrl.engine.outcomes import Outcome
@@ -69,8 +68,8 @@ class TrialFinished:
     title: str | None = None
 
 
-class Progress(Protocol):
-    """Receives a study's events, in order, in the process that runs the study."""
+class Progress:
+    """Receives a study's events, in order, in the process that runs the study; these methods do nothing."""
 
     def study_started(self, event: StudyStarted) -> None:
         """Before the first trial."""
@@ -88,17 +87,5 @@ class Progress(Protocol):
         """After a trial, when its results are stored."""
 
 
-class NullProgress:
+class NullProgress(Progress):
     """Nobody listens."""
-
-    def study_started(self, event: StudyStarted) -> None:
-        """Ignore it."""
-
-    def trial_started(self, event: TrialStarted) -> None:
-        """Ignore it."""
-
-    def trial_stage(self, number: int, stage: str) -> None:
-        """Ignore it."""
-
-    def trial_finished(self, event: TrialFinished) -> None:
-        """Ignore it."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from painvrl.core.tables import Block, Fitting, Result, TextTable, number, numbers
 from painvrl.engine.outcomes import point_name
 from painvrl.run.distributions import Value
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
-from painvrl.study.choice.selection import iid_only
+from painvrl.study.choice.selection import iid_only, values_of
 from painvrl.study.store.records import (
     TakenFrom,
     TrialRecord,
@@ -21,7 +22,6 @@ from painvrl.study.store.records import (
     feasible,
     finished_here,
     front_of,
-    named,
     trained,
 )
 from painvrl.study.store.storage import Attr, StoredStudy
@@ -58,7 +58,7 @@ class FrontRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontTable:
+class FrontTable(Result):
     """The front.
 
     Attributes:
@@ -79,9 +79,34 @@ class FrontTable:
     picks: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 1
 
-    def as_dict(self) -> dict[str, object]:
-        """The table as JSON-ready values."""
-        return asdict(self)
+    def blocks(self) -> Iterator[Block]:
+        """One row a point, objectives first, then the knobs; the IID-only choice below it."""
+        knobs = sorted({knob for row in self.rows for knob in row.point})
+        too_narrow = f"the terminal is too narrow for the knobs ({', '.join(knobs)}); --json has them"
+        yield Fitting(self._table(knobs), (self._table(()), too_narrow))
+        if self.iid_only is not None:
+            values = numbers(self.iid_only.values)
+            yield f"chosen by IID alone, without a look at OOD: trial {self.iid_only.name} ({values})"
+
+    def _table(self, knobs: Sequence[str]) -> TextTable:
+        columns: dict[str, Callable[[FrontRow], str]] = {"trial": lambda row: row.name}
+        if any(row.preset is not None for row in self.rows):
+            columns["preset"] = lambda row: row.preset or ""
+        if any(row.taken_from is not None for row in self.rows):
+            columns["taken over from"] = lambda row: str(row.taken_from or "")
+        rows = [
+            [
+                *(shown(row) for shown in columns.values()),
+                *(number(row.values[name]) for name in self.objectives),
+                *(number(row.point.get(knob, "")) for knob in knobs),
+            ]
+            for row in self.rows
+        ]
+        means = f", means over {self.seeds} seeds" if self.seeds > 1 else ""
+        caption = (
+            f"front of {self.study}: {counted(self.rows)}, hypervolume {number(self.hypervolume)}{means}"
+        )
+        return TextTable(columns=[*columns, *self.objectives, *knobs], rows=rows, caption=caption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +129,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyStatus:
+class StudyStatus(Result):
     """How far a study is.
 
     Attributes:
@@ -137,20 +162,38 @@ class StudyStatus:
     trained_as: Mapping[str, int] = field(default_factory=dict)
     warm_start: WarmStart | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        """The status as JSON-ready values."""
-        return asdict(self)
+    @property
+    def repeats(self) -> str | None:
+        """How often a trial was asked for that had been trained, and which presets were."""
+        count = self.counts.get("repeated", 0)
+        presets = "".join(f"; preset {name} is trial {trial}" for name, trial in self.trained_as.items())
+        return f"asked for again and not trained twice: {count}{presets}" if count else None
+
+    def blocks(self) -> Iterator[Block]:
+        """The counts, the best values and the failures."""
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        yield f"study {self.study}: {counts or 'no trials'}; {self.wanted} wanted"
+        if self.sampler is not None:
+            yield f"sampler: {self.sampler} ({self.sampler_reason})"
+        if self.warm_start is not None:
+            yield f"of these taken over: {self.warm_start}"
+        if self.repeats is not None:
+            yield self.repeats
+        if self.seconds_per_trial is not None:
+            yield f"median trial: {self.seconds_per_trial:.1f} s"
+        if self.front_size:
+            points = f"{self.front_size} points{of_trainings(self.front_size, self.front_trainings)}"
+            yield f"front: {points}, hypervolume {number(self.hypervolume)}"
+            rows = [[best.objective, number(best.value), best.name] for best in self.best]
+            yield TextTable(columns=["objective", "best", "trial"], rows=rows)
+        for failure in self.failures:
+            yield f"trial {failure.trial} failed ({failure.reason}): {failure.message}"
 
 
 def counted(rows: Sequence[FrontRow]) -> str:
     """How many points, and of how many trainings where several share one: ``41 points of 6 trainings``."""
     points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
     return points + of_trainings(len(rows), len({row.trial for row in rows}))
-
-
-def of_seeds(seeds: int) -> str:
-    """What stands behind values that are means over several seeds; else nothing."""
-    return f", means over {seeds} seeds" if seeds > 1 else ""
 
 
 def of_trainings(points: int, trainings: int) -> str:
@@ -174,22 +217,22 @@ def front_table(
     order = study.objectives.index(axes.iid or axes.ood or study.objectives[0])
     members = {record.name for record in front}
     best_first = sorted(front, key=lambda record: -(record.values or ())[order])
-    alone = iid_only(study, records)
+    alone = iid_only(study.objectives, records)
     return FrontTable(
         study=study.name,
         objectives=study.objectives,
         rows=tuple(_row(study, record) for record in best_first),
         dominated=tuple(_row(study, record) for record in complete(records) if record.name not in members),
-        iid_only=None if alone is None else _row_named(study, records, alone.name),
+        iid_only=None if alone is None else _row(study, alone),
         hypervolume=_hypervolume(front),
         picks={pick.alias: pick.name for pick in picks},
         seeds=study.identity.seeds,
     )
 
 
-def status(study: StoredStudy) -> StudyStatus:
-    """How far a study is."""
-    records = study.trials()
+def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> StudyStatus:
+    """How far a study is; ``records``: its trials, where they have been read."""
+    records = study.trials() if records is None else records
     counts = Counter(record.state for record in records)
     candidates = feasible(records)
     front = front_of(records)
@@ -227,17 +270,12 @@ def status(study: StoredStudy) -> StudyStatus:
     )
 
 
-def _row_named(study: StoredStudy, records: Sequence[TrialRecord], name: str) -> FrontRow | None:
-    record = named(records, name)
-    return None if record is None else _row(study, record)
-
-
 def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:
     return FrontRow(
         trial=record.number,
         name=record.name,
         run_id=record.run_id,
-        values=dict(zip(study.objectives, record.values or (), strict=True)),
+        values=values_of(study.objectives, record),
         point=dict(record.point),
         metrics=dict(record.metrics),
         preset=record.preset,

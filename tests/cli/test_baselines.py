@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from painvrl.baselines import registry
 from painvrl.baselines.offsets import GRID, Offset
 from painvrl.baselines.report import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
-from painvrl.cli import render_baselines
+from painvrl.cli import render
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.run.config import TrainConfig
@@ -90,7 +90,7 @@ def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureF
     runs = (TrialRun(seed=0, metrics=metrics, seconds=2.0),)
     point = BaselinePoint(trial=0, place=0, settings={}, offset=Offset(), runs=runs)
     one = BaselineReport(name="some", summary="", points=(point,), shared_seconds=30.0)
-    render_baselines.baselines(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
+    render.baselines(ComparisonReport(data="d", split="s", seeds=(0,), trials=1, baselines=(one,)))
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  some "))
     assert row.split()[-1] == "32.0"
 

@@ -93,7 +93,7 @@ def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None
     for encoding in ("utf-8", "latin-1", "ascii"):
         raw = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, "in_ascii"))
-        render.json(value)
+        render.print_json(value)
         assert json.loads(raw.getvalue()) == value
         monkeypatch.undo()
 

@@ -12,13 +12,13 @@ from painvrl.study.report import FrontRow, FrontTable
 
 
 def test_json_is_read_back_equal(capsys: pytest.CaptureFixture[str]) -> None:
-    render.json({"title": "Amélie", "score": 0.1})
+    render.print_json({"title": "Amélie", "score": 0.1})
     assert json.loads(capsys.readouterr().out) == {"title": "Amélie", "score": 0.1}
 
 
 def test_json_never_holds_a_nan() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        render.json({"score": float("nan")})
+        render.print_json({"score": float("nan")})
 
 
 def front(*names: str) -> FrontTable:
@@ -56,7 +56,7 @@ def front(*names: str) -> FrontTable:
 def test_a_front_counts_its_points_and_the_trainings_that_they_share(
     capsys: pytest.CaptureFixture[str], names: list[str], count: str
 ) -> None:
-    render.front(front(*names))
+    render.show(*front(*names).blocks())
     head, _, body = capsys.readouterr().out.partition("trial")
     assert " ".join(head.split()) == f"front of toy: {count}, hypervolume 0.1000"
     *lines, last = body.splitlines()
@@ -95,7 +95,7 @@ def test_where_every_candidate_failed_no_empty_table_of_what_was_measured_is_sho
         runs=1,
         runs_for_all=5,
     )
-    render.confirmation(found)
+    render.show(*found.blocks())
     out = " ".join(capsys.readouterr().out.split())
     assert "toy: mean and half" in out
     assert "had measured" not in out

@@ -242,7 +242,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
 
     shown: list[str] = []
     monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))
-    lines = StudyLines(Spinner(hidden=True), quiet=True)
+    lines = StudyLines(Spinner(None), quiet=True)
     lines.trial_started(TrialStarted(number=4, point={}, finished=4, wanted=9))
     lines.trial_started(TrialStarted(number=5, point={}, finished=4, wanted=9, others=1))
     lines.trial_stage(5, "pretrain")

@@ -12,11 +12,14 @@ from painvrl.cli.options import (
     JsonOption,
     MemoryFractionOption,
     QuietOption,
+    StudyArgument,
     WorkersOption,
     WorkspaceOption,
+    goes_on,
+    open_named,
 )
-from painvrl.cli.study.common import StudyArgument, goes_on, open_named
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.confirmation.runner import Step
@@ -59,7 +62,6 @@ def confirm(
 
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.confirmation.runner import run_confirmation
 
     stored = open_named(study, workspace)
@@ -86,8 +88,6 @@ def confirm(
         )
     if summary.not_tracked is not None:
         typer.echo(f"warning: the confirmation is not in MLflow: {summary.not_tracked}", err=True)
-    if json:
-        render.json(summary.confirmation.as_dict())
-        return
-    render.confirmation(summary.confirmation)
-    typer.echo(f"table: {summary.folder / 'table.md'}")
+    render.answer(summary.confirmation, json=json)
+    if not json:
+        typer.echo(f"table: {summary.folder / 'table.md'}")

@@ -1,15 +1,30 @@
-"""``painvrl study front`` and ``status``: look at a study."""
+"""``painvrl study front``, ``status``, ``report`` and ``compare``: look at what studies have found."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from painvrl.cli.study.common import StudyArgument, nothing_feasible, open_named
-from painvrl.core.errors import ConfigError
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    StudyArgument,
+    WorkspaceOption,
+    nothing_feasible,
+    open_named,
+)
+from painvrl.core.errors import ConfigError, Regressed, StudyError
+from painvrl.core.wholefile import write_whole
+from painvrl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from painvrl.study.comparison.compare import ComparedStudy
+    from painvrl.study.report import FrontTable
+
+PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the terminal is not narrower
 
 
 def front(
@@ -39,16 +54,47 @@ def front(
 
     stored = open_named(study, workspace)
     table = front_table(stored, stored_picks(stored))
-    if json:
-        render.json(table.as_dict())
-    elif table.rows:
-        render.front(table)
+    if json or table.rows:
+        render.answer(table, json=json)
     if not table.rows:
         raise nothing_feasible(stored)
     if plot or png is not None or html is not None:
-        from painvrl.cli import render_picks
+        _draw(table, plot=plot, png=png, html=html)
 
-        render_picks.pictures(table, plot=plot, png=png, html=html)
+
+def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None) -> None:
+    """Draw the front on stdout, and into files whose names go to stderr.
+
+    Raises:
+        StudyError: no plane can be shown.
+        UserError: a file cannot be written.
+    """
+    from painvrl.study.pictures.figure import front_page, title_of
+    from painvrl.study.pictures.panels import panels_of
+
+    panels = panels_of(table)
+    if not panels:
+        rule = "the study measures no metric on an IID and an OOD part, so there is no plane to draw"
+        raise StudyError(rule, key=table.study)
+    if plot:
+        from rich.console import Console
+
+        from painvrl.study.pictures.text import front_text
+
+        console = Console(file=sys.stdout)
+        width = min(console.width, PLOT_WIDTH) if console.is_terminal else PLOT_WIDTH
+        colour = console.is_terminal and not console.no_color
+        text = front_text(panels, width=width, height=PLOT_HEIGHT, colour=colour)
+        typer.echo(text, color=True)  # the codes are there only if they are wanted
+    if png is not None:
+        from painvrl.study.pictures.png import front_png
+
+        write_whole(png, front_png(panels, title_of(table)), what="the picture")
+    if html is not None:
+        write_whole(html, front_page(table) or "", what="the picture")
+    for path in (png, html):
+        if path is not None:
+            typer.echo(f"picture: {path}", err=True)
 
 
 def status(
@@ -62,9 +108,98 @@ def status(
 
     stored = open_named(study, workspace)
     now = status_of(stored)
-    if json:
-        render.json(now.as_dict())
-    else:
-        render.status(now)
+    render.answer(now, json=json)
     if not now.front_size:
         raise nothing_feasible(stored)
+
+
+def report(
+    study: StudyArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.html", help="Where to write it, in place of WORKSPACE/reports."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
+) -> None:
+    """Write the study's report: one HTML file that works offline.
+
+    The front and its history, the price of invariance, importance, what happened inside the trials, and
+    what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
+    figures are printed instead, and nothing is written.
+    """
+    from painvrl.cli import render
+    from painvrl.engine.user_values import UserStore
+    from painvrl.study.page.page import PAGE, report_page, study_report
+
+    if json and output is not None:
+        raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
+    stored, place = open_named(study, workspace), Workspace(workspace)
+    users = UserStore(place.users / stored.name)
+    if json:
+        render.print_json(study_report(stored, users).as_dict())
+        return
+    from painvrl.study.tracking.mlflow_notes import write_notes
+
+    _, page = report_page(stored, users)
+    path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")
+    typer.echo(f"report: {path}")
+    try:
+        if write_notes(stored, place, pages={PAGE: page}):
+            typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")
+    except StudyError as error:
+        typer.echo(f"warning: it is not in MLflow: {error}", err=True)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="The study that was there first: its name or file.")],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="The study that is compared with it; the same name if left out."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    workspace_a: Annotated[
+        Path | None, typer.Option("--workspace-a", metavar="DIR", help="Workspace of A, if another.")
+    ] = None,
+    workspace_b: Annotated[
+        Path | None, typer.Option("--workspace-b", metavar="DIR", help="Workspace of B, if another.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", metavar="SHARE", help="Share of A's hypervolume that B may lose.")
+    ] = 0.0,
+    level: Annotated[float, typer.Option("--level", metavar="SHARE", help="Of the intervals.")] = 0.95,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write both fronts to an HTML page.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare the fronts of two studies; exits with 4 if that of B regressed.
+
+    Regressed means: the whole interval of the relative difference of hypervolumes, of equally many trials,
+    lies below minus the margin.
+    """
+    from painvrl.cli import render
+    from painvrl.study.comparison.compare import compare as compare_studies
+
+    first, second = workspace_a or workspace, workspace_b or workspace
+    if b is None and first == second:
+        raise ConfigError("is needed where both studies lie in one workspace", key="B")
+    found = compare_studies(_compared(a, first), _compared(b or a, second), margin=margin, level=level)
+    if html is not None:
+        from painvrl.study.comparison.picture import comparison_page
+
+        write_whole(html, comparison_page(found), what="the comparison")
+    render.answer(found, json=json)
+    if found.regressed:
+        raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
+
+
+def _compared(name: str, folder: Path) -> ComparedStudy:
+    from painvrl.engine.user_values import UserStore
+    from painvrl.study.comparison.compare import ComparedStudy
+
+    study = open_named(name, folder)
+    place = Workspace(folder)
+    return ComparedStudy(study=study, users=UserStore(place.users / study.name), where=str(folder))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from painvrl.cli.study.common import StudyArgument, open_named
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, StudyArgument, WorkspaceOption, open_named
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.choice.rules import Rule
@@ -87,18 +87,35 @@ def pick(
     if alias is not None and asked[0] in {"--list", "--clear"}:
         raise ConfigError(f"does not go with {asked[0]}", key="--as", value=alias)
 
-    from painvrl.cli import render_picks
-    from painvrl.core.workspace import Workspace
+    from painvrl.cli import render
     from painvrl.study.choice.choosing import choose, forget, kept_picks
 
     place, stored = Workspace(workspace), open_named(study, workspace)
+    name, kept = stored.name, None
     if show:
-        render_picks.picks(stored.name, kept_picks(stored), json=json)
+        picks = kept_picks(stored)
+        figures: dict[str, object] = {"picks": [one.as_dict() for one in picks]}
+        lines = [str(one) for one in picks]
+        lines = lines or [f"nothing is picked in {name}; `painvrl study pick --knee` would pick the knee"]
     elif clear is not None:
-        render_picks.forgotten(stored.name, forget(stored, place, clear), json=json)
+        kept = forget(stored, place, clear)
+        figures = {"cleared": kept.as_dict()}
+        lines = [f"{clear} is no longer a pick of {name} (it was trial {kept.pick.name})"]
     else:
         what = trial if trial is not None else _rule(asked[0], max_ood_with_iid, weights, reference)
-        render_picks.picked(stored.name, choose(stored, place, what, alias=alias), json=json)
+        kept = choose(stored, place, what, alias=alias)
+        figures = kept.as_dict()
+        lines = [f"{kept.pick.alias} = trial {kept.pick.name} of {name}: {kept.pick.reason}"]
+        if (old := kept.replaced) is not None:
+            lines += [
+                f"in place of trial {old.name}, which was {old.alias} by {old.rule}; `--as NAME` keeps both"
+            ]
+    if json:
+        render.print_json({"study": name, **figures})
+    else:
+        render.show(*lines)
+    if kept is not None and kept.warning is not None:
+        typer.echo(f"warning: the run in MLflow does not show it: {kept.warning}", err=True)
 
 
 def _rule(option: str, share: str | None, weights: str | None, reference: str | None) -> Rule:

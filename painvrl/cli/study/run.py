@@ -1,4 +1,4 @@
-"""``painvrl study run``: run a study or an ablation, or go on with it."""
+"""``painvrl study run``, ``validate`` and ``schema``: run what a file describes, or only check it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from painvrl.cli.options import (
     DeviceOption,
     MemoryFractionOption,
     QuietOption,
+    SetOption,
+    SpecArgument,
     WorkersOption,
     WorkspaceOption,
+    goes_on,
 )
-from painvrl.cli.study.common import SetOption, SpecArgument, goes_on
 from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.ablation.spec import AblationSpec
@@ -81,7 +84,6 @@ def run(
         return
 
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.ablation.runner import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
 
@@ -105,11 +107,12 @@ def run(
                 warm_start=warm_start,
             )
     if isinstance(summary, AblationSummary):
-        render.ablation(summary.table)
+        render.show(*summary.table.blocks())
         typer.echo(f"table: {summary.folder / 'table.md'}")
     else:
-        render.front(summary.front)
-        render.repeats(summary.status)
+        render.show(*summary.front.blocks())
+        if summary.status.repeats:
+            typer.echo(summary.status.repeats)
         if summary.ended_by:
             typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:
@@ -117,29 +120,29 @@ def run(
 
 
 def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
-    if trials is not None:
-        rule = "is for studies; an ablation has one run for each row and seed of its file"
-        raise ConfigError(rule, key="--trials")
-    if new_version:
-        raise ConfigError("is for studies; an ablation has no versions", key="--new-version")
-    if warm_start is not None:
-        raise ConfigError("is for studies; an ablation has no sampler", key="--warm-start")
+    for option, given, what in (
+        ("--trials", trials is not None, "has one run for each row and seed of its file"),
+        ("--new-version", new_version, "has no versions"),
+        ("--warm-start", warm_start is not None, "has no sampler"),
+    ):
+        if given:
+            raise ConfigError(f"is for studies; an ablation {what}", key=option)
 
 
 def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, trials: int | None) -> None:
     """What ``--dry-run`` prints: YAML, with the plan in comments."""
-    from painvrl.cli import render
     from painvrl.core.yamlfile import dump_yaml
     from painvrl.study.file.spec import StudySpec
 
     if not isinstance(loaded, StudySpec):
         typer.echo(dump_yaml(loaded), nl=False)
-        render.ablation_rows(loaded)
+        for row, turned in loaded.changes().items():
+            knobs = ", ".join(f"{path}: {value}" for path, value in turned.items())
+            typer.echo(f"# row {row} = config with {knobs or 'no change'}")
         return
     typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 
     from painvrl.core.device import select_device
-    from painvrl.core.workspace import Workspace
     from painvrl.study.file.plan import lines_of, plan_of
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
@@ -153,3 +156,47 @@ def _without_password(spec: StudySpec) -> StudySpec:
 
     study = spec.study.model_copy(update={"storage": without_password(spec.study.storage)})
     return spec.model_copy(update={"study": study})
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of studies and ablations.")],
+    settings: SetOption = None,
+) -> None:
+    """Check files as `study run` would, all rules included; data are not looked at.
+
+    Prints a line a file. Exit code 2 if any of them is wrong.
+    """
+    from painvrl.study.ablation.spec import load_study_file
+
+    wrong = 0
+    for file in files:
+        try:
+            spec = load_study_file(file, settings or ())
+        except ConfigError as error:
+            wrong += 1
+            typer.echo(f"error: {error}", err=True)
+        else:
+            typer.echo(f"{file}: ok, {_kind(spec)}")
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _kind(spec: object) -> str:
+    from painvrl.study.file.plan import swept_in
+    from painvrl.study.file.spec import StudySpec
+
+    if not isinstance(spec, StudySpec):
+        return "an ablation"
+    if not (swept := swept_in(spec)):
+        return "a study"
+    sampled = len(spec.sampled.searched(spec.config))
+    knobs = f"{sampled} knob{'' if sampled == 1 else 's'}"
+    return f"a study of {knobs} sampled before each training and {len(swept)} swept after it"
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, for completion in editors."""
+    from painvrl.cli import render
+    from painvrl.study.file.schema import study_schema
+
+    render.print_json(study_schema())

@@ -6,18 +6,17 @@ bootstrap interval over seeds and users (:mod:`painvrl.stats.bootstrap`).
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
-from painvrl.core.tables import TextTable, markdown_page
+from painvrl.core.tables import Block, Fitting, Result, TextTable, markdown_page
 from painvrl.engine.kept import KeptRun
 from painvrl.engine.round_metrics import RECOVERED
 from painvrl.evaluation.metrics import name
@@ -70,7 +69,7 @@ class TableRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationTable:
+class AblationTable(Result):
     """The table; its metrics are those of the valid parts."""
 
     ablation: str
@@ -90,9 +89,17 @@ class AblationTable:
         """Whether the data have planted environments, and a row has looked for them."""
         return any(row.recovered is not None for row in self.rows)
 
-    def as_json(self) -> str:
-        """The table as JSON."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+    def blocks(self) -> Iterator[Block]:
+        """The tables, one a metric, in two where they are too wide, and what failed."""
+        for whole in map(self.text, self.metrics):
+            columns, rows = whole.columns, whole.rows
+            compared = len(columns) - len(MEASURES)
+            figures = replace(whole, columns=columns[:compared], rows=[row[:compared] for row in rows])
+            differences = TextTable(
+                columns=["row", *columns[compared:]], rows=[[row[0], *row[compared:]] for row in rows]
+            )
+            yield Fitting(whole, (figures, differences))
+        yield from (f"failed: {failure}" for failure in self.failures())
 
     def text(self, metric: str) -> TextTable:
         """The table of one metric, as people read it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,14 @@ Column: TypeAlias = NDArray[np.float64]
 """``[T]``: one number a trial."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Axes:
+class Axes(NamedTuple):
     """The two metrics that rules look at; with one missing, the other stands alone."""
 
     iid: str | None
     ood: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plane:
+class Plane(NamedTuple):
     """The two metrics of the trials. ``names``: of the IID and of the OOD one."""
 
     names: tuple[str, str]
@@ -61,17 +59,12 @@ class Candidates:
         return len(self.values)
 
     @property
-    def axes(self) -> Axes:
-        """See :func:`axes_of`."""
-        return axes_of(self.objectives)
-
-    @property
     def plane(self) -> Plane | None:
         """Both axes; ``None`` where one is missing."""
-        iid, ood = self.axes.iid, self.axes.ood
+        iid, ood = axes_of(self.objectives)
         if iid is None or ood is None:
             return None
-        return Plane(names=(iid, ood), iid=self.column(iid), ood=self.column(ood))
+        return Plane((iid, ood), self.column(iid), self.column(ood))
 
     def column(self, objective: str) -> Column:
         """``[T]``: the values of one objective."""
@@ -99,7 +92,7 @@ class Candidates:
 
     def against_the_best(self, values: Sequence[float] | Column, told: Sequence[str] = ()) -> str:
         """What a trial of ``values`` ``[M]`` has on the axes and on ``told``, and loses to the best."""
-        axes = [name for name in (self.axes.iid, self.axes.ood) if name is not None]
+        axes = [name for name in axes_of(self.objectives) if name is not None]
         given = []
         for name in dict.fromkeys([*axes, *told]):
             value, best = float(values[self.objectives.index(name)]), float(self.column(name).max())

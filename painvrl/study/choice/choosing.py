@@ -36,6 +36,12 @@ class Kept:
         """The pick as JSON-ready values."""
         return {**self.pick.model_dump(mode="json"), "standing": self.standing, "run_id": self.run_id}
 
+    def __str__(self) -> str:
+        """For people."""
+        standing = {"front": "on the front", "gone": "no longer there"}.get(self.standing, self.standing)
+        pick = self.pick
+        return f"{pick.alias} = trial {pick.name} ({standing}), by {pick.rule}: {pick.reason}"
+
 
 def choose(study: StoredStudy, workspace: Workspace, what: Rule | str, *, alias: str | None = None) -> Kept:
     """Pick a trial by a rule or by its number, store the pick, and tag the trial's run.
@@ -95,7 +101,7 @@ def _losses(study: StoredStudy, chosen: Selection) -> Iterator[str]:
 
 def _tag(study: StoredStudy, workspace: Workspace, alias: str, run_id: str | None, reason: str) -> str | None:
     """Tag the run. The pick is stored already: of a store that does not answer there is a warning."""
-    from painvrl.study.tracking.mlflow_picks import tag_pick
+    from painvrl.study.tracking.mlflow_notes import tag_pick
 
     try:
         tag_pick(study, workspace, alias=alias, run_id=run_id, reason=reason)

@@ -7,17 +7,14 @@ whatever values a rule is given, it never takes one that another dominates.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from painvrl.core.errors import ConfigError
-from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, scaled
-
-PREFERENCES = ("knee", "iid", "ood", "balanced")
-"""Rules without a number of their own, which a word names."""
+from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, axes_of, scaled
 
 IID, OOD, BALANCED = "iid", "ood", "balanced"
 """Aliases that rules give."""
@@ -45,68 +42,16 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knee:
-    """Scale both metrics to [0, 1], and take the trial farthest above the line of the front's two ends.
+class Preference:
+    """A rule without a number of its own; ``label`` is its word. With one axis missing the other is taken."""
 
-    The ends are the best IID and the best OOD trial. Where no trial is above the line: as
-    :class:`Balanced`.
-    """
-
-    label: str = "knee"
+    label: str
+    weigh: Callable[[Candidates, Plane], Verdict]
 
     def choose(self, front: Candidates) -> Verdict:
         """See :class:`Rule`."""
         plane = front.plane
-        if plane is None:
-            return _only_part(front)
-        height = _above_the_line(front, plane)
-        if height.max() <= _KNEE_MARGIN:
-            return _by_harmonic_mean(front, plane, "the front has no knee; ")
-        iid, ood = plane.names
-        why = f"it is the knee {_of(front)}: farthest above the line of its ends in {iid} and {ood}"
-        return front.verdict(front.best(height, tie=_TIE), why, alias=BALANCED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestIid:
-    """Take the best IID metric; ties go to the better OOD metric."""
-
-    label: str = "iid"
-
-    def choose(self, front: Candidates) -> Verdict:
-        """See :class:`Rule`."""
-        plane = front.plane
-        if plane is None:
-            return _only_part(front)
-        why = f"it has the best {plane.names[0]} {_of(front)}"
-        return front.verdict(front.best(plane.iid), why, alias=IID)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestOod:
-    """Take the best OOD metric; ties go to the better IID metric."""
-
-    label: str = "ood"
-
-    def choose(self, front: Candidates) -> Verdict:
-        """See :class:`Rule`."""
-        plane = front.plane
-        if plane is None:
-            return _only_part(front)
-        why = f"it has the best {plane.names[1]} {_of(front)}"
-        return front.verdict(front.best(plane.ood), why, alias=OOD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balanced:
-    """Take the largest harmonic mean of the two metrics; ties go to the better IID metric."""
-
-    label: str = "balanced"
-
-    def choose(self, front: Candidates) -> Verdict:
-        """See :class:`Rule`."""
-        plane = front.plane
-        return _only_part(front) if plane is None else _by_harmonic_mean(front, plane)
+        return _only_part(front) if plane is None else self.weigh(front, plane)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,32 +179,68 @@ class Reference:
         return front.verdict(place, why, alias=BALANCED, told=tuple(self.reference))
 
 
-def rule_named(word: str) -> Rule:
-    """The rule of :data:`PREFERENCES` that a word names.
+def _knee(front: Candidates, plane: Plane) -> Verdict:
+    """Scale both metrics to [0, 1], and take the trial farthest above the line of the front's two ends.
 
-    Raises:
-        ConfigError: it is another word.
+    The ends are the best IID and the best OOD trial. Where no trial is above the line: as ``balanced``.
     """
-    rules: Mapping[str, Rule] = {rule.label: rule for rule in (Knee(), BestIid(), BestOod(), Balanced())}
-    if word not in rules:
-        raise ConfigError(f"must be one of {', '.join(PREFERENCES)}", key="prefer", value=word)
-    return rules[word]
+    height = _above_the_line(front, plane)
+    if height.max() <= _KNEE_MARGIN:
+        return _balanced(front, plane, "the front has no knee; ")
+    iid, ood = plane.names
+    why = f"it is the knee {_of(front)}: farthest above the line of its ends in {iid} and {ood}"
+    return front.verdict(front.best(height, tie=_TIE), why, alias=BALANCED)
 
 
-def _only_part(front: Candidates) -> Verdict:
-    """With objectives of one part there is nothing to weigh; the alias tells the part and not the rule."""
-    name = front.axes.iid or front.axes.ood or front.objectives[0]
-    why = f"it has the best {name}; the study has no other part to weigh"
-    return front.verdict(front.best(front.column(name)), why, alias=OOD if front.axes.iid is None else IID)
+def _best_iid(front: Candidates, plane: Plane) -> Verdict:
+    """Take the best IID metric; ties go to the better OOD metric."""
+    return front.verdict(front.best(plane.iid), f"it has the best {plane.names[0]} {_of(front)}", alias=IID)
 
 
-def _by_harmonic_mean(front: Candidates, plane: Plane, before: str = "") -> Verdict:
+def _best_ood(front: Candidates, plane: Plane) -> Verdict:
+    """Take the best OOD metric; ties go to the better IID metric."""
+    return front.verdict(front.best(plane.ood), f"it has the best {plane.names[1]} {_of(front)}", alias=OOD)
+
+
+def _balanced(front: Candidates, plane: Plane, before: str = "") -> Verdict:
+    """Take the largest harmonic mean of the two metrics; ties go to the better IID metric."""
     total = plane.iid + plane.ood
     mean = np.divide(2 * plane.iid * plane.ood, total, out=np.zeros_like(total), where=total > 0)
     place = front.best(mean, tie=_TIE * float(mean.max()))
     iid, ood = plane.names
     why = f"{before}it has the largest harmonic mean of {iid} and {ood} {_of(front)}, {mean[place]:.4f}"
     return front.verdict(place, why, alias=BALANCED)
+
+
+KNEE = Preference(label="knee", weigh=_knee)
+
+_PREFERENCES = {
+    "knee": KNEE,
+    "iid": Preference(label="iid", weigh=_best_iid),
+    "ood": Preference(label="ood", weigh=_best_ood),
+    "balanced": Preference(label="balanced", weigh=_balanced),
+}
+PREFERENCES = tuple(_PREFERENCES)
+"""Rules without a number of their own, which a word names."""
+
+
+def rule_named(word: str) -> Rule:
+    """The rule of :data:`PREFERENCES` that a word names.
+
+    Raises:
+        ConfigError: it is another word.
+    """
+    if word not in _PREFERENCES:
+        raise ConfigError(f"must be one of {', '.join(PREFERENCES)}", key="prefer", value=word)
+    return _PREFERENCES[word]
+
+
+def _only_part(front: Candidates) -> Verdict:
+    """With objectives of one part there is nothing to weigh; the alias tells the part and not the rule."""
+    iid, ood = axes_of(front.objectives)
+    name = iid or ood or front.objectives[0]
+    why = f"it has the best {name}; the study has no other part to weigh"
+    return front.verdict(front.best(front.column(name)), why, alias=OOD if iid is None else IID)
 
 
 def _above_the_line(front: Candidates, plane: Plane) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,19 +14,14 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
 from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
-from painvrl.study.choice.rules import PREFERENCES, Knee, Rule, rule_named
+from painvrl.study.choice.rules import KNEE, Rule, rule_named
 from painvrl.study.store.records import TrialRecord, feasible, front_of, named, why_no_front
 from painvrl.study.store.storage import StoredStudy
 
-__all__ = ["PREFERENCES", "IidOnly", "Selection", "axes_of", "candidates_of", "iid_only", "select"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class IidOnly:
-    """What a choice that never looks at OOD data would have got: the best IID metric of all points.
-
-    ``name``: of the point.
-    """
+class Placed:
+    """A point, by the number of its trial and its own name, and its objectives."""
 
     trial: int
     name: str
@@ -46,7 +42,7 @@ class Selection:
         run_id: its MLflow run.
         reason: why it was chosen, one sentence, and whether another point dominates it.
         alias: what its model is called in MLflow; ``None`` for a trial that was named by hand.
-        iid_only: what an IID-only choice would have got.
+        iid_only: what a choice that never looks at OOD data would have got: the best IID metric of all.
     """
 
     trial: int
@@ -59,7 +55,7 @@ class Selection:
     run_id: str | None
     reason: str
     alias: str | None
-    iid_only: IidOnly | None
+    iid_only: Placed | None
 
     @property
     def name(self) -> str:
@@ -67,11 +63,8 @@ class Selection:
         return point_name(self.trial, self.place)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Chosen:
-    record: TrialRecord
-    reason: str
-    alias: str | None = None
+Chosen: TypeAlias = tuple[TrialRecord, str, str | None]
+"""A record, why it was chosen, and the alias of its model."""
 
 
 def select(
@@ -111,18 +104,17 @@ def select(
     if not any(record.values is not None for record in records):
         raise NothingFeasible(why_no_front(study.name, records))
     front = front_of(records)
+    chosen: Chosen
     if trial is not None:
-        chosen = _Chosen(
-            record=_by_name(study, records, trial), reason=f"trial {trial} was asked for by its number"
-        )
+        chosen = _by_name(study, records, trial), f"trial {trial} was asked for by its number", None
     elif run_id is not None:
-        chosen = _Chosen(record=_by_run(study, records, run_id), reason=f"run {run_id} was asked for")
+        chosen = _by_run(study, records, run_id), f"run {run_id} was asked for", None
     elif tagged:
         chosen = _by_tag(study, records, tagged, over=_weaker(pick, rule))
     elif pick is not None:
         chosen = _by_pick(study, records, pick_named(picks, pick, study=study.name))
     elif rule is not None or not picks:
-        chosen = _by_rule(study, front, rule or Knee())
+        chosen = _by_rule(study, front, rule or KNEE)
     elif len(picks) > 1:
         raise StudyError(
             "the study has several picks; name one with --pick, or give a rule with --prefer",
@@ -131,34 +123,42 @@ def select(
         )
     else:
         chosen = _by_pick(study, records, picks[0])
-    record = chosen.record
+    record, reason, alias = chosen
+    alone = iid_only(study.objectives, records)
     return Selection(
         trial=record.number,
         place=record.place,
         config=study.config_of(record),
         point=record.point,
-        values=_named(study, record),
+        values=values_of(study.objectives, record),
         metrics=record.metrics,
         first=record.first,
         run_id=record.run_id,
-        reason=chosen.reason + ("" if record in front else f" ({_why_not(record)})"),
-        alias=chosen.alias,
-        iid_only=iid_only(study, records),
+        reason=reason + ("" if record in front else f" ({_why_not(record)})"),
+        alias=alias,
+        iid_only=None if alone is None else placed(study.objectives, alone),
     )
 
 
-def iid_only(study: StoredStudy, records: Sequence[TrialRecord]) -> IidOnly | None:
+def iid_only(objectives: Sequence[str], records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The best IID metric over all feasible trials, without a look at OOD; ``None`` if there is none.
 
     The metric is the IID objective that rules look at, or the IID counterpart of the OOD one.
     """
-    axes = axes_of(study.objectives)
+    axes = axes_of(objectives)
     metric = axes.iid or f"iid/{(axes.ood or '').partition('/')[2]}"
     candidates = [record for record in feasible(records) if metric in record.metrics]
-    if not candidates:
-        return None
-    best = max(candidates, key=lambda record: record.metrics[metric])  # the first of equal ones
-    return IidOnly(trial=best.number, name=best.name, values=_named(study, best))
+    return max(candidates, key=lambda record: record.metrics[metric], default=None)  # the first of equal ones
+
+
+def values_of(objectives: Sequence[str], record: TrialRecord) -> dict[str, float]:
+    """The objectives of a complete trial by name."""
+    return dict(zip(objectives, record.values or (), strict=True))
+
+
+def placed(objectives: Sequence[str], record: TrialRecord) -> Placed:
+    """A complete trial, or a point of one, and its objectives."""
+    return Placed(trial=record.number, name=record.name, values=values_of(objectives, record))
 
 
 def _by_name(study: StoredStudy, records: Sequence[TrialRecord], name: str) -> TrialRecord:
@@ -180,12 +180,12 @@ def _by_run(study: StoredStudy, records: Sequence[TrialRecord], run_id: str) -> 
 
 def _by_tag(
     study: StoredStudy, records: Sequence[TrialRecord], tagged: Sequence[str], *, over: str
-) -> _Chosen:
+) -> Chosen:
     if len(tagged) > 1:
         rule = f"{len(tagged)} runs are tagged selected = true in MLflow; leave the tag on one of them"
         raise StudyError(rule, key="selected", value=", ".join(tagged))
     reason = f"run {tagged[0]} is tagged selected = true in MLflow, which wins over {over}"
-    return _Chosen(record=_by_run(study, records, tagged[0]), reason=reason)
+    return _by_run(study, records, tagged[0]), reason, None
 
 
 def _weaker(pick: str | None, rule: Rule | None) -> str:
@@ -195,13 +195,13 @@ def _weaker(pick: str | None, rule: Rule | None) -> str:
     return "picks and rules" if rule is None else f"the rule {rule.label!r}"
 
 
-def _by_pick(study: StoredStudy, records: Sequence[TrialRecord], pick: Pick) -> _Chosen:
+def _by_pick(study: StoredStudy, records: Sequence[TrialRecord], pick: Pick) -> Chosen:
     try:
         record = _by_name(study, records, pick.name)
     except StudyError as error:
         rule = f"its trial {pick.name} cannot be trained again: {error}"
         raise StudyError(rule, key=f"pick {pick.alias}") from None
-    return _Chosen(record=record, reason=f"it is the pick {pick.alias!r}: {pick.reason}", alias=pick.alias)
+    return record, f"it is the pick {pick.alias!r}: {pick.reason}", pick.alias
 
 
 def candidates_of(front: Sequence[TrialRecord], objectives: Sequence[str]) -> Candidates:
@@ -210,11 +210,11 @@ def candidates_of(front: Sequence[TrialRecord], objectives: Sequence[str]) -> Ca
     return Candidates(values=values, objectives=tuple(objectives))
 
 
-def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> _Chosen:
+def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> Chosen:
     if not front:
         raise NothingFeasible(why_no_front(study.name, study.trials()))
     verdict = rule.choose(candidates_of(front, study.objectives))
-    return _Chosen(record=front[verdict.place], reason=verdict.reason, alias=verdict.alias)
+    return front[verdict.place], verdict.reason, verdict.alias
 
 
 def _require_point(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
@@ -237,7 +237,3 @@ def _require_point(records: Sequence[TrialRecord], record: TrialRecord) -> Trial
 def _why_not(record: TrialRecord) -> str:
     """Why a complete trial is not on the front."""
     return f"it breaks {', '.join(record.violated)}" if record.violated else "another point dominates it"
-
-
-def _named(study: StoredStudy, record: TrialRecord) -> dict[str, float]:
-    return dict(zip(study.objectives, record.values or (), strict=True))

@@ -12,22 +12,26 @@ shows both studies as they are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.core.errors import ConfigError, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.rng import derive_seed
+from painvrl.core.tables import Block, Result, TextTable, number
+from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
-from painvrl.stats.dominance import additive_epsilon, coverage
+from painvrl.stats.dominance import additive_epsilon, coverage, hypervolume
 from painvrl.stats.intervals import Bounded
-from painvrl.study.comparison.sides import ComparedStudy, Side, point_of, side_of, table_of
+from painvrl.study.choice.rules import KNEE
+from painvrl.study.choice.selection import Placed, candidates_of, placed, values_of
 from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
-from painvrl.study.store.records import TrialRecord, feasible, finished_here
+from painvrl.study.report import Best
+from painvrl.study.store.records import FINISHED, TrialRecord, feasible, finished_here, front_of, trained
 from painvrl.study.store.storage import StoredStudy
 
 DRAWS = 1000
@@ -38,7 +42,40 @@ Users = Literal["paired", "independent", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ComparedStudy:
+    """A study to compare, what its users got, and where it lies (for people)."""
+
+    study: StoredStudy
+    users: UserStore
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two studies, all its trials counted.
+
+    Attributes:
+        where: its workspace or storage.
+        finished, complete: trials. taken_over: those of them that another study has trained.
+        front: the best first objective first.
+        ends: the front's best of each objective.
+        knee: the trial that the rule ``knee`` picks.
+        hypervolume: between the front and zero.
+    """
+
+    study: str
+    where: str
+    finished: int
+    complete: int
+    front: tuple[Placed, ...]
+    ends: tuple[Best, ...]
+    knee: Placed
+    hypervolume: float
+    taken_over: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Result):
     """What the comparison of A and B came to.
 
     Attributes:
@@ -72,10 +109,6 @@ class Comparison:
     regressed: bool
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """The comparison as JSON-ready values."""
-        return asdict(self)
-
     @property
     def rule(self) -> str:
         """What B's front would have to do to count as regressed."""
@@ -83,6 +116,43 @@ class Comparison:
             f"B regressed if the whole {self.level:.0%} interval of the relative difference lies below "
             f"{-self.margin if self.margin else 0:.1%}"
         )
+
+    def blocks(self) -> Iterator[Block]:
+        """Both fronts side by side, what each attains of the other, and the difference."""
+        yield TextTable(columns=["", "A", "B"], rows=list(self._rows()), caption="two fronts")
+        for phrase in self.differences:
+            yield f"from A to B: {phrase}"
+        if not self.differences:
+            yield "A and B have the same data, configuration and space"
+        users = {
+            "paired": "the same users drawn for both",
+            "independent": "users drawn for each",
+            "unknown": "users not drawn",
+        }[self.users]
+        yield (
+            f"hypervolume of B less that of A, {self.trials} trials each "
+            f"({self.same_points} at the same points, {users}): {self.absolute:+.3g}, "
+            f"relative {'-' if self.relative is None else f'{self.relative:+.1%}'}"
+        )
+        for note in self.notes:
+            yield f"note: {note}"
+        yield f"{'regressed' if self.regressed else 'not regressed'}: {self.rule}"
+
+    def _rows(self) -> Iterator[list[str]]:
+        sides = (self.a, self.b)
+        yield ["study", *(side.study for side in sides)]
+        yield ["workspace", *(side.where for side in sides)]
+        yield ["finished trials", *(str(side.finished) for side in sides)]
+        yield ["complete trials", *(str(side.complete) for side in sides)]
+        yield ["points on the front", *(str(len(side.front)) for side in sides)]
+        for ends in zip(self.a.ends, self.b.ends, strict=True):
+            yield [f"best {ends[0].objective}", *(f"{number(end.value)} (trial {end.name})" for end in ends)]
+        yield ["knee", *(f"trial {side.knee.name}" for side in sides)]
+        for name in self.objectives:
+            yield [f"knee's {name}", *(number(side.knee.values[name]) for side in sides)]
+        yield ["hypervolume", *(number(side.hypervolume) for side in sides)]
+        yield ["share of the other front attained", f"{self.coverage_by_a:.0%}", f"{self.coverage_by_b:.0%}"]
+        yield ["lacks to attain all of it", number(self.epsilon_of_a), number(self.epsilon_of_b)]
 
 
 def compare(
@@ -108,8 +178,8 @@ def compare(
         rule = f"the fronts do not compare: {a.study.name!r} has the objectives {', '.join(objectives)}"
         raise StudyError(rule, key=b.study.name, value=", ".join(b.study.objectives))
     records = a.study.trials(), b.study.trials()
-    sides = tuple(side_of(one, own) for one, own in zip((a, b), records, strict=True))
-    front_a, front_b = (table_of(objectives, side.front) for side in sides)
+    sides = tuple(_side(one, own) for one, own in zip((a, b), records, strict=True))
+    front_a, front_b = (_table(objectives, side.front) for side in sides)
     finished = [finished_here(own) for own in records]
     trials = min(len(own) for own in finished)
     if trials == 0:
@@ -118,14 +188,13 @@ def compare(
     first_a, first_b = (own[:trials] for own in finished)
     pairs = _same_points(first_a, first_b)
     users, drawn, why = _draw(a, b, first_a, first_b, draws)
-    between = gap(
+    absolute, relative = gap(
         _values(a.study, first_a),
         _values(b.study, first_b),
         pairs=pairs,
         draws=drawn,
         level=level,
     )
-    relative = between.relative
     return Comparison(
         a=sides[0],
         b=sides[1],
@@ -138,7 +207,7 @@ def compare(
         trials=trials,
         same_points=len(pairs),
         users=users,
-        absolute=between.absolute,
+        absolute=absolute,
         relative=relative,
         level=level,
         margin=margin,
@@ -200,7 +269,7 @@ def _draw(
     kept: list[list[UserValues]] = []
     for one, records in ((a, first_a), (b, first_b)):
         points = feasible(records)
-        asked = [(point.name, point_of(one.study, point).values) for point in points]
+        asked = [(point.name, values_of(one.study.objectives, point)) for point in points]
         found = list(one.users.load_each(asked))
         known = [each for each in found if each is not None]
         if missing := len(found) - len(known):
@@ -259,3 +328,43 @@ def _notes(
     elif trials < MIN_TRIALS:
         notes.append(f"with {trials} trials the interval is a rough one")
     return notes
+
+
+def _side(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
+    """What a study has found.
+
+    Args:
+        one: where it lies.
+        records: its trials. Nothing is read anew: a trial that lands meanwhile may move the knee off this
+            front.
+
+    Raises:
+        NothingFeasible: no trial is feasible.
+    """
+    study = one.study
+    on_front = front_of(records)
+    if not on_front:
+        raise NothingFeasible(f"the study {study.name!r} ({one.where}) has no feasible trial to compare")
+    front = [placed(study.objectives, record) for record in on_front]
+    first = study.objectives[0]
+    knee = KNEE.choose(candidates_of(on_front, study.objectives))
+    best = {name: max(front, key=lambda point: point.values[name]) for name in study.objectives}
+    return Side(
+        study=study.name,
+        where=one.where,
+        finished=sum(record.state in FINISHED for record in records),
+        complete=len(trained(records)),
+        front=tuple(sorted(front, key=lambda point: -point.values[first])),
+        ends=tuple(
+            Best(objective=name, trial=end.trial, name=end.name, value=end.values[name])
+            for name, end in best.items()
+        ),
+        knee=front[knee.place],
+        hypervolume=hypervolume([list(point.values.values()) for point in front]),
+        taken_over=sum(record.taken_from is not None for record in records),
+    )
+
+
+def _table(objectives: Sequence[str], front: Sequence[Placed]) -> NDArray[np.float64]:
+    """``[T, M]``, the columns in the order of ``objectives``."""
+    return np.array([[point.values[name] for name in objectives] for point in front])

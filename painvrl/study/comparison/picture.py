@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from painvrl.study.comparison.compare import Comparison
-from painvrl.study.comparison.sides import Side
-from painvrl.study.pictures.theme import ACCENT, MAIN
+from painvrl.study.pictures.theme import ACCENT, MAIN, facets
 
 
 def planes_of(objectives: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -26,37 +25,29 @@ def planes_of(objectives: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 def comparison_page(found: Comparison) -> str:
     """An HTML page with both fronts on every plane; it holds plotly itself and shows without a network."""
-    from plotly.subplots import make_subplots
-
-    planes = planes_of(found.objectives)
-    figure = make_subplots(cols=len(planes), rows=1)
-    for place, (x, y) in enumerate(planes):
-        for label, side, colour in zip("AB", (found.a, found.b), (MAIN, ACCENT), strict=True):
-            figure.add_scatter(
-                x=[point.values[x] for point in side.front],
-                y=[point.values[y] for point in side.front],
-                mode="markers",
-                name=f"{label}: {side.study} ({len(side.front)})",
-                legendgroup=label,
-                showlegend=place == 0,
-                marker={"color": colour, "size": 9, "symbol": _symbols(side)},
-                text=[f"{label}, trial {point.name}" for point in side.front],
-                hovertemplate=f"%{{text}}<br>{x} %{{x:.4f}}<br>{y} %{{y:.4f}}<extra></extra>",
-                row=1,
-                col=place + 1,
-            )
-        figure.update_xaxes(title_text=x, row=1, col=place + 1)
-        figure.update_yaxes(title_text=y, row=1, col=place + 1)
-    figure.update_layout(title=f"{_headline(found)} (stars: the knees)")
+    sides = {
+        f"{label}: {side.study} ({len(side.front)})": side
+        for label, side in zip("AB", (found.a, found.b), strict=True)
+    }
+    rows = [
+        {
+            "x": point.values[x],
+            "y": point.values[y],
+            "across": f"{y} over {x}",
+            "group": name,
+            "hover": f"{name[0]}, trial {point.name}",
+            "sign": "knee" if point.name == side.knee.name else "front",
+        }
+        for x, y in planes_of(found.objectives)
+        for name, side in sides.items()
+        for point in side.front
+    ]
+    colours = dict(zip(sides, (MAIN, ACCENT), strict=True))
+    signs = {"front": "circle", "knee": "star"}
+    figure = facets("scatter", rows, colours, height=520, symbol="sign", symbol_map=signs)
+    figure.update_traces(marker_size=9)
+    title = f"A {found.a.study}, B {found.b.study}"
+    if found.relative is not None:
+        title += f": hypervolume {found.relative:+.1%}{', regressed' if found.regressed else ''}"
+    figure.update_layout(title=f"{title} (stars: the knees)")
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
-
-
-def _symbols(side: Side) -> list[str]:
-    return ["star" if point.name == side.knee.name else "circle" for point in side.front]
-
-
-def _headline(found: Comparison) -> str:
-    names = f"A {found.a.study}, B {found.b.study}"
-    if found.relative is None:
-        return names
-    return f"{names}: hypervolume {found.relative:+.1%}{', regressed' if found.regressed else ''}"

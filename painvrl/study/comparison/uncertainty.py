@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Bounded, t_quantile
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gap:
+class Gap(NamedTuple):
     """The hypervolume of B less that of A, and that as a share of A's (``None`` where A has no volume)."""
 
     absolute: Bounded
@@ -84,14 +83,14 @@ def gap(
     difference, logarithm = reach(_difference), reach(_log_ratio)
     absolute = _bounded(full_b - full_a, difference)
     if full_a == 0:
-        return Gap(absolute=absolute, relative=None)
+        return Gap(absolute, None)
     if logarithm is not None:
         ends = math.expm1(logarithm[0]), math.expm1(logarithm[1])
     elif difference is not None:  # B, or a front without one of its trials, has no volume and no logarithm
         ends = difference[0] / full_a, difference[1] / full_a
     else:
-        return Gap(absolute=absolute, relative=Bounded(value=full_b / full_a - 1))
-    return Gap(absolute=absolute, relative=_bounded(full_b / full_a - 1, ends))
+        return Gap(absolute, Bounded(value=full_b / full_a - 1))
+    return Gap(absolute, _bounded(full_b / full_a - 1, ends))
 
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]

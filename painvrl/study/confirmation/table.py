@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.core.tables import TextTable, markdown_page
+from painvrl.core.tables import Block, Result, TextTable, markdown_page
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Interval
 from painvrl.study.confirmation.candidates import Candidate
@@ -60,7 +59,7 @@ class CandidateRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confirmation:
+class Confirmation(Result):
     """A confirmed front.
 
     Attributes:
@@ -95,13 +94,10 @@ class Confirmation:
     runs: int
     runs_for_all: int
 
-    def as_dict(self) -> dict[str, object]:
-        """The confirmation as JSON-ready values."""
-        return asdict(self)
-
-    def as_json(self) -> str:
-        """The confirmation as JSON."""
-        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+    def blocks(self) -> Iterator[Block]:
+        """The candidates, what was measured first, and the confirmed front."""
+        yield from (table for table in self.tables() if table.rows)
+        yield from self.sentences()
 
     def of(self, decision: Decision) -> tuple[str, ...]:
         """Names of the points with this decision."""

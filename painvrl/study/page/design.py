@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +22,22 @@ Array = NDArray[np.float64]
 CONSTANT = "has one value in all of these trials"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One knob turned from a low value to a high one, all others kept.
 
     Attributes:
         name: the knob; of a categorical one, which may have several changes, with both values.
         low, high: of a number the quartiles over the trials that have the knob (the ends where the
             quartiles are equal); of a categorical knob its most frequent choice and another one.
-        along: ``[P]``; its product with the coefficients is the effect of the change.
+        column: whose coefficient, ``length`` times, is the effect of the change.
     """
 
     knob: str
     name: str
     low: Value
     high: Value
-    along: Array
+    column: int
+    length: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,20 @@ class Design:
     changes: tuple[Change, ...]
     left_out: Mapping[str, str]
 
+    @property
+    def along(self) -> Array:
+        """``[K, P]``; its product with the coefficients is the effects of the changes."""
+        found = np.zeros((len(self.changes), self.matrix.shape[1]))
+        for place, change in enumerate(self.changes):
+            found[place, change.column] = change.length
+        return found
+
 
 def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design:
     """The regression of trials at ``points`` on the knobs of ``space``."""
     columns: list[Array] = [np.ones(len(points))]
     absences: list[Array] = []
-    asked: list[tuple[str, str, Value, Value, int, float]] = []
+    asked: list[Change] = []
     left_out: dict[str, str] = {}
     for knob, distribution in space.items():
         there = np.array([knob in point for point in points], dtype=bool)
@@ -74,7 +83,7 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
             usual, *others = _by_frequency(values)
             for choice in others:
                 name = f"{knob}: {usual} → {choice}"
-                asked.append((knob, name, usual, choice, len(columns), 1.0))
+                asked.append(Change(knob, name, usual, choice, len(columns), 1.0))
                 chosen = [knob in point and point[knob] == choice for point in points]
                 columns.append(np.array(chosen, dtype=float))
         else:
@@ -84,19 +93,14 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
                 low, high = int(numbers.argmin()), int(numbers.argmax())
             spread = float(numbers.std())
             length = float(numbers[high] - numbers[low]) / spread
-            asked.append((knob, knob, values[low], values[high], len(columns), length))
+            asked.append(Change(knob, knob, values[low], values[high], len(columns), length))
             column = np.zeros(len(points))
             column[there] = (numbers - numbers.mean()) / spread
             columns.append(column)
         if not there.all():
             absences.append((~there).astype(float))
     matrix = _widened(np.column_stack(columns), absences)
-    changes = []
-    for knob, name, start, end, place, length in asked:
-        along = np.zeros(matrix.shape[1])
-        along[place] = length
-        changes.append(Change(knob=knob, name=name, low=start, high=end, along=along))
-    return Design(matrix=matrix, changes=tuple(changes), left_out=left_out)
+    return Design(matrix=matrix, changes=tuple(asked), left_out=left_out)
 
 
 def _widened(matrix: Array, columns: Sequence[Array]) -> Array:

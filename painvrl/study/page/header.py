@@ -1,15 +1,13 @@
-"""The report's first lines: what was searched, on which data, how far it is, and how to go on."""
+"""What a study notes of its data and settings for its report, which loads no data."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from painvrl.core.tables import TextTable
 from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.records import TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import Attr, StoredStudy
 
 
@@ -24,28 +22,11 @@ class Card:
     warnings: tuple[str, ...]
     settings: Mapping[str, object]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a study is.
-
-    Attributes:
-        counts: trials by state; states without trials are left out.
-        finished: complete, pruned and failed ones, those taken over left out. wanted: so many did the last
-            run ask for.
-        sampler: in words; ``None`` if no run noted it.
-        card: ``None`` if no run noted it.
-        commands: how to go on, each with what it does.
-    """
-
-    study: str
-    objectives: tuple[str, ...]
-    counts: Mapping[str, int]
-    finished: int
-    wanted: int
-    sampler: str | None
-    card: Card | None
-    commands: tuple[tuple[str, str], ...]
+    @property
+    def sampler(self) -> str:
+        """In words."""
+        sampler, seed, startup = map(self.settings.get, ("sampler", "seed", "startup_trials"))
+        return f"{sampler}, seed {seed}, {startup} start-up trials"
 
 
 def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) -> None:
@@ -59,40 +40,8 @@ def note_card(study: StoredStudy, settings: StudySettings, data: DataSummary) ->
     study.study.set_user_attr(Attr.CARD, noted)
 
 
-def header_of(study: StoredStudy, records: Iterable[TrialRecord], *, swept: bool = False) -> Header:
-    """What a study is, and how far it has come with these trials; ``swept``: whether they have points."""
-    records = tuple(records)
-    counts = Counter(record.state for record in records)
-    card = _card(study)
-    return Header(
-        study=study.name,
-        objectives=study.objectives,
-        counts={state.value: counts[state] for state in TrialState if counts[state]},
-        finished=len(finished_here(records)),
-        wanted=study.wanted,
-        sampler=None if card is None else _sampler(card.settings),
-        card=card,
-        commands=commands(study.name, swept=swept),
-    )
-
-
-def commands(study: str, *, swept: bool = False) -> tuple[tuple[str, str], ...]:
-    """How to go on from the report, each command with what it does."""
-    name, what = ("NAME", "point") if swept else ("N", "trial")
-    return (
-        (f"painvrl study front {study}", "the front as a table, here and now"),
-        (f"painvrl study confirm {study}", "who is on the front under fresh seeds"),
-        (f"painvrl study pick {study} --knee", "write a choice down, with its reason"),
-        (f"painvrl train --best --study {study}", "train it for good and read the sealed test parts"),
-        (
-            f"painvrl train --best --study {study} --trial {name}",
-            f"the same for the {what} that you chose here",
-        ),
-        ("painvrl ui", "every run with its curves, in the browser"),
-    )
-
-
-def _card(study: StoredStudy) -> Card | None:
+def card_of(study: StoredStudy) -> Card | None:
+    """What the last run of a study noted; ``None`` if none did."""
     noted = study.study.user_attrs.get(Attr.CARD)
     if noted is None:
         return None
@@ -106,8 +55,3 @@ def _card(study: StoredStudy) -> Card | None:
         warnings=tuple(noted.get("warnings", ())),
         settings=dict(noted["settings"]),
     )
-
-
-def _sampler(settings: Mapping[str, object]) -> str:
-    startup = settings.get("startup_trials")
-    return f"{settings.get('sampler')}, seed {settings.get('seed')}, {startup} start-up trials"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.pictures.theme import MAIN, MUTED, style
+from painvrl.study.pictures.theme import MAIN, MUTED, facets
 from painvrl.study.store.records import FINISHED, TrialRecord
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
             for point in record.points or (record,)
             if point.values is not None and not point.violated
         ]
-        grown = _front([*front, *new])
+        known = [*front, *new]
+        grown = [point for point, member in zip(known, non_dominated(known), strict=True) if member]
         if grown != front:
             front, volume = grown, hypervolume(grown)
         moment = Moment(
@@ -66,61 +67,23 @@ def history(records: Iterable[TrialRecord]) -> tuple[Moment, ...]:
 
 
 def picture(moments: tuple[Moment, ...], *, swept: bool = False) -> Figure:
-    """Hypervolume as steps over trials and over minutes; the front's size as a thin line beside it.
+    """Hypervolume and the front's size as steps over trials and over minutes.
 
     ``swept``: the front is one of points, of which a trial may have several.
     """
-    from plotly.subplots import make_subplots
-
-    secondary = [[{"secondary_y": True}, {"secondary_y": True}]]
-    figure = make_subplots(rows=1, cols=2, specs=secondary, horizontal_spacing=0.14)
-    trial = [f"trial {moment.trial}" for moment in moments]
-    for place, (title, x) in enumerate(
-        (
-            ("finished trials", [float(moment.finished) for moment in moments]),
-            ("minutes spent in trials", [moment.seconds / 60 for moment in moments]),
+    size = f"{'points' if swept else 'trials'} on the front"
+    rows = [
+        {"x": x, "across": along, "y": y, "down": what, "group": what, "hover": f"trial {moment.trial}"}
+        for moment in moments
+        for along, x in (
+            ("finished trials", moment.finished),
+            ("minutes spent in trials", moment.seconds / 60),
         )
-    ):
-        lines = (
-            ("size of the front", [float(moment.front_size) for moment in moments], MUTED, 1, "dot", True),
-            ("hypervolume", [moment.hypervolume for moment in moments], MAIN, 2.5, "solid", False),
-        )
-        for name, y, colour, width, dash, right in lines:
-            figure.add_scatter(
-                x=x,
-                y=y,
-                mode="lines+markers" if not right else "lines",
-                marker={"size": 4},
-                line={"color": colour, "width": width, "dash": dash, "shape": "hv"},
-                name=name,
-                legendgroup=name,
-                showlegend=place == 0,
-                text=trial,
-                hovertemplate="%{text}: %{y:.4g}<extra></extra>",
-                row=1,
-                col=place + 1,
-                secondary_y=right,
-            )
-        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=place + 1)
-    style(figure, height=380)
-    figure.update_yaxes(rangemode="tozero", tickformat=".2~g", secondary_y=False)
-    figure.update_yaxes(title_text="hypervolume", secondary_y=False, col=1)
-    figure.update_yaxes(title_text=f"{'points' if swept else 'trials'} on the front", secondary_y=True, col=2)
-    figure.update_yaxes(
-        rangemode="tozero",
-        tickformat="d",
-        dtick=_whole_step(max((moment.front_size for moment in moments), default=1)),
-        showgrid=False,
-        secondary_y=True,
-    )
+        for what, y in (("hypervolume", moment.hypervolume), (size, moment.front_size))
+    ]
+    colours = {"hypervolume": MAIN, size: MUTED}
+    figure = facets("line", rows, colours, height=460, line_shape="hv", markers=True)
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
     return figure
-
-
-def _whole_step(largest: int) -> int:
-    """A distance of ticks for counts up to ``largest``: whole, and few ticks."""
-    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if largest <= 6 * step)
-
-
-def _front(points: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Those that no other dominates, in their order."""
-    return [point for point, member in zip(points, non_dominated(points), strict=True) if member]

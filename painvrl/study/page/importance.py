@@ -16,6 +16,7 @@ import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
-from painvrl.study.pictures.theme import ACCENT, INK, MAIN, style
+from painvrl.study.pictures.theme import ACCENT, INK, facets
 from painvrl.study.store.storage import StoredStudy
 
 if TYPE_CHECKING:
@@ -85,13 +86,14 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
     if count < needed:
         note = f"It takes at least {needed} complete trials to say what matters; there are {count}."
         return Importance(trials=count, knobs=(), note=note)
-    copied = _copy(study, trials)
-    if len({tuple(trial.values) for trial in copied.get_trials(deepcopy=False)}) == 1:
+    searched = _searched(study, trials)
+    if len({tuple(trial.values) for trial in searched}) == 1:
         note = f"No objective varies over the {count} trials, so there is nothing to explain."
         return Importance(trials=count, knobs=(), note=note)
+    copied = _in_memory(searched)
     by_objective = {name: _fanova(copied, place, seed) for place, name in enumerate(trials.objectives)}
     front = _ped_anova(copied)
-    chance = _by_chance(copied, seed)
+    chance = _by_chance(searched, seed)
     rows = [
         KnobImportance(
             knob=knob,
@@ -119,42 +121,22 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
     """Bars a knob: one an objective in tints, the front's in its own colour; ``None`` if there are none."""
     if not found.knobs:
         return None
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        shared_yaxes=True,
-        horizontal_spacing=0.05,
-        subplot_titles=["each objective alone (fANOVA)", "the front (PED-ANOVA)"],
-    )
-    knobs = list(reversed(found.knobs))
-    names = [safe(knob.knob) for knob in knobs]
-    for place, objective in reversed(list(enumerate(objectives))):
-        figure.add_bar(
-            y=names,
-            x=[knob.objectives[objective] for knob in knobs],
-            orientation="h",
-            name=safe(objective),
-            legendrank=place,
-            marker={"color": _TINTS[place % len(_TINTS)] if len(objectives) > 1 else MAIN},
-            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-            row=1,
-            col=1,
+    alone, together = "each objective alone (fANOVA)", "the front (PED-ANOVA)"
+    rows = [
+        {"x": share, "y": safe(knob.knob), "across": measure, "group": safe(what)}
+        for knob in found.knobs
+        for measure, what, share in (
+            *((alone, objective, knob.objectives[objective]) for objective in objectives),
+            (together, "the front", knob.front),
         )
-    figure.add_bar(
-        y=names,
-        x=[knob.front for knob in knobs],
-        orientation="h",
-        name="the front",
-        marker={"color": ACCENT},
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-        row=1,
-        col=2,
-    )
+    ]
+    names = [safe(knob.knob) for knob in found.knobs]
+    colours = {**dict(zip(map(safe, objectives), cycle(_TINTS), strict=False)), "the front": ACCENT}
+    height = 140 + (24 + 10 * len(objectives)) * len(names)
+    figure = facets("bar", rows, colours, height=height, barmode="group", orders={"y": names})
     figure.add_scatter(
         y=names,
-        x=[knob.chance for knob in knobs],
+        x=[knob.chance for knob in found.knobs],
         mode="markers",
         name="chance",
         marker={"symbol": "line-ns-open", "size": 16, "color": INK, "line": {"width": 2}},
@@ -162,44 +144,38 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
         row=1,
         col=2,
     )
-    style(figure, height=140 + (24 + 10 * len(objectives)) * len(names))
-    figure.update_layout(bargap=0.3, legend={"y": -0.14, "yanchor": "top"})
+    figure.update_layout(bargap=0.3)
     figure.update_xaxes(title_text="share", rangemode="tozero")
     figure.update_yaxes(ticks="")
+    figure.update_yaxes(showticklabels=False, col=2)
     return figure
 
 
-def _copy(study: StoredStudy, trials: Trials) -> optuna.Study:
-    """A study in memory with the searched trainings and the sampled knobs alone."""
-    wanted = {record.number for record in trials.searched}
-    frozen = study.study.get_trials(deepcopy=False)
-    kept = [_sampled(trial, trials.sampled) for trial in frozen if trial.number in wanted]
-    return _in_memory(kept, [trial.values for trial in kept])
+def _searched(study: StoredStudy, trials: Trials) -> list[FrozenTrial]:
+    """The searched trainings with the sampled knobs alone: before a sweep they may have had others."""
+    numbers = {record.number for record in trials.searched}
+    frozen = [trial for trial in study.study.get_trials(deepcopy=False) if trial.number in numbers]
+    return [_dealt(trial, trial.values, trials.sampled) for trial in frozen]
 
 
-def _sampled(trial: FrozenTrial, knobs: Container[str]) -> FrozenTrial:
-    """The trial with those of its knobs: before the study was swept, it may have sampled others."""
+def _dealt(trial: FrozenTrial, values: Sequence[float], knobs: Container[str]) -> FrozenTrial:
+    """A trial's ``knobs`` with other values, and without its attributes (no constraint, no outcome)."""
     there = [path for path in trial.params if path in knobs]
     return create_trial(
         params={path: trial.params[path] for path in there},
         distributions={path: trial.distributions[path] for path in there},
-        values=trial.values,
+        values=values,
     )
 
 
-def _in_memory(frozen: Sequence[FrozenTrial], values: Sequence[Sequence[float]]) -> optuna.Study:
-    """The trials without their attributes (no constraint, no outcome), each with the values in its place."""
+def _in_memory(trials: Sequence[FrozenTrial]) -> optuna.Study:
+    """A study that holds nothing else."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        copied = optuna.create_study(directions=["maximize"] * len(values[0]))
-        copied.add_trials(
-            [
-                create_trial(params=trial.params, distributions=trial.distributions, values=come_to)
-                for trial, come_to in zip(frozen, values, strict=True)
-            ]
-        )
-    return copied
+        study = optuna.create_study(directions=["maximize"] * len(trials[0].values))
+        study.add_trials(trials)
+    return study
 
 
 def _fanova(study: optuna.Study, place: int, seed: int) -> dict[str, float]:
@@ -216,14 +192,17 @@ def _ped_anova(study: optuna.Study) -> dict[str, float]:
     return _finite(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
 
 
-def _by_chance(study: optuna.Study, seed: int) -> dict[str, float]:
+def _by_chance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, float]:
     """By knob the second largest share of :data:`SHUFFLES`; a trial's values are dealt out together."""
-    frozen = study.get_trials(deepcopy=False)
     draws = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(SHUFFLES):
-        dealt = [frozen[place].values for place in draws.permutation(len(frozen))]
-        for knob, share in _ped_anova(_in_memory(frozen, dealt)).items():
+        order = draws.permutation(len(trials))
+        shuffled = [
+            _dealt(trial, trials[place].values, trial.params)
+            for trial, place in zip(trials, order, strict=True)
+        ]
+        for knob, share in _ped_anova(_in_memory(shuffled)).items():
             drawn.setdefault(knob, []).append(share)
     return {knob: sorted(shares)[-2] for knob, shares in drawn.items() if len(shares) == SHUFFLES}
 

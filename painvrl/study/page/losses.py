@@ -48,7 +48,11 @@ class Losses:
 
 def losses(records: Iterable[TrialRecord]) -> Losses:
     """What a study lost, and why."""
-    rows = tuple(loss for record in records for loss in _of(record))
+    rows = tuple(
+        Loss(trial=record.number, kind=kind, reason=reason, message=message, seconds=record.seconds)
+        for record in records
+        for kind, reason, message in _of(record)
+    )
     trials = Counter((row.kind, row.reason) for row in rows)
     counts = tuple(
         LossCount(
@@ -62,21 +66,13 @@ def losses(records: Iterable[TrialRecord]) -> Losses:
     return Losses(counts=counts, rows=rows)
 
 
-def _of(record: TrialRecord) -> Iterator[Loss]:
-    """Of a trial that breaks several constraints, one row each; a swept one breaks what all its points do."""
-    outcome = record.outcome
-    if record.state is TrialState.PRUNED:
-        pruned = outcome if isinstance(outcome, Pruned) else None
-        reason, message = (pruned.rung, pruned.message) if pruned else ("unknown", "")
-        yield _loss(record, "pruned", reason, message)
-    elif record.reason is not None:
-        yield _loss(record, "failed", record.reason, record.message or "")
-    elif record.state is TrialState.FAILED:
-        yield _loss(record, "failed", "unknown", "")
+def _of(record: TrialRecord) -> Iterator[tuple[str, str, str]]:
+    """Kind, reason and message: once for each constraint that a trial, with all its points, breaks."""
+    if record.state is TrialState.PRUNED and isinstance(record.outcome, Pruned):
+        yield "pruned", record.outcome.rung, record.outcome.message
+    elif record.state is TrialState.PRUNED:
+        yield "pruned", "unknown", ""
+    elif record.reason is not None or record.state is TrialState.FAILED:
+        yield "failed", record.reason or "unknown", record.message or ""
     elif all(point.violated for point in record.points):
-        for violation in record.violated:
-            yield _loss(record, "infeasible", violation, "")
-
-
-def _loss(record: TrialRecord, kind: str, reason: str, message: str) -> Loss:
-    return Loss(trial=record.number, kind=kind, reason=reason, message=message, seconds=record.seconds)
+        yield from (("infeasible", violation, "") for violation in record.violated)

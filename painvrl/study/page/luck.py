@@ -26,6 +26,7 @@ from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
+from painvrl.study.choice.selection import values_of
 from painvrl.study.comparison.uncertainty import same_users
 from painvrl.study.page.trials import Trials
 
@@ -81,9 +82,7 @@ def luck(trials: Trials, users: UserStore) -> Luck:
         trials: of the study.
         users: what each user got from each point.
     """
-    asked = [
-        (point.name, dict(zip(trials.objectives, point.values or (), strict=True))) for point in trials.points
-    ]
+    asked = [(point.name, values_of(trials.objectives, point)) for point in trials.points]
     if of_lists := list_wise(trials.objectives):
         return Luck(
             points=len(asked), note=f"{of_lists[0]} has no value of a single user, so half of them have none"

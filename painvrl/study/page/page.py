@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.core.tables import Result
 from painvrl.engine.user_values import UserStore
 from painvrl.stats.intervals import Bounded
 from painvrl.study.choice.picks import stored_picks
-from painvrl.study.page import (
-    environments,
-    history,
-    importance,
-    parallel,
-    price_picture,
-    weights,
-)
-from painvrl.study.page.environments import Inside, insides
-from painvrl.study.page.header import Header, header_of
+from painvrl.study.page import history, importance, inside, parallel, price
+from painvrl.study.page.header import Card, card_of
 from painvrl.study.page.history import Moment
 from painvrl.study.page.importance import Importance
+from painvrl.study.page.inside import Inside, WeightCurve, insides, weight_curves
 from painvrl.study.page.losses import Losses, losses
 from painvrl.study.page.luck import Luck, luck
 from painvrl.study.page.price import Price, price_of_invariance
 from painvrl.study.page.trials import Trials, trials_of
-from painvrl.study.page.weights import WeightCurve, weight_curves
 from painvrl.study.pictures.figure import front_figure
 from painvrl.study.pictures.panels import panels_of
 from painvrl.study.pictures.theme import div, number, style
-from painvrl.study.report import FrontTable, front_table, of_trainings
+from painvrl.study.report import FrontTable, StudyStatus, front_table, of_trainings, status
 from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import StoredStudy
 
@@ -45,10 +38,11 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyReport:
+class StudyReport(Result):
     """Everything that the report says in numbers."""
 
-    header: Header
+    status: StudyStatus
+    card: Card | None
     front: FrontTable
     luck: Luck
     history: tuple[Moment, ...]
@@ -58,59 +52,24 @@ class StudyReport:
     weights: tuple[WeightCurve, ...]
     losses: Losses
 
-    def as_dict(self) -> dict[str, object]:
-        """The report as JSON-ready values."""
-        return asdict(self)
 
-
-def study_report(study: StoredStudy, users: UserStore) -> StudyReport:
+def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = None) -> StudyReport:
     """Compute the report of a study.
 
     Args:
         study: which.
         users: what each user got from its points.
+        trials: its trials, where they have been read.
 
     Raises:
         NothingFeasible: no trial is complete and keeps to the constraints.
     """
-    return _computed(study, trials_of(study), users)
-
-
-def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
-    """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
-
-    Raises:
-        NothingFeasible: see :func:`study_report`.
-    """
-    trials = trials_of(study)
-    report = _computed(study, trials, users)
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {
-        "number": number,
-        "interval": _interval,
-        "ratio": _ratio,
-        "change": price_picture.change_of,
-    }
-    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
-        report=report,
-        pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
-        knobs=sorted({knob for row in report.front.rows for knob in row.point}),
-        swept=trials.swept,
-        of_trainings=of_trainings(len(trials.front), len(trials.of_front)),
-        plotly=get_plotlyjs(),
-    )
-    return report, page
-
-
-def _computed(study: StoredStudy, trials: Trials, users: UserStore) -> StudyReport:
+    trials = trials or trials_of(study)
     if not trials.front:
         raise NothingFeasible(why_no_front(study.name, trials.records))
     return StudyReport(
-        header=header_of(study, trials.records, swept=trials.swept),
+        status=status(study, trials.records),
+        card=card_of(study),
         front=front_table(study, stored_picks(study), trials.records),
         luck=luck(trials, users),
         history=history.history(trials.records),
@@ -122,16 +81,46 @@ def _computed(study: StoredStudy, trials: Trials, users: UserStore) -> StudyRepo
     )
 
 
+def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
+    """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
+
+    Raises:
+        NothingFeasible: see :func:`study_report`.
+    """
+    trials = trials_of(study)
+    report = study_report(study, users, trials)
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {
+        "number": number,
+        "interval": _interval,
+        "ratio": _ratio,
+        "change": price.change_of,
+    }
+    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        report=report,
+        pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
+        knobs=sorted({knob for row in report.front.rows for knob in row.point}),
+        swept=trials.swept,
+        of_trainings=of_trainings(report.status.front_size, report.status.front_trainings),
+        plotly=get_plotlyjs(),
+    )
+    return report, page
+
+
 def _pictures(trials: Trials, report: StudyReport) -> dict[str, Figure]:
     """The pictures that there are, by section."""
     made = {
         "front": _front(report.front),
         "history": history.picture(report.history, swept=trials.swept),
-        "price": price_picture.picture(report.price),
+        "price": price.picture(report.price),
         "importance": importance.picture(report.importance, trials.objectives),
         "parallel": parallel.picture(trials),
-        "environments": environments.picture(trials, report.environments),
-        "weights": weights.picture(report.weights),
+        "environments": inside.environments_picture(trials, report.environments),
+        "weights": inside.weights_picture(report.weights),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 

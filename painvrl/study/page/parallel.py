@@ -10,7 +10,7 @@ from painvrl.run.distributions import Categorical, Distribution, Fixed, Value
 from painvrl.run.hyperparameters import Point
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
-from painvrl.study.pictures.theme import FONT, FRONT, INK, MUTED, OTHERS
+from painvrl.study.pictures.theme import FRONT, INK, MUTED, OTHERS, style
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -51,13 +51,8 @@ def picture(trials: Trials) -> Figure | None:
             labelside="top",
         )
     )
-    figure.update_layout(
-        height=460,
-        font={"family": FONT, "size": 12, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 70, "r": 50, "t": 110, "b": 30},
-    )
-    return figure
+    style(figure, height=460)
+    return figure.update_layout(margin={"l": 70, "r": 50, "t": 110, "b": 30})
 
 
 def _knob(path: str, points: Sequence[Point], distribution: Distribution) -> dict[str, object] | None:

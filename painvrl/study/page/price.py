@@ -12,8 +12,8 @@ Shape letters: ``T`` trials, ``P`` columns of the regression, ``K`` changes, ``B
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,11 @@ from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded, percentiles
 from painvrl.study.page.design import Array, Change, Design, design
 from painvrl.study.page.trials import Trials
+from painvrl.study.pictures.figure import safe
+from painvrl.study.pictures.theme import ACCENT, MAIN, MUTED, OTHERS, facets, number
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 RESAMPLES = 2000
 
@@ -34,6 +39,13 @@ _SAME = 1e-6  # how far a change may lie outside the rows' span, by rounding
 _ZERO = 1e-9  # of an axis' extent: an effect below it is rounding
 
 Verdict: TypeAlias = Literal["trade", "free", "no clear cost", "no clear OOD effect"]
+
+COLOURS: Mapping[str, str] = {
+    "trade": ACCENT,
+    "no clear cost": MUTED,
+    "free": MAIN,
+    "no clear OOD effect": OTHERS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +86,17 @@ class Price:
     metrics: tuple[str, str] | None
     trials: int
     needed: int
-    explained: Mapping[str, float]
-    knobs: tuple[KnobPrice, ...]
-    left_out: Mapping[str, str]
-    note: str | None
+    explained: Mapping[str, float] = field(default_factory=dict)
+    knobs: tuple[KnobPrice, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
 
 
 def price_of_invariance(trials: Trials, *, seed: int = 0) -> Price:
     """The price of invariance in a study."""
     if trials.iid is None or trials.ood is None:
         note = "There is no OOD metric beside an IID one, so nothing is traded."
-        return _nothing(None, len(trials.searched), 0, {}, note)
+        return Price(metrics=None, trials=len(trials.searched), needed=0, note=note)
     axes = (trials.iid, trials.ood)
     values = [[record.metrics[axis] for axis in axes] for record in trials.searched]
     return price(
@@ -121,13 +133,15 @@ def price(
     if len(points) < needed or not made.changes:
         few = f"It takes at least {needed} complete trials to tell the knobs apart; there are {len(points)}."
         note = few if len(points) < needed else "No knob was turned."
-        return _nothing(metrics, len(points), needed, made.left_out, note)
-    along = np.stack([change.along for change in made.changes])
+        return Price(
+            metrics=metrics, trials=len(points), needed=needed, left_out=dict(made.left_out), note=note
+        )
+    along = made.along
     inverse = np.linalg.pinv(matrix)
     coefficients = inverse @ values
     told = _is_told(along, inverse @ matrix)
     effects = _rounded(along @ coefficients, values)
-    drawn, valid = _resampled(made, along, values, np.random.default_rng(seed), resamples)
+    drawn, valid = _resampled(made, values, np.random.default_rng(seed), resamples)
     left_out = dict(made.left_out)
     found = []
     for place, change in enumerate(made.changes):
@@ -155,30 +169,62 @@ def price(
     )
 
 
+def change_of(one: KnobPrice, *, rising: bool = False) -> str:
+    """The knob and its two values; with ``rising`` in the direction in which OOD rises."""
+    low, high = (one.high, one.low) if rising and one.ood.value < 0 else (one.low, one.high)
+    return f"{one.knob}: {_short(low)} → {_short(high)}"
+
+
+def picture(found: Price) -> Figure | None:
+    """A row a knob, turned so that OOD rises: both changes with their intervals; ``None`` if empty."""
+    if not found.knobs or found.metrics is None:
+        return None
+    rows = []
+    for one in found.knobs:
+        sign = -1 if one.ood.value < 0 else 1
+        for metric, change in zip(found.metrics, (one.iid, one.ood), strict=True):
+            reaches = [abs((end or 0.0) - change.value) for end in (change.low, change.high)]
+            below, above = reaches[::sign]
+            rows.append(
+                {
+                    "x": sign * change.value,
+                    "below": below,
+                    "above": above,
+                    "y": safe(change_of(one, rising=True)),
+                    "across": f"change of {safe(metric)}",
+                    "group": one.verdict,
+                }
+            )
+    knobs = list(dict.fromkeys(row["y"] for row in rows))
+    figure = facets(
+        "scatter",
+        rows,
+        COLOURS,
+        height=150 + 34 * len(knobs),
+        error_x="above",
+        error_x_minus="below",
+        orders={"y": knobs},
+    )
+    figure.update_traces(marker_size=10, error_x={"thickness": 2, "width": 0})
+    figure.update_yaxes(ticks="", showticklabels=False, col=2)
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1})
+    return figure
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else number(value)
+
+
 def _why_none(trials: int) -> str:
     """A resample holds two thirds of the trials, so intervals take more of them than estimates."""
     return f"There are {trials} complete trials: enough to tell knobs apart, too few for intervals."
 
 
-def _nothing(
-    metrics: tuple[str, str] | None, trials: int, needed: int, left_out: Mapping[str, str], note: str
-) -> Price:
-    return Price(
-        metrics=metrics,
-        trials=trials,
-        needed=needed,
-        explained={},
-        knobs=(),
-        left_out=dict(left_out),
-        note=note,
-    )
-
-
 def _resampled(
-    made: Design, along: Array, values: Array, draws: np.random.Generator, resamples: int
+    made: Design, values: Array, draws: np.random.Generator, resamples: int
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The effects in resamples of the trials ``[B, K, 2]``, and which of them tell a change ``[B, K]``."""
-    matrix = made.matrix
+    matrix, along = made.matrix, made.along
     n_trials, width = matrix.shape
     times = draws.multinomial(n_trials, [1 / n_trials] * n_trials, size=resamples).astype(float)
     squares = (matrix[:, :, None] * matrix[:, None, :]).reshape(n_trials, width**2)

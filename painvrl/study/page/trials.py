@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from painvrl.run.distributions import Distribution
-from painvrl.study.choice.selection import axes_of
+from painvrl.study.choice.candidates import axes_of
 from painvrl.study.store.records import TrialRecord, feasible, front_of, trained
 from painvrl.study.store.storage import StoredStudy
 

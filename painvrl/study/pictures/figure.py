@@ -6,10 +6,9 @@ import html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from painvrl.study.pictures.layers import Layer, Sign, layers
-from painvrl.study.pictures.panels import Dot, Panel, panels_of
+from painvrl.study.pictures.panels import Layer, Panel, Sign, layers, panels_of
 from painvrl.study.pictures.theme import FRONT
-from painvrl.study.report import FrontTable
+from painvrl.study.report import FrontRow, FrontTable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -70,7 +69,7 @@ def front_figure(panels: Sequence[Panel], title: str | None = None) -> go.Figure
 def _layers(panel: Panel) -> Iterator[dict[str, object]]:
     """What plotly draws, the lowest first; two groups stay without points, so that the legend is complete."""
     yield {
-        **_at(panel.edge),
+        **_at(panel, panel.edge),
         "mode": "lines",
         "line": {"color": FRONT, "width": 1},
         "opacity": 0.5,
@@ -79,21 +78,21 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
         "hoverinfo": "skip",
     }
     for layer in layers(panel):
-        if layer.dots or layer.name in {"dominated", "front"}:
-            yield _trace(layer)
+        if layer.rows or layer.name in {"dominated", "front"}:
+            yield _trace(panel, layer)
 
 
-def _trace(layer: Layer) -> dict[str, object]:
-    dots = layer.curve or layer.dots
+def _trace(panel: Panel, layer: Layer) -> dict[str, object]:
+    rows = layer.curve or layer.rows
     counted = layer.sign in {"small", "cross", "dot"}
-    name = f"{layer.name} ({len(layer.dots)})" if counted else layer.name
+    name = f"{layer.name} ({len(layer.rows)})" if counted else layer.name
     trace: dict[str, object] = {
-        **_at(dots),
+        **_at(panel, rows),
         "mode": "markers",
         "name": name,
         "legendgroup": name,
         "marker": {"color": layer.colour, **_SIGNS[layer.sign]},
-        "hovertext": [_hover(dot) for dot in dots],
+        "hovertext": [_hover(row) for row in rows],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
     if layer.names:
@@ -101,19 +100,18 @@ def _trace(layer: Layer) -> dict[str, object]:
         return {**trace, "mode": "markers+text", "text": labels, "textposition": "top right"}
     if layer.curve:
         # Points of the curve that are off the front have another sign already.
-        sizes = [_SIGNS[layer.sign]["size"] if dot in layer.dots else 0 for dot in dots]
+        sizes = [_SIGNS[layer.sign]["size"] if row in layer.rows else 0 for row in rows]
         marker = {"color": layer.colour, "size": sizes, "opacity": 1}
         line = {"color": layer.colour, "width": 1}
         return {**trace, "mode": "lines+markers", "marker": marker, "line": line}
     return trace
 
 
-def _at(dots: Sequence[Dot]) -> dict[str, object]:
-    return {"x": [dot.x for dot in dots], "y": [dot.y for dot in dots]}
+def _at(panel: Panel, rows: Sequence[FrontRow]) -> dict[str, object]:
+    return dict(zip("xy", panel.at(rows), strict=True))
 
 
-def _hover(dot: Dot) -> str:
-    row = dot.row
+def _hover(row: FrontRow) -> str:
     title = f"<b>trial {row.name}</b>" + (f", preset {safe(row.preset)}" if row.preset else "")
     lines = [f"{name}: {value:.4f}" for name, value in row.values.items()]
     lines += [

@@ -1,33 +1,23 @@
-"""Which points a picture of a front shows, and where: a panel for each plane of IID and OOD."""
+"""Which points a picture of a front shows, and where: a panel for each plane of IID and OOD, in layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from painvrl.stats.dominance import non_dominated
+from painvrl.study.pictures.theme import ALONE, FRONT, OTHERS, PICK, PRESET, TRAININGS
 from painvrl.study.report import FrontRow, FrontTable
 
 ALWAYS = ("recall", "ndcg")
 """Metrics that have a panel at the objectives' cut-offs even where they are no objectives."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dot:
-    """A point at its place."""
+Rows: TypeAlias = tuple[FrontRow, ...]
 
-    row: FrontRow
-    x: float
-    y: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """The feasible points of a training with several, by ``x``, and those of them on the study's front."""
-
-    trial: int
-    dots: tuple[Dot, ...]
-    front: tuple[Dot, ...]
+Sign: TypeAlias = Literal["small", "cross", "dot", "diamond", "ring", "star"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +28,8 @@ class Panel:
         x: the IID metric. y: the OOD metric.
         front: points on the study's front, by ``x``.
         edge: those of them that no other beats on this plane alone, by ``x``: what a line may connect.
-        curves: of the trainings with several points and one on the front; the most on the front first.
+        curves: the feasible points, by ``x``, of the trainings with several and one of them on the front; the
+            most on the front first.
         dominated: the other feasible points. infeasible: those that break a constraint.
         presets: presets as they are, not scored otherwise, among all these, by name.
         picks: picked points, with what they were picked as.
@@ -47,14 +38,42 @@ class Panel:
 
     x: str
     y: str
-    front: tuple[Dot, ...]
-    edge: tuple[Dot, ...]
-    curves: tuple[Curve, ...]
-    dominated: tuple[Dot, ...]
-    infeasible: tuple[Dot, ...]
-    presets: tuple[tuple[str, Dot], ...]
-    picks: tuple[tuple[str, Dot], ...]
-    iid_only: Dot | None
+    front: Rows
+    edge: Rows
+    curves: tuple[Rows, ...]
+    dominated: Rows
+    infeasible: Rows
+    presets: tuple[tuple[str, FrontRow], ...]
+    picks: tuple[tuple[str, FrontRow], ...]
+    iid_only: FrontRow | None
+
+    @property
+    def everything(self) -> Rows:
+        """All points."""
+        return (*self.front, *self.dominated, *self.infeasible)
+
+    def at(self, rows: Iterable[FrontRow]) -> tuple[list[float], list[float]]:
+        """Where points stand."""
+        placed = [(row.metrics[self.x], row.metrics[self.y]) for row in rows]
+        return [x for x, _ in placed], [y for _, y in placed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Points that look alike.
+
+    Attributes:
+        name: in the legend.
+        names: of the points, beside them; none where they have none.
+        curve: of a training whose points have a colour: all of them, by ``x``, for a line.
+    """
+
+    name: str
+    sign: Sign
+    colour: str
+    rows: Rows
+    names: tuple[str, ...] = ()
+    curve: Rows = ()
 
 
 def panels_of(table: FrontTable) -> tuple[Panel, ...]:
@@ -87,31 +106,56 @@ def _metrics(objectives: Sequence[str]) -> list[str]:
     ]
 
 
-def _panel(table: FrontTable, x: str, y: str) -> Panel:
-    def dots(rows: Iterable[FrontRow]) -> tuple[Dot, ...]:
-        there = [row for row in rows if x in row.metrics and y in row.metrics]
-        placed = [Dot(row=row, x=row.metrics[x], y=row.metrics[y]) for row in there]
-        return tuple(sorted(placed, key=lambda dot: (dot.x, -dot.y)))
+def layers(panel: Panel, trainings: int = len(TRAININGS)) -> Iterator[Layer]:
+    """All of them, the lowest first; some have no points.
 
-    front = dots(table.rows)
-    dominated = dots(row for row in table.dominated if not row.violated)
-    everything = {dot.row.name: dot for dot in dots([*table.rows, *table.dominated])}
+    Args:
+        panel: which.
+        trainings: so many have a colour: those with the most points on the front.
+    """
+    yield Layer(name="dominated", sign="small", colour=OTHERS, rows=panel.dominated)
+    yield Layer(name="breaks a constraint", sign="cross", colour=OTHERS, rows=panel.infeasible)
+    curves = panel.curves[:trainings]
+    shown = {curve[0].trial for curve in curves}
+    rest = tuple(row for row in panel.front if row.trial not in shown)
+    yield Layer(name="front, other trainings" if curves else "front", sign="dot", colour=FRONT, rows=rest)
+    for colour, curve in zip(TRAININGS, curves, strict=False):
+        name = f"front, training {curve[0].trial}"
+        of_front = tuple(row for row in curve if row in panel.front)
+        yield Layer(name=name, sign="dot", colour=colour, rows=of_front, curve=curve)
+    yield _named("preset", "diamond", PRESET, panel.presets)
+    alone = () if panel.iid_only is None else (panel.iid_only,)
+    yield Layer(name="what IID alone would choose", sign="ring", colour=ALONE, rows=alone)
+    yield _named("picked", "star", PICK, panel.picks)
+
+
+def _named(name: str, sign: Sign, colour: str, points: Sequence[tuple[str, FrontRow]]) -> Layer:
+    rows, names = tuple(row for _, row in points), tuple(name for name, _ in points)
+    return Layer(name=name, sign=sign, colour=colour, rows=rows, names=names)
+
+
+def _panel(table: FrontTable, x: str, y: str) -> Panel:
+    def sorted_rows(rows: Iterable[FrontRow]) -> Rows:
+        there = [row for row in rows if x in row.metrics and y in row.metrics]
+        return tuple(sorted(there, key=lambda row: (row.metrics[x], -row.metrics[y])))
+
+    front = sorted_rows(table.rows)
+    dominated = sorted_rows(row for row in table.dominated if not row.violated)
+    everything = {row.name: row for row in sorted_rows([*table.rows, *table.dominated])}
     picked: dict[str, list[str]] = {}
     for alias, point in table.picks.items():
         picked.setdefault(point, []).append(alias)
-    on_edge = non_dominated([[dot.x, dot.y] for dot in front])
+    on_edge = non_dominated([[row.metrics[x], row.metrics[y]] for row in front])
     return Panel(
         x=x,
         y=y,
         front=front,
-        edge=tuple(dot for dot, edge in zip(front, on_edge, strict=True) if edge),
-        curves=_curves(front, dominated),
+        edge=tuple(row for row, edge in zip(front, on_edge, strict=True) if edge),
+        curves=_curves(front, sorted_rows([*front, *dominated])),
         dominated=dominated,
-        infeasible=dots(row for row in table.dominated if row.violated),
+        infeasible=sorted_rows(row for row in table.dominated if row.violated),
         presets=tuple(
-            (dot.row.preset, dot)
-            for dot in everything.values()
-            if dot.row.preset is not None and dot.row.is_own
+            (row.preset, row) for row in everything.values() if row.preset is not None and row.is_own
         ),
         picks=tuple(
             (", ".join(names), everything[point]) for point, names in picked.items() if point in everything
@@ -120,18 +164,12 @@ def _panel(table: FrontTable, x: str, y: str) -> Panel:
     )
 
 
-def _curves(front: Sequence[Dot], dominated: Sequence[Dot]) -> tuple[Curve, ...]:
-    of_front = {dot.row.name for dot in front}
-    of_training: dict[int, list[Dot]] = {}
-    for dot in sorted([*front, *dominated], key=lambda dot: (dot.x, -dot.y)):
-        of_training.setdefault(dot.row.trial, []).append(dot)
-    curves = [
-        Curve(
-            trial=trial,
-            dots=tuple(dots),
-            front=tuple(dot for dot in dots if dot.row.name in of_front),
-        )
-        for trial, dots in of_training.items()
-        if len(dots) > 1
-    ]
-    return tuple(sorted((one for one in curves if one.front), key=lambda one: (-len(one.front), one.trial)))
+def _curves(front: Rows, feasible: Rows) -> tuple[Rows, ...]:
+    of_front = Counter(row.trial for row in front)
+    of_training: dict[int, list[FrontRow]] = {}
+    for row in feasible:
+        of_training.setdefault(row.trial, []).append(row)
+    several = [trial for trial, rows in of_training.items() if len(rows) > 1 and of_front[trial]]
+    return tuple(
+        tuple(of_training[trial]) for trial in sorted(several, key=lambda trial: (-of_front[trial], trial))
+    )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from painvrl.study.pictures.layers import Sign, layers
-from painvrl.study.pictures.panels import Dot, Panel
+from painvrl.study.pictures.panels import Panel, Sign, layers
 from painvrl.study.pictures.theme import ALONE, FRONT, PRESET
+from painvrl.study.report import FrontRow
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -42,7 +42,7 @@ _SIGNS: dict[Sign, dict[str, Any]] = {
 class _Label:
     """``must``: shown even where nothing is free."""
 
-    dot: Dot
+    row: FrontRow
     text: str
     colour: str
     must: bool
@@ -94,13 +94,15 @@ def front_png(panels: Sequence[Panel], title: str) -> bytes:
 def _draw(axes: Axes, panel: Panel) -> None:
     """Everything but the labels."""
     if len(panel.edge) > 1:
-        axes.plot(*_xy(panel.edge), color=FRONT, linewidth=1.2, alpha=0.5, zorder=1)
+        axes.plot(*panel.at(panel.edge), color=FRONT, linewidth=1.2, alpha=0.5, zorder=1)
     for place, layer in enumerate(layers(panel)):
         if layer.curve:
-            axes.plot(*_xy(layer.curve), color=layer.colour, linewidth=0.9, alpha=0.6, zorder=2)
-        if layer.dots:
+            axes.plot(*panel.at(layer.curve), color=layer.colour, linewidth=0.9, alpha=0.6, zorder=2)
+        if layer.rows:
             look = _SIGNS[layer.sign]
-            axes.scatter(*_xy(layer.dots), color=layer.colour, **look, label=layer.name, zorder=3 + place)
+            axes.scatter(
+                *panel.at(layer.rows), color=layer.colour, **look, label=layer.name, zorder=3 + place
+            )
     axes.set_xlabel(panel.x, fontsize=11)
     axes.set_ylabel(panel.y, fontsize=11)
     axes.margins(0.12)
@@ -112,26 +114,23 @@ def _draw(axes: Axes, panel: Panel) -> None:
 def _labels(panel: Panel) -> list[_Label]:
     """The most important first: picks, presets, the choice by IID alone, then the numbers of the front."""
     labels = [
-        _Label(dot=dot, text=f"{names}: trial {dot.row.name}", colour="black", must=True)
-        for names, dot in panel.picks
+        _Label(row=row, text=f"{names}: trial {row.name}", colour="black", must=True)
+        for names, row in panel.picks
     ]
-    labels += [_Label(dot=dot, text=name, colour=PRESET, must=True) for name, dot in panel.presets]
-    named = {label.dot.row.name for label in labels}
-    rest = [dot for dot in panel.front if dot.row.name not in named]
+    labels += [_Label(row=row, text=name, colour=PRESET, must=True) for name, row in panel.presets]
+    named = {label.row.name for label in labels}
+    rest = [row for row in panel.front if row.name not in named]
     alone = [panel.iid_only] if panel.iid_only is not None and panel.iid_only not in panel.front else []
-    return labels + [
-        _Label(dot=dot, text=dot.row.name, colour="#666666", must=False) for dot in [*alone, *rest]
-    ]
+    return labels + [_Label(row=row, text=row.name, colour="#666666", must=False) for row in [*alone, *rest]]
 
 
 def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: RendererBase) -> None:
     """Write each label where it covers nothing, as near to its point as that allows; else leave it out."""
     from matplotlib.transforms import Bbox
 
-    everything = [*panel.front, *panel.dominated, *panel.infeasible]
-    points = axes.transData.transform([(dot.x, dot.y) for dot in everything])
+    points = axes.transData.transform(np.column_stack(panel.at(panel.everything)))
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
-    taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes, panel.edge)]
+    taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in _along(axes, panel)]
     inside = axes.get_window_extent()
     for label in labels:
         # Of many points of few trainings, leading lines would hide more than names tell.
@@ -139,7 +138,7 @@ def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: Rendere
         for place, (reach, (right, up)) in enumerate((r, way) for r in reaches for way in _AROUND):
             note = axes.annotate(
                 label.text,
-                (label.dot.x, label.dot.y),
+                (label.row.metrics[panel.x], label.row.metrics[panel.y]),
                 xytext=(reach * right, reach * up),
                 textcoords="offset points",
                 fontsize=9.5 if label.must else 8,
@@ -174,15 +173,11 @@ def _is_free(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> bool:
     return within and not any(box.overlaps(other) for other in taken)
 
 
-def _along(axes: Axes, dots: Sequence[Dot]) -> list[tuple[float, float]]:
-    """Pixels every few pixels along the line through ``dots``."""
-    corners = axes.transData.transform([(dot.x, dot.y) for dot in dots])
+def _along(axes: Axes, panel: Panel) -> list[tuple[float, float]]:
+    """Pixels every few pixels along the panel's edge."""
+    corners = axes.transData.transform(np.column_stack(panel.at(panel.edge)))
     found: list[tuple[float, float]] = []
     for start, end in pairwise(corners):
         steps = max(2, int(np.hypot(*(end - start)) // 5))
         found += [tuple(start + (end - start) * share) for share in np.linspace(0, 1, steps)]
     return found
-
-
-def _xy(dots: Sequence[Dot]) -> tuple[list[float], list[float]]:
-    return [dot.x for dot in dots], [dot.y for dot in dots]

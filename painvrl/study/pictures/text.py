@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from painvrl.study.pictures.layers import Sign, layers
-from painvrl.study.pictures.panels import Panel
+from painvrl.study.pictures.panels import Panel, Sign, layers
 from painvrl.study.report import FrontRow, counted
 
 _MARGIN = 0.06  # of an axis' extent, left free at each end
@@ -47,20 +46,20 @@ def _drawn(panel: Panel, width: int, height: int) -> str:
         figure.theme("colorless")
         drawn = list(layers(panel))
         for layer in drawn:
-            if layer.dots:
-                x, y = [dot.x for dot in layer.dots], [dot.y for dot in layer.dots]
-                figure.draw(figure.signal(x, y, marker=plotext.colorize(*_SIGNS[layer.sign])))
-        everything = [*panel.front, *panel.dominated, *panel.infeasible]
-        left, right = _limits([dot.x for dot in everything])
+            if layer.rows:
+                figure.draw(
+                    figure.signal(*panel.at(layer.rows), marker=plotext.colorize(*_SIGNS[layer.sign]))
+                )
+        (left, right), heights = (_limits(values) for values in panel.at(panel.everything))
         figure.ruler("x").lim(left, right)
-        figure.ruler("y").lim(*_limits([dot.y for dot in everything]))
+        figure.ruler("y").lim(*heights)
         for layer in drawn:
             sign, shade = _SIGNS[layer.sign]
-            for name, dot in zip(layer.names, layer.dots, strict=False):  # most have no names
+            for name, x, y in zip(layer.names, *panel.at(layer.rows), strict=False):  # most have no names
                 # The sign stands on the trial, the name on the side that has more room.
-                before = dot.x > (left + right) / 2
+                before = x > (left + right) / 2
                 label = plotext.colorize(f"{name} {sign}" if before else f"{sign} {name}", shade)
-                figure.draw(figure.text(dot.x, dot.y, label, alignment="right" if before else "left"))
+                figure.draw(figure.text(x, y, label, alignment="right" if before else "left"))
         figure.title(f"{panel.y} against {panel.x}")
         return str(figure.build().string())
     finally:
@@ -76,8 +75,8 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 def _legend(panel: Panel) -> Iterator[str]:
     for layer in layers(panel, trainings=0):
-        if layer.dots:
-            yield f"{_SIGNS[layer.sign][0]} {layer.name}: {_named([dot.row for dot in layer.dots])}"
+        if layer.rows:
+            yield f"{_SIGNS[layer.sign][0]} {layer.name}: {_named(layer.rows)}"
 
 
 def _named(rows: Sequence[FrontRow]) -> str:

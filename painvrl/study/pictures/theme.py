@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from painvrl.core import tables
 
@@ -65,6 +66,51 @@ def style(figure: Figure, *, height: int = 420) -> Figure:
     figure.update_yaxes(**axis)
     figure.update_annotations(font={"size": 13, "color": INK})
     return figure
+
+
+def facets(
+    kind: str,
+    rows: Sequence[Mapping[str, object]],
+    colours: Mapping[str, str],
+    *,
+    height: int,
+    right: bool = False,
+    **options: Any,
+) -> Figure:
+    """Small multiples, drawn by Plotly Express, with the page's looks.
+
+    Args:
+        kind: the name of its function, such as ``scatter``.
+        rows: what is drawn: ``x`` and ``y``; ``group``, which has a colour; ``across`` and perhaps ``down``,
+            the panel's titles; perhaps ``hover``.
+        colours: of the groups, in the order of the legend.
+        height: in pixels.
+        right: whether the legend stands on the right, where it may be long.
+        options: of the function, besides.
+    """
+    import plotly.express as px
+
+    titles = {"facet_row": "down", "hover_name": "hover"}
+    figure = getattr(px, kind)(
+        rows,
+        x="x",
+        y="y",
+        facet_col="across",
+        color="group",
+        color_discrete_map=colours,
+        category_orders={"group": list(colours), **options.pop("orders", {})},
+        labels={"x": "", "y": "", "group": ""},
+        facet_col_spacing=0.08,  # every panel has its own ticks
+        facet_row_spacing=0.12,
+        **{option: column for option, column in titles.items() if column in rows[0]},
+        **options,
+    )
+    style(figure, height=height)
+    figure.for_each_annotation(lambda title: title.update(text=title.text.partition("=")[2]))
+    figure.update_xaxes(matches=None, showticklabels=True)
+    figure.update_yaxes(matches=None, showticklabels=True)
+    place = {"orientation": "v", "x": 1.04, "y": 1} if right else {"y": -0.14}  # the panels' titles are above
+    return figure.update_layout(legend={**place, "yanchor": "top"})
 
 
 def div(figure: Figure, name: str) -> str:

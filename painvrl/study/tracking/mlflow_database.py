@@ -1,12 +1,15 @@
-"""The workspace's own MLflow database: its tables, made quickly, and where it finds its artifacts."""
+"""A study in MLflow's store; the workspace's own database, made quickly, and where it finds its artifacts."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -18,7 +21,11 @@ from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.study.store.database import LOCKED_SECONDS, advice_on
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
-from painvrl.study.tracking.port import resolve_tracking_uri
+from painvrl.study.tracking.port import resolve_tracking_uri, runs_filter
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 _logger = logging.getLogger(__name__)
 
@@ -32,21 +39,51 @@ _PATHS = (
 """Where MLflow keeps the absolute path of every artifact."""
 
 
-def tracked_at(study: StoredStudy, workspace: Workspace, tracking_uri: str | None) -> tuple[str, str] | None:
-    """The store that a study is tracked in, and its own run there; the arguments: ``resolve_tracking_uri``.
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """A study in the store that it is tracked in; ``parent_run``: its own run there."""
 
-    ``None`` if it never was, or if that is the workspace's database and there is none.
+    client: MlflowClient
+    uri: str
+    parent_run: str
+
+    @property
+    def experiment(self) -> str | None:
+        """The id of painvrl's experiment, if the store has it."""
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        return None if found is None else str(found.experiment_id)
+
+    def runs(self, condition: str, order: str = "attributes.start_time ASC") -> Sequence[Run]:
+        """Those of the study's runs of which MLflow's search finds ``condition`` true."""
+        if (experiment := self.experiment) is None:
+            return ()
+        search = f"{runs_filter(self.parent_run)} and {condition}"
+        found: Sequence[Run] = self.client.search_runs([experiment], search, order_by=[order])
+        return found
+
+
+@contextmanager
+def tracked(
+    study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None
+) -> Iterator[Tracked | None]:
+    """Around what is asked of a study's runs in MLflow; the arguments: ``resolve_tracking_uri``.
+
+    ``None`` if it never was tracked, or if that is the workspace's database and there is none.
 
     Raises:
-        StudyError: as :func:`ready_database`.
+        StudyError: MLflow does not answer, or as :func:`ready_database`.
     """
     uri = resolve_tracking_uri(workspace, tracking_uri)
     own = uri == workspace.tracking_uri
     if study.parent_run is None or (own and not workspace.mlflow_db.exists()):
-        return None
+        yield None
+        return
     if own:
         ready_database(workspace)
-    return uri, study.parent_run
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        yield Tracked(client=MlflowClient(tracking_uri=uri), uri=uri, parent_run=study.parent_run)
 
 
 def ready_database(workspace: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""Notes on a finished study in MLflow: pages on its own run, metrics and tags on its trials' runs."""
+"""Notes on a finished study in MLflow: pages on its own run, metrics, tags and picks on its trials' runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import mlflow_calls
-from painvrl.study.tracking.mlflow_database import tracked_at
+from painvrl.study.tracking.mlflow_database import tracked
 
 
 def write_notes(
@@ -33,24 +32,58 @@ def write_notes(
     Raises:
         StudyError: the store cannot be reached, or a run is gone.
     """
-    tracked = tracked_at(study, workspace, tracking_uri)
-    if tracked is None:
-        return False
-    uri, parent_run = tracked
-    with mlflow_calls(uri):
+    metrics, tags = metrics or {}, tags or {}
+    with tracked(study, workspace, tracking_uri) as store:
+        if store is None:
+            return False
         from mlflow.entities import Metric, RunTag
-        from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri)
         now = int(time.time() * 1000)
-        for run_id in {**(metrics or {}), **(tags or {})}:
-            numbers = (metrics or {}).get(run_id, {})
-            words = (tags or {}).get(run_id, {})
-            client.log_batch(
+        for run_id in {**metrics, **tags}:
+            store.client.log_batch(
                 run_id,
-                metrics=[Metric(name, float(value), now, 0) for name, value in numbers.items()],
-                tags=[RunTag(name, value) for name, value in words.items()],
+                metrics=[
+                    Metric(name, float(value), now, 0) for name, value in metrics.get(run_id, {}).items()
+                ],
+                tags=[RunTag(name, value) for name, value in tags.get(run_id, {}).items()],
             )
         for name, text in (pages or {}).items():
-            client.log_text(parent_run, text, name)
+            store.client.log_text(store.parent_run, text, name)
     return True
+
+
+def tag_pick(
+    study: StoredStudy,
+    workspace: Workspace,
+    *,
+    alias: str,
+    run_id: str | None,
+    reason: str = "",
+    tracking_uri: str | None = None,
+) -> bool:
+    """Tag ``run_id`` with ``pick.ALIAS = reason`` and no other run of the study; whether one has the tag now.
+
+    A study that was never tracked, and a run that is gone, are left alone.
+
+    Args:
+        study: whose runs they are.
+        workspace: whose MLflow store is meant.
+        alias: of the pick.
+        run_id: of its trial; ``None`` takes the tag away.
+        reason: of the pick.
+        tracking_uri: another store.
+
+    Raises:
+        StudyError: MLflow does not answer.
+    """
+    tag = f"pick.{alias}"
+    with tracked(study, workspace, tracking_uri) as store:
+        if store is None:
+            return False
+        for run in store.runs(f"tags.`{tag}` LIKE '%'"):
+            if run.info.run_id != run_id:
+                store.client.delete_tag(run.info.run_id, tag)
+        found = () if run_id is None else store.runs(f"attributes.run_id = '{run_id}'")
+        for run in found:
+            store.client.set_tag(run.info.run_id, tag, reason)
+        return bool(found)

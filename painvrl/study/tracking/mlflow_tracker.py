@@ -23,7 +23,6 @@ from painvrl.study.store.records import TrialRecord
 from painvrl.study.tracking.measurements import Measurement, of_card, of_outcome, of_pruned
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
-from painvrl.study.tracking.point_table import POINT_TABLE, point_table
 from painvrl.study.tracking.port import (
     PARENT,
     ConfigOf,
@@ -31,6 +30,7 @@ from painvrl.study.tracking.port import (
     Opened,
     Status,
     StudyHeader,
+    Tracker,
     front_url,
     resolve_tracking_uri,
     runs_filter,
@@ -38,11 +38,15 @@ from painvrl.study.tracking.port import (
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric, Param, Run
     from mlflow.tracking import MlflowClient
 
 
-class MlflowTracker:
+POINT_TABLE = "points.json"
+"""The table of all points. JSON, because the UI reads ``12.10`` in a CSV file as the number 12.1."""
+
+
+class MlflowTracker(Tracker):
     """Mirrors a study into MLflow.
 
     Args:
@@ -87,22 +91,15 @@ class MlflowTracker:
         from mlflow.entities import Param
 
         with mlflow_calls(self._uri):
-            run = self._client.create_run(
-                self._experiment,
-                run_name=f"{self._study}-{job.number:03d}",
-                tags={
-                    PARENT: self._parent,
-                    "kind": "trial",
-                    "study": self._study,
-                    "trial": str(job.number),
-                    **({} if job.preset is None else {"preset": job.preset}),
-                    **({"seeds": str(job.seeds)} if job.seeds > 1 else {}),
-                },
+            run_id = self._new_child(
+                f"{self._study}-{job.number:03d}",
+                kind="trial",
+                trial=str(job.number),
+                preset=job.preset,
+                seeds=str(job.seeds) if job.seeds > 1 else None,
             )
-            run_id = str(run.info.run_id)
-            params = [Param(path, str(value)) for path, value in job.point.items()]
-            params += [] if job.preset is None else [Param("preset", job.preset)]
-            self._client.log_batch(run_id, params=[*params, Param("seed", str(job.seed))])
+            params = [*_params(job.point, job.preset), Param("seed", str(job.seed))]
+            self._client.log_batch(run_id, params=params)
             self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
         return run_id
 
@@ -112,27 +109,27 @@ class MlflowTracker:
             return
         from mlflow.entities import RunTag
 
-        # Here and not in `start`: a batch of metrics costs as much for six of them as for sixty.
-        numbers = _numbers(job.point)
+        logged: Iterable[Measurement] = ()
+        if isinstance(outcome, Failed):
+            tags = {"reason": outcome.reason, "message": outcome.message}
+        elif isinstance(outcome, Pruned):
+            tags = {"pruned": outcome.rung, "message": outcome.message}
+            logged = of_pruned(outcome)
+        else:
+            tags = {"told": _told(job.number, outcome)} if outcome.points else {}
+            logged = of_outcome(outcome, {*self._objectives, job.config.training.watch})
         with mlflow_calls(self._uri):
-            if isinstance(outcome, Failed):
-                tags = [RunTag("reason", outcome.reason), RunTag("message", outcome.message)]
-                self._client.log_batch(run_id, tags=tags, metrics=numbers)
-                if outcome.log:
-                    self._client.log_text(run_id, outcome.log, "failure.txt")
-                self._client.set_terminated(run_id, status="FAILED")
-                return
-            if isinstance(outcome, Pruned):
-                tags = [RunTag("pruned", outcome.rung), RunTag("message", outcome.message)]
-                self._client.log_batch(run_id, tags=tags, metrics=numbers + _logged(of_pruned(outcome)))
-                self._client.set_terminated(run_id, status="FINISHED")
-                return
-            followed = {*self._objectives, job.config.training.watch}
-            tags = [RunTag("told", _told(job.number, outcome))] if outcome.points else []
             self._client.log_batch(
-                run_id, tags=tags, metrics=numbers + _logged(of_outcome(outcome, followed))
+                run_id,
+                tags=[RunTag(key, value) for key, value in tags.items()],
+                # The numbers not in `start`: a batch of metrics costs as much for six of them as for sixty.
+                metrics=_numbers(job.point) + _logged(logged),
             )
-            self._client.set_terminated(run_id, status="FINISHED")
+            if isinstance(outcome, Failed) and outcome.log:
+                self._client.log_text(run_id, outcome.log, "failure.txt")
+            self._client.set_terminated(
+                run_id, status="FAILED" if isinstance(outcome, Failed) else "FINISHED"
+            )
 
     def kill(self, run_id: str | None) -> None:
         """End the run of a trial that was interrupted."""
@@ -158,7 +155,7 @@ class MlflowTracker:
                 for point in on_front:
                     self._make_point(point, training.run_id, config_of)
                 self._tag(training.run_id, "has_front_point", _word(bool(on_front)))
-            self._client.log_text(self._parent, point_table(trainings, front, self._objectives), POINT_TABLE)
+            self._client.log_text(self._parent, _point_table(trainings, front, self._objectives), POINT_TABLE)
             # What MLflow's own `log_table` notes, so that the UI shows a table; it would add to the last one.
             self._client.set_tag(
                 self._parent, "mlflow.loggedArtifacts", json.dumps([{"path": POINT_TABLE, "type": "table"}])
@@ -188,18 +185,30 @@ class MlflowTracker:
             self._client.update_run(run_id, status="RUNNING")
             self._log_file(run_id, header)
             return run_id
-        tags = {
-            "kind": header.kind,
-            "study": header.name,
-            "data": header.data.fingerprint,
-            "protocol": str(header.data.card.get("protocol", "")),
-        }
-        run_id = str(self._client.create_run(self._experiment, run_name=header.name, tags=tags).info.run_id)
+        run_id = self._new_run(
+            header.name,
+            {
+                "kind": header.kind,
+                "study": header.name,
+                "data": header.data.fingerprint,
+                "protocol": str(header.data.card.get("protocol", "")),
+            },
+        )
         self._log_file(run_id, header)
         self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
         card = "\n".join(table.to_text() for table in header.data.tables)
         self._client.log_text(run_id, card, "split_card.txt")
         self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
+        return run_id
+
+    def _new_run(self, name: str, tags: Mapping[str, str]) -> str:
+        return str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+
+    def _new_child(self, name: str, **tags: str | None) -> str:
+        """The run of a trial or a point."""
+        known = {key: value for key, value in tags.items() if value is not None}
+        run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known})
+        self._tags[run_id] = known
         return run_id
 
     def _log_file(self, run_id: str, header: StudyHeader) -> None:
@@ -237,30 +246,22 @@ class MlflowTracker:
 
     def _make_point(self, point: TrialRecord, training: str, config_of: ConfigOf) -> None:
         """The run of a point on the front, made or finished if need be. ``training``: its training's run."""
-        from mlflow.entities import Param
-
         run_id = self._points.get(point.name)
         if run_id is None:
-            tags = {
-                PARENT: self._parent,
-                "kind": "point",
-                "study": self._study,
-                "trial": str(point.number),
-                "point": point.name,
-                "training": training,
-                "pareto": "true",
-                **({} if point.preset is None else {"preset": point.preset}),
-            }
-            name = f"{self._study}-{point.number:03d}.{point.place}"
-            run_id = str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
-            self._points[point.name], self._tags[run_id] = run_id, tags
+            run_id = self._points[point.name] = self._new_child(
+                f"{self._study}-{point.number:03d}.{point.place}",
+                kind="point",
+                trial=str(point.number),
+                point=point.name,
+                training=training,
+                pareto="true",
+                preset=point.preset,
+            )
             self._half_made.add(run_id)
         self._tag(run_id, "training", training)
         if run_id in self._half_made:
-            params = [Param(path, str(value)) for path, value in point.point.items()]
-            params += [] if point.preset is None else [Param("preset", point.preset)]
             numbers = _numbers(point.point) + _metrics(point.metrics)
-            self._client.log_batch(run_id, params=params, metrics=numbers)
+            self._client.log_batch(run_id, params=_params(point.point, point.preset), metrics=numbers)
             self._client.log_text(run_id, dump_yaml(config_of(point)), "config.yaml")
             self._client.set_terminated(run_id, status="FINISHED")
             self._half_made.remove(run_id)
@@ -272,7 +273,10 @@ class MlflowTracker:
         for run_id, run in children.items():
             if run_id in ended and run.info.status not in {"FINISHED", "FAILED"}:
                 self._finish_again(run_id, ended[run_id])
-            elif run_id not in ended and self._is_stale(run):
+            # A final model may be training in another process: only trials stand under the study's lock.
+            elif (
+                run_id not in ended and run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial"
+            ):
                 self.kill(run_id)
         for trial in finished:
             if trial.record.run_id not in children:
@@ -283,11 +287,6 @@ class MlflowTracker:
                         self._tag(run_id, "taken_from_run", origin.run_id)
                 self._finish_again(run_id, trial)
                 yield trial.record.number, run_id
-
-    @staticmethod
-    def _is_stale(run: Run) -> bool:
-        # A final model may be training in another process: only trials stand under the study's lock.
-        return bool(run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial")
 
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:
@@ -313,9 +312,35 @@ def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
+def _point_table(trainings: Sequence[TrialRecord], front: Collection[str], objectives: Sequence[str]) -> str:
+    """The points of complete trials, in the format of MLflow's ``log_table``; ``front``: names of points.
+
+    ``place`` tells ``12.10`` from ``12.1`` where a reader takes names for numbers. Empty cells are ``null``.
+    """
+    points = [point for training in trainings for point in training.points or (training,)]
+    paths = sorted({path for point in points for path in point.point})
+    columns = ["trial", "place", "point", "on_front", "preset", *objectives, *paths]
+    rows = [
+        [
+            *(point.number, point.place, point.name, point.name in front, point.preset),
+            *(point.values or ()),
+            *(point.point.get(path) for path in paths),
+        ]
+        for point in points
+    ]
+    return json.dumps({"columns": columns, "data": rows})
+
+
 def _told(number: int, outcome: Completed) -> str:
     """The name of the point whose metrics stand for a swept training."""
     return point_name(number, [point.metrics for point in outcome.points].index(outcome.metrics))
+
+
+def _params(point: Point, preset: str | None) -> list[Param]:
+    from mlflow.entities import Param
+
+    given = {**point, **({} if preset is None else {"preset": preset})}
+    return [Param(path, str(value)) for path, value in given.items()]
 
 
 def _word(member: bool) -> str:

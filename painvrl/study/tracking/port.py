@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from painvrl.core.workspace import Workspace, sqlite_url
@@ -90,28 +90,25 @@ class Opened:
     points: Mapping[str, str] = field(default_factory=dict)
 
 
-class Tracker(Protocol):
-    """Receives a study's trials, in one process, in order."""
+class Tracker:
+    """Receives a study's trials, in one process, in order. A method that is not overridden keeps nothing."""
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
         """Begin or go on; bring runs of earlier processes up to date."""
-        ...
+        return Opened()
 
     def start(self, job: Job) -> str | None:
         """A trial begins; the id of its run."""
-        ...
+        return None
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """A trial completed or failed."""
-        ...
 
     def kill(self, run_id: str | None) -> None:
         """A trial was interrupted."""
-        ...
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
         """Which runs are on the front now, and which are not."""
-        ...
 
     def points(
         self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
@@ -121,49 +118,18 @@ class Tracker(Protocol):
         Each of those points gets a run of its own, once, with its configuration. Returned are the runs of
         points, by name.
         """
-        ...
-
-    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
-        """The study stops here; ``pages`` are what to show of it, text by file name."""
-        ...
-
-    def link(self, base_url: str) -> str | None:
-        """A link that shows exactly the front, or all runs of what has none."""
-        ...
-
-
-class NullTracker:
-    """Keeps nothing."""
-
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
-        """Nothing to open."""
-        return Opened()
-
-    def start(self, job: Job) -> str | None:
-        """No run."""
-        return None
-
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
-        """Ignore it."""
-
-    def kill(self, run_id: str | None) -> None:
-        """Ignore it."""
-
-    def mark_front(self, membership: Mapping[str, bool]) -> None:
-        """Ignore it."""
-
-    def points(
-        self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
-    ) -> Mapping[str, str]:
-        """No runs."""
         return {}
 
     def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
-        """Ignore it."""
+        """The study stops here; ``pages`` are what to show of it, text by file name."""
 
     def link(self, base_url: str) -> str | None:
-        """No link."""
+        """A link that shows exactly the front, or all runs of what has none."""
         return None
+
+
+class NullTracker(Tracker):
+    """Keeps nothing."""
 
 
 def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> str:
@@ -184,14 +150,10 @@ def runs_filter(parent_run: str) -> str:
     return f"tags.`{PARENT}` = '{parent_run}'"
 
 
-def front_filter(parent_run: str) -> str:
-    """MLflow's search for the runs on the front of one study."""
-    return f"tags.pareto = 'true' and {runs_filter(parent_run)}"
-
-
 def front_url(base_url: str, experiment_id: str, parent_run: str, metric: str) -> str:
     """The page of MLflow's UI that shows exactly the front of a study."""
-    return runs_url(base_url, experiment_id, front_filter(parent_run), metric)
+    search = f"tags.pareto = 'true' and {runs_filter(parent_run)}"
+    return runs_url(base_url, experiment_id, search, metric)
 
 
 def runs_url(base_url: str, experiment_id: str, search: str, metric: str) -> str:

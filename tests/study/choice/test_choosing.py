@@ -9,7 +9,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.choice.choosing import choose, forget, kept_picks
 from painvrl.study.choice.picks import Pick, store_pick, stored_picks
-from painvrl.study.choice.rules import BestIid, BestOod, Knee, MaxOodWithIid
+from painvrl.study.choice.rules import KNEE, MaxOodWithIid, rule_named
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
 
@@ -34,7 +34,7 @@ def study(go: Any, spec: StudySpec, formula: Any, workspace: Workspace) -> Store
 
 
 def test_a_rule_gives_a_pick_that_is_stored_with_its_reason(study: StoredStudy, workspace: Workspace) -> None:
-    kept = choose(study, workspace, Knee())
+    kept = choose(study, workspace, KNEE)
     assert kept.pick.model_dump() == {
         "alias": "balanced",
         "trial": 1,
@@ -50,8 +50,8 @@ def test_a_rule_gives_a_pick_that_is_stored_with_its_reason(study: StoredStudy, 
 
 
 def test_rules_bring_their_alias_and_a_name_wins_over_it(study: StoredStudy, workspace: Workspace) -> None:
-    choose(study, workspace, BestIid())
-    choose(study, workspace, BestOod())
+    choose(study, workspace, rule_named("iid"))
+    choose(study, workspace, rule_named("ood"))
     choose(study, workspace, MaxOodWithIid(share=0.8), alias="cheap")
     assert [(pick.alias, pick.trial) for pick in stored_picks(study)] == [
         ("cheap", 1),
@@ -61,11 +61,11 @@ def test_rules_bring_their_alias_and_a_name_wins_over_it(study: StoredStudy, wor
 
 
 def test_a_pick_says_which_other_trial_it_replaces(study: StoredStudy, workspace: Workspace) -> None:
-    first = choose(study, workspace, Knee())
+    first = choose(study, workspace, KNEE)
     assert first.replaced is None
-    assert choose(study, workspace, Knee()).replaced is None, "the same trial again"
+    assert choose(study, workspace, KNEE).replaced is None, "the same trial again"
     assert choose(study, workspace, "2").replaced == first.pick
-    assert choose(study, workspace, BestOod()).replaced is None, "another alias"
+    assert choose(study, workspace, rule_named("ood")).replaced is None, "another alias"
 
 
 def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspace: Workspace) -> None:
@@ -83,7 +83,7 @@ def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspa
     [
         ("4", None, StudyError, "trial 4 is failed"),
         ("9", None, StudyError, r"no such trial \(found '9'\)"),
-        (Knee(), "latest", ConfigError, "is reserved"),
+        (KNEE, "latest", ConfigError, "is reserved"),
     ],
 )
 def test_what_cannot_be_picked_is_refused_and_nothing_is_stored(
@@ -101,13 +101,13 @@ def test_without_a_complete_trial_there_is_nothing_to_pick(
     with pytest.raises(NothingFeasible):
         go(spec, formula, trials=1)
     with pytest.raises(NothingFeasible, match="has no complete trial"):
-        choose(open_study("toy", workspace), workspace, Knee())
+        choose(open_study("toy", workspace), workspace, KNEE)
 
 
 def test_the_list_says_where_each_pick_stands_now(
     study: StoredStudy, workspace: Workspace, go: Any, spec: StudySpec, formula: Any
 ) -> None:
-    choose(study, workspace, BestOod())
+    choose(study, workspace, rule_named("ood"))
     for alias, trial in (("failed", 4), ("gone", 99)):
         store_pick(study, Pick(alias=alias, trial=trial, rule="x", reason="y", values={}))
     assert {kept.pick.alias: kept.standing for kept in kept_picks(study)} == {
@@ -122,8 +122,8 @@ def test_the_list_says_where_each_pick_stands_now(
 
 
 def test_a_forgotten_pick_is_gone_and_the_others_stay(study: StoredStudy, workspace: Workspace) -> None:
-    choose(study, workspace, BestIid())
-    choose(study, workspace, BestOod())
+    choose(study, workspace, rule_named("iid"))
+    choose(study, workspace, rule_named("ood"))
     assert forget(study, workspace, "iid").pick.trial == 2
     assert [pick.alias for pick in stored_picks(study)] == ["ood"]
 
@@ -131,13 +131,13 @@ def test_a_forgotten_pick_is_gone_and_the_others_stay(study: StoredStudy, worksp
 def test_a_store_that_does_not_answer_costs_a_warning_and_not_the_pick(
     study: StoredStudy, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from painvrl.study.tracking import mlflow_picks
+    from painvrl.study.tracking import mlflow_notes
 
     def down(*_: object, **__: object) -> bool:
         raise StudyError("MLflow is down")
 
-    monkeypatch.setattr(mlflow_picks, "tag_pick", down)
-    assert choose(study, workspace, Knee()).warning == "MLflow is down"
+    monkeypatch.setattr(mlflow_notes, "tag_pick", down)
+    assert choose(study, workspace, KNEE).warning == "MLflow is down"
     assert [pick.trial for pick in stored_picks(study)] == [1]
     assert forget(study, workspace, "balanced").warning == "MLflow is down"
     assert stored_picks(study) == ()

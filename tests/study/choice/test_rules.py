@@ -13,11 +13,8 @@ from painvrl.core.errors import ConfigError
 from painvrl.stats.dominance import non_dominated
 from painvrl.study.choice.candidates import Candidates, Verdict
 from painvrl.study.choice.rules import (
+    KNEE,
     PREFERENCES,
-    Balanced,
-    BestIid,
-    BestOod,
-    Knee,
     MaxOodWithIid,
     Reference,
     Rule,
@@ -29,10 +26,10 @@ IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 FOUR = ("iid/recall_at_20", IID, "ood/recall_at_20", OOD)
 
 RULES: tuple[Rule, ...] = (
-    Knee(),
-    BestIid(),
-    BestOod(),
-    Balanced(),
+    KNEE,
+    rule_named("iid"),
+    rule_named("ood"),
+    rule_named("balanced"),
     MaxOodWithIid(share=0.0),
     MaxOodWithIid(share=0.8),
     MaxOodWithIid(share=1.0),
@@ -97,8 +94,8 @@ def test_scaled_rules_do_not_depend_on_the_units_of_an_objective(
     points = [point for point, on in zip(points, non_dominated(points), strict=True) if on]
     stretched = [(by_iid * iid, by_ood * ood) for iid, ood in points]
     for rule, other in (
-        (BestIid(), BestIid()),
-        (BestOod(), BestOod()),
+        (rule_named("iid"), rule_named("iid")),
+        (rule_named("ood"), rule_named("ood")),
         (MaxOodWithIid(share=0.8), MaxOodWithIid(share=0.8)),
         (Weighted(weights={IID: 1.0, OOD: 2.0}), Weighted(weights={IID: 1.0, OOD: 2.0})),
         (
@@ -115,7 +112,7 @@ def test_knee_and_balance_do_not_depend_on_a_unit_that_both_objectives_share(
     points: list[tuple[float, float]], by: float
 ) -> None:
     stretched = [(by * iid, by * ood) for iid, ood in points]
-    for rule in (Knee(), Balanced()):
+    for rule in (KNEE, rule_named("balanced")):
         assert points[choose(rule, points).place] == points[choose(rule, stretched).place]
 
 
@@ -127,8 +124,8 @@ def test_all_of_the_iid_is_the_iid_rule_and_none_of_it_the_ood_rule(
     def taken(rule: Rule) -> tuple[float, float]:
         return points[choose(rule, points).place]
 
-    assert taken(MaxOodWithIid(share=1.0)) == taken(BestIid())
-    assert taken(MaxOodWithIid(share=0.0)) == taken(BestOod())
+    assert taken(MaxOodWithIid(share=1.0)) == taken(rule_named("iid"))
+    assert taken(MaxOodWithIid(share=0.0)) == taken(rule_named("ood"))
 
 
 @given(PLANES, st.floats(0, 1))
@@ -252,11 +249,11 @@ def test_the_knee_of_a_front_with_one_bend_is_pymoos_point_of_the_highest_trade_
     from pymoo.mcdm.high_tradeoff import HighTradeoffPoints
 
     points = [(0, 1), (0.25, 0.95), (0.5, 0.9), (0.8, 0.8), (0.9, 0.5), (0.95, 0.25), (1, 0)]
-    assert list(HighTradeoffPoints().do(1 - np.array(points))) == [choose(Knee(), points).place] == [3]
+    assert list(HighTradeoffPoints().do(1 - np.array(points))) == [choose(KNEE, points).place] == [3]
 
 
 def test_the_reason_gives_the_losses_against_both_ends() -> None:
-    verdict = choose(Balanced(), FRONT)
+    verdict = choose(rule_named("balanced"), FRONT)
     assert verdict.place == 2
     assert verdict.reason.endswith(
         "; iid/ndcg_at_20 0.2600 (13.3% below the best, 0.3000), "
@@ -265,7 +262,7 @@ def test_the_reason_gives_the_losses_against_both_ends() -> None:
     assert "harmonic mean of iid/ndcg_at_20 and ood/ndcg_at_20 of the 4 points on the front, 0.2261" in (
         verdict.reason
     )
-    assert choose(BestOod(), FRONT).reason.endswith("ood/ndcg_at_20 0.3000 (the best)")
+    assert choose(rule_named("ood"), FRONT).reason.endswith("ood/ndcg_at_20 0.3000 (the best)")
 
 
 def test_the_reason_tells_what_was_weighed_beside_the_axes() -> None:

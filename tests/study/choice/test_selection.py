@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.engine.outcomes import Failed
+from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
-from painvrl.study.choice.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
-from painvrl.study.choice.selection import PREFERENCES, axes_of, select
+from painvrl.study.choice.rules import PREFERENCES, MaxOodWithIid, Reference, Rule, Weighted, rule_named
+from painvrl.study.choice.selection import select
 from painvrl.study.store.records import TrialState
 
 Plane = Callable[..., Any]

@@ -14,8 +14,7 @@ from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.comparison.compare import compare
-from painvrl.study.comparison.sides import ComparedStudy
+from painvrl.study.comparison.compare import ComparedStudy, compare
 from painvrl.study.file.space import Space
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import StudyIdentity

@@ -101,3 +101,24 @@ def trials() -> Callable[..., Trials]:
         return sorted_trials(records, (IID, OOD), a_space(space).root)
 
     return make
+
+
+def a_panel_of(figure: Any, line: Any) -> str:
+    """The title above the panel that a line of a picture is drawn in."""
+    axis = figure.layout[line.xaxis.replace("x", "xaxis")]
+    middle = sum(axis.domain) / 2
+    titles = [note for note in figure.layout.annotations if note.yanchor == "bottom"]
+    return str(
+        min(
+            titles,
+            key=lambda note: (
+                abs(note.x - middle),
+                abs(note.y - figure.layout[line.yaxis.replace("y", "yaxis")].domain[1]),
+            ),
+        ).text
+    )
+
+
+@pytest.fixture(scope="session")
+def panel_of() -> Callable[[Any, Any], str]:
+    return a_panel_of

@@ -7,7 +7,7 @@ from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.page.header import Header, commands, header_of
+from painvrl.study.page.header import Card, card_of
 from painvrl.study.store.storage import Attr, open_study
 
 Make = Callable[..., Any]
@@ -17,10 +17,9 @@ JOINED = TextTable(columns=("joined",), rows=(("look",),))
 DATA = DataSummary(fingerprint="planted-1", tables=(PARTS, JOINED), warnings=("few items",))
 
 
-def read(workspace: Workspace) -> Header:
-    """The header of the only study as it stands."""
-    stored = open_study(None, workspace)
-    return header_of(stored, stored.trials())
+def read(workspace: Workspace) -> Card | None:
+    """The card of the only study as it stands."""
+    return card_of(open_study(None, workspace))
 
 
 def test_the_card_and_the_sampler_are_those_of_the_last_run(
@@ -28,17 +27,17 @@ def test_the_card_and_the_sampler_are_those_of_the_last_run(
 ) -> None:
     formula.data = DATA
     go(spec, formula, trials=2)
-    header = read(workspace)
-    assert header.card is not None
-    assert header.card.tables == (PARTS, JOINED)
-    assert header.card.warnings == ("few items",)
-    assert header.sampler == "tpe, seed 0, 2 start-up trials"
-    assert (header.study, header.finished, header.wanted) == ("toy", 2, 2)
-    assert header.counts == {"complete": 2}
+    card = read(workspace)
+    assert card is not None
+    assert card.tables == (PARTS, JOINED)
+    assert card.warnings == ("few items",)
+    assert card.sampler == "tpe, seed 0, 2 start-up trials"
     settings = spec.study.model_copy(update={"sampler": "random", "storage": workspace.storage_url})
     go(spec.model_copy(update={"study": settings}), formula, trials=3)
     stored = open_study(None, workspace)
-    assert read(workspace).sampler == "random, seed 0, 2 start-up trials"
+    again = read(workspace)
+    assert again is not None
+    assert again.sampler == "random, seed 0, 2 start-up trials"
     assert "sqlite" not in str(stored.study.user_attrs[Attr.CARD]), "a storage's URL may hold a password"
 
 
@@ -48,8 +47,7 @@ def test_a_study_of_an_older_version_has_no_card(
     go(spec, formula, trials=1)
     stored = open_study(None, workspace)
     stored.study.set_user_attr(Attr.CARD, None)
-    header = read(workspace)
-    assert (header.card, header.sampler) == (None, None)
+    assert read(workspace) is None
 
 
 def test_the_one_table_that_an_older_version_noted_is_shown(
@@ -59,20 +57,6 @@ def test_the_one_table_that_an_older_version_noted_is_shown(
     stored = open_study(None, workspace)
     noted = {"columns": ["part", "users"], "rows": [["train", "60"], ["iid_valid", "9"]], "settings": {}}
     stored.study.set_user_attr(Attr.CARD, noted)
-    card = read(workspace).card
+    card = read(workspace)
     assert card is not None
     assert (card.tables, card.warnings) == ((PARTS,), ())
-
-
-def test_every_command_names_the_study_where_it_takes_one(
-    go: Make, formula: Any, spec: StudySpec, workspace: Workspace
-) -> None:
-    go(spec, formula, trials=1)
-    shown = [command for command, _ in read(workspace).commands]
-    assert all("toy" in command for command in shown if command != "painvrl ui")
-
-
-def test_a_swept_study_says_how_a_point_is_named() -> None:
-    plain, swept = dict(commands("toy")), dict(commands("toy", swept=True))
-    assert plain["painvrl train --best --study toy --trial N"].endswith("the trial that you chose here")
-    assert swept["painvrl train --best --study toy --trial NAME"].endswith("the point that you chose here")

@@ -142,7 +142,7 @@ def test_a_report_is_of_the_trials_that_it_read_first(
 
     monkeypatch.setattr(StoredStudy, "trials", trials)
     report = study_report(stored, NOBODY)
-    assert report.header.finished == report.history[-1].finished == len(looks[0])
+    assert report.status.finished == report.history[-1].finished == len(looks[0])
     assert {row.trial for row in report.front.rows} == {one.number for one in front_of(looks[0])}
 
 
@@ -153,7 +153,8 @@ def test_equal_studies_have_equal_pages(stored: StoredStudy) -> None:
 def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
     tree = json.loads(json.dumps(study_report(stored, NOBODY).as_dict(), allow_nan=False))
     assert set(tree) == {
-        "header",
+        "status",
+        "card",
         "front",
         "luck",
         "history",
@@ -299,12 +300,15 @@ def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: St
     trainings = len({row.trial for row in report.front.rows})
     assert f"{len(report.front.rows)} points of {trainings} trainings" in tags.text
     assert "A training is one trained model. A point is that model scored with" in tags.text
-    assert "--trial NAME" in tags.text
+    assert "painvrl train --best --study toy --trial NAME" in tags.text
+    assert "the same for the point that you chose here" in tags.text
 
 
 def test_the_page_of_a_study_without_sweeps_speaks_of_trials_alone(stored: StoredStudy) -> None:
     report, page = report_page(stored, NOBODY)
     text = Tags(page).text
     assert f"{len(report.front.rows)} trials" in text
+    assert "painvrl train --best --study toy --trial N" in text
+    assert "the same for the trial that you chose here" in text
     assert "points" not in text
     assert "training" not in text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded
-from painvrl.study.page.price import KnobPrice, Price, _ratio, price, price_of_invariance
+from painvrl.study.page.price import KnobPrice, Price, _ratio, change_of, picture, price, price_of_invariance
 
 Make = Callable[..., Any]
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -297,3 +298,33 @@ def test_a_swept_training_is_one_row_and_what_was_swept_is_no_knob(
     assert found == price_of_invariance(trials(*alone))
     assert (found.trials, "fusion.cold_weight" in found.left_out) == (20, False)
     assert [knob.knob for knob in found.knobs] == ["mask.sparsity"]
+
+
+def test_the_picture_turns_every_knob_so_that_ood_rises() -> None:
+    falls = KnobPrice(
+        knob="kind",
+        low="x",
+        high="y",
+        iid=Bounded(value=0.03, low=0.02, high=0.05),
+        ood=Bounded(value=-0.06, low=-0.1, high=-0.05),
+        verdict="trade",
+        price=Bounded(value=0.5, low=0.4, high=0.6),
+    )
+    assert change_of(falls) == "kind: x → y"
+    assert change_of(falls, rising=True) == "kind: y → x"
+    found = Price(metrics=AXES, trials=9, needed=4, explained={}, knobs=(falls,), left_out={}, note=None)
+    figure = picture(found)
+    assert figure is not None
+    shown = {
+        line.xaxis: (
+            line.y[0],
+            line.x[0],
+            line.x[0] - line.error_x.arrayminus[0],
+            line.x[0] + line.error_x.array[0],
+        )
+        for line in figure.data
+        if line.name == "trade"
+    }
+    assert shown["x"] == ("kind: y → x", -0.03, pytest.approx(-0.05), pytest.approx(-0.02))
+    assert shown["x2"] == ("kind: y → x", 0.06, pytest.approx(0.05), pytest.approx(0.1))
+    assert picture(replace(found, knobs=())) is None

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from painvrl.study.pictures.panels import Panel, panels_of
+from painvrl.study.pictures.panels import Panel, layers, panels_of
+from painvrl.study.pictures.theme import TRAININGS
 from painvrl.study.report import front_table
 
 Shelf = Callable[..., Any]
@@ -30,7 +32,7 @@ def planes(panels: Sequence[Panel]) -> list[tuple[str, str]]:
 
 
 def trials(dots: Sequence[Any]) -> list[int]:
-    return [dot.row.trial for dot in dots]
+    return [row.trial for row in dots]
 
 
 def test_recall_and_ndcg_have_a_plane_at_the_objectives_cutoff_objectives_or_not(shelf: Shelf) -> None:
@@ -69,14 +71,11 @@ def test_without_two_parts_or_without_a_front_there_is_no_plane(shelf: Shelf) ->
 def test_every_trial_stands_at_its_metrics_in_its_group(shelf: Shelf) -> None:
     table = front_table(shelf([row(0.1, 0.3), row(0.3, 0.1), row(0.05, 0.05), row(0.2, 0.2)], NDCG))
     panel = panels_of(table)[1]
-    assert [(dot.row.trial, dot.x, dot.y) for dot in panel.front] == [
-        (0, 0.1, 0.3),
-        (3, 0.2, 0.2),
-        (1, 0.3, 0.1),
-    ]
+    assert trials(panel.front) == [0, 3, 1]
+    assert panel.at(panel.front) == ([0.1, 0.2, 0.3], [0.3, 0.2, 0.1])
     assert trials(panel.dominated) == [2]
     assert panel.iid_only is not None
-    assert panel.iid_only.row.trial == 1
+    assert panel.iid_only.trial == 1
 
 
 def test_the_line_leaves_out_what_is_beaten_on_this_plane_alone(shelf: Shelf) -> None:
@@ -92,8 +91,8 @@ def test_presets_picks_and_broken_constraints_are_told_apart(shelf: Shelf) -> No
     off = (replace(table.dominated[0], preset="erm"), replace(table.dominated[1], violated=("time <= 3",)))
     picks = {"balanced": "0", "mine": "0", "gone": "9"}
     panel = panels_of(replace(table, dominated=off, picks=picks))[1]
-    assert [(name, dot.row.trial) for name, dot in panel.presets] == [("erm", 2)]
-    assert [(name, dot.row.trial) for name, dot in panel.picks] == [("balanced, mine", 0)]
+    assert [(name, row.trial) for name, row in panel.presets] == [("erm", 2)]
+    assert [(name, row.trial) for name, row in panel.picks] == [("balanced, mine", 0)]
     assert (trials(panel.dominated), trials(panel.infeasible)) == ([2], [3])
 
 
@@ -113,18 +112,13 @@ def test_the_points_of_a_training_make_a_curve_if_one_of_them_is_on_the_front(sw
         [(0.12, 0.29), (0.01, 0.01)],  # one of two
     )
     (panel,) = panels_of(table)
-    assert [curve.trial for curve in panel.curves] == [2, 0, 4]
-    names = [[dot.row.name for dot in dots] for curve in panel.curves for dots in (curve.dots, curve.front)]
-    assert names == [
-        ["2.0", "2.2", "2.1"],
+    assert [[row.name for row in curve] for curve in panel.curves] == [
         ["2.0", "2.2", "2.1"],
         ["0.2", "0.1", "0.0"],
-        ["0.1", "0.0"],
         ["4.1", "4.0"],
-        ["4.0"],
     ]
-    on_curves = {dot.row.name for curve in panel.curves for dot in curve.front}
-    assert {dot.row.name for dot in panel.front} - on_curves == {"1.0"}
+    on_curves = [[row.name for row in layer.rows] for layer in layers(panel) if layer.curve]
+    assert on_curves == [["2.0", "2.2", "2.1"], ["0.1", "0.0"], ["4.0"]]
 
 
 def test_a_point_that_breaks_a_constraint_is_on_no_curve(swept_table: Shelf) -> None:
@@ -132,7 +126,7 @@ def test_a_point_that_breaks_a_constraint_is_on_no_curve(swept_table: Shelf) -> 
     broken = tuple(replace(row, violated=("too slow",)) for row in table.dominated if row.name != "1.2")
     kept = tuple(row for row in table.dominated if row.name == "1.2")
     (panel,) = panels_of(replace(table, dominated=(*broken, *kept)))
-    assert [(one.trial, [dot.row.name for dot in one.dots]) for one in panel.curves] == [(1, ["1.2", "1.0"])]
+    assert [[row.name for row in curve] for curve in panel.curves] == [["1.2", "1.0"]]
 
 
 def test_trials_of_one_point_make_no_curve(shelf: Shelf) -> None:
@@ -143,5 +137,42 @@ def test_trials_of_one_point_make_no_curve(shelf: Shelf) -> None:
 def test_a_preset_is_named_once_where_it_is_itself(swept_table: Shelf) -> None:
     table = swept_table([(0.2, 0.2), (0.3, 0.1), (0.1, 0.3)], [(0.05, 0.1), (0.25, 0.15)], presets=[0, 1])
     (panel,) = panels_of(table)
-    assert sorted(dot.row.name for _, dot in panel.presets) == ["0.0", "1.0"]
-    assert {dot.row.name for dot in panel.front} == {"0.0", "0.1", "0.2", "1.1"}
+    assert sorted(row.name for _, row in panel.presets) == ["0.0", "1.0"]
+    assert {row.name for row in panel.front} == {"0.0", "0.1", "0.2", "1.1"}
+
+
+def test_each_point_of_the_front_is_in_one_layer_and_those_with_names_lie_above(swept_table: Shelf) -> None:
+    table = swept_table([(0.2, 0.05), (0.1, 0.3), (0.3, 0.1)], [(0.25, 0.15), (0.15, 0.25)], [(0.2, 0.2)])
+    off = (replace(table.dominated[0], preset="erm"),)
+    (panel,) = panels_of(replace(table, dominated=off, picks={"balanced": "2.0"}))
+    shown = {layer.name: [row.name for row in layer.rows] for layer in layers(panel)}
+    assert list(shown.items()) == [
+        ("dominated", ["0.0"]),
+        ("breaks a constraint", []),
+        ("front, other trainings", ["2.0"]),
+        ("front, training 0", ["0.1", "0.2"]),
+        ("front, training 1", ["1.1", "1.0"]),
+        ("preset", ["0.0"]),
+        ("what IID alone would choose", ["0.2"]),
+        ("picked", ["2.0"]),
+    ]
+    assert [layer.names for layer in layers(panel) if layer.names] == [("erm",), ("balanced",)]
+    whole = {layer.name: [row.name for row in layer.rows] for layer in layers(panel, trainings=0)}
+    assert whole["front"] == ["0.1", "1.1", "2.0", "1.0", "0.2"]
+    assert len(whole) == len(shown) - 2
+
+
+def test_of_many_trainings_the_ones_with_most_of_the_front_have_colours(
+    swept_table: Shelf, arc: Shelf
+) -> None:
+    count = len(TRAININGS) + 3
+    (panel,) = panels_of(swept_table(*(arc(9 + trial, 0.3) for trial in range(count))))
+    sizes = Counter(row.trial for row in panel.front)
+    drawn = list(layers(panel))
+    curves = [layer for layer in drawn if layer.curve]
+    assert [layer.colour for layer in curves] == list(TRAININGS)
+    (rest,) = [layer for layer in drawn if layer.name == "front, other trainings"]
+    shown = {layer.curve[0].trial for layer in curves}
+    assert min(sizes[trial] for trial in shown) >= max(sizes[trial] for trial in set(sizes) - shown)
+    assert {row.trial for row in rest.rows} == set(sizes) - shown
+    assert sum(len(layer.rows) for layer in curves) + len(rest.rows) == len(panel.front)

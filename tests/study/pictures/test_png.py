@@ -34,6 +34,20 @@ def table(plane: Plane) -> FrontTable:
     return front_table(plane((0.1, 0.3), (0.3, 0.1), (0.25, 0.2), (0.05, 0.05)))
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Annotation]:
+    """The labels that were tried so far; one that was taken away has no axes."""
+    written: list[Annotation] = []
+    annotate = Axes.annotate
+
+    def watched(self: Axes, *arguments: Any, **options: Any) -> Annotation:
+        written.append(annotate(self, *arguments, **options))
+        return written[-1]
+
+    monkeypatch.setattr(Axes, "annotate", watched)
+    return written
+
+
 def draw(table: FrontTable) -> bytes:
     return front_png(panels_of(table), "toy")
 
@@ -64,16 +78,8 @@ def test_each_kind_of_trial_has_its_colour_only_where_there_is_one(table: FrontT
 
 
 def test_labels_name_picks_presets_and_trials_and_cover_neither_each_other_nor_a_trial(
-    table: FrontTable, monkeypatch: pytest.MonkeyPatch
+    table: FrontTable, written: list[Annotation]
 ) -> None:
-    written: list[Annotation] = []
-    annotate = Axes.annotate
-
-    def watched(self: Axes, *arguments: Any, **options: Any) -> Annotation:
-        written.append(annotate(self, *arguments, **options))
-        return written[-1]
-
-    monkeypatch.setattr(Axes, "annotate", watched)
     off = (replace(table.dominated[0], preset="erm"),)
     draw(replace(table, dominated=off, picks={"balanced": "2"}))
     kept = [note for note in written if note.axes is not None]
@@ -85,17 +91,9 @@ def test_labels_name_picks_presets_and_trials_and_cover_neither_each_other_nor_a
 
 
 def test_a_crowd_loses_the_numbers_of_trials_and_never_the_name_of_a_pick(
-    plane: Plane, monkeypatch: pytest.MonkeyPatch
+    plane: Plane, written: list[Annotation]
 ) -> None:
     crowd = front_table(plane(*[(0.1 + step / 1e5, 0.2 - step / 1e5) for step in range(60)], (0.5, 0.0)))
-    written: list[Annotation] = []
-    annotate = Axes.annotate
-
-    def watched(self: Axes, *arguments: Any, **options: Any) -> Annotation:
-        written.append(annotate(self, *arguments, **options))
-        return written[-1]
-
-    monkeypatch.setattr(Axes, "annotate", watched)
     draw(replace(crowd, picks={"a": "30", "b": "31"}))
     kept = {note.get_text() for note in written if note.axes is not None}
     assert {"a: trial 30", "b: trial 31"} <= kept
@@ -113,17 +111,9 @@ def test_the_points_of_a_training_have_its_colour(swept_table: Plane, table: Fro
 
 
 def test_a_crowd_of_points_keeps_only_labels_that_stand_beside_them(
-    swept_table: Plane, arc: Plane, monkeypatch: pytest.MonkeyPatch
+    swept_table: Plane, arc: Plane, written: list[Annotation]
 ) -> None:
     crowd = swept_table(*(arc(16, radius / 1000) for radius in range(300, 306)))
-    written: list[Annotation] = []
-    annotate = Axes.annotate
-
-    def watched(self: Axes, *arguments: Any, **options: Any) -> Annotation:
-        written.append(annotate(self, *arguments, **options))
-        return written[-1]
-
-    monkeypatch.setattr(Axes, "annotate", watched)
     draw(replace(crowd, picks={"mine": crowd.rows[0].name}))
     kept = [note for note in written if note.axes is not None]
     names = {row.name for row in crowd.rows}

@@ -8,7 +8,7 @@ from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import StoredStudy, open_study
-from painvrl.study.tracking.mlflow_picks import tag_pick
+from painvrl.study.tracking.mlflow_notes import tag_pick
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
 
