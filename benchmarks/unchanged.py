@@ -175,16 +175,13 @@ def results(tree: Tree, file: Path, content: Values, kind: str, count: int) -> d
     }
 
 
-def record(root: Path, studies: Path, only: list[str], folder: Path, cache: Path, count: int) -> Values:
-    """By study all that :func:`check` needs."""
-    parts = {}
-    for name in only:
-        kind, source = KINDS[name], studies / f"{name}.yaml"
-        tree = Tree(root, folder / name, cache)
-        part = {"file": read(source.read_text(encoding="utf-8")), "settings": settings(tree, source, kind)}
-        found = results(tree, folder / source.name, part["settings"], kind, count)
-        parts[name] = {**part, "count": count, "results": found}
-    return parts
+def record(root: Path, source: Path, folder: Path, cache: Path, count: int) -> Values:
+    """All that :func:`check` needs of a study."""
+    kind, tree = KINDS[source.stem], Tree(root, folder / source.stem, cache)
+    content = settings(tree, source, kind)
+    found = results(tree, folder / source.name, content, kind, count)
+    file = read(source.read_text(encoding="utf-8"))
+    return {"file": file, "settings": content, "count": count, "results": found}
 
 
 def check(root: Path, parts: Values, only: list[str], folder: Path, cache: Path) -> Iterator[Line]:
@@ -276,11 +273,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name), asked.cache or Path(name, "cache")
         if asked.do == "record":
-            parts = record(
-                asked.root, asked.studies or asked.root / "studies", asked.only, folder, cache, asked.trials
-            )
-            text = json.dumps({"machine": machine(), "parts": parts}, indent=0)
-            asked.file.write_text(text, encoding="utf-8")
+            studies, recorded = asked.studies or asked.root / "studies", {"machine": machine(), "parts": {}}
+            for study in asked.only:
+                source = studies / f"{study}.yaml"
+                recorded["parts"][study] = record(asked.root, source, folder, cache, asked.trials)
+                asked.file.write_text(json.dumps(recorded, indent=0), encoding="utf-8")
             return
         text = asked.file.read_text(encoding="utf-8")
         for pattern, now in RENAMED.items():
