@@ -119,8 +119,9 @@ def compare(
     ]
     if own:
         tried.insert(0, _Tried(OWN, own_points(space, config, trials)))
-    splits = {seed: split_of(seeded, cache_dir=workspace.cache) for seed, seeded in configs.items()}
-    data = splits[config.seed][0].name
+    splits = (split_of(seeded, cache_dir=workspace.cache) for seeded in configs.values())  # one at a time
+    names, cards = zip(*((dataset.name, split.card) for dataset, split in splits), strict=True)
+    data = names[0]
     tracker = tracker or NullTracker()
     cells = _cells(tried, configs.values())
     complete: Mapping[tuple[str, int], KeptRun] = {}
@@ -166,7 +167,7 @@ def compare(
         data=data,
         split=config.split.protocol,
         seeds=tuple(configs),
-        cards=tuple(split.card for _, split in splits.values()),
+        cards=cards,
         trials=trials,
         baselines=tuple(reports),
         duels=duels(reports[0], reports[1:], _judged(reports, complete)) if own else (),
@@ -204,6 +205,7 @@ class _Tried:
             for number in range(len(self.settings))
             for seed in seeds
             if (kept := complete.get((_row(name, number), seed))) is not None
+            and START in kept.outcome.seconds
         }
         return BaselineReport(
             name=name,
@@ -241,6 +243,7 @@ def _cells(tried: Sequence[_Tried], configs: Iterable[TrainConfig]) -> list[Base
                 config=config,
                 baseline=baseline,
                 setting=setting,
+                place=trial,
             ),
         )
         for number, (trial, baseline, setting, config) in enumerate(jobs)

@@ -7,10 +7,10 @@ baselines share the split. Both stay until a job wants others, so jobs of one ki
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from painvrl.baselines.port import Baseline, Fit, Inputs
 from painvrl.baselines.report import IID, OOD
 from painvrl.core.device import is_out_of_memory
 from painvrl.core.errors import ConfigError, TrialFailure
+from painvrl.core.registry import foreign_sources
 from painvrl.core.settings import Settings
 from painvrl.data.digest import digest_of
 from painvrl.engine.grid import Cell
@@ -34,15 +35,30 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
 
 START, FIT = "start", "fit"
-"""What takes time: what all settings share, and one setting with the ranking of all its points."""
+"""What takes time: what all settings share, which the job has that met it first, and one setting with the
+ranking of all its points."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineJob(Job):
-    """One setting of a baseline under the seed of its configuration."""
+    """One setting of a baseline under the seed of its configuration.
+
+    ``place``: the number of the setting among those of its baseline.
+    """
 
     baseline: Baseline[Any]
     setting: Settings
+    place: int
+
+    @property
+    def trial(self) -> int:
+        """Settings are counted by baseline, as in the table."""
+        return self.place
+
+    @property
+    def run_name(self) -> str:
+        """Baseline, setting and seed."""
+        return f"{self.baseline.name}-{self.place}-seed-{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +71,22 @@ class BaselineCell(Cell):
 def key_of(job: BaselineJob, data: DataSummary, *, by_user: bool) -> str:
     """What a job's run is kept under: equal only where the same is computed."""
     of_users = (IID, OOD) if by_user else ()
-    versions = [version(name) for name in job.baseline.modules]
-    setting = job.setting.model_dump(mode="json")
-    trained = run_key(job.config, data, of_users, 0)
+    grid = [[one.popularity, one.cold] for one in GRID]
+    versions = _versions(("numpy", "scipy", *job.baseline.modules))
     return digest_of(
-        trained, job.baseline.name, setting, versions, [[one.popularity, one.cold] for one in GRID]
+        run_key(job.config, data, of_users, 0),
+        job.baseline.name,
+        job.setting.model_dump(mode="json"),
+        grid,
+        foreign_sources(job.baseline),
+        versions,
     )
+
+
+def _versions(modules: Iterable[str]) -> list[list[str]]:
+    """The releases of the packages that bring these modules; one that no package brings has none."""
+    of_module = packages_distributions()
+    return [[name, version(name)] for module in modules for name in sorted(set(of_module.get(module, ())))]
 
 
 class BaselineObjective:
@@ -96,10 +122,12 @@ class BaselineObjective:
             on_stage("data")
             self._started = None  # what it holds makes room for the next split
             self._inputs = self._inputs_of(job.config)
+        seconds = {}
         if self._started is None or self._started.name != job.baseline.name:
             on_stage(START)
             self._started = None
             self._started = _start(job.baseline, self._inputs)
+            seconds[START] = self._started.seconds
         on_stage(FIT)
         start = time.perf_counter()
         try:
@@ -112,14 +140,12 @@ class BaselineObjective:
                 )
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=str(failure))
-        spent = time.perf_counter() - start
+        seconds[FIT] = time.perf_counter() - start
         points = tuple(
             SweptPoint(values={"popularity": one.popularity, "cold": one.cold}, metrics=metrics)
             for one, (metrics, _) in zip(GRID, measured, strict=True)
         )
-        outcome = Completed(
-            metrics=points[0].metrics, points=points, seconds={START: self._started.seconds, FIT: spent}
-        )
+        outcome = Completed(metrics=points[0].metrics, points=points, seconds=seconds)
         self._store.store(job.key, _kept(outcome, [users for _, users in measured] if self._by_user else []))
         return outcome
 

@@ -89,7 +89,7 @@ def baselines(
     chosen = choose(baseline or ())
     base, space = _config_of(config, settings or [])
     place = Workspace(workspace)
-    with goes_on(), progress.study_progress(quiet=quiet or json) as lines:
+    with goes_on(), progress.study_progress(quiet=quiet, err=True) as lines:
         report = compare(
             base,
             chosen,

@@ -47,11 +47,13 @@ class Spinner:
 class StudyLines(Progress):
     """A study's progress: its card, then a line a trial.
 
-    ``quiet`` prints nothing.
+    ``quiet`` prints nothing. ``err``: on stderr, where the command's results alone are on stdout; without
+    the card.
     """
 
-    def __init__(self, spinner: Spinner, *, quiet: bool) -> None:
+    def __init__(self, spinner: Spinner, *, quiet: bool, err: bool = False) -> None:
         self._spinner = spinner
+        self._err = err
         self._quiet = quiet
         self._running: dict[int, str] = {}
         self._stages: dict[int, str] = {}
@@ -62,8 +64,9 @@ class StudyLines(Progress):
             data_warnings(event.data.warnings)
         if self._quiet:
             return
-        with self._spinner.paused():
-            split_card(event.data.tables)
+        if not self._err:
+            with self._spinner.paused():
+                split_card(event.data.tables)
         verb = "goes on" if event.resumed else "starts"
         self._spinner.echo(
             *(
@@ -71,7 +74,10 @@ class StudyLines(Progress):
                 for one in event.reaped
             ),
             *([] if event.taken_over is None else [f"taken over: {event.taken_over}"]),
-            f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there",
+            f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there"
+            if not self._err
+            else f"{event.study}: {event.finished} of {event.wanted} trials are there",
+            err=self._err,
         )
 
     def trial_started(self, event: TrialStarted) -> None:
@@ -85,7 +91,7 @@ class StudyLines(Progress):
         """Show the stage on a terminal; print where a trial goes on that was killed."""
         if stage.startswith(GOES_ON):
             if not self._quiet:
-                self._spinner.echo(f"{self._running[number]} {stage}")
+                self._spinner.echo(f"{self._running[number]} {stage}", err=self._err)
             return
         self._stages[number] = stage
         self._show()
@@ -98,7 +104,8 @@ class StudyLines(Progress):
         if not self._quiet:
             done = f"[{event.finished}/{event.wanted}]"
             name = event.title or f"trial {event.number:>3}"
-            self._spinner.echo(f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}")
+            line = f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}"
+            self._spinner.echo(line, err=self._err)
 
     def _show(self) -> None:
         """Every trial that is under way, and its stage."""
@@ -128,10 +135,10 @@ class RunLine:
 
 
 @contextmanager
-def study_progress(*, quiet: bool) -> Iterator[StudyLines]:
-    """Progress of a study; ``quiet`` prints nothing but the result."""
+def study_progress(*, quiet: bool, err: bool = False) -> Iterator[StudyLines]:
+    """Progress of a study; ``quiet`` prints nothing but the result, ``err`` nothing on stdout."""
     with _spinner(hidden=quiet) as spinner:
-        yield StudyLines(spinner, quiet=quiet)
+        yield StudyLines(spinner, quiet=quiet, err=err)
 
 
 @contextmanager

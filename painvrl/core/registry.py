@@ -122,13 +122,26 @@ class Registry(Generic[T]):
 
 def foreign_code() -> list[tuple[str, str]]:
     """The source of all choices that are not painvrl's own, each with its name: results depend on it, too."""
-    found = []
-    for registry in REGISTRIES:
-        for name, entry in registry.loaded.items():
-            module = entry.__module__ if isinstance(entry, type) else type(entry).__module__
-            if module.partition(".")[0] != "painvrl":
-                found.append((f"{registry.group}:{name}", _source_of(module)))
-    return sorted(found)
+    return sorted(
+        (f"{registry.group}:{name}", source)
+        for registry in REGISTRIES
+        for name, entry in registry.loaded.items()
+        for source in foreign_sources(entry)
+    )
+
+
+def foreign_sources(entry: object) -> list[str]:
+    """The sources of the modules that a choice is made of, where they are not painvrl's own.
+
+    An object of painvrl's own class counts by the functions and classes that it holds.
+    """
+    parts = [entry] if isinstance(entry, type) else [type(entry), *getattr(entry, "__dict__", {}).values()]
+    modules = {str(part.__module__) for part in parts if callable(part) and hasattr(part, "__module__")}
+    return [_source_of(module) for module in sorted(modules) if not _is_known(module)]
+
+
+def _is_known(module: str) -> bool:
+    return module.partition(".")[0] in {"painvrl", "builtins"}
 
 
 def _source_of(module: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from painvrl.core.errors import PlaceError, UserError
+
+_numbers = itertools.count()
 
 
 @contextmanager
@@ -18,7 +21,8 @@ def taking_its_place(path: Path) -> Iterator[Path]:
     The folder is made where there is none. Who may read the file is up to the process's umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{f'.{os.getpid()}.{threading.get_ident()}.{path.name}'[:251]}.tmp"
+    # Its name holds nothing of the file's, which may be as long as a name can be.
+    temporary = path.parent / f".{os.getpid()}.{threading.get_ident()}.{next(_numbers)}.tmp"
     try:
         yield temporary
         temporary.replace(path)

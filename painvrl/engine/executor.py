@@ -31,7 +31,7 @@ def goes_on(number: int, rung: str, values: Mapping[str, float]) -> None:
 class Executor(Protocol):
     """Computes up to ``size`` jobs at a time.
 
-    Whatever computes jobs keeps to this contract; ``tests/engine/conformance.py`` is its test.
+    Whatever computes jobs keeps to this contract; ``tests/engine/test_executors.py`` is its test.
     """
 
     @property

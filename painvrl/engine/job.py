@@ -46,6 +46,16 @@ class Job:
         return swept or any(point.get(path) for point in self.at)
 
     @property
+    def trial(self) -> int:
+        """What people call the trial."""
+        return self.number
+
+    @property
+    def run_name(self) -> str:
+        """What a tracker calls its run, after the study's name."""
+        return f"{self.number:03d}"
+
+    @property
     def seed(self) -> int:
         """The seed of split and initialisation: the study's own, so that all trials share the split."""
         return self.config.seed
@@ -93,5 +103,5 @@ class Objective(Protocol):
         ...
 
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
-        """Train one configuration. Only ``KeyboardInterrupt`` and its kin come out as exceptions."""
+        """Compute one job. A failure of its configuration is an outcome; other errors may come out."""
         ...

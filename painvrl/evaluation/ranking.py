@@ -431,7 +431,7 @@ def _judged(plan: RankingPlan, part: PlannedPart, lists: Lists) -> JudgedUsers:
         hits=hits.cpu()[part.rows],
         positives=part.positives,
         ks=plan.ks,
-        items=items.cpu()[part.rows],
+        items=items.cpu()[part.rows] if any(metric.reads_items for metric in plan.measured) else None,
         users=part.users,
         taken=part.taken,
         candidates=(plan.candidates[columns] if len(columns) else plan.candidates).cpu(),

@@ -389,7 +389,8 @@ def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
         return fit
 
     def duels(*baselines: Baseline[Any]) -> dict[str, Duel]:
-        folder = tmp_path / str(baselines[0] is RIDGE)  # a run is found again by its baseline's name
+        # Code of tests is not told apart by the key: the same module has both.
+        folder = tmp_path / str(baselines[0] is RIDGE)
         report = compare(tiny_config, baselines, Workspace(folder), CPU, seeds=3, trials=4, own=True)
         return {duel.rival.name: duel for duel in report.duels}
 

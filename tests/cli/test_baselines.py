@@ -69,10 +69,11 @@ def test_the_command_goes_on_where_it_was_stopped_and_its_trials_are_runs_in_mlf
     cli: Call, config: Path, tmp_path: Path
 ) -> None:
     arguments = ("baselines", config, "--baseline", "item-knn", "--workspace", tmp_path / "w")
-    assert "3 of 3" not in cli(*arguments, "--trials", 2).out
-    out = cli(*arguments, "--trials", 3, "--workers", 2).out
-    assert "goes on: 2 of 3 trials are there" in out
-    assert "[3/3] item-knn trial 2 seed 0" in out
+    cli(*arguments, "--trials", 2)
+    again = cli(*arguments, "--trials", 3, "--workers", 2)
+    assert "baselines-planted-planted: 2 of 3 trials are there" in again.err
+    assert "[3/3] item-knn trial 2 seed 0" in again.err
+    assert again.out.startswith("baselines on planted, planted: ")
     client = MlflowClient(tracking_uri=Workspace(tmp_path / "w").tracking_uri)
     (experiment,) = (one.experiment_id for one in client.search_experiments() if one.name == "painvrl")
     runs = client.search_runs([experiment])
@@ -82,7 +83,9 @@ def test_the_command_goes_on_where_it_was_stopped_and_its_trials_are_runs_in_mlf
     assert {run.data.params["baseline"] for run in trials} == {"item-knn"}
     assert len({run.data.params["neighbours"] for run in trials}) > 1
     assert all(run.data.metrics["ood/ndcg_at_20"] > 0 for run in trials)
-    assert len(trials) == 3
+    names = {run.info.run_name for run in trials}
+    assert names == {f"baselines-planted-planted-item-knn-{trial}-seed-0" for trial in range(3)}
+    assert {run.data.tags["told"] for run in trials} == {"0.0", "1.0", "2.0"}
 
 
 def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:

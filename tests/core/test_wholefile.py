@@ -58,3 +58,8 @@ def test_a_folder_that_is_given_for_a_file_is_refused(
 def test_a_long_name_that_is_allowed_is_written(tmp_path: Path) -> None:
     name = "n" * 255
     assert write_whole(tmp_path / name, "x", what="the page").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["ü" * 120, "a" * 255])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, name: str) -> None:
+    assert write_whole(tmp_path / name, "x", what="the page").read_text(encoding="utf-8") == "x"

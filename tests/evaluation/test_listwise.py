@@ -19,6 +19,7 @@ from painvrl.core.yamlfile import validated
 from painvrl.data.dataset import Columns
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
+from painvrl.evaluation.metrics import METRICS
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import (
     DotProducts,
@@ -197,3 +198,21 @@ def test_a_study_searches_for_what_all_lists_are_like(tiny_config: TrainConfig, 
     for record in stored.trials():
         assert record.values == tuple(record.metrics[name] for name in content["objectives"])
         assert 0 < record.metrics["iid/gini_diversity_at_20"] < record.metrics["iid/coverage_at_20"] <= 1
+
+
+def test_a_metric_that_did_not_ask_for_the_items_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    measure = METRICS.get("ndcg").at
+
+    def spied(self: Any, shown: Any) -> Any:
+        seen.append(shown.items)
+        return measure(self, shown)
+
+    monkeypatch.setattr(METRICS.get("ndcg"), "at", spied)
+    world = World(0)
+    evaluate(world.plan(), *world.vectors)
+    assert seen
+    assert all(items is None for items in seen)
+    seen.clear()
+    evaluate(world.plan("coverage"), *world.vectors)
+    assert all(items is not None and items.shape[1] > 0 for items in seen)

@@ -27,7 +27,7 @@ from painvrl.data.sources.prepared import load_dataset, store_dataset
 from painvrl.data.sources.table import TableConfig as TableConfig
 from painvrl.data.sources.table import UserTable as UserTable
 
-_LAYOUT = 3  # raise it when the readers, the filters or the stored arrays give something else than before
+_LAYOUT = 4  # raise it when the readers, the filters or the stored arrays give something else than before
 
 DataConfig = Annotated[Source, SettingsIn(SOURCES)]
 

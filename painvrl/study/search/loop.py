@@ -15,7 +15,7 @@ from painvrl.engine.outcomes import Failed, Outcome
 from painvrl.engine.sweep import Sweep
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
-from painvrl.study.search.asktell import AskTell
+from painvrl.study.search.asktell import Asked, AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner, axes_by_part
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of
@@ -70,11 +70,19 @@ class StudySource:
         if asked is None:
             self.ended_by = SPACE_TRIED
             return None
+        try:
+            return self._task(asked)
+        except BaseException:
+            self.adapter.interrupt(asked.number)  # the loop knows nothing of it yet
+            raise
+
+    def _task(self, asked: Asked) -> Task:
         job = job_of(self.stored, asked.number, asked.point, asked.preset)
         if isinstance(job, Job):
             rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
             job = replace(job, rungs=rungs, timeout=self.trial_timeout)
-        return Task(number=asked.number, point=asked.point, job=job, title=_title(asked.number, asked.preset))
+        title = _title(asked.number, asked.preset)
+        return Task(number=asked.number, point=asked.point, job=job, title=title)
 
     def started(self, task: Task, run_id: str | None) -> None:
         """The storage knows the trial's run."""

@@ -92,9 +92,9 @@ class MlflowTracker(Tracker):
 
         with mlflow_calls(self._uri):
             run_id = self._new_child(
-                f"{self._study}-{job.number:03d}",
+                f"{self._study}-{job.run_name}",
                 kind="trial",
-                trial=str(job.number),
+                trial=str(job.trial),
                 preset=job.preset,
                 seeds=str(job.seeds) if job.seeds > 1 else None,
             )
@@ -116,7 +116,7 @@ class MlflowTracker(Tracker):
             tags = {"pruned": outcome.rung, "message": outcome.message}
             logged = of_pruned(outcome)
         else:
-            tags = {"told": _told(job.number, outcome)} if outcome.points else {}
+            tags = {"told": _told(job.trial, outcome)} if outcome.points else {}
             logged = of_outcome(outcome, {*self._objectives, job.config.training.watch})
         with mlflow_calls(self._uri):
             self._client.log_batch(

@@ -15,6 +15,7 @@ from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned, SweptPoint
 from painvrl.study.file.spec import StudySpec
+from painvrl.study.search import loop
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.loop import SPACE_TRIED, StudySource, sweep_of
@@ -203,3 +204,20 @@ def test_an_error_interrupts_every_trial_that_is_under_way(
     adapter = AskTell(stored, spec.study)
     assert adapter.reap() == ()
     assert [adapter.ask().point for _ in range(3)] == [stored.trials()[number].point for number in (0, 1, 3)]
+
+
+def test_a_trial_that_cannot_be_made_a_job_is_interrupted_and_no_death(
+    stored: StoredStudy, spec: StudySpec, diary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "job_of", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(stored, spec, Executor(1), diary, 3)
+    (record,) = stored.trials()
+    assert (record.state, record.deaths) == (TrialState.INTERRUPTED, 0)
+    assert AskTell(stored, spec.study).reap() == ()
+    assert run(stored, spec, Executor(1), diary, 1) is None
+    assert stored.trials()[1].point == record.point
