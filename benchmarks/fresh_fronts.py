@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.common import paired_interval
 from benchmarks.machine import describe, write_results
-from benchmarks.sweeps import WAYS, workspace_of
+from benchmarks.sweeps import ROOT, WAYS, workspace_of
 from painvrl.core.workspace import Workspace
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed
@@ -114,10 +114,12 @@ def measure(keep: Path, seed: int, count: int, cache: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write ``results/fresh_fronts.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, required=True, help="as in benchmarks.sweeps")
+    parser.add_argument(
+        "--keep", type=Path, default=ROOT / "workspace" / "sweeps", help="as in benchmarks.sweeps"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)), help="of the sampler")
     parser.add_argument("--fresh", type=int, default=2, choices=range(1, APART + 1), metavar="1..10")
-    parser.add_argument("--cache", type=Path, required=True, help="of prepared data")
+    parser.add_argument("--cache", type=Path, default=ROOT / "workspace" / "cache", help="of prepared data")
     parser.add_argument("--results", default="fresh_fronts", help="name of the file in results/")
     asked = parser.parse_args()
     machine, rows = describe(), []
