@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,13 @@ from painvrl.run.config import TrainConfig
 
 Call = Callable[..., Any]
 FEW = ("--baseline", "popularity", "--baseline", "item-knn", "--trials", 4)
+
+
+@pytest.fixture(autouse=True)
+def _ready_store(tmp_path: Path, empty_mlflow: Path) -> None:
+    """Making MLflow's tables takes seconds, a copy does not."""
+    (tmp_path / "w").mkdir()
+    shutil.copy(empty_mlflow, tmp_path / "w")
 
 
 @pytest.fixture

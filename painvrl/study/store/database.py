@@ -187,6 +187,8 @@ def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
     Other errors stay what they are: Optuna has its own answers to queries that are too long and to deadlocks.
     """
     error = context.original_exception
+    if not isinstance(error, Exception):  # Ctrl-C in a query takes the connection along, and stays what it is
+        return
     gone = (context.is_disconnect or context.connection is None) and not context.is_pre_ping
     if gone or any(said in str(error) for said in _ADVICE):
         raise _refusal(url, error) from None

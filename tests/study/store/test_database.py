@@ -15,9 +15,11 @@ from typing import Any
 import optuna
 import pytest
 
+from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.spec import StudySpec
+from painvrl.study.store import database
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import connect, engine_url, quick_commits, sole_creator, sqlite_file
 from painvrl.study.store.storage import list_studies, open_study
@@ -201,3 +203,15 @@ def test_whoever_may_not_write_the_folder_can_read_its_studies(
             with closing(sqlite3.connect(folder / workspace.optuna_db.name)) as reader:
                 assert reader.execute("SELECT study_name FROM studies").fetchall() == [("toy",)]
                 assert reader.execute("SELECT count(*) FROM trials").fetchone() == (2,)
+
+
+def test_an_interrupt_in_a_query_stays_one() -> None:
+    class Context:
+        original_exception = KeyboardInterrupt()
+        is_disconnect, connection, is_pre_ping = True, None, False
+
+    context: Any = Context()
+    database._refused("sqlite:///x.db", context)
+    context.original_exception = OSError("gone")
+    with pytest.raises(StudyError, match="the studies' database refuses: gone"):
+        database._refused("sqlite:///x.db", context)
