@@ -86,10 +86,11 @@ def facets(
         colours: of the groups, in the order of the legend.
         height: in pixels.
         right: whether the legend stands on the right, where it may be long.
-        options: of the function, besides.
+        options: of the function, besides. ``orders``: the categories of ``y``, from the top.
     """
     import plotly.express as px
 
+    orders = options.pop("orders", {})
     titles = {"facet_row": "down", "hover_name": "hover"}
     figure = getattr(px, kind)(
         rows,
@@ -98,7 +99,7 @@ def facets(
         facet_col="across",
         color="group",
         color_discrete_map=colours,
-        category_orders={"group": list(colours), **options.pop("orders", {})},
+        category_orders={"group": list(colours), **orders},
         labels={"x": "", "y": "", "group": ""},
         facet_col_spacing=0.08,  # every panel has its own ticks
         facet_row_spacing=0.12,
@@ -109,6 +110,8 @@ def facets(
     figure.for_each_annotation(lambda title: title.update(text=title.text.partition("=")[2]))
     figure.update_xaxes(matches=None, showticklabels=True)
     figure.update_yaxes(matches=None, showticklabels=True)
+    if "y" in orders:  # Plotly Express orders the first axis alone, which the others no longer follow
+        figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(orders["y"])))
     place = {"orientation": "v", "x": 1.04, "y": 1} if right else {"y": -0.14}  # the panels' titles are above
     return figure.update_layout(legend={**place, "yanchor": "top"})
 
