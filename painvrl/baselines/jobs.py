@@ -113,7 +113,7 @@ class BaselineObjective:
         self._by_user = by_user
         self._inputs = self._inputs_of(config)
         self._started: _Started | None = None
-        self.data = summary_of(self._inputs.prepared)
+        self.data: DataSummary = summary_of(self._inputs.prepared)
 
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Fit one setting; one that fails is an outcome, and any other error comes out."""

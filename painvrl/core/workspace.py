@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from painvrl.core.errors import PlaceError, UserError
@@ -52,40 +53,40 @@ class Workspace:
             raise PlaceError.of(error, "the workspace cannot be made", file=self.root) from None
         return self
 
-    cache = _Below("cache")
+    cache: ClassVar[_Below] = _Below("cache")
     """Prepared data and encodings."""
 
-    checkpoints = _Below("checkpoints")
+    checkpoints: ClassVar[_Below] = _Below("checkpoints")
     """Trained models, a folder each."""
 
-    unfinished = _Below("unfinished")
+    unfinished: ClassVar[_Below] = _Below("unfinished")
     """Runs that were killed half-way."""
 
-    artifacts = _Below("mlartifacts")
+    artifacts: ClassVar[_Below] = _Below("mlartifacts")
     """MLflow's artifact root."""
 
-    ablations = _Below("ablations")
+    ablations: ClassVar[_Below] = _Below("ablations")
     """Results of ablations, a folder each."""
 
-    baselines = _Below("baselines")
+    baselines: ClassVar[_Below] = _Below("baselines")
     """Runs of baselines, a folder a configuration."""
 
-    confirmations = _Below("confirmations")
+    confirmations: ClassVar[_Below] = _Below("confirmations")
     """Results of confirmations, a folder a study."""
 
-    users = _Below("users")
+    users: ClassVar[_Below] = _Below("users")
     """What each user got from each trial, a folder a study."""
 
-    reports = _Below("reports")
+    reports: ClassVar[_Below] = _Below("reports")
     """Reports of studies, a file each."""
 
-    optuna_db = _Below("optuna.db")
+    optuna_db: ClassVar[_Below] = _Below("optuna.db")
     """The studies."""
 
-    mlflow_db = _Below("mlflow.db")
+    mlflow_db: ClassVar[_Below] = _Below("mlflow.db")
     """MLflow's runs."""
 
-    test_reads = _Below("test_reads.jsonl")
+    test_reads: ClassVar[_Below] = _Below("test_reads.jsonl")
     """The ledger of reads of sealed test parts."""
 
     @property
