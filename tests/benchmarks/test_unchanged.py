@@ -155,6 +155,20 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def test_what_is_wanted_to_differ_may_move_so_far(
+    script: Script, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import unchanged
+
+    monkeypatch.setattr(unchanged, "WANTED", {"figures front hyper": 1e-5})
+    text = recorded.read_text()
+    for size, code in ((0.500001, 0), (0.50001001, 1)):
+        recorded.write_text(text.replace('"hypervolume": 0.5', f'"hypervolume": {size}'))
+        assert script("check", recorded) == code
+    recorded.write_text(text.replace("0.25", "0.2500001"))
+    assert script("check", recorded) == 1
+
+
 @pytest.mark.parametrize(
     ("before", "after", "code"),
     [
