@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from painvrl.evaluation.ranking import Scorer
 from painvrl.run.distributions import FloatRange, IntRange
 
 if TYPE_CHECKING:
-    import cornac.models
     from cornac.data import Dataset
 
 
@@ -64,7 +63,7 @@ def vbpr(inputs: Inputs) -> Fit[VbprConfig]:
     return fit
 
 
-def trained(inputs: Inputs, config: VbprConfig, warm: Tensor, features: Tensor) -> cornac.models.VBPR:
+def trained(inputs: Inputs, config: VbprConfig, warm: Tensor, features: Tensor) -> Any:
     """The library's model of the warm items, numbered as in ``warm`` ``[I_w]``; ``features`` ``[I_w, F]``."""
     from cornac.data import FeatureModality
     from cornac.models import VBPR
