@@ -6,8 +6,9 @@ baselines share the split. Both stay until a job wants others, so jobs of one ki
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
@@ -83,9 +84,15 @@ def key_of(job: BaselineJob, data: DataSummary, *, by_user: bool) -> str:
     )
 
 
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """The packages that bring each module. Looking through all that is installed takes seconds."""
+    return packages_distributions()
+
+
 def _versions(modules: Iterable[str]) -> list[list[str]]:
     """The releases of the packages that bring these modules; one that no package brings has none."""
-    of_module = packages_distributions()
+    of_module = _distributions()
     return [[name, version(name)] for module in modules for name in sorted(set(of_module.get(module, ())))]
 
 
