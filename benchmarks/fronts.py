@@ -3,10 +3,10 @@
 ``python -m benchmarks.fronts [--seeds 5] [--first-seed 0]``.
 
 As long means as many trials; those of a method with a mask take longer. Each preset stands in the place of
-the method in ``studies/movielens.yaml``, with the knobs of its space that the preset reads, and the same
-sampler and pruning, under several seeds (a seed is that of the sampler, and of split and initialisation
-together). So `ultragcn` is the plain backbone with its own knobs and the weight of popularity, and what
-`painvrl` has beyond it is what environments and mask are worth.
+the method in ``studies/movielens.yaml``, with the hyperparameters of its space that the preset reads, swept
+as the file says. Sampler and pruning are the same, under several seeds (a seed is that of the sampler, and
+of split and initialisation together). So `ultragcn` is the plain backbone with its own hyperparameters and
+offsets, and what `painvrl` has beyond it is what environments and mask are worth.
 
 On the plane of valid IID and OOD NDCG@20: the area under the front; what a choice by IID alone takes; the
 best OOD that keeps 90% of the best IID of any method under that seed; and the share of `painvrl`'s front
@@ -20,6 +20,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,19 @@ import torch
 
 from benchmarks.common import CACHE, mean_and_spread, paired_interval, print_table
 from benchmarks.kept import completed, digest
-from benchmarks.pruning import Diary
+from benchmarks.sweeps import ROOT
+from benchmarks.sweeps import run as run_swept
 from painvrl.core.workspace import Workspace
-from painvrl.engine.training import TrainingObjective
 from painvrl.run.hyperparameters import apply
 from painvrl.run.presets import PRESETS
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec, load_spec
-from painvrl.study.runner import run_study
-from painvrl.study.tracking.port import NullTracker
+from painvrl.study.store.records import complete
+from painvrl.study.store.storage import open_study
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
+VOLUME = "hypervolume x 10,000"
 KEPT = 0.9
 REFERENCE = "painvrl"
 UNREAD = {
@@ -50,34 +52,41 @@ UNREAD = {
 }
 
 Plane = list[tuple[float, float]]
-"""(IID, OOD) of the complete trials of a study."""
+"""(IID, OOD) of all points of a study."""
 
 
-def spec_of(preset: str, seed: int) -> StudySpec:
+def spec_of(trials: int, preset: str, seed: int) -> StudySpec:
     """The shipped study with a preset in the place of the method."""
-    spec = load_spec(Path("studies/movielens.yaml"))
+    spec = load_spec(ROOT / "studies" / "movielens.yaml")
     config = apply(spec.config, PRESETS[preset]).model_copy(update={"seed": seed})  # type: ignore[index]
-    knobs = {path: one for path, one in spec.space.root.items() if not path.startswith(UNREAD[preset])}
+    read = {path: one for path, one in spec.space.root.items() if not path.startswith(UNREAD[preset])}
     return spec.model_copy(
         update={
-            "study": spec.study.model_copy(update={"seed": seed}),
+            "study": spec.study.model_copy(update={"seed": seed, "trials": trials}),
             "config": config,
-            "space": Space(knobs),
+            "space": Space(read),
             "presets": (),
         }
     )
 
 
-def run(preset: str, seed: int) -> dict[str, Any]:
+def run(trials: int, cache: Path, preset: str, seed: int) -> dict[str, Any]:
     """One study, in a workspace that is thrown away."""
     torch.set_num_threads(1)
-    spec, device = spec_of(preset, seed), torch.device("cpu")
-    diary = Diary(TrainingObjective(spec.config, cache_dir=CACHE, device=device), spec)
+    spec = spec_of(trials, preset, seed)
     with tempfile.TemporaryDirectory() as folder:
-        run_study(spec, Workspace(Path(folder)), device, tracker=NullTracker(), objective=diary)
-    done = [dict(zip(spec.objectives, row["values"], strict=True)) for row in diary.rows if row["values"]]
-    plane = [(values[IID], values[OOD]) for values in done]
-    return {"preset": preset, "seed": seed, "spec": digest(spec), "plane": plane}
+        moments = run_swept(spec, Path(folder), cache)
+        points = complete(open_study(spec, Workspace(Path(folder))).trials())
+    plane = [(one.metrics[IID], one.metrics[OOD]) for one in points]
+    last = moments[-1]
+    return {
+        "preset": preset,
+        "seed": seed,
+        "spec": digest(spec),
+        "plane": plane,
+        "hypervolume": last.hypervolume,
+        "seconds": last.seconds,
+    }
 
 
 def front_of(plane: Plane) -> Plane:
@@ -116,12 +125,15 @@ def report(kept: dict[str, Any], seeds: Sequence[int]) -> None:
         for preset in PRESETS
         for name, measure in measures.items()
     }
+    volumes = {(one["preset"], one["seed"]): 1e4 * one["hypervolume"] for one in kept["studies"]}
+    values |= {(preset, VOLUME): [volumes[preset, seed] for seed in seeds] for preset in PRESETS}
+    names = [*measures, VOLUME]
     rows, gaps = [], []
     for preset in PRESETS:
-        rows.append([preset, *(mean_and_spread(values[preset, name]) for name in measures)])
+        rows.append([preset, *(mean_and_spread(values[preset, name]) for name in names)])
         if preset == REFERENCE:
             continue
-        gap = [paired_interval(values[REFERENCE, name], values[preset, name]) for name in measures]
+        gap = [paired_interval(values[REFERENCE, name], values[preset, name]) for name in names]
         lost = [dominated_share(planes[REFERENCE, seed], planes[preset, seed]) for seed in seeds]
         won = [dominated_share(planes[preset, seed], planes[REFERENCE, seed]) for seed in seeds]
         gaps.append(
@@ -133,9 +145,9 @@ def report(kept: dict[str, Any], seeds: Sequence[int]) -> None:
             ]
         )
     title = f"Fronts of equal budgets, seeds {seeds[0]} to {seeds[-1]}, valid NDCG@20"
-    print_table(title, ["method", *measures], rows)
+    print_table(title, ["method", *names], rows)
     title = f"{REFERENCE} less each of them; shares of a front that the other one dominates"
-    columns = ["method", *measures, f"its front, by {REFERENCE}'s", f"{REFERENCE}'s front, by its"]
+    columns = ["method", *names, f"its front, by {REFERENCE}'s", f"{REFERENCE}'s front, by its"]
     print_table(title, columns, gaps)
 
 
@@ -144,14 +156,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11), metavar="2..10")
     parser.add_argument("--first-seed", type=int, default=0, help="of the seeds, which follow each other")
+    parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="of prepared data")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/fronts.json"))
     asked = parser.parse_args()
     if asked.first_seed < 0:
         parser.error("--first-seed: must be at least 0")
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     wanted = [(preset, seed) for seed in seeds for preset in PRESETS]
-    report(completed(asked.output, "preset", wanted, spec_of=spec_of, run=run, jobs=asked.jobs), seeds)
+    of, one = partial(spec_of, asked.trials), partial(run, asked.trials, asked.cache.absolute())
+    report(completed(asked.output, "preset", wanted, spec_of=of, run=one, jobs=asked.jobs), seeds)
 
 
 if __name__ == "__main__":

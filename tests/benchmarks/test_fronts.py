@@ -49,7 +49,7 @@ def test_only_the_seeds_that_were_asked_for_are_reported(capsys: pytest.CaptureF
 
     kept = {
         "studies": [
-            {"preset": preset, "seed": seed, "plane": [[0.1 * (seed + 1), 0.5]]}
+            {"preset": preset, "seed": seed, "plane": [[0.1 * (seed + 1), 0.5]], "hypervolume": 0.0}
             for preset in PRESETS
             for seed in range(4)
         ]
