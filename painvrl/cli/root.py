@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, installation, recommend, study, train, ui
+from painvrl.cli import baselines, installation, recommend, study, train, ui, workspace
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -77,6 +77,7 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study.app, name="study")
+app.add_typer(workspace.app, name="workspace")
 app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)
 app.command(name="recommend")(recommend.recommend)

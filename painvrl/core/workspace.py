@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from painvrl.core.errors import PlaceError, UserError
+from painvrl.core.wholefile import write_whole
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,17 @@ class Workspace:
 
     test_reads: ClassVar[_Below] = _Below("test_reads.jsonl")
     """The ledger of reads of sealed test parts."""
+
+    stamp: ClassVar[_Below] = _Below("painvrl.json")
+    """The version of painvrl that the workspace is of."""
+
+    def stamp_version(self, version: str) -> None:
+        """Note the version of painvrl whose names the studies use.
+
+        Raises:
+            PlaceError: the file cannot be written.
+        """
+        write_whole(self.stamp, json.dumps({"painvrl": version}) + "\n", what="the workspace's stamp")
 
     @property
     def storage_url(self) -> str:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from painvrl.core.errors import ConfigError
+from painvrl.core.renamed import new_choice, new_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -117,7 +118,7 @@ def config_error(
     # An unknown key first: a misspelt one shows up as a missing one, too.
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_key_path(detail, data) for detail in details]
-    rule = _rule(details[0], model)
+    rule = _rule(details[0], model, _dotted(paths[0], ""))
     others = list(dict.fromkeys(path for path in paths[1:] if path != paths[0]))
     if others:
         rule += f" [also wrong: {', '.join(_dotted(path, prefix) for path in others[:4])}"
@@ -141,9 +142,11 @@ def _found(detail: ErrorDetails) -> object:
     return None if detail["type"] in silent else _shown(detail["input"])
 
 
-def _rule(detail: ErrorDetails, model: type[BaseModel]) -> str:
+def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
+        if (now := new_name(path)) is not None:
+            return f"is named {now} now; rename it"
         known = _properties(model.model_json_schema(), detail["loc"][:-1])
         return "is not a known key" + near_matches(str(detail["loc"][-1]), known)
     if kind in {"missing", "union_tag_not_found"}:
@@ -153,6 +156,8 @@ def _rule(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return "is not a known choice" + near_matches(str(context["tag"]), tags)
     if kind in {"model_type", "dict_type", "model_attributes_type"}:
         return "must hold keys and values"
+    if (choice := new_choice(path, detail["input"])) is not None:
+        return f"is named {choice} now; rename it"
     # ValueErrors of our validators are sentences already; pydantic's start with "Input should".
     message = detail["msg"].removeprefix("Value error, ")
     return message.replace("Input should", "must").replace("must be a valid", "must be a")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from painvrl.core.renamed import METRICS as METRICS_BEFORE
 from painvrl.data.parts import is_scored_name
 from painvrl.evaluation.metrics import METRICS, split_name
 
@@ -26,6 +27,8 @@ def valid_part_metric(name: str) -> str:
     except ValueError:
         part = metric = ""
     if not is_scored_name(part) or metric not in METRICS:
+        if (now := METRICS_BEFORE.get(metric)) is not None:
+            raise ValueError(f"is named {name.replace(metric, now)} now; rename it")
         raise ValueError(
             "is not a metric; one reads PART/METRIC_at_K with PART iid, ood or ood_NAME and METRIC "
             f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}"

@@ -303,8 +303,8 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
         rule = (
-            "was made by a version of painvrl whose settings this one does not know; choose a new name, or "
-            "use that version"
+            "was made by a version of painvrl whose settings this one does not know; `painvrl workspace "
+            "upgrade` gives them the names of today; else choose a new name, or use that version"
         )
         raise StudyError(rule, key=study.study_name) from None
 

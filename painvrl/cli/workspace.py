@@ -1,0 +1,37 @@
+"""``painvrl workspace``: the folder that holds studies, runs, caches and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+
+app = typer.Typer(no_args_is_help=True, help="Look after the folder of studies, runs and checkpoints.")
+
+
+@app.callback()
+def workspace_commands() -> None:
+    """Look after the folder of studies, runs and checkpoints."""
+
+
+@app.command(name="upgrade")
+def upgrade(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="A database in place of the workspace's own."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Give the studies of an earlier version the names that this version uses.
+
+    Settings, choices and metrics get new names; no value changes. The database is copied first if it is
+    a file. Checkpoints and runs in MLflow stay as they are. Ends with the version in painvrl.json.
+    """
+    from painvrl.cli import render
+    from painvrl.core.workspace import Workspace
+    from painvrl.study.store.upgrade import upgrade as upgrade_workspace
+
+    render.answer(upgrade_workspace(Workspace(workspace), storage=storage), json=json)

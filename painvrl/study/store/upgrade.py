@@ -1,0 +1,152 @@
+"""Studies of an earlier version in today's words: :mod:`painvrl.core.renamed` applied to their database."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection
+
+import painvrl
+from painvrl.core.renamed import with_new_names
+from painvrl.core.tables import Block, Result, TextTable
+from painvrl.core.workspace import Workspace
+from painvrl.study.store.database import connect, is_there, readable_errors, sole_runner, sqlite_file
+from painvrl.study.store.lock import study_lock
+from painvrl.study.store.storage import Attr
+
+OF_A_STUDY = ("study_user_attributes", "study_system_attributes")
+OF_A_TRIAL = ("trial_user_attributes", "trial_system_attributes")
+"""Tables of Optuna's whose column ``value_json`` holds what we wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgraded(Result):
+    """What an upgrade changed.
+
+    Attributes:
+        version: of painvrl, which the workspace now is of.
+        studies: of each study how many stored values got new names.
+        backup: the database as it was; ``None`` if nothing changed or it is no file.
+    """
+
+    version: str
+    studies: dict[str, int]
+    backup: Path | None
+
+    def blocks(self) -> Iterator[Block]:
+        """A row a study, and where the backup lies."""
+        rows = [[name, str(count)] for name, count in self.studies.items()]
+        yield TextTable(columns=["study", "values with new names"], rows=rows)
+        if self.backup is not None:
+            yield f"the database as it was: {self.backup}"
+        yield f"the workspace is of painvrl {self.version}"
+
+
+def upgrade(workspace: Workspace, *, storage: str | None = None) -> Upgraded:
+    """Give settings, choices and metrics of all studies of a workspace the names that they have today.
+
+    Every study is locked meanwhile. A SQLite file is copied first. Runs in MLflow keep the old names, and so
+    do checkpoints, which are read as they are. What was kept of ablations, confirmations, baselines and
+    unfinished runs is not found under the new names, and is computed again when asked for.
+
+    Args:
+        workspace: where the studies are, unless ``storage`` says otherwise; gets the stamp of this version.
+        storage: an SQLAlchemy URL.
+
+    Raises:
+        StudyError: a study is being run, or the database refuses.
+        PlaceError: a file cannot be written.
+    """
+    url = storage or workspace.storage_url
+    changed: dict[str, int] = {}
+    backup = None
+    with readable_errors(url), ExitStack() as held:
+        if is_there(url):
+            engine = connect(url).engine
+            with engine.connect() as connection:
+                ours = _studies(connection)
+            for name in ours.values():
+                held.enter_context(study_lock(_beside(url, workspace).lock_path(name), name))
+                held.enter_context(sole_runner(url, name))
+            with engine.begin() as connection:
+                changed = {name: _renew(connection, number) for number, name in ours.items()}
+                if any(changed.values()):
+                    backup = _copy(url)  # of what is committed: the file as it was
+    workspace.create().stamp_version(painvrl.__version__)
+    return Upgraded(version=painvrl.__version__, studies=changed, backup=backup)
+
+
+def _studies(connection: Connection) -> dict[int, str]:
+    """Numbers and names of the studies that painvrl made."""
+    rows = connection.execute(
+        sqlalchemy.text(
+            "SELECT s.study_id, s.study_name FROM studies s JOIN study_user_attributes a"
+            " ON a.study_id = s.study_id WHERE a.key = :key ORDER BY s.study_id"
+        ),
+        {"key": Attr.IDENTITY},
+    )
+    return {int(number): str(name) for number, name in rows}
+
+
+def _renew(connection: Connection, study: int) -> int:
+    """How many stored values of a study got new names."""
+    of_study = "study_id = :study"
+    of_trials = f"trial_id IN (SELECT trial_id FROM trials WHERE {of_study})"
+    changed = 0
+    for where, tables in ((of_study, OF_A_STUDY), (of_trials, OF_A_TRIAL)):
+        for table in tables:
+            changed += _renew_table(connection, table, "key", "value_json", where, study)
+    return changed + _renew_table(
+        connection, "trial_params", "param_name", "distribution_json", of_trials, study
+    )
+
+
+def _renew_table(connection: Connection, table: str, key: str, value: str, where: str, study: int) -> int:
+    """Rows of a table of Optuna's whose name or JSON changed."""
+    columns: dict[str, sqlalchemy.ColumnClause[Any]] = {one: sqlalchemy.column(one) for one in (key, value)}
+    number: sqlalchemy.ColumnClause[Any] = sqlalchemy.column(_PRIMARY[table])
+    rows = sqlalchemy.table(table, number, *columns.values())
+    chosen = sqlalchemy.select(number, *columns.values()).where(sqlalchemy.text(where)).select_from(rows)
+    changed: list[dict[str, Any]] = []
+    for row, name, stored in connection.execute(chosen, {"study": study}).all():
+        renamed = with_new_names({name: json.loads(stored)})
+        ((new_name, new_value),) = renamed.items()
+        if renamed != {name: json.loads(stored)}:
+            changed.append({"row": row, key: new_name, value: json.dumps(new_value)})
+    for one in changed:
+        row = one.pop("row")
+        connection.execute(sqlalchemy.update(rows).where(number == row).values(one))
+    return len(changed)
+
+
+_PRIMARY = {
+    "study_user_attributes": "study_user_attribute_id",
+    "study_system_attributes": "study_system_attribute_id",
+    "trial_user_attributes": "trial_user_attribute_id",
+    "trial_system_attributes": "trial_system_attribute_id",
+    "trial_params": "param_id",
+}
+
+
+def _beside(url: str, workspace: Workspace) -> Workspace:
+    """The workspace whose locks guard the studies of a database."""
+    file = sqlite_file(url)
+    return workspace if file is None else Workspace(file.parent)
+
+
+def _copy(url: str) -> Path | None:
+    """A copy of a SQLite file as it was last committed; ``None`` for another database."""
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    copy = file.with_name(f"{file.name}.before-{painvrl.__version__}")
+    with closing(sqlite3.connect(file)) as before, closing(sqlite3.connect(copy)) as after:
+        before.backup(after)
+    return copy
