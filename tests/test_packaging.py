@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -248,6 +249,14 @@ def test_the_changelog_has_the_version_with_its_date(repository: Path) -> None:
     dated = re.fullmatch(r"(\S+) - \d{4}-\d\d-\d\d", headings[1])
     assert dated is not None
     assert dated[1] == painvrl.__version__
+
+
+def test_the_citation_is_of_this_version_and_licence(project: dict[str, Any], repository: Path) -> None:
+    import painvrl
+
+    cited = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))
+    named = {key: cited[key] for key in ("title", "version", "license")}
+    assert named == {"title": "painvrl", "version": painvrl.__version__, "license": project["license"]}
 
 
 def test_only_pythons_that_ran_are_claimed(project: dict[str, Any], repository: Path) -> None:
