@@ -39,7 +39,7 @@ class BprConfig(Settings):
 
 
 def als(inputs: Inputs) -> Fit[AlsConfig]:
-    """Hu, Koren and Volinsky's implicit-feedback ALS, by conjugate gradients, on the CPU."""
+    """The implicit-feedback ALS of Hu, Koren and Volinsky (ICDM 2008), by conjugate gradients, on the CPU."""
 
     def fit(config: AlsConfig) -> Scorer:
         from implicit.cpu.als import AlternatingLeastSquares
@@ -56,7 +56,7 @@ def als(inputs: Inputs) -> Fit[AlsConfig]:
 
 
 def bpr(inputs: Inputs) -> Fit[BprConfig]:
-    """Rendle's BPR by stochastic gradients, on the CPU.
+    """BPR (Rendle et al., UAI 2009) by stochastic gradients, on the CPU.
 
     On one thread: several update the same vectors without a lock, and no two runs would be alike.
     """

@@ -72,7 +72,8 @@ def item_knn(inputs: Inputs) -> Fit[ItemKnnConfig]:
     """The shrunk cosine of two items' users: ``sim(i, j) = c_ij / (sqrt(d_i d_j) + shrinkage)``.
 
     ``c_ij`` is how many users took both. Items that few users took are similar by chance; the shrinkage
-    discounts them. Cold items have no neighbours and score 0.
+    discounts them. Cold items have no neighbours and score 0. Without the shrinkage it is one of the
+    similarities of Sarwar et al. (WWW 2001).
     """
     taken = inputs.matrix
     together = (taken.T @ taken).tocsr()

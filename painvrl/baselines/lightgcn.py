@@ -34,8 +34,8 @@ class LightGcnConfig(Settings):
 def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:
     """The mean over layers of embeddings propagated by ``1 / sqrt(d_u d_i)``, trained by BPR.
 
-    A user or item without a training row is an isolated node that keeps its initial embedding; it gets
-    zeros instead.
+    LightGCN is by He et al. (SIGIR 2020), BPR by Rendle et al. (UAI 2009). A user or item without a
+    training row is an isolated node that keeps its initial embedding; it gets zeros instead.
     """
     train = inputs.prepared.train
     device = inputs.prepared.device

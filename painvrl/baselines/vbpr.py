@@ -45,8 +45,8 @@ class VbprConfig(Settings):
 def vbpr(inputs: Inputs) -> Fit[VbprConfig]:
     """``s(u, i) = beta_i + <gamma_u, gamma_i> + <theta_u, f_i E> + f_i b``, trained on the CPU.
 
-    The library knows the warm items only, so that cold ones are no negatives. A cold item has neither
-    ``beta_i`` nor ``gamma_i``: its features alone score it.
+    VBPR is by He and McAuley (AAAI 2016). The library knows the warm items only, so that cold ones are no
+    negatives. A cold item has neither ``beta_i`` nor ``gamma_i``: its features alone score it.
     """
     warm = inputs.prepared.training.warm_items.cpu()
     features = inputs.prepared.features.matrix.cpu()

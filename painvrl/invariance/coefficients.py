@@ -16,12 +16,12 @@ One step of Newton's method from zero on the multinomial likelihood gives both i
 and ``delta`` the same with ``f_i`` weighed by ``b_u - mean b``, ``H`` by its second moments (``b`` and the
 choice set taken as independent there: H is shared by all environments and only sets the metric).
 
-Coefficients of two logit models are comparable up to a common scale only (Swait and Louviere, 1993):
-what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains environments unequally
-well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median of ``delta_ef``,
-weighed by ``H'_ff``, over the half of the features with the least ``H_ff Var_e(w_ef)``: a trend that
-differs between environments is not a matter of scale, so the others are the better anchor (our
-assumption; without it, environments in which the spurious features stay and everything else shrinks
+Coefficients of two logit models are comparable up to a common scale only (Swait and Louviere, Journal of
+Marketing Research 1993): what a model leaves unexplained shrinks all of them alike, and ``p_0`` explains
+environments unequally well. Each environment's scale ``kappa_e`` is therefore taken out. It is the median
+of ``delta_ef``, weighed by ``H'_ff``, over the half of the features with the least ``H_ff Var_e(w_ef)``:
+a trend that differs between environments is not a matter of scale, so the others are the better anchor
+(our assumption; without it, environments in which the spurious features stay and everything else shrinks
 would fit as well, and where no shared trend shifts that is what may be found). What is left,
 
     V_f = H_ff Var_e(w_ef - kappa_e mean b_f) + H'_ff Var_e(delta_ef - kappa_e),

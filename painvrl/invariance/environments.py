@@ -1,7 +1,8 @@
 """Module 1, heterogeneous identification: which latent environment did each interaction come from?
 
 ``soft_mixture`` (:mod:`painvrl.invariance.soft_mixture`) is our extension and the default, ``hard_em``
-(:mod:`painvrl.invariance.hard_em`) is InvRL's; ``random`` and ``given`` are controls.
+(:mod:`painvrl.invariance.hard_em`) is that of InvRL (Du et al., ACM MM 2022); ``random`` and ``given`` are
+controls.
 
 Shape letters: ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments.
 """

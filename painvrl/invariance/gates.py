@@ -1,5 +1,8 @@
 """Stochastic gates: ``z = clip(mu + sigma eps + 1/2, 0, 1)``, and the density that ``mu`` expects.
 
+They are those of Yamada et al. (ICML 2020), who follow Louizos et al. (ICLR 2018); what keeps their density
+is our own.
+
 Shape letter: ``F`` features.
 """
 

@@ -1,7 +1,7 @@
 """Environments by hard EM over one recommender an environment (InvRL's code).
 
-In turn, ``E`` models are fitted for a few steps, each on the interactions that carry its label, and
-every interaction goes to the model that scores it highest,
+As InvRL (Du et al., ACM MM 2022) has it, ``E`` models are in turn fitted for a few steps, each on the
+interactions that carry its label, and every interaction goes to the model that scores it highest,
 
     e(u, i) = argmax_e <c^e_u, h^e_i>,   h^e = v W_e + bias_e,   v = (1 - m) f,
 

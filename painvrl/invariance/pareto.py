@@ -82,7 +82,8 @@ class MinNorm(Balancer):
 
     Divided by ``eps + (1 - eps) / lambda`` it is a convex combination of ``g_E`` and ``g_I`` whose length
     does not depend on ``lambda``. At an interior point both inner products agree, so the penalty falls
-    ``lambda`` times as fast as the risk.
+    ``lambda`` times as fast as the risk. The point is that of MGDA (Désidéri, Comptes Rendus Mathématique
+    2012), for two gradients in closed form (Sener and Koltun, NeurIPS 2018).
     """
 
     name: ClassVar[str] = "mgda"
@@ -98,7 +99,7 @@ class MinNorm(Balancer):
 
 
 class WeightedSum(Balancer):
-    """InvRL's weighted sum ``g_E + lambda g_I``, divided by ``1 + lambda``."""
+    """The weighted sum ``g_E + lambda g_I`` of InvRL (Du et al., ACM MM 2022), divided by ``1 + lambda``."""
 
     name: ClassVar[str] = "fixed"
 
@@ -111,7 +112,8 @@ class WeightedSum(Balancer):
 class Unconflicting(Balancer):
     """Adds up as ``fixed`` does, after each gradient was projected off the other's conflict.
 
-    See :mod:`painvrl.invariance.upgrad`. Without a penalty gradient the risk alone has a say.
+    It is UPGrad (Quinton and Rey, 2024; :mod:`painvrl.invariance.upgrad`). Without a penalty gradient the
+    risk alone has a say.
     """
 
     name: ClassVar[str] = "upgrad"

@@ -131,7 +131,10 @@ class CoefficientVariance(Penalty):
 
 @dataclass(frozen=True)
 class GradientVariance(Penalty):
-    """The variance over environments of the gradients on ``W``, weighed with the gates or not."""
+    """The variance over environments of the gradients on ``W``, weighed with the gates or not.
+
+    With them it is the form of HRM (Liu et al., ICML 2021), without them IGA (Koyama and Yamaguchi, 2020).
+    """
 
     gated: bool
 
@@ -144,7 +147,7 @@ class GradientVariance(Penalty):
 
 @dataclass(frozen=True)
 class ScaleSlope(Penalty):
-    """The squared slope of each environment's risk on a factor of all scores."""
+    """The squared slope of each environment's risk on a factor of all scores (Arjovsky et al., 2019)."""
 
     def estimate(self, seen: Seen) -> Estimate:
         """See :class:`Penalty`."""
@@ -153,7 +156,7 @@ class ScaleSlope(Penalty):
 
 @dataclass(frozen=True)
 class RiskVariance(Penalty):
-    """The variance over environments of the risk."""
+    """The variance over environments of the risk (Krueger et al., ICML 2021)."""
 
     def estimate(self, seen: Seen) -> Estimate:
         """See :class:`Penalty`."""
@@ -162,7 +165,7 @@ class RiskVariance(Penalty):
 
 @dataclass(frozen=True)
 class SquaredVariance(Penalty):
-    """The square of each entry's gated variance."""
+    """The square of each entry's gated variance, as in the code of InvRL (Du et al., ACM MM 2022)."""
 
     part_pairs: ClassVar[int] = 2
 

@@ -1,7 +1,7 @@
 """UltraGCN's item-item graph: which items are taken by the same users, and how strongly.
 
 With ``A`` the ``[U, I]`` matrix of training pairs and ``G = A'A``, ``G_ij`` counts the users who took both
-items. UltraGCN weighs an edge with ``g_i = sum_k G_ik`` as
+items. UltraGCN (Mao et al., CIKM 2021) weighs an edge with ``g_i = sum_k G_ik`` as
 
     w_ij = G_ij / (g_i - G_ii) * sqrt(g_i / g_j)
 

@@ -1,5 +1,8 @@
 """The backbone's two losses: the whole-data ``gramian`` one and the paper's ``sampled`` one.
 
+The first is that of implicit ALS (Hu et al., ICDM 2008; Rendle et al., RecSys 2022), the second that of
+UltraGCN (Mao et al., CIKM 2021).
+
 Shape letters: ``U`` users, ``I`` items, ``N`` training pairs, ``D`` width of the score vectors,
 ``B`` pairs of a batch, ``J`` negatives.
 """

@@ -1,5 +1,8 @@
 """The backbone: UltraGCN with an ID part and a content part, ``s = <p_u, q_i> + <c_u, h_i>``.
 
+UltraGCN (Mao et al., CIKM 2021) has the ID part only; InvRL (Du et al., ACM MM 2022) gives it the items'
+features.
+
 Shape letters: ``U`` users, ``I`` items, ``I_w`` warm items, ``F`` features, ``d`` ID width, ``k``
 content width, ``D`` width of the score vectors.
 """

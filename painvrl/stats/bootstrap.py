@@ -12,6 +12,7 @@ alone is counted more than once, which makes intervals wider and not narrower; s
 that every seed draws anew, with users who only share their numbers.
 
 With few seeds the intervals are somewhat too narrow, as those of every bootstrap over few units are.
+Drawing both factors apart is the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007).
 
 Shape letters: ``S`` seeds, ``R`` recommenders, ``U_p`` users of part ``p``, ``D`` draws.
 """

@@ -55,6 +55,8 @@ def ranks(values: ArrayLike) -> NDArray[np.int64]:
 def hypervolume(values: ArrayLike) -> float:
     """The volume between zero, the worst value of every metric, and the points, exactly.
 
+    The library's algorithm is that of Fonseca et al. (CEC 2006).
+
     Args:
         values: ``[T, M]``, larger is better. Points that are not finite or not positive everywhere
             add nothing.

@@ -1,4 +1,7 @@
-"""Movielens, Tiktok and Kwai in the layout in which they are published with MMGCN, GRCN and InvRL."""
+"""Movielens, Tiktok and Kwai in the layout in which they are published with MMGCN, GRCN and InvRL.
+
+MMGCN is by Wei et al. (ACM MM 2019), GRCN by Wei et al. (ACM MM 2020), InvRL by Du et al. (ACM MM 2022).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MMRec's folders, and RecBole's atomic files: an ``.inter`` file, features and descriptions of items."""
+"""MMRec's folders, and RecBole's atomic files: an ``.inter`` file, features and descriptions of items.
+
+MMRec is the toolbox of Zhou (2023).
+"""
 
 from __future__ import annotations
 
