@@ -10,7 +10,15 @@ from typing import Self, TypeAlias
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """The names of the columns, the rows, and what they show; the first column names the rows."""
+    """The names of the columns, the rows, and what they show; the first column names the rows.
+
+    >>> table = TextTable(columns=("metric", "value"), rows=[("recall", "0.25"), ("ndcg", "0.2")])
+    >>> print(table.to_markdown(), end="")
+    | metric | value |
+    | --- | ---: |
+    | recall | 0.25 |
+    | ndcg | 0.2 |
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -12,6 +12,12 @@ from torch import Tensor
 class Interactions:
     """``N`` implicit-feedback interactions between ``U`` users and ``I`` items.
 
+    >>> taken = Interactions(user=torch.tensor([0, 0, 1]), item=torch.tensor([0, 2, 2]), n_users=2, n_items=4)
+    >>> len(taken), taken.item_degree().tolist()  # two items are cold
+    (3, [1.0, 0.0, 2.0, 0.0])
+    >>> taken.select(taken.user == 0).item.tolist()
+    [0, 2]
+
     Attributes:
         user: ``[N]`` int64, each in ``[0, n_users)``.
         item: ``[N]`` int64, each in ``[0, n_items)``.

@@ -41,7 +41,11 @@ class SweptPoint:
 
 
 def point_name(trial: int, place: int | None = None) -> str:
-    """What a point is called: ``12`` of a trial that has one only, ``12.3`` of one that was swept."""
+    """What a point is called: ``12`` of a trial that has one only, ``12.3`` of one that was swept.
+
+    >>> point_name(12), point_name(12, 3)
+    ('12', '12.3')
+    """
     return str(trial) if place is None else f"{trial}.{place}"
 
 

@@ -35,6 +35,14 @@ NO_ITEM = -1
 class Shown:
     """What the users of a part are shown, on the CPU, and sums of it that several metrics need.
 
+    One user with two positives, who finds the first of them at rank 1 and the second at rank 3:
+
+    >>> shown = Shown(hits=torch.tensor([[True, False, True]]), positives=torch.tensor([2]), ks=(1, 3))
+    >>> Recall().at(shown).tolist()
+    [[0.5, 1.0]]
+    >>> Ndcg().at(shown)
+    tensor([[1.0000, 0.9197]], dtype=torch.float64)
+
     Attributes:
         hits: ``[U, R]`` bool, whether the item at each rank is one of the user's positives.
         positives: ``[U]`` how many positives the user has in this part, at least 1.

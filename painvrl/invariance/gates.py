@@ -52,7 +52,11 @@ def closed_gates(n_features: int, sparsity: float) -> int:
 
 
 def final_mask(mu: Tensor, sparsity: float) -> Tensor:
-    """``m = clip(mu + 1/2, 0, 1)`` with exactly ``round(sparsity F)`` zeros, the lowest gates."""
+    """``m = clip(mu + 1/2, 0, 1)`` with exactly ``round(sparsity F)`` zeros, the lowest gates.
+
+    >>> final_mask(torch.tensor([0.7, -0.2, 0.0, -0.9]), sparsity=0.5)
+    tensor([1.0000, 0.0000, 0.5000, 0.0000])
+    """
     mask = (mu + 0.5).clamp(_LEAST_OPEN, 1.0)
     closed = mu.argsort(stable=True)[: closed_gates(mu.shape[0], sparsity)]
     return mask.index_fill(0, closed, 0.0)

@@ -37,6 +37,9 @@ def min_norm_weight(a: Tensor, b: Tensor) -> Tensor:
     """``eps`` in [0, 1] for which ``eps a + (1 - eps) b`` is the shortest point of the segment.
 
     Equal points have no direction of their own; ``eps`` is 1/2 there.
+
+    >>> min_norm_weight(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]))
+    tensor(0.2000)
     """
     gap = a - b
     length = gap.square().sum()
@@ -84,6 +87,11 @@ class MinNorm(Balancer):
     does not depend on ``lambda``. At an interior point both inner products agree, so the penalty falls
     ``lambda`` times as fast as the risk. The point is that of MGDA (Désidéri, Comptes Rendus Mathématique
     2012), for two gradients in closed form (Sener and Koltun, NeurIPS 2018).
+
+    >>> risk, penalty = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    >>> direction, share = MinNorm().combine(risk, penalty, irm_weight=3.0)
+    >>> [round(float(direction @ gradient), 2) for gradient in (risk, penalty)]  # the penalty falls faster
+    [0.25, 0.75]
     """
 
     name: ClassVar[str] = "mgda"
@@ -99,7 +107,11 @@ class MinNorm(Balancer):
 
 
 class WeightedSum(Balancer):
-    """The weighted sum ``g_E + lambda g_I`` of InvRL (Du et al., ACM MM 2022), divided by ``1 + lambda``."""
+    """The weighted sum ``g_E + lambda g_I`` of InvRL (Du et al., ACM MM 2022), divided by ``1 + lambda``.
+
+    >>> WeightedSum().combine(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0]), irm_weight=1.0)
+    (tensor([0.0000, 0.5000]), tensor(0.5000))
+    """
 
     name: ClassVar[str] = "fixed"
 

@@ -239,7 +239,11 @@ def part_means(values: Tensor, label: Tensor, part: Tensor, n_environments: int)
 
 
 def risk_variance(means: Tensor) -> Estimate:
-    """``Var_e(R_e)`` from the halves' risks ``[E, 2]``."""
+    """``Var_e(R_e)`` from the halves' risks ``[E, 2]``.
+
+    >>> risk_variance(torch.tensor([[0.2, 0.4], [0.4, 0.6]]))
+    Estimate(value=tensor(0.0100), naive=tensor(0.0100))
+    """
     return squared_mean(means - means.mean(dim=0))
 
 

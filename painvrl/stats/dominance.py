@@ -17,6 +17,9 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
     equal points all stay. A point with a coordinate that is not finite is never on the front, and
     dominates nothing.
 
+    >>> non_dominated([[0.3, 0.1], [0.2, 0.2], [0.2, 0.1]]).tolist()
+    [True, True, False]
+
     Args:
         values: ``[T, M]``, larger is better.
 
@@ -33,6 +36,9 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
 
 def ranks(values: ArrayLike) -> NDArray[np.int64]:
     """How many fronts must be taken away before a point is on the front of what is left.
+
+    >>> ranks([[0.3, 0.1], [0.2, 0.2], [0.2, 0.1], [0.1, 0.1]]).tolist()
+    [0, 0, 1, 2]
 
     Args:
         values: ``[T, M]``, larger is better.
@@ -56,6 +62,9 @@ def hypervolume(values: ArrayLike) -> float:
     """The volume between zero, the worst value of every metric, and the points, exactly.
 
     The library's algorithm is that of Fonseca et al. (CEC 2006).
+
+    >>> hypervolume([[3, 1], [2, 2]])
+    5.0
 
     Args:
         values: ``[T, M]``, larger is better. Points that are not finite or not positive everywhere
@@ -97,6 +106,9 @@ def coverage(by: ArrayLike, of: ArrayLike) -> float:
     """The share of the points ``of`` that a point of ``by`` equals or dominates (the C-metric).
 
     It is no distance: the coverage of B by A and that of A by B do not add up to one.
+
+    >>> coverage(by=[[3, 1], [2, 2]], of=[[2, 1], [1, 3]])
+    0.5
 
     Args:
         by: ``[T, M]``, finite, with a point at least.

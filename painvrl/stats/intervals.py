@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate of a mean, or of the difference of two, with its interval, in its units."""
+    """An estimate of a mean, or of the difference of two, with its interval, in its units.
+
+    >>> f"{Interval(mean=0.012, low=-0.003, high=0.027):+.3f}"
+    '+0.012 [-0.003, +0.027]'
+    """
 
     mean: float
     low: float
@@ -48,7 +52,11 @@ def percentiles(
 
 
 def t_quantile(share: float, freedom: float) -> float:
-    """The quantile of Student's t; ``0 < share < 1``, and ``freedom`` above zero need not be whole."""
+    """The quantile of Student's t; ``0 < share < 1``, and ``freedom`` above zero need not be whole.
+
+    >>> round(t_quantile(0.975, 4), 3)  # five seeds
+    2.776
+    """
     from scipy.special import stdtrit  # a slow import that most commands do without
 
     return float(stdtrit(freedom, share))
