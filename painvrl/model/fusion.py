@@ -63,21 +63,14 @@ VARIANT = Learner(name="variant", gates=lambda mask: 1 - mask)
 
 
 @dataclass(frozen=True)
-class Branch(Fusion):
-    """The invariant model, and on top of it a branch on the variant part."""
+class InvariantFirst(Fusion):
+    """The invariant model, and on top of it what is weighed, if anything is (InvRL: nothing)."""
+
+    then: tuple[Learner, ...] = ()
 
     def learners(self, *, weighed: bool) -> tuple[Learner, ...]:
         """See :class:`Fusion`."""
-        return (INVARIANT, VARIANT) if weighed else (INVARIANT,)
-
-
-@dataclass(frozen=True)
-class InvariantAlone(Fusion):
-    """The invariant model (InvRL)."""
-
-    def learners(self, *, weighed: bool) -> tuple[Learner, ...]:
-        """See :class:`Fusion`."""
-        return (INVARIANT,)
+        return (INVARIANT, *self.then) if weighed else (INVARIANT,)
 
 
 @dataclass(frozen=True)
@@ -92,8 +85,8 @@ class BothParts(Fusion):
 
 
 for _fusion in (
-    Branch("branch"),
-    InvariantAlone("invariant"),
+    InvariantFirst("branch", (VARIANT,)),
+    InvariantFirst("invariant"),
     BothParts("sum", Sum),
     BothParts("scalar", ScalarWeights),
     BothParts("item", ItemAttention),

@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from painvrl.core.registry import NameIn
 from painvrl.core.rng import derive_seed
@@ -35,34 +36,50 @@ MAX_GRID = 100_000
 """Points of a grid at most: nobody waits for more."""
 
 
-class Tpe(Sampler):
+@dataclass(frozen=True)
+class OfOptuna(Sampler):
+    """A class of Optuna's.
+
+    Attributes:
+        algorithm: its name.
+        startup: its argument for the number of start-up trials, if it has one.
+        others: its other arguments.
+    """
+
+    algorithm: str
+    startup: str | None = None
+    others: Mapping[str, object] = field(default_factory=dict)
+
+    def make(self, stored: StoredStudy, settings: StudySettings, before: int) -> BaseSampler:
+        """See :class:`Sampler`."""
+        import optuna
+
+        algorithm: Callable[..., BaseSampler] = getattr(optuna.samplers, self.algorithm)
+        startup = {} if self.startup is None else {self.startup: self.waits(stored, settings)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return algorithm(seed=seed_of(settings, before), **startup, **self.others)
+
+    def waits(self, stored: StoredStudy, settings: StudySettings) -> int:
+        """The number of start-up trials, as it counts them."""
+        return settings.startup_trials
+
+
+class Tpe(OfOptuna):
     """The tree-structured Parzen estimator."""
 
     reads_points: ClassVar[bool] = True
 
-    def make(self, stored: StoredStudy, settings: StudySettings, before: int) -> BaseSampler:
-        """See :class:`Sampler`."""
-        from optuna.samplers import TPESampler
-
-        startup = settings.startup_trials
-        if stored.swept:  # it counts points, not trainings
-            ended = sum(record.preset is None and record.state in FINISHED for record in stored.trials())
-            startup = 0 if ended >= startup else sys.maxsize
-        return TPESampler(seed=seed_of(settings, before), n_startup_trials=startup)
+    def waits(self, stored: StoredStudy, settings: StudySettings) -> int:
+        """See :class:`OfOptuna`; of a swept study it counts points, not trainings."""
+        if not stored.swept:
+            return settings.startup_trials
+        ended = sum(record.preset is None and record.state in FINISHED for record in stored.trials())
+        return 0 if ended >= settings.startup_trials else sys.maxsize
 
 
-class GaussianProcess(Sampler):
-    """Optuna's Gaussian process."""
-
-    def make(self, stored: StoredStudy, settings: StudySettings, before: int) -> BaseSampler:
-        """See :class:`Sampler`."""
-        from optuna.samplers import GPSampler
-
-        return GPSampler(
-            seed=seed_of(settings, before),
-            n_startup_trials=settings.startup_trials,
-            warn_independent_sampling=False,
-        )
+class GaussianProcess(OfOptuna):
+    """A Gaussian process."""
 
     def refusal(self, space: Space, base: TrainConfig) -> str | None:
         """See :class:`Sampler`."""
@@ -74,36 +91,10 @@ class GaussianProcess(Sampler):
         return None
 
 
-@dataclass(frozen=True)
-class Genetic(Sampler):
-    """A genetic algorithm: ``algorithm`` is its class in Optuna. The start-up trials are its population."""
-
-    algorithm: str
-
-    def make(self, stored: StoredStudy, settings: StudySettings, before: int) -> BaseSampler:
-        """See :class:`Sampler`."""
-        import optuna
-
-        algorithm: type[BaseSampler] = getattr(optuna.samplers, self.algorithm)
-        arguments: dict[str, Any] = {
-            "seed": seed_of(settings, before),
-            "population_size": settings.startup_trials,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return algorithm(**arguments)
-
-
-class Random(Sampler):
+class Random(OfOptuna):
     """Independent draws."""
 
     reads_trials: ClassVar[bool] = False
-
-    def make(self, stored: StoredStudy, settings: StudySettings, before: int) -> BaseSampler:
-        """See :class:`Sampler`."""
-        from optuna.samplers import RandomSampler
-
-        return RandomSampler(seed=seed_of(settings, before))
 
 
 class QuasiMonteCarlo(Sampler):
@@ -148,11 +139,11 @@ class Grid(Sampler):
 
 for _sampler in (
     Auto("auto"),
-    Tpe("tpe"),
-    GaussianProcess("gp"),
-    Genetic("nsga2", "NSGAIISampler"),
-    Genetic("nsga3", "NSGAIIISampler"),
-    Random("random"),
+    Tpe("tpe", "TPESampler", "n_startup_trials"),
+    GaussianProcess("gp", "GPSampler", "n_startup_trials", {"warn_independent_sampling": False}),
+    OfOptuna("nsga2", "NSGAIISampler", "population_size"),
+    OfOptuna("nsga3", "NSGAIIISampler", "population_size"),
+    Random("random", "RandomSampler"),
     QuasiMonteCarlo("qmc"),
     Grid("grid"),
 ):
