@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -28,8 +28,9 @@ from benchmarks.common import CACHE, mean_and_spread, print_table
 from benchmarks.kept import completed, digest
 from benchmarks.sweeps import ROOT
 from benchmarks.sweeps import run as run_swept
-from painvrl.study.file.spec import SamplerName, StudySpec, check_spec, load_spec
+from painvrl.study.file.spec import StudySpec, check_spec, load_spec
 from painvrl.study.search.asktell import Asked, AskTell
+from painvrl.study.search.port import SAMPLERS as KNOWN
 
 LOOKS = (5, 10, 20, 40)
 SAMPLERS = ("tpe", "gp", "nsga2", "qmc", "random")
@@ -94,7 +95,7 @@ def main() -> None:
     """Run what is not there yet, keep it, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, nargs="?", default=ROOT / "studies" / "movielens.yaml")
-    parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=get_args(SamplerName))
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=KNOWN.names())
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=max(LOOKS))
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as in study run")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from painvrl.model.mixing import Sum
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run
 from painvrl.run.stages import Stages, train_backbone
@@ -134,6 +135,7 @@ def test_a_learned_fusion_is_one_training_on_both_parts(
     assert torch.equal(again.item_vectors, result.item_vectors)
     stages = Stages(config=config, prepared=tiny_prepared)
     both = torch.cat([result.mask, 1 - result.mask])
-    for mixing, same in (("sum", False), (kind, True)):
-        model = train_backbone(stages, kind, both, mixing=mixing)  # type: ignore[arg-type]
+    (learner,) = config.fusion.learners()
+    for mixing, same in ((Sum, False), (learner.mixing, True)):
+        model = train_backbone(stages, kind, both, mixing=mixing)
         assert torch.equal(model.item_vectors(), result.item_vectors) is same

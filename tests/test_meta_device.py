@@ -49,8 +49,8 @@ from painvrl.invariance.soft_mixture import (
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fit import TrainingConfig, fit
-from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
@@ -175,14 +175,14 @@ def backbone(
     loss: GramianLoss | SampledLoss,
     *,
     base: bool = False,
-    mixing: MixingKind = "sum",
+    mixing: type[Mixing] = Sum,
     item_item_weight: float = 0.0,
 ) -> Backbone:
     config = BackboneConfig(
         id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss, item_item_weight=item_item_weight
     )
     vectors = (meta(USERS, 4), meta(ITEMS, 4)) if base else None
-    gates = None if mixing == "sum" else meta(2 * FEATURES)
+    gates = None if mixing is Sum else meta(2 * FEATURES)
     return Backbone(
         meta(ITEMS, FEATURES),
         data,
@@ -246,9 +246,9 @@ def test_a_training_step_stays_on_the_device(
 @pytest.mark.parametrize(
     "loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=5)], ids=["gramian", "sampled"]
 )
-@pytest.mark.parametrize("mixing", ["scalar", "item"])
+@pytest.mark.parametrize("mixing", [ScalarWeights, ItemAttention])
 def test_a_step_of_a_learned_fusion_stays_on_the_device(
-    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, mixing: MixingKind
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, mixing: type[Mixing]
 ) -> None:
     model = backbone(data, loss, mixing=mixing)
     with pytest.raises(ReadBack):  # the loss of the first epoch, at its evaluation

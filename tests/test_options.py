@@ -21,7 +21,7 @@ from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.invariance.pareto import BALANCERS
 from painvrl.invariance.penalties import PENALTIES
-from painvrl.model.fusion import FusionConfig
+from painvrl.model.fusion import FUSIONS
 from painvrl.model.losses import GramianLoss, SampledLoss
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value
@@ -40,10 +40,10 @@ OPTIONS = {
     for section, owner, names in (
         ("environments", EnvironmentConfig, ("assignment", "sees", "tilt")),
         ("mask", MaskConfig, ("contrasts", "source")),
-        ("fusion", FusionConfig, ("kind",)),
     )
     for name in names
 } | {
+    "fusion.kind": FUSIONS.names(),
     "mask.penalty": PENALTIES.names(),
     "mask.balancer": BALANCERS.names(),
     "backbone.loss.kind": (GramianLoss().kind, SampledLoss().kind),

@@ -122,7 +122,7 @@ def _extensions() -> Iterator[Check]:
     if not groups:
         return
     import painvrl.baselines.registry
-    import painvrl.run.config  # noqa: F401 (makes all other registries)
+    import painvrl.study.file.spec  # noqa: F401 (makes all other registries)
     from painvrl.core.registry import REGISTRIES
 
     for registry in REGISTRIES:

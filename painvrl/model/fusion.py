@@ -5,24 +5,93 @@ of ``f``, so retraining by risk makes the mask a reparametrisation. The default 
 the invariant model first, freezes it, and fits a variant branch on what is left. ``sum``, ``scalar``
 and ``item`` are one model on both parts, trained end to end, and carry that warning.
 
-Shape letters: ``n`` items, ``C`` gated copies of the features, ``F`` features, ``k`` content width.
+A fusion says which models are trained (:class:`Learner`); the score is made of their vectors alike.
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from painvrl.core.registry import NameIn, Registry
 from painvrl.core.settings import AfterTraining, Settings
+from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
 
-MixingKind = Literal["sum", "scalar", "item"]
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A model that a fusion trains.
+
+    Attributes:
+        name: of its training; its random numbers and its curves go by it.
+        gates: makes of the mask ``[F]`` what the features are multiplied with: ``[F]``, or ``[C F]`` for
+            ``C`` gated copies of them side by side.
+        mixing: how the projections of the copies make one.
+    """
+
+    name: str
+    gates: Callable[[Tensor], Tensor]
+    mixing: type[Mixing] = Sum
+
+
+@dataclass(frozen=True)
+class Fusion(ABC):
+    """The base of all fusions: an object with a name, settings if it has any, and what it trains."""
+
+    name: str
+
+    @abstractmethod
+    def learners(self, *, weighed: bool) -> tuple[Learner, ...]:
+        """What is trained, in order: each learns what those before it, which are frozen, left over.
+
+        The first one's vectors are the ID part and the content part, those of the others the variant branch.
+        ``weighed``: whether the branch will weigh anything.
+        """
+
+
+FUSIONS = Registry[Fusion]("fusion", group="painvrl.fusions")
+
+INVARIANT = Learner(name="invariant", gates=lambda mask: mask)
+VARIANT = Learner(name="variant", gates=lambda mask: 1 - mask)
+
+
+@dataclass(frozen=True)
+class InvariantFirst(Fusion):
+    """The invariant model, and on top of it what is weighed, if anything is (InvRL: nothing)."""
+
+    then: tuple[Learner, ...] = ()
+
+    def learners(self, *, weighed: bool) -> tuple[Learner, ...]:
+        """See :class:`Fusion`."""
+        return (INVARIANT, *self.then) if weighed else (INVARIANT,)
+
+
+@dataclass(frozen=True)
+class BothParts(Fusion):
+    """One model on ``m f`` and ``(1 - m) f``, which undoes the mask; its training has the fusion's name."""
+
+    mixing: type[Mixing]
+
+    def learners(self, *, weighed: bool) -> tuple[Learner, ...]:
+        """See :class:`Fusion`."""
+        return (Learner(name=self.name, gates=lambda mask: torch.cat([mask, 1 - mask]), mixing=self.mixing),)
+
+
+for _fusion in (
+    InvariantFirst("branch", (VARIANT,)),
+    InvariantFirst("invariant"),
+    BothParts("sum", Sum),
+    BothParts("scalar", ScalarWeights),
+    BothParts("item", ItemAttention),
+):
+    FUSIONS.register(_fusion)
 
 
 class FusionConfig(Settings):
@@ -39,11 +108,15 @@ class FusionConfig(Settings):
     The weights act after training: a study sweeps them over one training.
     """
 
-    kind: Literal["branch", "invariant", "sum", "scalar", "item"] = "branch"
+    kind: Annotated[str, NameIn(FUSIONS)] = "branch"
     variant_weight: Annotated[float, AfterTraining()] = Field(default=0.3, ge=0, le=1)
     id_weight: Annotated[float, AfterTraining()] = Field(default=1.0, ge=0, le=10)
     popularity_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-1, le=1)
     cold_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-10, le=10)
+
+    def learners(self, *, branch: bool = False) -> tuple[Learner, ...]:
+        """What is trained, in order; with ``branch`` as if ``variant_weight`` were above 0."""
+        return FUSIONS.get(self.kind).learners(weighed=branch or self.variant_weight > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,57 +213,3 @@ class WeighedScores:
                 yield scores
 
         return of_block
-
-
-class Sum(nn.Module):
-    """``h = sum_c f W_c``; nothing is learned beside the projections."""
-
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
-        """``[n, k]`` of features ``[n, F]`` and gated projections ``[C, F, k]``."""
-        return _project(features, projections.sum(dim=0))
-
-
-class ScalarWeights(nn.Module):
-    """``h = sum_c a_c f W_c`` with ``a = softmax(logits)``, one number a part (our reading).
-
-    The projections could take the weights in: what it computes is ``sum``, learned at another pace.
-    """
-
-    def __init__(self, parts: int, device: torch.device) -> None:
-        super().__init__()
-        self.logits: nn.Parameter = nn.Parameter(torch.zeros(parts, device=device))
-
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
-        """``[n, k]`` of features ``[n, F]`` and gated projections ``[C, F, k]``."""
-        return _project(features, (self.logits.softmax(dim=0)[:, None, None] * projections).sum(dim=0))
-
-
-class ItemAttention(nn.Module):
-    """``h_i = sum_c a_ic h_ic`` with ``h_ic = f_i W_c`` and ``a_i = softmax_c(<h_ic, query> / sqrt(k))``.
-
-    Our reading. The query is learned. The weights come from the content alone, so cold items have them, too.
-    """
-
-    def __init__(self, content_dim: int, device: torch.device) -> None:
-        super().__init__()
-        self.query: nn.Parameter = nn.Parameter(torch.zeros(content_dim, device=device))
-
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
-        """``[n, k]`` of features ``[n, F]`` and gated projections ``[C, F, k]``."""
-        parts, width, content_dim = projections.shape
-        side_by_side = projections.transpose(0, 1).reshape(width, parts * content_dim)
-        each = _project(features, side_by_side).view(-1, parts, content_dim)
-        share = ((each @ self.query) / math.sqrt(content_dim)).softmax(dim=1)
-        return (share[:, :, None] * each).sum(dim=1)
-
-
-def make_mixing(kind: MixingKind, parts: int, content_dim: int, device: torch.device) -> nn.Module:
-    """How the projections of ``parts`` gated copies of the features make one; equal weights at first."""
-    if kind == "scalar":
-        return ScalarWeights(parts, device)
-    return ItemAttention(content_dim, device) if kind == "item" else Sum()
-
-
-def _project(features: Tensor, projection: Tensor) -> Tensor:
-    """The product in the features' precision, its result in float32."""
-    return (features @ projection.to(features.dtype)).float()

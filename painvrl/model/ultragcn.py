@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from painvrl.core.device import to_device
 from painvrl.core.settings import Settings
 from painvrl.model.batches import Batch
-from painvrl.model.fusion import MixingKind, make_mixing
 from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import (
     GramianLoss,
@@ -30,6 +29,7 @@ from painvrl.model.losses import (
     shared_repulsion,
     ultragcn_weights,
 )
+from painvrl.model.mixing import Mixing, Sum
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
 
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
         gates: Tensor | None = None,
         base: tuple[Tensor, Tensor] | None = None,
         base_id_dim: int = 0,
-        mixing: MixingKind = "sum",
+        mixing: type[Mixing] = Sum,
     ) -> None:
         """Initialise from ``generator``, the same for every device.
 
@@ -131,7 +131,7 @@ class Backbone(nn.Module):
         self.user_content: nn.Parameter = normal(n_users, config.content_dim)
         self.weight: nn.Parameter = normal(self.gates.shape[0], config.content_dim)
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(config.content_dim, device=device))
-        self.mixing: nn.Module = make_mixing(mixing, self.gates.shape[0] // width, config.content_dim, device)
+        self.mixing: Mixing = mixing(self.gates.shape[0] // width, config.content_dim, device)
         self.base = base
         self.base_id_dim = base_id_dim
         a0 = config.loss.all_pairs_weight if isinstance(config.loss, GramianLoss) else 0.0

@@ -31,7 +31,7 @@ class RunResult:
         mask: ``[F]``. environments: labels of the training pairs (canonical order), if any.
         metrics: of the valid parts: ``iid/...``, ``ood/...``, and ``ood_NAME/...`` of further OOD parts.
         rounds: a report a round. seconds: wall time by stage.
-        epochs: chosen epoch by training (``pretrain``, ``invariant``, ``variant``, or the fusion's kind).
+        epochs: chosen epoch by training: ``pretrain``, and the learners of the fusion by their names.
         refit: trained on the valid parts, too; ``metrics`` are then those of the run before.
     """
 

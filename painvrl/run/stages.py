@@ -18,8 +18,9 @@ from painvrl.core.rng import generator
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import fit
 from painvrl.model.folding import fold_in
-from painvrl.model.fusion import MixingKind, ScoreParts
+from painvrl.model.fusion import Learner, ScoreParts
 from painvrl.model.losses import GramianLoss
+from painvrl.model.mixing import Mixing, Sum
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
@@ -58,23 +59,27 @@ class Stages:
     look: Look | None = None
     state: RunState = field(default_factory=RunState)
 
-    def parts_of(self, *, users: Tensor, items: Tensor, base_width: int) -> ScoreParts:
+    @property
+    def base_width(self) -> int:
+        """Columns of score vectors from here on are the variant branch, where there is one."""
+        return self.config.backbone.id_dim + self.config.backbone.content_dim
+
+    def parts_of(self, *, users: Tensor, items: Tensor) -> ScoreParts:
         """The score vectors of a model of this run."""
         return ScoreParts(
             users=users,
             items=items,
             id_width=self.config.backbone.id_dim,
-            base_width=base_width,
+            base_width=self.base_width,
             degree=self.prepared.training.item_degree,
         )
 
-    def folded_in(self, users: Tensor, items: Tensor, base_width: int) -> Tensor:
+    def folded_in(self, users: Tensor, items: Tensor) -> Tensor:
         """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
 
         Args:
             users: trained vectors.
             items: ``[I, D]``, frozen.
-            base_width: columns from here on are the variant branch; ``D`` without one.
         """
         prepared, backbone = self.prepared, self.config.backbone
         if prepared.support is None:
@@ -86,7 +91,7 @@ class Stages:
             prepared.support,
             all_pairs_weight=all_pairs_weight(backbone),
             l2=backbone.l2,
-            base_width=base_width,
+            base_width=self.base_width,
         )
 
 
@@ -144,7 +149,7 @@ def _initial(
     name: str,
     gates: Tensor,
     base: tuple[Tensor, Tensor] | None,
-    mixing: MixingKind = "sum",
+    mixing: type[Mixing] = Sum,
 ) -> Backbone:
     """A backbone as its training begins."""
     config, prepared = stages.config, stages.prepared
@@ -168,7 +173,7 @@ def train_backbone(
     name: str,
     gates: Tensor,
     base: tuple[Tensor, Tensor] | None = None,
-    mixing: MixingKind = "sum",
+    mixing: type[Mixing] = Sum,
 ) -> Backbone:
     """Train a backbone from scratch on gated features, on top of ``base``.
 
@@ -179,12 +184,10 @@ def train_backbone(
     model = _initial(stages, name, gates, base, mixing)
 
     def curves(epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
-        base_width = users.shape[1] if base is None else base[0].shape[1]
-        users = stages.folded_in(users, items, base_width)
+        users = stages.folded_in(users, items)
         told = evaluate(prepared.valid_plan, users, items)
         if stages.look is not None:
-            parts = stages.parts_of(users=users, items=items, base_width=base_width)
-            told |= stages.look(f"{name}/{epoch}", parts)
+            told |= stages.look(f"{name}/{epoch}", stages.parts_of(users=users, items=items))
         return told
 
     refit, run = stages.fixed_epochs, stages.state
@@ -205,41 +208,37 @@ def train_backbone(
 def convert(stages: Stages, mask: Tensor) -> ScoreParts:
     """Train the final model from scratch with the mask fixed; nothing is weighed yet.
 
-    Users are folded in last: neither branch is trained on them.
+    Users are folded in last: no learner of the fusion is trained on them.
     """
-    known = stages.state.load("converted")
+    known: tuple[Tensor, Tensor] | None = stages.state.load("converted")
     if known is None:
         known = _converted(stages, mask)
-        stages.state.drop("invariant")
         stages.state.save("converted", known)
-    users, items, base_width = known
-    return stages.parts_of(users=users, items=items, base_width=base_width)
+    users, items = known
+    return stages.parts_of(users=users, items=items)
 
 
-def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor, int]:
-    """User vectors, item vectors, and the first column of the branch."""
-    fusion = stages.config.fusion
-    if fusion.kind in {"sum", "scalar", "item"}:
-        both = torch.cat([mask, 1 - mask])
-        model = train_backbone(stages, fusion.kind, both, mixing=fusion.kind)
-        users, items = model.user_vectors().detach(), model.item_vectors().detach()
-        return stages.folded_in(users, items, users.shape[1]), items, users.shape[1]
-    users, items = _invariant_vectors(stages, mask)
-    base_width = users.shape[1]
-    if fusion.kind == "invariant" or (fusion.variant_weight == 0 and not stages.branch):
-        return stages.folded_in(users, items, base_width), items, base_width
-    branch = train_backbone(stages, "variant", 1 - mask, base=(users, items))
+def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """User and item vectors of all learners of the fusion."""
+    *before, last = stages.config.fusion.learners(branch=stages.branch)
+    base: tuple[Tensor, Tensor] | None = None
+    for learner in before:
+        known: tuple[Tensor, Tensor] | None = stages.state.load(learner.name)
+        if known is None:
+            known = _vectors(stages, learner, mask, base)
+            stages.state.save(learner.name, known)
+        base = known
+    users, items = _vectors(stages, last, mask, base)
+    users = stages.folded_in(users, items)
+    for learner in before:
+        stages.state.drop(learner.name)
+    return users, items
+
+
+def _vectors(
+    stages: Stages, learner: Learner, mask: Tensor, base: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """User and item vectors of a learner that is trained on top of ``base``."""
+    model = train_backbone(stages, learner.name, learner.gates(mask), base, learner.mixing)
     with torch.no_grad():
-        users, items = branch.user_vectors(), branch.item_vectors()
-        return stages.folded_in(users, items, base_width), items, base_width
-
-
-def _invariant_vectors(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """User and item vectors of the invariant model, which the branch is built on."""
-    known: tuple[Tensor, Tensor] | None = stages.state.load("invariant")
-    if known is None:
-        model = train_backbone(stages, "invariant", mask)
-        with torch.no_grad():
-            known = model.user_vectors().detach(), model.item_vectors().detach()
-        stages.state.save("invariant", known)
-    return known
+        return model.user_vectors(), model.item_vectors()

@@ -27,8 +27,8 @@ from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.fit import TrainingConfig, fit
-from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
 
@@ -125,8 +125,8 @@ def test_a_sampled_step_is_one_graph(data: TrainingData, per: str, base: bool) -
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mixing", ["scalar", "item"])
-def test_a_step_of_a_learned_fusion_is_one_graph(data: TrainingData, mixing: MixingKind) -> None:
+@pytest.mark.parametrize("mixing", [ScalarWeights, ItemAttention])
+def test_a_step_of_a_learned_fusion_is_one_graph(data: TrainingData, mixing: type[Mixing]) -> None:
     config = BackboneConfig(id_dim=2, content_dim=WIDTH)
     model = Backbone(
         normal(ITEMS, FEATURES), data, config, gen(), gates=torch.rand(2 * FEATURES), mixing=mixing

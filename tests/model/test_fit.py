@@ -14,8 +14,8 @@ from painvrl.core.errors import Diverged
 from painvrl.data.interactions import Interactions
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.fit import FitState, TrainingConfig, fit
-from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
 from painvrl.model.training_data import training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
 
@@ -33,7 +33,7 @@ def build(
     base: tuple[Tensor, Tensor] | None = None,
     base_id_dim: int = 0,
     seed: int = 0,
-    mixing: MixingKind = "sum",
+    mixing: type[Mixing] = Sum,
     **knobs: object,
 ) -> Backbone:
     columns = torch.tensor(LISTED)
@@ -50,7 +50,7 @@ def build(
     )
     features = torch.randn(ITEMS, 4, generator=gen(4))
     data = training_data(train, torch.device("cpu"))
-    gates = None if mixing == "sum" else torch.tensor([1.0, 0.0, 1.0, 0.5, 0.0, 1.0, 0.0, 0.5])
+    gates = None if mixing is Sum else torch.tensor([1.0, 0.0, 1.0, 0.5, 0.0, 1.0, 0.0, 0.5])
     return Backbone(
         features, data, config, gen(seed), gates=gates, base=base, base_id_dim=base_id_dim, mixing=mixing
     )
@@ -270,7 +270,12 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
 
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"mixing": "scalar"}, {"mixing": "item"}, {"item_item_weight": 0.7, "item_item_neighbours": 2}],
+    [
+        {},
+        {"mixing": ScalarWeights},
+        {"mixing": ItemAttention},
+        {"item_item_weight": 0.7, "item_item_neighbours": 2},
+    ],
     ids=["sum", "scalar", "item", "item-item"],
 )
 def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection(knobs: dict[str, Any]) -> None:
@@ -313,9 +318,9 @@ def test_weight_decay_shrinks_whole_tables_and_not_the_projection() -> None:
 
 @pytest.mark.parametrize("updates", ["lazy", "dense"])
 @pytest.mark.parametrize("loss", [GramianLoss(all_pairs_weight=A0), SAMPLED], ids=["gramian", "sampled"])
-@pytest.mark.parametrize("mixing", ["scalar", "item"])
+@pytest.mark.parametrize("mixing", [ScalarWeights, ItemAttention])
 def test_a_learned_fusion_is_trained_end_to_end(
-    mixing: MixingKind, loss: GramianLoss | SampledLoss, updates: Literal["lazy", "dense"]
+    mixing: type[Mixing], loss: GramianLoss | SampledLoss, updates: Literal["lazy", "dense"]
 ) -> None:
     model, seen = build(loss=loss, mixing=mixing, l2=0.0), []
     before = parameters(model)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.model.batches import Batch, make_batch
-from painvrl.model.fusion import MixingKind
 from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
 if TYPE_CHECKING:
@@ -260,8 +260,8 @@ def test_the_item_item_term_is_refused_where_it_has_no_meaning() -> None:
     assert BackboneConfig(item_item_weight=0.1, loss=NEIGHBOURED).item_item_neighbours == 10
 
 
-@pytest.mark.parametrize("mixing", ["scalar", "item"])
-def test_a_learned_fusion_is_the_content_part_of_a_model(toy: Toy, mixing: MixingKind) -> None:
+@pytest.mark.parametrize("mixing", [ScalarWeights, ItemAttention])
+def test_a_learned_fusion_is_the_content_part_of_a_model(toy: Toy, mixing: type[Mixing]) -> None:
     gates = torch.tensor([1.0, 0.0, 0.3, 0.7])
     config = BackboneConfig(id_dim=2, content_dim=3)
     both = torch.cat([gates, 1 - gates])

@@ -22,7 +22,7 @@ from painvrl.run.stages import Stages, train_backbone
 from painvrl.run.state import RunState
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Choice, conditional, whole_grid
+from painvrl.study.search.port import SAMPLERS, Choice
 
 _TIMED = "pretrain"
 
@@ -96,7 +96,7 @@ def plan_of(
     return Plan(
         knobs=len(spec.sampled.searched(spec.config)),
         size=spec.sampled.size(spec.config),
-        sampler=_sampler(spec, budget),
+        sampler=SAMPLERS.get(spec.study.sampler).foreseen(spec, budget),
         trials=_by_origin(spec, budget),
         device=str(device),
         cost=cost,
@@ -113,23 +113,6 @@ def swept_in(spec: StudySpec) -> tuple[str, ...]:
 
 def _sweep(spec: StudySpec) -> SweepConfig:
     return spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
-
-
-def _sampler(spec: StudySpec, budget: int) -> Choice:
-    """The sampler as far as it is known before the first trial."""
-    if spec.study.sampler != "auto":
-        return Choice(sampler=spec.study.sampler, reason="study.sampler names it")
-    queue = queue_of(spec.config, spec.sampled, spec.presets, spec.points)
-    presets = sum(one.origin == "preset" for one in queue)
-    if (grid := whole_grid(spec.sampled, spec.config, budget - presets)) is not None:
-        return grid
-    if hangs := conditional(spec.sampled, spec.config):
-        then = f"then tpe, for gp models no conditions (space.{hangs[0]} has one)"
-    elif budget > GP_TRIALS:
-        then = f"then tpe, for gp is for at most {GP_TRIALS} trials"
-    else:
-        then = f"then gp if the median of them takes {GP_SECONDS:.0f} s or more, else tpe"
-    return Choice(sampler="auto", reason=f"random for {spec.study.startup_trials} start-up trials, {then}")
 
 
 def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
@@ -158,11 +141,10 @@ def cost_of(
     """
     with _cache(workspace) as cache:
         prepared = prepare(config, cache_dir=cache, device=device)
-    weight = "fusion.variant_weight"
-    branch = config.fusion.kind == "branch" and (config.fusion.variant_weight > 0 or weight in swept)
+    learners = config.fusion.learners(branch="fusion.variant_weight" in swept)
     return Cost(
         epoch_seconds=timed_epoch(config, prepared),
-        trainings=(config.mask.source == "learned") + 1 + branch,
+        trainings=(config.mask.source == "learned") + len(learners),
         epochs=config.training.max_epochs,
     )
 

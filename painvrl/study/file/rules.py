@@ -16,12 +16,10 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value, same
 from painvrl.run.hyperparameters import FIXED_SECTIONS, Point, all_knobs, apply, knobs, leaves
 from painvrl.study.file.queued import config_of_preset
+from painvrl.study.search.port import SAMPLERS
 
 if TYPE_CHECKING:
     from painvrl.study.file.spec import StudySpec
-
-MAX_GRID = 100_000
-"""Points of a grid at most: nobody waits for more."""
 
 
 def check_objectives(spec: StudySpec, file: object) -> None:
@@ -163,26 +161,9 @@ def _no_such_knob(path: str, context: Point, known: Iterable[str]) -> str:
 
 def check_sampler(spec: StudySpec, file: object) -> None:
     """The sampler can search such a space."""
-    sampler, space = spec.study.sampler, spec.sampled
-    if sampler not in {"gp", "grid"}:
-        return
-    searched = space.searched(spec.config)
-    for path in searched:
-        others = [other for other in space.root[path].when if other in space.root]
-        if others and sampler == "gp":
-            rule = (
-                f"gp models no knob with a condition (space.{path} hangs on {others[0]}): Optuna's "
-                "would draw it at random; take tpe or auto"
-            )
-            raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
-        if others:
-            rule = f"a grid has no conditions (space.{path} hangs on {others[0]}); take tpe or auto"
-            raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
-        if sampler == "grid" and math.isinf(space.root[path].count()):
-            rule = f"a grid needs knobs with steps or choices; space.{path} is continuous: give it a step"
-            raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
-    if sampler == "grid" and space.size(spec.config) > MAX_GRID:
-        rule = f"the grid has {int(space.size(spec.config))} points; it may have {MAX_GRID} at most"
+    sampler = spec.study.sampler
+    rule = SAMPLERS.get(sampler).refusal(spec.sampled, spec.config)
+    if rule is not None:
         raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
 
 

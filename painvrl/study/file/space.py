@@ -185,6 +185,11 @@ class Space(RootModel[dict[str, Distribution]]):
         known = leaves(base)
         return tuple(path for path in self.order() if self.may_be_active(path, {}, known))
 
+    def conditional(self, base: TrainConfig) -> dict[str, str]:
+        """The knobs that are searched in some trials and not in others, each with one that it hangs on."""
+        hangs = {path: [other for other in self.root[path].when if other in self.root] for path in self.root}
+        return {path: hangs[path][0] for path in self.searched(base) if hangs[path]}
+
     def fixed(self, base: TrainConfig) -> dict[str, Value]:
         """The knobs that are fixed without a condition, and those whose condition the config decides."""
         known = leaves(base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,8 +24,7 @@ from painvrl.study.file.overrides import loaded
 from painvrl.study.file.space import Space
 from painvrl.study.search.budget import StallConfig
 from painvrl.study.search.pruning import PruningConfig
-
-SamplerName: TypeAlias = Literal["auto", "tpe", "gp", "nsga2", "nsga3", "random", "qmc", "grid"]
+from painvrl.study.search.samplers import SamplerName
 
 
 class StudySettings(Settings):
@@ -35,7 +34,7 @@ class StudySettings(Settings):
     ``config.seed``. ``seeds``: how often each training is repeated, under ``config.seed`` and the seeds
     after it; a trial's values are the means. ``trials``: finished trials wanted in all, resumed ones and
     presets included.
-    ``sampler``: ``auto`` takes one by space and budget (see ``samplers.py``). ``startup_trials``:
+    ``sampler``: ``auto`` takes one by space and budget (see ``auto.py``). ``startup_trials``:
     random points before ``auto``, ``tpe`` and ``gp`` model anything; the population of ``nsga2`` and
     ``nsga3``. ``timeout``: seconds of one run of the study. ``trial_timeout``: seconds of a trial.
     ``stall``: ends the study when it no longer gets better. ``storage``: an SQLAlchemy URL instead of the

@@ -30,8 +30,9 @@ from painvrl.engine.loop import MAX_DEATHS
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
 from painvrl.study.file.spec import StudySettings
+from painvrl.study.search.history import TRAINED, UNTRAINED, make_sampler
 from painvrl.study.search.planned import Untried
-from painvrl.study.search.samplers import TRAINED, UNTRAINED, Choice, choose, make_sampler, seed_of
+from painvrl.study.search.port import SAMPLERS, Choice, seed_of
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 
@@ -83,7 +84,7 @@ class AskTell:
             if not queued and not untried.any_left():
                 return None
             name = self._choice().sampler
-            if queued or name == "grid" or _repeats_in_a_row(records) < MAX_REPEATS:
+            if queued or not SAMPLERS.get(name).repeats or _repeats_in_a_row(records) < MAX_REPEATS:
                 self._study.sampler = make_sampler(name, self._settings, before, stored=self._stored)
             else:
                 self._study.sampler = untried
@@ -106,7 +107,7 @@ class AskTell:
 
     def _choice(self) -> Choice:
         """The sampler of the next trial; told to whoever looks at the study."""
-        choice = choose(self._stored, self._settings)
+        choice = SAMPLERS.get(self._settings.sampler).choice(self._stored, self._settings)
         if choice != self._chosen:
             self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
             self._chosen = choice

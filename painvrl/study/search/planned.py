@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Distribution, Fixed, FloatRange, IntRange, Value, same, value_at
 from painvrl.run.hyperparameters import Point
-from painvrl.study.file.rules import MAX_GRID
 from painvrl.study.file.space import Space
+from painvrl.study.search.samplers import MAX_GRID
 from painvrl.study.store.storage import StoredStudy, Training
 
 MAX_DRAWS = 1000

@@ -42,10 +42,7 @@ class PruningConfig(Settings):
 
 def rungs_of(config: TrainConfig, settings: PruningConfig) -> frozenset[str]:
     """The rungs of a run, as ``training/epoch``. A training that stops early meets no later rung."""
-    if config.mask.source == "learned":
-        first = "pretrain"
-    else:
-        first = config.fusion.kind if config.fusion.kind in {"sum", "scalar", "item"} else "invariant"
+    first = "pretrain" if config.mask.source == "learned" else config.fusion.learners()[0].name
     every = config.training.evaluate_every
     return frozenset(f"{first}/{evaluation * every}" for evaluation in settings.evaluations)
 

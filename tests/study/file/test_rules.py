@@ -10,8 +10,8 @@ import pytest
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.study.file.rules import MAX_GRID
 from painvrl.study.file.spec import load_spec
+from painvrl.study.search.samplers import MAX_GRID
 
 Tree = dict[str, Any]
 WEIGHT = {"type": "float", "low": 0.1, "high": 1.0, "when": {"fusion.kind": "branch"}}

@@ -17,8 +17,10 @@ from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.report import status
 from painvrl.study.search import asktell
 from painvrl.study.search.asktell import AskTell
+from painvrl.study.search.auto import GP_SECONDS, GP_TRIALS, model_for
+from painvrl.study.search.history import Blinkered, make_sampler
 from painvrl.study.search.planned import Sobol, Untried
-from painvrl.study.search.samplers import GP_SECONDS, GP_TRIALS, Blinkered, choose, make_sampler, model_for
+from painvrl.study.search.port import SAMPLERS, Choice
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.store.storage import StoredStudy, open_study
@@ -29,6 +31,10 @@ GRID = {
     "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9, "step": 0.3},
     "fusion.kind": {"type": "categorical", "choices": ["branch", "invariant"]},
 }
+
+
+def choose(stored: StoredStudy, given: StudySettings) -> Choice:
+    return SAMPLERS.get(given.sampler).choice(stored, given)
 
 
 def settings(**given: Any) -> StudySettings:
@@ -110,7 +116,7 @@ def test_the_sampler_learns_in_the_whole_space_in_spite_of_presets(
     trial = study.get_trials()[-1]
 
     def made() -> Any:  # each remembers what it has seen
-        return make_sampler(sampler, one.study, 3, stored=stored)  # type: ignore[arg-type]
+        return make_sampler(sampler, one.study, 3, stored=stored)
 
     assert set(made().infer_relative_search_space(study, trial)) == set(spec.space.root)
     assert made().inner.infer_relative_search_space(study, trial) == {}, "what an empty trial would do"

@@ -19,9 +19,9 @@ from painvrl.study.file.spec import StudySpec
 from painvrl.study.report import front_table, status
 from painvrl.study.search.asktell import Asked, AskTell
 from painvrl.study.search.loop import job_of
+from painvrl.study.search.port import SAMPLERS
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.search.samplers import choose
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TakenFrom, TrialState, front_of
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
@@ -460,7 +460,7 @@ def test_what_was_taken_over_counts_for_the_choice_of_a_sampler_and_not_for_the_
     new = changed(tree, {"study/name": "new", "study/trials": 2})
     stored, _ = train(new, workspace, 0, warm_start="old")
     spec = StudySpec.model_validate(new)
-    assert choose(stored, spec.study).sampler == "grid"
+    assert SAMPLERS.get(spec.study.sampler).choice(stored, spec.study).sampler == "grid"
     adapter = AskTell(stored, spec.study)
     assert adapter.finished() == 0
     train(new, workspace, 2)

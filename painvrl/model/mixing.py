@@ -1,0 +1,76 @@
+"""How the projections of gated copies of the features make one content part.
+
+Shape letters: ``n`` items, ``C`` gated copies of the features, ``F`` features, ``k`` content width.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Mixing(nn.Module, ABC):
+    """The base of all: a part of the backbone, which learns its parameters with its own.
+
+    Args:
+        parts: ``C``.
+        content_dim: ``k``.
+        device: of its parameters.
+    """
+
+    def __init__(self, parts: int, content_dim: int, device: torch.device) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+        """``[n, k]`` in float32, of features ``[n, F]`` and gated projections ``[C, F, k]``."""
+
+
+class Sum(Mixing):
+    """``h = sum_c f W_c``; nothing is learned beside the projections."""
+
+    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+        """See :class:`Mixing`."""
+        return project(features, projections.sum(dim=0))
+
+
+class ScalarWeights(Mixing):
+    """``h = sum_c a_c f W_c`` with ``a = softmax(logits)``, one number a part (our reading).
+
+    The projections could take the weights in: what it computes is ``sum``, learned at another pace.
+    """
+
+    def __init__(self, parts: int, content_dim: int, device: torch.device) -> None:
+        super().__init__(parts, content_dim, device)
+        self.logits: nn.Parameter = nn.Parameter(torch.zeros(parts, device=device))
+
+    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+        """See :class:`Mixing`."""
+        return project(features, (self.logits.softmax(dim=0)[:, None, None] * projections).sum(dim=0))
+
+
+class ItemAttention(Mixing):
+    """``h_i = sum_c a_ic h_ic`` with ``h_ic = f_i W_c`` and ``a_i = softmax_c(<h_ic, query> / sqrt(k))``.
+
+    Our reading. The query is learned. The weights come from the content alone, so cold items have them, too.
+    """
+
+    def __init__(self, parts: int, content_dim: int, device: torch.device) -> None:
+        super().__init__(parts, content_dim, device)
+        self.query: nn.Parameter = nn.Parameter(torch.zeros(content_dim, device=device))
+
+    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+        """See :class:`Mixing`."""
+        parts, width, content_dim = projections.shape
+        side_by_side = projections.transpose(0, 1).reshape(width, parts * content_dim)
+        each = project(features, side_by_side).view(-1, parts, content_dim)
+        share = ((each @ self.query) / math.sqrt(content_dim)).softmax(dim=1)
+        return (share[:, :, None] * each).sum(dim=1)
+
+
+def project(features: Tensor, projection: Tensor) -> Tensor:
+    """The product in the features' precision, its result in float32."""
+    return (features @ projection.to(features.dtype)).float()
