@@ -14,7 +14,7 @@ from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.executor import executor_of
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.loop import run_jobs
-from painvrl.engine.progress import NullProgress, Progress, StudyStarted
+from painvrl.engine.progress import Progress, StudyStarted
 from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_values import KeepUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
@@ -97,7 +97,7 @@ def run_study(
         rule = "must be 1 with an objective of one's own: only training goes to other processes"
         raise ConfigError(rule, key="workers", value=workers)
     workspace.create()
-    progress = progress or NullProgress()
+    progress = progress or Progress()
     with (
         held_study(spec, workspace),
         executor_of(

@@ -16,7 +16,7 @@ from painvrl.data.digest import digest_of
 from painvrl.engine.executor import executor_of
 from painvrl.engine.grid import Cell
 from painvrl.engine.kept import RunStore, run_key
-from painvrl.engine.progress import NullProgress, Progress
+from painvrl.engine.progress import Progress
 from painvrl.engine.training import TrainingObjective
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation
 from painvrl.study.ablation.store import KeepRun
@@ -105,7 +105,7 @@ def run_ablation(
             key=key,
             executor=executor,
             tracker=tracker,
-            progress=progress or NullProgress(),
+            progress=progress or Progress(),
         )
         with runs.trained() as pages:
             table = make_table(

@@ -24,12 +24,13 @@ from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Result, TextTable, number
 from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
+from painvrl.evaluation.user_draws import drawn_volumes, same_users
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import additive_epsilon, coverage, hypervolume
 from painvrl.stats.intervals import Bounded
+from painvrl.stats.volume_gap import gap
 from painvrl.study.choice.rules import KNEE
 from painvrl.study.choice.selection import Placed, candidates_of, placed, values_of
-from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
 from painvrl.study.report import Best
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible, finished_here, front_of, trained
 from painvrl.study.store.storage import StoredStudy

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from painvrl.core.tables import Block, Result, TextTable, markdown_page
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Interval
+from painvrl.stats.seed_effects import Fit, estimate
 from painvrl.study.confirmation.candidates import Candidate
 from painvrl.study.confirmation.decision import Decision
-from painvrl.study.confirmation.posterior import Fit, estimate
 
 _ORDER = (Decision.IN, Decision.UNDECIDED, Decision.OUT, Decision.FAILED)
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from painvrl.core.rng import derive_seed
 from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
+from painvrl.evaluation.user_draws import same_users
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.choice.selection import values_of
-from painvrl.study.comparison.uncertainty import same_users
 from painvrl.study.page.trials import Trials
 
 HALVES = 100
