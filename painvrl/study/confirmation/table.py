@@ -195,13 +195,7 @@ def rows_of(
         estimates = {}
         for at, name in enumerate(objectives):
             known, first = estimate(fitted, weights, at), candidate.first[at]
-            estimates[name] = Estimate(
-                mean=known.mean,
-                low=known.low,
-                high=known.high,
-                first=first,
-                optimism=first - known.mean,
-            )
+            estimates[name] = Estimate(**vars(known), first=first, optimism=first - known.mean)
         rows.append(_row(candidate, decisions[place], seeds[place], float(probability[place]), estimates))
     rows += [_row(candidate, Decision.FAILED, ran, None, {}, reason) for candidate, reason, ran in failed]
 
