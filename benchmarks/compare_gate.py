@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import print_table
+from painvrl.evaluation.user_draws import drawn_volumes
 from painvrl.evaluation.user_values import UserValues
-from painvrl.study.comparison.uncertainty import drawn_volumes, gap, hypervolumes
+from painvrl.stats.dominance import hypervolumes
+from painvrl.stats.volume_gap import gap
 
 NAMES = ("iid/ndcg_at_20", "iid/recall_at_20", "ood/ndcg_at_20", "ood/recall_at_20")
 USERS, DRAWS = 400, 300

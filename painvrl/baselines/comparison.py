@@ -34,7 +34,7 @@ from painvrl.data.digest import digest_of
 from painvrl.engine.executor import executor_of
 from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.outcomes import Failed
-from painvrl.engine.progress import NullProgress, Progress
+from painvrl.engine.progress import Progress
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import split_of
@@ -157,7 +157,7 @@ def compare(
                 key=lambda cell: key_of(cell.job, summary, by_user=own),
                 executor=executor,
                 tracker=tracker,
-                progress=progress or NullProgress(),
+                progress=progress or Progress(),
             )
             with runs.trained():
                 complete, failures = runs.grid.complete, runs.grid.failures

@@ -122,10 +122,10 @@ def _config_of(path: Path, settings: list[str]) -> tuple[TrainConfig, Space | No
     from painvrl.study.file.overrides import loaded
     from painvrl.study.file.spec import ABLATION, StudySpec
 
-    def check(content: Mapping[str, object], file: object) -> tuple[TrainConfig, Space | None]:
+    def check(content: Mapping[str, object]) -> tuple[TrainConfig, Space | None]:
         if "study" not in content and ABLATION not in content:
-            return validated(TrainConfig, content, file=file), None
-        spec = study_or_ablation(content, file)
+            return validated(TrainConfig, content), None
+        spec = study_or_ablation(content)
         return spec.config, spec.space if isinstance(spec, StudySpec) else None
 
     return loaded(path, settings, check)

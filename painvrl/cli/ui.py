@@ -78,7 +78,7 @@ def ui(
 def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> list[str]:
     """A line for each study whose front is tracked, or for ``only`` one."""
     from painvrl.study.store.storage import list_studies, open_study
-    from painvrl.study.tracking.mlflow_reading import front_link
+    from painvrl.study.tracking.mlflow_notes import front_link
 
     wanted = list_studies(workspace) if only is None else (only,)
     studies = [open_study(one, workspace) for one in wanted]

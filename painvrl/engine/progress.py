@@ -85,7 +85,3 @@ class Progress:
 
     def trial_finished(self, event: TrialFinished) -> None:
         """After a trial, when its results are stored."""
-
-
-class NullProgress(Progress):
-    """Nobody listens."""

@@ -34,7 +34,7 @@ from painvrl.study.choice.picks import stored_picks
 from painvrl.study.choice.selection import Selection, select
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking.mlflow_reading import tagged_runs
+from painvrl.study.tracking.mlflow_notes import tagged_runs
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 
 

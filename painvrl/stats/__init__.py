@@ -1,1 +1,1 @@
-"""Dominance, hypervolume and intervals: one implementation of each."""
+"""Dominance, hypervolume, and models with intervals: one implementation of each."""

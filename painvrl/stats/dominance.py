@@ -79,6 +79,11 @@ def hypervolume(values: ArrayLike) -> float:
     return float(moocore.hypervolume(inside, ref=0, maximise=True))
 
 
+def hypervolumes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The hypervolume of each of ``D`` sets of points, ``[D]``; ``values`` is ``[D, N, M]``."""
+    return np.array([hypervolume(points) for points in values], dtype=float)
+
+
 def dominated_by(draws: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Who dominates whom in each of many sets of points.
 

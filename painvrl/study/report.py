@@ -234,13 +234,7 @@ def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> 
     """How far a study is; ``records``: its trials, where they have been read."""
     records = study.trials() if records is None else records
     counts = Counter(record.state for record in records)
-    candidates = feasible(records)
     front = front_of(records)
-    best = []
-    for place, objective in enumerate(study.objectives if candidates else ()):
-        top = max(candidates, key=lambda record: (record.values or ())[place])  # the first of equal ones
-        value = (top.values or ())[place]
-        best.append(Best(objective=objective, trial=top.number, name=top.name, value=value))
     seconds = [record.seconds for record in trained(records) if record.seconds is not None]
     return StudyStatus(
         study=study.name,
@@ -248,7 +242,7 @@ def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> 
         wanted=study.wanted,
         finished=len(finished_here(records)),
         counts={state.value: counts[state] for state in TrialState},
-        best=tuple(best),
+        best=best_of(study.objectives, feasible(records)),
         front_size=len(front),
         front_trainings=len({point.number for point in front}),
         hypervolume=_hypervolume(front),
@@ -268,6 +262,16 @@ def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> 
         },
         warm_start=warm_start_of(study.study),
     )
+
+
+def best_of(objectives: Sequence[str], records: Sequence[TrialRecord]) -> tuple[Best, ...]:
+    """The best of each objective among complete records, the first of equal ones; nothing without records."""
+    best = []
+    for place, objective in enumerate(objectives if records else ()):
+        top = max(records, key=lambda record: (record.values or ())[place])
+        value = (top.values or ())[place]
+        best.append(Best(objective=objective, trial=top.number, name=top.name, value=value))
+    return tuple(best)
 
 
 def _row(study: StoredStudy, record: TrialRecord) -> FrontRow:

@@ -14,11 +14,12 @@ from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.executor import executor_of
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.loop import run_jobs
-from painvrl.engine.progress import NullProgress, Progress, StudyStarted
+from painvrl.engine.progress import Progress, StudyStarted
 from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_values import KeepUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
-from painvrl.study.file.spec import StudySpec, check_measured, check_spec, pretraining_comes_back
+from painvrl.study.file.rules import check_measured
+from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
 from painvrl.study.page.header import note_card
 from painvrl.study.page.page import PAGE, report_page
 from painvrl.study.pictures.figure import front_page
@@ -34,6 +35,7 @@ from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.store.warm_start import warm_start_of
+from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
 
 
@@ -97,7 +99,7 @@ def run_study(
         rule = "must be 1 with an objective of one's own: only training goes to other processes"
         raise ConfigError(rule, key="workers", value=workers)
     workspace.create()
-    progress = progress or NullProgress()
+    progress = progress or Progress()
     with (
         held_study(spec, workspace),
         executor_of(
@@ -131,10 +133,7 @@ def run_study(
         version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.WANTED, wanted)
         note_card(stored, spec.study, executor.data)
-        if tracker is None:
-            from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-
-            tracker = mlflow_tracker(workspace)
+        tracker = tracker or mlflow_tracker(workspace)
         adapter = AskTell(stored, spec.study)
         reaped = adapter.reap()
         _open_tracker(tracker, spec, stored, executor.data)

@@ -133,11 +133,8 @@ class TrackedGrid(Generic[C]):
             number=cell.job.number,
             state=TrialState.COMPLETE,
             point=cell.job.point,
-            values=None,
             outcome=run.outcome,
             run_id=self._tracked.runs.get(self.key(cell)),
-            seconds=None,
-            deaths=0,
         )
 
     @property

@@ -21,7 +21,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.data.seal import SealedParts
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Outcome
-from painvrl.engine.progress import NullProgress, TrialStarted
+from painvrl.engine.progress import Progress, TrialStarted
 from painvrl.evaluation.ranking import evaluate_scorer
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
@@ -231,7 +231,7 @@ def test_a_name_that_cannot_run_is_a_mistake_of_the_user(monkeypatch: pytest.Mon
 
 
 @dataclass
-class Diary(NullTracker, NullProgress):  # type: ignore[misc]
+class Diary(NullTracker, Progress):  # type: ignore[misc]
     """Writes down what a listener and a tracker are called with."""
 
     headers: list[StudyHeader] = field(default_factory=list)

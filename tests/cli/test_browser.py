@@ -30,7 +30,7 @@ from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.records import TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
-from painvrl.study.tracking.mlflow_reading import front_link
+from painvrl.study.tracking.mlflow_notes import front_link
 
 CHROMIUM = shutil.which("chromium")
 TRIALS = 6

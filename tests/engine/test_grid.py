@@ -11,7 +11,7 @@ from painvrl.engine.grid import Cell, Grid
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import NullProgress
+from painvrl.engine.progress import Progress
 from painvrl.run.config import TrainConfig
 from painvrl.study.tracking.port import NullTracker
 
@@ -79,7 +79,7 @@ class Over:
     book: Book
 
     def train(self, cells: list[Cell]) -> None:
-        self.grid.train(cells, self.executor, self.book, NullProgress())
+        self.grid.train(cells, self.executor, self.book, Progress())
 
 
 def grid(folder: Path, executor: Scripted, book: Book, *, keeps: bool = True) -> Over:

@@ -12,14 +12,14 @@ from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.loop import Task, run_jobs
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import NullProgress, TrialFinished, TrialStarted
+from painvrl.engine.progress import Progress, TrialFinished, TrialStarted
 from painvrl.run.config import TrainConfig
 
 DONE = Completed(metrics={"iid": 0.5, "other": 1.0})
 
 
 @dataclass
-class Events(NullProgress):
+class Events(Progress):
     """Writes down what source, tracker and listener are called with, in order."""
 
     seen: list[tuple[object, ...]] = field(default_factory=list)

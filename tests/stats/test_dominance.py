@@ -15,6 +15,7 @@ from painvrl.stats.dominance import (
     coverage,
     dominated_by,
     hypervolume,
+    hypervolumes,
     non_dominated,
     ranks,
 )
@@ -264,3 +265,9 @@ def test_a_front_that_gets_what_it_lacks_covers_the_other_and_with_less_does_not
     lacks = additive_epsilon(mine, other)
     assert coverage(mine + lacks + 1e-9, other) == 1.0
     assert coverage(mine + lacks - 1e-9, other) < 1.0
+
+
+def test_each_set_has_the_volume_that_it_has_alone() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.5, (6, 9, 4))
+    assert hypervolumes(values).tolist() == [hypervolume(points) for points in values]
+    assert hypervolumes(values[:, :0]).tolist() == [0.0] * 6

@@ -1,4 +1,11 @@
-"""Running an ablation: its lock, its data, its workers and its tracker around the grid of its runs."""
+"""Running an ablation: its lock, its data, its workers and its tracker around the grid of its runs.
+
+    ablations/NAME/runs/KEY.npz    the outcome, and the table's metrics of every user
+    ablations/NAME/tracking.json   its runs in the tracker
+    ablations/NAME/table.md, table.json
+
+A run's file (:mod:`painvrl.engine.kept`) is written by the process that trained it.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +22,16 @@ from painvrl.core.yamlfile import dump_yaml
 from painvrl.data.digest import digest_of
 from painvrl.engine.executor import executor_of
 from painvrl.engine.grid import Cell
-from painvrl.engine.kept import RunStore, run_key
-from painvrl.engine.progress import NullProgress, Progress
-from painvrl.engine.training import TrainingObjective
+from painvrl.engine.kept import KeptRun, RunStore, run_key
+from painvrl.engine.progress import Progress
+from painvrl.engine.training import TrainedJob, TrainingObjective
+from painvrl.engine.user_values import user_values
+from painvrl.evaluation.metrics import name as full_name
 from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation
-from painvrl.study.ablation.store import KeepRun
 from painvrl.study.ablation.table import AblationTable, make_table
 from painvrl.study.store.lock import study_lock
 from painvrl.study.tracked_grid import TrackedGrid
+from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, StudyHeader, Tracker
 
 
@@ -33,6 +42,26 @@ class AblationSummary:
     table: AblationTable
     folder: Path
     link: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepRun:
+    """Stores what a job came to, in the process that trained it."""
+
+    store: RunStore
+    metrics: tuple[str, ...]
+    cutoff: int
+
+    def __call__(self, trained: TrainedJob) -> None:
+        """Score every user once more and write the run under the job's key."""
+        names = [
+            full_name(part.name, metric, self.cutoff)
+            for part in trained.prepared.valid_plan.parts
+            for metric in self.metrics
+        ]
+        values = user_values(trained, names)
+        run = KeptRun(outcome=trained.outcome, users=values.users, values=values.values, means=values.means)
+        self.store.store(trained.job.key, run)
 
 
 def run_ablation(
@@ -82,10 +111,7 @@ def run_ablation(
         study_lock(workspace.lock_path(f"ablation {settings.name}"), settings.name),
         executor_of(make, device, workers, memory_fraction) as executor,
     ):
-        if tracker is None:
-            from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-
-            tracker = mlflow_tracker(workspace)
+        tracker = tracker or mlflow_tracker(workspace)
         data = executor.data
 
         def key(cell: Cell) -> str:
@@ -105,7 +131,7 @@ def run_ablation(
             key=key,
             executor=executor,
             tracker=tracker,
-            progress=progress or NullProgress(),
+            progress=progress or Progress(),
         )
         with runs.trained() as pages:
             table = make_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -19,6 +20,7 @@ from painvrl.run.distributions import Value
 from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, knobs
 from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
 from painvrl.study.file.overrides import loaded
+from painvrl.study.file.rules import check_is_no_section
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
 
 PARTS = ("iid", "ood")
@@ -80,12 +82,9 @@ class AblationSpec(Settings):
 def cells_of(spec: AblationSpec) -> Iterator[Cell]:
     """Every run, those of one seed after each other: they share the split."""
     rows = {name: apply(spec.config, turned) for name, turned in spec.changes().items()}
-    number = 0
-    for seed in spec.ablation.seeds:
-        for row, config in rows.items():
-            seeded = config.model_copy(update={"seed": seed})
-            yield Cell(row=row, seed=seed, job=Job(number=number, point={"variant": row}, config=seeded))
-            number += 1
+    for number, (seed, (row, config)) in enumerate(product(spec.ablation.seeds, rows.items())):
+        seeded = config.model_copy(update={"seed": seed})
+        yield Cell(row=row, seed=seed, job=Job(number=number, point={"variant": row}, config=seeded))
 
 
 def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | AblationSpec:
@@ -101,16 +100,16 @@ def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | Ab
     return loaded(path, overrides, study_or_ablation)
 
 
-def study_or_ablation(content: Mapping[str, object], file: object) -> StudySpec | AblationSpec:
-    """The content of either file, checked; see :func:`load_study_file`."""
+def study_or_ablation(content: Mapping[str, object]) -> StudySpec | AblationSpec:
+    """The content of either file, checked; see :func:`load_study_file`. Errors do not name the file."""
     if ABLATION not in content:
-        return spec_of(content, file)
-    spec = validated(AblationSpec, content, file=file)
-    check_ablation(spec, file=file)
+        return spec_of(content)
+    spec = validated(AblationSpec, content)
+    check_ablation(spec)
     return spec
 
 
-def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
+def check_ablation(spec: AblationSpec) -> None:
     """The rules that join several keys.
 
     Raises:
@@ -120,20 +119,16 @@ def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
     for name, turned in spec.variants.items():
         if name in settings.presets:
             rule = "is the name of a preset's row already; choose another"
-            raise ConfigError(rule, file=file, key=f"variants.{name}")
+            raise ConfigError(rule, key=f"variants.{name}")
         for path, value in turned.items():
-            _check_change(spec, name, path, value, file)
+            _check_change(spec, name, path, value)
     rows = spec.changes()
     if not rows:
-        raise ConfigError("must name a row: a preset, or one of variants", file=file, key="ablation.presets")
+        raise ConfigError("must name a row: a preset, or one of variants", key="ablation.presets")
     if settings.reference not in rows:
-        raise ConfigError(
-            "must be one of the rows" + near_matches(settings.reference, rows),
-            file=file,
-            key="ablation.reference",
-            value=settings.reference,
-        )
-    _check_metrics(spec, file)
+        rule = "must be one of the rows" + near_matches(settings.reference, rows)
+        raise ConfigError(rule, key="ablation.reference", value=settings.reference)
+    _check_metrics(spec)
     for name, turned in rows.items():
         try:
             apply(spec.config, turned)
@@ -141,39 +136,37 @@ def check_ablation(spec: AblationSpec, *, file: object = None) -> None:
             cause = config_error(error, TrainConfig, {})
             key = f"variants.{name}" if name in spec.variants else "ablation.presets"
             rule = f"the config refuses it: {cause.rule}"
-            raise ConfigError(rule, file=file, key=key, value=cause.value or name) from None
+            raise ConfigError(rule, key=key, value=cause.value or name) from None
 
 
-def _check_metrics(spec: AblationSpec, file: object) -> None:
+def _check_metrics(spec: AblationSpec) -> None:
     settings, evaluation = spec.ablation, spec.config.evaluation
     cutoffs = list(evaluation.ks)
     if settings.cutoff not in cutoffs:
         rule = f"must be one of config.evaluation.ks, {cutoffs}"
-        raise ConfigError(rule, file=file, key="ablation.cutoff", value=settings.cutoff)
+        raise ConfigError(rule, key="ablation.cutoff", value=settings.cutoff)
     # The table's intervals are made of each user's values.
     known = [metric.name for metric in evaluation.metrics if metric.is_of_users]
     for name in settings.metrics:
         if name not in known:
             rule = f"must be among those of users, {', '.join(known)}"
-            raise ConfigError(rule, file=file, key="ablation.metrics", value=name)
+            raise ConfigError(rule, key="ablation.metrics", value=name)
 
 
-def _check_change(spec: AblationSpec, name: str, path: str, value: Value, file: object) -> None:
+def _check_change(spec: AblationSpec, name: str, path: str, value: Value) -> None:
     key = f"variants.{name}.{path}"
     if path == KEY:
         if not is_preset(value):
             rule = "is not a preset" + near_matches(str(value), PRESETS)
-            raise ConfigError(rule, file=file, key=key, value=value)
+            raise ConfigError(rule, key=key, value=value)
         return
     if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
         rule = "cannot differ between rows: they share their data, split, evaluation and seeds"
-        raise ConfigError(rule, file=file, key=key)
+        raise ConfigError(rule, key=key)
     if path in BUDGET:
         rule = "cannot differ between rows: they have equal budgets, those of config.training"
-        raise ConfigError(rule, file=file, key=key)
+        raise ConfigError(rule, key=key)
     known = knobs(spec.config)
-    below = [knob for knob in known if knob.startswith(f"{path}.")]
-    if below:
-        raise ConfigError(f"is a section; name one of its knobs: {', '.join(below)}", file=file, key=key)
+    check_is_no_section(path, known, key)
     if path not in known:
-        raise ConfigError("is not a knob of the config" + near_matches(path, known), file=file, key=key)
+        raise ConfigError("is not a knob of the config" + near_matches(path, known), key=key)

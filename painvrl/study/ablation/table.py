@@ -144,8 +144,9 @@ def make_table(
     differences = _differences(spec, runs, seeds)
     rows = []
     for row, turned in changes.items():
+        complete, wanted = len(seeds[row]), len(settings.seeds)
         figures: dict[str, dict[str, Figure]] = {}
-        for metric in settings.metrics if seeds[row] else ():
+        for metric in settings.metrics if complete else ():
             by_seed = [_measures(runs[row, seed], metric, settings.cutoff) for seed in seeds[row]]
             figures[metric] = {
                 measure: _figure([each[measure] for each in by_seed], differences.get((row, metric, measure)))
@@ -154,7 +155,7 @@ def make_table(
         rows.append(
             TableRow(
                 name=row,
-                label=_label(row, len(seeds[row]), len(settings.seeds)),
+                label=row if complete == wanted else f"{row} ({complete} of {wanted} seeds)",
                 changes=turned,
                 seeds=seeds[row],
                 failures={seed: failures[row, seed] for seed in settings.seeds if (row, seed) in failures},
@@ -183,23 +184,15 @@ def _recovered(runs: Sequence[KeptRun]) -> Figure | None:
     return _figure(found) if found else None
 
 
-def _label(row: str, complete: int, wanted: int) -> str:
-    return row if complete == wanted else f"{row} ({complete} of {wanted} seeds)"
-
-
 def _measures(run: KeptRun, metric: str, cutoff: int) -> dict[str, float]:
-    iid, ood = (run.outcome.metrics[name(part, metric, cutoff)] for part in PARTS)
-    return {
-        measure: float(value)
-        for measure, value in zip(MEASURES, _measured(np.array(iid), np.array(ood)), strict=True)
-    }
+    iid, ood = (np.array(run.outcome.metrics[name(part, metric, cutoff)]) for part in PARTS)
+    return {measure: float(value) for measure, value in _measured(iid, ood).items()}
 
 
-def _measured(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """The measures in their order."""
+def _measured(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     total = iid + ood
     harmonic = 2 * iid * ood / np.where(total > 0, total, 1.0)
-    return iid, ood, harmonic, iid - ood
+    return dict(zip(MEASURES, (iid, ood, harmonic, iid - ood), strict=True))
 
 
 def _differences(
@@ -221,7 +214,7 @@ def _differences(
         resampled = iter(resampled_means(values, settings.draws, rng))
         members = _members(runs[reference, common[0]])
         iid, ood = (np.mean([next(resampled) for _ in members[part]], axis=0) for part in PARTS)
-        drawn = dict(zip(MEASURES, _measured(iid, ood), strict=True))
+        drawn = _measured(iid, ood)
         for at, (row, metric) in enumerate(columns):
             if row == reference:
                 continue

@@ -24,13 +24,14 @@ from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Result, TextTable, number
 from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
+from painvrl.evaluation.user_draws import drawn_volumes, same_users
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import additive_epsilon, coverage, hypervolume
 from painvrl.stats.intervals import Bounded
+from painvrl.stats.volume_gap import gap
 from painvrl.study.choice.rules import KNEE
 from painvrl.study.choice.selection import Placed, candidates_of, placed, values_of
-from painvrl.study.comparison.uncertainty import drawn_volumes, gap, same_users
-from painvrl.study.report import Best
+from painvrl.study.report import Best, best_of
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible, finished_here, front_of, trained
 from painvrl.study.store.storage import StoredStudy
 
@@ -348,17 +349,13 @@ def _side(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
     front = [placed(study.objectives, record) for record in on_front]
     first = study.objectives[0]
     knee = KNEE.choose(candidates_of(on_front, study.objectives))
-    best = {name: max(front, key=lambda point: point.values[name]) for name in study.objectives}
     return Side(
         study=study.name,
         where=one.where,
         finished=sum(record.state in FINISHED for record in records),
         complete=len(trained(records)),
         front=tuple(sorted(front, key=lambda point: -point.values[first])),
-        ends=tuple(
-            Best(objective=name, trial=end.trial, name=end.name, value=end.values[name])
-            for name, end in best.items()
-        ),
+        ends=best_of(study.objectives, on_front),
         knee=front[knee.place],
         hypervolume=hypervolume([list(point.values.values()) for point in front]),
         taken_over=sum(record.taken_from is not None for record in records),

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from painvrl.engine.outcomes import Completed, point_name
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
+from painvrl.stats.seed_effects import fit
 from painvrl.study.confirmation.decision import plausible
-from painvrl.study.confirmation.posterior import fit
 from painvrl.study.store.records import TrialRecord, feasible, front_of
 from painvrl.study.store.storage import StoredStudy
 

@@ -25,12 +25,12 @@ from painvrl.engine.grid import Cell, Grid
 from painvrl.engine.job import Job, Objective
 from painvrl.engine.kept import KeptRun, RunStore, run_key
 from painvrl.engine.outcomes import Completed
-from painvrl.engine.progress import NullProgress, Progress
+from painvrl.engine.progress import Progress
 from painvrl.engine.sweep import Sweep
 from painvrl.engine.training import TrainingObjective
+from painvrl.stats.seed_effects import Fit, draw_means, fit
 from painvrl.study.confirmation.candidates import Candidate, candidates_of, near_the_front
 from painvrl.study.confirmation.decision import Decision, Verdict, judge, next_step
-from painvrl.study.confirmation.posterior import Fit, draw_means, fit
 from painvrl.study.confirmation.table import CandidateRow, Confirmation, optimism_of, rows_of
 from painvrl.study.file.spec import pretraining_comes_back
 from painvrl.study.search.pruner import axes_by_part
@@ -159,7 +159,7 @@ def run_confirmation(
             fresh=fresh,
             runs=runs,
             executor=executor,
-            progress=progress or NullProgress(),
+            progress=progress or Progress(),
         )
         left_out = 0
         entered.enter(front)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from painvrl.core.tables import Block, Result, TextTable, markdown_page
 from painvrl.stats.dominance import hypervolume
 from painvrl.stats.intervals import Interval
+from painvrl.stats.seed_effects import Fit, estimate
 from painvrl.study.confirmation.candidates import Candidate
 from painvrl.study.confirmation.decision import Decision
-from painvrl.study.confirmation.posterior import Fit, estimate
 
 _ORDER = (Decision.IN, Decision.UNDECIDED, Decision.OUT, Decision.FAILED)
 
@@ -195,13 +195,7 @@ def rows_of(
         estimates = {}
         for at, name in enumerate(objectives):
             known, first = estimate(fitted, weights, at), candidate.first[at]
-            estimates[name] = Estimate(
-                mean=known.mean,
-                low=known.low,
-                high=known.high,
-                first=first,
-                optimism=first - known.mean,
-            )
+            estimates[name] = Estimate(**vars(known), first=first, optimism=first - known.mean)
         rows.append(_row(candidate, decisions[place], seeds[place], float(probability[place]), estimates))
     rows += [_row(candidate, Decision.FAILED, ran, None, {}, reason) for candidate, reason, ran in failed]
 

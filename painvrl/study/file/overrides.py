@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,20 +17,18 @@ T = TypeVar("T")
 OPTION = "--set"
 
 
-def loaded(path: Path, overrides: Sequence[str], check: Callable[[Mapping[str, object], object], T]) -> T:
-    """What ``check(content, file)`` makes of a YAML file with ``overrides`` in it.
+def loaded(path: Path, overrides: Sequence[str], check: Callable[[Mapping[str, object]], T]) -> T:
+    """What ``check`` makes of the content of a YAML file with ``overrides`` in it.
 
     Raises:
         ConfigError: a rule is broken; it names ``--set`` where that broke it, and else the file.
     """
     content = read_yaml(path)
-    if not overrides:
-        return check(content, path)
     changed = with_overrides(content, overrides)
     try:
-        return check(changed, path)
+        return check(changed)
     except ConfigError as error:
-        raise _blamed(error, overrides, lambda: check(content, path)) from None
+        raise _blamed(error, path, overrides, lambda: check(content)) from None
 
 
 def with_overrides(content: Mapping[str, object], overrides: Sequence[str]) -> dict[str, object]:
@@ -87,17 +86,17 @@ def _step(here: object, key: str, path: str) -> str | int:
     return int(key)
 
 
-def _blamed(error: ConfigError, overrides: Sequence[str], without: Callable[[], object]) -> ConfigError:
-    """``error``, told of the option where the option is why."""
-    key = error.key or ""
+def _blamed(
+    error: ConfigError, path: Path, overrides: Sequence[str], without: Callable[[], object]
+) -> ConfigError:
+    """``error``, told of the option where the option is why, and else of the file."""
+    place, key = str(path), error.key or ""
     for override in overrides:
-        path = override.partition("=")[0].strip()
-        if key == path or key.startswith(f"{path}."):
+        turned = override.partition("=")[0].strip()
+        if key == turned or key.startswith(f"{turned}."):
             return ConfigError(error.rule, key=f"{OPTION} {key}", value=error.value)
-    try:
-        without()
-    except ConfigError:
-        return error
-    return ConfigError(
-        error.rule, file=f"{OPTION} {f' {OPTION} '.join(overrides)}", key=error.key, value=error.value
-    )
+    if overrides:
+        with suppress(ConfigError):
+            without()
+            place = f"{OPTION} {f' {OPTION} '.join(overrides)}"
+    return ConfigError(error.rule, file=place, key=error.key, value=error.value)

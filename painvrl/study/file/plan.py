@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 
 from painvrl.core.errors import TrialFailure, UserError
 from painvrl.core.workspace import Workspace
 from painvrl.engine.sweep import SweepConfig
-from painvrl.run.config import TrainConfig
-from painvrl.run.prepare import Prepared, prepare
-from painvrl.run.stages import Stages, train_backbone
-from painvrl.run.state import RunState
+from painvrl.run.cost import Cost, cost_of
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.port import SAMPLERS, Choice
-
-_TIMED = "pretrain"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a study may cost at most, from one timed epoch.
-
-    Attributes:
-        epoch_seconds: of the base configuration's pretraining on its data.
-        trainings: of backbones in a trial of the base configuration, under one seed.
-        seeds: that a trial is trained under.
-        epochs: that each of them may take, ``training.max_epochs``.
-    """
-
-    epoch_seconds: float
-    trainings: int
-    epochs: int
-    seeds: int = 1
-
-    @property
-    def trial_seconds(self) -> float:
-        """The trainings of one trial, at their full length."""
-        return self.epoch_seconds * self.trainings * self.epochs * self.seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +58,7 @@ def plan_of(
     budget = spec.study.trials if trials is None else trials
     swept = swept_in(spec)
     try:
-        one, no_cost = cost_of(spec.config, workspace, device, swept), None
-        cost = replace(one, seeds=spec.study.seeds)
+        cost, no_cost = cost_of(spec.config, workspace, device, swept, spec.study.seeds), None
     except (UserError, TrialFailure) as error:
         cost, no_cost = None, str(error)
     return Plan(
@@ -102,7 +70,7 @@ def plan_of(
         cost=cost,
         no_cost=no_cost,
         swept=len(swept),
-        sweep=_sweep(spec) if swept else None,
+        sweep=spec.sweeping if swept else None,
     )
 
 
@@ -126,65 +94,6 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
         # the knobs and all such points are taken; a preset seldom is one of the space.
         sampled = max(0, min(sampled, int(size) - counts["base"] - counts["point"]))
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
-
-
-def cost_of(
-    config: TrainConfig, workspace: Workspace, device: torch.device, swept: Container[str] = ()
-) -> Cost:
-    """Time one epoch of a configuration's pretraining.
-
-    Where a branch's weight is among the knobs ``swept``, the branch is trained whatever its own weight.
-
-    Raises:
-        UserError: the data are missing or break a rule.
-        TrialFailure: the training diverges in its first two epochs.
-    """
-    with _cache(workspace) as cache:
-        prepared = prepare(config, cache_dir=cache, device=device)
-    learners = config.fusion.learners(branch="fusion.variant_weight" in swept)
-    return Cost(
-        epoch_seconds=timed_epoch(config, prepared),
-        trainings=(config.mask.source == "learned") + len(learners),
-        epochs=config.training.max_epochs,
-    )
-
-
-def timed_epoch(config: TrainConfig, prepared: Prepared) -> float:
-    """Seconds of the second epoch of the pretraining: the first one also warms the device up."""
-    clock = _Clock()
-    training = config.training.model_copy(update={"evaluate_every": 1})
-    stages = Stages(
-        config=config.model_copy(update={"training": training}),
-        prepared=prepared,
-        fixed_epochs={_TIMED: 2},
-        state=RunState(clock),
-    )
-    train_backbone(stages, _TIMED, torch.ones(prepared.features.matrix.shape[1], device=prepared.device))
-    first, second = clock.ends
-    return second - first
-
-
-class _Clock:
-    """Notes when epochs end; the loss of each has been read from the device by then."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def stage(self, name: str) -> None:
-        """Stages are not timed."""
-
-    def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """An epoch ends."""
-        self.ends.append(time.perf_counter())
-
-
-@contextmanager
-def _cache(workspace: Workspace) -> Iterator[Path]:
-    if workspace.root.exists():
-        yield workspace.cache
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def lines_of(plan: Plan) -> Iterator[str]:

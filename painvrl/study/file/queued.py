@@ -46,9 +46,13 @@ def queue_of(
     A preset that turns nothing is left out where the base's own point is all of the base, and so is a
     point that is the base's: each is trained once.
     """
-    own = space.point_of(base)
-    itself = apply(base, {**space.fixed(base), **own})
-    undecided = set(_left_open(space, base, own))
+    own, known, fixed = space.point_of(base), leaves(base), space.fixed(base)
+    itself = apply(base, {**fixed, **own})
+    # Where the own point leaves a knob to the sampler, its trial is not that of the base.
+    undecided = any(
+        path not in own and path not in fixed and space.may_be_active(path, own, known)
+        for path in space.order()
+    )
     queue = [
         Queued(origin="preset", preset=name)
         for name in presets
@@ -58,14 +62,3 @@ def queue_of(
         queue.append(Queued(origin="base", point=own))
     queue += [Queued(origin="point", point=dict(point)) for point in points if dict(point) != own]
     return tuple(queue)
-
-
-def _left_open(space: Space, base: TrainConfig, point: Point) -> list[str]:
-    """Knobs that a sampler would have to choose in a trial at ``point``."""
-    known = leaves(base)
-    fixed = space.fixed(base)
-    return [
-        path
-        for path in space.order()
-        if path not in point and path not in fixed and space.may_be_active(path, point, known)
-    ]

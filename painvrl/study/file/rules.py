@@ -1,9 +1,10 @@
-"""The rules of a study's file that join several keys."""
+"""The rules of a study's file that join several keys. Whoever has read the file names it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -22,45 +23,47 @@ if TYPE_CHECKING:
     from painvrl.study.file.spec import StudySpec
 
 
-def check_objectives(spec: StudySpec, file: object) -> None:
+def check_objectives(spec: StudySpec) -> None:
     """Objectives differ, and are metrics that trials measure."""
     for position, name in enumerate(spec.objectives):
         key = f"objectives.{position}"
         if name in spec.objectives[:position]:
-            raise ConfigError("must not stand twice", file=file, key=key, value=name)
-        _check_metric(spec, name, key, file)
+            raise ConfigError("must not stand twice", key=key, value=name)
+        _check_metric(spec, name, key)
 
 
-def check_constraints(spec: StudySpec, file: object) -> None:
+def check_constraints(spec: StudySpec) -> None:
     """Constraints are of what trials measure, each bound is given once, and they can be kept."""
     for position, one in enumerate(spec.constraints):
         key = f"constraints.{position}"
         others = spec.constraints[:position]
         if any(one.name == other.name for other in others):
-            raise ConfigError(f"bounds {one.name} a second time", file=file, key=key)
+            raise ConfigError(f"bounds {one.name} a second time", key=key)
         for other in others:
             low, high = (one, other) if one.side == "min" else (other, one)
             if one.metric == other.metric and low.bound > high.bound:
                 rule = f"leaves nothing: {one.metric} cannot be at least {low.bound} and at most {high.bound}"
-                raise ConfigError(rule, file=file, key=key)
+                raise ConfigError(rule, key=key)
         if one.metric not in COSTS:
-            _check_metric(spec, one.metric, f"{key}.metric", file)
+            _check_metric(spec, one.metric, f"{key}.metric")
 
 
-def _check_metric(spec: StudySpec, full: str, key: str, file: object) -> None:
+def _check_metric(spec: StudySpec, full: str, key: str) -> None:
     _, metric, cutoff = split_name(full)
     evaluation = spec.config.evaluation
     if cutoff not in evaluation.ks:
         rule = f"its K must be one of config.evaluation.ks, {list(evaluation.ks)}"
-        raise ConfigError(rule, file=file, key=key, value=full)
+        raise ConfigError(rule, key=key, value=full)
     if metric not in evaluation.names:
-        raise ConfigError(
-            f"is not measured; add {metric} to config.evaluation.also", file=file, key=key, value=full
-        )
+        raise ConfigError(f"is not measured; add {metric} to config.evaluation.also", key=key, value=full)
 
 
-def check_measured(spec: StudySpec, parts: tuple[str, ...], file: object) -> None:
-    """Objectives and constraints are of parts that the split has."""
+def check_measured(spec: StudySpec, parts: tuple[str, ...]) -> None:
+    """Objectives and constraints are of ``parts``, those that the split has.
+
+    Raises:
+        ConfigError: the first that is not is named.
+    """
     named = [(f"objectives.{position}", name) for position, name in enumerate(spec.objectives)]
     named += [
         (f"constraints.{position}.metric", one.metric)
@@ -70,28 +73,23 @@ def check_measured(spec: StudySpec, parts: tuple[str, ...], file: object) -> Non
     for key, name in named:
         if name.partition("/")[0] not in parts:
             rule = f"the split has no such part; it has {', '.join(parts)}"
-            raise ConfigError(rule, file=file, key=key, value=name)
+            raise ConfigError(rule, key=key, value=name)
 
 
-def check_space(spec: StudySpec, file: object) -> None:
+def check_space(spec: StudySpec) -> None:
     """Every knob is one of the configuration, its condition can hold, and its values are accepted."""
     known = leaves(spec.config)
     for path in spec.space.root:
-        _check_may_be_searched(path, file)
-        _check_condition(spec, path, known, file)
-        _check_values(spec, path, file)
+        if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
+            rule = "cannot be searched: all trials of a study share their data, split, evaluation and seed"
+            raise ConfigError(rule, key=f"space.{path}")
+        _check_condition(spec, path, known)
+        _check_values(spec, path)
     if not spec.space.searched(spec.config):
-        raise ConfigError("has no knob whose condition can hold", file=file, key="space")
+        raise ConfigError("has no knob whose condition can hold", key="space")
 
 
-def _check_may_be_searched(path: str, file: object) -> None:
-    key = f"space.{path}"
-    if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
-        rule = "cannot be searched: all trials of a study share their data, split, evaluation and seed"
-        raise ConfigError(rule, file=file, key=key)
-
-
-def _check_condition(spec: StudySpec, path: str, known: dict[str, Value], file: object) -> None:
+def _check_condition(spec: StudySpec, path: str, known: dict[str, Value]) -> None:
     for other, values in spec.space.root[path].conditions().items():
         key = f"space.{path}.when.{other}"
         if other in spec.space.root:
@@ -106,15 +104,15 @@ def _check_condition(spec: StudySpec, path: str, known: dict[str, Value], file: 
                 )
         elif other not in known:
             rule = "is neither a knob of the space nor a key of the config"
-            raise ConfigError(rule + near_matches(other, [*spec.space.root, *known]), file=file, key=key)
+            raise ConfigError(rule + near_matches(other, [*spec.space.root, *known]), key=key)
         else:
             wrong = [value for value in values if not _is_possible(spec.config, other, value)]
             rule = f"is not a value that config.{other} may have"
         if wrong:
-            raise ConfigError(rule, file=file, key=key, value=wrong[0])
+            raise ConfigError(rule, key=key, value=wrong[0])
     if not any(True for _ in spec.space.contexts(path)):
         rule = "can never hold: it asks other knobs for values that exclude each other"
-        raise ConfigError(rule, file=file, key=f"space.{path}.when")
+        raise ConfigError(rule, key=f"space.{path}.when")
 
 
 def _is_possible(config: TrainConfig, path: str, value: Value) -> bool:
@@ -127,7 +125,7 @@ def _is_possible(config: TrainConfig, path: str, value: Value) -> bool:
     return True
 
 
-def _check_values(spec: StudySpec, path: str, file: object) -> None:
+def _check_values(spec: StudySpec, path: str) -> None:
     key = f"space.{path}"
     if path not in spec.space.searched(spec.config) and path in all_knobs():
         return  # the config decides against its condition: another variant's knob, perhaps
@@ -137,17 +135,29 @@ def _check_values(spec: StudySpec, path: str, file: object) -> None:
         except ValidationError:
             continue  # what else the base has may not go with it; the trial will say so
         known = knobs(base)
-        below = [knob for knob in known if knob.startswith(f"{path}.")]
-        if below:
-            raise ConfigError(f"is a section; name one of its knobs: {', '.join(below)}", file=file, key=key)
+        check_is_no_section(path, known, key)
         if path not in known:
-            raise ConfigError(_no_such_knob(path, context, known), file=file, key=key)
+            raise ConfigError(_no_such_knob(path, context, known), key=key)
         for end, value in spec.space.root[path].probes():
-            try:
+            with _accepted(f"{key}.{end}", value):
                 apply(base, {path: value})
-            except ValidationError as error:
-                rule = f"the config refuses it: {config_error(error, TrainConfig, {}).rule}"
-                raise ConfigError(rule, file=file, key=f"{key}.{end}", value=value) from None
+
+
+def check_is_no_section(path: str, known: Iterable[str], key: str) -> None:
+    """``path`` is not a section of the hyperparameters that are ``known``; ``key`` is named if it is."""
+    below = [knob for knob in known if knob.startswith(f"{path}.")]
+    if below:
+        raise ConfigError(f"is a section; name one of its knobs: {', '.join(below)}", key=key)
+
+
+@contextmanager
+def _accepted(key: str, value: object = None, what: str = "it") -> Iterator[None]:
+    """Around what makes a configuration: if that refuses, so does the rule, and names ``key``."""
+    try:
+        yield
+    except ValidationError as error:
+        rule = f"the config refuses {what}: {config_error(error, TrainConfig, {}).rule}"
+        raise ConfigError(rule, key=key, value=value) from None
 
 
 def _no_such_knob(path: str, context: Point, known: Iterable[str]) -> str:
@@ -159,56 +169,45 @@ def _no_such_knob(path: str, context: Point, known: Iterable[str]) -> str:
     return f"{config} has no such knob: it belongs to another kind of {section}"
 
 
-def check_sampler(spec: StudySpec, file: object) -> None:
+def check_sampler(spec: StudySpec) -> None:
     """The sampler can search such a space."""
     sampler = spec.study.sampler
     rule = SAMPLERS.get(sampler).refusal(spec.sampled, spec.config)
     if rule is not None:
-        raise ConfigError(rule, file=file, key="study.sampler", value=sampler)
+        raise ConfigError(rule, key="study.sampler", value=sampler)
 
 
-def check_presets(spec: StudySpec, file: object) -> None:
+def check_presets(spec: StudySpec) -> None:
     """The configuration accepts the presets."""
     for position, name in enumerate(spec.presets):
-        try:
+        with _accepted(f"presets.{position}", name, "this preset, so leave it out"):
             config_of_preset(spec.config, spec.space, name)
-        except ValidationError as error:
-            cause = config_error(error, TrainConfig, {})
-            rule = f"the config refuses this preset, so leave it out: {cause.rule}"
-            raise ConfigError(rule, file=file, key=f"presets.{position}", value=name) from None
 
 
-def check_points(spec: StudySpec, file: object) -> None:
+def check_points(spec: StudySpec) -> None:
     """Points lie in the space, say what their knobs hang on, and are accepted by the configuration."""
     for position, point in enumerate(spec.points):
         key = f"points.{position}"
         for path, value in point.items():
-            _check_coordinate(spec, point, path, value, f"{key}.{path}", file)
+            _check_coordinate(spec, point, path, value, f"{key}.{path}")
         if any(dict(point) == dict(other) for other in spec.points[:position]):
-            raise ConfigError("stands twice", file=file, key=key)
-        try:
+            raise ConfigError("stands twice", key=key)
+        with _accepted(key):
             apply(spec.config, {**spec.space.fixed(spec.config), **point})
-        except ValidationError as error:
-            rule = f"the config refuses it: {config_error(error, TrainConfig, {}).rule}"
-            raise ConfigError(rule, file=file, key=key) from None
 
 
-def _check_coordinate(spec: StudySpec, point: Point, path: str, value: Value, key: str, file: object) -> None:
+def _check_coordinate(spec: StudySpec, point: Point, path: str, value: Value, key: str) -> None:
     space, known = spec.space, leaves(spec.config)
     if path not in space.root:
-        raise ConfigError("is not a knob of the space" + near_matches(path, space.root), file=file, key=key)
+        raise ConfigError("is not a knob of the space" + near_matches(path, space.root), key=key)
     if not space.root[path].contains(value):
-        raise ConfigError("lies outside the space", file=file, key=key, value=value)
+        raise ConfigError("lies outside the space", key=key, value=value)
     told = {**space.fixed(spec.config), **point}
     for other, allowed in space.root[path].conditions().items():
-        if other not in told and other in known and not _may_be_searched(spec, other, point):
+        searched = other in space.root and space.may_be_active(other, point, known)
+        if other not in told and other in known and not searched:
             told[other] = known[other]
         if other not in told or not any(same(told[other], one) for one in allowed):
             wanted = " or ".join(str(one) for one in allowed)
             rule = f"is only searched where {other} is {wanted}, which the point must say"
-            raise ConfigError(rule, file=file, key=key)
-
-
-def _may_be_searched(spec: StudySpec, path: str, point: Point) -> bool:
-    space = spec.space
-    return path in space.root and space.may_be_active(path, point, leaves(spec.config))
+            raise ConfigError(rule, key=key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import ClassVar, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
@@ -90,10 +90,8 @@ class Space(RootModel[dict[str, Distribution]]):
             base: the base configuration's leaves: what a knob has that is not searched in the trial.
         """
         for other, allowed in self.root[path].conditions().items():
-            if other not in chosen and other not in base:
-                return False
-            value = chosen[other] if other in chosen else base[other]
-            if not any(same(value, one) for one in allowed):
+            known = chosen if other in chosen else base
+            if other not in known or not any(same(known[other], one) for one in allowed):
                 return False
         return True
 
@@ -112,19 +110,17 @@ class Space(RootModel[dict[str, Distribution]]):
 
     def points(self, base: TrainConfig) -> Iterator[dict[str, Value]]:
         """All points of a discrete space, as :meth:`suggest` gives them; the last knob turns fastest."""
-        known = leaves(base)
-        searched = self.searched(base)
+        return self._grid(self.searched(base), leaves(base), {})
 
-        def below(place: int, point: dict[str, Value]) -> Iterator[dict[str, Value]]:
-            if place == len(searched):
-                yield point
-            elif not self.is_active(searched[place], point, known):
-                yield from below(place + 1, point)
-            else:
-                for value in self.root[searched[place]].values():
-                    yield from below(place + 1, {**point, searched[place]: value})
-
-        return below(0, {})
+    def _grid(self, paths: Sequence[str], base: Leaves, point: Point) -> Iterator[dict[str, Value]]:
+        """``point`` with every value of the discrete knobs ``paths``, which are in :meth:`order`."""
+        if not paths:
+            yield dict(point)
+        elif not self.is_active(paths[0], point, base):
+            yield from self._grid(paths[1:], base, point)
+        else:
+            for value in self.root[paths[0]].values():
+                yield from self._grid(paths[1:], base, {**point, paths[0]: value})
 
     def turned(self, config: TrainConfig) -> frozenset[tuple[str, Value]]:
         """All that trials of the space may differ in, as ``config`` has it: equal for equal trainings.
@@ -147,38 +143,25 @@ class Space(RootModel[dict[str, Distribution]]):
         known = leaves(config)
         point: dict[str, Value] = {}
         for path in self.order():
-            decided = all(other in point for other in self._searched_in(path, point, known))
-            if not decided or not self.is_active(path, point, known):
+            undecided = any(
+                other in self.root and other not in point and self.may_be_active(other, point, known)
+                for other in self.root[path].when
+            )
+            if undecided or not self.is_active(path, point, known):
                 continue
             if path in known and self.root[path].contains(known[path]):
                 point[path] = known[path]
         return point
 
-    def _searched_in(self, path: str, point: Point, base: Leaves) -> Iterator[str]:
-        """The knobs that ``path`` hangs on and that are searched in a trial at ``point``."""
-        for other in self.root[path].when:
-            if other in self.root and (other in point or self.may_be_active(other, point, base)):
-                yield other
-
     def may_be_active(self, path: str, chosen: Point, base: Leaves) -> bool:
         """Whether some trial at ``chosen``, which need not name every knob, searches the knob."""
         for other, allowed in self.root[path].conditions().items():
-            if other in chosen:
-                values: Iterator[Value] = iter((chosen[other],))
-            elif other in self.root:
+            if other not in chosen and other in self.root and self.may_be_active(other, chosen, base):
                 continue
-            else:
-                values = iter((base[other],) if other in base else ())
-            if not any(same(value, one) for value in values for one in allowed):
+            known = chosen if other in chosen else base
+            if other not in known or not any(same(known[other], one) for one in allowed):
                 return False
-        return all(
-            self.may_be_active(other, chosen, base) or (other in base and self._keeps(path, other, base))
-            for other in self.root[path].when
-            if other in self.root and other not in chosen
-        )
-
-    def _keeps(self, path: str, other: str, base: Leaves) -> bool:
-        return any(same(base[other], one) for one in self.root[path].conditions()[other])
+        return True
 
     def searched(self, base: TrainConfig) -> tuple[str, ...]:
         """The knobs that some trial searches: all but those whose condition the config decides against."""
@@ -204,25 +187,19 @@ class Space(RootModel[dict[str, Distribution]]):
     def contexts(self, path: str) -> Iterator[dict[str, Value]]:
         """Values of other knobs of the space with which a knob is searched, one for each way."""
         ways = [
-            [{other: value, **above} for value in allowed for above in self._above(other)]
+            [{other: value, **above} for value in allowed for above in self.contexts(other)]
             for other, allowed in self.root[path].conditions().items()
             if other in self.root
         ]
         for parts in itertools.product(*ways):
             together: dict[str, Value] = {}
             for part in parts:
-                for other, value in part.items():
-                    if other in together and not same(together[other], value):
-                        break
-                    together[other] = value
-                else:
-                    continue
-                break
+                shared = together.keys() & part.keys()
+                if not all(same(together[other], part[other]) for other in shared):
+                    break
+                together |= part
             else:
                 yield together
-
-    def _above(self, other: str) -> Iterator[dict[str, Value]]:
-        return self.contexts(other) if self.root[other].when else iter(({},))
 
     def size(self, base: TrainConfig) -> float:
         """How many points the space has; infinite where a knob that may be searched is continuous."""
@@ -231,17 +208,10 @@ class Space(RootModel[dict[str, Distribution]]):
         counts = {path: self.root[path].count() for path in searched}
         if math.inf in counts.values():
             return math.inf
-        parents = {other for path in searched for other in self.root[path].when}
-
-        def below(place: int, chosen: dict[str, Value]) -> int:
-            if place == len(searched):
-                return 1
-            path = searched[place]
-            if not self.is_active(path, chosen, known):
-                return below(place + 1, chosen)
-            if path not in parents:
-                return int(counts[path]) * below(place + 1, chosen)
-            values = self.root[path].values()
-            return sum(below(place + 1, {**chosen, path: value}) for value in values)
-
-        return below(0, {})
+        hung_on = {other for path in searched for other in self.root[path].when}
+        parents = [path for path in searched if path in hung_on]
+        others = [path for path in searched if path not in hung_on]
+        return sum(
+            math.prod(int(counts[path]) for path in others if self.is_active(path, point, known))
+            for point in self._grid(parents, known, {})
+        )

@@ -80,6 +80,13 @@ class StudySpec(Settings):
         return self
 
     @property
+    def sweeping(self) -> SweepConfig | None:
+        """How trainings are swept; ``None`` where they are not."""
+        if self.sweep is False:
+            return None
+        return SweepConfig() if self.sweep == "auto" else self.sweep
+
+    @property
     def swept(self) -> Mapping[str, Distribution]:
         """The knobs that are searched after each training."""
         return {} if self.sweep is False else self.space.swept()
@@ -107,7 +114,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
     return loaded(path, overrides, spec_of)
 
 
-def spec_of(content: Mapping[str, object], file: object) -> StudySpec:
+def spec_of(content: Mapping[str, object]) -> StudySpec:
     """The content of a study's file, checked.
 
     Raises:
@@ -115,36 +122,27 @@ def spec_of(content: Mapping[str, object], file: object) -> StudySpec:
     """
     if ABLATION in content:
         rule = "an ablation has a table and no front: only `painvrl study run` and `validate` take its file"
-        raise ConfigError(rule, file=file, key=ABLATION)
-    spec = validated(StudySpec, content, file=file)
-    check_spec(spec, file=file)
+        raise ConfigError(rule, key=ABLATION)
+    spec = validated(StudySpec, content)
+    check_spec(spec)
     return spec
 
 
-def check_spec(spec: StudySpec, *, file: object = None) -> None:
+def check_spec(spec: StudySpec) -> None:
     """The rules that join several keys.
 
     Raises:
         ConfigError: see :func:`load_spec`.
     """
-    spec_rules.check_objectives(spec, file)
-    spec_rules.check_constraints(spec, file)
+    spec_rules.check_objectives(spec)
+    spec_rules.check_constraints(spec)
     parts = spec.config.scored_names()
     if parts is not None:
-        check_measured(spec, parts, file=file)
-    spec_rules.check_space(spec, file)
-    spec_rules.check_sampler(spec, file)
-    spec_rules.check_presets(spec, file)
-    spec_rules.check_points(spec, file)
-
-
-def check_measured(spec: StudySpec, parts: tuple[str, ...], *, file: object = None) -> None:
-    """Refuse objectives and constraints of other parts than ``parts``, which the split has.
-
-    Raises:
-        ConfigError: the first such one is named.
-    """
-    spec_rules.check_measured(spec, parts, file)
+        spec_rules.check_measured(spec, parts)
+    spec_rules.check_space(spec)
+    spec_rules.check_sampler(spec)
+    spec_rules.check_presets(spec)
+    spec_rules.check_points(spec)
 
 
 MAX_SHARED_PRETRAININGS = 64

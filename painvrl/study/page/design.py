@@ -80,7 +80,7 @@ def design(points: Sequence[Point], space: Mapping[str, Distribution]) -> Design
             left_out[knob] = CONSTANT if values else "is in none of these trials"
             continue
         if isinstance(distribution, Categorical | Fixed):
-            usual, *others = _by_frequency(values)
+            usual, *others = [value for value, _ in Counter(values).most_common()]  # of equal ones the first
             for choice in others:
                 name = f"{knob}: {usual} → {choice}"
                 asked.append(Change(knob, name, usual, choice, len(columns), 1.0))
@@ -111,11 +111,6 @@ def _widened(matrix: Array, columns: Sequence[Array]) -> Array:
         if np.linalg.matrix_rank(wider) > rank:
             matrix, rank = wider, rank + 1
     return matrix
-
-
-def _by_frequency(values: Sequence[Value]) -> list[Value]:
-    """The distinct values, the most frequent first, then in the order in which they came."""
-    return [value for value, _ in Counter(values).most_common()]
 
 
 def _scaled(value: Value, *, log: bool) -> float:

@@ -9,34 +9,26 @@ What falls is more than the front of all users will: half of the users make nois
 that all users share is not in it: that of early stopping, of the split and of the training's own seed. Fresh
 seeds (``study confirm``) are the judge of those.
 
-Shape letters: ``D`` draws of halves, ``N`` points, ``M`` objectives, ``U`` users.
+Shape letters: ``D`` draws of halves, ``N`` points, ``M`` objectives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from painvrl.core.rng import derive_seed
 from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.metrics import list_wise
-from painvrl.evaluation.user_values import UserValues
+from painvrl.evaluation.user_draws import halved
 from painvrl.stats.dominance import hypervolume, non_dominated
 from painvrl.study.choice.selection import values_of
-from painvrl.study.comparison.uncertainty import same_users
 from painvrl.study.page.trials import Trials
 
 HALVES = 100
 """Draws, each read in both directions."""
-
-MIN_USERS = 20
-"""Of each part: a mean over fewer than ten says nothing."""
-
-Array: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,75 +82,11 @@ def luck(trials: Trials, users: UserStore) -> Luck:
     known = halved(users.load_each(asked), trials.objectives, HALVES)
     if isinstance(known, str):
         return Luck(points=len(asked), note=known)
-    one, other = known
-    return _luck(np.concatenate([one, other]), np.concatenate([other, one]), trials.objectives)
+    shape = (-1, *known.shape[2:])  # a draw is read in both directions
+    return _luck(known.reshape(shape), known[::-1].reshape(shape), trials.objectives)
 
 
-def halved(
-    points: Iterable[UserValues | None], objectives: Sequence[str], draws: int
-) -> tuple[Array, Array] | str:
-    """``[D, N, M]`` twice: every point's objectives by one half of the users, and by the other.
-
-    The points are read one after another: their users' values need not fit into memory together.
-
-    Returns:
-        The two, or why there are none, as a sentence.
-    """
-    first: UserValues | None = None
-    weights: dict[str, tuple[Array, Array]] = {}
-    found: list[tuple[Array, Array]] = []
-    for point in points:
-        if point is None:
-            return "what each user got is not kept of all of them, so half of the users cannot be asked"
-        if first is None:
-            first, weights = point, _weights(point, draws)
-            if small := [part for part, users in point.users.items() if len(users) < MIN_USERS]:
-                part = small[0].partition("@")[0]  # that of one of several seeds
-                return f"the part {part} has fewer than {MIN_USERS} users, who cannot be halved"
-        if not same_users([first, point]):
-            return "not all of them were judged by the same users"
-        halves = tuple(_means(point, objectives, weights, half) for half in (0, 1))
-        found.append((halves[0], halves[1]))
-    one, other = (np.stack([each[half] for each in found], axis=1) for half in (0, 1))
-    return one, other
-
-
-def _weights(point: UserValues, draws: int) -> dict[str, tuple[Array, Array]]:
-    """For each part ``[D, U]`` twice: what a user weighs in the mean of one half, and of the other."""
-    everybody = np.unique(np.concatenate(list(point.users.values())))
-    rng = np.random.default_rng(derive_seed(0, "luck"))
-    order = rng.permuted(np.tile(np.arange(len(everybody)), (draws, 1)), axis=1)
-    chosen = order < len(everybody) // 2
-    found = {}
-    for part, users in point.users.items():
-        inside = chosen[:, np.searchsorted(everybody, users)].astype(float)
-        found[part] = (_shares(inside), _shares(1 - inside))
-    return found
-
-
-def _shares(inside: Array) -> Array:
-    shares: Array = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
-    return shares
-
-
-def _means(
-    point: UserValues, objectives: Sequence[str], weights: dict[str, tuple[Array, Array]], half: int
-) -> Array:
-    """``[D, M]``."""
-    columns = [
-        np.mean(
-            [
-                weights[full.partition("/")[0]][half] @ point.values[full]
-                for full in point.parts_of(objective)
-            ],
-            axis=0,
-        )
-        for objective in objectives
-    ]
-    return np.stack(columns, axis=1)
-
-
-def _luck(chosen: Array, fresh: Array, objectives: Sequence[str]) -> Luck:
+def _luck(chosen: NDArray[np.float64], fresh: NDArray[np.float64], objectives: Sequence[str]) -> Luck:
     """From ``[D, N, M]`` as the choosing half sees every point, and as the other does."""
     on_front = [non_dominated(values) for values in chosen]
     again = [non_dominated(values) for values in fresh]
@@ -178,5 +106,5 @@ def _luck(chosen: Array, fresh: Array, objectives: Sequence[str]) -> Luck:
     )
 
 
-def _volume(values: Array, members: Sequence[NDArray[np.bool_]]) -> float:
+def _volume(values: NDArray[np.float64], members: Sequence[NDArray[np.bool_]]) -> float:
     return float(np.mean([hypervolume(one[on]) for one, on in zip(values, members, strict=True)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,8 @@ def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]
     pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {
         "number": number,
-        "interval": _interval,
-        "ratio": _ratio,
+        "interval": partial(_with_ends, shown=number),
+        "ratio": partial(_with_ends, shown="{:.2f}".format),
         "change": price.change_of,
     }
     template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -132,14 +133,6 @@ def _front(table: FrontTable) -> Figure | None:
         return None
     figure = front_figure(panels)
     return style(figure, height=int(figure.layout.height))
-
-
-def _interval(value: Bounded) -> str:
-    return _with_ends(value, number)
-
-
-def _ratio(value: Bounded) -> str:
-    return _with_ends(value, "{:.2f}".format)
 
 
 def _with_ends(value: Bounded, shown: Callable[[float], str]) -> str:

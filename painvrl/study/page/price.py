@@ -6,7 +6,7 @@ The intervals are percentiles over resamples of the trials. What they say: how I
 over the region that the study visited, with the other knobs kept. What they do not: bends and interactions
 (the share of variance explained tells how much of the trials is left out).
 
-Shape letters: ``T`` trials, ``P`` columns of the regression, ``K`` changes, ``B`` resamples.
+Shape letters: ``T`` trials, ``B`` resamples.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from painvrl.run.distributions import Distribution, Value
 from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded, percentiles
-from painvrl.study.page.design import Array, Change, Design, design
+from painvrl.stats.regression import Array, effects_of, exchange
+from painvrl.study.page.design import Change, design
 from painvrl.study.page.trials import Trials
 from painvrl.study.pictures.figure import safe
 from painvrl.study.pictures.theme import ACCENT, MAIN, MUTED, OTHERS, facets, number
@@ -35,8 +35,6 @@ TOGETHER = "moved along with other knobs: the trials cannot tell them apart"
 TOO_FEW = "has too few trials for an interval"
 
 _TOLD = 0.9  # share of the resamples that must tell a change apart
-_SAME = 1e-6  # how far a change may lie outside the rows' span, by rounding
-_ZERO = 1e-9  # of an axis' extent: an effect below it is rounding
 
 Verdict: TypeAlias = Literal["trade", "free", "no clear cost", "no clear OOD effect"]
 
@@ -128,44 +126,33 @@ def price(
         resamples: ``B``.
     """
     made = design(points, space)
-    matrix = made.matrix
-    needed = matrix.shape[1] + 2
+    needed = made.matrix.shape[1] + 2
     if len(points) < needed or not made.changes:
         few = f"It takes at least {needed} complete trials to tell the knobs apart; there are {len(points)}."
         note = few if len(points) < needed else "No knob was turned."
-        return Price(
-            metrics=metrics, trials=len(points), needed=needed, left_out=dict(made.left_out), note=note
-        )
-    along = made.along
-    inverse = np.linalg.pinv(matrix)
-    coefficients = inverse @ values
-    told = _is_told(along, inverse @ matrix)
-    effects = _rounded(along @ coefficients, values)
-    drawn, valid = _resampled(made, values, np.random.default_rng(seed), resamples)
+        return Price(metrics=metrics, trials=len(points), needed=needed, left_out=made.left_out, note=note)
+    rng = np.random.default_rng(seed)
+    effects = effects_of(made.matrix, values, made.along, resamples=resamples, rng=rng)
     left_out = dict(made.left_out)
     found = []
     for place, change in enumerate(made.changes):
-        if not told[place]:
+        told_in = effects.told_in[:, place]
+        if not effects.told[place]:
             left_out[change.name] = TOGETHER
-        elif valid[:, place].mean() < _TOLD:
+        elif told_in.mean() < _TOLD:
             left_out[change.name] = TOO_FEW
         else:
-            found.append(_judged(change, effects[place], drawn[valid[:, place], place]))
-    residual = values - matrix @ coefficients
-    centred = values - values.mean(axis=0)
-    total, rest = (centred**2).sum(axis=0), (residual**2).sum(axis=0)
-    explained = {
-        name: float(1 - rest[axis] / total[axis]) if total[axis] > 0 else 0.0
-        for axis, name in enumerate(metrics)
-    }
+            found.append(_judged(change, effects.values[place], effects.drawn[told_in, place]))
+    # A resample holds two thirds of the trials, so intervals take more of them than estimates.
+    few = f"There are {len(points)} complete trials: enough to tell knobs apart, too few for intervals."
     return Price(
         metrics=metrics,
         trials=len(points),
         needed=needed,
-        explained=explained,
+        explained=dict(zip(metrics, effects.explained.tolist(), strict=True)),
         knobs=tuple(sorted(found, key=_rank)),
         left_out=left_out,
-        note=_why_none(len(points)) if not found and TOO_FEW in left_out.values() else None,
+        note=few if not found and TOO_FEW in left_out.values() else None,
     )
 
 
@@ -215,45 +202,13 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else number(value)
 
 
-def _why_none(trials: int) -> str:
-    """A resample holds two thirds of the trials, so intervals take more of them than estimates."""
-    return f"There are {trials} complete trials: enough to tell knobs apart, too few for intervals."
-
-
-def _resampled(
-    made: Design, values: Array, draws: np.random.Generator, resamples: int
-) -> tuple[Array, NDArray[np.bool_]]:
-    """The effects in resamples of the trials ``[B, K, 2]``, and which of them tell a change ``[B, K]``."""
-    matrix, along = made.matrix, made.along
-    n_trials, width = matrix.shape
-    times = draws.multinomial(n_trials, [1 / n_trials] * n_trials, size=resamples).astype(float)
-    squares = (matrix[:, :, None] * matrix[:, None, :]).reshape(n_trials, width**2)
-    products = (matrix[:, :, None] * values[:, None, :]).reshape(n_trials, width * 2)
-    gram = (times @ squares).reshape(resamples, width, width)
-    inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
-    coefficients = inverse @ (times @ products).reshape(resamples, width, 2)
-    return _rounded(along @ coefficients, values), _is_told(along, inverse @ gram)
-
-
-def _is_told(along: Array, projection: Array) -> NDArray[np.bool_]:
-    """``[..., K]``: whether trials determine a change; ``projection`` ``[..., P, P]`` is onto their rows."""
-    outside = np.abs(along @ projection - along).max(axis=-1)
-    told: NDArray[np.bool_] = outside <= _SAME * np.abs(along).max(axis=-1)
-    return told
-
-
-def _rounded(effects: Array, values: Array) -> Array:
-    """``effects`` ``[..., 2]`` with zero for what is rounding beside the axes' extents."""
-    return np.where(np.abs(effects) > _ZERO * np.ptp(values, axis=0), effects, 0.0)
-
-
 def _judged(change: Change, effect: Array, drawn: Array) -> KnobPrice:
     """Intervals and verdict from an effect ``[2]`` and its resamples ``[b, 2]``."""
     (iid_low, ood_low), (iid_high, ood_high) = percentiles(drawn)
     verdict: Verdict = "no clear OOD effect"
     paid: Bounded | None = None
     if ood_low > 0 or ood_high < 0:
-        paid = _ratio(effect, drawn)
+        paid = exchange(effect, drawn)
         if paid.high is not None and paid.high < 0:
             verdict, paid = "free", None
         elif paid.low is not None and paid.low > 0:
@@ -268,23 +223,6 @@ def _judged(change: Change, effect: Array, drawn: Array) -> KnobPrice:
         ood=Bounded(value=float(effect[1]), low=float(ood_low), high=float(ood_high)),
         verdict=verdict,
         price=paid,
-    )
-
-
-def _ratio(effect: Array, drawn: Array) -> Bounded:
-    """IID given up per OOD gained. Its interval goes by angles.
-
-    A ratio jumps to the other end of the line where OOD changes its sign; the angle of the pair does not.
-    An end that lies beyond the right angle has no finite price.
-    """
-    direction = np.sign(effect[1])
-    angles = np.arctan2(-direction * drawn[:, 0], direction * drawn[:, 1])
-    low, high = percentiles(angles)
-    right = np.pi / 2
-    return Bounded(
-        value=float(-effect[0] / effect[1]) + 0.0,  # no minus zero
-        low=float(np.tan(low)) if -right < low < right else None,
-        high=float(np.tan(high)) if -right < high < right else None,
     )
 
 

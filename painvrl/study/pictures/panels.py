@@ -85,14 +85,10 @@ def panels_of(table: FrontTable) -> tuple[Panel, ...]:
     if not table.rows:
         return ()
     measured = table.rows[0].metrics
-    parts = dict.fromkeys(part for part in (name.partition("/")[0] for name in measured) if _is_ood(part))
+    parts = dict.fromkeys(name.partition("/")[0] for name in measured if name.startswith(("ood/", "ood_")))
     metrics = _metrics(table.objectives)
     planes = [(f"iid/{metric}", f"{part}/{metric}") for part in parts for metric in metrics]
     return tuple(_panel(table, x, y) for x, y in planes if x in measured and y in measured)
-
-
-def _is_ood(part: str) -> bool:
-    return part == "ood" or part.startswith("ood_")
 
 
 def _metrics(objectives: Sequence[str]) -> list[str]:

@@ -15,7 +15,6 @@ from painvrl.study.pictures.theme import ALONE, FRONT, PRESET
 from painvrl.study.report import FrontRow
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
     from matplotlib.text import Annotation
@@ -70,18 +69,10 @@ def front_png(panels: Sequence[Panel], title: str) -> bytes:
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
     figure.suptitle(title, fontsize=13, fontweight="bold")
-    handles: dict[str, Artist] = {}
-    for each in axes[: len(panels)]:
-        for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    names = list(handles)
-    figure.legend(
-        list(handles.values()),
-        names,
-        loc="outside lower center",
-        ncols=min(len(names), _LEGEND_COLUMNS * columns),
-        frameon=False,
-    )
+    drawn = [each.get_legend_handles_labels() for each in axes[: len(panels)]]
+    legend = {name: handle for handles, names in drawn for handle, name in zip(handles, names, strict=True)}
+    ncols = min(len(legend), _LEGEND_COLUMNS * columns)
+    figure.legend(list(legend.values()), list(legend), loc="outside lower center", ncols=ncols, frameon=False)
     canvas.draw()  # labels are placed among things that have their place
     for each, panel in zip(axes, panels, strict=False):
         _place(each, _labels(panel), panel, canvas.get_renderer())
@@ -135,7 +126,8 @@ def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: Rendere
     for label in labels:
         # Of many points of few trainings, leading lines would hide more than names tell.
         reaches = _REACH if label.must or not panel.curves else _REACH[:_BESIDE]
-        for place, (reach, (right, up)) in enumerate((r, way) for r in reaches for way in _AROUND):
+        places = [(reach, *way) for reach in reaches for way in _AROUND]
+        for reach, right, up in places:
             note = axes.annotate(
                 label.text,
                 (label.row.metrics[panel.x], label.row.metrics[panel.y]),
@@ -155,9 +147,8 @@ def _place(axes: Axes, labels: Sequence[_Label], panel: Panel, renderer: Rendere
             if _is_free(box, taken, inside):
                 taken.append(box)
                 break
-            if label.must and place == len(_REACH) * len(_AROUND) - 1:
-                break
-            note.remove()
+            if not label.must or (reach, right, up) != places[-1]:
+                note.remove()
 
 
 def _text_box(note: Annotation, renderer: RendererBase) -> Bbox:

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
-from painvrl.engine.sweep import SweepConfig
 from painvrl.run.distributions import Value
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
@@ -89,8 +88,7 @@ def _note_sweep(stored: StoredStudy, spec: StudySpec, *, existed: bool) -> None:
     before = stored.sweep
     if existed and "sweep" not in spec.model_fields_set:
         return
-    chosen = spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
-    now = None if spec.sweep is False else chosen
+    now = spec.sweeping
     if now != before:
         stored.study.set_user_attr(Attr.SWEEP, None if now is None else now.model_dump(mode="json"))
     if existed and (now is None) != (before is None) and spec.space.swept():
@@ -149,9 +147,7 @@ def _queue(stored: StoredStudy, spec: StudySpec) -> None:
 def _asked_for(trial: FrozenTrial) -> dict[str, Value]:
     """The values that a point of the file must name for the trial to be its own."""
     fixed: dict[str, Value] = trial.system_attrs.get("fixed_params", {})
-    if (
-        Attr.TAKEN_FROM in trial.user_attrs
-    ):  # no file of this study asked for it, so it must be all of the point
+    if Attr.TAKEN_FROM in trial.user_attrs:  # no file of this study asked for it: it must be all of the point
         return {**trial.params, **fixed}
     return fixed or trial.params
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from painvrl.core.settings import Settings
 from painvrl.evaluation.measured import ObjectiveName
 from painvrl.run.config import TrainConfig
 from painvrl.study.file.space import Space
+
+Change: TypeAlias = tuple[str, str | None, str | None]
+"""A key, its value here and its value there; ``None`` where it has none."""
 
 _SHOWN = 80  # characters of a value in a line of differences
 
@@ -33,16 +37,9 @@ class StudyIdentity(Settings):
         base's own trial and the presets' look at it, and they take the one that the study was made with. That
         of a knob of ``swept`` may not: every training is swept from there.
         """
-        return tuple(
-            f"{sign} {key}: {value}"
-            for key, was, now in self.changes(other, swept=swept)
-            for sign, value in (("-", was), ("+", now))
-            if value is not None
-        )
+        return lines_of(self.changes(other, swept=swept))
 
-    def changes(
-        self, other: StudyIdentity, *, swept: Container[str] = ()
-    ) -> tuple[tuple[str, str | None, str | None], ...]:
+    def changes(self, other: StudyIdentity, *, swept: Container[str] = ()) -> tuple[Change, ...]:
         """The same as key, value of this one and value of ``other``; ``None`` where one has no such key."""
         same_data = self.data == other.data
         mine = self._flat(swept, reading=not same_data)
@@ -67,6 +64,16 @@ class StudyIdentity(Settings):
         flat = dict(_flatten(tree))
         flat["the data (content or split)"] = self.data
         return {key: value for key, value in flat.items() if key not in always}
+
+
+def lines_of(changes: Iterable[Change]) -> tuple[str, ...]:
+    """A line ``- key: value`` for what was, and a line ``+ key: value`` for what is."""
+    return tuple(
+        f"{sign} {key}: {value}"
+        for key, was, now in changes
+        for sign, value in (("-", was), ("+", now))
+        if value is not None
+    )
 
 
 def _flatten(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:

@@ -68,11 +68,11 @@ class TrialRecord:
     number: int
     state: TrialState
     point: Point
-    values: tuple[float, ...] | None
-    outcome: Outcome | None
-    run_id: str | None
-    seconds: float | None
-    deaths: int
+    values: tuple[float, ...] | None = None
+    outcome: Outcome | None = None
+    run_id: str | None = None
+    seconds: float | None = None
+    deaths: int = 0
     preset: str | None = None
     violated: tuple[str, ...] = ()
     repeats: int | None = None

@@ -29,7 +29,7 @@ from painvrl.run.distributions import Distribution, Value
 from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, leaves
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.identity import StudyIdentity, lines_of
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of
 
@@ -196,16 +196,14 @@ def _plan(source: StoredStudy, spec: StudySpec, identity: StudyIdentity) -> Take
 
 def _check_compares(source: StoredStudy, identity: StudyIdentity) -> None:
     """Refuse a study of other data, another split, other objectives or another way to measure them."""
-    lines = [
-        f"{sign} {key}: {value}"
+    changes = [
+        (key, was, now)
         for key, was, now in source.identity.changes(identity)
         if not key.startswith("space.")
         and (not key.startswith("config.") or key.split(".")[1] in FIXED_SECTIONS)
-        for sign, value in (("-", was), ("+", now))
-        if value is not None
     ]
-    if lines:
-        shown = "\n".join(lines)
+    if changes:
+        shown = "\n".join(lines_of(changes))
         rule = f"trials of the study {source.name!r} do not compare with those of the file:\n{shown}"
         raise StudyError(rule, key=OPTION)
 

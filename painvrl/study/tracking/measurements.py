@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from painvrl.engine.mask_trace import QUANTITIES
 from painvrl.engine.outcomes import Completed, CurvePoint, Pruned
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One number. ``step``: a round or an epoch; 0 where there is only one number of the name."""
 
     name: str
@@ -30,16 +29,16 @@ def of_outcome(outcome: Completed, followed: Collection[str]) -> Iterator[Measur
         once["sweep/points"] = len(outcome.points)
     if outcome.peak_memory_mib is not None:
         once["peak_memory_mib"] = outcome.peak_memory_mib
-    yield from _at(0, once)
-    for index, values in enumerate(outcome.rounds):
-        yield from _at(index + 1, values)
+    yield from at(0, once)
+    for number, values in enumerate(outcome.rounds, start=1):
+        yield from at(number, values)
     yield from _of_mask_trace(outcome.mask_trace)
     yield from _of_curves(outcome.curves, followed)
 
 
 def of_pruned(outcome: Pruned) -> Iterator[Measurement]:
     """The curves of a training that was stopped early, up to there: its metrics are not a result."""
-    yield from _at(0, {f"seconds/{stage}": value for stage, value in outcome.seconds.items()})
+    yield from at(0, {f"seconds/{stage}": value for stage, value in outcome.seconds.items()})
     yield from _of_curves(outcome.curves, outcome.metrics)
 
 
@@ -47,7 +46,7 @@ def _of_mask_trace(trace: Iterable[Mapping[str, float]]) -> Iterator[Measurement
     """The inner weights over the steps, a series a round: its steps begin at 0 again."""
     for point in trace:
         series = f"training/mask_{int(point['round'])}"
-        yield from _at(int(point["step"]), {f"{series}/{name}": point[name] for name in QUANTITIES})
+        yield from at(int(point["step"]), {f"{series}/{name}": point[name] for name in QUANTITIES})
 
 
 def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Iterator[Measurement]:
@@ -57,7 +56,7 @@ def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Itera
             for name, value in point.values.items()
             if "/" not in name or name in followed
         }
-        yield from _at(point.step, named)
+        yield from at(point.step, named)
 
 
 def of_card(card: Mapping[str, object]) -> Iterator[Measurement]:
@@ -65,16 +64,17 @@ def of_card(card: Mapping[str, object]) -> Iterator[Measurement]:
     return _numbers("split", card)
 
 
-def _at(step: int, values: Mapping[str, float]) -> Iterator[Measurement]:
+def at(step: int, values: Mapping[str, float]) -> Iterator[Measurement]:
+    """Numbers of one step, by name."""
     for name, value in values.items():
-        yield Measurement(name=name, value=float(value), step=step)
+        yield Measurement(name, float(value), step)
 
 
 def _numbers(above: str, value: object) -> Iterator[Measurement]:
     if isinstance(value, bool):
         return
     if isinstance(value, int | float):
-        yield Measurement(name=above, value=float(value))
+        yield Measurement(above, float(value))
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _numbers(f"{above}/{key}", inner)

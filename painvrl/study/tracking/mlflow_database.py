@@ -53,27 +53,25 @@ class Tracked:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         return None if found is None else str(found.experiment_id)
 
-    def runs(self, condition: str, order: str = "attributes.start_time ASC") -> Sequence[Run]:
+    def runs(self, condition: str) -> Sequence[Run]:
         """Those of the study's runs of which MLflow's search finds ``condition`` true."""
         if (experiment := self.experiment) is None:
             return ()
-        search = f"{runs_filter(self.parent_run)} and {condition}"
-        found: Sequence[Run] = self.client.search_runs([experiment], search, order_by=[order])
+        search, order = f"{runs_filter(self.parent_run)} and {condition}", ["attributes.start_time ASC"]
+        found: Sequence[Run] = self.client.search_runs([experiment], search, order_by=order)
         return found
 
 
 @contextmanager
-def tracked(
-    study: StoredStudy, workspace: Workspace, tracking_uri: str | None = None
-) -> Iterator[Tracked | None]:
-    """Around what is asked of a study's runs in MLflow; the arguments: ``resolve_tracking_uri``.
+def tracked(study: StoredStudy, workspace: Workspace) -> Iterator[Tracked | None]:
+    """Around what is asked of a study's runs in MLflow, in the store that :func:`resolve_tracking_uri` names.
 
     ``None`` if it never was tracked, or if that is the workspace's database and there is none.
 
     Raises:
         StudyError: MLflow does not answer, or as :func:`ready_database`.
     """
-    uri = resolve_tracking_uri(workspace, tracking_uri)
+    uri = resolve_tracking_uri(workspace)
     own = uri == workspace.tracking_uri
     if study.parent_run is None or (own and not workspace.mlflow_db.exists()):
         yield None

@@ -1,4 +1,4 @@
-"""Notes on a finished study in MLflow: pages on its own run, metrics, tags and picks on its trials' runs."""
+"""A finished study in MLflow: notes on its runs, and what people find or have said there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_database import tracked
+from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url
 
 
 def write_notes(
@@ -17,36 +18,30 @@ def write_notes(
     pages: Mapping[str, str] | None = None,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     tags: Mapping[str, Mapping[str, str]] | None = None,
-    tracking_uri: str | None = None,
 ) -> bool:
     """Write notes; whether there was a tracked study to write them on.
 
     Args:
         study: whose.
-        workspace: where it is tracked unless ``tracking_uri`` says otherwise.
+        workspace: where it is tracked unless the environment names another store.
         pages: texts by file name, as artifacts of the study's own run.
         metrics: by run id, then by name.
         tags: by run id, then by name.
-        tracking_uri: see ``resolve_tracking_uri``.
 
     Raises:
         StudyError: the store cannot be reached, or a run is gone.
     """
     metrics, tags = metrics or {}, tags or {}
-    with tracked(study, workspace, tracking_uri) as store:
+    with tracked(study, workspace) as store:
         if store is None:
             return False
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
         for run_id in {**metrics, **tags}:
-            store.client.log_batch(
-                run_id,
-                metrics=[
-                    Metric(name, float(value), now, 0) for name, value in metrics.get(run_id, {}).items()
-                ],
-                tags=[RunTag(name, value) for name, value in tags.get(run_id, {}).items()],
-            )
+            noted = [Metric(name, float(value), now, 0) for name, value in metrics.get(run_id, {}).items()]
+            said = [RunTag(name, value) for name, value in tags.get(run_id, {}).items()]
+            store.client.log_batch(run_id, metrics=noted, tags=said)
         for name, text in (pages or {}).items():
             store.client.log_text(store.parent_run, text, name)
     return True
@@ -58,8 +53,7 @@ def tag_pick(
     *,
     alias: str,
     run_id: str | None,
-    reason: str = "",
-    tracking_uri: str | None = None,
+    reason: str,
 ) -> bool:
     """Tag ``run_id`` with ``pick.ALIAS = reason`` and no other run of the study; whether one has the tag now.
 
@@ -67,17 +61,16 @@ def tag_pick(
 
     Args:
         study: whose runs they are.
-        workspace: whose MLflow store is meant.
+        workspace: where it is tracked unless the environment names another store.
         alias: of the pick.
         run_id: of its trial; ``None`` takes the tag away.
         reason: of the pick.
-        tracking_uri: another store.
 
     Raises:
         StudyError: MLflow does not answer.
     """
     tag = f"pick.{alias}"
-    with tracked(study, workspace, tracking_uri) as store:
+    with tracked(study, workspace) as store:
         if store is None:
             return False
         for run in store.runs(f"tags.`{tag}` LIKE '%'"):
@@ -87,3 +80,19 @@ def tag_pick(
         for run in found:
             store.client.set_tag(run.info.run_id, tag, reason)
         return bool(found)
+
+
+def tagged_runs(study: StoredStudy, workspace: Workspace) -> tuple[str, ...]:
+    """Runs of the study that somebody tagged ``selected = true`` in MLflow's UI."""
+    with tracked(study, workspace) as store:
+        runs = () if store is None else store.runs("tags.selected ILIKE 'true'")
+        return tuple(str(run.info.run_id) for run in runs)
+
+
+def front_link(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFAULT_UI_URL) -> str | None:
+    """The page of MLflow's UI that shows exactly the study's front; ``None`` if it was never tracked."""
+    with tracked(study, workspace) as store:
+        if store is None or (experiment := store.experiment) is None:
+            return None
+        base = store.uri if store.uri.startswith(("http://", "https://")) else base_url
+        return front_url(base, experiment, store.parent_run, study.objectives[0])

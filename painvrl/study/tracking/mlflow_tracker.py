@@ -20,7 +20,7 @@ from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, point_name
 from painvrl.run.hyperparameters import Point
 from painvrl.study.store.records import TrialRecord
-from painvrl.study.tracking.measurements import Measurement, of_card, of_outcome, of_pruned
+from painvrl.study.tracking.measurements import Measurement, at, of_card, of_outcome, of_pruned
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.port import (
@@ -141,7 +141,7 @@ class MlflowTracker(Tracker):
         """Tag runs ``pareto = true`` or ``false``; only changes are written."""
         with mlflow_calls(self._uri):
             for run_id, member in membership.items():
-                self._tag(run_id, "pareto", _word(member))
+                self._tag(run_id, "pareto", str(member).lower())
 
     def points(
         self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
@@ -154,7 +154,7 @@ class MlflowTracker(Tracker):
                 on_front = [point for point in training.points if point.name in front]
                 for point in on_front:
                     self._make_point(point, training.run_id, config_of)
-                self._tag(training.run_id, "has_front_point", _word(bool(on_front)))
+                self._tag(training.run_id, "has_front_point", str(bool(on_front)).lower())
             self._client.log_text(self._parent, _point_table(trainings, front, self._objectives), POINT_TABLE)
             # What MLflow's own `log_table` notes, so that the UI shows a table; it would add to the last one.
             self._client.set_tag(
@@ -180,25 +180,20 @@ class MlflowTracker(Tracker):
         return front_url(base, self._experiment, self._parent, self._objectives[0])
 
     def _parent_run(self, header: StudyHeader) -> str:
-        if header.parent_run is not None and (run := self._find(header.parent_run)) is not None:
+        run = None if header.parent_run is None else self._find(header.parent_run)
+        if run is not None:
             run_id = str(run.info.run_id)
             self._client.update_run(run_id, status="RUNNING")
-            self._log_file(run_id, header)
-            return run_id
-        run_id = self._new_run(
-            header.name,
-            {
-                "kind": header.kind,
-                "study": header.name,
-                "data": header.data.fingerprint,
-                "protocol": str(header.data.card.get("protocol", "")),
-            },
-        )
-        self._log_file(run_id, header)
-        self._client.log_dict(run_id, dict(header.data.card), "split_card.json")
-        card = "\n".join(table.to_text() for table in header.data.tables)
-        self._client.log_text(run_id, card, "split_card.txt")
-        self._client.log_batch(run_id, metrics=_logged(of_card(header.data.card)))
+        else:
+            data = header.data
+            tags = {"kind": header.kind, "study": header.name, "data": data.fingerprint}
+            run_id = self._new_run(header.name, {**tags, "protocol": str(data.card.get("protocol", ""))})
+            self._client.log_dict(run_id, dict(data.card), "split_card.json")
+            card = "\n".join(table.to_text() for table in data.tables)
+            self._client.log_text(run_id, card, "split_card.txt")
+            self._client.log_batch(run_id, metrics=_logged(of_card(data.card)))
+        # Anew at each open: much of it, such as points and constraints, may be another than the last time.
+        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
         return run_id
 
     def _new_run(self, name: str, tags: Mapping[str, str]) -> str:
@@ -210,10 +205,6 @@ class MlflowTracker(Tracker):
         run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known})
         self._tags[run_id] = known
         return run_id
-
-    def _log_file(self, run_id: str, header: StudyHeader) -> None:
-        # Anew at each open: much of it, such as points and constraints, may be another than the last time.
-        self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
 
     def _find(self, run_id: str) -> Run | None:
         from mlflow.exceptions import MlflowException
@@ -343,10 +334,6 @@ def _params(point: Point, preset: str | None) -> list[Param]:
     return [Param(path, str(value)) for path, value in given.items()]
 
 
-def _word(member: bool) -> str:
-    return "true" if member else "false"
-
-
 def _numbers(point: Point) -> list[Metric]:
     """Hyperparameters once more as metrics: parameters compare only as strings in MLflow's filters."""
     return _metrics(
@@ -362,4 +349,4 @@ def _logged(measurements: Iterable[Measurement]) -> list[Metric]:
 
 
 def _metrics(values: Mapping[str, float]) -> list[Metric]:
-    return _logged(Measurement(name=name, value=float(value)) for name, value in values.items())
+    return _logged(at(0, values))

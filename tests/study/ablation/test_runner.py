@@ -19,7 +19,7 @@ from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import NullProgress
+from painvrl.engine.progress import Progress
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import prepare
@@ -352,7 +352,7 @@ def test_a_run_whose_process_dies_is_tried_again_and_then_given_up(
         key=lambda cell: str(cell.job.number),
         executor=executor,
         tracker=NullTracker(),
-        progress=NullProgress(),
+        progress=Progress(),
     )
     with runs.trained():
         pass

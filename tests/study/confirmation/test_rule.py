@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from painvrl.stats.dominance import non_dominated
+from painvrl.stats.seed_effects import draw_means, fit
 from painvrl.study.confirmation.decision import Decision, judge, next_step
-from painvrl.study.confirmation.posterior import draw_means, fit
 
 AT_MOST = 10
 SEED_NOISE = 0.05  # larger than what separates the candidates

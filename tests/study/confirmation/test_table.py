@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from painvrl.stats.seed_effects import fit
 from painvrl.study.confirmation.candidates import Candidate
 from painvrl.study.confirmation.decision import Decision
-from painvrl.study.confirmation.posterior import fit
 from painvrl.study.confirmation.table import Confirmation, optimism_of, rows_of
 
 NAMES = ("iid", "ood")

@@ -7,13 +7,9 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Completed
-from painvrl.run.config import TrainConfig
-from painvrl.run.hyperparameters import apply
-from painvrl.run.pipeline import run as run_pipeline
-from painvrl.run.prepare import Prepared
-from painvrl.run.presets import PRESETS
+from painvrl.run.cost import Cost
 from painvrl.study.file import plan as module
-from painvrl.study.file.plan import Cost, cost_of, duration, lines_of, plan_of, timed_epoch
+from painvrl.study.file.plan import duration, lines_of, plan_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
@@ -79,48 +75,6 @@ def test_the_estimate_is_epochs_times_trainings_times_trials(spec: StudySpec, wo
     assert "= 3 trainings x 100 epochs x 0.5000 s" in text
 
 
-@pytest.mark.parametrize(
-    ("preset", "kind", "weight", "trainings"),
-    [
-        ("painvrl", "branch", 0.5, {"pretrain", "invariant", "variant"}),
-        ("painvrl", "branch", 0.0, {"pretrain", "invariant"}),
-        ("painvrl", "sum", 0.5, {"pretrain", "sum"}),
-        ("invrl", "invariant", 0.5, {"pretrain", "invariant"}),
-        ("ultragcn", "invariant", 0.5, {"invariant"}),
-    ],
-)
-def test_the_trainings_are_those_of_the_pipeline(
-    tiny_config: TrainConfig,
-    tiny_prepared: Prepared,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
-    preset: Any,
-    kind: str,
-    weight: float,
-    trainings: set[str],
-) -> None:
-    config = apply(tiny_config, {**PRESETS[preset], "fusion.kind": kind, "fusion.variant_weight": weight})
-    monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny_prepared)
-    assert cost_of(config, Workspace(tmp_path / "none"), CPU).trainings == len(trainings)
-    assert set(run_pipeline(config, tiny_prepared).epochs) == trainings
-
-
-def test_the_epoch_that_is_timed_is_the_second(
-    tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticks = iter([0.0, 0.0, 10.0, 10.5, 99.0, 99.0, 99.0])
-    started: list[float] = []
-
-    def clock() -> float:
-        started.append(next(ticks))
-        return started[-1]
-
-    monkeypatch.setattr(module.time, "perf_counter", clock)  # one clock for stages and epochs
-    # The stage's start, the ends of the two epochs, the stage's end.
-    assert timed_epoch(tiny_config, tiny_prepared) == 10.0
-    assert len(started) == 4
-
-
 def test_a_plan_makes_no_workspace_and_says_what_is_missing(spec_tree: dict[str, Any], tmp_path: Any) -> None:
     spec_tree["config"]["data"] = {"kind": "mmgcn", "path": "nowhere"}
     spec_tree["config"]["split"] = {"protocol": "official", "ood": {"protocol": "cold_item"}}
@@ -183,17 +137,3 @@ def test_a_knob_that_no_trial_can_sweep_is_not_counted(
     spec_tree["config"]["fusion"] = {"kind": "invariant"}
     plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU)
     assert (plan.knobs, plan.swept) == (1, 1)
-
-
-@pytest.mark.parametrize(("swept", "trainings"), [((), 2), (("fusion.variant_weight",), 3)])
-def test_a_branch_whose_weight_is_swept_is_trained_whatever_its_own_weight(
-    tiny_config: TrainConfig,
-    tiny_prepared: Prepared,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
-    swept: tuple[str, ...],
-    trainings: int,
-) -> None:
-    config = apply(tiny_config, {"fusion.kind": "branch", "fusion.variant_weight": 0.0})
-    monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny_prepared)
-    assert cost_of(config, Workspace(tmp_path / "none"), CPU, swept).trainings == trainings

@@ -8,8 +8,9 @@ import pytest
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.study.file.rules import check_measured
 from painvrl.study.file.space import Space
-from painvrl.study.file.spec import StudySpec, check_measured, load_spec, pretraining_comes_back
+from painvrl.study.file.spec import StudySpec, load_spec, pretraining_comes_back
 from painvrl.study.runner import run_study
 
 Tree = dict[str, dict[str, object]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.file.space import Space
-from painvrl.study.page.trials import Trials, sorted_trials
+from painvrl.study.page.trials import Trials
 from painvrl.study.store.records import TrialRecord, TrialState
 
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
@@ -78,11 +79,8 @@ def swept() -> Callable[..., TrialRecord]:
 
 
 @pytest.fixture(scope="session")
-def swept_trials() -> Callable[..., Trials]:
-    def make(*records: TrialRecord) -> Trials:
-        return sorted_trials(records, (IID, OOD), a_space(SWEPT_SPACE).root, (SWEPT,))
-
-    return make
+def swept_trials(trials: Callable[..., Trials]) -> Callable[..., Trials]:
+    return partial(trials, space=SWEPT_SPACE, swept=(SWEPT,))
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +95,15 @@ def record() -> Callable[..., TrialRecord]:
 
 @pytest.fixture(scope="session")
 def trials() -> Callable[..., Trials]:
-    def make(*records: TrialRecord, space: Mapping[str, object] = SPACE) -> Trials:
-        return sorted_trials(records, (IID, OOD), a_space(space).root)
+    def make(
+        *records: TrialRecord,
+        space: Mapping[str, object] = SPACE,
+        swept: Container[str] = (),
+        objectives: tuple[str, ...] = (IID, OOD),
+    ) -> Trials:
+        knobs = a_space(space)
+        sampled = knobs.without(swept).root
+        return Trials(objectives=objectives, space=knobs.root, sampled=sampled, records=records)
 
     return make
 

@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
 from painvrl.study.page.importance import MIN_TRIALS, SHUFFLES, importance, picture
-from painvrl.study.page.trials import Trials, sorted_trials
+from painvrl.study.page.trials import Trials
 
 Make = Callable[..., Any]
 
@@ -187,7 +187,7 @@ def test_the_picture_sets_the_two_measures_side_by_side(record: Make, trials: Ma
 
 
 def test_what_was_swept_has_no_share_and_trainings_stand_with_what_optuna_was_told(
-    record: Make, trials: Make, space: Make
+    record: Make, trials: Make
 ) -> None:
     stored, plain = searched(record, trials, 30)
     records = []
@@ -196,16 +196,14 @@ def test_what_was_swept_has_no_share_and_trainings_stand_with_what_optuna_was_to
         points = (replace(one, place=0, point={**one.point, "w": 0.0}), low)
         records.append(replace(one, points=points))
     tree = {**TREE, "w": {"type": "float", "low": 0.0, "high": 1.0}}
-    swept = sorted_trials(tuple(records), plain.objectives, space(tree).root, ("w",))
+    swept = trials(*records, space=tree, swept=("w",))
     assert len(swept.points) == 60
     assert importance(stored, swept) == importance(stored, plain)  # type: ignore[arg-type]
 
 
-def test_a_knob_that_was_sampled_before_the_study_was_swept_is_left_out(
-    record: Make, trials: Make, space: Make
-) -> None:
+def test_a_knob_that_was_sampled_before_the_study_was_swept_is_left_out(record: Make, trials: Make) -> None:
     stored, plain = searched(record, trials, 30)
-    swept = sorted_trials(plain.records, plain.objectives, space(TREE).root, ("a",))
+    swept = trials(*plain.records, space=TREE, swept=("a",))
     found = importance(stored, swept)  # type: ignore[arg-type]
     assert {knob.knob for knob in found.knobs} == {"b", "c"}
     assert sum(knob.front or 0.0 for knob in found.knobs) == pytest.approx(1)

@@ -12,7 +12,7 @@ import pytest
 from painvrl.engine.user_values import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.page.luck import Luck, halved, luck
+from painvrl.study.page.luck import Luck, luck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,41 +55,6 @@ def of(
         means = tuple(float(point.values[name].mean(dtype=np.float64)) for name in OBJECTIVES)
         records.append(make(number, means))
     return luck(trials(*records), store)
-
-
-def test_every_user_is_in_one_half_whatever_the_parts() -> None:
-    rng = np.random.default_rng(0)
-    points = measured(np.zeros((1, 2)), 1.0, rng)
-    same = points[0].values[IID][50]  # the user 50, of both parts
-    only = {
-        IID: np.where(IID_USERS == 50, same, 0).astype(np.float32),
-        OOD: np.where(OOD_USERS == 50, same, 0).astype(np.float32),
-    }
-    found = halved([UserValues(users=points[0].users, values=only)], OBJECTIVES, 40)
-    assert not isinstance(found, str)
-    one, other = found
-    assert ((one != 0) == (other == 0)).all()  # in exactly one half
-    assert ((one[:, :, 0] != 0) == (one[:, :, 1] != 0)).all()  # and in the same one of both parts
-    assert 0 < (one != 0).mean() < 1
-
-
-def test_the_halves_make_up_the_whole() -> None:
-    users = {"iid": np.arange(40)}
-    values = {IID: np.random.default_rng(1).random(40).astype(np.float32)}
-    found = halved([UserValues(users=users, values=values)], (IID,), 30)
-    assert not isinstance(found, str)
-    np.testing.assert_allclose((found[0] + found[1]) / 2, values[IID].mean(), rtol=1e-5)
-
-
-def test_a_mean_over_parts_is_halved_as_the_mean_of_its_parts() -> None:
-    users = {"pop": np.arange(30), "era": np.arange(30)}
-    rng = np.random.default_rng(2)
-    values = {f"{part}/ndcg_at_20": rng.random(30).astype(np.float32) for part in users}
-    whole = UserValues(users=users, values=values, means={"ood": ("pop", "era")})
-    found, parts = halved([whole], (OOD,), 5), halved([whole], tuple(values), 5)
-    assert not isinstance(found, str)
-    assert not isinstance(parts, str)
-    np.testing.assert_allclose(found[0][:, :, 0], parts[0].mean(axis=2))
 
 
 def test_where_all_users_get_the_same_nothing_is_luck(
@@ -148,16 +113,3 @@ def test_without_the_users_of_a_point_there_are_no_figures(
     found = luck(trials(record(0), record(1)), UserStore(tmp_path))
     assert (found.points, found.lost) == (2, 0)
     assert "is not kept of all of them" in (found.note or "")
-
-
-def test_a_part_of_few_users_is_not_halved() -> None:
-    few = UserValues(users={"iid": np.arange(12)}, values={IID: np.zeros(12, dtype=np.float32)})
-    assert "the part iid has fewer than 20 users" in str(halved([few], (IID,), 3))
-
-
-def test_points_of_different_users_are_not_compared() -> None:
-    one, other = (
-        UserValues(users={"iid": np.arange(start, start + 30)}, values={IID: np.ones(30, dtype=np.float32)})
-        for start in (0, 5)
-    )
-    assert halved([one, other], (IID,), 3) == "not all of them were judged by the same users"

@@ -10,7 +10,7 @@ import pytest
 
 from painvrl.run.hyperparameters import Point
 from painvrl.stats.intervals import Bounded
-from painvrl.study.page.price import KnobPrice, Price, _ratio, change_of, picture, price, price_of_invariance
+from painvrl.study.page.price import KnobPrice, Price, change_of, picture, price, price_of_invariance
 
 Make = Callable[..., Any]
 AXES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
@@ -134,20 +134,6 @@ def test_a_price_that_may_be_zero_is_shown_with_its_interval(space: Make) -> Non
     assert one.price.low is not None
     assert one.price.high is not None
     assert one.price.low < 0 < one.price.high
-
-
-def test_the_ratio_goes_by_angles_so_that_a_sign_does_not_throw_it_to_the_other_end() -> None:
-    # 98% of the resamples say 2, the rest that OOD falls a little while IID falls: dearer than any price.
-    sure = np.tile([-2.0, 1.0], (980, 1))
-    wrong = np.tile([-2.0, -0.001], (20, 1))
-    found = _ratio(np.array([-2.0, 1.0]), np.concatenate([sure, wrong]))
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
-    beyond = _ratio(np.array([-2.0, 1.0]), np.concatenate([sure, np.repeat(wrong, 2, axis=0)]))
-    assert beyond.low == pytest.approx(2.0)
-    assert beyond.high is None
-    # Turned the other way round, the price is the same.
-    other = _ratio(np.array([2.0, -1.0]), -np.concatenate([sure, wrong]))
-    assert (other.value, other.low, other.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
 def test_too_few_trials_get_no_price(space: Make) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from painvrl.engine.outcomes import Completed, Failed
-from painvrl.study.page.trials import name_of, sorted_trials
+from painvrl.study.page.trials import name_of
 
 Make = Callable[..., Any]
 
@@ -31,15 +31,15 @@ def test_trials_are_sorted_by_what_they_are_good_for(trials: Make, record: Make)
 
 
 def test_an_axis_that_is_no_objective_is_taken_from_the_metrics_if_all_have_it(
-    record: Make, space: Make
+    record: Make, trials: Make
 ) -> None:
     both = Completed(metrics={"iid/ndcg_at_20": 0.1, "ood/ndcg_at_20": 0.2})
     records = (record(0, both), record(1, both))
-    made = sorted_trials(records, ("iid/ndcg_at_20",), space().root)
+    made = trials(*records, objectives=("iid/ndcg_at_20",))
     assert (made.iid, made.ood) == ("iid/ndcg_at_20", "ood/ndcg_at_20")
-    made = sorted_trials(records, ("ood/ndcg_at_20",), space().root)
+    made = trials(*records, objectives=("ood/ndcg_at_20",))
     assert (made.iid, made.ood) == ("iid/ndcg_at_20", "ood/ndcg_at_20")
-    made = sorted_trials(records, ("iid/recall_at_10",), space().root)
+    made = trials(*records, objectives=("iid/recall_at_10",))
     assert (made.iid, made.ood) == (None, None)
 
 
@@ -61,11 +61,8 @@ def test_points_are_told_apart_from_the_trainings_that_they_share(swept_trials: 
     assert set(made.space) - set(made.sampled) == {"fusion.cold_weight"}
 
 
-def test_a_trial_that_sampled_nothing_is_not_searched(swept: Make, space: Make) -> None:
+def test_a_trial_that_sampled_nothing_is_not_searched(swept: Make, trials: Make) -> None:
     tree = {"fusion.cold_weight": {"type": "float", "low": 0.0, "high": 1.0}}
-    records = (swept(0, (0.3, 0.1), (0.1, 0.3), point={}),)
-    made = sorted_trials(
-        records, ("iid/ndcg_at_20", "ood/ndcg_at_20"), space(tree).root, ("fusion.cold_weight",)
-    )
+    made = trials(swept(0, (0.3, 0.1), (0.1, 0.3), point={}), space=tree, swept=("fusion.cold_weight",))
     assert (made.sampled, made.searched) == ({}, ())
     assert len(made.points) == 2

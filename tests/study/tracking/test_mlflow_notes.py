@@ -54,7 +54,7 @@ def test_without_a_run_the_tag_is_taken_away(study: StoredStudy, tracked: Worksp
     run_id = study.trials()[0].run_id
     for alias in ("iid", "ood"):
         tag_pick(study, tracked, alias=alias, run_id=run_id, reason="best")
-    assert not tag_pick(study, tracked, alias="ood", run_id=None)
+    assert not tag_pick(study, tracked, alias="ood", run_id=None, reason="")
     assert tags(tracked, run_id) == {"pick.iid": "best"}
 
 
@@ -71,6 +71,9 @@ def test_an_untracked_study_is_left_alone_and_gets_no_store(
     assert not workspace.mlflow_db.exists()
 
 
-def test_a_store_that_does_not_answer_is_said_in_one_line(study: StoredStudy, tracked: Workspace) -> None:
+def test_a_store_that_does_not_answer_is_said_in_one_line(
+    study: StoredStudy, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(StudyError, match="MLflow does not answer as it should"):
-        tag_pick(study, tracked, alias="ood", run_id="r", tracking_uri="nonsense://nowhere")
+        tag_pick(study, tracked, alias="ood", run_id="r", reason="best")

@@ -23,7 +23,7 @@ from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import complete, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
-from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
+from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 from painvrl.study.tracking.port import NullTracker
 

@@ -29,7 +29,7 @@ from painvrl.study.store.storage import open_study
 from painvrl.study.tracking import mlflow_database
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
-from painvrl.study.tracking.mlflow_reading import front_link, tagged_runs
+from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 
 Go = Callable[..., StudySummary]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from painvrl.evaluation.user_draws import drawn_volumes
 from painvrl.evaluation.user_values import UserValues
 from painvrl.stats.dominance import hypervolume
-from painvrl.study.comparison.uncertainty import Gap, Pairs, drawn_volumes, hypervolumes, same_users
-from painvrl.study.comparison.uncertainty import gap as gap_of_points
+from painvrl.stats.volume_gap import Gap, Pairs
+from painvrl.stats.volume_gap import gap as gap_of_points
 
 OBJECTIVES = ("iid/ndcg_at_20", "ood/ndcg_at_20")
 TRIALS, USERS, DRAWS = 20, 150, 60
@@ -222,41 +223,6 @@ def test_where_there_is_no_logarithm_the_share_has_the_interval_of_the_differenc
     assert wide.high == pytest.approx(T[4] * np.sqrt(4 + 4) / 2)
 
 
-def test_a_draw_with_everybody_once_has_the_volumes_of_the_studies() -> None:
-    rng = np.random.default_rng(0)
-    one_user = np.ones((2, 1))  # who is drawn every time
-    a, b = (planted(rng, rng.random((5, 4)), one_user, 0.0) for _ in range(2))
-    for paired in (True, False):
-        of_a, of_b = drawn_volumes(a.users, b.users, OBJECTIVES, paired=paired, draws=3, rng=rng)
-        assert of_a.tolist() == pytest.approx([hypervolume(a.means)] * 3, rel=1e-6)
-        assert of_b.tolist() == pytest.approx([hypervolume(b.means)] * 3, rel=1e-6)
-
-
-def test_paired_draws_give_equal_studies_equal_volumes_and_independent_ones_do_not() -> None:
-    rng = np.random.default_rng(0)
-    a = planted(rng, rng.random((5, 4)), rng.lognormal(0, 1, (2, 30)), 0.0)
-    of_a, of_b = drawn_volumes(a.users, a.users, OBJECTIVES, paired=True, draws=20, rng=rng)
-    np.testing.assert_array_equal(of_a, of_b)
-    assert of_a.std() > 0
-    of_a, of_b = drawn_volumes(a.users, a.users, OBJECTIVES, paired=False, draws=20, rng=rng)
-    assert (of_a != of_b).all()
-
-
-def test_a_study_without_points_has_no_volume_under_any_draw() -> None:
-    rng = np.random.default_rng(0)
-    a = planted(rng, rng.random((5, 4)), rng.lognormal(0, 1, (2, 30)), 0.0)
-    for paired in (True, False):
-        of_a, of_b = drawn_volumes(a.users, [], OBJECTIVES, paired=paired, draws=9, rng=rng)
-        assert (of_a > 0).all()
-        assert of_b.tolist() == [0.0] * 9
-
-
-def test_each_set_has_the_volume_that_it_has_alone() -> None:
-    values = np.random.default_rng(0).normal(0.5, 0.5, (6, 9, 4))
-    assert hypervolumes(values).tolist() == [hypervolume(points) for points in values]
-    assert hypervolumes(values[:, :0]).tolist() == [0.0] * 6
-
-
 def test_a_training_is_left_out_with_all_its_points() -> None:
     # A: 6, without its first training 2, its second 5. B: 4, without its trainings 3, 2.
     a = np.array([[[1.0, 3.0], [3.0, 1.0]], [[2.0, 2.0], [0.0, 0.0]]])
@@ -298,25 +264,3 @@ def test_zeros_and_the_order_of_points_change_nothing() -> None:
     assert gap_of_points(wider, b, pairs=[(0, 0)], draws=None, level=0.95) == gap_of_points(
         a, b, pairs=[(0, 0)], draws=None, level=0.95
     )
-
-
-def test_an_objective_that_is_a_mean_over_parts_is_the_mean_of_their_means() -> None:
-    values = {
-        "iid/ndcg_at_20": np.array([0.5], dtype=np.float32),
-        "ood_a/ndcg_at_20": np.array([0.25, 0.25], dtype=np.float32),
-        "ood_b/ndcg_at_20": np.array([0.75], dtype=np.float32),
-    }
-    users = {"iid": np.array([0]), "ood_a": np.array([0, 1]), "ood_b": np.array([0])}
-    trial = UserValues(users=users, values=values, means={"ood": ("ood_a", "ood_b")})
-    of_a, _ = drawn_volumes([trial], [trial], OBJECTIVES, paired=True, draws=5, rng=np.random.default_rng(0))
-    assert of_a.tolist() == [0.25] * 5
-
-
-def test_users_are_the_same_only_if_all_parts_have_the_same_ones() -> None:
-    values = {"iid/ndcg_at_20": np.zeros(2, dtype=np.float32)}
-    one = UserValues(users={"iid": np.array([0, 1])}, values=values)
-    assert same_users([one, replace(one)])
-    assert same_users([])
-    assert not same_users([one, replace(one, users={"iid": np.array([0, 2])})])
-    assert not same_users([one, replace(one, users={"ood": np.array([0, 1])})])
-    assert not same_users([one, replace(one, means={"ood": ("iid",)})])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from painvrl.study.confirmation import posterior
-from painvrl.study.confirmation.posterior import draw_means, estimate, fit
+from painvrl.stats import seed_effects
+from painvrl.stats.seed_effects import draw_means, estimate, fit
 
 NAN = float("nan")
 
@@ -146,7 +146,7 @@ def test_runs_that_tell_no_difference_are_refused() -> None:
 
 
 def test_a_difference_beyond_ten_digits_is_rounding() -> None:
-    assert posterior._ROUNDING == 10
+    assert seed_effects._ROUNDING == 10
     values = np.array([[[1.0], [1.0]], [[1.0 + 1e-13], [1.0 + 1e-13]], [[1 + 1e-8], [1 + 1e-8]]])
     drawn = draw_means(fit(values), 2, np.random.default_rng(0))
     assert (drawn[:, 0] == drawn[:, 1]).all()
