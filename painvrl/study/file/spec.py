@@ -71,8 +71,7 @@ class StudySpec(Settings):
     presets: tuple[PresetName, ...] = tuple(PRESETS)
     """Presets that are trained first, over ``config``."""
     points: tuple[Annotated[dict[str, Value], Field(min_length=1)], ...] = ()
-    """Points trained next, after the point of ``config`` itself; a knob that a point leaves out is sampled.
-    """
+    """Points trained next, after the point of ``config`` itself; what a point leaves out is sampled."""
     constraints: tuple[Constraint, ...] = ()
     """A trial that breaks one is never on the front."""
     pruning: bool | PruningConfig = True
