@@ -70,12 +70,13 @@ def cell(text: str) -> str:
 def rows(definition: Schema) -> Iterator[str]:
     """A table of a definition's keys."""
     required = definition.get("required", ())
-    yield from ("| key | value | default |", "| --- | --- | --- |")
+    yield from ("| key | value | default | meaning |", "| --- | --- | --- | --- |")
     for key, schema in definition["properties"].items():
         default = "required" if key in required else ""
         if "default" in schema:
             default = f"`{json.dumps(schema['default'])}`"
-        yield f"| `{key}` | {cell(kind(schema))} | {cell(default)} |"
+        meaning = plain(schema.get("description", ""))
+        yield f"| `{key}` | {cell(kind(schema))} | {cell(default)} | {cell(meaning)} |"
 
 
 def keys(schema: Schema) -> str:

@@ -217,7 +217,7 @@ def test_the_directions_in_the_architecture_are_the_contract() -> None:
     assert "\n".join(f"    {layer}" for layer in layers) in text
 
 
-def test_the_reference_of_keys_has_every_key_of_the_schema_with_its_default() -> None:
+def test_the_reference_of_keys_has_every_key_of_the_schema_with_its_default_and_its_meaning() -> None:
     known = json.loads((ROOT / "studies" / "schema.json").read_text(encoding="utf-8"))["$defs"]
     page = script("reference").pages()["reference/keys.md"]
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
@@ -228,12 +228,12 @@ def test_the_reference_of_keys_has_every_key_of_the_schema_with_its_default() ->
                 assert f"- `{key}`\n" in text
                 continue
             row = next(line for line in text.splitlines() if line.startswith(f"| `{key}` |"))
+            default, meaning = (cell.replace("\\|", "|") for cell in re.split(r" \| ?", row)[2:4])
             if "default" in schema:
-                assert (
-                    json.loads(row.rpartition(" | ")[2].strip(" |`").replace("\\|", "|")) == schema["default"]
-                )
-            assert row.endswith("| required |") == (key in known[name].get("required", ()))
-    assert "| `id_dropout` | number, at least 0, below 1 | `0.0` |" in page
+                assert json.loads(default.strip("`")) == schema["default"]
+            assert (default == "required") == (key in known[name].get("required", ()))
+            assert meaning == schema["description"].replace("``", "`")
+    assert "| `id_dropout` | number, at least 0, below 1 | `0.0` | Probability that " in page
     targets = re.findall(r"\]\(#(\w+)\)", page)
     assert set(targets) <= {name.lower() for name in sections}
 

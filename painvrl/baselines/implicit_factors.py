@@ -21,21 +21,29 @@ if TYPE_CHECKING:
 
 
 class AlsConfig(Settings):
-    """Of ``implicit``'s ALS; ``alpha`` is the confidence of an interaction."""
+    """Settings of ``implicit``'s ALS."""
 
     factors: int = Field(default=64, ge=1)
+    """Width of the vectors."""
     regularization: float = Field(default=5.0, ge=0)
+    """Weight of the vectors' squares."""
     alpha: float = Field(default=5.0, gt=0)
+    """Confidence of an interaction; a pair without one has 1."""
     iterations: int = Field(default=15, ge=1)
+    """Passes of alternating least squares."""
 
 
 class BprConfig(Settings):
-    """Of ``implicit``'s BPR; negatives are drawn by popularity."""
+    """Settings of ``implicit``'s BPR; negatives are drawn by popularity."""
 
     factors: int = Field(default=64, ge=1)
+    """Width of the vectors."""
     learning_rate: float = Field(default=0.03, gt=0)
+    """Step size of stochastic gradient descent."""
     regularization: float = Field(default=0.01, ge=0)
+    """Weight of the vectors' squares."""
     iterations: int = Field(default=100, ge=1)
+    """Epochs: passes over the train interactions."""
 
 
 def als(inputs: Inputs) -> Fit[AlsConfig]:

@@ -32,17 +32,21 @@ BLOCK_CELLS = 2**22
 
 
 class ItemKnnConfig(Settings):
-    """``neighbours``: kept of each item. ``shrinkage``: see :func:`item_knn`."""
+    """Settings of :func:`item_knn`."""
 
     neighbours: int = Field(default=100, ge=1)
+    """Most similar items that are kept for each item."""
     shrinkage: float = Field(default=10.0, ge=0)
+    """Added to the cosine's denominator: discounts items that few users took; 0 is the plain cosine."""
 
 
 class ContentKnnConfig(Settings):
-    """``neighbours``: kept of each item. ``power``: of the cosine; above 1 near items weigh more."""
+    """Settings of :func:`content_knn`."""
 
     neighbours: int = Field(default=50, ge=1)
+    """Most similar items that are kept for each item."""
     power: float = Field(default=1.0, gt=0)
+    """Exponent of the cosine; above 1 near items weigh more."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,20 @@ from painvrl.run.distributions import FloatRange, IntRange
 
 
 class LightGcnConfig(Settings):
-    """``dim``: of the embeddings. ``l2``: of the embeddings of a batch's users and items."""
+    """Settings of LightGCN."""
 
     dim: int = Field(default=64, ge=1)
+    """Width of the embeddings."""
     layers: int = Field(default=2, ge=1, le=8)
+    """Steps of propagation over the graph."""
     learning_rate: float = Field(default=0.01, gt=0)
+    """Step size of Adam."""
     l2: float = Field(default=1e-4, ge=0)
+    """Weight of the squared embeddings of a batch's users and items."""
     epochs: int = Field(default=30, ge=1)
+    """Passes over the train interactions."""
     batch_size: int = Field(default=8192, ge=1)
+    """Train interactions in a step."""
 
 
 def lightgcn(inputs: Inputs) -> Fit[LightGcnConfig]:

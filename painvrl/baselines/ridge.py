@@ -15,9 +15,10 @@ from painvrl.run.distributions import FloatRange
 
 
 class RidgeConfig(Settings):
-    """``ridge``: the weight of the squared preferences."""
+    """Settings of the ridge regression."""
 
     ridge: float = Field(default=10.0, gt=0)
+    """Weight of the squared preferences."""
 
 
 def ridge(inputs: Inputs) -> Fit[RidgeConfig]:

@@ -29,17 +29,20 @@ if TYPE_CHECKING:
 
 
 class VbprConfig(Settings):
-    """Of Cornac's VBPR: ``factors`` of the ID part and as many of the content part.
-
-    ``regularization``: of factors and biases. ``projection_l2``: of the projection of the features.
-    """
+    """Settings of Cornac's VBPR."""
 
     factors: int = Field(default=32, ge=1)
+    """Width of the ID part, and of the content part."""
     learning_rate: float = Field(default=0.005, gt=0)
+    """Step size of the optimiser."""
     regularization: float = Field(default=0.01, ge=0)
+    """Weight of the squared factors and biases."""
     projection_l2: float = Field(default=0.01, ge=0)
+    """Weight of the squared projection of the features."""
     epochs: int = Field(default=20, ge=1)
+    """Passes over the train interactions."""
     batch_size: int = Field(default=1024, ge=1)
+    """Train interactions in a step."""
 
 
 def vbpr(inputs: Inputs) -> Fit[VbprConfig]:

@@ -15,13 +15,12 @@ _BLOCK_ROWS = 8192
 
 
 class FeatureConfig(Settings):
-    """How modalities become one matrix.
-
-    ``standardise``: centre each column and divide it by its deviation over the train items that
-    have the modality, before the rows are scaled to unit length.
-    """
+    """How modalities become one matrix."""
 
     standardise: bool = False
+    """Centre each column and divide it by its deviation over the train items that have the modality. This
+    comes before rows are scaled to unit length.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,15 +26,16 @@ def _cost_or_metric(name: str) -> str:
 
 
 class Constraint(Settings):
-    """A bound on one measurement of a trial.
-
-    ``metric``: ``time`` (seconds of the trial), ``peak_memory`` (MiB) or a metric of a valid part, such as
-    ``iid/recall_at_20``. ``max``, ``min``: one of the two; the bound itself is still good.
-    """
+    """A bound on one measurement of a trial: either ``max`` or ``min``."""
 
     metric: Annotated[str, AfterValidator(_cost_or_metric)]
+    """``time`` (seconds of the trial), ``peak_memory`` (MiB) or a metric of a valid part, such as
+    ``iid/recall_at_20``.
+    """
     max: float | None = Field(default=None)
+    """Largest value that is still good."""
     min: float | None = Field(default=None)
+    """Smallest value that is still good."""
 
     @model_validator(mode="after")
     def _has_one_bound(self) -> Self:

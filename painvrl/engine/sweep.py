@@ -49,14 +49,14 @@ Shares: TypeAlias = tuple[float, ...]
 
 
 class SweepConfig(Settings):
-    """How many points of each training are looked at, and how many are kept.
-
-    ``points``: weighings that are scored, the configuration's own among them. ``keep``: at most so many stay
-    with the trial, half as many where a ranking is dear: its own front, thinned where it is longer.
-    """
+    """How many points of each training are looked at, and how many are kept."""
 
     points: int = Field(default=32, ge=2, le=1000)
+    """Points scored of each training, the configuration's own among them."""
     keep: int = Field(default=16, ge=1, le=200)
+    """Most points of a training's front that stay with the trial; half as many where ranking is slow. A
+    longer front is thinned.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,14 +90,13 @@ class Shown:
 
 
 class Metric(Settings):
-    """The base of all metrics: settings with a field ``name``, and a formula.
-
-    ``is_of_users``: whether it has a value for each user. Only such a one has intervals by users.
-    """
+    """The base of all metrics: settings with a field ``name``, and a formula."""
 
     is_of_users: ClassVar[bool] = True
+    """Whether it has a value for each user. Only such a one has intervals by users."""
 
     name: str
+    """Which metric; decides which other keys there are."""
 
     @abstractmethod
     def at(self, shown: Shown) -> Tensor:
@@ -214,15 +213,18 @@ class WorstGroupNdcg(Metric):
     """The least of the mean NDCG of groups, which a column of users or of items tells apart.
 
     A user's NDCG for a group of items counts the positives of that group alone; users without any are left
-    out. ``column``: of ``of``. ``min_users``: smaller groups are left out, as is the empty label.
+    out.
     """
 
     is_of_users: ClassVar[bool] = False
 
     name: Literal["worst_group_ndcg"] = "worst_group_ndcg"
     column: str
+    """Column that names the groups; those with an empty label are left out."""
     of: Literal["user", "item"] = "user"
+    """Whether the column is one of the users or of the items."""
     min_users: int = Field(default=20, ge=1)
+    """Groups with fewer users are left out."""
 
     @property
     def reads_items(self) -> bool:

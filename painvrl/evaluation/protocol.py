@@ -11,18 +11,17 @@ from painvrl.evaluation.metrics import METRICS, STANDARD, AnyMetric, Metric
 
 
 class EvaluationConfig(Settings):
-    """``ks``: cut-offs of the metrics, all from one ranking.
-
-    ``also``: metrics beside the standard ones, each a name or, with settings, a mapping with its ``name``.
-    ``block_cells``: scores (users times candidates) held at once; a block has at least one user. The
-    default is 16 MiB of float32: about what a processor's cache holds, and enough to keep a GPU busy. A sweep
-    holds up to five times as many.
-    """
+    """What is measured, all of it from one ranking."""
 
     ks: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (5, 10, 20, 50)
+    """Cut-offs of the metrics: how many items a list holds."""
     block_cells: int = Field(default=2**22, ge=1)
+    """Scores (users times candidates) held at once; 16 MiB of float32 suit a processor's cache and keep a GPU
+    busy. A sweep holds up to five times as many.
+    """
     # Left out of what is written while it is empty, as configurations of old have none.
     also: tuple[AnyMetric, ...] = Field(default=(), exclude_if=lambda also: not also)
+    """Metrics beside the standard ones, each a name or, with settings, a mapping with its ``name``."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -30,20 +30,20 @@ Sees = Literal["variant", "all"]
 
 
 class EnvironmentConfig(MixtureSettings):
-    """How environments are identified. The mixture's settings stand beside these.
-
-    ``assignment``: ``soft_mixture``; ``hard_em``, InvRL's; ``random`` draws labels (a control: nothing
-    is identified); ``given`` takes the data set's own labels (planted data only). ``sees``: the features
-    that the environments are fitted on, the ``variant`` part or ``all`` of them (InvRL's code).
-    ``min_share``: an environment below this share of the interactions is re-seeded with the
-    worst-explained ones.
-    """
+    """How environments are identified. The mixture's settings stand beside these."""
 
     assignment: Literal["soft_mixture", "hard_em", "random", "given"] = "soft_mixture"
+    """``soft_mixture``; ``hard_em`` (InvRL); ``random`` labels, a control; or ``given``: the data set's own
+    labels, of planted data only.
+    """
     count: int = Field(default=2, ge=2, le=50)
+    """Number of environments."""
     sees: Sees = "variant"
+    """Features that environments are fitted on: the ``variant`` part, or ``all`` of them (InvRL's code)."""
     min_share: float = Field(default=0.02, ge=0, lt=0.5)
+    """An environment below this share of the interactions is re-seeded with the worst-explained ones."""
     hard_em: HardEMSettings = HardEMSettings()
+    """How the models of ``hard_em`` are fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)

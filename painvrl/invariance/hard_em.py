@@ -39,20 +39,22 @@ from painvrl.model.training_data import TrainingData
 
 
 class HardEMSettings(Settings):
-    """How the environments' own models are fitted.
-
-    ``max_rounds``: of fitting and relabelling. ``steps``: of full-batch Adam between two relabellings.
-    ``content_dim``: width of each model. ``l2``, ``projection_l2`` and ``all_pairs_weight`` are what the
-    backbone calls so.
-    """
+    """How the environments' own models are fitted."""
 
     max_rounds: int = Field(default=20, ge=1)
+    """Most rounds of fitting and relabelling."""
     steps: int = Field(default=30, ge=1)
+    """Steps of full-batch Adam between two relabellings."""
     learning_rate: float = Field(default=0.03, gt=0)
+    """Step size of Adam."""
     content_dim: int = Field(default=16, ge=1, le=1024)
+    """Width of each model."""
     l2: float = Field(default=0.3, ge=0)
+    """Weight of the squared user vectors, scaled as the backbone's."""
     projection_l2: float = Field(default=1e-5, ge=0)
+    """Weight of the squared projection."""
     all_pairs_weight: float = Field(default=0.1, gt=0)
+    """Weight of a pair whether interacted or not, as in the ``gramian`` loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,26 +38,37 @@ from painvrl.invariance.risks import Frozen, empirical_risk, score
 class MaskConfig(Settings):
     """How the mask is learned.
 
-    ``sparsity``: share of gates that end closed. ``irm_weight``: ``lambda``, the wanted ratio of the
-    penalty's descent to the risk's. ``balancer``: how the two gradients become one direction
-    (:mod:`painvrl.invariance.pareto`; ``upgrad`` needs the extra ``torchjd``). ``penalty``: see
-    :mod:`painvrl.invariance.penalties` and, for ``coefficient_variance``,
-    :mod:`painvrl.invariance.coefficients`. ``contrasts``: how penalties on gradients see the environments
-    (:mod:`painvrl.invariance.contrasts`). ``source``: ``learned``; ``ones`` keeps every feature (all
-    features); ``given`` takes the data set's own mask (planted data only); ``half`` fixes m = 1/2.
+    Balancers are in :mod:`painvrl.invariance.pareto`; penalties in :mod:`painvrl.invariance.penalties` and,
+    for ``coefficient_variance``, :mod:`painvrl.invariance.coefficients`; contrasts in
+    :mod:`painvrl.invariance.contrasts`.
     """
 
     source: Literal["learned", "ones", "given", "half"] = "learned"
+    """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only);
+    ``half`` fixes 1/2 for all.
+    """
     sparsity: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the features whose gates end closed."""
     irm_weight: float = Field(default=100.0, gt=0)
+    """``lambda``, the wanted ratio of the penalty's descent to the risk's."""
     balancer: Annotated[str, NameIn(BALANCERS)] = "mgda"
+    """How the gradients of risk and penalty become one direction. ``upgrad`` needs the extra ``torchjd``."""
     penalty: Annotated[str, NameIn(PENALTIES)] = "gradient_variance"
+    """Which penalty measures how the effect of features differs between environments."""
     contrasts: ContrastChoice = "auto"
+    """How penalties on gradients compare environments: ``all`` contrasts exactly, a cheaper ``sketched``
+    sample, or ``auto``: exactly while that is cheap.
+    """
     steps: int = Field(default=60, ge=1)
+    """Steps of the gates in each round."""
     gate_rate: float = Field(default=0.05, gt=0)
+    """Step size of the gates. Gradients, which shrink with the number of gates, are multiplied by it."""
     learning_rate: float = Field(default=0.02, gt=0)
+    """Step size of Adam on the projection ``W``."""
     sigma: float = Field(default=0.5, gt=0)
+    """Deviation of the gates' noise at the first step; it falls linearly from there."""
     final_sigma: float = Field(default=0.1, gt=0)
+    """Deviation of the gates' noise at the last step."""
 
     @field_validator("balancer")
     @classmethod

@@ -46,27 +46,33 @@ TiltKind = Literal["shared", "personal", "both"]
 
 
 class MixtureSettings(Settings):
-    """How the mixture is fitted.
-
-    ``tilt``: what an environment changes, a trend that all users share (this module), how much each
-    user's own taste counts, or ``both`` (:mod:`painvrl.invariance.personal_mixture`).
-    ``restarts``: fitted at once, the likeliest is kept. ``ridge``: weight of the tilts' squares where all
-    are shared; ``personal_ridge``: where some are personal. ``fit_cells``: at most so many (user, item)
-    cells enter the normalisers of a fit; beyond it a random subset of the users is fitted, so that
-    memory stays bounded. ``design_cells``: the same for the rows of a personal fit, times its columns.
-    ``candidates``: items that stand for the catalogue in a personal fit, a user.
-    """
+    """How the mixture is fitted."""
 
     tilt: TiltKind = "shared"
+    """What an environment changes: a trend that users share (``shared``), the weight of each user's own taste
+    (``personal``), or ``both``.
+    """
 
     restarts: int = Field(default=3, ge=1, le=20)
+    """Fits made at once from random starts; the likeliest is kept."""
     steps: int = Field(default=60, ge=1)
+    """Steps of Adam of a fit."""
     learning_rate: float = Field(default=0.2, gt=0)
+    """Step size of Adam."""
     ridge: float = Field(default=1e-4, ge=0)
+    """Weight of the tilts' squares where all are shared."""
     personal_ridge: float = Field(default=1e-3, ge=0)
+    """Weight of the tilts' squares where some are personal."""
     fit_cells: int = Field(default=1_500_000, ge=1)
+    """Most (user, item) cells in the normalisers of a fit. Beyond it a random subset of the users is fitted,
+    so that memory stays bounded.
+    """
     design_cells: int = Field(default=8_000_000, ge=1)
+    """Most numbers in the design of a personal fit, rows times columns. Beyond it a random subset of the
+    users is fitted.
+    """
     candidates: int = Field(default=32, ge=2)
+    """Items that stand for the catalogue in a personal fit, for each user."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,23 +28,26 @@ from painvrl.model.ultragcn import Backbone, Rows
 
 
 class TrainingConfig(Settings):
-    """How long and how fast.
-
-    ``patience``: evaluations without a better ``watch`` before training stops. ``updates``: what a step of
-    the sampled loss updates of the embedding tables, the batch's rows (``lazy``) or all rows by their
-    momentum (``dense``, InvRL's code). ``weight_decay``: L2 of the whole tables as InvRL's code has it; the
-    optimiser adds it in passing, so it needs dense updates. ``compile``: the steps of the backbone, the
-    mixture and the mask go through ``torch.compile``; the results are the same but for rounding.
-    """
+    """How long and how fast."""
 
     max_epochs: int = Field(default=120, ge=1)
+    """Most epochs of a training; one of the ``gramian`` loss is a single step."""
     learning_rate: float = Field(default=0.03, gt=0)
+    """Step size of Adam."""
     evaluate_every: int = Field(default=10, ge=1)
+    """Epochs between two evaluations."""
     patience: int = Field(default=3, ge=1)
+    """Evaluations without a better ``watch`` before training stops."""
     watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
+    """Metric of a valid part that decides which state is best, and when training stops."""
     updates: Literal["lazy", "dense"] = "lazy"
+    """What a step of the sampled loss changes in embedding tables: the batch's rows (``lazy``), or all by
+    their momentum (``dense``, InvRL's code).
+    """
     weight_decay: float = Field(default=0.0, ge=0)
+    """L2 of the whole tables, as in InvRL's code. The optimiser adds it, so it needs ``dense`` updates."""
     compile: bool = False
+    """Run the steps of backbone, mixture and mask through ``torch.compile``; results differ by rounding."""
 
     @field_validator("watch")
     @classmethod

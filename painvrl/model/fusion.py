@@ -97,22 +97,25 @@ for _fusion in (
 class FusionConfig(Settings):
     """Which fusion, and what each part weighs in the final score.
 
-    ``branch``: ``s = s_inv + v s_var`` with ``variant_weight`` v. ``invariant``: v = 0 without training
-    a branch (InvRL). The others are one model on ``m f`` and ``(1 - m) f``, which undoes the mask:
-    ``sum`` adds both parts, ``scalar`` weighs them with the softmax of two learned numbers, ``item`` with
-    an attention over both parts of each item. ``id_weight`` scales the part of the ID embeddings.
-    ``popularity_weight`` b adds ``b log(1 + d_i)`` to every score of the trained model, with the item's
-    number of train interactions ``d_i``: below 0 rarer items, cold ones first of all, are shown more often.
-    ``cold_weight`` is added to the scores of cold items alone, those with ``d_i = 0``.
-
-    The weights act after training: a study sweeps them over one training.
+    ``branch`` scores ``s = s_inv + v s_var``; ``invariant`` has v = 0 and no branch to train (InvRL). The
+    others are one model on ``m f`` and ``(1 - m) f``, which undoes the mask. The weights act after training:
+    a study sweeps them over one training.
     """
 
     kind: Annotated[str, NameIn(FUSIONS)] = "branch"
+    """``branch`` adds a variant branch, ``invariant`` none. One model on both parts: ``sum``, ``scalar``
+    (softmax of two numbers), ``item`` (attention for each item).
+    """
     variant_weight: Annotated[float, AfterTraining()] = Field(default=0.3, ge=0, le=1)
+    """Weight v of the variant branch; of ``branch`` only."""
     id_weight: Annotated[float, AfterTraining()] = Field(default=1.0, ge=0, le=10)
+    """Weight of the ID embeddings' part of the score."""
     popularity_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-1, le=1)
+    """b in ``b log(1 + d_i)``, added to every score, with ``d_i`` train interactions of the item. Below 0
+    rarer items are shown more often.
+    """
     cold_weight: Annotated[float, AfterTraining()] = Field(default=0.0, ge=-10, le=10)
+    """Added to the scores of cold items alone, those without a train interaction."""
 
     def learners(self, *, branch: bool = False) -> tuple[Learner, ...]:
         """What is trained, in order; with ``branch`` as if ``variant_weight`` were above 0."""

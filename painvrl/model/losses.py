@@ -20,33 +20,41 @@ from painvrl.core.settings import Settings
 
 
 class GramianLoss(Settings):
-    """Squared loss over every pair, computed with two Gram matrices (iALS family).
-
-    ``all_pairs_weight``: ``a0``, the weight of a pair whether interacted or not.
-    """
+    """Squared loss over every pair, computed with two Gram matrices (iALS family)."""
 
     kind: Literal["gramian"] = "gramian"
+    """Which loss; decides which other keys there are."""
     all_pairs_weight: float = Field(default=0.1, gt=0)
+    """``a0``, the weight of a pair whether interacted or not."""
 
 
 class SampledLoss(Settings):
     """UltraGCN's weighted logistic loss on mini-batches with uniform negatives (InvRL's code).
 
-    A positive weighs ``w1 + w2 b_ui``, a negative ``w3 + w4 b_uj``, with
-    ``b_ui = sqrt(d_u + 1) / d_u / sqrt(d_i + 1)``; the negatives' mean weighs
-    ``negative_weight``. ``negatives`` are drawn per ``batch`` and shared by its pairs, so that one
-    matrix product scores them all, or per ``pair`` (InvRL's code); both estimate the same loss.
+    A positive weighs ``w1 + w2 b_ui``, a negative ``w3 + w4 b_uj``, with ``b_ui = sqrt(d_u + 1) / d_u /
+    sqrt(d_i + 1)``.
     """
 
     kind: Literal["sampled"] = "sampled"
+    """Which loss; decides which other keys there are."""
     w1: float = Field(default=1.0, ge=0)
+    """Constant part of a positive's weight."""
     w2: float = Field(default=1.0, ge=0)
+    """Factor of ``b_ui`` in a positive's weight."""
     w3: float = Field(default=1.0, ge=0)
+    """Constant part of a negative's weight."""
     w4: float = Field(default=1.0, ge=0)
+    """Factor of ``b_uj`` in a negative's weight."""
     negative_weight: float = Field(default=1.0, ge=0)
+    """Weight of the negatives' mean beside the positives."""
     negatives: int = Field(default=200, ge=1)
+    """Negatives drawn for each ``negatives_per``."""
     negatives_per: Literal["batch", "pair"] = "batch"
+    """Share negatives in a ``batch``, so that one matrix product scores them, or draw them for each ``pair``
+    (InvRL's code). Both estimate the same loss.
+    """
     batch_size: int = Field(default=2048, ge=1)
+    """Train interactions in a step."""
 
 
 class _GramProduct(torch.autograd.Function):

@@ -35,27 +35,30 @@ from painvrl.model.training_data import TrainingData
 
 
 class BackboneConfig(Settings):
-    """Widths, regularisation and loss of the backbone.
-
-    ``id_dim`` 0 leaves the content part alone. ``l2``: weight of the users' and the items' ID rows,
-    each scaled by ``(degree + a0 * count)^0.5`` as in the iALS family. ``projection_l2``: weight
-    of the squared projection ``W``. ``id_dropout``: probability that a step does not see an
-    item's ID part, so that the content part learns to stand alone. ``precision``: of the products with
-    the features, their factors and their results (the content part and the projection's gradient);
-    ``bfloat16`` halves what they read, everything else stays float32. ``item_item_weight``: ``gamma`` of
-    UltraGCN's item-item term, over each positive item's ``item_item_neighbours`` strongest neighbours
-    (:mod:`painvrl.model.item_graph`); it is a term of the sampled loss on the ID parts.
-    """
+    """Widths, regularisation and loss of the backbone."""
 
     id_dim: int = Field(default=64, ge=0, le=1024)
+    """Width of the ID part; 0 leaves the content part alone."""
     content_dim: int = Field(default=64, ge=1, le=1024)
+    """Width of the content part."""
     l2: float = Field(default=0.3, ge=0)
+    """Weight of the squared ID rows of users and items, each scaled by ``(degree + a0 * count)^0.5`` as in
+    the iALS family.
+    """
     projection_l2: float = Field(default=1e-5, ge=0)
+    """Weight of the squared projection ``W``."""
     id_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a step does not see an item's ID part, so that the content part can stand alone."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of products with the features, their factors and results. ``bfloat16`` halves the memory that
+    they read; all else stays float32.
+    """
     item_item_weight: float = Field(default=0.0, ge=0)
+    """``gamma`` of UltraGCN's item-item term on the ID parts; a term of the sampled loss."""
     item_item_neighbours: int = Field(default=10, ge=1, le=1000)
+    """Strongest neighbours of a positive item that the item-item term counts."""
     loss: Annotated[GramianLoss | SampledLoss, Field(discriminator="kind")] = GramianLoss()
+    """What training minimises."""
 
     @model_validator(mode="after")
     def _item_item_term_has_its_place(self) -> Self:

@@ -28,25 +28,34 @@ from painvrl.run.presets import PresetName, expanded
 
 
 class TrainConfig(Settings):
-    """Everything that decides what one run computes (and nothing about where it runs).
-
-    ``rounds``: how often environments and mask are learned in turn; each round sees the variant
-    part that the last mask left. ``seed``: split and initialisation together. ``preset``: only in what is
-    read, where the knobs of :mod:`painvrl.run.presets` take its place; a configuration has none.
-    """
+    """Everything that decides what one run computes (and nothing about where it runs)."""
 
     preset: PresetName | None = Field(default=None, exclude=True)
+    """A named method, whose settings fill in what the file leaves out."""
     data: DataConfig
+    """Where interactions and features come from."""
     split: SplitConfig = PopularitySplit()
+    """How interactions are divided into train, IID and OOD parts."""
     features: FeatureConfig = FeatureConfig()
+    """How modalities become one matrix."""
     backbone: BackboneConfig = BackboneConfig()
+    """The recommender: its widths, regularisation and loss."""
     training: TrainingConfig = TrainingConfig()
+    """How long and how fast models are trained."""
     environments: EnvironmentConfig = EnvironmentConfig()
+    """How environments are identified (module 1)."""
     mask: MaskConfig = MaskConfig()
+    """How the invariant mask is learned (module 2)."""
     fusion: FusionConfig = FusionConfig()
+    """How invariant and variant parts make one score (module 3)."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured."""
     rounds: int = Field(default=2, ge=1, le=20)
+    """How often environments and mask are learned in turn; each round sees the variant part that the last
+    mask left.
+    """
     seed: int = Field(default=0, ge=0)
+    """Seed of split and initialisation together."""
 
     @model_validator(mode="before")
     @classmethod

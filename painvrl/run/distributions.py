@@ -38,13 +38,12 @@ def same(one: Value, other: Value) -> bool:
 
 
 class Conditional(Settings):
-    """A distribution that may hang on other knobs.
-
-    ``when``: values of other knobs of the space, or of keys of the config, by their path: the knob is
-    searched only where all of them hold, and keeps the base configuration's value elsewhere.
-    """
+    """A distribution that may hang on other knobs."""
 
     when: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
+    """Values of other knobs or keys, by path. Only where all of them hold is the knob searched; elsewhere it
+    keeps the base configuration's value.
+    """
 
     @model_validator(mode="after")
     def _has_values_to_wait_for(self) -> Self:
@@ -75,10 +74,15 @@ class IntRange(Conditional):
     """A whole number from ``low`` to ``high``, both included."""
 
     type: Literal["int"]
+    """``int``: a whole number."""
     low: int
+    """Smallest value."""
     high: int
+    """Largest value; ``low`` plus a whole number of steps."""
     step: int = Field(default=1, ge=1)
+    """Distance between two values."""
     log: bool = False
+    """Whether it is uniform in its logarithm; then ``low`` is above 0 and ``step`` is 1."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -112,13 +116,18 @@ class IntRange(Conditional):
 
 
 class FloatRange(Conditional):
-    """A number from ``low`` to ``high``, both included; uniform in its logarithm with ``log``."""
+    """A number from ``low`` to ``high``, both included."""
 
     type: Literal["float"]
+    """``float``: a number."""
     low: float
+    """Smallest value."""
     high: float
+    """Largest value; with ``step``, ``low`` plus a whole number of steps."""
     step: float | None = Field(default=None, gt=0)
+    """Distance between two values; ``null``: any value."""
     log: bool = False
+    """Whether it is uniform in its logarithm; then ``low`` is above 0 and there is no ``step``."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -170,7 +179,9 @@ class Categorical(Conditional):
     """One of ``choices``, without an order."""
 
     type: Literal["categorical"]
+    """``categorical``: one of several values."""
     choices: tuple[Value, ...] = Field(min_length=2)
+    """The values, all different."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -203,7 +214,9 @@ class Fixed(Conditional):
     """``value`` in every trial, whatever the base configuration says: no sampler has a say."""
 
     type: Literal["fixed"]
+    """``fixed``: one value."""
     value: Value
+    """The value in every trial."""
 
     def suggest(self, trial: Suggester, name: str) -> Value:
         """Note the value: of a single choice no sampler is asked."""

@@ -54,22 +54,22 @@ Modalities = Annotated[dict[str, T], AfterValidator(_with_free_names)]
 
 
 class SourceConfig(Source):
-    """What real data have in common.
-
-    ``duplicates``: which row is kept of a (user, item) pair that occurs again: the ``latest`` (by time), the
-    ``best`` rated, that of the ``first_part`` (train before valid before test, by the column ``part``), or
-    ``error``: none may. Rows that still differ are an error whatever the rule.
-    ``min_rating``: keep interactions rated at least that high (``null``: all of them).
-    ``core``: keep users and items with at least that many interactions, repeated until nothing
-    changes (1: keep all). ``items: with_every_modality`` keeps items that have every modality,
-    before the core; ``all`` gives the others rows of zeros. ``files``: further modalities by name.
-    """
+    """What real data have in common."""
 
     duplicates: Duplicates = "latest"
+    """Row kept of a repeated (user, item) pair: ``latest``, ``best`` rated, ``first_part`` (train before
+    valid before test), or ``error``. Rows that still differ are an error.
+    """
     min_rating: float | None = None
+    """Keep interactions rated at least this high; ``null`` keeps all."""
     core: int = Field(default=5, ge=1)
+    """Keep users and items with so many interactions or more, repeated until nothing changes. 1 keeps all."""
     items: Literal["all", "with_every_modality"] = "all"
+    """``with_every_modality`` keeps items that have every modality, before the core. ``all`` gives the others
+    rows of zeros.
+    """
     files: Modalities[ModalityFile] = Field(default_factory=dict)
+    """Further modalities by name."""
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""

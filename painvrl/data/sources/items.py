@@ -24,23 +24,24 @@ from painvrl.data.sources.values import KeyedValues, column_facts
 
 
 class ItemTable(Settings):
-    """A table that describes items: CSV or Parquet, one row an item.
-
-    ``key``: column of the raw item ids. ``title``: column shown to people. ``text``: a column, or
-    columns that are joined, encoded as the modality ``text``. ``categories``: column of names
-    divided by ``separator``, which become the multi-hot modality ``categories``; blanks beside a separator
-    are part of a name. ``columns``: columns of labels that splits may group items by. ``at_least``: the
-    smallest share of the items that the table must have.
-    """
+    """A table that describes items: CSV or Parquet, one row an item."""
 
     path: Path
+    """The table's file, relative to the current directory."""
     key: str
+    """Column of the raw item ids."""
     title: str | None = None
+    """Column shown to people; ``null`` shows the ids."""
     text: str | tuple[str, ...] = ()
+    """Column, or columns that are joined, encoded as the modality ``text``."""
     categories: str | None = None
+    """Column of names that become the multi-hot modality ``categories``."""
     separator: str = Field(default="|", min_length=1)
+    """What divides the names in ``categories``; blanks beside it are part of a name."""
     columns: tuple[str, ...] = ()
+    """Columns of labels that splits may group items by."""
     at_least: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Smallest share of the items that the table must have."""
 
 
 @dataclass(frozen=True, kw_only=True)

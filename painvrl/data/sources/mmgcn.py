@@ -47,26 +47,31 @@ LAYOUT: Final = Layout(
 class MmgcnConfig(SourceConfig):
     """A folder of ``.npy`` files: parts of interactions, and features by item number.
 
-    ``path``: the folder, relative to the current directory. It holds ``train.npy``, ``[N, 2]`` whole
-    numbers (user, item), and ``val_full.npy`` and ``test_full.npy``, whose rows are a user followed by
-    items. Item ids are offset by the number of users; the data set's own ids of items are without it, and
-    are the rows of the features. ``user_item_dict.npy`` repeats ``train.npy`` and is not read.
+    The folder holds ``train.npy``, ``[N, 2]`` whole numbers (user, item), and ``val_full.npy`` and
+    ``test_full.npy``, whose rows are a user followed by items. Item ids are offset by the number of users;
+    the data set's own ids of items are without it, and are the rows of the features. ``user_item_dict.npy``
+    repeats ``train.npy`` and is not read.
 
-    ``features``: file names by modality; nothing for every file with a published name
-    (:data:`FEATURES`). Floating-point numbers are a matrix ``[items, features]``, in which a row of zeros
-    says that the item has none; whole numbers ``[2, M]`` are (item, word) pairs, a bag of words.
-    ``vocabulary``: the words that most items have become features, at most so many of them: the matrix is
-    dense, and 1,024 words take 0.3 GiB for Tiktok's 76,085 items. ``users``: their number, where the
-    files leave it open. ``core``: 1, because the published sets are filtered already.
+    Features are of one of two kinds. Floating-point numbers are a matrix ``[items, features]``, in which a
+    row of zeros says that the item has none; whole numbers ``[2, M]`` are (item, word) pairs, a bag of words.
     """
 
     kind: Literal["mmgcn"] = "mmgcn"
     path: Path
+    """The folder, relative to the current directory."""
     duplicates: Duplicates = "first_part"
     core: int = Field(default=1, ge=1)
+    """Keep users and items with so many interactions or more. 1 keeps all: published sets are filtered
+    already.
+    """
     features: Modalities[str] = Field(default_factory=dict)
+    """File names by modality; left out, every file with a published name."""
     vocabulary: int = Field(default=1024, ge=1)
+    """Most words of a bag that become features; those that most items have. 1,024 take 0.3 GiB for Tiktok's
+    76,085 items.
+    """
     users: int | None = Field(default=None, ge=1)
+    """Number of users, where the files leave it open."""
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""

@@ -43,30 +43,34 @@ LAYOUT: Final = Layout(
 class MmrecConfig(SourceConfig):
     """A folder in MMRec's or RecBole's format.
 
-    Its files know no quotes. ``path``: the folder, relative to the current directory. ``name``: of the
-    ``.inter`` file, where there are several; an ``.item`` file of the same name describes the items.
-    Columns are named without RecBole's types (``item_id``, not ``item_id:token``). ``user``, ``item``: the
-    columns of ids, where they are not ``user_id``, ``userID``, ``item_id``, ``itemID``. The columns
-    ``rating`` and ``timestamp`` are used where they are; ``x_label`` (0, 1, 2) is the files' own split, and
-    the columns of ``.item`` and ``.user`` files are what splits can group by.
+    Its files know no quotes, and an ``.item`` file of the same name describes the items. Columns are named
+    without RecBole's types (``item_id``, not ``item_id:token``). The columns ``rating`` and ``timestamp`` are
+    used where they are; ``x_label`` (0, 1, 2) is the files' own split, and the columns of ``.item`` and
+    ``.user`` files are what splits can group by.
 
-    ``features``: file names by modality; nothing for every ``NAME_feat.npy`` (``text_feat.npy`` is the
-    modality ``textual``). Row ``i`` belongs to the item in row ``i`` of the ``.item`` file, or, without that
-    file, to item id ``i``, and there must be as many rows as items; a row of zeros says that the item has
-    none. ``title``, ``text``, ``categories``: columns of the ``.item`` file, as for tables; names in
-    ``categories`` are divided by ``separator``, a blank as in RecBole's ``token_seq``.
+    Row ``i`` of features belongs to the item in row ``i`` of the ``.item`` file, or, without that file, to
+    item id ``i``. There must be as many rows as items; a row of zeros says that the item has none.
     """
 
     kind: Literal["mmrec"] = "mmrec"
     path: Path
+    """The folder, relative to the current directory."""
     name: str | None = None
+    """Name of the ``.inter`` file, where there are several."""
     user: str | None = None
+    """Column of user ids, where it is not ``user_id`` or ``userID``."""
     item: str | None = None
+    """Column of item ids, where it is not ``item_id`` or ``itemID``."""
     features: Modalities[str] = Field(default_factory=dict)
+    """File names by modality; left out, every ``NAME_feat.npy``. ``text_feat.npy`` becomes ``textual``."""
     title: str | None = None
+    """Column of the ``.item`` file shown to people; ``null`` shows the ids."""
     text: str | tuple[str, ...] = ()
+    """Column of the ``.item`` file, or columns that are joined, encoded as the modality ``text``."""
     categories: str | None = None
+    """Column of the ``.item`` file with names that become the multi-hot modality ``categories``."""
     separator: str = Field(default=" ", min_length=1)
+    """What divides the names in ``categories``: a blank, as in RecBole's ``token_seq``."""
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`; ``x_label`` becomes ``columns.interaction["part"]``: train, valid or test."""

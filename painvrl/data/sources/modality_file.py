@@ -28,25 +28,28 @@ from painvrl.data.sources.values import (
 class ModalityFile(Settings):
     """Where a modality's features lie; one line of YAML.
 
-    ``path``: relative to the current directory. The suffix decides how ``key`` and ``values`` are
-    read:
+    The suffix of ``path`` decides how ``key`` and ``values`` are read:
 
     - ``.npz``: the names of the arrays with the raw item ids ``[M]`` and the features ``[M, F]``;
-    - ``.csv``, ``.tsv``, ``.parquet``: the column with the raw item ids, and the feature columns
-      (one name, a list of names, or nothing for all other columns, in the order of their names; a Parquet
-      column of lists of equal length is as many features);
-    - ``.npy``: the features ``[M, F]``; ``key`` is the ``.npy`` or ``.txt`` file (one id a line)
-      with the raw item ids, relative to the folder of ``path``; no ``values``.
+    - ``.csv``, ``.tsv``, ``.parquet``: the column with the raw item ids, and the feature columns (one name, a
+      list of names, or nothing for all other columns, in the order of their names; a Parquet column of lists
+      of equal length is as many features);
+    - ``.npy``: the features ``[M, F]``; ``key`` is the ``.npy`` or ``.txt`` file (one id a line) with the raw
+      item ids, relative to the folder of ``path``; no ``values``.
 
-    Ids are texts as they stand in the file. Pickled code is never executed. A column that holds the number
-    of the row is left out with a warning, unless ``values`` names it. Items that the file does not have get
-    a row of zeros; ``at_least``: the smallest share of the items that it must have.
+    Ids are texts as they stand in the file. Pickled code is never executed. A column that holds the number of
+    the row is left out with a warning, unless ``values`` names it. Items that the file does not have get a
+    row of zeros.
     """
 
     path: Path
+    """The file with the features, relative to the current directory."""
     key: str
+    """Array, column or file with the raw item ids."""
     values: str | tuple[str, ...] | None = None
+    """Array or columns with the features; ``null`` takes all columns but the key."""
     at_least: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Smallest share of the items that the file must have."""
 
     def files(self) -> tuple[Path, ...]:
         """The files that are read."""

@@ -55,18 +55,19 @@ _GENRES_100K: Final = (
 class MovieLensConfig(SourceConfig):
     """100,004 ratings of 9,066 films by 671 users, or what GroupLens' files in ``path`` hold.
 
-    ``path``: a folder or zip file of latest-small, 100K, 1M, 10M, 20M, 25M or 32M, relative to the
-    current directory; nothing for the ratings of the package. ``modalities``: ``text`` is
-    "title (year), genres" as a vector of a sentence encoder, ``genres`` one column a genre; ``files``
-    adds more, keyed by ``movieId``. Splits may go by time, and group films by ``genre`` (the first one
+    ``files`` are keyed by ``movieId``. Splits may go by time, and group films by ``genre`` (the first one
     listed) and ``decade``.
     """
 
     kind: Literal["movielens"] = "movielens"
     path: Path | None = None
+    """Folder or zip file of latest-small, 100K, 1M, 10M, 20M, 25M or 32M, relative to the current directory.
+    ``null``: the ratings of the package.
+    """
     duplicates: Duplicates = "error"
     min_rating: float | None = Field(default=None, ge=0.5, le=5.0)
     modalities: tuple[Literal["text", "genres"], ...] = ("text", "genres")
+    """``text`` is "title (year), genres", as a sentence encoder has it. ``genres`` is one column a genre."""
 
     @model_validator(mode="after")
     def _has_a_modality(self) -> Self:

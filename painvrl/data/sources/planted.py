@@ -33,33 +33,41 @@ BLOCK_CELLS = 2**21
 
 @SOURCES.register
 class PlantedConfig(Source):
-    """The default is pinned: figures in the docs and tests refer to it.
-
-    ``spurious_strengths``: ``c_e`` of the training environments. ``ood_strength``: ``c`` of the
-    OOD part. ``shared_taste``: length of the part of ``B_u`` that all users share, as a trend or
-    a click-bait effect is shared; ``own_taste``: length of the part that is the user's own.
-    ``shift``: in what environments differ beside ``c_e``. ``strength``: in nothing. ``trend``: each has a
-    trend of its own. ``taste``: in each, users have an own part of their own. The OOD part then has the
-    direction that lies between those of the environments.
-    ``seed``: the data's own seed; ``null`` takes the run's.
-    """
+    """Data whose spurious features are known. The default is pinned: the docs and tests refer to it."""
 
     is_drawn: ClassVar[bool] = True
 
     kind: Literal["planted"] = "planted"
     n_users: int = Field(default=1000, ge=2)
+    """Number of users."""
     n_items: int = Field(default=1500, ge=10)
+    """Number of items."""
     n_invariant: int = Field(default=16, ge=1)
+    """Number of invariant features, which users choose by alike in all environments."""
     n_spurious: int = Field(default=16, ge=1)
+    """Number of spurious features, whose effect depends on the environment."""
     n_noise: int = Field(default=16, ge=0)
+    """Number of features that no choice depends on."""
     interactions_per_environment: int = Field(default=40, ge=1)
+    """A user's choices in each training environment, on average, and in the OOD part."""
     spurious_strengths: tuple[float, ...] = Field(default=(2.5, 0.3), min_length=1)
+    """Effect ``c_e`` of the spurious features, one number a training environment."""
     ood_strength: float = -1.5
+    """Effect ``c`` of the spurious features in the OOD part."""
     shift: Literal["strength", "trend", "taste"] = "strength"
+    """What else differs between environments. ``strength``: nothing; ``trend``: the trend that users share;
+    ``taste``: the users' own parts. The OOD direction then lies between theirs.
+    """
     invariant_taste: Annotated[float, Field(gt=0)] = 1.0
+    """Typical length of ``A_u``, a user's preferences for the invariant features."""
     shared_taste: Annotated[float, Field(ge=0)] = 0.7
+    """Length of the part of ``B_u``, the preferences for spurious features, that all users share, as they
+    share a trend.
+    """
     own_taste: Annotated[float, Field(ge=0)] = 0.5
+    """Typical length of the part of ``B_u`` that is the user's own."""
     seed: int | None = Field(default=None, ge=0)
+    """Seed of the data; ``null`` takes the run's."""
 
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""

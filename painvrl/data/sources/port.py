@@ -13,11 +13,13 @@ from painvrl.data.dataset import Dataset
 
 
 class Source(Settings):
-    """The base of all sources. ``is_drawn``: whether the data depend on the seed, and are not cached."""
+    """The base of all sources."""
 
     is_drawn: ClassVar[bool] = False
+    """Whether the data depend on the seed, and are not cached."""
 
     kind: str
+    """Which source the data come from; decides which other keys there are."""
 
     @abstractmethod
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:

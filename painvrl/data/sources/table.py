@@ -19,37 +19,42 @@ from painvrl.data.sources.tabular import read_table
 
 
 class UserTable(Settings):
-    """A table that describes users: CSV or Parquet, one row a user.
-
-    ``key``: column of the raw user ids. ``columns``: columns of labels that splits may group users by.
-    ``at_least``: the smallest share of the users that the table must have.
-    """
+    """A table that describes users: CSV or Parquet, one row a user."""
 
     path: Path
+    """The table's file, relative to the current directory."""
     key: str
+    """Column of the raw user ids."""
     columns: tuple[str, ...] = Field(min_length=1)
+    """Columns of labels that splits may group users by."""
     at_least: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Smallest share of the users that the table must have."""
 
 
 @SOURCES.register
 class TableConfig(SourceConfig):
     """Interactions in a table: CSV or Parquet, one row an interaction.
 
-    ``path`` is relative to the current directory. ``user``, ``item``, ``rating``, ``time`` name
-    its columns; the last two are optional. ``columns``: further columns, labels that splits may go by.
-    ``item_table``: titles and built-in modalities. ``user_table``: labels of the users. Ids, labels and
-    titles are texts, as they stand.
+    Ids, labels and titles are texts, as they stand.
     """
 
     kind: Literal["table"] = "table"
     path: Path
+    """The table's file, relative to the current directory."""
     user: str = "user"
+    """Column of the user ids."""
     item: str = "item"
+    """Column of the item ids."""
     rating: str | None = None
+    """Column of the ratings; ``null``: there are none."""
     time: str | None = None
+    """Column of the times; ``null``: there are none."""
     columns: tuple[str, ...] = ()
+    """Further columns: labels that splits may go by."""
     item_table: ItemTable | None = None
+    """Titles, built-in modalities and labels of the items."""
     user_table: UserTable | None = None
+    """Labels of the users."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

@@ -36,20 +36,21 @@ PARTS = "train, iid_valid, iid_test, ood_valid, ood_test, ood_NAME_valid or ood_
 
 @PROTOCOLS.register
 class GivenSplit(SplitRule):
-    """A column of the interactions names their parts, several OOD parts among them.
-
-    ``column``: its labels are ``train``, ``iid_valid``, ``iid_test``, ``ood_valid``, ``ood_test``, and
-    ``ood_NAME_valid`` with ``ood_NAME_test`` for further OOD parts. ``parts``: what other labels stand
-    for. ``ood_candidates``: rank OOD rows among all items, or among the items of all OOD parts; the
-    latter only where train and the IID parts have none of those.
-    """
+    """A column of the interactions names their parts, several OOD parts among them."""
 
     reads_columns: ClassVar[bool] = True
 
     protocol: Literal["given"] = "given"
     column: str = "part"
+    """Its labels: ``train``, ``iid_valid``, ``iid_test``, ``ood_valid``, ``ood_test``; ``ood_NAME_valid`` and
+    ``ood_NAME_test`` for further OOD parts.
+    """
     parts: dict[str, str] = Field(default_factory=dict)
+    """What other labels of the column stand for."""
     ood_candidates: OodCandidates = "all"
+    """Rank OOD rows among ``all`` items, or those of all OOD parts (``held_out``), which train and IID parts
+    must not have.
+    """
 
     @field_validator("parts")
     @classmethod
@@ -133,17 +134,17 @@ class OfficialSplit(SplitRule):
     """The files' own split is the IID one: their valid and test rows are ``iid_valid`` and ``iid_test``.
 
     OOD rows are taken from the files' train rows by another protocol, whose shares are then of those rows.
-    Where it holds items out, the files' valid and test rows of such items belong to them, too: they
-    go where the item's other rows go.
-
-    ``column``: of the interactions, with the labels ``train``, ``valid`` and ``test``. ``ood``: the rule.
+    Where it holds items out, the files' valid and test rows of such items belong to them, too: they go where
+    the item's other rows go.
     """
 
     reads_columns: ClassVar[bool] = True
 
     protocol: Literal["official"] = "official"
     column: str = "part"
+    """Column of the interactions with the labels ``train``, ``valid`` and ``test``."""
     ood: Annotated[OodRule, SettingsIn(OOD_RULES)] = PopularityOod()
+    """The rule that takes OOD rows from the files' train rows."""
 
     def ood_names(self) -> tuple[str, ...]:
         """Those of the rule."""
@@ -187,12 +188,13 @@ class OfficialSplit(SplitRule):
 class PlantedSplit(SplitRule):
     """The planted data's own OOD rows, halved into valid and test; ranked among all items.
 
-    IID rows are drawn uniformly from the others; a random core of 1 interaction a user and 1 an
-    item stays in train. ``iid_share``: of all interactions, halved into valid and test.
+    IID rows are drawn uniformly from the others; a random core of 1 interaction a user and 1 an item stays in
+    train.
     """
 
     protocol: Literal["planted"] = "planted"
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Halve the planted OOD rows, then draw IID rows."""

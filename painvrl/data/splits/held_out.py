@@ -37,15 +37,13 @@ MAX_GROUP = 0.75
 
 @OOD_RULES.register
 class ColdItemOod(OodRule):
-    """OOD rows are all interactions of a random share of the items; valid and test hold different items.
-
-    ``item_share``: of the items, halved into valid and test. ``ood_candidates``: rank OOD rows among
-    all held-out items, or among all items.
-    """
+    """OOD rows are all interactions of a random share of the items; valid and test hold different items."""
 
     protocol: Literal["cold_item"] = "cold_item"
     item_share: Share = 0.25
+    """Share of the items that is held out; halved into valid and test."""
     ood_candidates: OodCandidates = "held_out"
+    """Rank OOD rows among all ``held_out`` items, or among ``all`` items."""
 
     def draw_ood(self, table: Table, seed: int) -> OodDraw:
         """The OOD rows.
@@ -69,11 +67,10 @@ class ColdItemSplit(ColdItemOod, SplitRule):
     """OOD rows as in :class:`ColdItemOod`; IID rows are drawn uniformly from the other (warm) items.
 
     A random core of 1 interaction a user and 1 a warm item stays in train.
-
-    ``iid_share``: of all interactions, halved into valid and test.
     """
 
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Hold items out, then draw IID rows."""
@@ -83,12 +80,13 @@ class ColdItemSplit(ColdItemOod, SplitRule):
 class GroupChoice(Settings):
     """Which groups are held out.
 
-    ``hold_out``: their labels; without them, groups are drawn until they hold ``share`` of the items
-    (users). Items (users) without a label are in no group.
+    Items (users) without a label are in no group.
     """
 
     hold_out: tuple[str, ...] = ()
+    """Labels of the groups; left out, groups are drawn until they hold ``share`` of the items (users)."""
     share: Share = 0.2
+    """Share of the items (users) that groups are drawn for, without ``hold_out``."""
 
     @field_validator("hold_out")
     @classmethod
@@ -103,16 +101,15 @@ class GroupChoice(Settings):
 
 @OOD_RULES.register
 class ItemGroupOod(GroupChoice, OodRule):
-    """OOD rows are all interactions of items of held-out groups; valid and test hold different groups.
-
-    ``column``: of the items, such as ``genre``; or ``clusters``: so many groups by k-means on the
-    features. ``ood_candidates``: rank OOD rows among all held-out items, or among all items.
-    """
+    """OOD rows are all interactions of items of held-out groups; valid and test hold different groups."""
 
     protocol: Literal["item_group"] = "item_group"
     column: str | None = None
+    """Column of the items that names their groups, such as ``genre``."""
     clusters: int | None = Field(default=None, ge=3, le=1000)
+    """Number of groups made by k-means on the features, in place of a ``column``."""
     ood_candidates: OodCandidates = "held_out"
+    """Rank OOD rows among all ``held_out`` items, or among ``all`` items."""
 
     @model_validator(mode="after")
     def _has_groups(self) -> Self:
@@ -143,13 +140,12 @@ class ItemGroupSplit(ItemGroupOod, SplitRule):
     """OOD rows as in :class:`ItemGroupOod`; IID rows are drawn uniformly from the other (warm) items.
 
     A random core of 1 interaction a user and 1 a warm item stays in train.
-
-    ``iid_share``: of all interactions, halved into valid and test.
     """
 
     reads_columns: ClassVar[bool] = True
 
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Hold groups of items out, then draw IID rows."""
@@ -161,18 +157,18 @@ class UserGroupSplit(GroupChoice, SplitRule):
     """OOD rows are interactions of users of held-out groups; valid and test hold different groups.
 
     Nothing is trained on such a user. A random half of the user's interactions, the larger one, is the
-    support: the user's vectors are fitted to it after the training, with the items frozen. The other
-    half is OOD, ranked among all items. IID rows are drawn uniformly from the other users' rows; a random
-    core of 1 interaction a user and 1 an item of those stays in train.
-
-    ``column``: of the users. ``iid_share``: of all interactions, halved into valid and test.
+    support: the user's vectors are fitted to it after the training, with the items frozen. The other half is
+    OOD, ranked among all items. IID rows are drawn uniformly from the other users' rows; a random core of 1
+    interaction a user and 1 an item of those stays in train.
     """
 
     reads_columns: ClassVar[bool] = True
 
     protocol: Literal["user_group"] = "user_group"
     column: str
+    """Column of the users that names their groups."""
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Hold groups of users out, halve their interactions, then draw IID rows from the others'."""

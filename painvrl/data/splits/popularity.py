@@ -32,19 +32,19 @@ Gamma = Annotated[float, Field(ge=0.0, le=10.0)]
 class PopularityOod(OodRule):
     """OOD rows are drawn with weight ``1 / count(item)^gamma``, so they lean to the long tail.
 
-    A random core of at least 2 interactions a user and 1 an item stays in train; OOD rows are drawn
-    from what it leaves.
-
-    ``gamma``: strength of the shift; 0 is none. A rising list of them gives as many graded OOD parts,
-    ``ood_gamma_0.5`` and so on, which share the rows and are drawn one after the other.
-    ``ood_share``: of all interactions, halved into valid and test.
+    A random core of at least 2 interactions a user and 1 an item stays in train; OOD rows are drawn from what
+    it leaves.
     """
 
     holds_items_out: ClassVar[bool] = False
 
     protocol: Literal["popularity"] = "popularity"
     gamma: Gamma | tuple[Gamma, ...] = 1.0
+    """Strength of the shift; 0 is none. A rising list gives graded OOD parts, ``ood_gamma_0.5`` and so on,
+    which share the rows and are drawn in turn.
+    """
     ood_share: Share = 0.2
+    """OOD rows, as a share of all interactions; halved into valid and test."""
 
     @field_validator("gamma")
     @classmethod
@@ -123,12 +123,13 @@ def leaves_train(rule: T) -> T:
 
 @PROTOCOLS.register
 class PopularitySplit(PopularityOod, SplitRule):
-    """OOD rows as in :class:`PopularityOod`; IID rows are drawn uniformly from what those and the core leave.
+    """OOD rows as in :class:`PopularityOod`.
 
-    ``iid_share``: of all interactions, halved into valid and test.
+    IID rows are drawn uniformly from what those and the core leave.
     """
 
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     _leaves_train = model_validator(mode="after")(leaves_train)
 

@@ -147,18 +147,17 @@ class Assignment:
 
 
 class SplitRule(Settings):
-    """The base of every protocol's settings.
-
-    ``iid_candidates``: rank IID rows among the items with a train interaction (``warm``), or among ``all``
-    items, as a user who sees one list. Left out, it is ``all`` where the protocol ranks OOD rows among all
-    items, else ``warm``. With ``all``, OOD rows that would be ranked among warm items are ranked among all,
-    too. ``reads_columns``: whether the rows depend on more than who took what, the settings and the seed.
-    """
+    """The base of every protocol's settings."""
 
     reads_columns: ClassVar[bool] = False
+    """Whether the rows depend on more than who took what, the settings and the seed."""
 
     protocol: str
+    """Where IID and OOD rows come from; decides which other keys there are."""
     iid_candidates: Literal["warm", "all"] | None = None
+    """Rank IID rows among ``warm`` items, which have a train interaction, or ``all``; then OOD rows are not
+    ranked among warm ones alone. Left out: ``all`` where OOD rows are ranked among all items, else ``warm``.
+    """
 
     @abstractmethod
     def assign(self, table: Table, seed: int) -> Assignment:
@@ -177,14 +176,13 @@ PROTOCOLS = Registry[type[SplitRule]]("split protocol", group="painvrl.split_pro
 
 
 class OodRule(Settings):
-    """The base of what takes OOD rows alone, from the rows that a protocol gives it.
-
-    ``holds_items_out``: whether all rows of an item are OOD, or none.
-    """
+    """The base of what takes OOD rows alone, from the rows that a protocol gives it."""
 
     holds_items_out: ClassVar[bool] = True
+    """Whether all rows of an item are OOD, or none."""
 
     protocol: str
+    """Which rows are OOD; decides which other keys there are."""
 
     @abstractmethod
     def draw_ood(self, table: Table, seed: int) -> OodDraw:

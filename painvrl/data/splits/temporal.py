@@ -25,7 +25,9 @@ class _TemporalSplit(SplitRule):
     reads_columns: ClassVar[bool] = True
 
     ood_share: Share = 0.2
+    """OOD rows, as a share of the interactions: of all of them, or of each user's by ``temporal_user``."""
     iid_share: Share = 0.2
+    """IID rows, as a share of all interactions; halved into valid and test."""
 
     _leaves_train = model_validator(mode="after")(leaves_train)
 
@@ -34,16 +36,14 @@ class _TemporalSplit(SplitRule):
 class TemporalSplit(_TemporalSplit):
     """OOD rows are the last ones by time; the earlier half of them is valid, the later one test.
 
-    IID rows are drawn uniformly from the earlier rows; a random core of 1 interaction a user and 1 an
-    item of those stays in train. So the OOD rows of users who were not there earlier are dropped. Items
-    that were not there stay: they have features. OOD rows are ranked among all items.
-
-    ``ood_share``: of all interactions. ``iid_share``: of all interactions, halved into valid and test.
-    ``force``: take OOD parts with fewer than 100 users.
+    IID rows are drawn uniformly from the earlier rows; a random core of 1 interaction a user and 1 an item of
+    those stays in train. So the OOD rows of users who were not there earlier are dropped. Items that were not
+    there stay: they have features. OOD rows are ranked among all items.
     """
 
     protocol: Literal["temporal"] = "temporal"
     force: bool = False
+    """Take OOD parts with fewer than 100 users."""
 
     def assign(self, table: Table, seed: int) -> Assignment:
         """Cut the time line, then draw IID rows from what is before the cut."""
@@ -77,11 +77,10 @@ class TemporalUserSplit(_TemporalSplit):
     """OOD rows are each user's own last ones; the earlier half of a user's is valid, the later one test.
 
     Of an odd number the middle one is valid or test by a toss a user, so that users with a single OOD row
-    fall into both parts alike. IID rows are drawn uniformly from the earlier rows; a random core of
-    1 interaction a user and 1 an item of those stays in train. OOD rows are ranked among all items.
+    fall into both parts alike. IID rows are drawn uniformly from the earlier rows; a random core of 1
+    interaction a user and 1 an item of those stays in train. OOD rows are ranked among all items.
 
-    ``ood_share``: of each user's interactions, rounded, but at least 1 of 3 or more; users with fewer
-    have no OOD row. ``iid_share``: of all interactions, halved into valid and test.
+    ``ood_share`` is rounded, but to at least 1 of 3 interactions or more; users with fewer have no OOD row.
     """
 
     protocol: Literal["temporal_user"] = "temporal_user"

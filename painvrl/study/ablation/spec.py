@@ -32,20 +32,22 @@ RowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
 
 
 class AblationSettings(Settings):
-    """What is compared, and how.
-
-    ``name``: what it is resumed by. ``seeds``: each is split and initialisation of one run of every row.
-    ``presets``: rows of :mod:`painvrl.run.presets`, over the file's ``config``. ``reference``: the row that
-    the others are compared with. ``metrics`` at ``cutoff`` are in the table. ``draws``: of the bootstrap.
-    """
+    """What is compared, and how."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """What the ablation is resumed by."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    """Each is split and initialisation of one run of every row."""
     presets: tuple[PresetName, ...] = tuple(PRESETS)
+    """Presets that are rows, over the file's ``config``."""
     reference: str = "painvrl"
+    """The row that the others are compared with."""
     metrics: tuple[str, ...] = Field(default=("recall", "ndcg"), min_length=1)
+    """Metrics in the table, each of IID and of OOD rows."""
     cutoff: int = Field(default=20, ge=1)
+    """Length of the lists that the metrics judge."""
     draws: int = Field(default=2000, ge=100, le=1_000_000)
+    """Draws of the bootstrap."""
 
     @model_validator(mode="after")
     def _distinct_and_known(self) -> Self:
@@ -56,11 +58,14 @@ class AblationSettings(Settings):
 
 
 class AblationSpec(Settings):
-    """An ablation's file. ``variants``: further rows, the knobs that each turns over a ``preset`` or not."""
+    """An ablation's file."""
 
     ablation: AblationSettings
+    """What is compared, and how."""
     config: TrainConfig
+    """The configuration that every row changes."""
     variants: dict[RowName, dict[str, Value]] = Field(default_factory=dict)
+    """Further rows by name: what each changes in the configuration, over a ``preset`` or not."""
 
     def changes(self) -> dict[str, dict[str, Value]]:
         """The rows of the table in order, and what each turns in ``config``."""

@@ -18,19 +18,20 @@ _VERSION = re.compile(r"[vV]\d+")
 
 
 class Pick(Settings):
-    """A chosen point.
-
-    ``alias``: what its model is called in MLflow. ``trial`` and ``place``: its trial's number, and its place
-    among the points of a swept one. ``rule``: how it was chosen. ``reason``: why, one sentence, as it stood
-    then. ``values``: of the objectives.
-    """
+    """A chosen point."""
 
     alias: str
+    """What its model is called in MLflow."""
     trial: int
+    """Number of its trial."""
     place: int | None = None
+    """Its place among the points of a swept trial."""
     rule: str
+    """How it was chosen."""
     reason: str
+    """Why, one sentence, as it stood then."""
     values: Mapping[str, float]
+    """Values of the objectives."""
 
     @property
     def name(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import all_knobs
 from painvrl.run.presets import KEY, PRESETS
 from painvrl.study.ablation.spec import BUDGET, AblationSpec
@@ -20,18 +22,21 @@ def study_schema() -> dict[str, Any]:
     """
     study, ablation = StudySpec.model_json_schema(), AblationSpec.model_json_schema()
     definitions = {**study.pop("$defs"), **ablation.pop("$defs")}
+    described = {knob: {"description": _description(definitions, knob)} for knob in all_knobs()}
     # By name, so that an editor offers the knobs.
     for name, by_path in (
         ("Distribution", definitions["Space"]),
         ("Value", study["properties"]["points"]["items"]),
     ):
         definitions[name] = by_path["additionalProperties"]
-        by_path["properties"] = {knob: {"$ref": f"#/$defs/{name}"} for knob in all_knobs()}
+        by_path["properties"] = {
+            knob: {"$ref": f"#/$defs/{name}", **said} for knob, said in described.items()
+        }
         by_path["additionalProperties"] = False
     (variant,) = ablation["properties"]["variants"]["patternProperties"].values()
     variant["properties"] = {
-        KEY: {"enum": list(PRESETS)},
-        **{knob: {"$ref": "#/$defs/Value"} for knob in all_knobs() if knob not in BUDGET},
+        KEY: {"enum": list(PRESETS), "description": "The preset whose knobs the row starts from."},
+        **{knob: {"$ref": "#/$defs/Value", **said} for knob, said in described.items() if knob not in BUDGET},
     }
     variant["additionalProperties"] = False
     return {
@@ -43,3 +48,26 @@ def study_schema() -> dict[str, Any]:
         "else": {"$ref": "#/$defs/StudySpec"},
         "$defs": {**definitions, "StudySpec": study, "AblationSpec": ablation},
     }
+
+
+def _description(definitions: Mapping[str, Any], knob: str) -> str:
+    """What the section that has the knob says of it; of several variants of a section the first."""
+    *sections, leaf = knob.split(".")
+    found = [definitions[TrainConfig.__name__]]
+    for section in sections:
+        found = [
+            variant
+            for above in found
+            for variant in _variants(above["properties"].get(section, {}), definitions)
+        ]
+    return next(
+        str(each["properties"][leaf].get("description", "")) for each in found if leaf in each["properties"]
+    )
+
+
+def _variants(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The sections that a key may hold."""
+    if "$ref" in schema:
+        yield definitions[schema["$ref"].rpartition("/")[2]]
+    for choice in [*schema.get("oneOf", ()), *schema.get("anyOf", ())]:
+        yield from _variants(choice, definitions)

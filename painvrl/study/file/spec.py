@@ -28,50 +28,57 @@ from painvrl.study.search.samplers import SamplerName
 
 
 class StudySettings(Settings):
-    """How a study searches. All of it may change on the way, but for ``seeds``.
-
-    ``name``: what it is resumed by. ``seed``: of the sampler; split and initialisation follow
-    ``config.seed``. ``seeds``: how often each training is repeated, under ``config.seed`` and the seeds
-    after it; a trial's values are the means. ``trials``: finished trials wanted in all, resumed ones and
-    presets included.
-    ``sampler``: ``auto`` takes one by space and budget (see ``auto.py``). ``startup_trials``:
-    random points before ``auto``, ``tpe`` and ``gp`` model anything; the population of ``nsga2`` and
-    ``nsga3``. ``timeout``: seconds of one run of the study. ``trial_timeout``: seconds of a trial.
-    ``stall``: ends the study when it no longer gets better. ``storage``: an SQLAlchemy URL instead of the
-    workspace's own database.
-    """
+    """How a study searches. All of it may change on the way, but for ``seeds``."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """What the study is resumed by."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the sampler; split and initialisation follow ``config.seed``."""
     seeds: int = Field(default=1, ge=1, le=20)
+    """How often each training is repeated, under ``config.seed`` and the seeds after it; a trial's values are
+    the means.
+    """
     trials: int = Field(default=40, ge=1)
+    """Finished trials wanted in all, resumed ones and presets included."""
     sampler: SamplerName = "auto"
+    """How points are chosen; ``auto`` takes a sampler by space, budget and the time of a trial."""
     startup_trials: int = Field(default=10, ge=2)
+    """Random points before ``auto``, ``tpe`` and ``gp`` model anything; the population of ``nsga2`` and
+    ``nsga3``.
+    """
     timeout: float | None = Field(default=None, gt=0)
+    """Seconds of one run of the study; ``null`` is no limit."""
     trial_timeout: float | None = Field(default=None, gt=0)
+    """Seconds of a trial; ``null`` is no limit."""
     stall: StallConfig | None = None
+    """Ends the study when it no longer gets better; ``null`` never does."""
     storage: str | None = None
+    """An SQLAlchemy URL; ``null`` is the workspace's own database."""
 
 
 class StudySpec(Settings):
-    """A study's file. All objectives are maximised.
-
-    ``presets``: of :mod:`painvrl.run.presets`, trained first, over ``config``. ``points``: trained next,
-    after the point of ``config`` itself; a knob that a point leaves out is sampled. ``constraints``: a trial
-    that breaks one is never on the front. ``pruning``: whether hopeless trials are stopped early, and how.
-    ``sweep``: how the knobs of ``space`` that act after training are searched: ``auto`` and settings sweep
-    them over each training, ``false`` samples one value of them before it, as of any other knob.
-    """
+    """A study's file."""
 
     study: StudySettings
+    """How the study searches."""
     objectives: tuple[ObjectiveName, ...] = Field(min_length=1, max_length=6)
+    """Metrics of valid parts, such as ``iid/ndcg_at_20``; all are maximised."""
     config: TrainConfig
+    """The configuration that every trial changes."""
     space: Space
+    """What is searched, and over which values."""
     presets: tuple[PresetName, ...] = tuple(PRESETS)
+    """Presets that are trained first, over ``config``."""
     points: tuple[Annotated[dict[str, Value], Field(min_length=1)], ...] = ()
+    """Points trained next, after the point of ``config`` itself; what a point leaves out is sampled."""
     constraints: tuple[Constraint, ...] = ()
+    """A trial that breaks one is never on the front."""
     pruning: bool | PruningConfig = True
+    """Whether hopeless trials are stopped early, and how."""
     sweep: Literal["auto", False] | SweepConfig = "auto"
+    """How knobs that act after training are searched: swept over each training (``auto`` or settings), or
+    sampled before it (``false``) as any other.
+    """
 
     @model_validator(mode="after")
     def _names_each_preset_once(self) -> Self:

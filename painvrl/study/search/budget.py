@@ -13,10 +13,12 @@ from painvrl.study.store.records import TrialRecord, finished_here, front_of
 
 
 class StallConfig(Settings):
-    """No gain: over the last ``trials`` trials the hypervolume grew by less than a share ``improvement``."""
+    """No gain: over the last trials the hypervolume grew by less than a share of itself."""
 
     trials: int = Field(default=20, ge=1)
+    """How many of the last trials are looked at."""
     improvement: float = Field(default=0.01, ge=0)
+    """Share by which the hypervolume must have grown over them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,13 +31,14 @@ from painvrl.stats.dominance import hypervolume, ranks
 class PruningConfig(Settings):
     """How hard, and when.
 
-    ``eta``: of the trials at a rung the best one in so many goes on. ``evaluations``: those of the first
-    training of a run that are rungs, counted from 1. That training is the pretraining wherever a mask is
-    learned: what comes after it costs several times as much, so a rung there would save little.
+    The rungs lie in the first training of a run. That is the pretraining wherever a mask is learned: what
+    comes after it costs several times as much, so a rung there would save little.
     """
 
     eta: float = Field(default=3.0, gt=1)
+    """Of the trials at a rung the best one in so many goes on."""
     evaluations: tuple[PositiveInt, ...] = Field(default=(2,), min_length=1)
+    """Evaluations of the first training that are rungs, counted from 1."""
 
 
 def rungs_of(config: TrainConfig, settings: PruningConfig) -> frozenset[str]:

@@ -25,10 +25,15 @@ class StudyIdentity(Settings):
     """
 
     objectives: tuple[ObjectiveName, ...]
+    """What trials are measured by."""
     config: TrainConfig
+    """The configuration that every trial changes."""
     space: Space
+    """What is searched."""
     data: str
+    """Fingerprint of the data."""
     seeds: int = 1
+    """How often each training is repeated."""
 
     def differences(self, other: StudyIdentity, *, swept: Container[str] = ()) -> tuple[str, ...]:
         """What ``other`` has otherwise: a line ``- key: value`` of this one, a line ``+ key: value`` of it.

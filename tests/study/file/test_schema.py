@@ -197,3 +197,36 @@ def test_the_schema_names_every_knob_for_completion() -> None:
     assert set(SCHEMA["$defs"]["Space"]["properties"]) == set(all_knobs())
     points = SCHEMA["$defs"]["StudySpec"]["properties"]["points"]["items"]
     assert set(points["properties"]) == set(all_knobs())
+
+
+def _properties(schema: Any, above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every key that the schema knows, with what it says of it."""
+    if isinstance(schema, dict):
+        yield from ((f"{above}.{key}", one) for key, one in schema.get("properties", {}).items())
+        for name, below in schema.items():
+            sections = below if name in SECTIONS | {"$defs"} and isinstance(below, dict) else {"": below}
+            for key, one in sections.items():
+                yield from _properties(one, f"{above}.{key}")
+    elif isinstance(schema, list):
+        for one in schema:
+            yield from _properties(one, above)
+
+
+def test_the_schema_describes_every_key_in_short_sentences() -> None:
+    described = dict(_properties(SCHEMA))
+    assert len(described) > 300
+    for key, one in described.items():
+        text = re.sub(r"``[^`]*``", "code", one.get("description", ""))
+        assert re.fullmatch(r"\S.*\.", text), key
+        for sentence in re.split(r"(?<=[.!?])\s+", text):
+            assert len(re.findall(r"\S*\w\S*", sentence)) < 25, (key, sentence)
+
+
+def test_a_knob_is_described_as_in_its_section() -> None:
+    definitions = SCHEMA["$defs"]
+    said = definitions["MaskConfig"]["properties"]["sparsity"]["description"]
+    points = definitions["StudySpec"]["properties"]["points"]["items"]
+    (row,) = definitions["AblationSpec"]["properties"]["variants"]["patternProperties"].values()
+    for schema in (definitions["Space"], points, row):
+        assert schema["properties"]["mask.sparsity"]["description"] == said
+        assert schema["properties"]["rounds" if schema is not row else "preset"]["description"]
