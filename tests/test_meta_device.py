@@ -37,12 +37,11 @@ from painvrl.invariance.pareto import BALANCERS, balance
 from painvrl.invariance.penalties import PENALTIES
 from painvrl.invariance.personal_mixture import personal_posterior
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibration_step
+from painvrl.invariance.shared_model import SharedModel, UserSample, calibration_step
 from painvrl.invariance.soft_mixture import (
     FitSample,
     MixtureSettings,
     TiltKind,
-    UserSample,
     mixture_loss,
     posterior,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,36 +18,27 @@ from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
 from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibrate
-from painvrl.invariance.soft_mixture import sample_users
+from painvrl.invariance.shared_model import SharedModel, calibrate, sample_users
 from painvrl.invariance.tastes import Tastes
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared
 from painvrl.run.stages import Stages, all_pairs_weight
 
+RECOVERED = "environments/recovered"
+"""How much of planted environments was found; see :mod:`painvrl.invariance.recovery`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
     """What one round of environments and mask came to; see ``Environments`` and ``MaskState``.
 
-    ``recovered``: how much of planted environments was found, see :mod:`painvrl.invariance.recovery`;
-    ``nan`` of data that have none, and of labels that were given.
+    Attributes:
+        metrics: numbers by name; those that the settings or the data do not have are left out.
+        trace: how the mask was learned.
     """
 
-    environment_sizes: tuple[int, ...]
-    moved_share: float
-    moves: tuple[float, ...]
-    converged: bool
-    reseeded: int
-    log_likelihood: float
-    recovered: float
-    mask_density: float
-    achieved_sparsity: float
-    risk: float
-    penalty: float
-    epsilon: float
-    cosine: float
+    metrics: Mapping[str, float]
     trace: MaskTrace
 
 
@@ -161,22 +153,26 @@ def _feature_variances(
 
 
 def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
-    return RoundReport(
-        environment_sizes=environments.sizes,
-        moved_share=environments.moved_share,
-        moves=environments.moves,
-        converged=environments.converged,
-        reseeded=environments.reseeded,
-        log_likelihood=environments.log_likelihood,
-        recovered=_recovered(stages, environments),
-        mask_density=float(learned.mask.mean()),
-        achieved_sparsity=float((learned.mask == 0).float().mean()),
-        risk=learned.risk,
-        penalty=learned.penalty,
-        epsilon=learned.epsilon,
-        cosine=learned.cosine,
-        trace=learned.trace,
-    )
+    sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(environments.sizes)}
+    metrics = {name: float(size) for name, size in sizes.items()} | {
+        "environments/moved_share": environments.moved_share,
+        "environments/converged": float(environments.converged),
+        "environments/reseeded": float(environments.reseeded),
+        "mask/density": float(learned.mask.mean()),
+        "mask/sparsity": float((learned.mask == 0).float().mean()),
+        "mask/risk": learned.risk,
+        "mask/penalty": learned.penalty,
+        "mask/epsilon": learned.epsilon,
+        "mask/cosine": learned.cosine,
+    }
+    if environments.moves:  # of hard EM alone
+        metrics["environments/em_rounds"] = float(len(environments.moves))
+        metrics["environments/em_moved_share"] = environments.moves[-1]
+    if not math.isnan(found := _recovered(stages, environments)):  # only of planted environments
+        metrics[RECOVERED] = found
+    if not math.isnan(environments.log_likelihood):  # only the mixture has one
+        metrics["environments/log_likelihood"] = environments.log_likelihood
+    return RoundReport(metrics=metrics, trace=learned.trace)
 
 
 def _fixed_mask(stages: Stages) -> Tensor:

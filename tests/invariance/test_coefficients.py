@@ -18,8 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.shared_model import calibrate
-from painvrl.invariance.soft_mixture import UserSample, sample_users
+from painvrl.invariance.shared_model import UserSample, calibrate, sample_users
 from painvrl.invariance.tastes import Tastes
 
 if TYPE_CHECKING:
