@@ -37,20 +37,16 @@ class Executor(Protocol):
     @property
     def size(self) -> int:
         """How many jobs can be under way."""
-        ...
 
     @property
     def data(self) -> DataSummary:
         """The data behind every job."""
-        ...
 
     def start(self, job: Job) -> None:
         """Put a job under way; fewer than ``size`` are."""
-        ...
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         """Wait until a job that is under way ends: its number and what it came to."""
-        ...
 
 
 class SerialExecutor:

@@ -20,17 +20,14 @@ class Suggester(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """A whole number."""
-        ...
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """A number."""
-        ...
 
     def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
         """One of the choices."""
-        ...
 
 
 def same(one: Value, other: Value) -> bool:

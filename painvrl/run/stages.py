@@ -33,11 +33,9 @@ class Look(Protocol):
     @property
     def key(self) -> str:
         """Equal for two that tell the same of a training."""
-        ...
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
         """What is told beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
