@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from painvrl.data.dataset import PlantedTruth
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.hard_em import EnvironmentModels
-from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
+from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import SharedModel, calibrate, sample_users
@@ -35,11 +35,11 @@ class RoundReport:
 
     Attributes:
         metrics: numbers by name; those that the settings or the data do not have are left out.
-        trace: how the mask was learned.
+        trace: what learning the mask measured at every step, by name.
     """
 
     metrics: Mapping[str, float]
-    trace: MaskTrace
+    trace: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Between:
 
 
 torch.serialization.add_safe_globals(  # a file of a run's state may hold them
-    [Environments, EnvironmentModels, Gated, MaskTrace, RoundReport, Invariance, _Between]
+    [Environments, EnvironmentModels, Gated, RoundReport, Invariance, _Between]
 )
 
 
@@ -160,10 +160,7 @@ def _report(stages: Stages, environments: Environments, learned: MaskState) -> R
         "environments/reseeded": float(environments.reseeded),
         "mask/density": float(learned.mask.mean()),
         "mask/sparsity": float((learned.mask == 0).float().mean()),
-        "mask/risk": learned.risk,
-        "mask/penalty": learned.penalty,
-        "mask/epsilon": learned.epsilon,
-        "mask/cosine": learned.cosine,
+        **{f"mask/{name}": value for name, value in learned.measured.items()},
     }
     if environments.moves:  # of hard EM alone
         metrics["environments/em_rounds"] = float(len(environments.moves))
