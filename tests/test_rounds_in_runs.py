@@ -100,7 +100,7 @@ def test_each_round_sees_the_variant_part_that_the_last_mask_left(
     monkeypatch.setattr(rounds, "identify", watched_identify)
     monkeypatch.setattr(rounds, "learn_mask", watched_learn)
     run(changed(tiny_settings, rounds=3), tiny_prepared)
-    features = tiny_prepared.features.matrix
+    features = tiny_prepared.features
     assert all(sees is features for sees, _, _ in seen)
     assert seen[0][1].tolist() == [0.5] * features.shape[1]
     assert seen[0][2] is None

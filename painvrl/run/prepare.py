@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.features import Features, build_features
+from painvrl.data.features import build_features
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
@@ -40,7 +41,7 @@ class Prepared:
     dataset: Dataset
     split: Split
     train: Interactions
-    features: Features
+    features: Tensor
     training: TrainingData
     evaluation: EvaluationConfig
     valid_plan: RankingPlan
@@ -73,7 +74,7 @@ def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
     return replace(prepared, features=_features(config, prepared.dataset, prepared.train, prepared.device))
 
 
-def _features(config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device) -> Features:
+def _features(config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device) -> Tensor:
     return build_features(dataset.modalities, train.item_degree() > 0, config.features).to(device)
 
 

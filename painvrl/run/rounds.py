@@ -44,25 +44,15 @@ class RoundReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance:
-    """The outcome of the rounds: the mask ``[F]``, the last environments, a report a round."""
+    """What all rounds or the first came to: the mask ``[F]``, the last environments, a report a round."""
 
-    mask: Tensor
-    environments: Environments | None
-    rounds: tuple[RoundReport, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Between:
-    """Where the rounds stand after some of them: what the next one starts from, and the reports so far."""
-
-    learned: Gated
     mask: Tensor
     environments: Environments | None = None
-    reports: tuple[RoundReport, ...] = ()
+    rounds: tuple[RoundReport, ...] = ()
 
 
 torch.serialization.add_safe_globals(  # a file of a run's state may hold them
-    [Environments, EnvironmentModels, Gated, RoundReport, Invariance, _Between]
+    [Environments, EnvironmentModels, Gated, RoundReport, Invariance]
 )
 
 
@@ -70,8 +60,8 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
     config, prepared = stages.config, stages.prepared
     if pretrained is None:
-        return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
-    features, run = prepared.features.matrix, stages.state
+        return Invariance(mask=_fixed_mask(stages))
+    features, run = prepared.features, stages.state
     with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -91,15 +81,16 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
-    at: _Between = run.load("rounds") or _Between(
-        learned=Gated(
+    known: tuple[Gated, Invariance] | None = run.load("rounds")
+    gated, found = known or (
+        Gated(
             mu=torch.zeros(features.shape[1], device=prepared.device),
             weight=pretrained.weight.detach(),
             bias=pretrained.bias.detach(),
         ),
-        mask=torch.full((features.shape[1],), 0.5, device=prepared.device),
+        Invariance(mask=torch.full((features.shape[1],), 0.5, device=prepared.device)),
     )
-    for index in range(len(at.reports), config.rounds):
+    for index in range(len(found.rounds), config.rounds):
         with run.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
                 features,
@@ -107,8 +98,8 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 prepared.training,
                 config.environments,
                 generator(config.seed, "environments", index),
-                mask=at.mask,
-                last=at.environments,
+                mask=found.mask,
+                last=found.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
                 tastes=tastes,
                 compiled=config.training.compile,
@@ -118,7 +109,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             if config.mask.reads_variances:
                 variances = _feature_variances(stages, shared, tastes, environments.label, index)
             learned = learn_mask(
-                at.learned,
+                gated,
                 environments.label,
                 config.environments.count,
                 frozen,
@@ -128,15 +119,15 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 variances=variances,
                 compiled=config.training.compile,
             )
-        reports = (*at.reports, _report(stages, environments, learned))
-        at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
+        rounds = (*found.rounds, _report(stages, environments, learned))
+        gated = learned.learned
+        found = Invariance(mask=learned.mask, environments=environments, rounds=rounds)
         if index + 1 < config.rounds:
-            run.save("rounds", at)
+            run.save("rounds", (gated, found))
     run.drop("pretrain")
     run.drop("rounds")
-    outcome = Invariance(mask=at.mask, environments=at.environments, rounds=at.reports)
-    run.save("invariance", outcome)
-    return outcome
+    run.save("invariance", found)
+    return found
 
 
 def _feature_variances(
@@ -144,7 +135,7 @@ def _feature_variances(
 ) -> FeatureVariances:
     """How differently this round's environments weigh each feature."""
     config, prepared = stages.config, stages.prepared
-    features, data = prepared.features.matrix, prepared.training
+    features, data = prepared.features, prepared.training
     draws = generator(config.seed, "coefficients", index)
     sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
     half = torch.randint(2, label.shape, generator=draws).to(label.device)
@@ -173,7 +164,7 @@ def _report(stages: Stages, environments: Environments, learned: MaskState) -> R
 
 
 def _fixed_mask(stages: Stages) -> Tensor:
-    width = stages.prepared.features.matrix.shape[1]
+    width = stages.prepared.features.shape[1]
     source = stages.config.mask.source
     if source == "given":
         truth = stages.prepared.dataset.truth

@@ -100,7 +100,7 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     A backbone from the store is the one that this run would train on this machine, and its curves are
     told again. Fixed epochs are always trained: the store holds only what stopped early.
     """
-    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
+    everything = torch.ones(stages.prepared.features.shape[1], device=stages.prepared.device)
     known = stages.state.load("pretrain")
     if known is not None:
         model = _initial(stages, "pretrain", everything, None)
@@ -150,7 +150,7 @@ def _initial(
     if base is not None:
         backbone = backbone.model_copy(update={"id_dim": 0})
     return Backbone(
-        prepared.features.matrix,
+        prepared.features,
         prepared.training,
         backbone,
         generator(config.seed, name, "init"),

@@ -225,8 +225,8 @@ def test_only_features_are_prepared_anew_and_only_where_they_differ(
     assert two.training is one.training
     assert two.valid_plan is one.valid_plan
     alone = prepare(standardised, cache_dir=tmp_path, device=torch.device("cpu"))
-    assert torch.equal(two.features.matrix, alone.features.matrix)
-    assert not torch.equal(two.features.matrix, one.features.matrix)
+    assert torch.equal(two.features, alone.features)
+    assert not torch.equal(two.features, one.features)
     outcome = outcome_of(objective, standardised)
     assert isinstance(outcome, Completed)
     assert outcome.metrics == dict(run(standardised, alone).metrics)
