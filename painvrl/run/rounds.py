@@ -18,8 +18,7 @@ from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibrate, sample_users
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import SharedModel, Tastes, calibrate, sample_users
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared

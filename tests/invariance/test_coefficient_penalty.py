@@ -18,8 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, Gated, GateStep, MaskConfig, MaskState, gate_step, learn_mask
-from painvrl.invariance.shared_model import sample_users
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import Tastes, sample_users
 from painvrl.model.training_data import training_data
 
 if TYPE_CHECKING:
