@@ -7,7 +7,7 @@ names of its stages and what it measures at its rungs, and returns the outcome.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -97,5 +97,5 @@ def executor_of(
         return
     from painvrl.engine.processes import ProcessExecutor, worker_specs
 
-    with ProcessExecutor(worker_specs(make, devices, memory_fraction)) as pool:
+    with closing(ProcessExecutor(worker_specs(make, devices, memory_fraction))) as pool:
         yield pool
