@@ -35,7 +35,7 @@ def bench_epoch_literal(benchmark: BenchmarkFixture, size: str, data: Prepared) 
     """Single steps; an epoch is as many of them as there are batches."""
     settings = LiteralSettings()
     trainer = LiteralTrainer(
-        LiteralUltraGCN(data.features.matrix, data.train, settings, torch.Generator().manual_seed(0))
+        LiteralUltraGCN(data.features, data.train, settings, torch.Generator().manual_seed(0))
     )
     drawn: Iterator[Batch] = islice(batches(data.train, settings, torch.Generator()), STEPS + 3)
     before = calibration_gflops()
@@ -58,7 +58,7 @@ def bench_epoch_literal(benchmark: BenchmarkFixture, size: str, data: Prepared) 
 def bench_epoch_ours(benchmark: BenchmarkFixture, size: str, data: Prepared, name: str) -> None:
     """Whole epochs; one of the gramian loss is one step."""
     backbone, training = SETTINGS[name]
-    model = ours.model(data.features.matrix, data.training, backbone)
+    model = ours.model(data.features, data.training, backbone)
     benchmark.group = f"epoch, {size}"
     slow = size == "large" and name == "literal's settings, lazy"  # a minute an epoch
     rounds = 1 if slow else 20 if name.startswith("gramian") else 3
@@ -71,7 +71,7 @@ def bench_epoch_literal_whole(benchmark: BenchmarkFixture) -> None:
 
     data = data_of("small")
     trainer = LiteralTrainer(
-        LiteralUltraGCN(data.features.matrix, data.train, LiteralSettings(), torch.Generator().manual_seed(0))
+        LiteralUltraGCN(data.features, data.train, LiteralSettings(), torch.Generator().manual_seed(0))
     )
     benchmark.group = "whole epoch, small"
     benchmark.pedantic(trainer.epoch, args=(data.train, torch.Generator().manual_seed(1)), rounds=2)
@@ -80,6 +80,6 @@ def bench_epoch_literal_whole(benchmark: BenchmarkFixture) -> None:
 def bench_epoch_without_features(benchmark: BenchmarkFixture, size: str, data: Prepared) -> None:
     """What the embeddings alone cost: one feature column is left."""
     backbone = BackboneConfig()
-    model = ours.model(data.features.matrix[:, :1], data.training, backbone)
+    model = ours.model(data.features[:, :1], data.training, backbone)
     benchmark.group = f"epoch, {size}"
     benchmark.pedantic(ours.epochs, args=(model, ours.GRAMIAN_TRAINING, 1), rounds=20)

@@ -17,7 +17,7 @@ from painvrl.model.ultragcn import Backbone
 def pretrained(size: str) -> Backbone:
     """A backbone of a few epochs; what it learnt does not change the time of a round."""
     data = data_of(size)
-    model = ours.model(data.features.matrix, data.training, ours.GRAMIAN)
+    model = ours.model(data.features, data.training, ours.GRAMIAN)
     ours.epochs(model, ours.GRAMIAN_TRAINING, 5)
     return model
 

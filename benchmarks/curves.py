@@ -55,9 +55,9 @@ def train_ours(
     curve: list[Point] = []
     ranked = 0.0
     # The first step of a process imports half of torch; nobody's imports count.
-    ours.epochs(ours.model(data.features.matrix, data.training, backbone), training, 1)
+    ours.epochs(ours.model(data.features, data.training, backbone), training, 1)
     start = time.perf_counter()
-    model = ours.model(data.features.matrix, data.training, backbone)
+    model = ours.model(data.features, data.training, backbone)
 
     def rank(users: Tensor, items: Tensor) -> dict[str, float]:
         nonlocal ranked

@@ -24,7 +24,7 @@ PATIENCE = 5
 def literal_model(data: Prepared, settings: LiteralSettings) -> LiteralUltraGCN:
     """The literal implementation on the prepared data, from a seed of its own."""
     seeded = torch.Generator().manual_seed(0)
-    return LiteralUltraGCN(data.features.matrix, data.train, settings, seeded)
+    return LiteralUltraGCN(data.features, data.train, settings, seeded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,5 +128,5 @@ def in_literal_settings(
         return metrics
 
     training = training.model_copy(update={"patience": PATIENCE, "max_epochs": max_epochs})
-    ours.train(ours.model(data.features.matrix, data.training, backbone), training, rank)
+    ours.train(ours.model(data.features, data.training, backbone), training, rank)
     return values

@@ -73,7 +73,7 @@ def measure(point: Point) -> dict[str, float]:
     dataset = random_dataset(point.users, point.items, point.interactions, point.features)
     split = timed("split", lambda: make_split(dataset, settings.split, seed=0))
     data = timed("index", lambda: prepare_split(settings, dataset, split, split.train, CPU))
-    features = data.features.matrix
+    features = data.features
     gramian = ours.model(features, data.training, ours.GRAMIAN)
     ours.epochs(gramian, ours.GRAMIAN_TRAINING, 1)
     timed("gramian epoch", lambda: ours.epochs(gramian, ours.GRAMIAN_TRAINING, 1), rounds=3)

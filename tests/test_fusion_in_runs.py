@@ -63,9 +63,9 @@ def test_the_given_mask_is_the_planted_truth(tiny_settings: dict[str, Any], tiny
 def test_a_closed_feature_reaches_the_branch_alone(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared
 ) -> None:
-    features = tiny_prepared.features.matrix.clone()
+    features = tiny_prepared.features.clone()
     features[:, 4:] = torch.randn(features[:, 4:].shape, generator=torch.Generator().manual_seed(0))
-    other = replace(tiny_prepared, features=replace(tiny_prepared.features, matrix=features))
+    other = replace(tiny_prepared, features=features)
     config = changed(tiny_settings, mask={"source": "given"})
     epochs = {"invariant": 5, "variant": 5}
     first, second = (run(config, prepared, epochs=epochs) for prepared in (tiny_prepared, other))
@@ -78,7 +78,7 @@ def test_an_open_feature_reaches_the_invariant_model_alone(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared
 ) -> None:
     # The branch's item vectors are a linear map of the closed features, whatever its base scores.
-    features = tiny_prepared.features.matrix
+    features = tiny_prepared.features
     result = run(changed(tiny_settings, mask={"source": "given"}), tiny_prepared)
     branch = result.parts.items[:, result.parts.base_width :]
     centred, closed = branch - branch.mean(0), features[:, 4:] - features[:, 4:].mean(0)
@@ -112,7 +112,7 @@ def test_a_sum_sees_all_features_whatever_the_mask(
     result = run(changed(tiny_settings, mask={"source": "given"}, fusion={"kind": kind}), tiny_prepared)
     content = result.item_vectors[:, 4:]
     for columns, explains in ((slice(0, 4), False), (slice(4, 10), False), (slice(0, 10), True)):
-        features = tiny_prepared.features.matrix[:, columns]
+        features = tiny_prepared.features[:, columns]
         features = features - features.mean(0)
         centred = content - content.mean(0)
         left = centred - features @ torch.linalg.lstsq(features, centred).solution

@@ -37,16 +37,14 @@ from painvrl.invariance.pareto import BALANCERS, balance
 from painvrl.invariance.penalties import PENALTIES
 from painvrl.invariance.personal_mixture import personal_posterior
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibration_step
+from painvrl.invariance.shared_model import SharedModel, Tastes, UserSample, calibration_step
 from painvrl.invariance.soft_mixture import (
     FitSample,
     MixtureSettings,
     TiltKind,
-    UserSample,
     mixture_loss,
     posterior,
 )
-from painvrl.invariance.tastes import Tastes
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.losses import GramianLoss, SampledLoss

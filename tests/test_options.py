@@ -103,7 +103,8 @@ def test_every_choice_trains_from_pretraining_to_metrics(
     assert max(result.metrics.values()) > 0
     if path.startswith("environments"):
         assert len(result.rounds) == 2
-        assert sum(result.rounds[-1].environment_sizes) == len(tiny_prepared.train)
+        assert result.environments is not None
+        assert sum(result.environments.sizes) == len(tiny_prepared.train)
 
 
 # Not the kinds of fusion: a training's name is part of its seed, and there it is the kind.

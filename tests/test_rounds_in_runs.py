@@ -33,18 +33,24 @@ def test_rounds_report_what_was_learned(tiny_settings: dict[str, Any], tiny_prep
     assert len(result.rounds) == 3
     n_pairs = len(tiny_prepared.split.train)
     for report in result.rounds:
-        assert sum(report.environment_sizes) == n_pairs
-        assert len(report.environment_sizes) == 2
-        assert report.achieved_sparsity == pytest.approx(0.4)
-        assert report.risk > 0
-        assert 0 <= report.epsilon <= 1
-        assert -1 - 1e-6 <= report.cosine <= 1 + 1e-6
-        assert report.converged == (report.moved_share <= 0.01)
-    assert result.rounds[0].moved_share == 1.0
+        told = report.metrics
+        assert told["environments/size_1"] + told["environments/size_2"] == n_pairs
+        assert "environments/size_3" not in told
+        assert told["mask/sparsity"] == pytest.approx(0.4)
+        assert told["mask/risk"] > 0
+        assert 0 <= told["mask/epsilon"] <= 1
+        assert -1 - 1e-6 <= told["mask/cosine"] <= 1 + 1e-6
+        assert told["environments/converged"] == (told["environments/moved_share"] <= 0.01)
+    first, last = result.rounds[0].metrics, result.rounds[-1].metrics
+    assert first["environments/moved_share"] == 1.0
     assert int((result.mask == 0).sum()) == 4
-    assert result.rounds[-1].mask_density == pytest.approx(float(result.mask.mean()))
-    assert result.environments is not None
-    assert result.environments.sizes == result.rounds[-1].environment_sizes
+    assert last["mask/density"] == pytest.approx(float(result.mask.mean()))
+    found = result.environments
+    assert found is not None
+    assert found.sizes == (last["environments/size_1"], last["environments/size_2"])
+    assert last["environments/moved_share"] == found.moved_share
+    assert last["environments/reseeded"] == found.reseeded
+    assert last["environments/log_likelihood"] == found.log_likelihood
 
 
 def test_the_truth_of_other_data_is_not_known(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
@@ -94,7 +100,7 @@ def test_each_round_sees_the_variant_part_that_the_last_mask_left(
     monkeypatch.setattr(rounds, "identify", watched_identify)
     monkeypatch.setattr(rounds, "learn_mask", watched_learn)
     run(changed(tiny_settings, rounds=3), tiny_prepared)
-    features = tiny_prepared.features.matrix
+    features = tiny_prepared.features
     assert all(sees is features for sees, _, _ in seen)
     assert seen[0][1].tolist() == [0.5] * features.shape[1]
     assert seen[0][2] is None
@@ -110,12 +116,12 @@ def test_rounds_of_hard_em_go_on_from_the_last_and_report_their_moves(
 ) -> None:
     environments = {"assignment": "hard_em", "hard_em": {"max_rounds": 30, "content_dim": 3}}
     result = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
-    first, second = result.rounds
-    for report in (first, second):
-        assert 1 <= len(report.moves) <= 30
-        assert report.converged == (report.moves[-1] <= 0.01)
-    assert first.moved_share == 1.0
-    assert second.moved_share < 0.4  # fresh random labels would move half of them
+    first, second = (report.metrics for report in result.rounds)
+    for told in (first, second):
+        assert 1 <= told["environments/em_rounds"] <= 30
+        assert told["environments/converged"] == (told["environments/em_moved_share"] <= 0.01)
+    assert first["environments/moved_share"] == 1.0
+    assert second["environments/moved_share"] < 0.4  # fresh random labels would move half of them
     again = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
     assert again.metrics == result.metrics
     assert torch.equal(again.mask, result.mask)

@@ -143,6 +143,7 @@ def compare(
             executor_of(make, device, workers, memory_fraction) as executor,
         ):
             summary = executor.data
+            keys = {cell.job.number: key_of(cell.job, summary, by_user=own) for cell in cells}
             runs = TrackedGrid(
                 header=StudyHeader(
                     name=name,
@@ -154,7 +155,7 @@ def compare(
                 of=summary.all_seeds,
                 cells=cells,
                 folder=folder,
-                key=lambda cell: key_of(cell.job, summary, by_user=own),
+                key=lambda cell: keys[cell.job.number],
                 executor=executor,
                 tracker=tracker,
                 progress=progress or Progress(),

@@ -33,7 +33,7 @@ from painvrl.engine.outcomes import Completed, Failed, Outcome, SweptPoint
 from painvrl.engine.training import summary_of
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
-from painvrl.run.prepare import Prepared, prepare
+from painvrl.run.prepare import prepare
 
 START, FIT = "start", "fit"
 """What takes time: what all settings share, which the job has that met it first, and one setting with the
@@ -117,7 +117,7 @@ class BaselineObjective:
         self._cache_dir = cache_dir
         self._device = device
         self._store = store
-        self._by_user = by_user
+        self._of_users = (IID, OOD) if by_user else ()
         self._inputs = self._inputs_of(config)
         self._started: _Started | None = None
         self.data: DataSummary = summary_of(self._inputs.prepared)
@@ -143,7 +143,7 @@ class BaselineObjective:
                     self._inputs.prepared.valid_plan,
                     self._started.fit(job.setting),
                     self._inputs.item_degree,
-                    (IID, OOD),
+                    self._of_users,
                 )
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=str(failure))
@@ -153,12 +153,17 @@ class BaselineObjective:
             for one, (metrics, _) in zip(GRID, measured, strict=True)
         )
         outcome = Completed(metrics=points[0].metrics, points=points, seconds=seconds)
-        self._store.store(job.key, _kept(outcome, [users for _, users in measured] if self._by_user else []))
+        self._store.store(job.key, _kept(outcome, [users for _, users in measured]))
         return outcome
 
     def _inputs_of(self, config: TrainConfig) -> Inputs:
         prepared = prepare(config, cache_dir=self._cache_dir, device=self._device)
-        _refuse_support(config, prepared)
+        if prepared.split.support is not None:
+            raise ConfigError(
+                "baselines need a split whose users all have training rows; they do not fold users in",
+                key="split.protocol",
+                value=config.split.protocol,
+            )
         return Inputs(config, prepared)
 
 
@@ -170,8 +175,6 @@ def users_of(run: KeptRun, place: int) -> UserValues:
 
 def _kept(outcome: Completed, users: Sequence[UserValues]) -> KeptRun:
     """The run with its users' values ``[G, U]``, a row an offset."""
-    if not users:
-        return KeptRun(outcome=outcome, users={}, values={})
     values = {name: np.stack([each.values[name] for each in users]) for name in users[0].values}
     return KeptRun(outcome=outcome, users=users[0].users, values=values, means=users[0].means)
 
@@ -198,15 +201,6 @@ def _start(baseline: Baseline[Any], inputs: Inputs) -> _Started:
             raise TrialFailure(reason)
 
     return _Started(baseline.name, fit, time.perf_counter() - start)
-
-
-def _refuse_support(config: TrainConfig, prepared: Prepared) -> None:
-    if prepared.split.support is not None:
-        raise ConfigError(
-            "baselines need a split whose users all have training rows; they do not fold users in",
-            key="split.protocol",
-            value=config.split.protocol,
-        )
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def content_knn(inputs: Inputs) -> Fit[ContentKnnConfig]:
 
     Neighbours are warm items, the only ones that users took; cold items have neighbours like any other.
     """
-    features = torch.nn.functional.normalize(inputs.prepared.features.matrix.cpu(), dim=1).numpy()
+    features = torch.nn.functional.normalize(inputs.prepared.features.cpu(), dim=1).numpy()
     warm = (inputs.item_degree > 0).cpu().numpy()
     of_warm = np.where(warm[:, None], features, 0.0).T.copy()
 

@@ -30,7 +30,7 @@ def ridge(inputs: Inputs) -> Fit[RidgeConfig]:
     solve in one), and every ``l`` costs one scaling.
     """
     # On the CPU: not every device has float64.
-    features = inputs.prepared.features.matrix.cpu().double()
+    features = inputs.prepared.features.cpu().double()
     warm = inputs.prepared.training.warm_items.cpu()
     left, size, right = torch.linalg.svd(features[warm], full_matrices=False)
     of_items = torch.zeros(features.shape[0], len(size), dtype=torch.float64)

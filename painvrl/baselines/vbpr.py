@@ -52,7 +52,7 @@ def vbpr(inputs: Inputs) -> Fit[VbprConfig]:
     negatives. A cold item has neither ``beta_i`` nor ``gamma_i``: its features alone score it.
     """
     warm = inputs.prepared.training.warm_items.cpu()
-    features = inputs.prepared.features.matrix.cpu()
+    features = inputs.prepared.features.cpu()
 
     def fit(config: VbprConfig) -> Scorer:
         model = trained(inputs, config, warm, features[warm])

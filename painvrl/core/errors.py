@@ -51,8 +51,6 @@ class UserError(PainvrlError):
     ``studies/a.yaml: config.mask.sparsity: must be at most 1 (found 1.5)``.
     """
 
-    exit_code = 2
-
     def __init__(
         self, rule: str, *, file: object = None, key: str | None = None, value: object = None
     ) -> None:
@@ -108,13 +106,9 @@ def is_of_the_place(error: BaseException) -> bool:
 class NothingFeasible(PainvrlError):
     """No complete trial of the study keeps to its constraints, so there is no front."""
 
-    exit_code = 3
-
 
 class Regressed(PainvrlError):
     """A study's front is worse than the one it was compared with: an answer, for those who asked for it."""
-
-    exit_code = 4
 
 
 class TrialFailure(PainvrlError):

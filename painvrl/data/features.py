@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,26 +22,7 @@ class FeatureConfig(Settings):
     """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """The concatenated feature matrix.
-
-    Attributes:
-        matrix: ``[I, F]`` float32.
-        slices: where each modality's columns lie, in order.
-    """
-
-    matrix: Tensor
-    slices: Mapping[str, slice]
-
-    def to(self, device: torch.device) -> Features:
-        """The same features on ``device``."""
-        return Features(matrix=self.matrix.to(device), slices=self.slices)
-
-
-def build_features(
-    modalities: Mapping[str, Modality], train_items: Tensor, config: FeatureConfig
-) -> Features:
+def build_features(modalities: Mapping[str, Modality], train_items: Tensor, config: FeatureConfig) -> Tensor:
     """Scale every modality's rows to unit length and concatenate (method, "Symbols").
 
     Args:
@@ -52,16 +32,12 @@ def build_features(
         config: see :class:`FeatureConfig`.
 
     Returns:
-        The features; a row is zeros in each modality that the item lacks.
+        ``[I, F]`` float32; a row is zeros in each modality that the item lacks.
     """
-    slices: dict[str, slice] = {}
-    start = 0
-    for name, modality in modalities.items():
-        slices[name] = slice(start, start + modality.values.shape[1])
-        start = slices[name].stop
+    widths = [modality.values.shape[1] for modality in modalities.values()]
     # Blocks of rows go straight to their place: the values of some data sets fill a fair part of the memory.
-    matrix = torch.empty(len(train_items), start)
-    for name, modality in modalities.items():
+    matrix = torch.empty(len(train_items), sum(widths))
+    for columns, modality in zip(matrix.split(widths, dim=1), modalities.values(), strict=True):
         mean, deviation = torch.tensor(0.0), torch.tensor(1.0)
         if config.standardise:
             fitted = modality.values[train_items & modality.present]
@@ -69,11 +45,11 @@ def build_features(
             deviation = torch.where(deviation > 1e-6, deviation, 1.0)
         blocks = len(matrix) // _BLOCK_ROWS + 1
         for block, values, present in zip(
-            matrix[:, slices[name]].tensor_split(blocks),
+            columns.tensor_split(blocks),
             modality.values.tensor_split(blocks),
             modality.present.tensor_split(blocks),
             strict=True,
         ):
             scaled = (values - mean) / deviation if config.standardise else values
             block.copy_(torch.where(present[:, None], torch.nn.functional.normalize(scaled, dim=1), 0.0))
-    return Features(matrix=matrix, slices=slices)
+    return matrix

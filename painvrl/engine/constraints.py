@@ -65,48 +65,27 @@ class Constraint(Settings):
         return self.bound - value if self.side == "min" else value - self.bound
 
 
-def excess(
-    constraints: Iterable[Constraint],
-    metrics: Mapping[str, float],
-    seconds: float | None,
-    peak_memory: float | None,
-) -> dict[str, float]:
+def excess(constraints: Iterable[Constraint], measured: Mapping[str, float]) -> dict[str, float]:
     """How far a trial lies beyond each bound, by the constraint's name; at most 0 is feasible.
 
     Args:
         constraints: of the study.
-        metrics: of the valid parts, by name.
-        seconds: wall time of the trial.
-        peak_memory: in MiB.
+        measured: the metrics of the valid parts and the trial's costs, by name.
 
     Returns:
-        Without the constraints on what was not measured (``None``, or absent from ``metrics``).
+        Without the constraints on what was not measured.
     """
-    measured = _measured(metrics, seconds, peak_memory)
     return {one.name: one.excess(measured[one.metric]) for one in constraints if one.metric in measured}
 
 
-def violated(
-    constraints: Iterable[Constraint],
-    metrics: Mapping[str, float],
-    seconds: float | None,
-    peak_memory: float | None,
-) -> tuple[str, ...]:
+def violated(constraints: Iterable[Constraint], measured: Mapping[str, float]) -> tuple[str, ...]:
     """What of the constraints a trial breaks, a phrase each; the arguments are those of :func:`excess`."""
-    measured = _measured(metrics, seconds, peak_memory)
     return tuple(
         f"{one.metric} {_shown(measured[one.metric], one)} is {'below' if one.side == 'min' else 'above'} "
         f"{one.side} {_shown(one.bound, one)}"
         for one in constraints
         if one.metric in measured and one.excess(measured[one.metric]) > 0
     )
-
-
-def _measured(
-    metrics: Mapping[str, float], seconds: float | None, peak_memory: float | None
-) -> dict[str, float]:
-    costs = {"time": seconds, "peak_memory": peak_memory}
-    return {**metrics, **{name: value for name, value in costs.items() if value is not None}}
 
 
 def _shown(value: float, constraint: Constraint) -> str:

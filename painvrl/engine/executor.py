@@ -7,7 +7,7 @@ names of its stages and what it measures at its rungs, and returns the outcome.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -37,20 +37,16 @@ class Executor(Protocol):
     @property
     def size(self) -> int:
         """How many jobs can be under way."""
-        ...
 
     @property
     def data(self) -> DataSummary:
         """The data behind every job."""
-        ...
 
     def start(self, job: Job) -> None:
         """Put a job under way; fewer than ``size`` are."""
-        ...
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         """Wait until a job that is under way ends: its number and what it came to."""
-        ...
 
 
 class SerialExecutor:
@@ -101,5 +97,5 @@ def executor_of(
         return
     from painvrl.engine.processes import ProcessExecutor, worker_specs
 
-    with ProcessExecutor(worker_specs(make, devices, memory_fraction)) as pool:
+    with closing(ProcessExecutor(worker_specs(make, devices, memory_fraction))) as pool:
         yield pool

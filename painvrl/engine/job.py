@@ -100,8 +100,6 @@ class Objective(Protocol):
     @property
     def data(self) -> DataSummary:
         """The data behind every trial."""
-        ...
 
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         """Compute one job. A failure of its configuration is an outcome; other errors may come out."""
-        ...

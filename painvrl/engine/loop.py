@@ -44,15 +44,12 @@ class Tracker(Protocol):
 
     def start(self, job: Job) -> str | None:
         """A job begins; the id of its run."""
-        ...
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """A job came to its outcome."""
-        ...
 
     def kill(self, run_id: str | None) -> None:
         """A job was interrupted, or the process died that computed it."""
-        ...
 
 
 class Source(Protocol):
@@ -61,47 +58,36 @@ class Source(Protocol):
     @property
     def wanted(self) -> int:
         """Finished jobs wanted in all, as far as is known."""
-        ...
 
     def finished(self) -> int:
         """Those that are finished, also by earlier processes."""
-        ...
 
     def next(self, under_way: int) -> Task | None:
         """What to start now that so many are under way; ``None`` where nothing is, for the time being."""
-        ...
 
     def started(self, task: Task, run_id: str | None) -> None:
         """The task's job has begun, and this is its run."""
-        ...
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Why a job is to stop at a rung, or ``None``."""
-        ...
 
     def retry(self, task: Task) -> bool:
         """The process died that computed the task: whether it comes again, as a task of its own."""
-        ...
 
     def keep(self, task: Task, outcome: Outcome) -> None:
         """Keep what a task came to. The tracker comes later: it can be mended."""
-        ...
 
     def tracked(self, task: Task, run_id: str | None) -> None:
         """The task has ended, for good or to come again, and its run with it."""
-        ...
 
     def interrupted(self, task: Task) -> None:
         """The task was under way when an error or a person ended the loop."""
-        ...
 
     def objectives(self) -> Sequence[str]:
         """Names of the metrics that progress reports."""
-        ...
 
     def on_front(self, number: int) -> tuple[int, int]:
         """How many points of a job are on the front, and the front's size; zeros where there is no front."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -159,7 +145,6 @@ class _Loop:
         self._progress.trial_started(
             TrialStarted(
                 number=task.number,
-                point=task.point,
                 finished=finished,
                 wanted=self._source.wanted,
                 others=others,

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from painvrl.invariance.mask import MaskTrace
 
 MAX_POINTS = 20
 """Points of a round at most: some 80 numbers a round in the studies' database and in MLflow."""
@@ -16,7 +12,7 @@ MAX_POINTS = 20
 QUANTITIES = ("epsilon", "cosine", "risk", "penalty")
 
 
-def thinned(traces: Iterable[MaskTrace]) -> Iterator[Mapping[str, float]]:
+def thinned(traces: Iterable[Mapping[str, Sequence[float]]]) -> Iterator[Mapping[str, float]]:
     """The rounds' traces as points, each the mean of a stretch of steps.
 
     Means, not every n-th step: a step's gates are noisy, and so is what it measures. A stretch whose
@@ -26,10 +22,10 @@ def thinned(traces: Iterable[MaskTrace]) -> Iterator[Mapping[str, float]]:
         traces: one a round.
     """
     for index, trace in enumerate(traces):
-        n_steps = len(trace.epsilon)
+        n_steps = len(trace["epsilon"])
         n_points = min(MAX_POINTS, n_steps)
         edges = [place * n_steps // n_points for place in range(n_points + 1)]
         for first, end in pairwise(edges):
-            means = {name: sum(getattr(trace, name)[first:end]) / (end - first) for name in QUANTITIES}
+            means = {name: sum(trace[name][first:end]) / (end - first) for name in QUANTITIES}
             if all(map(math.isfinite, means.values())):
                 yield {"round": float(index + 1), "step": float(end - 1), **means}

@@ -85,6 +85,12 @@ class Completed:
         """Wall time of all stages."""
         return sum(self.seconds.values())
 
+    @property
+    def measured(self) -> dict[str, float]:
+        """The metrics, and the costs by the names that constraints give them."""
+        memory = {} if self.peak_memory_mib is None else {"peak_memory": self.peak_memory_mib}
+        return {**self.metrics, "time": self.total_seconds, **memory}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import ParamSpec, Self, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import torch
 
@@ -100,12 +100,6 @@ class ProcessExecutor:
             if isinstance(error, BrokenProcessPool):
                 raise StudyError("a worker process died while it prepared the data") from None
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self, job: Job) -> None:
         """Give the job to a process that has none."""

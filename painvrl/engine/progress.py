@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from painvrl.engine.job import DataSummary
 from painvrl.engine.outcomes import Outcome
-from painvrl.run.hyperparameters import Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,6 @@ class TrialStarted:
     """
 
     number: int
-    point: Point
     finished: int
     wanted: int
     others: int = 0

@@ -173,7 +173,7 @@ def told(points: Sequence[SweptPoint], plan: Sweep) -> int:
 
     def rank(place: int) -> tuple[bool, float, int]:
         metrics = points[place].metrics
-        kept = not violated(plan.constraints, metrics, None, None)
+        kept = not violated(plan.constraints, metrics)
         return kept, math.prod(metrics[name] for name in plan.objectives), -place
 
     return max(range(len(points)), key=rank)
@@ -254,7 +254,7 @@ class _Search:
     def _candidates(self) -> list[int]:
         """Places of points that differ and keep to the constraints; of all that differ where none does."""
         points, constraints = [one.point for one in self.points], self._plan.constraints
-        broken = [bool(violated(constraints, one.metrics, None, None)) for one in points]
+        broken = [bool(violated(constraints, one.metrics)) for one in points]
         places = [place for place, breaks in enumerate(broken) if not breaks or all(broken)]
         return distinct(points, places, self._plan.objectives)
 

@@ -22,15 +22,7 @@ from painvrl.core.progress import GOES_ON
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.engine.job import DataSummary, Job, OnRung
 from painvrl.engine.mask_trace import thinned
-from painvrl.engine.outcomes import (
-    Completed,
-    CurvePoint,
-    Failed,
-    Outcome,
-    Pruned,
-    completed,
-)
-from painvrl.engine.round_metrics import round_metrics
+from painvrl.engine.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
 from painvrl.engine.seeds import mean_metrics, mean_points
 from painvrl.engine.sweep import RungSweep, Scored, scored_at, sweep, told, without_curve
 from painvrl.run.config import TrainConfig
@@ -65,18 +57,13 @@ class TrainedJob:
     """A completed job where it was trained.
 
     Attributes:
-        job, prepared, result: under the first seed.
-        scored: its points, if it was swept.
-        later: the same under each further seed.
+        under: what was trained under each of its seeds.
         outcome: of all of them.
     """
 
     job: Job
-    prepared: Prepared
-    result: RunResult
+    under: tuple[UnderSeed, ...]
     outcome: Completed
-    scored: tuple[Scored, ...] = ()
-    later: tuple[UnderSeed, ...] = ()
 
 
 def summary_of(prepared: Prepared) -> DataSummary:
@@ -163,17 +150,7 @@ class TrainingObjective:
             return replace(failed, message=_under(job, under) + failed.message)
         outcome = self._outcome(job, under, observer)
         if self._keep is not None and isinstance(outcome, Completed):
-            first, *later = under
-            self._keep(
-                TrainedJob(
-                    job=job,
-                    prepared=first.prepared,
-                    result=first.result,
-                    outcome=outcome,
-                    scored=first.scored,
-                    later=tuple(later),
-                )
-            )
+            self._keep(TrainedJob(job=job, under=tuple(under), outcome=outcome))
         return outcome
 
     def _trained(self, job: Job, observer: _Recorder, states: ExitStack) -> UnderSeed:
@@ -216,7 +193,7 @@ class TrainingObjective:
                 metrics=mean_metrics(metrics),
                 first=dict(metrics[0]) if len(under) > 1 else {},
                 points=points,
-                rounds=tuple(round_metrics(report) for report in first.rounds),
+                rounds=tuple(report.metrics for report in first.rounds),
                 mask_trace=tuple(thinned(report.trace for report in first.rounds)),
                 curves=tuple(observer.points),
                 seconds={name: sum(each.seconds.get(name, 0.0) for each in under) for name in stages},

@@ -30,11 +30,11 @@ far below that of the search, so nothing is lost by leaving them out.
 """
 
 
-def user_values(trained: TrainedJob | UnderSeed, metrics: Collection[str]) -> UserValues:
+def user_values(trained: UnderSeed, metrics: Collection[str]) -> UserValues:
     """What each user has got from the trained configuration: they are scored once more.
 
     Args:
-        trained: a completed job.
+        trained: a completed job under one of its seeds.
         metrics: full names; of a mean over parts those of its parts are taken.
     """
     result, plan = trained.result, trained.prepared.valid_plan
@@ -165,18 +165,18 @@ class KeepUserValues:
 
     def __call__(self, trained: TrainedJob) -> None:
         """Write the values under the trial's number. Whatever goes wrong, it costs no trial."""
-        runs: list[TrainedJob | UnderSeed] = [trained, *trained.later]
         if any(
-            sum(len(part.users) for part in run.prepared.valid_plan.parts) > self.max_users for run in runs
+            sum(len(part.users) for part in run.prepared.valid_plan.parts) > self.max_users
+            for run in trained.under
         ):
             return
         try:
             store = UserStore(self.folder / trained.job.key)
             points = [
                 users_of_all([one.users for one in point])
-                for point in zip(*(run.scored for run in runs), strict=True)
+                for point in zip(*(run.scored for run in trained.under), strict=True)
             ]
-            own = points or users_of_all([user_values(run, self.objectives) for run in runs])
+            own = points or users_of_all([user_values(run, self.objectives) for run in trained.under])
             store.store(trained.job.number, own)
         except Exception:  # noqa: BLE001 (a full disk or, as all users are scored again, a full device)
             # The trial is worth more than this by-product, and what compares studies says what is missing.

@@ -184,7 +184,6 @@ class Scorer(Protocol):
 
     def among(self, candidates: Tensor) -> BlockScores:
         """The scores of the items ``candidates`` ``[C]``, on the device where they lie."""
-        ...
 
 
 class Scorers(Protocol):
@@ -194,7 +193,6 @@ class Scorers(Protocol):
 
     def among(self, candidates: Tensor) -> Callable[[Tensor], Iterator[Tensor]]:
         """As :meth:`Scorer.among`, but the scores of each come one after the other."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ environment's choices follow
 
     p_e(i | u)  ~  p_0(i | u) exp( sum_f w_ef f_if + delta_ef (b_uf - mean b_f) f_if )
 
-where ``b_uf`` (:mod:`painvrl.invariance.tastes`) is what the pretrained model says of the feature for
+where ``b_uf`` (:mod:`painvrl.invariance.shared_model`) is what the pretrained model says of the feature for
 the user: ``w`` is a trend that all users share, ``delta`` the part by which their own taste counts more.
 One step of Newton's method from zero on the multinomial likelihood gives both in closed form,
 
@@ -42,8 +42,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.invariance.shared_model import SharedModel, UserSample
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import SharedModel, Tastes, UserSample
 from painvrl.model.pairs import weighted_rows
 
 _LEAST_SCALE = 1e-6

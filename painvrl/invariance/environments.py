@@ -20,9 +20,8 @@ from painvrl.core.errors import EmptyEnvironment
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
 from painvrl.invariance.personal_mixture import fit_personal_mixture, personal_posterior
-from painvrl.invariance.shared_model import SharedModel
+from painvrl.invariance.shared_model import SharedModel, Tastes
 from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, posterior
-from painvrl.invariance.tastes import Tastes
 from painvrl.invariance.variant import ItemFeatures, VariantPart
 from painvrl.model.training_data import TrainingData
 

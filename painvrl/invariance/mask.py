@@ -8,6 +8,7 @@ Shape letters: ``F`` features, ``E`` environments, ``k`` content width, ``N`` in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -93,14 +94,9 @@ class Gated:
     bias: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskTrace:
-    """Every step of learning a mask, ``[S]`` numbers each; what they are, see :class:`MaskState`."""
-
-    risk: tuple[float, ...]
-    penalty: tuple[float, ...]
-    epsilon: tuple[float, ...]
-    cosine: tuple[float, ...]
+MEASURED = ("risk", "penalty", "epsilon", "cosine")
+"""What every step measures: the empirical risk; the penalty, an unbiased estimate that may be negative; the
+weight of the risk in the min-norm point; and the cosine between the two gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +106,14 @@ class MaskState:
     Attributes:
         mask: ``[F]`` in [0, 1], exactly ``round(sparsity F)`` zeros.
         learned: the next round starts from it.
-        risk: mean over the last quarter of the steps, like the three below.
-        penalty: may be negative: it is an unbiased estimate.
-        epsilon: weight of the risk in the min-norm point.
-        cosine: between the two gradients.
-        trace: the same four at every step.
+        measured: by the names of :data:`MEASURED`, the mean over the last quarter of the steps.
+        trace: by the same names, ``[S]`` numbers, one a step.
     """
 
     mask: Tensor
     learned: Gated
-    risk: float
-    penalty: float
-    epsilon: float
-    cosine: float
-    trace: MaskTrace
+    measured: Mapping[str, float]
+    trace: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +250,8 @@ def learn_mask(
     sides = PENALTIES.get(config.penalty).part_pairs
     step_gates = step_function(gate_step, compiled=compiled and BALANCERS.get(config.balancer).compiles)
     keep_density = step_function(with_density, compiled=compiled)
-    log = torch.empty(config.steps, 4, device=device, dtype=weight.dtype)  # stays on the device until the end
+    # Stays on the device until the end.
+    log = torch.empty(config.steps, len(MEASURED), device=device, dtype=weight.dtype)
     for step in range(config.steps):
         progress = step / max(1, config.steps - 1)
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
@@ -283,14 +274,10 @@ def learn_mask(
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (mu, weight, bias)):
         raise Diverged("the mask's gates are not finite; lower mask.gate_rate or mask.learning_rate")
     last = log[-max(1, config.steps // 4) :].mean(dim=0)
-    (risk, penalty, epsilon, cosine), *steps = torch.cat([last[None], log]).tolist()
-    risks, penalties, epsilons, cosines = zip(*steps, strict=True)
+    means, *steps = torch.cat([last[None], log]).tolist()
     return MaskState(
         mask=final_mask(mu, config.sparsity),
         learned=Gated(mu=mu, weight=weight, bias=bias),
-        risk=risk,
-        penalty=penalty,
-        epsilon=epsilon,
-        cosine=cosine,
-        trace=MaskTrace(risk=risks, penalty=penalties, epsilon=epsilons, cosine=cosines),
+        measured=dict(zip(MEASURED, means, strict=True)),
+        trace=dict(zip(MEASURED, zip(*steps, strict=True), strict=True)),
     )

@@ -2,7 +2,7 @@
 
 A tilt of :mod:`painvrl.invariance.soft_mixture` is the same for every user, so it sees only what an
 environment does to a trend that all users share. Here an environment also rescales the taste for each feature
-(:mod:`painvrl.invariance.tastes`),
+(:mod:`painvrl.invariance.shared_model`),
 
     p_e(i | u)  ~  p_0(i | u) exp( sum_f (w_ef + delta_ef b_uf) v_if ),
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from painvrl.core.device import to_device
-from painvrl.invariance.shared_model import SharedModel, sample_users
+from painvrl.invariance.shared_model import SharedModel, Tastes, sample_users
 from painvrl.invariance.soft_mixture import (
     Mixture,
     MixtureSettings,
@@ -32,7 +32,6 @@ from painvrl.invariance.soft_mixture import (
     first_tilts,
     likeliest,
 )
-from painvrl.invariance.tastes import Tastes
 from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData

@@ -1,4 +1,4 @@
-"""The pretrained backbone as a calibrated probability over items, and the users that fits look at."""
+"""The pretrained backbone as a calibrated probability over items, its users' tastes, and users to fit on."""
 
 from __future__ import annotations
 
@@ -37,6 +37,27 @@ class SharedModel:
         scores = self.users[users] @ self.items.T
         offset = torch.where(self.warm, self.popularity * self.log_degree, -torch.inf)
         return torch.softmax(self.temperature * scores + offset, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tastes:
+    """What the pretrained content part says of a feature for a user, factored: ``b_uf = tau (W c_u)_f``.
+
+    With ``f_i`` the features of an item, ``sum_f b_uf f_if`` is the content part of the calibrated score.
+    An environment that follows the users' tastes more or less, feature by feature, changes it to
+    ``sum_f (1 + delta_f) b_uf f_if``, the score of the same user for the item ``(delta * f_i) W``.
+
+    Attributes:
+        user_content: ``[U, k]`` content part of the users' vectors, times the temperature ``tau``.
+        weight: ``[F, k]`` the projection.
+    """
+
+    user_content: Tensor
+    weight: Tensor
+
+    def of(self, users: Tensor) -> Tensor:
+        """``[B, F]``: ``b`` of the given users ``[B]``."""
+        return self.user_content[users] @ self.weight.T
 
 
 @dataclass(frozen=True, kw_only=True)

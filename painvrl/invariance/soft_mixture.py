@@ -31,9 +31,7 @@ from torch import Tensor
 from painvrl.core.compilation import step_function
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
-from painvrl.invariance.shared_model import SharedModel
-from painvrl.invariance.shared_model import UserSample as UserSample  # noqa: PLC0414 (a name of this module, too)
-from painvrl.invariance.shared_model import sample_users as sample_users  # noqa: PLC0414
+from painvrl.invariance.shared_model import SharedModel, sample_users
 from painvrl.invariance.variant import ItemFeatures
 from painvrl.model.pairs import Pairs, pair_scores
 from painvrl.model.training_data import TrainingData

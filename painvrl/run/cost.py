@@ -80,7 +80,7 @@ def timed_epoch(config: TrainConfig, prepared: Prepared) -> float:
         fixed_epochs={_TIMED: 2},
         state=RunState(clock),
     )
-    train_backbone(stages, _TIMED, torch.ones(prepared.features.matrix.shape[1], device=prepared.device))
+    train_backbone(stages, _TIMED, torch.ones(prepared.features.shape[1], device=prepared.device))
     first, second = clock.ends
     return second - first
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Literal, Protocol, Self, TypeAlias
 
@@ -19,17 +20,14 @@ class Suggester(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """A whole number."""
-        ...
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """A number."""
-        ...
 
     def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
         """One of the choices."""
-        ...
 
 
 def same(one: Value, other: Value) -> bool:
@@ -57,6 +55,14 @@ class Conditional(Settings):
         return {
             other: values if isinstance(values, tuple) else (values,) for other, values in self.when.items()
         }
+
+    @abstractmethod
+    def values(self) -> Sequence[Value]:
+        """All values of a discrete distribution; none of a continuous one."""
+
+    def count(self) -> float:
+        """How many values there are; infinite for a continuous range."""
+        return len(self.values())
 
 
 def _check_range(low: float, high: float, step: float | None, *, log: bool) -> None:
@@ -95,24 +101,15 @@ class IntRange(Conditional):
 
     def contains(self, value: Value) -> bool:
         """Whether the sampler could suggest ``value``."""
-        return (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and self.low <= value <= self.high
-            and (value - self.low) % self.step == 0
-        )
+        return isinstance(value, int) and not isinstance(value, bool) and value in self.values()
 
     def probes(self) -> Iterator[tuple[str, Value]]:
         """Values that a configuration must accept, each with the key that it comes from."""
         yield from (("low", self.low), ("high", self.high))
 
-    def count(self) -> float:
-        """How many values there are; infinite for a continuous range."""
-        return (self.high - self.low) // self.step + 1
-
-    def values(self) -> Iterator[Value]:
-        """All values of a discrete range."""
-        yield from range(self.low, self.high + 1, self.step)
+    def values(self) -> Sequence[int]:
+        """From ``low`` up."""
+        return range(self.low, self.high + 1, self.step)
 
 
 class FloatRange(Conditional):
@@ -159,13 +156,14 @@ class FloatRange(Conditional):
             yield "type", self.low + 0.382 * (self.high - self.low)
 
     def count(self) -> float:
-        """As for :class:`IntRange`."""
-        return math.inf if self.step is None else round((self.high - self.low) / self.step) + 1
+        """Infinite without a ``step``."""
+        return math.inf if self.step is None else len(self.values())
 
-    def values(self) -> Iterator[Value]:
-        """As for :class:`IntRange`, in Optuna's own rounding; nothing of a continuous one."""
-        if self.step is not None:
-            yield from (self._at_step(n, self.step) for n in range(int(self.count())))
+    def values(self) -> Sequence[float]:
+        """From ``low`` up, in Optuna's own rounding."""
+        if self.step is None:
+            return ()
+        return [self._at_step(n, self.step) for n in range(round((self.high - self.low) / self.step) + 1)]
 
     def rounded(self, value: float) -> float:
         """A value of the range as :meth:`values` has it: of ``0.3`` and ``0.1 + 0.2`` one number."""
@@ -175,7 +173,19 @@ class FloatRange(Conditional):
         return min(place * step + self.low, self.high)
 
 
-class Categorical(Conditional):
+class _Listed(Conditional):
+    """A distribution that lists its values."""
+
+    def suggest(self, trial: Suggester, name: str) -> Value:
+        """Ask the sampler for a value; of a single one no sampler is asked."""
+        return trial.suggest_categorical(name, tuple(self.values()))
+
+    def contains(self, value: Value) -> bool:
+        """Whether the sampler could suggest ``value``."""
+        return any(same(value, one) for one in self.values())
+
+
+class Categorical(_Listed):
     """One of ``choices``, without an order."""
 
     type: Literal["categorical"]
@@ -189,28 +199,16 @@ class Categorical(Conditional):
             raise ValueError("choices must differ from each other")
         return self
 
-    def suggest(self, trial: Suggester, name: str) -> Value:
-        """Ask the sampler for a value."""
-        return trial.suggest_categorical(name, self.choices)
-
-    def contains(self, value: Value) -> bool:
-        """Whether the sampler could suggest ``value``."""
-        return any(same(value, choice) for choice in self.choices)
-
     def probes(self) -> Iterator[tuple[str, Value]]:
         """Every choice."""
         yield from (("choices", choice) for choice in self.choices)
 
-    def count(self) -> float:
-        """As for :class:`IntRange`."""
-        return len(self.choices)
-
-    def values(self) -> Iterator[Value]:
-        """As for :class:`IntRange`."""
-        yield from self.choices
+    def values(self) -> Sequence[Value]:
+        """The choices."""
+        return self.choices
 
 
-class Fixed(Conditional):
+class Fixed(_Listed):
     """``value`` in every trial, whatever the base configuration says: no sampler has a say."""
 
     type: Literal["fixed"]
@@ -218,25 +216,13 @@ class Fixed(Conditional):
     value: Value
     """The value in every trial."""
 
-    def suggest(self, trial: Suggester, name: str) -> Value:
-        """Note the value: of a single choice no sampler is asked."""
-        return trial.suggest_categorical(name, (self.value,))
-
-    def contains(self, value: Value) -> bool:
-        """Whether it is this value."""
-        return same(value, self.value)
-
     def probes(self) -> Iterator[tuple[str, Value]]:
         """The value."""
         yield "value", self.value
 
-    def count(self) -> float:
-        """One."""
-        return 1
-
-    def values(self) -> Iterator[Value]:
+    def values(self) -> Sequence[Value]:
         """The value."""
-        yield self.value
+        return (self.value,)
 
 
 Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(discriminator="type")]
@@ -252,18 +238,14 @@ def value_at(knob: Distribution, share: float) -> Value:
     if isinstance(knob, IntRange) and knob.log:
         low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
         return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
-    place = min(int(share * knob.count()), int(knob.count()) - 1)
-    if isinstance(knob, IntRange):
-        return knob.low + place * knob.step
-    if isinstance(knob, FloatRange):
-        return min(place * (knob.step or 0.0) + knob.low, knob.high)
-    return list(knob.values())[place]
+    values = knob.values()
+    return values[min(int(share * len(values)), len(values) - 1)]
 
 
 def share_of(knob: Distribution, value: Value) -> float:
     """The share at which :func:`value_at` has ``value``, in [0, 1]; that of the nearest end outside."""
     if not isinstance(knob, FloatRange | IntRange):
-        values = list(knob.values())
+        values = knob.values()
         place = next((place for place, one in enumerate(values) if same(one, value)), 0)
         return (place + 0.5) / len(values)
     if not isinstance(value, int | float) or value <= knob.low:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
+
+from pydantic.fields import FieldInfo
 
 from painvrl.core.settings import AfterTraining, Settings
 from painvrl.run.config import TrainConfig
@@ -75,55 +77,41 @@ def _leaves(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, 
 @functools.cache
 def all_knobs() -> tuple[str, ...]:
     """Every knob that some configuration has, those of all variants."""
-    fields = TrainConfig.model_fields
-    sections = [name for name, field in fields.items() if name not in FIXED_SECTIONS and not field.exclude]
-    return tuple(
-        dict.fromkeys(
-            path for name in sections for path in _paths(name, _models(fields[name].annotation), fields[name])
-        )
-    )
+    return tuple(dict.fromkeys(path for path, _ in _fields()))
 
 
 @functools.cache
 def after_training() -> frozenset[str]:
     """The knobs that act on a trained model, which their settings mark: a study may sweep them."""
-    return frozenset(path for path in all_knobs() if _is_marked(TrainConfig, path.split(".")))
-
-
-def _is_marked(model: type[Settings], path: Sequence[str]) -> bool:
-    head, *rest = path
-    field = model.model_fields.get(head)
-    if field is None:
-        return False
-    if rest:
-        return any(_is_marked(below, rest) for below in _models(field.annotation))
-    return any(isinstance(mark, AfterTraining) for mark in field.metadata)
-
-
-def _paths(path: str, models: Sequence[type[Settings]], field: Any) -> Iterator[str]:
-    if not models:
-        if typing.get_origin(field.annotation) not in {tuple, list, dict}:
-            yield path
-        return
-    for model in models:
-        for name, below in model.model_fields.items():
-            yield from _paths(f"{path}.{name}", _models(below.annotation), below)
+    return frozenset(
+        path for path, field in _fields() if any(isinstance(mark, AfterTraining) for mark in field.metadata)
+    )
 
 
 @functools.cache
 def _chooses_a_variant(path: str) -> bool:
     """Whether the knob is what a section of several variants is told apart by."""
-    *sections, leaf = path.split(".")
-    models: tuple[type[Settings], ...] = (TrainConfig,)
-    for section in sections:
-        models = tuple(
-            model
-            for above in models
-            if section in above.model_fields
-            for model in _models(above.model_fields[section].annotation)
-        )
-    kinds = [model.model_fields[leaf].annotation for model in models if leaf in model.model_fields]
+    kinds = [field.annotation for known, field in _fields() if known == path]
     return len(kinds) > 1 and all(typing.get_origin(kind) is Literal for kind in kinds)
+
+
+@functools.cache
+def _fields() -> tuple[tuple[str, FieldInfo], ...]:
+    """The knobs' fields with their paths; one that several variants of a section have, once for each."""
+    sections = {
+        name: field
+        for name, field in TrainConfig.model_fields.items()
+        if name not in FIXED_SECTIONS and not field.exclude
+    }
+    return tuple(_below(sections))
+
+
+def _below(fields: Mapping[str, FieldInfo], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in fields.items():
+        for model in (models := _models(field.annotation)):
+            yield from _below(model.model_fields, f"{above}{name}.")
+        if not models and typing.get_origin(field.annotation) not in {tuple, list, dict}:
+            yield f"{above}{name}", field
 
 
 def _models(annotation: Any) -> tuple[type[Settings], ...]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.features import Features, build_features
+from painvrl.data.features import build_features
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
@@ -40,7 +41,7 @@ class Prepared:
     dataset: Dataset
     split: Split
     train: Interactions
-    features: Features
+    features: Tensor
     training: TrainingData
     evaluation: EvaluationConfig
     valid_plan: RankingPlan
@@ -70,9 +71,11 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
 
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
     """``prepared`` with the features of ``config``, whose data, split and evaluation must be the same."""
-    warm_items = prepared.train.item_degree() > 0
-    features = build_features(prepared.dataset.modalities, warm_items, config.features)
-    return replace(prepared, features=features.to(prepared.device))
+    return replace(prepared, features=_features(config, prepared.dataset, prepared.train, prepared.device))
+
+
+def _features(config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device) -> Tensor:
+    return build_features(dataset.modalities, train.item_degree() > 0, config.features).to(device)
 
 
 def prepare_split(
@@ -83,13 +86,12 @@ def prepare_split(
     Raises:
         UserError: ``training.watch`` names a part that the split does not have, or nobody is in a part.
     """
-    warm_items = train.item_degree() > 0
-    features = build_features(dataset.modalities, warm_items, config.features)
     hidden, support = [train], None
     if split.support is not None:
         hidden.append(split.support)
         untrained = train.user_degree() == 0
-        support = plan_support(split.support.select(untrained[split.support.user]), warm_items, device)
+        cold = split.support.select(untrained[split.support.user])
+        support = plan_support(cold, train.item_degree() > 0, device)
     plan = plan_parts(split.valid, hidden, config.evaluation, device, data=dataset.columns, means=split.means)
     watched = config.training.watch.partition("/")[0]
     if watched not in plan.names:
@@ -100,7 +102,7 @@ def prepare_split(
         dataset=dataset,
         split=split,
         train=train,
-        features=features.to(device),
+        features=_features(config, dataset, train, device),
         training=training_data(train, device),
         evaluation=config.evaluation,
         valid_plan=plan,

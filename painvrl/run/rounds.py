@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,63 +15,43 @@ from painvrl.data.dataset import PlantedTruth
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.hard_em import EnvironmentModels
-from painvrl.invariance.mask import Gated, MaskState, MaskTrace, learn_mask
+from painvrl.invariance.mask import Gated, MaskState, learn_mask
 from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, calibrate
-from painvrl.invariance.soft_mixture import sample_users
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import SharedModel, Tastes, calibrate, sample_users
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared
 from painvrl.run.stages import Stages, all_pairs_weight
+
+RECOVERED = "environments/recovered"
+"""How much of planted environments was found; see :mod:`painvrl.invariance.recovery`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReport:
     """What one round of environments and mask came to; see ``Environments`` and ``MaskState``.
 
-    ``recovered``: how much of planted environments was found, see :mod:`painvrl.invariance.recovery`;
-    ``nan`` of data that have none, and of labels that were given.
+    Attributes:
+        metrics: numbers by name; those that the settings or the data do not have are left out.
+        trace: what learning the mask measured at every step, by name.
     """
 
-    environment_sizes: tuple[int, ...]
-    moved_share: float
-    moves: tuple[float, ...]
-    converged: bool
-    reseeded: int
-    log_likelihood: float
-    recovered: float
-    mask_density: float
-    achieved_sparsity: float
-    risk: float
-    penalty: float
-    epsilon: float
-    cosine: float
-    trace: MaskTrace
+    metrics: Mapping[str, float]
+    trace: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance:
-    """The outcome of the rounds: the mask ``[F]``, the last environments, a report a round."""
+    """What all rounds or the first came to: the mask ``[F]``, the last environments, a report a round."""
 
-    mask: Tensor
-    environments: Environments | None
-    rounds: tuple[RoundReport, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Between:
-    """Where the rounds stand after some of them: what the next one starts from, and the reports so far."""
-
-    learned: Gated
     mask: Tensor
     environments: Environments | None = None
-    reports: tuple[RoundReport, ...] = ()
+    rounds: tuple[RoundReport, ...] = ()
 
 
 torch.serialization.add_safe_globals(  # a file of a run's state may hold them
-    [Environments, EnvironmentModels, Gated, MaskTrace, RoundReport, Invariance, _Between]
+    [Environments, EnvironmentModels, Gated, RoundReport, Invariance]
 )
 
 
@@ -78,8 +59,8 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     """The rounds of module 1 and module 2, or the fixed mask that the configuration asks for."""
     config, prepared = stages.config, stages.prepared
     if pretrained is None:
-        return Invariance(mask=_fixed_mask(stages), environments=None, rounds=())
-    features, run = prepared.features.matrix, stages.state
+        return Invariance(mask=_fixed_mask(stages))
+    features, run = prepared.features, stages.state
     with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -99,15 +80,16 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
-    at: _Between = run.load("rounds") or _Between(
-        learned=Gated(
+    known: tuple[Gated, Invariance] | None = run.load("rounds")
+    gated, found = known or (
+        Gated(
             mu=torch.zeros(features.shape[1], device=prepared.device),
             weight=pretrained.weight.detach(),
             bias=pretrained.bias.detach(),
         ),
-        mask=torch.full((features.shape[1],), 0.5, device=prepared.device),
+        Invariance(mask=torch.full((features.shape[1],), 0.5, device=prepared.device)),
     )
-    for index in range(len(at.reports), config.rounds):
+    for index in range(len(found.rounds), config.rounds):
         with run.stage("environments", f"round {index + 1}: environments"):
             environments = identify(
                 features,
@@ -115,8 +97,8 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 prepared.training,
                 config.environments,
                 generator(config.seed, "environments", index),
-                mask=at.mask,
-                last=at.environments,
+                mask=found.mask,
+                last=found.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
                 tastes=tastes,
                 compiled=config.training.compile,
@@ -126,7 +108,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             if config.mask.reads_variances:
                 variances = _feature_variances(stages, shared, tastes, environments.label, index)
             learned = learn_mask(
-                at.learned,
+                gated,
                 environments.label,
                 config.environments.count,
                 frozen,
@@ -136,15 +118,15 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 variances=variances,
                 compiled=config.training.compile,
             )
-        reports = (*at.reports, _report(stages, environments, learned))
-        at = _Between(learned=learned.learned, mask=learned.mask, environments=environments, reports=reports)
+        rounds = (*found.rounds, _report(stages, environments, learned))
+        gated = learned.learned
+        found = Invariance(mask=learned.mask, environments=environments, rounds=rounds)
         if index + 1 < config.rounds:
-            run.save("rounds", at)
+            run.save("rounds", (gated, found))
     run.drop("pretrain")
     run.drop("rounds")
-    outcome = Invariance(mask=at.mask, environments=at.environments, rounds=at.reports)
-    run.save("invariance", outcome)
-    return outcome
+    run.save("invariance", found)
+    return found
 
 
 def _feature_variances(
@@ -152,7 +134,7 @@ def _feature_variances(
 ) -> FeatureVariances:
     """How differently this round's environments weigh each feature."""
     config, prepared = stages.config, stages.prepared
-    features, data = prepared.features.matrix, prepared.training
+    features, data = prepared.features, prepared.training
     draws = generator(config.seed, "coefficients", index)
     sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
     half = torch.randint(2, label.shape, generator=draws).to(label.device)
@@ -161,26 +143,27 @@ def _feature_variances(
 
 
 def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
-    return RoundReport(
-        environment_sizes=environments.sizes,
-        moved_share=environments.moved_share,
-        moves=environments.moves,
-        converged=environments.converged,
-        reseeded=environments.reseeded,
-        log_likelihood=environments.log_likelihood,
-        recovered=_recovered(stages, environments),
-        mask_density=float(learned.mask.mean()),
-        achieved_sparsity=float((learned.mask == 0).float().mean()),
-        risk=learned.risk,
-        penalty=learned.penalty,
-        epsilon=learned.epsilon,
-        cosine=learned.cosine,
-        trace=learned.trace,
-    )
+    sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(environments.sizes)}
+    metrics = {name: float(size) for name, size in sizes.items()} | {
+        "environments/moved_share": environments.moved_share,
+        "environments/converged": float(environments.converged),
+        "environments/reseeded": float(environments.reseeded),
+        "mask/density": float(learned.mask.mean()),
+        "mask/sparsity": float((learned.mask == 0).float().mean()),
+        **{f"mask/{name}": value for name, value in learned.measured.items()},
+    }
+    if environments.moves:  # of hard EM alone
+        metrics["environments/em_rounds"] = float(len(environments.moves))
+        metrics["environments/em_moved_share"] = environments.moves[-1]
+    if not math.isnan(found := _recovered(stages, environments)):  # only of planted environments
+        metrics[RECOVERED] = found
+    if not math.isnan(environments.log_likelihood):  # only the mixture has one
+        metrics["environments/log_likelihood"] = environments.log_likelihood
+    return RoundReport(metrics=metrics, trace=learned.trace)
 
 
 def _fixed_mask(stages: Stages) -> Tensor:
-    width = stages.prepared.features.matrix.shape[1]
+    width = stages.prepared.features.shape[1]
     source = stages.config.mask.source
     if source == "given":
         truth = stages.prepared.dataset.truth

@@ -34,11 +34,9 @@ class Look(Protocol):
     @property
     def key(self) -> str:
         """Equal for two that tell the same of a training."""
-        ...
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
         """What is told beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     A backbone from the store is the one that this run would train on this machine, and its curves are
     told again. Fixed epochs are always trained: the store holds only what stopped early.
     """
-    everything = torch.ones(stages.prepared.features.matrix.shape[1], device=stages.prepared.device)
+    everything = torch.ones(stages.prepared.features.shape[1], device=stages.prepared.device)
     known = stages.state.load("pretrain")
     if known is not None:
         model = _initial(stages, "pretrain", everything, None)
@@ -157,7 +155,7 @@ def _initial(
     if base is not None:
         backbone = backbone.model_copy(update={"id_dim": 0})
     return Backbone(
-        prepared.features.matrix,
+        prepared.features,
         prepared.training,
         backbone,
         generator(config.seed, name, "init"),

@@ -88,7 +88,6 @@ def register_model(
     *,
     name: str,
     workspace: Workspace,
-    tracking_uri: str | None = None,
     study: str | None = None,
     source_run_id: str | None = None,
     config_yaml: str,
@@ -103,7 +102,6 @@ def register_model(
         checkpoint_dir: of :func:`painvrl.run.checkpoint.save_checkpoint`.
         name: of the registered model; made if it does not exist.
         workspace: whose MLflow store it goes to.
-        tracking_uri: another store.
         study: the study that it comes from.
         source_run_id: the run of the trial that it repeats; the new run becomes its sibling.
         config_yaml: what was trained.
@@ -115,8 +113,8 @@ def register_model(
     Raises:
         StudyError: MLflow refuses.
     """
-    uri = resolve_tracking_uri(workspace, tracking_uri)
-    mlflow_tracker(workspace, tracking_uri)  # makes the experiment if nothing was tracked before
+    uri = resolve_tracking_uri(workspace)
+    mlflow_tracker(workspace)  # makes the experiment if nothing was tracked before
     with mlflow_calls(uri), _global_uri(uri):
         import mlflow
         from mlflow.tracking import MlflowClient

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from painvrl.baselines.port import Inputs
-from painvrl.data.features import Features
 from painvrl.data.interactions import Interactions
 from painvrl.evaluation.ranking import Scorer
 from painvrl.model.training_data import training_data
@@ -34,7 +33,7 @@ def make_inputs(tiny_config: TrainConfig, tiny_prepared: Prepared) -> MakeInputs
         prepared = replace(
             tiny_prepared,
             train=train,
-            features=Features(matrix=features, slices={"all": slice(0, features.shape[1])}),
+            features=features,
             training=training_data(train, torch.device("cpu")),
         )
         return Inputs(tiny_config.model_copy(update={"seed": seed}), prepared)

@@ -66,7 +66,7 @@ def test_content_knn_is_the_literal_sum_over_powers_of_cosines(
     random_inputs: Any, table: Any, neighbours: int, power: float
 ) -> None:
     inputs = random_inputs()
-    taken, rows = taken_by(inputs), inputs.prepared.features.matrix.tolist()
+    taken, rows = taken_by(inputs), inputs.prepared.features.tolist()
     warm = set().union(*taken)
 
     def similar(item: int, other: int) -> float:

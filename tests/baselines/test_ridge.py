@@ -14,7 +14,7 @@ def test_it_is_the_solution_of_each_users_normal_equations(
     random_inputs: Any, table: Any, width: int, weight: float
 ) -> None:
     inputs = random_inputs(width)
-    features = inputs.prepared.features.matrix.double().numpy()
+    features = inputs.prepared.features.double().numpy()
     taken = inputs.matrix.toarray()
     warm = features[:8]
     found = table(ridge(inputs)(RidgeConfig(ridge=weight)), inputs).numpy()
@@ -25,7 +25,7 @@ def test_it_is_the_solution_of_each_users_normal_equations(
 
 def test_it_is_the_dual_solution_too(random_inputs: Any, table: Any) -> None:
     inputs = random_inputs(30)
-    features = inputs.prepared.features.matrix.double().numpy()
+    features = inputs.prepared.features.double().numpy()
     warm, taken = features[:8], inputs.matrix.toarray()[:, :8]
     found = table(ridge(inputs)(RidgeConfig(ridge=2.0)), inputs).numpy()
     expected = taken @ np.linalg.solve(warm @ warm.T + 2 * np.eye(8), warm @ features.T)

@@ -18,7 +18,7 @@ def test_warm_items_are_scored_as_the_library_does_and_cold_ones_by_their_featur
     random_inputs: Any, table: Any
 ) -> None:
     inputs = random_inputs()
-    features = inputs.prepared.features.matrix
+    features = inputs.prepared.features
     model = trained(inputs, SETTINGS, torch.arange(8), features[:8])
     found = table(vbpr(inputs)(SETTINGS), inputs).numpy()
     for user in range(12):
@@ -45,7 +45,7 @@ def test_the_library_is_asked_for_the_settings(random_inputs: Any) -> None:
         factors=5, learning_rate=0.02, regularization=0.3, projection_l2=0.7, epochs=1, batch_size=64
     )
     inputs = random_inputs()
-    model = trained(inputs, settings, torch.arange(8), inputs.prepared.features.matrix[:8])
+    model = trained(inputs, settings, torch.arange(8), inputs.prepared.features[:8])
     assert (model.k, model.k2, model.n_epochs, model.batch_size) == (5, 5, 1, 64)
     assert (model.learning_rate, model.lambda_w, model.lambda_b, model.lambda_e) == (0.02, 0.3, 0.3, 0.7)
 

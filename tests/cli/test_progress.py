@@ -13,7 +13,7 @@ def test_a_trial_that_goes_on_has_a_line_unless_quiet_is_asked_for(
     capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
     with study_progress(quiet=quiet) as lines:
-        lines.trial_started(TrialStarted(number=7, point={}, finished=3, wanted=9))
+        lines.trial_started(TrialStarted(number=7, finished=3, wanted=9))
         lines.trial_stage(7, f"{GOES_ON}epoch 40 of invariant")
         lines.trial_stage(7, "pretrain")
     captured = capsys.readouterr()

@@ -214,7 +214,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
     with study_progress(quiet=False) as lines:
-        lines.trial_started(TrialStarted(number=4, point={}, finished=4, wanted=9))
+        lines.trial_started(TrialStarted(number=4, finished=4, wanted=9))
         lines.trial_stage(4, "pretrain")
         lines.trial_finished(
             TrialFinished(
@@ -243,8 +243,8 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     shown: list[str] = []
     monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))
     lines = StudyLines(Spinner(None), quiet=True)
-    lines.trial_started(TrialStarted(number=4, point={}, finished=4, wanted=9))
-    lines.trial_started(TrialStarted(number=5, point={}, finished=4, wanted=9, others=1))
+    lines.trial_started(TrialStarted(number=4, finished=4, wanted=9))
+    lines.trial_started(TrialStarted(number=5, finished=4, wanted=9, others=1))
     lines.trial_stage(5, "pretrain")
     lines.trial_stage(4, "mask")
     lines.trial_finished(

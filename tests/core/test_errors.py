@@ -9,7 +9,6 @@ from painvrl.core.errors import (
     ConfigError,
     Diverged,
     EmptyEnvironment,
-    NothingFeasible,
     TrialFailure,
     UserError,
 )
@@ -42,11 +41,6 @@ def test_a_user_error_leaves_out_what_it_does_not_know(place: dict[str, str], te
 def test_false_and_zero_count_as_values_that_were_found() -> None:
     assert str(UserError("must be positive", value=0)) == "must be positive (found 0)"
     assert str(UserError("must be true", value=False)) == "must be true (found False)"
-
-
-def test_exit_codes_are_two_for_users_and_three_for_nothing_feasible() -> None:
-    assert UserError.exit_code == 2
-    assert NothingFeasible.exit_code == 3
 
 
 def test_trial_failures_have_distinct_machine_readable_reasons() -> None:

@@ -6,14 +6,15 @@ import pytest
 
 from painvrl.engine.mask_trace import MAX_POINTS, thinned
 from painvrl.engine.outcomes import Completed
-from painvrl.invariance.mask import MaskTrace
+from painvrl.invariance.mask import MEASURED
 from painvrl.study.store.storage import OUTCOME
 from painvrl.study.tracking.measurements import of_outcome
 
 
-def trace(*epsilon: float) -> MaskTrace:
+def trace(*epsilon: float) -> dict[str, tuple[float, ...]]:
     steps = tuple(float(step) for step in range(len(epsilon)))
-    return MaskTrace(risk=steps, penalty=tuple(-step for step in steps), epsilon=epsilon, cosine=epsilon)
+    columns = (steps, tuple(-step for step in steps), epsilon, epsilon)
+    return dict(zip(MEASURED, columns, strict=True))
 
 
 def test_few_steps_are_kept_as_they_are() -> None:

@@ -10,7 +10,7 @@ import torch
 from painvrl.engine import user_values as module
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed
-from painvrl.engine.training import TrainedJob
+from painvrl.engine.training import TrainedJob, UnderSeed
 from painvrl.engine.user_values import (
     KeepUserValues,
     UserStore,
@@ -40,20 +40,19 @@ REACHED = {"iid/ndcg_at_20": (0.1 + 0.5 + 1 / 3) / 3, "ood/ndcg_at_20": (1.0 + 0
 def trained(tiny_config: TrainConfig, tiny_prepared: Prepared, tiny_result: RunResult) -> TrainedJob:
     return TrainedJob(
         job=Job(number=7, point={}, config=tiny_config, key="toy"),
-        prepared=tiny_prepared,
-        result=tiny_result,
+        under=(UnderSeed(prepared=tiny_prepared, result=tiny_result),),
         outcome=Completed(metrics=tiny_result.metrics),
     )
 
 
 def test_the_means_over_users_are_the_metrics_of_the_trial(trained: TrainedJob) -> None:
-    kept = user_values(trained, OBJECTIVES)
+    kept = user_values(trained.under[0], OBJECTIVES)
     assert set(kept.values) == set(OBJECTIVES)
     assert set(kept.users) == {"iid", "ood"}
     for metric, values in kept.values.items():
         assert values.dtype == np.float32
         assert values.mean(dtype=float) == pytest.approx(trained.outcome.metrics[metric], rel=1e-6)
-    for part in trained.prepared.valid_plan.parts:
+    for part in trained.under[0].prepared.valid_plan.parts:
         np.testing.assert_array_equal(kept.users[part.name], part.users.numpy())
 
 
@@ -139,7 +138,7 @@ def test_a_trial_keeps_its_users_under_its_number(trained: TrainedJob, tmp_path:
 
 
 def test_a_part_too_large_is_not_kept(trained: TrainedJob, tmp_path: Path) -> None:
-    users = sum(len(part.users) for part in trained.prepared.valid_plan.parts)
+    users = sum(len(part.users) for part in trained.under[0].prepared.valid_plan.parts)
     keep = KeepUserValues(folder=tmp_path, objectives=OBJECTIVES, max_users=users)
     replace(keep, max_users=users - 1)(trained)
     assert not (tmp_path / "toy").exists()

@@ -150,7 +150,7 @@ def planted_world() -> PlantedWorld:
     train = dataset.interactions.select(truth.part == 0)
     data = training_data(train, torch.device("cpu"))
     known = train.item_degree() > 0
-    features = build_features(dataset.modalities, known, FeatureConfig()).matrix
+    features = build_features(dataset.modalities, known, FeatureConfig())
     config = BackboneConfig(id_dim=0, content_dim=32)
     model = Backbone(features, data, config, torch.Generator().manual_seed(0))
     fit(

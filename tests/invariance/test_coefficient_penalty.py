@@ -18,8 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, Gated, GateStep, MaskConfig, MaskState, gate_step, learn_mask
-from painvrl.invariance.soft_mixture import sample_users
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import Tastes, sample_users
 from painvrl.model.training_data import training_data
 
 if TYPE_CHECKING:
@@ -132,13 +131,13 @@ def test_environments_with_the_same_coefficients_close_no_gate(
     assert alike.value.tolist() == alike.naive.tolist() == [0.0] * 5
     found, by_risk = learned(world, alike, balancer=balancer), learned(world, alike, balancer="erm")
     assert same(found, by_risk)
-    assert found.trace.penalty == (0.0,) * 5
-    assert found.trace.epsilon == (1.0,) * 5
+    assert found.trace["penalty"] == (0.0,) * 5
+    assert found.trace["epsilon"] == (1.0,) * 5
     # One environment that weighs one feature differently closes that feature's gate.
     other = one.expand(2, count, 2, 5).clone()
     other[1, 0, :, 4] += 1.0
     differing = learned(world, feature_variances(coefficients(*other)), balancer=balancer)
-    assert differing.trace.penalty[0] > 0
+    assert differing.trace["penalty"][0] > 0
     assert float(by_risk.mask[4]) == float(by_risk.mask.max()) > 0
     assert float(differing.mask[4]) == 0
 
@@ -165,7 +164,7 @@ def test_the_steps_of_a_mask_read_its_variances_and_no_environments(world: World
     value = torch.tensor([0.5, -0.1, 0.3, 0.0, 0.1], dtype=torch.float64)
     told = FeatureVariances(value=value, naive=value.abs())
     first = learned(world, told)
-    assert first.penalty > 0
+    assert first.measured["penalty"] > 0
     assert same(first, learned(world, told, label=1 - world.labels(2)))
     assert same(first, learned(world, told, count=3))
     assert not same(first, learned(world, FeatureVariances(value=value.flip(0), naive=value.abs())))

@@ -18,9 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.shared_model import calibrate
-from painvrl.invariance.soft_mixture import UserSample, sample_users
-from painvrl.invariance.tastes import Tastes
+from painvrl.invariance.shared_model import Tastes, UserSample, calibrate, sample_users
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small

@@ -13,9 +13,8 @@ from painvrl.core.errors import EmptyEnvironment
 from painvrl.invariance import personal_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
-from painvrl.invariance.shared_model import calibrate
+from painvrl.invariance.shared_model import Tastes, calibrate
 from painvrl.invariance.soft_mixture import TiltKind, first_tilts
-from painvrl.invariance.tastes import Tastes
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small

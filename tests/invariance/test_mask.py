@@ -104,8 +104,7 @@ def test_equal_seeds_learn_bitwise_equal_masks(planted_world: PlantedWorld) -> N
     for name in ("mu", "weight", "bias"):
         assert torch.equal(getattr(first.learned, name), getattr(again.learned, name))
     assert torch.equal(first.mask, again.mask)
-    assert first.risk == again.risk
-    assert first.penalty == again.penalty
+    assert first.measured == again.measured
     assert not torch.equal(first.learned.mu, other.learned.mu)
 
 
@@ -120,14 +119,14 @@ def test_the_trace_holds_what_every_step_measured_in_its_order(
 
     monkeypatch.setattr(mask, "gate_step", watched)
     state = learn(planted_world, steps=9)
-    assert state.trace.risk == tuple(float(one.risk) for one in taken)
-    assert state.trace.penalty == tuple(float(one.penalty) for one in taken)
-    assert state.trace.epsilon == tuple(float(one.balance.epsilon) for one in taken)
-    assert state.trace.cosine == tuple(float(one.balance.cosine) for one in taken)
-    assert len(set(state.trace.risk)) == 9
+    assert state.trace["risk"] == tuple(float(one.risk) for one in taken)
+    assert state.trace["penalty"] == tuple(float(one.penalty) for one in taken)
+    assert state.trace["epsilon"] == tuple(float(one.balance.epsilon) for one in taken)
+    assert state.trace["cosine"] == tuple(float(one.balance.cosine) for one in taken)
+    assert len(set(state.trace["risk"])) == 9
     # A quarter of nine steps is two.
-    assert state.epsilon == pytest.approx(sum(state.trace.epsilon[-2:]) / 2, rel=1e-6)
-    assert state.risk == pytest.approx(sum(state.trace.risk[-2:]) / 2, rel=1e-6)
+    assert state.measured["epsilon"] == pytest.approx(sum(state.trace["epsilon"][-2:]) / 2, rel=1e-6)
+    assert state.measured["risk"] == pytest.approx(sum(state.trace["risk"][-2:]) / 2, rel=1e-6)
 
 
 def test_what_is_learned_carries_no_graph(planted_world: PlantedWorld) -> None:

@@ -15,8 +15,8 @@ from painvrl.invariance.personal_mixture import (
     personal_mixture_loss,
     personal_posterior,
 )
+from painvrl.invariance.shared_model import Tastes
 from painvrl.invariance.soft_mixture import MixtureSettings
-from painvrl.invariance.tastes import Tastes
 
 if TYPE_CHECKING:
     from conftest import Small

@@ -381,8 +381,12 @@ def test_learning_a_mask_equals_the_slow_steps(
     np.testing.assert_allclose(state.learned.weight.numpy(), slow.learned["weight"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(state.learned.bias.numpy(), slow.learned["bias"], rtol=0, atol=1e-6)
     last = slow.last  # the last quarter of two steps is the last one
-    assert (state.risk, state.penalty) == pytest.approx((last.risk, last.penalty), rel=1e-5)
-    assert (state.epsilon, state.cosine) == pytest.approx((last.epsilon, last.cosine), abs=1e-5)
+    assert (state.measured["risk"], state.measured["penalty"]) == pytest.approx(
+        (last.risk, last.penalty), rel=1e-5
+    )
+    assert (state.measured["epsilon"], state.measured["cosine"]) == pytest.approx(
+        (last.epsilon, last.cosine), abs=1e-5
+    )
     closed = set(slow.mu.argsort()[:2].tolist())
     for feature in range(5):
         expected = 0.0 if feature in closed else min(1.0, max(0.01, float(slow.mu[feature]) + 0.5))

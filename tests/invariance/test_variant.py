@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.hard_em import HardEMSettings
+from painvrl.invariance.shared_model import Tastes
 from painvrl.invariance.soft_mixture import TiltKind
-from painvrl.invariance.tastes import Tastes
 from painvrl.invariance.variant import VariantPart
 
 if TYPE_CHECKING:

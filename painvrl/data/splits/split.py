@@ -27,8 +27,6 @@ class Split:
     """A data set in disjoint parts, all in the data set's id space.
 
     Attributes:
-        protocol: how the parts were made.
-        seed: of the draws.
         train: what may be learnt from.
         valid: the valid parts by the name of their metrics: ``iid``, ``ood``, and further ``ood_NAME``.
         fingerprint: digest of the interactions, the configuration and the seed, and of the rows where
@@ -39,8 +37,6 @@ class Split:
         card: counts of all parts.
     """
 
-    protocol: str
-    seed: int
     train: Interactions
     valid: Mapping[str, Part]
     fingerprint: str
@@ -129,8 +125,6 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
         users, items = dataset.user_ids[kept.user.numpy()], dataset.item_ids[kept.item.numpy()]
         sealed_as = digest_of(digested_ids(users), digested_ids(items))
     return Split(
-        protocol=config.protocol,
-        seed=seed,
         train=train,
         valid=valid,
         fingerprint=fingerprint,

@@ -18,9 +18,9 @@ from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Fitting, Result, TextTable, markdown_page
 from painvrl.engine.kept import KeptRun
-from painvrl.engine.round_metrics import RECOVERED
 from painvrl.evaluation.metrics import name
 from painvrl.run.distributions import Value
+from painvrl.run.rounds import RECOVERED
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
 from painvrl.study.ablation.spec import PARTS, AblationSpec

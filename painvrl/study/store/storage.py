@@ -354,14 +354,14 @@ def _constraints_in(attrs: Mapping[str, object]) -> tuple[Constraint, ...]:
 def _excess(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> dict[str, float]:
     found: dict[str, float] = {}
     if isinstance(outcome, Completed):
-        found = excess(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+        found = excess(constraints, outcome.measured)
     return {constraint.name: found.get(constraint.name, 0.0) for constraint in constraints}
 
 
 def _violated(constraints: tuple[Constraint, ...], outcome: Outcome | None) -> tuple[str, ...]:
     if not isinstance(outcome, Completed):
         return ()
-    return violated(constraints, outcome.metrics, outcome.total_seconds, outcome.peak_memory_mib)
+    return violated(constraints, outcome.measured)
 
 
 def _state(trial: FrozenTrial, outcome: Outcome | None) -> TrialState:

@@ -171,10 +171,10 @@ def test_a_header_that_comes_again_is_seen_whatever_it_looks_like(tmp_path, cont
 def test_lines_of_movielens_end_in_any_of_the_three_ways(tmp_path, end, names, ratings, films):
     for name, lines in zip(names, (ratings, films), strict=True):
         (tmp_path / name).write_bytes(end.join([*lines, ""]).encode())
-    found = read_movielens_files(tmp_path)
-    assert [film.id for film in found.films] == ["7", "8"]
-    assert found.films[0].title == "Ash"
-    assert found.films[0].genres == ("Drama",)
+    _, found = read_movielens_files(tmp_path)
+    assert [film.id for film in found] == ["7", "8"]
+    assert found[0].title == "Ash"
+    assert found[0].genres == ("Drama",)
 
 
 def test_an_id_of_thousands_of_digits_is_no_number_of_a_row(tmp_path):

@@ -23,6 +23,7 @@ from painvrl.engine.progress import Progress
 from painvrl.evaluation.ranking import DotProducts, evaluate_users
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import prepare
+from painvrl.run.rounds import RECOVERED
 from painvrl.study.ablation.runner import AblationSummary
 from painvrl.study.ablation.spec import AblationSpec, cells_of
 from painvrl.study.store.lock import study_lock
@@ -75,7 +76,7 @@ def test_the_table_holds_what_each_run_alone_comes_to(
             expected = judged.values["recall"][:, place].float()
             assert torch.equal(torch.from_numpy(one.values["ood/recall_at_20"]), expected)
         if result.rounds:
-            recovered.setdefault(cell.row, []).append(result.rounds[-1].recovered)
+            recovered.setdefault(cell.row, []).append(result.rounds[-1].metrics[RECOVERED])
     assert recovered.keys() == {"erm", "painvrl", "loud"}, "the data are planted, ultragcn looks for nothing"
     for row in summary.table.rows:
         assert row.figures["ndcg"]["iid"].mean == pytest.approx(sum(iid[row.name]) / 2, abs=1e-15)

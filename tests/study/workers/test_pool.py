@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -145,7 +146,7 @@ def test_trials_in_processes_are_judged_at_their_rungs_by_the_one_that_runs_the_
         return "it is hopeless" if (number, rung) == (1, "pretrain/2") else None
 
     rungs = frozenset({"pretrain/1", "pretrain/2"})
-    with ProcessExecutor(specs) as pool:
+    with closing(ProcessExecutor(specs)) as pool:
         for number in range(2):
             pool.start(Job(number=number, point={}, config=tiny_config, rungs=rungs))
         outcomes = dict(pool.next(lambda *_: None, on_rung) for _ in range(2))
