@@ -54,14 +54,12 @@ class KeepRun:
 
     def __call__(self, trained: TrainedJob) -> None:
         """Score every user once more and write the run under the job's key."""
-        names = [
-            full_name(part.name, metric, self.cutoff)
-            for part in trained.prepared.valid_plan.parts
-            for metric in self.metrics
-        ]
-        values = user_values(trained, names)
-        run = KeptRun(outcome=trained.outcome, users=values.users, values=values.values, means=values.means)
-        self.store.store(trained.job.key, run)
+        (run,) = trained.under
+        parts = run.prepared.valid_plan.parts
+        names = [full_name(part.name, metric, self.cutoff) for part in parts for metric in self.metrics]
+        values = user_values(run, names)
+        kept = KeptRun(outcome=trained.outcome, users=values.users, values=values.values, means=values.means)
+        self.store.store(trained.job.key, kept)
 
 
 def run_ablation(
