@@ -19,7 +19,7 @@ from painvrl.study.file.spec import load_spec
 
 MOVIELENS: dict[str, Any] = load_spec(Path("studies/movielens.yaml")).config.model_dump()
 # With the defaults, whose penalty the contrasts are for.
-PLANTED = merged(BASE, {"environments": {"tilt": "shared"}, "mask": {"penalty": "gradient_variance"}})
+PLANTED = merged(BASE, {"environments": {"logit_offset": "shared"}, "mask": {"penalty": "gradient_variance"}})
 SAMPLED: dict[str, Any] = {
     "data": {"kind": "movielens", "modalities": ["genres"]},
     "split": {"protocol": "popularity"},

@@ -43,10 +43,10 @@ ALS_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def als_metrics(settings: TrainConfig, data: Prepared, knobs: dict[str, Any]) -> dict[str, float]:
+def als_metrics(settings: TrainConfig, data: Prepared, hyperparameters: dict[str, Any]) -> dict[str, float]:
     """Fit implicit's ALS on the training part and score it with painvrl's ranking."""
     fit = ALS.start(Inputs(settings, data))
-    return evaluate_scorer(data.valid_plan, fit(AlsConfig.model_validate(knobs)))
+    return evaluate_scorer(data.valid_plan, fit(AlsConfig.model_validate(hyperparameters)))
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def beside_als(data: Prepared, backbone: BackboneConfig, gramian: list[Point]) -
     """The gramian loss and ALS at the highest NDCG that both reach.
 
     ``gramian`` is a whole curve, for what it reaches. The seconds come from curves of their own, ranked after
-    every epoch as ALS is after every iteration: nobody's rankings count.
+    every epoch as ALS is after every iteration: no one's rankings count.
     """
     curves = {name: train_als(data, settings) for name, settings in ALS_SETTINGS.items()}
     target = min(best(gramian), max(best(curve) for curve in curves.values()))

@@ -2,9 +2,9 @@
 
 Pairs of studies from one generator, so that nothing changed between them but the points that were tried, the
 noise of the training, and, with ``--worse``, a share that every trial of the second one loses. Trials are a
-trade-off along one knob with three more that have a best value; users differ in how well they are served, and
-both studies have the same ones. Beside the interval as built, three others: users drawn alone, trials drawn
-with replacement as well (percentiles), and the same turned about the value ("basic").
+trade-off along one hyperparameter with three more that have a best value; users differ in how well they are
+served, and both studies have the same ones. Beside the interval as built, three others: users drawn alone,
+trials drawn with replacement as well (percentiles), and the same turned about the value ("basic").
 
 Users are noise that the interval knows well, and they hide what it makes of the search. So a second table has
 none: of ``--studies`` studies each is compared with ``PARTNERS`` others, in both directions, and what these
@@ -84,7 +84,11 @@ def searched(sampler: str, trials: int, width: int, rng: np.random.Generator) ->
 
 
 def trained(
-    tried: tuple[Array, Array], names: tuple[str, ...], taste: Array, worse: float, rng: np.random.Generator
+    tried: tuple[Array, Array],
+    names: tuple[str, ...],
+    affinity: Array,
+    worse: float,
+    rng: np.random.Generator,
 ) -> list[UserValues]:
     """What every user got from each point."""
     points, noise = tried
@@ -92,7 +96,7 @@ def trained(
     for row in quality(points, len(names)) * (1 - worse) * noise:
         values = {
             name: (
-                mean * (taste[int(name.startswith("ood"))] + USER_NOISE * rng.standard_normal(USERS))
+                mean * (affinity[int(name.startswith("ood"))] + USER_NOISE * rng.standard_normal(USERS))
             ).astype(np.float32)
             for name, mean in zip(names, row, strict=True)
         }
@@ -106,8 +110,10 @@ def pair(
 ) -> dict[str, tuple[float, float]]:
     """The interval of the logarithm of the ratio of hypervolumes, by the way it is made."""
     names = NAMES if width == 4 else NAMES[::2]
-    taste = rng.lognormal(-0.5, 1, (2, USERS))
-    a, b = (trained(searched(sampler, trials, width, rng), names, taste, loss, rng) for loss in (0.0, worse))
+    affinity = rng.lognormal(-0.5, 1, (2, USERS))
+    a, b = (
+        trained(searched(sampler, trials, width, rng), names, affinity, loss, rng) for loss in (0.0, worse)
+    )
     means = [
         np.array([[one.values[name].mean(dtype=float) for name in names] for one in side]) for side in (a, b)
     ]
@@ -165,7 +171,7 @@ def _variance(side: Array) -> float:
 
 
 def fired_over_studies(fired: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float, float]:
-    """The share of ``fired`` ``[studies, PARTNERS]``, and its 95% interval when studies are drawn anew."""
+    """The share of ``fired`` ``[studies, PARTNERS]``, and its 95% interval when studies are drawn again."""
     studies = len(fired)
     partner = (np.arange(studies)[:, None] + np.arange(1, PARTNERS + 1)) % studies
     shares = []

@@ -54,7 +54,7 @@ def train_ours(
     """Painvrl's curve until ``target`` or its own early stopping."""
     curve: list[Point] = []
     ranked = 0.0
-    # The first step of a process imports half of torch; nobody's imports count.
+    # The first step of a process imports half of torch; no one's imports count.
     ours.epochs(ours.model(data.features, data.training, backbone), training, 1)
     start = time.perf_counter()
     model = ours.model(data.features, data.training, backbone)

@@ -29,7 +29,7 @@ from painvrl.engine.outcomes import Completed
 from painvrl.engine.sweep import Sweep
 from painvrl.engine.training import TrainingObjective
 from painvrl.stats.dominance import hypervolume
-from painvrl.study.page.history import history
+from painvrl.study.report.history import history
 from painvrl.study.search.pruner import axes_by_part
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
@@ -85,7 +85,7 @@ def retrained(
     if swept:
         outcome = study.trials()[number].outcome
         assert isinstance(outcome, Completed)
-        plan = Sweep(knobs={}, objectives=study.objectives, axes=axes_by_part(study.objectives))
+        plan = Sweep(hyperparameters={}, objectives=study.objectives, axes=axes_by_part(study.objectives))
         at = tuple(outcome.points[point.place or 0].values for point in points)
         job = Job(number=number, point={}, config=config, sweep=plan, at=at)
     found = objective(job, lambda _: None, lambda *_: None)

@@ -36,10 +36,10 @@ ROOT = Path(__file__).parent.parent
 LONGEST_REASON = 300
 
 
-def measure(name: str, place: Place, told: Path) -> None:
+def measure(name: str, place: Place, reported: Path) -> None:
     """Take a section's measurements, and tell of each as soon as it is there, a line of JSON each."""
     rows = SECTIONS[name].measurements(place)
-    with told.open("w", encoding="utf-8") as stream:
+    with reported.open("w", encoding="utf-8") as stream:
         print(json.dumps(list(rows)), file=stream, flush=True)
         for row, take in rows.items():
             start = time.perf_counter()
@@ -64,9 +64,9 @@ def run_section(name: str, device: torch.device, seconds: float) -> dict[str, An
     start = time.perf_counter()
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "rows")
+        reported = Path(folder, "rows")
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gpu", "--device", device.type, "--section", name, told],
+            [sys.executable, "-m", "benchmarks.gpu", "--device", device.type, "--section", name, reported],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": path},
             stdout=sys.stderr,  # what libraries say is no result
@@ -80,13 +80,13 @@ def run_section(name: str, device: torch.device, seconds: float) -> dict[str, An
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+        lines = reported.read_text(encoding="utf-8").splitlines() if reported.exists() else []
     took = {"budget_seconds": round(seconds, 1), "seconds": round(time.perf_counter() - start, 1)}
     return {**took, **accounted(lines, code, seconds)}
 
 
 def accounted(lines: list[str], code: int | None, seconds: float) -> dict[str, Any]:
-    """What a section told, and of every measurement that it did not tell of the reason.
+    """What a section reported, and of every measurement that it did not tell of the reason.
 
     Args:
         lines: the names of all measurements, then one of them a line; the last one may be cut off.
@@ -171,13 +171,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default=best)
     parser.add_argument("--seconds", type=float, default=480, help="at most, of all sections together")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the file")
-    parser.add_argument("--section", nargs=2, metavar=("NAME", "FILE"), help="one section, told to a file")
+    parser.add_argument(
+        "--section", nargs=2, metavar=("NAME", "FILE"), help="one section, reported to a file"
+    )
     asked = parser.parse_args(arguments)
     device = torch.device("cuda", 0) if asked.device == "cuda" else torch.device("cpu")
     if asked.section is not None:
         measure(asked.section[0], Place(device=device, reduced=device.type == "cpu"), Path(asked.section[1]))
         return
-    # A process that is told to end must not leave its section behind on the device.
+    # A process that is reported to end must not leave its section behind on the device.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     run_sections(device, asked.seconds, asked.results)
 

@@ -108,22 +108,22 @@ def agreement(place: Place) -> Measurements:
         changes = {"data": TINY_DATA, "split": {"protocol": "planted"}, "backbone": {"precision": precision}}
         settings = config(changes, {"training": {"max_epochs": 30, "patience": 30}, "rounds": 1})
         settings = config(settings.model_dump(mode="json"), SHORT if place.reduced else {})
-        told: list[list[float]] = []
+        reported: list[list[float]] = []
         runs: list[RunResult] = []
         data: list[Prepared] = []
         for device in (torch.device("cpu"), place.device):
             watch = Watch(place)
             data.append(prepare(settings, cache_dir=CACHE, device=device))
             runs.append(run(settings, data[-1], observer=watch))
-            told.append(watch.losses)
+            reported.append(watch.losses)
         one, other = (run.metrics for run in runs)
         farthest = max(one, key=lambda name: abs(one[name] - other[name]))
         vectors = [vectors.to(place.device) for vectors in (runs[0].user_vectors, runs[0].item_vectors)]
         ranked = evaluate(data[1].valid_plan, *vectors)
         on_cpu = evaluate(data[0].valid_plan, runs[0].user_vectors, runs[0].item_vectors)
         return {
-            "first_loss_relative_difference": abs(told[1][0] / told[0][0] - 1),
-            "last_loss_relative_difference": abs(told[1][-1] / told[0][-1] - 1),
+            "first_loss_relative_difference": abs(reported[1][0] / reported[0][0] - 1),
+            "last_loss_relative_difference": abs(reported[1][-1] / reported[0][-1] - 1),
             "largest_difference_of_a_metric": abs(one[farthest] - other[farthest]),
             "the_metric": farthest,
             "on_the_cpu": one[farthest],

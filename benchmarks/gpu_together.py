@@ -57,7 +57,7 @@ def data(place: Place) -> tuple[Tensor, Any]:
 
 
 def fresh(place: Place) -> Backbone:
-    """A backbone that nobody has trained."""
+    """A backbone that no one has trained."""
     return ours.model(*data(place), study_settings("movielens").backbone)
 
 
@@ -146,7 +146,7 @@ class Captured:
 
 
 class Processes:
-    """Processes that train when they are told to; started when the first one is asked for.
+    """Processes that train when they are reported to; started when the first one is asked for.
 
     They are spawned: a process that was forked cannot use CUDA.
     """
@@ -173,7 +173,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         for _ in range(self._most):
             mine, theirs = context.Pipe()
-            context.Process(target=train_when_told, args=(theirs, self._place), daemon=True).start()
+            context.Process(target=train_when_reported, args=(theirs, self._place), daemon=True).start()
             theirs.close()  # so that the death of the process is the end of the pipe
             self._ends.append(mine)
         for end in self._ends:
@@ -194,21 +194,21 @@ def _reply(end: Connection) -> float:
         raise RuntimeError("a process has died; it said why on stderr") from None
 
 
-def train_when_told(told: Connection, place: Place) -> None:
+def train_when_reported(reported: Connection, place: Place) -> None:
     """Train once to warm up, and say so; then make a model, say so, and train it at a word, for ever."""
     if place.device.type == "cuda":
         use_device(torch.device("cuda", 0))
     training = study_settings("movielens").training
     model = fresh(place)
-    told.send(ours.epochs(model, training, WARM_UP))
+    reported.send(ours.epochs(model, training, WARM_UP))
     while True:
         model = fresh(place)
         place.synchronize()
-        told.send(0.0)
+        reported.send(0.0)
         try:
-            told.recv()
+            reported.recv()
         except EOFError:
             return
         loss = ours.epochs(model, training, epochs_of(place))
         place.synchronize()
-        told.send(loss)
+        reported.send(loss)

@@ -19,7 +19,7 @@ from benchmarks.common import prepared, print_table
 from painvrl.baselines.offsets import GRID, Offset, measured_under_offsets
 from painvrl.baselines.port import Inputs
 from painvrl.baselines.registry import BASELINES
-from painvrl.baselines.report import IID, OOD
+from painvrl.baselines.results import IID, OOD
 from painvrl.run.config import TrainConfig
 from painvrl.stats.dominance import hypervolume
 from painvrl.study.file.spec import load_spec

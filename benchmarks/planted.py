@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
     "data": {"kind": "planted"},
     "split": {"protocol": "planted"},
     "backbone": {"id_dim": 0, "content_dim": 32},
-    "environments": {"tilt": "both"},
+    "environments": {"logit_offset": "both"},
     "mask": {"sparsity": 0.65, "penalty": "coefficient_variance"},
     "fusion": {"kind": "invariant"},
     "evaluation": {"ks": [20]},

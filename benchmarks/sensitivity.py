@@ -1,15 +1,17 @@
-"""Which knob moves what, under which protocol? ``python -m benchmarks.sensitivity [--seeds 5]``.
+"""Which hyperparameter moves what, under which protocol? ``python -m benchmarks.sensitivity [--seeds 5]``.
 
-Four knobs at three levels each around the base configuration of ``studies/movielens.yaml``, for planted data
-around that of ``studies/planted.yaml``, in Taguchi's orthogonal array L9: nine settings in which every two
-levels of two knobs meet once, so that the effect of a knob is a difference of means over the same other
-levels. Every setting is trained under the same seeds, so a split that is easy for all cancels, too.
+Four hyperparameters at three levels each around the base configuration of ``studies/movielens.yaml``, for
+planted data around that of ``studies/planted.yaml``, in Taguchi's orthogonal array L9: nine settings in which
+every two levels of two hyperparameters meet once, so that the effect of a hyperparameter is a difference of
+means over the same other levels. Every setting is trained under the same seeds, so a split that is easy for
+all cancels, too.
 
-The table gives of each knob the share of the variance of valid NDCG@20 that it explains, beside that of the
-seeds and what is left, which is how differently the seeds take the settings; "not sure" is what the F test
-of the analysis of variance does not call an effect at 1%. **Four knobs fill the array: what two of them do
-together counts as an effect of the other two.** So a large share is a knob's own, a small one may be
-borrowed, and a level is chosen after ``python -m benchmarks.knobs`` has shown it one at a time. Planted data
+The table gives of each hyperparameter the share of the variance of valid NDCG@20 that it explains, beside
+that of the seeds and what is left, which is how differently the seeds take the settings; "not sure" is what
+the F test of the analysis of variance does not call an effect at 1%. **Four hyperparameters fill the array:
+what two of them do together counts as an effect of the other two.** So a large share is a hyperparameter's
+own, a small one may be borrowed, and a level is chosen after ``python -m benchmarks.one_at_a_time`` has shown
+it one at a time. Planted data
 have no ID embeddings: there the share of ID dropout is part of what the other three do together, and noise.
 
 Every trained model is also scored with other weights of popularity and, where it has one, of the variant
@@ -91,33 +93,40 @@ class Share:
 
 
 def analysed(values: Array, levels: NDArray[np.int64]) -> tuple[dict[int, Share], float, float]:
-    """The analysis of variance of ``values`` ``[settings, seeds]`` by the ``levels`` ``[settings, knobs]``.
+    """The analysis of variance of ``values`` ``[settings, seeds]`` by the ``levels`` ``[settings,
+    hyperparameters]``.
 
-    Returns each knob's share, that of the seeds, and what is left. At least two seeds; the knobs must be
-    orthogonal, and each level of a knob as frequent as the others.
+    Returns each hyperparameter's share, that of the seeds, and what is left. At least two seeds; the
+    hyperparameters must be orthogonal, and each level of a hyperparameter as frequent as the others.
     """
     centred = values - values.mean()
     total = float((centred**2).sum())
     settings, seeds = values.shape
     explained = {
-        knob: float(
+        hyperparameter: float(
             sum(
                 seeds * at.sum() * centred[at].mean() ** 2
-                for at in (levels[:, knob] == level for level in np.unique(levels[:, knob]))
+                for at in (
+                    levels[:, hyperparameter] == level for level in np.unique(levels[:, hyperparameter])
+                )
             )
         )
-        for knob in range(levels.shape[1])
+        for hyperparameter in range(levels.shape[1])
     }
     by_seed = float(settings * (centred.mean(axis=0) ** 2).sum())
     left = total - sum(explained.values()) - by_seed
-    freedom = {knob: len(np.unique(levels[:, knob])) - 1 for knob in explained}
+    freedom = {hyperparameter: len(np.unique(levels[:, hyperparameter])) - 1 for hyperparameter in explained}
     free = settings * seeds - 1 - sum(freedom.values()) - (seeds - 1)
     shares = {
-        knob: Share(
+        hyperparameter: Share(
             share=value / total,
-            p_value=float(f_distribution.sf((value / freedom[knob]) / (left / free), freedom[knob], free)),
+            p_value=float(
+                f_distribution.sf(
+                    (value / freedom[hyperparameter]) / (left / free), freedom[hyperparameter], free
+                )
+            ),
         )
-        for knob, value in explained.items()
+        for hyperparameter, value in explained.items()
     }
     return shares, by_seed / total, left / total
 
@@ -163,11 +172,11 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
     levels = np.array(L9)
     rows = []
     shares = {each: analysed(found[""][each], levels) for each in MEASURES}
-    for knob, (path, values) in enumerate(KNOBS.items()):
+    for hyperparameter, (path, values) in enumerate(KNOBS.items()):
         cells = [path]
         for each in MEASURES:
-            means = [found[""][each][levels[:, knob] == level].mean() for level in range(3)]
-            share = shares[each][0][knob]
+            means = [found[""][each][levels[:, hyperparameter] == level].mean() for level in range(3)]
+            share = shares[each][0][hyperparameter]
             cells += [
                 f"{share.share:.0%}" + ("" if share.p_value < SURE else " (not sure)"),
                 " / ".join(f"{mean:.4f}" for mean in means),
@@ -177,7 +186,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
         rows.append([label, "", *(cell for each in MEASURES for cell in (f"{shares[each][at]:.0%}", ""))])
     print_table(
         f"{name}: share of the variance of valid NDCG@20, nine settings, {seeds} seeds",
-        ["knob", "levels", "IID share", "IID by level", "OOD share", "OOD by level"],
+        ["hyperparameter", "levels", "IID share", "IID by level", "OOD share", "OOD by level"],
         rows,
     )
     rows = []
@@ -197,7 +206,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Array]], seeds: int) -> N
 
 
 def base_of_each(ml_100k: Path | None) -> dict[str, dict[str, Any]]:
-    """What the knobs are turned in, by name; those on MovieLens-100K only with its folder."""
+    """What the hyperparameters are turned in, by name; those on MovieLens-100K only with its folder."""
     movielens = load_spec(Path("studies/movielens.yaml")).config.model_dump()
     base = merged(movielens, {"fusion": {"variant_weight": VARIANT_WEIGHT}})
     planted = load_study_file(Path("studies/planted.yaml")).config.model_dump()

@@ -168,8 +168,8 @@ def steps(n_users: int, n_items: int, n_pairs: int, width: int) -> dict[str, Cal
         fitted = min(n_users, FITTED_CELLS // n_items)
         of_fit = n_pairs * fitted // n_users
         sample = FitSample(weights=meta(fitted, n_items), pairs=meta_data(fitted, n_items, of_fit).pairs)
-        tilts = meta(RESTARTS, ENVIRONMENTS, width).requires_grad_()
-        return lambda: mixture_loss(tilts, features, sample, 1e-4).sum().backward()
+        offsets = meta(RESTARTS, ENVIRONMENTS, width).requires_grad_()
+        return lambda: mixture_loss(offsets, features, sample, 1e-4).sum().backward()
 
     def gates(count: int) -> Callable[[], object]:
         frozen = freeze(data, features, meta(n_users, 64), meta(n_items, 64), meta(n_users, 64), 0.1)

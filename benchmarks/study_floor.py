@@ -1,8 +1,8 @@
 """The least that Optuna and MLflow cost a study of so many trials: ``python -m benchmarks.study_floor``.
 
 Both libraries as plainly as their own introductions use them, on SQLite files that wait for no disk, with
-as many knobs, objectives and metrics as a trial of ``studies/movielens.yaml`` has. No painvrl, no training:
-what :mod:`benchmarks.study_overhead` counts beyond this is ours.
+as many hyperparameters, objectives and metrics as a trial of ``studies/movielens.yaml`` has. No painvrl, no
+training: what :mod:`benchmarks.study_overhead` counts beyond this is ours.
 """
 
 from __future__ import annotations

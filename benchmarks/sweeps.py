@@ -20,7 +20,7 @@ import torch
 from benchmarks.machine import describe, write_results
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec, load_spec
-from painvrl.study.page.history import Moment, history
+from painvrl.study.report.history import Moment, history
 from painvrl.study.runner import run_study
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.port import NullTracker

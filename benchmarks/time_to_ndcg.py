@@ -4,7 +4,7 @@ The literal implementation stops early on validation NDCG@20 (ranked after every
 ``--literal run`` it really trains; with ``--literal settings`` painvrl trains in its settings, which take the
 same steps (tests/benchmarks/test_literal.py), and each epoch is counted at the literal one's measured
 seconds. Then painvrl's losses train until they reach that NDCG, their rankings included. ``implicit``'s ALS
-stands beside the gramian loss, at the highest NDCG that both reach; there nobody's rankings count.
+stands beside the gramian loss, at the highest NDCG that both reach; there no one's rankings count.
 
 Seconds of an epoch are medians. Indexing the data once is on neither side.
 """
@@ -43,7 +43,7 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
         ranking_seconds = statistics.median(ranked)
     else:
         values = in_literal_settings(
-            data, asked.size, settings, asked.max_epochs, unfinished=asked.unfinished
+            data, asked.size, settings, asked.max_epochs, run_states=asked.run_states
         )
         literal = [Point(cost.epoch * (index + 1), value) for index, value in enumerate(values)]
         ranking_seconds = cost.ranking

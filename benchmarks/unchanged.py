@@ -29,9 +29,10 @@ from typing import Any
 import torch
 import yaml
 
-RENAMED: dict[str, str] = {}
-"""Patterns in the text of a recording, and what stands there now. They may be keys, such as
-``"training\\.watch"``, choices, such as ``"mask\\.penalty": "legacy"``, or names of metrics."""
+from painvrl.core.renamed import with_new_names
+
+RENAMED: dict[str, str] = {r'"duels\.': '"comparisons.'}
+"""Patterns in the text of a recording, and what stands there now, beside :mod:`painvrl.core.renamed`."""
 WANTED: dict[str, float] = {r"figures confirmed .*\.(low|high)$": 1e-5}
 """Patterns of values that were changed on purpose, and how far they may have moved.
 
@@ -159,7 +160,7 @@ def results(tree: Tree, file: Path, content: Values, kind: str, count: int) -> d
         return {
             "configurations": {name: point["settings"] | point["offset"] for name, point in points.items()},
             "points": {name: point["runs"][0]["metrics"] for name, point in points.items()},
-            "figures": {"duels": leaves(beside["duels"], lists=True)},
+            "figures": {"comparisons": leaves(beside["comparisons"], lists=True)},
         }
     # The front of the first trials, which no sampler chose, is confirmed on two seeds, the least possible.
     run = ("study", "run", file, "-q", "--device", "cpu", "--trials")
@@ -275,7 +276,7 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=40, help="of the search")
     parser.add_argument(
-        "--cache", type=Path, help="kept between calls; by default even the data are read anew"
+        "--cache", type=Path, help="kept between calls; by default even the data are read again"
     )
     asked = parser.parse_args()
     if not (asked.root / "painvrl").is_dir():
@@ -293,7 +294,7 @@ def main() -> None:
         text = asked.file.read_text(encoding="utf-8")
         for pattern, now in RENAMED.items():
             text = re.sub(pattern, now, text)
-        recorded = json.loads(text)
+        recorded = with_new_names(json.loads(text))
         print(f"recorded with {recorded['machine']}, checked with {machine()}\n")
         print("| what | trials | values | differ | largest difference | where |\n|" + " --- |" * 6)
         for line in check(asked.root, recorded["parts"], asked.only, folder, cache):

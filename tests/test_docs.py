@@ -162,8 +162,8 @@ def test_every_yaml_block_is_valid(document: str, text: str) -> None:
             "config": {"data": {"kind": "planted"}},
             "study": {"name": "x"},
         }
-        knob = {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}}
-        check_spec(validated(StudySpec, {**whole, "space": knob, **content}, file=document))
+        hyperparameter = {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}}
+        check_spec(validated(StudySpec, {**whole, "space": hyperparameter, **content}, file=document))
     elif set(content) == {"data"}:
         TypeAdapter(DataConfig).validate_python(content["data"])
     else:

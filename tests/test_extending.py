@@ -205,7 +205,7 @@ def test_a_source_of_data(bring: Bring, tiny_config: TrainConfig, tmp_path: Path
 
 
 def test_a_sampler(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> None:
-    knob, other = "mask.sparsity", "mask.irm_weight"
+    hyperparameter, other = "mask.sparsity", "mask.irm_weight"
     content = {
         "study": {"name": "crossed", "trials": 12, "startup_trials": 4, "sampler": "crossover"},
         "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
@@ -213,7 +213,7 @@ def test_a_sampler(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> No
         "presets": ["ultragcn"],
         "pruning": False,
         "space": {
-            knob: {"type": "float", "low": 0.0, "high": 0.9},
+            hyperparameter: {"type": "float", "low": 0.0, "high": 0.9},
             other: {"type": "float", "low": 0.1, "high": 100.0, "log": True},
         },
     }
@@ -229,10 +229,10 @@ def test_a_sampler(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> No
     seen: list[set[Any]] = [set(), set()]
     again = 0
     for place, point in enumerate(points):
-        known = [point[path] in values for path, values in zip((knob, other), seen, strict=True)]
+        known = [point[path] in values for path, values in zip((hyperparameter, other), seen, strict=True)]
         assert place >= 4 or not any(known), "drawn at first"
         again += sum(known)
-        for path, values in zip((knob, other), seen, strict=True):
+        for path, values in zip((hyperparameter, other), seen, strict=True):
             values.add(point[path])
     assert again >= 6
     assert [one.point for one in tried(spec, Workspace(tmp_path / "stopped"), stops=(3, 7))] == [

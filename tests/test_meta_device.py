@@ -35,13 +35,13 @@ from painvrl.invariance.hard_em import (
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
 from painvrl.invariance.pareto import BALANCERS, balance
 from painvrl.invariance.penalties import PENALTIES
-from painvrl.invariance.personal_mixture import personal_posterior
+from painvrl.invariance.per_user_mixture import per_user_posterior
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, Tastes, UserSample, calibration_step
+from painvrl.invariance.shared_model import Affinities, SharedModel, UserSample, calibration_step
 from painvrl.invariance.soft_mixture import (
     FitSample,
     MixtureSettings,
-    TiltKind,
+    OffsetKind,
     mixture_loss,
     posterior,
 )
@@ -290,31 +290,33 @@ def test_a_calibration_step_stays_on_the_device(guard: Guard) -> None:
 
 
 def test_an_identification_step_stays_on_the_device(data: TrainingData, guard: Guard) -> None:
-    tilts = meta(3, ENVIRONMENTS, FEATURES).requires_grad_()
+    offsets = meta(3, ENVIRONMENTS, FEATURES).requires_grad_()
     sample = FitSample(weights=meta(USERS, ITEMS), pairs=data.pairs)
-    optimizer = torch.optim.Adam([tilts])
-    mixture_loss(tilts, meta(ITEMS, FEATURES), sample, 1e-4).sum().backward()
+    optimizer = torch.optim.Adam([offsets])
+    mixture_loss(offsets, meta(ITEMS, FEATURES), sample, 1e-4).sum().backward()
     optimizer.step()
     assert guard.updates == 1
 
 
-@pytest.mark.parametrize("tilt", get_args(TiltKind))
+@pytest.mark.parametrize("offset", get_args(OffsetKind))
 def test_identification_reads_nothing_back_before_its_fit_is_done(
-    data: TrainingData, guard: Guard, tilt: TiltKind
+    data: TrainingData, guard: Guard, offset: OffsetKind
 ) -> None:
-    config = EnvironmentConfig(tilt=tilt, steps=7, min_share=0.0)
+    config = EnvironmentConfig(logit_offset=offset, steps=7, min_share=0.0)
     with pytest.raises(ReadBack):  # which restart is the likeliest
-        identify(meta(ITEMS, FEATURES), shared_model(data), data, config, gen(), tastes=tastes())
+        identify(meta(ITEMS, FEATURES), shared_model(data), data, config, gen(), affinities=affinities())
     assert guard.updates == 7
 
 
-@pytest.mark.parametrize("tilt", ["personal", "both"])
-def test_the_posterior_of_personal_tilts_stays_on_the_device(
-    data: TrainingData, guard: Guard, tilt: TiltKind
+@pytest.mark.parametrize("offset", ["per_user", "both"])
+def test_the_posterior_of_per_user_offsets_stays_on_the_device(
+    data: TrainingData, guard: Guard, offset: OffsetKind
 ) -> None:
-    tilts = meta(ENVIRONMENTS, FEATURES * (2 if tilt == "both" else 1))
-    settings = MixtureSettings(tilt=tilt)
-    found = personal_posterior(meta(ITEMS, FEATURES), shared_model(data), tastes(), data, tilts, settings)
+    offsets = meta(ENVIRONMENTS, FEATURES * (2 if offset == "both" else 1))
+    settings = MixtureSettings(logit_offset=offset)
+    found = per_user_posterior(
+        meta(ITEMS, FEATURES), shared_model(data), affinities(), data, offsets, settings
+    )
     assert found.shape == (data.n_pairs, ENVIRONMENTS)
     assert found.device == META
 
@@ -327,8 +329,8 @@ def test_the_posterior_stays_on_the_device(data: TrainingData, guard: Guard) -> 
     assert found.device == META
 
 
-def tastes() -> Tastes:
-    return Tastes(user_content=meta(USERS, WIDTH), weight=meta(FEATURES, WIDTH))
+def affinities() -> Affinities:
+    return Affinities(user_content=meta(USERS, WIDTH), weight=meta(FEATURES, WIDTH))
 
 
 def environment_models() -> EnvironmentModels:
@@ -419,7 +421,7 @@ def test_the_variances_of_the_coefficients_stay_on_the_device(data: TrainingData
     sample = UserSample(users=users, kept=places, pairs=data.pairs)
     label, features = labels(data), meta(ITEMS, FEATURES)
     found = feature_variances(
-        fit_coefficients(features, shared_model(data), tastes(), sample, label, label % 2, ENVIRONMENTS)
+        fit_coefficients(features, shared_model(data), affinities(), sample, label, label % 2, ENVIRONMENTS)
     )
     for tensor in (found.value, found.naive):
         assert tensor.shape == (FEATURES,)

@@ -106,21 +106,21 @@ def test_a_training_takes_the_steps_of_adam_on_the_dense_loss(
 def test_a_whole_run_on_the_device_begins_as_on_the_cpu(tiny_config: TrainConfig, tmp_path: Path) -> None:
     class Losses:
         def __init__(self) -> None:
-            self.told: list[float] = []
+            self.reported: list[float] = []
 
         def stage(self, name: str) -> None:
             pass
 
         def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:
-            self.told.append(values["loss"])
+            self.reported.append(values["loss"])
 
     begun = []
     for device in (torch.device("cpu"), DEVICE):
         losses = Losses()
         result = run(tiny_config, prepare(tiny_config, cache_dir=tmp_path, device=device), observer=losses)
         assert result.user_vectors.device.type == device.type
-        assert all(math.isfinite(value) for value in (*losses.told, *result.metrics.values()))
-        begun.append(losses.told[0])
+        assert all(math.isfinite(value) for value in (*losses.reported, *result.metrics.values()))
+        begun.append(losses.reported[0])
     assert begun[1] == pytest.approx(begun[0], rel=1e-3)
 
 

@@ -38,7 +38,7 @@ Train = Callable[[str, str], RunResult]
 OPTIONS = {
     f"{section}.{name}": get_args(owner.model_fields[name].annotation)
     for section, owner, names in (
-        ("environments", EnvironmentConfig, ("assignment", "sees", "tilt")),
+        ("environments", EnvironmentConfig, ("assignment", "sees", "logit_offset")),
         ("mask", MaskConfig, ("contrasts", "source")),
     )
     for name in names
@@ -122,15 +122,15 @@ def test_no_two_choices_of_an_option_train_the_same(train: Train, path: str) -> 
     assert same == []
 
 
-def test_each_kind_of_tilt_is_fitted_in_the_run_with_its_own_columns(train: Train) -> None:
+def test_each_kind_of_offset_is_fitted_in_the_run_with_its_own_columns(train: Train) -> None:
     widths = {}
-    for tilt in OPTIONS["environments.tilt"]:
-        found = train("environments.tilt", tilt).environments
+    for offset in OPTIONS["environments.logit_offset"]:
+        found = train("environments.logit_offset", offset).environments
         assert found is not None
-        assert found.tilts is not None
-        widths[tilt] = found.tilts.shape[1]
-    n_features = len(train("environments.tilt", "shared").mask)
-    assert widths == {"shared": n_features, "personal": n_features, "both": 2 * n_features}
+        assert found.offsets is not None
+        widths[offset] = found.offsets.shape[1]
+    n_features = len(train("environments.logit_offset", "shared").mask)
+    assert widths == {"shared": n_features, "per_user": n_features, "both": 2 * n_features}
 
 
 def losses(config: TrainConfig, *points: dict[str, Value], when: dict[str, Any]) -> StudySpec:

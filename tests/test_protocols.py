@@ -1,4 +1,4 @@
-"""Whole runs on splits that have more than two valid parts, or users whom train does not have."""
+"""Whole runs on splits that have more than two valid parts, or users that train does not have."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import torch
 from painvrl.baselines import comparison, jobs
 from painvrl.baselines.comparison import compare
 from painvrl.baselines.popularity import POPULARITY
-from painvrl.baselines.report import OOD
+from painvrl.baselines.results import OOD
 from painvrl.baselines.ridge import RIDGE
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
-from painvrl.data.seal import SealLedger
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import Split, make_split
+from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.metrics import STANDARD
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import evaluate_test, refit
@@ -142,7 +142,7 @@ def test_folded_in_users_are_ranked_by_their_vectors_without_their_support(
 def test_the_curves_follow_the_folded_in_users(folding: tuple[TrainConfig, Prepared, RunResult]) -> None:
     config, prepared, result = folding
     watched = config.model_copy(
-        update={"training": config.training.model_copy(update={"watch": "ood/ndcg_at_20"})}
+        update={"training": config.training.model_copy(update={"monitor": "ood/ndcg_at_20"})}
     )
     seen: list[float] = []
 
@@ -181,11 +181,11 @@ def test_the_sealed_parts_are_scored_with_everything_else_hidden(
     config, prepared, result = folding
     if retrained:
         result = refit(config, prepared, steps_of=result)
-    ledger = SealLedger(tmp_path / "reads")
-    found = evaluate_test(result, prepared, ledger=ledger, reader="a test").metrics
+    access_log = AccessLog(tmp_path / "reads")
+    found = evaluate_test(result, prepared, access_log=access_log, reader="a test").metrics
     split = prepared.split
     assert split.support is not None
-    tests = split.sealed.open(ledger, "the oracle").parts
+    tests = split.sealed.open(access_log, "the oracle").parts
     seen = pairs([split.train, split.support, *(part.interactions for part in split.valid.values())])
     for name, other in (("iid", "ood"), ("ood", "iid")):
         hidden = seen | pairs([tests[other].interactions])
@@ -279,14 +279,14 @@ def test_all_test_parts_stay_sealed_until_they_are_read_together(
         valid = pairs(part.interactions for part in prepared.split.valid.values())
         assert result.environments is not None
         assert len(result.environments.label) == len(prepared.split.train) + len(valid)
-    ledger = SealLedger(tmp_path / "reads")
-    found = evaluate_test(result, prepared, ledger=ledger, reader="a test")
+    access_log = AccessLog(tmp_path / "reads")
+    found = evaluate_test(result, prepared, access_log=access_log, reader="a test")
     assert found.reads == 1
     assert {name.partition("/")[0] for name in found.metrics} == {
         "iid_test", "ood_far_test", "ood_near_test", "ood_test",
     }  # fmt: skip
     split = prepared.split
-    tests = split.sealed.open(ledger, "the oracle").parts
+    tests = split.sealed.open(access_log, "the oracle").parts
     seen = pairs([split.train, *(part.interactions for part in split.valid.values())])
     for name, part in tests.items():
         hidden = seen | pairs(each.interactions for key, each in tests.items() if key != name)
@@ -330,7 +330,7 @@ def test_early_stopping_can_watch_a_named_part_and_refuses_one_that_the_data_lac
     settings: dict[str, Any],
 ) -> None:
     def watching(part: str) -> TrainConfig:
-        training = settings["training"] | {"watch": f"{part}/ndcg_at_20"}
+        training = settings["training"] | {"monitor": f"{part}/ndcg_at_20"}
         return TrainConfig.model_validate(settings | {"split": GIVEN, "training": training})
 
     run(watching("ood_far"), prepared_for(watching("ood_far")))
@@ -354,9 +354,9 @@ def test_after_a_refit_held_out_items_of_the_valid_part_are_no_candidates_whatev
     made = make_split(dataset, config.split, seed=0)
     prepared = prepare_split(config, dataset, made, made.train, CPU)
     result = refit(config, prepared, steps_of=run(config, prepared))
-    ledger = SealLedger(tmp_path / "reads")
-    found = evaluate_test(result, prepared, ledger=ledger, reader="a test").metrics
-    tests = made.sealed.open(ledger, "the oracle").parts
+    access_log = AccessLog(tmp_path / "reads")
+    found = evaluate_test(result, prepared, access_log=access_log, reader="a test").metrics
+    tests = made.sealed.open(access_log, "the oracle").parts
     part = tests["ood"]
     warm = made.ood_valid.interactions.item_degree() > 0
     assert (part.candidates & warm).any()

@@ -33,14 +33,14 @@ def test_rounds_report_what_was_learned(tiny_settings: dict[str, Any], tiny_prep
     assert len(result.rounds) == 3
     n_pairs = len(tiny_prepared.split.train)
     for report in result.rounds:
-        told = report.metrics
-        assert told["environments/size_1"] + told["environments/size_2"] == n_pairs
-        assert "environments/size_3" not in told
-        assert told["mask/sparsity"] == pytest.approx(0.4)
-        assert told["mask/risk"] > 0
-        assert 0 <= told["mask/epsilon"] <= 1
-        assert -1 - 1e-6 <= told["mask/cosine"] <= 1 + 1e-6
-        assert told["environments/converged"] == (told["environments/moved_share"] <= 0.01)
+        reported = report.metrics
+        assert reported["environments/size_1"] + reported["environments/size_2"] == n_pairs
+        assert "environments/size_3" not in reported
+        assert reported["mask/sparsity"] == pytest.approx(0.4)
+        assert reported["mask/risk"] > 0
+        assert 0 <= reported["mask/epsilon"] <= 1
+        assert -1 - 1e-6 <= reported["mask/cosine"] <= 1 + 1e-6
+        assert reported["environments/converged"] == (reported["environments/moved_share"] <= 0.01)
     first, last = result.rounds[0].metrics, result.rounds[-1].metrics
     assert first["environments/moved_share"] == 1.0
     assert int((result.mask == 0).sum()) == 4
@@ -117,9 +117,9 @@ def test_rounds_of_hard_em_go_on_from_the_last_and_report_their_moves(
     environments = {"assignment": "hard_em", "hard_em": {"max_rounds": 30, "content_dim": 3}}
     result = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)
     first, second = (report.metrics for report in result.rounds)
-    for told in (first, second):
-        assert 1 <= told["environments/em_rounds"] <= 30
-        assert told["environments/converged"] == (told["environments/em_moved_share"] <= 0.01)
+    for reported in (first, second):
+        assert 1 <= reported["environments/em_rounds"] <= 30
+        assert reported["environments/converged"] == (reported["environments/em_moved_share"] <= 0.01)
     assert first["environments/moved_share"] == 1.0
     assert second["environments/moved_share"] < 0.4  # fresh random labels would move half of them
     again = run(changed(tiny_settings, rounds=2, environments=environments), tiny_prepared)

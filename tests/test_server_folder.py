@@ -116,7 +116,7 @@ def test_every_setting_of_the_example_is_one_that_something_reads(repository: Pa
     named = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
     compose = set(re.findall(r"\$\{([A-Z_]+)", (folder / "compose.yaml").read_text()))
     script = set(re.findall(r"\$\{([A-Z_]+):-", (folder / "serve.sh").read_text()))
-    quiet = {"MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"}  # nobody need set these
+    quiet = {"MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"}  # no one need set these
     assert compose <= named
     assert script - quiet <= named
     assert named - compose - script == {"MLFLOW_SERVER_ALLOWED_HOSTS"} - compose, "MLflow itself reads that"
@@ -185,7 +185,7 @@ def test_the_server_in_a_container_gets_the_options_of_the_script(
 
 
 def answers(url: str) -> bytes | None:
-    """The body of a page, or nothing while nobody answers."""
+    """The body of a page, or nothing while no one answers."""
     try:
         with urllib.request.urlopen(url, timeout=30) as page:
             body = page.read()

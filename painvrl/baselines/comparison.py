@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from painvrl.baselines.duel import duels
 from painvrl.baselines.jobs import FIT, START, BaselineCell, BaselineJob, BaselineObjective, key_of, users_of
 from painvrl.baselines.offsets import GRID
-from painvrl.baselines.own import OWN, own_points
+from painvrl.baselines.paired import comparisons
 from painvrl.baselines.port import EXTRA, Baseline
+from painvrl.baselines.reference import OWN, reference_points
 from painvrl.baselines.registry import BASELINES
-from painvrl.baselines.report import (
+from painvrl.baselines.results import (
     CUTOFF,
     IID,
     OOD,
@@ -31,10 +31,10 @@ from painvrl.core.settings import Settings
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.data.digest import digest_of
+from painvrl.engine.events import Progress
 from painvrl.engine.executor import executor_of
-from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.outcomes import Failed
-from painvrl.engine.progress import Progress
+from painvrl.engine.saved import RunStore, SavedRun
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import split_of
@@ -93,7 +93,7 @@ def compare(
         memory_fraction: of a CUDA device that each worker may use.
         own: tune the model of ``config`` as well, and compare it with the baselines by user.
         space: what it is tuned over; without one it has a single trial.
-        progress: hears of every run.
+        progress: is called on every run.
         tracker: mirrors the runs; none by default.
 
     Raises:
@@ -118,13 +118,13 @@ def compare(
         _Tried(one, () if one.missing() else settings_to_try(one, trials, config.seed)) for one in baselines
     ]
     if own:
-        tried.insert(0, _Tried(OWN, own_points(space, config, trials)))
+        tried.insert(0, _Tried(OWN, reference_points(space, config, trials)))
     splits = (split_of(seeded, cache_dir=workspace.cache) for seeded in configs.values())  # one at a time
-    names, cards = zip(*((dataset.name, split.card) for dataset, split in splits), strict=True)
+    names, of_seeds = zip(*((dataset.name, split.statistics) for dataset, split in splits), strict=True)
     data = names[0]
     tracker = tracker or NullTracker()
     cells = _cells(tried, configs.values())
-    complete: Mapping[tuple[str, int], KeptRun] = {}
+    complete: Mapping[tuple[str, int], SavedRun] = {}
     failures: Mapping[tuple[str, int], Failed] = {}
     link = None
     if cells:
@@ -168,10 +168,10 @@ def compare(
         data=data,
         split=config.split.protocol,
         seeds=tuple(configs),
-        cards=cards,
+        splits=of_seeds,
         trials=trials,
         baselines=tuple(reports),
-        duels=duels(reports[0], reports[1:], _judged(reports, complete)) if own else (),
+        comparisons=comparisons(reports[0], reports[1:], _judged(reports, complete)) if own else (),
         link=link,
     )
 
@@ -186,7 +186,7 @@ class _Tried:
     def report(
         self,
         seeds: Sequence[int],
-        complete: Mapping[tuple[str, int], KeptRun],
+        complete: Mapping[tuple[str, int], SavedRun],
         failures: Mapping[tuple[str, int], Failed],
     ) -> BaselineReport:
         """The points, each over all seeds."""
@@ -256,7 +256,7 @@ def _row(baseline: str, trial: int) -> str:
 
 
 def _judged(
-    reports: Sequence[BaselineReport], complete: Mapping[tuple[str, int], KeptRun]
+    reports: Sequence[BaselineReport], complete: Mapping[tuple[str, int], SavedRun]
 ) -> dict[tuple[str, int, int], list[UserValues]]:
     """By baseline, trial and place what every user has got, seed by seed, of the points on the fronts."""
     return {

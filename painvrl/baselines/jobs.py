@@ -20,7 +20,7 @@ import torch
 
 from painvrl.baselines.offsets import GRID, measured_under_offsets
 from painvrl.baselines.port import Baseline, Fit, Inputs
-from painvrl.baselines.report import IID, OOD
+from painvrl.baselines.results import IID, OOD
 from painvrl.core.device import is_out_of_memory
 from painvrl.core.errors import ConfigError, TrialFailure
 from painvrl.core.registry import foreign_sources
@@ -28,8 +28,8 @@ from painvrl.core.settings import Settings
 from painvrl.data.digest import digest_of
 from painvrl.engine.grid import Cell
 from painvrl.engine.job import DataSummary, Job, OnRung
-from painvrl.engine.kept import KeptRun, RunStore, run_key
 from painvrl.engine.outcomes import Completed, Failed, Outcome, SweptPoint
+from painvrl.engine.saved import RunStore, SavedRun, run_key
 from painvrl.engine.training import summary_of
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
@@ -167,16 +167,16 @@ class BaselineObjective:
         return Inputs(config, prepared)
 
 
-def users_of(run: KeptRun, place: int) -> UserValues:
+def users_of(run: SavedRun, place: int) -> UserValues:
     """What each user has got at one of the offsets of a run that was kept by user."""
     values = {name: of_points[place] for name, of_points in run.values.items()}
     return UserValues(users=run.users, values=values, means=run.means)
 
 
-def _kept(outcome: Completed, users: Sequence[UserValues]) -> KeptRun:
+def _kept(outcome: Completed, users: Sequence[UserValues]) -> SavedRun:
     """The run with its users' values ``[G, U]``, a row an offset."""
     values = {name: np.stack([each.values[name] for each in users]) for name in users[0].values}
-    return KeptRun(outcome=outcome, users=users[0].users, values=values, means=users[0].means)
+    return SavedRun(outcome=outcome, users=users[0].users, values=values, means=users[0].means)
 
 
 @dataclass(frozen=True)

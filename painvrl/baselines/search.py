@@ -72,6 +72,6 @@ def settings_to_try(baseline: Baseline[S], trials: int, seed: int) -> tuple[S, .
 
 
 def _choices(space: Mapping[str, Distribution]) -> dict[str, tuple[Value, ...]] | None:
-    """The choices of every knob, or None where one is a range."""
+    """The choices of every hyperparameter, or None where one is a range."""
     found = {name: one.choices for name, one in space.items() if isinstance(one, Categorical)}
     return found if len(found) == len(space) else None

@@ -48,7 +48,7 @@ def baselines(
         bool,
         typer.Option(
             "--own",
-            help="Tune the file's own model over its `space`, too, and compare it with them by user.",
+            help="Tune the reference model over its `space`, too, and compare it with them by user.",
         ),
     ] = False,
     settings: Annotated[
@@ -76,7 +76,7 @@ def baselines(
     parts stay sealed. Baselines whose packages are missing are skipped. Every trial is kept in the workspace
     and is a run in MLflow: the same command goes on where it was stopped, and fits nothing twice.
 
-    --own adds the file's own model, with up to as many trials from the study's `space` (a file without one
+    --own adds the reference model, with up to as many trials from the study's `space` (a file without one
     gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and
     `fusion.cold_weight`). It sets every printed point of a baseline against the own one that comes nearest
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
@@ -105,7 +105,7 @@ def baselines(
             tracker=mlflow_tracker(place),
         )
     # Those of the first seed were printed when the run began.
-    render.data_warnings(report.warnings[len(report.cards[0].provenance.warnings) :])
+    render.data_warnings(report.warnings[len(report.splits[0].provenance.warnings) :])
     if json:
         render.print_json({"config": str(config), **report.as_dict()})
         return

@@ -40,7 +40,7 @@ codecs.register(_plain_ascii)
 
 
 class ReaderLeft(PlaceError):
-    """Nobody reads the output any more, as after ``| head``.
+    """No one reads the output any more, as after ``| head``.
 
     Libraries have ideas of their own what to do about a BrokenPipeError.
     """
@@ -59,7 +59,7 @@ class _Device(io.FileIO):
 
         Raises:
             PlaceError: the device is full or fails.
-            ReaderLeft: nobody reads it any more.
+            ReaderLeft: no one reads it any more.
         """
         if self._refused:
             return memoryview(data).nbytes
@@ -67,7 +67,7 @@ class _Device(io.FileIO):
             return super().write(data)
         except BrokenPipeError:
             self._refused = True
-            raise ReaderLeft("nobody reads it any more", file=self._called) from None
+            raise ReaderLeft("no one reads it any more", file=self._called) from None
         except OSError as error:
             self._refused = True
             raise PlaceError.of(error, "cannot be written", file=self._called) from None

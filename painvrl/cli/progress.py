@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from painvrl.cli.render import data_warnings, split_card
-from painvrl.core.progress import GOES_ON
+from painvrl.cli.render import data_warnings, print_split
+from painvrl.core.observer import GOES_ON
 from painvrl.core.tables import number
+from painvrl.engine.events import Progress, StudyStarted, TrialFinished, TrialStarted
 from painvrl.engine.outcomes import Completed, Failed, Pruned
-from painvrl.engine.progress import Progress, StudyStarted, TrialFinished, TrialStarted
 
 
 class Spinner:
@@ -45,10 +45,10 @@ class Spinner:
 
 
 class StudyLines(Progress):
-    """A study's progress: its card, then a line a trial.
+    """A study's progress: its statistics, then a line a trial.
 
     ``quiet`` prints nothing. ``err``: on stderr, where the command's results alone are on stdout; without
-    the card.
+    the statistics.
     """
 
     def __init__(self, spinner: Spinner, *, quiet: bool, err: bool = False) -> None:
@@ -59,14 +59,14 @@ class StudyLines(Progress):
         self._stages: dict[int, str] = {}
 
     def study_started(self, event: StudyStarted) -> None:
-        """Print the split's card and where the study stands; what looks wrong also where it is quiet."""
+        """Print the split's statistics and where the study stands; warnings also where it is quiet."""
         with self._spinner.paused():
             data_warnings(event.data.warnings)
         if self._quiet:
             return
         if not self._err:
             with self._spinner.paused():
-                split_card(event.data.tables)
+                print_split(event.data.tables)
         verb = "goes on" if event.resumed else "starts"
         self._spinner.echo(
             *(
@@ -74,9 +74,9 @@ class StudyLines(Progress):
                 for one in event.reaped
             ),
             *([] if event.taken_over is None else [f"taken over: {event.taken_over}"]),
-            f"study {event.study} {verb}: {event.finished} of {event.wanted} trials are there"
+            f"study {event.study} {verb}: {event.finished} of {event.requested} trials are there"
             if not self._err
-            else f"{event.study}: {event.finished} of {event.wanted} trials are there",
+            else f"{event.study}: {event.finished} of {event.requested} trials are there",
             err=self._err,
         )
 
@@ -84,7 +84,7 @@ class StudyLines(Progress):
         """Show the trial on a terminal."""
         place = event.finished + event.others + 1
         name = event.title or f"trial {event.number}"
-        self._running[event.number] = f"{name} ({place} of {event.wanted})"
+        self._running[event.number] = f"{name} ({place} of {event.requested})"
         self._show()
 
     def trial_stage(self, number: int, stage: str) -> None:
@@ -102,7 +102,7 @@ class StudyLines(Progress):
         self._stages.pop(event.number, None)
         self._show()
         if not self._quiet:
-            done = f"[{event.finished}/{event.wanted}]"
+            done = f"[{event.finished}/{event.requested}]"
             name = event.title or f"trial {event.number:>3}"
             line = f"{done} {name}  {event.seconds:5.1f} s  {_came_to(event)}"
             self._spinner.echo(line, err=self._err)

@@ -18,7 +18,7 @@ from painvrl.core.tables import Block, Result, TextTable, number, numbers
 
 if TYPE_CHECKING:
     from painvrl.baselines.offsets import Offset
-    from painvrl.baselines.report import BaselineReport, ComparisonReport
+    from painvrl.baselines.results import BaselineReport, ComparisonReport
     from painvrl.serving.retrain import TrainReport
 
 PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
@@ -42,8 +42,8 @@ def train_report(report: TrainReport) -> None:
     if report.pick is not None:
         typer.echo(f"trial {report.pick.name} of the study: {report.pick.reason}")
     else:  # of a study's split, the study has printed it
-        split_card(report.card.tables())
-    data_warnings(report.card.provenance.warnings)
+        print_split(report.statistics.tables())
+    data_warnings(report.statistics.provenance.warnings)
     _repetition(report)
     trial = {} if report.pick is None else report.pick.first
     test = {} if report.test is None else report.test.metrics
@@ -84,7 +84,7 @@ def train_report(report: TrainReport) -> None:
 def baselines(report: ComparisonReport) -> None:
     """Print each baseline's front, with its best by IID and by OOD marked; then who is missing, and why."""
     from painvrl.baselines.offsets import GRID
-    from painvrl.baselines.report import CUTOFF
+    from painvrl.baselines.results import CUTOFF
 
     metrics = [f"{part}/{metric}_at_{CUTOFF}" for part in ("iid", "ood") for metric in ("ndcg", "recall")]
     columns = ["baseline", "trial", "best", "settings", "offset", *metrics, "seconds"]
@@ -98,8 +98,8 @@ def baselines(report: ComparisonReport) -> None:
         "OOD, the choice uses the target shift). offset: popularity * log(1 + interactions) + cold * [no "
         "interaction], in units of the scores' spread, the same for all. Test parts stay sealed."
     )
-    if report.duels:
-        _duels(report)
+    if report.comparisons:
+        _comparisons(report)
     for one in report.baselines:
         if one.skipped is not None:
             typer.echo(f"{one.name} skipped: {one.skipped}")
@@ -109,27 +109,27 @@ def baselines(report: ComparisonReport) -> None:
                 typer.echo(f"{one.name} trial {point.trial} failed with seed {failed.seed}: {failed.failure}")
 
 
-def _duels(report: ComparisonReport) -> None:
+def _comparisons(report: ComparisonReport) -> None:
     """Print each baseline's point beside the own one that comes nearest to beating it on both."""
-    from painvrl.baselines.report import CUTOFF
+    from painvrl.baselines.results import CUTOFF
 
     own = report.baselines[0]
     rows = [
         [
-            duel.baseline,
-            duel.rival.name,
-            duel.own.name,
-            f"{duel.iid:+.4f}",
-            f"{duel.ood:+.4f}",
-            duel.verdict,
-            str(len(duel.beats)),
+            comparison.baseline,
+            comparison.rival.name,
+            comparison.own.name,
+            f"{comparison.iid:+.4f}",
+            f"{comparison.ood:+.4f}",
+            comparison.verdict,
+            str(len(comparison.beats)),
         ]
-        for duel in report.duels
+        for comparison in report.comparisons
     ]
     metrics = [f"{part} NDCG@{CUTOFF}, own - it" for part in ("IID", "OOD")]
     columns = ["baseline", "trial", "nearest own", *metrics, "own is", "own beaten"]
-    show(TextTable(columns=columns, rows=rows, caption="the file's own model against each of them"))
-    beaten = {point.name for duel in report.duels for point in duel.beats}
+    show(TextTable(columns=columns, rows=rows, caption="the reference model against each of them"))
+    beaten = {point.name for comparison in report.comparisons for point in comparison.beats}
     typer.echo(
         "95% intervals, paired by seed and user. Beaten: surely lower on both; "
         f"of the {len(own.front())} own points shown (of {own.trials} trials), {len(beaten)} are beaten "
@@ -143,7 +143,7 @@ def _offset(offset: Offset) -> str:
 
 
 def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[str]]:
-    from painvrl.baselines.report import IID, OOD
+    from painvrl.baselines.results import IID, OOD
 
     marks = {"IID": report.best(IID), "OOD": report.best(OOD)}
     return [
@@ -160,7 +160,7 @@ def _baseline_rows(report: BaselineReport, metrics: Sequence[str]) -> list[list[
     ]
 
 
-def split_card(tables: Sequence[TextTable]) -> None:
+def print_split(tables: Sequence[TextTable]) -> None:
     """Print what each part of a split holds, what filters took and what was joined."""
     for place, table in enumerate(tables):
         show(table if place else replace(table, caption="split"))

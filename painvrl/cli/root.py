@@ -32,7 +32,7 @@ EPILOG = (
     "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
     "option, or a disk, database or output that is full, locked or not writable; 3 the study has no complete "
     "trial that keeps to its constraints; 4 the front regressed (`study compare`); 130 interrupted (`study "
-    "run`, `study confirm` and a long `train` go on when called again); 141 nobody reads the output any more."
+    "run`, `study confirm` and a long `train` go on when called again); 141 no one reads the output any more."
 )
 
 
@@ -120,7 +120,7 @@ def main() -> NoReturn:
 
 
 def _complain(text: str, kind: str = "error") -> None:
-    with suppress(OSError, PlaceError):  # there is nobody left to tell
+    with suppress(OSError, PlaceError):  # there is no one left to tell
         typer.echo(f"{kind}: {text}", err=True)
 
 

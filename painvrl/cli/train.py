@@ -85,7 +85,7 @@ def train(
 
     The model is saved as a checkpoint and registered in MLflow. With --best the configuration is a trial of
     a study: the one tagged selected=true in the MLflow UI, or what `study pick` stored, or what --prefer
-    picks from the front. It is trained anew, its valid metrics are checked against the trial's, and the
+    picks from the front. It is trained again, its valid metrics are checked against the trial's, and the
     sealed test parts are read: each read is counted in the workspace, printed and logged. The model of a
     pick or of a rule gets its alias in MLflow.
     """
@@ -119,7 +119,7 @@ def train(
             settings = load_settings(config, TrainConfig)
             report = train_config(settings, config.stem, place, options, observer=observer)
     if json:
-        render.data_warnings(report.card.provenance.warnings)
+        render.data_warnings(report.statistics.provenance.warnings)
         render.print_json(report.as_dict())
     else:
         render.train_report(report)

@@ -24,7 +24,7 @@ from painvrl.core.workspace import Workspace
 if TYPE_CHECKING:
     from painvrl.study.file.spec import StudySpec
 
-HOST = "127.0.0.1"  # the server has no passwords: nobody but this machine may reach it
+HOST = "127.0.0.1"  # the server has no passwords: no one but this machine may reach it
 START_SECONDS = 180.0
 
 
@@ -132,7 +132,7 @@ def _server(uri: str, workspace: Workspace, port: int) -> Iterator[subprocess.Po
         "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password; command lines are everybody's to read
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its workers serve features that nobody uses here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its workers serve features that no one uses here
     }
 
     def terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)

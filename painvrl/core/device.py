@@ -81,7 +81,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to measure anew: on CUDA, and elsewhere on Linux where the system lets a process do so.
+    """Begin to measure again: on CUDA, and elsewhere on Linux where the system lets a process do so.
 
     Where it does not, and on other systems, the peak of a process outside CUDA stays what it was.
     """
@@ -124,8 +124,8 @@ def _processor() -> str:
     model = platform.processor()
     if sys.platform == "linux":
         with suppress(OSError):
-            told = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-            lines = (line.partition(":") for line in told.splitlines())
+            reported = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+            lines = (line.partition(":") for line in reported.splitlines())
             model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
     return f"{platform.machine()} {model}"
 

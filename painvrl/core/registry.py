@@ -156,7 +156,7 @@ class NameIn:
     """Marks a ``str`` field that holds a name of a registry: ``Annotated[str, NameIn(PENALTIES)]``.
 
     It validates as a ``Literal`` of the names would, and its JSON schema lists them; both ask the registry
-    anew, so that a choice may be added later.
+    again, so that a choice may be added later.
     """
 
     registry: Registry[Any]

@@ -61,7 +61,7 @@ class Workspace:
     checkpoints: ClassVar[_Below] = _Below("checkpoints")
     """Trained models, a folder each."""
 
-    unfinished: ClassVar[_Below] = _Below("unfinished")
+    run_states: ClassVar[_Below] = _Below("run_states")
     """Runs that were killed half-way."""
 
     artifacts: ClassVar[_Below] = _Below("mlartifacts")
@@ -89,7 +89,7 @@ class Workspace:
     """MLflow's runs."""
 
     test_reads: ClassVar[_Below] = _Below("test_reads.jsonl")
-    """The ledger of reads of sealed test parts."""
+    """The access log of reads of sealed test parts."""
 
     stamp: ClassVar[_Below] = _Below("painvrl.json")
     """The version of painvrl that the workspace is of."""

@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class TestParts:
-    """The test parts, after their seal was broken.
+    """The test parts, once they were opened.
 
     Attributes:
         parts: by the name of the valid part's metrics: ``iid``, ``ood``, and further ``ood_NAME``.

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from painvrl.core.errors import StudyError
+from painvrl.engine.events import Progress
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
-from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.loop import MAX_DEATHS, Task, Tracker, run_jobs
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
-from painvrl.engine.progress import Progress
+from painvrl.engine.saved import RunStore, SavedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ C = TypeVar("C", bound=Cell)
 
 
 def _do_nothing(*_: object) -> None:
-    """Whoever trains a run keeps it; nobody asks for the tracker's runs."""
+    """Whoever trains a run keeps it; no one asks for the tracker's runs."""
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,7 @@ class Grid(Generic[C]):
         measured: names of the metrics that progress reports.
         keep_run: called first when a run completes; afterwards it is in the store.
         keep_track: called last when a run completes, with its run in the tracker.
-        wanted: runs in all, as far as is known.
+        requested: runs in all, as far as is known.
         width: of the rows' names, for the titles.
         complete: runs by row and seed.
         failures: by row and seed why a run failed.
@@ -56,15 +56,15 @@ class Grid(Generic[C]):
     measured: Sequence[str]
     keep_run: Callable[[C, Completed], None] = _do_nothing
     keep_track: Callable[[C, str | None], None] = _do_nothing
-    wanted: int = 0
+    requested: int = 0
     width: int = 0
-    complete: dict[tuple[str, int], KeptRun] = field(default_factory=dict)
+    complete: dict[tuple[str, int], SavedRun] = field(default_factory=dict)
     failures: dict[tuple[str, int], Failed] = field(default_factory=dict)
     _waiting: deque[C] = field(default_factory=deque)
     _cells: dict[int, C] = field(default_factory=dict)
     _deaths: Counter[int] = field(default_factory=Counter)
 
-    def find(self, cells: Iterable[C]) -> tuple[tuple[C, KeptRun], ...]:
+    def find(self, cells: Iterable[C]) -> tuple[tuple[C, SavedRun], ...]:
         """Which of the cells are in the store; they are complete from now on."""
         found = []
         for cell in cells:

@@ -13,7 +13,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
 
 OnRung: TypeAlias = Callable[[str, Mapping[str, float]], str | None]
-"""Hears of a rung and of the valid metrics there; says why the trial is to stop, or ``None``."""
+"""Called at a rung with the valid metrics there; says why the trial is to stop, or ``None``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Job:
     def weighs_a_branch(self) -> bool:
         """Whether a point of the trial may weigh a branch that the configuration itself leaves out."""
         path = "fusion.variant_weight"
-        swept = self.sweep is not None and path in self.sweep.knobs
+        swept = self.sweep is not None and path in self.sweep.hyperparameters
         return swept or any(point.get(path) for point in self.at)
 
     @property
@@ -77,8 +77,8 @@ class DataSummary:
 
     Attributes:
         fingerprint: of the data set's content and of the split, test parts included.
-        tables: the split's card, what filters took and what was joined, for people.
-        card: the split's card as JSON-ready values.
+        tables: the split's statistics, what filters took and what was joined, for people.
+        statistics: the split's statistics as JSON-ready values.
         warnings: what of the data looks wrong, a sentence each.
         parts: what the metrics of the valid parts are called before their slash; empty if unknown.
         all_seeds: digest of what the data are under every seed.
@@ -87,7 +87,7 @@ class DataSummary:
 
     fingerprint: str
     tables: tuple[TextTable, ...] = ()
-    card: Mapping[str, object] = field(default_factory=dict)
+    statistics: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     all_seeds: str = ""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from painvrl.core.errors import StudyError
+from painvrl.engine.events import Progress, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import Progress, TrialFinished, TrialStarted
 from painvrl.run.hyperparameters import Point
 
 MAX_DEATHS = 3
@@ -56,8 +56,8 @@ class Source(Protocol):
     """Where jobs come from and what they come to is kept."""
 
     @property
-    def wanted(self) -> int:
-        """Finished jobs wanted in all, as far as is known."""
+    def requested(self) -> int:
+        """Finished jobs requested in all, as far as is known."""
 
     def finished(self) -> int:
         """Those that are finished, also by earlier processes."""
@@ -146,7 +146,7 @@ class _Loop:
             TrialStarted(
                 number=task.number,
                 finished=finished,
-                wanted=self._source.wanted,
+                requested=self._source.requested,
                 others=others,
                 title=task.title,
             )
@@ -184,7 +184,7 @@ class _Loop:
                 values=values,
                 seconds=seconds,
                 finished=self._source.finished(),
-                wanted=self._source.wanted,
+                requested=self._source.requested,
                 on_front=on_front,
                 front_size=front_size,
                 title=task.title,

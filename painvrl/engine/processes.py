@@ -112,11 +112,11 @@ class ProcessExecutor:
         while True:
             done, _ = wait(self._running, timeout=_LISTEN_SECONDS, return_when=FIRST_COMPLETED)
             for number, slot in self._running.values():
-                for told in slot.told():
-                    if isinstance(told, str):
-                        on_stage(number, told)
+                for reported in slot.reported():
+                    if isinstance(reported, str):
+                        on_stage(number, reported)
                     else:
-                        slot.answer(on_rung(number, *told))
+                        slot.answer(on_rung(number, *reported))
             if done:
                 future = min(done, key=lambda one: self._running[one][0])
                 number, slot = self._running.pop(future)
@@ -135,12 +135,12 @@ class ProcessExecutor:
             slot.close()
 
 
-_Told: TypeAlias = str | tuple[str, Mapping[str, float]]
+_Reported: TypeAlias = str | tuple[str, Mapping[str, float]]
 """What a process says while it trains: a stage, or a rung and the metrics there, and waits for an answer."""
 
 
 class _Slot:
-    """A place and its process, which is started when it is needed and anew after it died."""
+    """A place and its process, which is started when it is needed and again after it died."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
@@ -162,7 +162,7 @@ class _Slot:
         with far_end, _interrupts_held_back():
             return self._executor.submit(task, *arguments, **named)
 
-    def told(self) -> Iterator[_Told]:
+    def reported(self) -> Iterator[_Reported]:
         """What the process has said since the last call."""
         with suppress(EOFError, OSError):  # it died; its future says so, too
             while self._line is not None and self._line.poll():
@@ -191,7 +191,7 @@ class _Slot:
 def _interrupts_held_back() -> Iterator[None]:
     """A process that is started meanwhile never sees Ctrl-C, nor a SIGTERM that goes to the whole group.
 
-    It is told by the one that started it.
+    It is reported by the one that started it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -254,7 +254,7 @@ def _train(job: Job) -> Outcome:
         objective = worker.objective
     except UserError:  # every trial would meet it
         raise
-    except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries anew)
+    except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries again)
         return failed_by(error)
 
     def on_rung(rung: str, values: Mapping[str, float]) -> str | None:

@@ -37,7 +37,7 @@ def users_of_all(under: Sequence[UserValues]) -> UserValues:
     """What the users of all seeds got: a part is the mean of its seeds', which are parts of their own.
 
     The third seed's users of ``iid`` are the part ``iid@2``. A number is the same user under every seed,
-    but for planted data, which each seed draws anew: intervals over users are wider there, and not narrower.
+    but for planted data, which each seed draws again: intervals over users are wider there, and not narrower.
     """
     if len(under) == 1:
         return under[0]

@@ -72,12 +72,12 @@ class Sweep:
     """What a trial sweeps.
 
     Attributes:
-        knobs: what is swept, by path, with its range; all of them act after training.
+        hyperparameters: what is swept, by path, with its range; all of them act after training.
         objectives: of the study; the search looks at one of each part, ``axes``.
         constraints: of the study; points that break one on a metric are kept only where all do.
     """
 
-    knobs: Mapping[str, Distribution]
+    hyperparameters: Mapping[str, Distribution]
     objectives: tuple[str, ...]
     axes: tuple[str, ...]
     constraints: tuple[Constraint, ...] = ()
@@ -121,7 +121,7 @@ def scored_at(
 class RungSweep:
     """Sweeps a model that is still trained, with fewer points than :func:`sweep` when it is done.
 
-    Its points are told as further metrics, ``swept/3/ood/ndcg_at_20``, so that whoever takes over the
+    Its points are reported as further metrics, ``swept/3/ood/ndcg_at_20``, so that whoever takes over the
     training or its curves has them, too; :func:`curve_at` reads them.
     """
 
@@ -134,8 +134,11 @@ class RungSweep:
     def key(self) -> str:
         """See :class:`painvrl.run.stages.Look`."""
         plan, own = self.plan, leaves(self.config)
-        knobs = {path: (own[path], knob.model_dump(mode="json")) for path, knob in plan.knobs.items()}
-        return repr([sorted(self.rungs), knobs, plan.objectives, plan.axes, plan.config])
+        hyperparameters = {
+            path: (own[path], hyperparameter.model_dump(mode="json"))
+            for path, hyperparameter in plan.hyperparameters.items()
+        }
+        return repr([sorted(self.rungs), hyperparameters, plan.objectives, plan.axes, plan.config])
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
         """See :class:`painvrl.run.stages.Look`."""
@@ -164,7 +167,7 @@ def without_curve(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not name.startswith(_SWEPT)}
 
 
-def told(points: Sequence[SweptPoint], plan: Sweep) -> int:
+def reported(points: Sequence[SweptPoint], plan: Sweep) -> int:
     """The place of the point whose values stand for the training: it alone dominates the largest volume.
 
     That is the product of its objectives; of equal ones the first. A point that breaks a constraint
@@ -188,9 +191,9 @@ def distinct(points: Sequence[SweptPoint], places: Iterable[int], objectives: Se
 
 
 def _that_move(
-    parts: ScoreParts, ranking: RankingPlan, knobs: Mapping[str, Distribution]
+    parts: ScoreParts, ranking: RankingPlan, hyperparameters: Mapping[str, Distribution]
 ) -> dict[str, Distribution]:
-    """The knobs that can change a ranking of this training."""
+    """The hyperparameters that can change a ranking of this training."""
     degree = parts.degree[ranking.candidates]
     lists = [degree[columns] if len(columns) else degree for columns in ranking.columns]
     moves = {
@@ -200,7 +203,7 @@ def _that_move(
         "fusion.cold_weight": any(bool((each == 0).any() & (each > 0).any()) for each in lists),
         "fusion.popularity_weight": any(bool((each != each[0]).any()) for each in lists),
     }
-    return {path: knob for path, knob in knobs.items() if moves.get(path, True)}
+    return {path: hyperparameter for path, hyperparameter in hyperparameters.items() if moves.get(path, True)}
 
 
 class _Search:
@@ -208,10 +211,12 @@ class _Search:
 
     def __init__(self, config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> None:
         self._config, self._parts, self._plan = config, parts, plan
-        self._knobs = _that_move(parts, ranking, plan.knobs)
+        self._hyperparameters = _that_move(parts, ranking, plan.hyperparameters)
         own = leaves(config)
-        self._own: dict[str, Value] = {path: own[path] for path in self._knobs}
-        self._base: Shares = tuple(share_of(knob, own[path]) for path, knob in self._knobs.items())
+        self._own: dict[str, Value] = {path: own[path] for path in self._hyperparameters}
+        self._base: Shares = tuple(
+            share_of(hyperparameter, own[path]) for path, hyperparameter in self._hyperparameters.items()
+        )
         self._of_all = ranking
         self._ranking = _affordable(ranking, plan.config.points)
         self._shares: list[Shares] = [self._base]
@@ -240,8 +245,8 @@ class _Search:
         for shares in wanted:
             if len(new) >= count:
                 break
-            ranges = zip(self._knobs.items(), shares, strict=True)
-            values = {path: value_at(knob, share) for (path, knob), share in ranges}
+            ranges = zip(self._hyperparameters.items(), shares, strict=True)
+            values = {path: value_at(hyperparameter, share) for (path, hyperparameter), share in ranges}
             if values not in seen and values not in new:
                 new.append(values)
                 self._shares.append(shares)

@@ -18,13 +18,13 @@ import torch
 
 from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
-from painvrl.core.progress import GOES_ON
+from painvrl.core.observer import GOES_ON
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.engine.job import DataSummary, Job, OnRung
 from painvrl.engine.mask_trace import thinned
 from painvrl.engine.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
 from painvrl.engine.seeds import mean_metrics, mean_points
-from painvrl.engine.sweep import RungSweep, Scored, scored_at, sweep, told, without_curve
+from painvrl.engine.sweep import RungSweep, Scored, reported, scored_at, sweep, without_curve
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import FIXED_SECTIONS
 from painvrl.run.pipeline import RunResult, run
@@ -71,9 +71,9 @@ def summary_of(prepared: Prepared) -> DataSummary:
     split = prepared.split
     return DataSummary(
         fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
-        tables=split.card.tables(),
-        card=split.card.as_dict(),
-        warnings=split.card.provenance.warnings,
+        tables=split.statistics.tables(),
+        statistics=split.statistics.as_dict(),
+        warnings=split.statistics.provenance.warnings,
         parts=prepared.valid_plan.names,
         all_seeds=digest_for_all_seeds(prepared.dataset),
         numbers=numbers_of(prepared.device),
@@ -84,8 +84,8 @@ class TrainingObjective:
     """The real objective: :func:`painvrl.run.pipeline.run` on data that are prepared once a split.
 
     Args:
-        config: any of the configurations; what its data and split hold is told. A study's trials all share
-            them; where jobs differ in them, those of one split should follow each other.
+        config: any of the configurations; what its data and split hold is reported. A study's trials all
+            share them; where jobs differ in them, those of one split should follow each other.
         cache_dir: for prepared data.
         device: where to train.
         share_pretrained: keep pretrained backbones for other trials, and in ``cache_dir`` for other
@@ -185,7 +185,7 @@ class TrainingObjective:
         points = mean_points([[one.point for one in each.scored] for each in under])
         if points:
             assert job.sweep is not None
-            place = told(points, job.sweep)
+            place = reported(points, job.sweep)
             metrics = [each.scored[place].point.metrics for each in under]
         stages = {name: None for each in under for name in each.seconds}
         return completed(
@@ -236,7 +236,7 @@ def _look(job: Job, prepared: Prepared) -> RungSweep | None:
 
 
 def failed_by(error: Exception) -> Failed:
-    """The failure of a trial that ended with an error which nobody foresaw.
+    """The failure of a trial that ended with an error which no one foresaw.
 
     Raises:
         PlaceError: a disk that is full, or the like, is to blame, and every trial would meet it.
@@ -314,7 +314,7 @@ class _Later(_Recorder):
     """Listens to a trial under a further seed."""
 
     def __init__(self, job: Job, first: _Recorder) -> None:
-        super().__init__(job, self._told, lambda *_: None)
+        super().__init__(job, self._reported, lambda *_: None)
         self._first = first
         self.begun = first.begun
 
@@ -322,7 +322,7 @@ class _Later(_Recorder):
         super().began_before(seconds)
         self._first.begun = self.begun  # the seeds after this one began as long ago
 
-    def _told(self, name: str) -> None:
+    def _reported(self, name: str) -> None:
         goes_on = name.startswith(GOES_ON)  # people wait for these words at the beginning
         self._first.on_stage(
             f"{name}, seed {self._job.seed}" if goes_on else f"seed {self._job.seed}: {name}"

@@ -163,10 +163,10 @@ class HitRate(Metric):
 
 
 @METRICS.register
-class LegacyNdcg(Metric):
+class InvRLNdcg(Metric):
     """The gain by that of the best order of the *hits*, as in InvRL's code: inflated, for comparison only."""
 
-    name: Literal["ndcg_legacy"] = "ndcg_legacy"
+    name: Literal["ndcg_invrl"] = "ndcg_invrl"
 
     def at(self, shown: Shown) -> Tensor:
         """See :class:`Metric`."""
@@ -287,7 +287,7 @@ def _exposure(shown: Shown) -> Tensor:
     )
 
 
-STANDARD: tuple[Metric, ...] = (Recall(), Ndcg(), Precision(), HitRate(), LegacyNdcg())
+STANDARD: tuple[Metric, ...] = (Recall(), Ndcg(), Precision(), HitRate(), InvRLNdcg())
 """What every ranking measures."""
 
 AnyMetric = Annotated[Metric, SettingsIn(METRICS, by_name=True)]

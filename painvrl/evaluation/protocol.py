@@ -1,4 +1,4 @@
-"""What is measured: the cut-offs, and the metric that early stopping watches."""
+"""What is measured: the cut-offs, and the metric that early stopping monitors."""
 
 from __future__ import annotations
 

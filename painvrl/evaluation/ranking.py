@@ -196,7 +196,7 @@ class Scorers(Protocol):
 
 
 @dataclass(frozen=True)
-class _Alone:
+class _OneScorer:
     """A scorer as the only one of a pass."""
 
     scorer: Scorer
@@ -308,7 +308,7 @@ def top_hits(plan: RankingPlan, scorer: Scorer) -> tuple[Tensor, ...]:
     A hidden item never counts, even where a user has fewer candidates left than ranks. A block makes
     no tensor larger than its ``B * C`` scores.
     """
-    return tuple(hits for hits, _ in _lists_of_each(plan, _Alone(scorer))[0])
+    return tuple(hits for hits, _ in _lists_of_each(plan, _OneScorer(scorer))[0])
 
 
 def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> list[list[Lists]]:
@@ -316,9 +316,10 @@ def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> list[list[Lists]]:
     depth = max(plan.ks)
     reads_items = any(metric.reads_items for metric in plan.measured)
     scores_of = scorers.among(plan.candidates)
-    nobody = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
+    no_users = torch.zeros(0, depth, dtype=torch.bool, device=plan.candidates.device)
     found = [
-        [[(nobody, nobody[:, : depth * reads_items].long())] for _ in plan.parts] for _ in range(len(scorers))
+        [[(no_users, no_users[:, : depth * reads_items].long())] for _ in plan.parts]
+        for _ in range(len(scorers))
     ]
     for block in plan.blocks:
         for of_one, scores in zip(found, scores_of(block.users), strict=True):
@@ -413,7 +414,7 @@ def evaluate_users(plan: RankingPlan, scorer: Scorer) -> dict[str, JudgedUsers]:
 
     Only hits leave the device; the metrics' float64 sums are made on the CPU.
     """
-    return next(judged_users(plan, _Alone(scorer)))
+    return next(judged_users(plan, _OneScorer(scorer)))
 
 
 def judged_users(plan: RankingPlan, scorers: Scorers) -> Iterator[dict[str, JudgedUsers]]:

@@ -8,7 +8,7 @@ environment's choices follow
     p_e(i | u)  ~  p_0(i | u) exp( sum_f w_ef f_if + delta_ef (b_uf - mean b_f) f_if )
 
 where ``b_uf`` (:mod:`painvrl.invariance.shared_model`) is what the pretrained model says of the feature for
-the user: ``w`` is a trend that all users share, ``delta`` the part by which their own taste counts more.
+the user: ``w`` is a trend that all users share, ``delta`` the part by which their own affinity counts more.
 One step of Newton's method from zero on the multinomial likelihood gives both in closed form,
 
     w_e = H^-1 mean over e's interactions of (f_i - E_p0 f),     H = Cov_p0(f),
@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painvrl.invariance.shared_model import SharedModel, Tastes, UserSample
+from painvrl.invariance.shared_model import Affinities, SharedModel, UserSample
 from painvrl.model.pairs import weighted_rows
 
 _LEAST_SCALE = 1e-6
@@ -57,17 +57,17 @@ class Coefficients:
 
     Attributes:
         trend: ``w``, ``[E, 2, F]``.
-        taste: ``delta``, ``[E, 2, F]``.
+        affinity: ``delta``, ``[E, 2, F]``.
         trend_scale: ``H_ff``, ``[F]``, variance of the log-odds for a ``w`` of 1.
-        taste_scale: ``H'_ff``, ``[F]``, the same for a ``delta`` of 1.
-        mean_taste: ``[F]``.
+        affinity_scale: ``H'_ff``, ``[F]``, the same for a ``delta`` of 1.
+        mean_affinity: ``[F]``.
     """
 
     trend: Tensor
-    taste: Tensor
+    affinity: Tensor
     trend_scale: Tensor
-    taste_scale: Tensor
-    mean_taste: Tensor
+    affinity_scale: Tensor
+    mean_affinity: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class FeatureVariances:
 def fit_coefficients(
     features: Tensor,
     shared: SharedModel,
-    tastes: Tastes,
+    affinities: Affinities,
     sample: UserSample,
     label: Tensor,
     half: Tensor,
@@ -97,7 +97,7 @@ def fit_coefficients(
     Args:
         features: ``[I, F]``.
         shared: the calibrated model.
-        tastes: of all users.
+        affinities: of all users.
         sample: the users that are seen; the cost is that of ``S * I`` probabilities and of ``2 E`` sums over
             their interactions.
         label: ``[N]`` environments of all training interactions, in the canonical order.
@@ -111,27 +111,30 @@ def fit_coefficients(
     counts = _counts(group, n_groups, pairs.user, n_users)  # [G, S]
     sizes = counts.sum(dim=1, keepdim=True).clamp_min(1)
     share = counts.sum(dim=0) / max(1, len(pairs))  # [S] of all fitted interactions
-    taste = tastes.of(sample.users)
-    mean_taste = share @ taste
-    taste = taste - mean_taste
+    affinity = affinities.of(sample.users)
+    mean_affinity = share @ affinity
+    affinity = affinity - mean_affinity
     # Sums over interactions of what differs from the expectation; those of an empty half are zero.
     taken = _counts(group, n_groups, pairs.item, features.shape[0])  # [G, I]
     trend_slope = (taken @ features - counts @ expected) / sizes
     own = [
-        (taste * weighted_rows(features, pairs.item, (group == g).to(taste.dtype), pairs.user_offsets)).sum(0)
+        (
+            affinity
+            * weighted_rows(features, pairs.item, (group == g).to(affinity.dtype), pairs.user_offsets)
+        ).sum(0)
         for g in range(n_groups)
     ]
-    taste_slope = (torch.stack(own) - counts @ (taste * expected)) / sizes
+    affinity_slope = (torch.stack(own) - counts @ (affinity * expected)) / sizes
     choice = (share @ weights)[:, None] * features
     covariance = features.T @ choice - expected.T @ (share[:, None] * expected)
-    moments = covariance * (taste.T @ (share[:, None] * taste))
+    moments = covariance * (affinity.T @ (share[:, None] * affinity))
     shape = (n_environments, 2, features.shape[1])
     return Coefficients(
         trend=_newton(covariance, trend_slope).view(shape),
-        taste=_newton(moments, taste_slope).view(shape),
+        affinity=_newton(moments, affinity_slope).view(shape),
         trend_scale=covariance.diagonal().clamp_min(0),  # rounding leaves constant features below 0
-        taste_scale=moments.diagonal().clamp_min(0),
-        mean_taste=mean_taste,
+        affinity_scale=moments.diagonal().clamp_min(0),
+        mean_affinity=mean_affinity,
     )
 
 
@@ -158,14 +161,14 @@ def feature_variances(coefficients: Coefficients) -> FeatureVariances:
     spread = torch.where(varies, spread, torch.nan)
     # Anchors of a half are chosen by that half alone, so that the halves stay independent.
     anchor = spread <= spread.nanmedian(dim=1, keepdim=True).values
-    scale = weighted_median(coefficients.taste, anchor * coefficients.taste_scale)  # [E, 2, 1]
-    trend = _deviations(coefficients.trend - scale * coefficients.mean_taste)
-    taste = _deviations(coefficients.taste - scale)
-    by_trend, by_taste = coefficients.trend_scale, coefficients.taste_scale
+    scale = weighted_median(coefficients.affinity, anchor * coefficients.affinity_scale)  # [E, 2, 1]
+    trend = _deviations(coefficients.trend - scale * coefficients.mean_affinity)
+    affinity = _deviations(coefficients.affinity - scale)
+    by_trend, by_affinity = coefficients.trend_scale, coefficients.affinity_scale
     return FeatureVariances(
         value=(trend[:, 0] * trend[:, 1]).mean(dim=0) * by_trend
-        + (taste[:, 0] * taste[:, 1]).mean(dim=0) * by_taste,
-        naive=trend.square().mean(dim=(0, 1)) * by_trend + taste.square().mean(dim=(0, 1)) * by_taste,
+        + (affinity[:, 0] * affinity[:, 1]).mean(dim=0) * by_affinity,
+        naive=trend.square().mean(dim=(0, 1)) * by_trend + affinity.square().mean(dim=(0, 1)) * by_affinity,
     )
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from painvrl.core.errors import EmptyEnvironment
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
-from painvrl.invariance.personal_mixture import fit_personal_mixture, personal_posterior
-from painvrl.invariance.shared_model import SharedModel, Tastes
+from painvrl.invariance.per_user_mixture import fit_per_user_mixture, per_user_posterior
+from painvrl.invariance.shared_model import Affinities, SharedModel
 from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, posterior
 from painvrl.invariance.variant import ItemFeatures, VariantPart
 from painvrl.model.training_data import TrainingData
@@ -51,7 +51,7 @@ class Environments:
 
     Attributes:
         label: ``[N]`` int64 in ``[0, E)``, in the canonical order of the training pairs.
-        tilts: ``[E, C]`` of ``soft_mixture`` (:class:`~painvrl.invariance.soft_mixture.Mixture`), else
+        offsets: ``[E, C]`` of ``soft_mixture`` (:class:`~painvrl.invariance.soft_mixture.Mixture`), else
             ``None``.
         models: of ``hard_em``, else ``None``.
         sizes: interactions of each environment.
@@ -64,7 +64,7 @@ class Environments:
     """
 
     label: Tensor
-    tilts: Tensor | None = None
+    offsets: Tensor | None = None
     models: EnvironmentModels | None = None
     sizes: tuple[int, ...]
     moved_share: float
@@ -88,7 +88,7 @@ def identify(
     mask: Tensor | None = None,
     last: Environments | None = None,
     given: Tensor | None = None,
-    tastes: Tastes | None = None,
+    affinities: Affinities | None = None,
     compiled: bool = False,
 ) -> Environments:
     """Label every training interaction with its environment.
@@ -97,13 +97,13 @@ def identify(
         features: ``[I, F]``.
         shared: the calibrated model that all environments of a mixture share.
         data: the training part.
-        config: which assignment, and its knobs.
+        config: which assignment, and its hyperparameters.
         generator: a CPU generator.
         mask: ``[F]`` of the round before; where ``sees`` is ``variant``, only ``1 - mask`` of each feature
             is seen. Without one all of it is.
-        last: the round before; this fit starts from its tilts, or from its labels and models.
+        last: the round before; this fit starts from its logit offsets, or from its labels and models.
         given: ``[N]`` true labels for ``assignment: given``.
-        tastes: of the users, for a ``tilt`` that is not ``shared``.
+        affinities: of the users, for a ``logit_offset`` that is not ``shared``.
         compiled: whether steps go through ``torch.compile``.
 
     Raises:
@@ -131,24 +131,32 @@ def identify(
         labelled = _labelled(found.label, last, config.count)
         return replace(labelled, models=found.models, moves=found.moves, reseeded=found.reseeded)
     variant = _seen(features, mask, config.sees)
-    start_at = None if last is None else last.tilts
-    if config.tilt == "shared":
+    start_at = None if last is None else last.offsets
+    if config.logit_offset == "shared":
         mixture = fit_mixture(
             variant, shared, data, config.count, config, generator, start=start_at, compiled=compiled
         )
-        log_posterior = posterior(variant, shared, data, mixture.tilts)
+        log_posterior = posterior(variant, shared, data, mixture.offsets)
     else:
-        assert tastes is not None
-        mixture = fit_personal_mixture(
-            variant, shared, tastes, data, config.count, config, generator, start=start_at, compiled=compiled
+        assert affinities is not None
+        mixture = fit_per_user_mixture(
+            variant,
+            shared,
+            affinities,
+            data,
+            config.count,
+            config,
+            generator,
+            start=start_at,
+            compiled=compiled,
         )
-        log_posterior = personal_posterior(variant, shared, tastes, data, mixture.tilts, config)
+        log_posterior = per_user_posterior(variant, shared, affinities, data, mixture.offsets, config)
     label, reseeded = with_least_size(
         log_posterior.argmax(dim=1), log_posterior.logsumexp(dim=1), config.count, needed
     )
     return replace(
         _labelled(label, last, config.count),
-        tilts=mixture.tilts,
+        offsets=mixture.offsets,
         reseeded=reseeded,
         log_likelihood=mixture.log_likelihood,
     )

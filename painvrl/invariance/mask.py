@@ -230,7 +230,7 @@ def learn_mask(
         label: ``[N]`` environments of the training pairs.
         n_environments: ``E``.
         frozen: the features and the pretrained parts.
-        config: knobs.
+        config: hyperparameters.
         projection_l2: the backbone's.
         seed: of the gates' noise, the parts and the contrasts.
         variances: how differently the environments weigh each feature, for a penalty that reads it.

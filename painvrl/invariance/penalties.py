@@ -14,12 +14,12 @@ by its name in :data:`PENALTIES`.
 A square of noisy numbers is mostly noise. Each environment's interactions are therefore cut into
 random parts, and what is squared becomes the product of two parts' values. The interactions of a
 partition are exchangeable under random labels, so there every variance is zero in the mean, exactly.
-``legacy`` squares a variance, and the square of an unbiased estimate is not unbiased: it takes
+``invrl`` squares a variance, and the square of an unbiased estimate is not unbiased: it takes
 quarters, one variance from the first two and one from the last two, and multiplies those. ``irmv1`` is
 no variance; its mean under random labels is the squared slope of the whole risk, which is zero only
 where the scale of the scores is the best one.
 
-The first three cost what their contrasts cost (:mod:`painvrl.invariance.contrasts`, ``legacy`` twice
+The first three cost what their contrasts cost (:mod:`painvrl.invariance.contrasts`, ``invrl`` twice
 that), the last two one sum over the interactions, for any number of environments.
 
 Shape letters: ``N`` interactions, ``F`` features, ``k`` content width, ``E`` environments, ``B`` blocks of
@@ -180,7 +180,7 @@ for _penalty in (
     GradientVariance("iga", gated=False),
     ScaleSlope("irmv1"),
     RiskVariance("vrex"),
-    SquaredVariance("legacy"),
+    SquaredVariance("invrl"),
 ):
     PENALTIES.register(_penalty)
 

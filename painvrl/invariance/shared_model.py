@@ -1,4 +1,4 @@
-"""The pretrained backbone as a calibrated probability over items, its users' tastes, and users to fit on."""
+"""The pretrained backbone as a calibrated probability over items, its affinities, and users to fit on."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class SharedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tastes:
+class Affinities:
     """What the pretrained content part says of a feature for a user, factored: ``b_uf = tau (W c_u)_f``.
 
     With ``f_i`` the features of an item, ``sum_f b_uf f_if`` is the content part of the calibrated score.
-    An environment that follows the users' tastes more or less, feature by feature, changes it to
+    An environment that follows the users' affinities more or less, feature by feature, changes it to
     ``sum_f (1 + delta_f) b_uf f_if``, the score of the same user for the item ``(delta * f_i) W``.
 
     Attributes:
@@ -146,7 +146,7 @@ def calibrate(
     """Fit temperature and popularity weight by maximum likelihood of the training pairs.
 
     Scores trained by a squared loss order items but are no log-probabilities; without this step
-    the tilts of the mixture would first of all repair the shared model.
+    the logit offsets of the mixture would first of all repair the shared model.
 
     Args:
         users: ``[U, D]`` the backbone's vectors.

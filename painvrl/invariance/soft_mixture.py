@@ -1,16 +1,16 @@
-"""Environments by a mixture of tilts of one shared model (our extension, and the default).
+"""Environments by a mixture of logit offsets of one shared model (our extension, and the default).
 
 InvRL's hard EM (:mod:`painvrl.invariance.hard_em`) maximises the classification likelihood, which
 always gains by cutting along the widest direction of the features, invariant ones too; a mixture
-likelihood does not. One shared, calibrated model is tilted by each environment,
+likelihood does not. One shared, calibrated model is shifted by each environment,
 
     p_e(i | u) = softmax_i( tau s(u, i) + beta log(1 + d_i) + w_e . v_i ),   v = (1 - m) f,
 
-and ``-mean log sum_e p_e(i | u) / E`` is minimised in the tilts ``w_e``. The shares are equal: with
+and ``-mean log sum_e p_e(i | u) / E`` is minimised in the logit offsets ``w_e``. The shares are equal: with
 learned ones, one environment swallows the rest wherever the features say little. The shared part
 is frozen, so the normaliser ``Z_e(u) = sum_i A_ui exp(w_e . v_i)`` is one matrix product for
 all environments and restarts together, and ``sum_e exp(w_e . v_i) / Z_e(u)`` is the dot product of two
-vectors of width ``E``: no tensor of the fit has a row a pair and a column an environment. The tilts
+vectors of width ``E``: no tensor of the fit has a row a pair and a column an environment. The logit offsets
 carry no item ID embeddings, or they would cluster by popularity.
 
 Shape letters: ``U`` users, ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments, ``R``
@@ -40,15 +40,15 @@ _POSTERIOR_USERS = 1024
 _POSTERIOR_CELLS = 1 << 26
 """(user, item) probabilities that are held at a time, a few times over."""
 
-TiltKind = Literal["shared", "personal", "both"]
+OffsetKind = Literal["shared", "per_user", "both"]
 
 
 class MixtureSettings(Settings):
     """How the mixture is fitted."""
 
-    tilt: TiltKind = "shared"
-    """What an environment changes: a trend that users share (``shared``), the weight of each user's own taste
-    (``personal``), or ``both``.
+    logit_offset: OffsetKind = "shared"
+    """What an environment changes: a trend that users share (``shared``), the weight of each user's own
+    affinity (``per_user``), or ``both``.
     """
 
     restarts: int = Field(default=3, ge=1, le=20)
@@ -58,19 +58,19 @@ class MixtureSettings(Settings):
     learning_rate: float = Field(default=0.2, gt=0)
     """Step size of Adam."""
     ridge: float = Field(default=1e-4, ge=0)
-    """Weight of the tilts' squares where all are shared."""
-    personal_ridge: float = Field(default=1e-3, ge=0)
-    """Weight of the tilts' squares where some are personal."""
+    """Weight of the logit offsets' squares where all are shared."""
+    per_user_ridge: float = Field(default=1e-3, ge=0)
+    """Weight of the logit offsets' squares where some are per-user."""
     fit_cells: int = Field(default=1_500_000, ge=1)
     """Most (user, item) cells in the normalisers of a fit. Beyond it a random subset of the users is fitted,
     so that memory stays bounded.
     """
     design_cells: int = Field(default=8_000_000, ge=1)
-    """Most numbers in the design of a personal fit, rows times columns. Beyond it a random subset of the
+    """Most numbers in the design of a per-user fit, rows times columns. Beyond it a random subset of the
     users is fitted.
     """
     candidates: int = Field(default=32, ge=2)
-    """Items that stand for the catalogue in a personal fit, for each user."""
+    """Items that stand for the catalogue in a per-user fit, for each user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,12 @@ class Mixture:
     """A fitted mixture.
 
     Attributes:
-        tilts: ``[E, F]``; ``[E, 2 F]`` for both kinds of tilt, the shared ones first.
+        offsets: ``[E, F]``; ``[E, 2 F]`` for both kinds of logit offset, the shared ones first.
         log_likelihood: what the mixture gains over the shared model, as the mean log-likelihood of
             a fitted interaction.
     """
 
-    tilts: Tensor
+    offsets: Tensor
     log_likelihood: float
 
 
@@ -97,31 +97,31 @@ class FitSample:
     pairs: Pairs
 
 
-def mixture_loss(tilts: Tensor, variant: ItemFeatures, sample: FitSample, ridge: float) -> Tensor:
+def mixture_loss(offsets: Tensor, variant: ItemFeatures, sample: FitSample, ridge: float) -> Tensor:
     """``[R]``: each restart's negative mean log-likelihood, relative to the shared model, plus its ridge.
 
     Args:
-        tilts: ``[R, E, F]``.
+        offsets: ``[R, E, F]``.
         variant: ``[I, F]``.
         sample: the users and pairs of the fit.
         ridge: weight of ``|w|^2``.
     """
-    restarts, n_environments, width = tilts.shape
-    tilt = variant @ tilts.reshape(-1, width).T
-    tilt = (tilt - tilt.amax(dim=0)).unflatten(1, (restarts, n_environments))  # [I, R, E], at most 0
-    log_z = (sample.weights @ tilt.exp().flatten(1)).clamp_min(1e-30).log().view(-1, *tilt.shape[1:])
-    # Each user's least normaliser and each item's greatest tilt are taken out of the sum, so that no factor
-    # is above 1 and an item that every environment dislikes does not vanish; both are put back as
+    restarts, n_environments, width = offsets.shape
+    offset = variant @ offsets.reshape(-1, width).T
+    offset = (offset - offset.amax(dim=0)).unflatten(1, (restarts, n_environments))  # [I, R, E], at most 0
+    log_z = (sample.weights @ offset.exp().flatten(1)).clamp_min(1e-30).log().view(-1, *offset.shape[1:])
+    # Each user's least normaliser and each item's greatest logit offset are taken out of the sum, so that no
+    # factor is above 1 and an item that every environment dislikes does not vanish; both are put back as
     # constants, since the sum does not depend on them.
-    least, greatest = log_z.detach().amin(dim=2), tilt.detach().amax(dim=2)  # [S, R], [I, R]
+    least, greatest = log_z.detach().amin(dim=2), offset.detach().amax(dim=2)  # [S, R], [I, R]
     shares = (least[:, :, None] - log_z).exp().unbind(1)
-    numerators = (tilt - greatest[:, :, None]).exp().unbind(1)
+    numerators = (offset - greatest[:, :, None]).exp().unbind(1)
     mixtures = [pair_scores(u, i, sample.pairs) for u, i in zip(shares, numerators, strict=True)]
     log_mixture = torch.stack(mixtures).clamp_min(1e-30).log()
     log_mixture = log_mixture + greatest.index_select(0, sample.pairs.item).T
     log_mixture = log_mixture - least.index_select(0, sample.pairs.user).T
     log_likelihood: Tensor = log_mixture.mean(dim=1) - math.log(n_environments)
-    loss: Tensor = ridge * tilts.square().sum(dim=(1, 2)) - log_likelihood
+    loss: Tensor = ridge * offsets.square().sum(dim=(1, 2)) - log_likelihood
     return loss
 
 
@@ -145,18 +145,18 @@ def fit_mixture(
         count: ``E``.
         settings: see there.
         generator: a CPU generator.
-        start: ``[E, F]`` tilts of the round before, instead of random restarts.
+        start: ``[E, F]`` logit offsets of the round before, instead of random restarts.
         compiled: whether steps go through ``torch.compile``.
 
     Raises:
         Diverged: the likelihood is not finite.
     """
     sample = fit_sample(shared, data, settings, generator)
-    starts = first_tilts(start, count, variant.shape[1], settings, generator).to(variant.device)
+    starts = first_offsets(start, count, variant.shape[1], settings, generator).to(variant.device)
     return likeliest(mixture_loss, (variant, sample), starts, settings.ridge, settings, compiled=compiled)
 
 
-def first_tilts(
+def first_offsets(
     start: Tensor | None, count: int, width: int, settings: MixtureSettings, generator: torch.Generator
 ) -> Tensor:
     """``[R, E, C]``: random restarts, or ``start`` ``[E, C]`` alone."""
@@ -177,29 +177,29 @@ def likeliest(
     """Minimise ``loss`` from every start ``[R, E, C]`` at once and keep the likeliest end.
 
     Args:
-        loss: from tilts ``[R, E, C]``, what is ``seen``, and the ridge to ``[R]`` losses.
+        loss: from logit offsets ``[R, E, C]``, what is ``seen``, and the ridge to ``[R]`` losses.
         seen: what the loss is about.
         starts: on the device of the fit.
-        ridge: weight of the tilts' squares; it does not count in the choice of the end.
+        ridge: weight of the logit offsets' squares; it does not count in the choice of the end.
         settings: steps and learning rate.
         compiled: whether steps go through ``torch.compile``.
 
     Raises:
         Diverged: the likelihood is not finite.
     """
-    tilts = starts.requires_grad_()
+    offsets = starts.requires_grad_()
     step_loss = step_function(loss, compiled=compiled)
-    optimizer = torch.optim.Adam([tilts], lr=settings.learning_rate)
+    optimizer = torch.optim.Adam([offsets], lr=settings.learning_rate)
     for _ in range(settings.steps):
         optimizer.zero_grad(set_to_none=True)
-        step_loss(tilts, *seen, ridge).sum().backward()
+        step_loss(offsets, *seen, ridge).sum().backward()
         optimizer.step()
     with torch.no_grad():
-        losses = loss(tilts, *seen, 0.0)
+        losses = loss(offsets, *seen, 0.0)
         best = int(losses.argmin())
     if not bool(torch.isfinite(losses).all()):
         raise Diverged("the mixture's likelihood is not finite; lower environments.learning_rate")
-    return Mixture(tilts=tilts.detach()[best], log_likelihood=-float(losses[best]))
+    return Mixture(offsets=offsets.detach()[best], log_likelihood=-float(losses[best]))
 
 
 def fit_sample(
@@ -211,19 +211,19 @@ def fit_sample(
 
 
 @torch.no_grad()
-def posterior(variant: ItemFeatures, shared: SharedModel, data: TrainingData, tilts: Tensor) -> Tensor:
+def posterior(variant: ItemFeatures, shared: SharedModel, data: TrainingData, offsets: Tensor) -> Tensor:
     """``[N, E]`` log of ``p_e(i | u) / p_0(i | u)``: the argmax is the likeliest environment.
 
     The normalisers are computed in blocks of users, so memory does not grow with ``U * I``, and of fewer
     users where there are many items.
     """
-    tilt = variant @ tilts.T
-    tilt = tilt - tilt.amax(dim=0)
-    lifted = tilt.exp()
+    offset = variant @ offsets.T
+    offset = offset - offset.amax(dim=0)
+    lifted = offset.exp()
     users = torch.arange(data.user_degree.shape[0], device=variant.device)
     block_size = max(1, min(_POSTERIOR_USERS, _POSTERIOR_CELLS // variant.shape[0]))
     normaliser = torch.cat(
         [(shared.probabilities(block) @ lifted).clamp_min(1e-30).log() for block in users.split(block_size)]
     )
     pairs = data.pairs
-    return tilt[pairs.item] - normaliser[pairs.user]
+    return offset[pairs.item] - normaliser[pairs.user]

@@ -37,8 +37,8 @@ class TrainingConfig(Settings):
     evaluate_every: int = Field(default=10, ge=1)
     """Epochs between two evaluations."""
     patience: int = Field(default=3, ge=1)
-    """Evaluations without a better ``watch`` before training stops."""
-    watch: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
+    """Evaluations without a better ``monitor`` before training stops."""
+    monitor: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
     """Metric of a valid part that decides which state is best, and when training stops."""
     updates: Literal["lazy", "dense"] = "lazy"
     """What a step of the sampled loss changes in embedding tables: the batch's rows (``lazy``), or all by
@@ -49,12 +49,12 @@ class TrainingConfig(Settings):
     compile: bool = False
     """Run the steps of backbone, mixture and mask through ``torch.compile``; results differ by rounding."""
 
-    @field_validator("watch")
+    @field_validator("monitor")
     @classmethod
-    def _of_a_valid_part(cls, watch: str) -> str:
-        if not is_scored_name(watch.partition("/")[0]):
+    def _of_a_valid_part(cls, monitor: str) -> str:
+        if not is_scored_name(monitor.partition("/")[0]):
             raise ValueError("must be a metric of a valid part: iid/..., ood/... or ood_NAME/...")
-        return watch
+        return monitor
 
 
 CurveObserver = Callable[[int, Mapping[str, float]], None]
@@ -63,9 +63,9 @@ CurveObserver = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best evaluation so far: its epoch, the watched metric, and the model's state then.
+    """The best evaluation so far: its epoch, the monitored metric, and the model's state then.
 
-    ``state`` is ``None`` before the first one, and where nothing is watched: the last epoch counts then.
+    ``state`` is ``None`` before the first one, and where nothing is monitored: the last epoch counts then.
     """
 
     epoch: int = 0
@@ -95,7 +95,7 @@ class FitState:
 torch.serialization.add_safe_globals([Best, FitState])  # a file of a run's state may hold them
 
 Evaluate = Callable[[int, Tensor, Tensor], Mapping[str, float]]
-"""From an epoch, user vectors and item vectors to what is told of them."""
+"""From an epoch, user vectors and item vectors to what is reported of them."""
 
 
 def fit(
@@ -115,7 +115,7 @@ def fit(
         model: its parameters are trained; its ``base`` is not.
         config: learning rate, length and patience.
         generator: a CPU generator for batches, negatives and dropout.
-        evaluate: epoch, user and item vectors to validation metrics; must contain ``config.watch``.
+        evaluate: epoch, user and item vectors to validation metrics; must contain ``config.monitor``.
             ``None`` trains to the end.
         observe: receives loss and metrics at every evaluation.
         epochs: train exactly so many epochs, without early stopping (a refit).
@@ -145,8 +145,8 @@ def fit(
         observe(epoch, values)
         if evaluate is None or epochs is not None:
             best = Best(epoch=epoch)
-        elif values[config.watch] > best.value:
-            best = Best(epoch=epoch, value=values[config.watch], state=copy.deepcopy(model.state_dict()))
+        elif values[config.monitor] > best.value:
+            best = Best(epoch=epoch, value=values[config.monitor], state=copy.deepcopy(model.state_dict()))
         elif epoch - best.epoch >= config.patience * config.evaluate_every:
             break
         if save is not None and epoch < length:

@@ -1,4 +1,4 @@
-"""Folding in: vectors of users whom the training did not see, fitted to what is known of them.
+"""Folding in: vectors of users that the training did not see, fitted to what is known of them.
 
 The items stay as they are. With them frozen the whole-data loss of a user is a quadratic in the user's
 vector, so its minimum is the solution of a linear system (a half-step of iALS): the vector that the
@@ -52,7 +52,7 @@ def plan_support(support: Interactions, warm_items: Tensor, device: torch.device
     """Index ``support`` for ``device``.
 
     Args:
-        support: of users whom the training does not see.
+        support: of users that the training does not see.
         warm_items: ``[I]`` bool, items with a train interaction.
         device: where users will be folded in.
     """

@@ -5,8 +5,8 @@ items. UltraGCN (Mao et al., CIKM 2021) weighs an edge with ``g_i = sum_k G_ik``
 
     w_ij = G_ij / (g_i - G_ii) * sqrt(g_i / g_j)
 
-and keeps each item's few heaviest. An item that nobody took, or whose users took nothing else, has no
-neighbour; cold items are nobody's.
+and keeps each item's few heaviest. An item that no one took, or whose users took nothing else, has no
+neighbour; cold items are no one's.
 
 Shape letters: ``N`` training pairs, ``U`` users, ``I`` items, ``K`` neighbours.
 """

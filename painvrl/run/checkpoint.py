@@ -134,7 +134,7 @@ class Checkpoint:
 def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path:
     """Write ``result`` to ``folder``, whole or not at all; a checkpoint of that name is replaced.
 
-    Every interaction of the data set counts as seen, whatever part it lies in: nobody wants to be
+    Every interaction of the data set counts as seen, whatever part it lies in: no one wants to be
     recommended what they already have.
 
     Args:

@@ -64,21 +64,21 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _watches_what_is_scored(self) -> Self:
-        watch = self.training.watch
-        part, metric, cutoff = split_name(watch)
+        monitor = self.training.monitor
+        part, metric, cutoff = split_name(monitor)
         if cutoff not in self.evaluation.ks:
             raise ValueError(
-                f"training.watch must use a cut-off of evaluation.ks {list(self.evaluation.ks)} "
-                f"(found {watch!r})"
+                f"training.monitor must use a cut-off of evaluation.ks {list(self.evaluation.ks)} "
+                f"(found {monitor!r})"
             )
         try:
             self.evaluation.check_measured(metric)
         except ValueError as error:
-            raise ValueError(f"training.watch {error} (found {watch!r})") from None
+            raise ValueError(f"training.monitor {error} (found {monitor!r})") from None
         names = self.scored_names()
         if names is not None and part not in names:
             raise ValueError(
-                f"training.watch must name a part of the split, {', '.join(names)} (found {watch!r})"
+                f"training.monitor must name a part of the split, {', '.join(names)} (found {monitor!r})"
             )
         return self
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from painvrl.core.progress import NullObserver
+from painvrl.core.observer import NullObserver
 from painvrl.core.workspace import Workspace
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
@@ -52,7 +52,8 @@ def cost_of(
 ) -> Cost:
     """Time one epoch of a configuration's pretraining, for trials under so many ``seeds``.
 
-    Where a branch's weight is among the knobs ``swept``, the branch is trained whatever its own weight.
+    Where a branch's weight is among the hyperparameters ``swept``, the branch is trained whatever its own
+    weight.
 
     Raises:
         UserError: the data are missing or break a rule.

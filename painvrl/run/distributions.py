@@ -1,4 +1,4 @@
-"""What a knob's values are drawn from, and when it is drawn at all."""
+"""What a hyperparameter's values are drawn from, and when it is drawn at all."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def same(one: Value, other: Value) -> bool:
 
 
 class Conditional(Settings):
-    """A distribution that may hang on other knobs."""
+    """A distribution that may hang on other hyperparameters."""
 
     when: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
-    """Values of other knobs or keys, by path. Only where all of them hold is the knob searched; elsewhere it
-    keeps the base configuration's value.
+    """Values of other hyperparameters or keys, by path. Only where all of them hold is the hyperparameter
+    searched; elsewhere it keeps the base configuration's value.
     """
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ class FloatRange(Conditional):
         return self.low <= value <= self.high
 
     def probes(self) -> Iterator[tuple[str, Value]]:
-        """As for :class:`IntRange`, and a value between, which a knob for whole numbers refuses."""
+        """As for :class:`IntRange`, and a value between, which a hyperparameter for whole numbers refuses."""
         yield from (("low", self.low), ("high", self.high))
         if self.step is not None:
             yield "step", self.low + self.step
@@ -228,30 +228,33 @@ class Fixed(_Listed):
 Distribution = Annotated[IntRange | FloatRange | Categorical | Fixed, Field(discriminator="type")]
 
 
-def value_at(knob: Distribution, share: float) -> Value:
+def value_at(hyperparameter: Distribution, share: float) -> Value:
     """The value below which ``share`` of a distribution lies, ``share`` in [0, 1]."""
-    if isinstance(knob, FloatRange) and knob.step is None:
-        if knob.log:
-            low, high = math.log(knob.low), math.log(knob.high)
-            return min(max(math.exp(low + share * (high - low)), knob.low), knob.high)
-        return min(max(knob.low + share * (knob.high - knob.low), knob.low), knob.high)
-    if isinstance(knob, IntRange) and knob.log:
-        low, high = math.log(knob.low - 0.5), math.log(knob.high + 0.5)
-        return min(max(round(math.exp(low + share * (high - low))), knob.low), knob.high)
-    values = knob.values()
+    if isinstance(hyperparameter, FloatRange) and hyperparameter.step is None:
+        if hyperparameter.log:
+            low, high = math.log(hyperparameter.low), math.log(hyperparameter.high)
+            return min(max(math.exp(low + share * (high - low)), hyperparameter.low), hyperparameter.high)
+        return min(
+            max(hyperparameter.low + share * (hyperparameter.high - hyperparameter.low), hyperparameter.low),
+            hyperparameter.high,
+        )
+    if isinstance(hyperparameter, IntRange) and hyperparameter.log:
+        low, high = math.log(hyperparameter.low - 0.5), math.log(hyperparameter.high + 0.5)
+        return min(max(round(math.exp(low + share * (high - low))), hyperparameter.low), hyperparameter.high)
+    values = hyperparameter.values()
     return values[min(int(share * len(values)), len(values) - 1)]
 
 
-def share_of(knob: Distribution, value: Value) -> float:
+def share_of(hyperparameter: Distribution, value: Value) -> float:
     """The share at which :func:`value_at` has ``value``, in [0, 1]; that of the nearest end outside."""
-    if not isinstance(knob, FloatRange | IntRange):
-        values = knob.values()
+    if not isinstance(hyperparameter, FloatRange | IntRange):
+        values = hyperparameter.values()
         place = next((place for place, one in enumerate(values) if same(one, value)), 0)
         return (place + 0.5) / len(values)
-    if not isinstance(value, int | float) or value <= knob.low:
+    if not isinstance(value, int | float) or value <= hyperparameter.low:
         return 0.0
-    if value >= knob.high:
+    if value >= hyperparameter.high:
         return 1.0
-    if knob.log:
-        return math.log(value / knob.low) / math.log(knob.high / knob.low)
-    return (value - knob.low) / (knob.high - knob.low)
+    if hyperparameter.log:
+        return math.log(value / hyperparameter.low) / math.log(hyperparameter.high / hyperparameter.low)
+    return (value - hyperparameter.low) / (hyperparameter.high - hyperparameter.low)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from painvrl.core.errors import TrialFailure
-from painvrl.core.progress import Observer
+from painvrl.core.observer import Observer
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
-from painvrl.data.seal import SealLedger
 from painvrl.data.splits import Split
+from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
@@ -52,7 +52,7 @@ def refit(
         prepared: its data.
         steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
             was trained on the valid parts cannot be judged on them.
-        observer: hears of stages and curves.
+        observer: is called on stages and curves.
         resume_dir: for the refit under way: one that is killed goes on. ``None`` keeps nothing.
     """
     split = prepared.split
@@ -74,19 +74,19 @@ def refit(
 
 
 def evaluate_test(
-    result: RunResult, prepared: Prepared, *, ledger: SealLedger, reader: str
+    result: RunResult, prepared: Prepared, *, access_log: AccessLog, reader: str
 ) -> TestEvaluation:
-    """Break the seal and score all test parts; the ledger counts it.
+    """Open and score all test parts; the access log counts it.
 
     Each user's positives of train, of the support, of all valid parts and of the other test parts are
     hidden. Where a part is ranked among held-out items only, those of the valid parts are warm after a
     refit; they are no candidates then, or they would push the cold ones out.
 
     Raises:
-        DataError: the ledger cannot be written.
+        DataError: the access log cannot be written.
     """
     split = prepared.split
-    tests = split.sealed.open(ledger, reader)
+    tests = split.sealed.open(access_log, reader)
     seen = [split.train, *(part.interactions for part in split.valid.values())]
     seen += [] if split.support is None else [split.support]
     parts = {}

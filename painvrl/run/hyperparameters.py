@@ -1,4 +1,4 @@
-"""The knobs of a configuration: its scalars by their path, and how to turn them."""
+"""The hyperparameters of a configuration: its scalars by their path, and how to turn them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value
 
 Point: TypeAlias = Mapping[str, Value]
-"""Values of knobs by their path, such as ``mask.sparsity``."""
+"""Values of hyperparameters by their path, such as ``mask.sparsity``."""
 
 FIXED_SECTIONS = ("data", "split", "evaluation", "seed")
 """What all trials of a study share: values measured on different parts do not compare."""
 
 
 def apply(base: TrainConfig, point: Point) -> TrainConfig:
-    """``base`` with the knobs of ``point`` turned.
+    """``base`` with the hyperparameters of ``point`` turned.
 
-    A knob that chooses a variant of its section, such as ``backbone.loss.kind``, puts that variant's
-    defaults in the place of the base's section.
+    A hyperparameter that chooses a variant of its section, such as ``backbone.loss.kind``, puts that
+    variant's defaults in the place of the base's section.
 
     Raises:
-        pydantic.ValidationError: a value breaks a rule of the configuration, or its knob belongs to
+        pydantic.ValidationError: a value breaks a rule of the configuration, or its hyperparameter belongs to
             a variant that is not chosen.
     """
     tree = base.model_dump(mode="json")
@@ -49,10 +49,10 @@ def _branch(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     return tree, leaf
 
 
-def knobs(config: TrainConfig) -> dict[str, Value]:
-    """Every knob of a configuration that a study may turn, by path, with its value.
+def hyperparameters(config: TrainConfig) -> dict[str, Value]:
+    """Every hyperparameter of a configuration that a study may turn, by path, with its value.
 
-    Knobs are scalars; which ones there are depends on the variants that ``config`` chose.
+    Hyperparameters are scalars; which ones there are depends on the variants that ``config`` chose.
     """
     return {
         path: value
@@ -75,14 +75,14 @@ def _leaves(tree: Mapping[str, object], above: str = "") -> Iterator[tuple[str, 
 
 
 @functools.cache
-def all_knobs() -> tuple[str, ...]:
-    """Every knob that some configuration has, those of all variants."""
+def all_hyperparameters() -> tuple[str, ...]:
+    """Every hyperparameter that some configuration has, those of all variants."""
     return tuple(dict.fromkeys(path for path, _ in _fields()))
 
 
 @functools.cache
 def after_training() -> frozenset[str]:
-    """The knobs that act on a trained model, which their settings mark: a study may sweep them."""
+    """The hyperparameters that act on a trained model, which their settings mark: a study may sweep them."""
     return frozenset(
         path for path, field in _fields() if any(isinstance(mark, AfterTraining) for mark in field.metadata)
     )
@@ -90,14 +90,14 @@ def after_training() -> frozenset[str]:
 
 @functools.cache
 def _chooses_a_variant(path: str) -> bool:
-    """Whether the knob is what a section of several variants is told apart by."""
+    """Whether the hyperparameter is what a section of several variants is told apart by."""
     kinds = [field.annotation for known, field in _fields() if known == path]
     return len(kinds) > 1 and all(typing.get_origin(kind) is Literal for kind in kinds)
 
 
 @functools.cache
 def _fields() -> tuple[tuple[str, FieldInfo], ...]:
-    """The knobs' fields with their paths; one that several variants of a section have, once for each."""
+    """The hyperparameters' fields with their paths; what several variants have, once for each."""
     sections = {
         name: field
         for name, field in TrainConfig.model_fields.items()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError, Diverged
-from painvrl.core.progress import NullObserver, Observer
+from painvrl.core.observer import NullObserver, Observer
 from painvrl.evaluation.ranking import evaluate_each
 from painvrl.invariance.environments import Environments
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
@@ -76,7 +76,7 @@ def run(
     Args:
         config: the run.
         prepared: the data of this configuration, from :func:`painvrl.run.prepare.prepare`.
-        observer: hears of stages and curves.
+        observer: is called on stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         look: tells more of a training at its evaluations.
@@ -141,7 +141,7 @@ def reweighed(result: RunResult, prepared: Prepared, **weights: float) -> RunRes
     has_branch = result.parts.base_width < result.parts.items.shape[1]
     if "variant_weight" in weights and not has_branch:
         raise ConfigError(
-            "only a fusion with a trained branch can be weighed anew",
+            "only a fusion with a trained branch can be weighed again",
             key="fusion.variant_weight",
             value=weights["variant_weight"],
         )

@@ -34,7 +34,7 @@ class Prepared:
         features: ``[I, F]`` on the device; statistics fitted on the train items.
         training: the training part indexed for the losses.
         valid_plan: how the valid parts are ranked, in one pass.
-        support: what users are folded in by whom ``train`` does not have, if any.
+        support: what users that ``train`` does not have are folded in by, if any.
         device: where it all lies.
     """
 
@@ -84,7 +84,7 @@ def prepare_split(
     """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``).
 
     Raises:
-        UserError: ``training.watch`` names a part that the split does not have, or nobody is in a part.
+        UserError: ``training.monitor`` names a part that the split does not have, or no one is in a part.
     """
     hidden, support = [train], None
     if split.support is not None:
@@ -93,10 +93,12 @@ def prepare_split(
         cold = split.support.select(untrained[split.support.user])
         support = plan_support(cold, train.item_degree() > 0, device)
     plan = plan_parts(split.valid, hidden, config.evaluation, device, data=dataset.columns, means=split.means)
-    watched = config.training.watch.partition("/")[0]
+    watched = config.training.monitor.partition("/")[0]
     if watched not in plan.names:
         raise ConfigError(
-            f"the split has no such part; it has {', '.join(plan.names)}", key="training.watch", value=watched
+            f"the split has no such part; it has {', '.join(plan.names)}",
+            key="training.monitor",
+            value=watched,
         )
     return Prepared(
         dataset=dataset,
@@ -126,7 +128,7 @@ def plan_parts(
     each the mean of those of the parts that it lists.
 
     Raises:
-        DataError: nobody has a positive in one of them, so its metrics have no value.
+        DataError: no one has a positive in one of them, so its metrics have no value.
     """
     for part in parts.values():
         if len(part.interactions) == 0:

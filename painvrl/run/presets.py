@@ -15,12 +15,12 @@ from painvrl.core.settings import Settings
 PresetName = Literal["ultragcn", "erm", "irm", "invrl", "painvrl"]
 
 Changes: TypeAlias = Mapping[str, bool | int | float | str | None]
-"""Values of knobs by their path, such as ``mask.balancer``."""
+"""Values of hyperparameters by their path, such as ``mask.balancer``."""
 
 _MIXTURE: Changes = {
     "environments.assignment": "soft_mixture",
     "environments.sees": "variant",
-    "environments.tilt": "shared",
+    "environments.logit_offset": "shared",
     "mask.source": "learned",
     "mask.penalty": "gradient_variance",
     "fusion.kind": "branch",
@@ -40,7 +40,7 @@ PRESETS: Mapping[PresetName, Changes] = {
         "environments.sees": "all",
         "mask.source": "learned",
         "mask.balancer": "fixed",
-        "mask.penalty": "legacy",
+        "mask.penalty": "invrl",
         "fusion.kind": "invariant",
     },
     "painvrl": {**_MIXTURE, "mask.balancer": "mgda"},
@@ -56,7 +56,8 @@ def is_preset(name: object) -> bool:
 
 
 def expanded(settings: Mapping[str, object]) -> dict[str, object]:
-    """A configuration file's ``settings`` with the knobs of the preset that it names, and without the name.
+    """A configuration file's ``settings`` with the hyperparameters of the preset that it names, and without
+    the name.
 
     What the file says itself wins over the preset; of a section that is a settings object already, that is
     what it was made with. Settings without a preset, or with an unknown one (which the configuration's own
@@ -68,10 +69,10 @@ def expanded(settings: Mapping[str, object]) -> dict[str, object]:
         return tree
     del tree[KEY]
     for path, value in PRESETS[name].items():  # type: ignore[index] # checked by is_preset
-        section, _, knob = path.rpartition(".")
+        section, _, hyperparameter = path.rpartition(".")
         given = tree.get(section, {})
         if isinstance(given, Settings):
             given = given.model_dump(exclude_unset=True)
         if isinstance(given, Mapping):  # anything else is the validation's to refuse
-            tree[section] = {knob: value, **given}
+            tree[section] = {hyperparameter: value, **given}
     return tree

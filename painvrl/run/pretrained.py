@@ -35,7 +35,7 @@ DISK_BYTES = 4 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A trained backbone, and what was told while it was trained.
+    """A trained backbone, and what was reported while it was trained.
 
     Attributes:
         state: parameters by name, on the CPU.
@@ -56,7 +56,7 @@ class Pretrained:
 torch.serialization.add_safe_globals([Pretrained])  # a file may hold one
 
 
-def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> str:
+def pretraining_key(config: TrainConfig, prepared: Prepared, reported: str = "") -> str:
     """Equal for two runs only if all that is known to decide a pretraining is equal.
 
     Digests every setting that a pretraining reads, what it trains on and is judged by, what is known to
@@ -64,14 +64,14 @@ def pretraining_key(config: TrainConfig, prepared: Prepared, told: str = "") -> 
     Two pretrainings under one key are equal as far as the device repeats its sums to the last bit. Two
     under different keys may be equal all the same: a key says rather too much than too little.
 
-    ``told``: what is told of the training beside its metrics, which is kept with it.
+    ``reported``: what is reported of the training beside its metrics, which is kept with it.
     """
     return digest_of(
         config.model_dump(mode="json", exclude=set(NOT_READ)),
         [prepared.dataset.fingerprint, prepared.split.fingerprint],
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
-        told,
+        reported,
         numbers_of(prepared.device),
     )
 
@@ -109,7 +109,7 @@ class PretrainedStore:
     def claim(self, key: str) -> Iterator[None]:
         """Wait until no other process trains the backbone under ``key``, and keep others waiting meanwhile.
 
-        Look for the backbone again inside. Where the folder cannot be written nobody waits, and each trains.
+        Look for the backbone again inside. Where the folder cannot be written no one waits, and each trains.
         """
         lock = None
         if self._folder is not None:

@@ -15,17 +15,17 @@ from painvrl.data.dataset import PlantedTruth
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
 from painvrl.invariance.hard_em import EnvironmentModels
+from painvrl.invariance.label_recovery import label_recovery
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
-from painvrl.invariance.recovery import recovered
 from painvrl.invariance.risks import freeze
-from painvrl.invariance.shared_model import SharedModel, Tastes, calibrate, sample_users
+from painvrl.invariance.shared_model import Affinities, SharedModel, calibrate, sample_users
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared
 from painvrl.run.stages import Stages, all_pairs_weight
 
-RECOVERED = "environments/recovered"
-"""How much of planted environments was found; see :mod:`painvrl.invariance.recovery`."""
+LABEL_RECOVERY = "environments/label_recovery"
+"""How much of planted environments was found; see :mod:`painvrl.invariance.label_recovery`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             prepared.training,
             generator(config.seed, "calibrate"),
         )
-        tastes = Tastes(
+        affinities = Affinities(
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
@@ -100,13 +100,13 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 mask=found.mask,
                 last=found.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
-                tastes=tastes,
+                affinities=affinities,
                 compiled=config.training.compile,
             )
         with run.stage("mask", f"round {index + 1}: mask"):
             variances = None
             if config.mask.reads_variances:
-                variances = _feature_variances(stages, shared, tastes, environments.label, index)
+                variances = _feature_variances(stages, shared, affinities, environments.label, index)
             learned = learn_mask(
                 gated,
                 environments.label,
@@ -130,7 +130,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
 
 
 def _feature_variances(
-    stages: Stages, shared: SharedModel, tastes: Tastes, label: Tensor, index: int
+    stages: Stages, shared: SharedModel, affinities: Affinities, label: Tensor, index: int
 ) -> FeatureVariances:
     """How differently this round's environments weigh each feature."""
     config, prepared = stages.config, stages.prepared
@@ -139,7 +139,7 @@ def _feature_variances(
     sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
     half = torch.randint(2, label.shape, generator=draws).to(label.device)
     count = config.environments.count
-    return feature_variances(fit_coefficients(features, shared, tastes, sample, label, half, count))
+    return feature_variances(fit_coefficients(features, shared, affinities, sample, label, half, count))
 
 
 def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
@@ -155,8 +155,8 @@ def _report(stages: Stages, environments: Environments, learned: MaskState) -> R
     if environments.moves:  # of hard EM alone
         metrics["environments/em_rounds"] = float(len(environments.moves))
         metrics["environments/em_moved_share"] = environments.moves[-1]
-    if not math.isnan(found := _recovered(stages, environments)):  # only of planted environments
-        metrics[RECOVERED] = found
+    if not math.isnan(found := _label_recovery(stages, environments)):  # only of planted environments
+        metrics[LABEL_RECOVERY] = found
     if not math.isnan(environments.log_likelihood):  # only the mixture has one
         metrics["environments/log_likelihood"] = environments.log_likelihood
     return RoundReport(metrics=metrics, trace=learned.trace)
@@ -173,14 +173,14 @@ def _fixed_mask(stages: Stages) -> Tensor:
     return torch.full((width,), 1.0 if source == "ones" else 0.5, device=stages.prepared.device)
 
 
-def _recovered(stages: Stages, environments: Environments) -> float:
+def _label_recovery(stages: Stages, environments: Environments) -> float:
     config, truth = stages.config, stages.prepared.dataset.truth
     if truth is None or config.environments.assignment == "given":  # what is given was not found
         return math.nan
     planted = _planted_labels(stages.prepared, truth)
     label = environments.label.cpu()
     count = int(truth.environment.max()) + 1  # one of which no user chose anything cannot be missed
-    return recovered(label, planted, config.environments.count, count, truth.bayes_accuracy)
+    return label_recovery(label, planted, config.environments.count, count, truth.bayes_accuracy)
 
 
 def _planted_labels(prepared: Prepared, truth: PlantedTruth) -> Tensor:

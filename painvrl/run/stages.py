@@ -36,7 +36,7 @@ class Look(Protocol):
         """Equal for two that tell the same of a training."""
 
     def __call__(self, rung: str, parts: ScoreParts) -> Mapping[str, float]:
-        """What is told beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
+        """What is reported beside the metrics at ``rung``, a training and its epoch: ``pretrain/20``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class Stages:
     Attributes:
         fixed_epochs: by training; where set, nothing stops early.
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
-        look: what else is told of a training at an evaluation; nothing by default.
-        state: of the run; it is told of stages and curves, and saved while the run is under way.
+        look: what else is reported of a training at an evaluation; nothing by default.
+        state: of the run; it is reported of stages and curves, and saved while the run is under way.
     """
 
     config: TrainConfig
@@ -73,7 +73,7 @@ class Stages:
         )
 
     def folded_in(self, users: Tensor, items: Tensor) -> Tensor:
-        """``users`` ``[U, D]`` with the vectors of users whom train does not have, fitted to their support.
+        """``users`` ``[U, D]`` with the vectors of users that train does not have, fitted to their support.
 
         Args:
             users: trained vectors.
@@ -103,7 +103,7 @@ def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
     """The backbone that the rounds start from: trained on all features, or taken from ``store``.
 
     A backbone from the store is the one that this run would train on this machine, and its curves are
-    told again. Fixed epochs are always trained: the store holds only what stopped early.
+    reported again. Fixed epochs are always trained: the store holds only what stopped early.
     """
     everything = torch.ones(stages.prepared.features.shape[1], device=stages.prepared.device)
     known = stages.state.load("pretrain")
@@ -124,7 +124,7 @@ def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
     key = pretraining_key(stages.config, stages.prepared, "" if stages.look is None else stages.look.key)
     run = stages.state
     with store.claim(key):
-        # One that is half-way here goes on: what it told is not told twice.
+        # One that is half-way here goes on: what it reported is not reported twice.
         known = None if run.is_training("pretrain") else store.load(key)
         if known is None:
             model = train_backbone(stages, "pretrain", gates)
@@ -183,10 +183,10 @@ def train_backbone(
 
     def curves(epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
         users = stages.folded_in(users, items)
-        told = evaluate(prepared.valid_plan, users, items)
+        reported = evaluate(prepared.valid_plan, users, items)
         if stages.look is not None:
-            told |= stages.look(f"{name}/{epoch}", stages.parts_of(users=users, items=items))
-        return told
+            reported |= stages.look(f"{name}/{epoch}", stages.parts_of(users=users, items=items))
+        return reported
 
     refit, run = stages.fixed_epochs, stages.state
     with run.stage(name):

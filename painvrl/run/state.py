@@ -1,7 +1,7 @@
 """What a run has come to so far, and the file from which it goes on if its process is killed.
 
-A run that goes on tells again what was told before, and its stages take up what is there. Every stage is a
-function of the configuration, the data and the stages before, so what is not there is computed anew, with
+A run that goes on tells again what was reported before, and its stages take up what is there. Every stage is
+a function of the configuration, the data and the stages before, so what is not there is computed again, with
 the same result to the last bit.
 
 A run offers its state between stages, and within a training at its evaluations. Most offers are refused:
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from painvrl.core.progress import GOES_ON, NullObserver, Observer
+from painvrl.core.observer import GOES_ON, NullObserver, Observer
 from painvrl.core.tensorfile import read_tree, sweep_trees, write_tree
 from painvrl.data.digest import digest_of
 from painvrl.model.fit import FitState
@@ -65,10 +65,10 @@ def run_key(
 
 
 class RunState:
-    """What a run has come to so far: what it told and took, and what the rest of it needs.
+    """What a run has come to so far: what it reported and took, and what the rest of it needs.
 
     Args:
-        observer: is told how the run proceeds.
+        observer: is reported how the run proceeds.
         file: where the state is saved; nowhere by default.
         known: the state that an earlier process saved.
 
@@ -83,10 +83,10 @@ class RunState:
         file: StateFile | None = None,
         known: Mapping[str, Any] | None = None,
     ) -> None:
-        before = known or {"seconds": {}, "epochs": {}, "told": [], "results": {}, "training": {}}
+        before = known or {"seconds": {}, "epochs": {}, "reported": [], "results": {}, "training": {}}
         self.seconds: dict[str, float] = before["seconds"]
         self.epochs: dict[str, int] = before["epochs"]
-        self._told: list[tuple[Any, ...]] = before["told"]
+        self._reported: list[tuple[Any, ...]] = before["reported"]
         self._results: dict[str, Any] = before["results"]
         self._training: dict[str, FitState] = before["training"]
         self._observer = observer or NullObserver()
@@ -94,19 +94,19 @@ class RunState:
         self._since: tuple[str, float] | None = None
 
     def resume(self, observer: Observer) -> None:
-        """Tell ``observer`` from here on, and first of all again what an earlier process told."""
+        """Tell ``observer`` from here on, and first of all again what an earlier process reported."""
         self._observer = observer
-        if self._told:
+        if self._reported:
             observer.stage(GOES_ON + self._place())
-        for kind, *what in self._told:
+        for kind, *what in self._reported:
             getattr(observer, kind)(*what)
 
     @contextmanager
     def stage(self, name: str, label: str | None = None) -> Iterator[None]:
         """Tell of ``label``, which a run has once, and add the block's wall time to ``seconds[name]``."""
         entry = ("stage", label or name)
-        if entry not in self._told:  # else it was told by the process before
-            self._told.append(entry)
+        if entry not in self._reported:  # else it was reported by the process before
+            self._reported.append(entry)
             self._observer.stage(label or name)
         self._since = (name, time.perf_counter())
         yield
@@ -115,12 +115,14 @@ class RunState:
 
     def curve(self, name: str, epoch: int, values: Mapping[str, float]) -> None:
         """Tell of a point of a training's curve."""
-        self._told.append(("curve", name, epoch, dict(values)))
+        self._reported.append(("curve", name, epoch, dict(values)))
         self._observer.curve(name, epoch, values)
 
     def points(self, name: str) -> tuple[tuple[int, Mapping[str, float]], ...]:
-        """The points of a training's curve that were told: an epoch, and its loss and metrics."""
-        return tuple((what[1], what[2]) for kind, *what in self._told if (kind, what[0]) == ("curve", name))
+        """The points of a training's curve that were reported: an epoch, and its loss and metrics."""
+        return tuple(
+            (what[1], what[2]) for kind, *what in self._reported if (kind, what[0]) == ("curve", name)
+        )
 
     def save(self, name: str, result: Any) -> None:
         """What came of a stage and others need; a later result of that name takes its place.
@@ -135,7 +137,7 @@ class RunState:
         return self._results.get(name)
 
     def drop(self, name: str) -> None:
-        """Nobody needs it any more."""
+        """No one needs it any more."""
         self._results.pop(name, None)
 
     def save_training(self, name: str, make: Callable[[], FitState]) -> None:
@@ -157,7 +159,7 @@ class RunState:
             lambda: {
                 "seconds": self._seconds_now(),
                 "epochs": self.epochs,
-                "told": self._told,
+                "reported": self._reported,
                 "results": self._results,
                 "training": {name: make() for name, make in training.items()},
             }
@@ -172,7 +174,7 @@ class RunState:
     def _place(self) -> str:
         for name, state in self._training.items():
             return f"epoch {state.epoch} of {name}"
-        return f"the end of {next(what for kind, what, *_ in reversed(self._told) if kind == 'stage')}"
+        return f"the end of {next(what for kind, what, *_ in reversed(self._reported) if kind == 'stage')}"
 
 
 @contextmanager
@@ -188,7 +190,7 @@ def run_state(
         folder: made at the first write; ``None`` saves nothing.
         key: of the run; see :func:`run_key`.
         device: where it trains.
-        final: errors after which nobody goes on. Others leave what is there, as an interrupt does, which
+        final: errors after which no one goes on. Others leave what is there, as an interrupt does, which
             says so then.
     """
     if folder is None:
@@ -228,7 +230,7 @@ class StateFile:
         self.holds_state: bool = False
 
     def load(self, device: torch.device | str) -> Mapping[str, Any] | None:
-        """What an earlier process saved last of the same run; ``None`` to begin anew."""
+        """What an earlier process saved last of the same run; ``None`` to begin again."""
         if not self._path.exists() or not self._claim():
             return None
         found = read_tree(self._path, device)

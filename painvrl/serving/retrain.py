@@ -4,7 +4,7 @@
     train_config  a configuration file
 
 Both end in a checkpoint and a registered MLflow model. The test parts are read once, after
-everything else is fixed, and every read leaves a line in the workspace's ledger.
+everything else is fixed, and every read leaves a line in the workspace's access log.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 import torch
 
 from painvrl.core.errors import ConfigError, StudyError, TrialFailure
-from painvrl.core.progress import NullObserver, Observer
+from painvrl.core.observer import NullObserver, Observer
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.data.card import SplitCard
-from painvrl.data.seal import SealLedger
+from painvrl.data.split_statistics import SplitStatistics
+from painvrl.data.test_guard import AccessLog
 from painvrl.run.checkpoint import TrainedOn, save_checkpoint, trained_on
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import TestEvaluation, evaluate_test, refit
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.state import run_key, run_state
-from painvrl.serving.registry import RegisteredModel, register_model
+from painvrl.serving.registered_models import RegisteredModel, register_model
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.choice.selection import Selection, select
 from painvrl.study.file.spec import StudySpec
@@ -80,7 +80,7 @@ class TrainReport:
     Attributes:
         config: what was trained, overrides included.
         pick: the trial that was chosen; ``None`` for a configuration file.
-        card: of the split that it was trained on.
+        statistics: of the split that it was trained on.
         repetition: against the trial's valid metrics under the same seed; ``None`` without a trial or with
             another seed.
         metrics: of the valid parts, of the model trained on the train part.
@@ -95,7 +95,7 @@ class TrainReport:
 
     config: TrainConfig
     pick: Selection | None
-    card: SplitCard
+    statistics: SplitStatistics
     repetition: Repetition | None
     metrics: Mapping[str, float]
     test: TestEvaluation | None
@@ -112,7 +112,7 @@ class TrainReport:
             "pick": None
             if self.pick is None
             else {"trial": self.pick.trial, "name": self.pick.name, "reason": self.pick.reason},
-            "split": self.card.as_dict(),
+            "split": self.statistics.as_dict(),
             "repetition": None if self.repetition is None else asdict(self.repetition),
             "metrics": dict(self.metrics),
             "test": None
@@ -139,7 +139,7 @@ class TrainOptions:
 def train_best(
     choice: Choice, workspace: Workspace, options: TrainOptions, *, observer: Observer | None = None
 ) -> TrainReport:
-    """Train the chosen trial of a study anew.
+    """Train the chosen trial of a study again.
 
     Raises:
         UserError: no such study, trial or pick, two tagged runs, or data that are no longer there.
@@ -218,7 +218,7 @@ def _train(
         config = config.model_copy(update={"seed": options.seed})
     observer.stage("prepare")
     prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
-    key, resume_dir = run_key(config, prepared), workspace.unfinished
+    key, resume_dir = run_key(config, prepared), workspace.run_states
     try:
         # Gone on with until the model is kept: a refit that is interrupted needs the run before.
         with run_state(resume_dir, key, options.device, final=TrialFailure) as state:
@@ -257,7 +257,7 @@ def _train(
     return TrainReport(
         config=config,
         pick=pick,
-        card=prepared.split.card,
+        statistics=prepared.split.statistics,
         repetition=repetition,
         metrics=result.metrics,
         test=test,
@@ -283,7 +283,7 @@ def _read_test(
     result: RunResult, prepared: Prepared, workspace: Workspace, reader: str, observer: Observer
 ) -> TestEvaluation:
     observer.stage("test")
-    return evaluate_test(result, prepared, ledger=SealLedger(workspace.test_reads), reader=reader)
+    return evaluate_test(result, prepared, access_log=AccessLog(workspace.test_reads), reader=reader)
 
 
 def _tags(pick: Selection | None, repetition: Repetition | None, parts: TrainedOn) -> dict[str, str]:

@@ -5,11 +5,11 @@ parts. A draw takes seeds with replacement and, apart from that, users with repl
 often under every seed of the draw. Every recommender and every part is scored on the same draw, so what
 they share cancels in their differences.
 
-Seeds and users are crossed because seeds share their users: each splits the same population anew, or not
+Seeds and users are crossed because seeds share their users: each splits the same population again, or not
 even that where files or times say the parts. Users drawn for each seed by itself would take what a user
 adds under all of them for noise that averages out over the seeds. What is a user's under one seed
 alone is counted more than once, which makes intervals wider and not narrower; so it is with planted data
-that every seed draws anew, with users who only share their numbers.
+that every seed draws again, with users who only share their numbers.
 
 With few seeds the intervals are somewhat too narrow, as those of every bootstrap over few units are.
 Drawing both factors apart is the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007).
@@ -42,7 +42,7 @@ def resampled_means(
 ) -> tuple[NDArray[np.float64], ...]:
     """For each part the mean over users of what each recommender has got, ``[D, S, R]``: draws of seeds.
 
-    A user is drawn into all parts and seeds that have this user together. A draw that holds nobody of a
+    A user is drawn into all parts and seeds that have this user together. A draw that holds no one of a
     part, which only happens where it has hardly a user, has the part's own mean.
 
     Args:

@@ -1,7 +1,7 @@
 """Effects of a linear regression with intervals, where the rows may not tell all effects apart.
 
 Rows are resampled with replacement. Where the rows of a resample do not determine an effect, the drawn one is
-marked as not told: the least-norm solution would make something up.
+marked as not reported: the least-norm solution would make something up.
 
 Shape letters: ``T`` rows, ``P`` columns, ``K`` effects, ``A`` responses, ``B`` resamples.
 """
@@ -26,15 +26,16 @@ class Effects:
     """What turning something does to the responses.
 
     Attributes:
-        told: ``[K]`` bool, whether the rows determine an effect.
+        reported: ``[K]`` bool, whether the rows determine an effect.
         values: ``[K, A]``.
-        told_in: ``[B, K]`` bool, whether the rows of a resample do. drawn: ``[B, K, A]``, the effects there.
+        reported_in: ``[B, K]`` bool, whether the rows of a resample do. drawn: ``[B, K, A]``, the effects
+            there.
         explained: ``[A]``, share of a response's variance; 0 where it has none.
     """
 
-    told: NDArray[np.bool_]
+    reported: NDArray[np.bool_]
     values: Array
-    told_in: NDArray[np.bool_]
+    reported_in: NDArray[np.bool_]
     drawn: Array
     explained: Array
 
@@ -63,9 +64,9 @@ def effects_of(
     rest = ((responses - matrix @ coefficients) ** 2).sum(axis=0)
     total = ((responses - responses.mean(axis=0)) ** 2).sum(axis=0)
     return Effects(
-        told=_is_told(along, inverse @ matrix),
+        reported=_is_determined(along, inverse @ matrix),
         values=_rounded(along @ coefficients, responses),
-        told_in=_is_told(along, of_draws @ gram),
+        reported_in=_is_determined(along, of_draws @ gram),
         drawn=_rounded(along @ drawn, responses),
         explained=1 - np.divide(rest, total, out=np.ones_like(total), where=total > 0),
     )
@@ -91,11 +92,11 @@ def exchange(effect: Array, drawn: Array) -> Bounded:
     )
 
 
-def _is_told(along: Array, projection: Array) -> NDArray[np.bool_]:
+def _is_determined(along: Array, projection: Array) -> NDArray[np.bool_]:
     """``[..., K]``: whether rows determine an effect; ``projection`` ``[..., P, P]`` is onto them."""
     outside = np.abs(along @ projection - along).max(axis=-1)
-    told: NDArray[np.bool_] = outside <= _SAME * np.abs(along).max(axis=-1)
-    return told
+    reported: NDArray[np.bool_] = outside <= _SAME * np.abs(along).max(axis=-1)
+    return reported
 
 
 def _rounded(effects: Array, responses: Array) -> Array:

@@ -1,7 +1,7 @@
 """How sure a difference of two hypervolumes is.
 
 Two things would have come out otherwise. Other users could have been in the valid parts: a bootstrap draws
-users with replacement and takes every point's objectives, and both hypervolumes, anew; both studies are
+users with replacement and takes every point's objectives, and both hypervolumes, again; both studies are
 scored on the same draw where they have the same users. And the search could have met other points: a trial's
 share is what the result changes by when the trial is left out, with all points that its training was scored
 at, and the sum of squares of these changes about their mean, a jackknife, is on average no smaller than the

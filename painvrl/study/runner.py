@@ -11,24 +11,24 @@ import torch
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.engine.events import Progress, StudyStarted
 from painvrl.engine.executor import executor_of
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.loop import run_jobs
-from painvrl.engine.progress import Progress, StudyStarted
 from painvrl.engine.training import TrainingObjective
-from painvrl.engine.user_values import KeepUserValues, UserStore
+from painvrl.engine.user_value_store import SaveUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
-from painvrl.study.file.rules import check_measured
+from painvrl.study.file.checks import check_measured
 from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
-from painvrl.study.page.header import note_card
-from painvrl.study.page.page import PAGE, report_page
-from painvrl.study.pictures.figure import front_page
-from painvrl.study.report import FrontTable, StudyStatus, front_table, status
+from painvrl.study.front import FrontTable, StudyStatus, front_table, status
+from painvrl.study.plots.figure import front_page
+from painvrl.study.report.header import note_header
+from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
-from painvrl.study.search.loop import StudySource, job_of, mark_front
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
+from painvrl.study.search.source import StudySource, job_of, mark_front
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
@@ -76,10 +76,10 @@ def run_study(
         spec: what to search.
         workspace: where everything is kept.
         device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
-        trials: finished trials wanted in all, instead of ``spec.study.trials``.
+        trials: finished trials requested in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
         memory_fraction: see :func:`painvrl.engine.executor.executor_of`.
-        progress: hears of every trial.
+        progress: is called on every trial.
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
         ui_url: where MLflow's UI will be served, for the link.
@@ -108,9 +108,9 @@ def run_study(
                 spec.config,
                 cache_dir=workspace.cache,
                 share_pretrained=pretraining_comes_back(spec.space),
-                keep=KeepUserValues(folder=workspace.users, objectives=spec.objectives),
+                keep=SaveUserValues(folder=workspace.users, objectives=spec.objectives),
                 seeds=spec.study.seeds,
-                resume_dir=workspace.unfinished,
+                resume_dir=workspace.run_states,
             ),
             device,
             workers,
@@ -131,8 +131,8 @@ def run_study(
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
-        stored.study.set_user_attr(Attr.WANTED, wanted)
-        note_card(stored, spec.study, executor.data)
+        stored.study.set_user_attr(Attr.REQUESTED, wanted)
+        note_header(stored, spec.study, executor.data)
         tracker = tracker or mlflow_tracker(workspace)
         adapter = AskTell(stored, spec.study)
         reaped = adapter.reap()
@@ -141,7 +141,7 @@ def run_study(
         taken_over = None if began is None else str(began)
         event = StudyStarted(
             study=stored.name,
-            wanted=wanted,
+            requested=wanted,
             finished=adapter.finished(),
             resumed=resumed,
             reaped=reaped,

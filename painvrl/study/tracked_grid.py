@@ -1,6 +1,6 @@
 """A grid of runs that a tracker mirrors: where it stands, and which run of the tracker is whose.
 
-FOLDER/runs/KEY.npz    what each complete run came to (:mod:`painvrl.engine.kept`)
+FOLDER/runs/KEY.npz    what each complete run came to (:mod:`painvrl.engine.saved`)
 FOLDER/tracking.json   its runs in the tracker
 """
 
@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from painvrl.core.errors import StudyError
 from painvrl.core.wholefile import write_whole
+from painvrl.engine.events import Progress, StudyStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.grid import C, Grid
-from painvrl.engine.kept import KeptRun, RunStore
-from painvrl.engine.progress import Progress, StudyStarted
+from painvrl.engine.saved import RunStore, SavedRun
 from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.tracking.port import FinishedTrial, StudyHeader, Tracker
 
@@ -56,7 +56,7 @@ class TrackedGrid(Generic[C]):
     """The runs of a grid, and what a tracker and a later process know of them.
 
     Attributes:
-        header: what the tracker is told; its ``objectives`` are what progress reports.
+        header: what the tracker is reported; its ``objectives`` are what progress reports.
         of: digest of what makes it one grid to the tracker.
         cells: in the order in which they are trained.
         folder: where it is kept.
@@ -81,7 +81,7 @@ class TrackedGrid(Generic[C]):
             key=self.key,
             measured=self.header.objectives,
             keep_track=self._keep_track,
-            wanted=len(self.cells),
+            requested=len(self.cells),
             width=max(len(cell.row) for cell in self.cells),
         )
 
@@ -116,7 +116,7 @@ class TrackedGrid(Generic[C]):
         self.progress.study_started(
             StudyStarted(
                 study=self.header.name,
-                wanted=len(self.cells),
+                requested=len(self.cells),
                 finished=len(found),
                 resumed=bool(found),
                 reaped=(),
@@ -128,7 +128,7 @@ class TrackedGrid(Generic[C]):
         if run_id is not None:
             self._remember(replace(self._tracked, runs={**self._tracked.runs, self.key(cell): run_id}))
 
-    def _record(self, cell: C, run: KeptRun) -> TrialRecord:
+    def _record(self, cell: C, run: SavedRun) -> TrialRecord:
         return TrialRecord(
             number=cell.job.number,
             state=TrialState.COMPLETE,

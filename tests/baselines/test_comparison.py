@@ -14,14 +14,14 @@ from painvrl.baselines.offsets import GRID, measured_under_offsets
 from painvrl.baselines.popularity import POPULARITY
 from painvrl.baselines.port import Baseline, Inputs
 from painvrl.baselines.registry import BASELINES
-from painvrl.baselines.report import IID, OOD, BaselineReport, ComparisonReport, Duel
+from painvrl.baselines.results import IID, OOD, BaselineReport, ComparisonReport, PairedComparison
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
 from painvrl.core.errors import ConfigError, Diverged
 from painvrl.core.workspace import Workspace
-from painvrl.data.seal import SealedParts
+from painvrl.data.test_guard import GuardedParts
+from painvrl.engine.events import Progress, TrialStarted
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Outcome
-from painvrl.engine.progress import Progress, TrialStarted
 from painvrl.evaluation.ranking import evaluate_scorer
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
@@ -106,7 +106,7 @@ def test_the_cut_off_of_the_table_is_measured_whatever_the_file_says(
 def test_the_test_parts_stay_sealed(
     tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SealedParts, "open", lambda *_, **__: pytest.fail("the seal is broken"))
+    monkeypatch.setattr(GuardedParts, "open", lambda *_, **__: pytest.fail("the seal is broken"))
     report = compared(tiny_config, *BASELINES.entries().values(), trials=1, cache=tmp_path)
     assert all(point.complete for one in report.baselines for point in one.points)
     names = {name for one in report.baselines for point in one.points for name in point.runs[0].metrics}
@@ -326,9 +326,9 @@ def test_several_workers_come_to_the_same(tiny_config: TrainConfig, tmp_path: Pa
     alone, _ = with_diary(tiny_config, tmp_path / "one", 2, own=True)
     both, _ = with_diary(tiny_config, tmp_path / "two", 2, own=True, workers=2)
     assert numbers(alone) == numbers(both)
-    assert alone.duels == tuple(
+    assert alone.comparisons == tuple(
         replace(mine, rival=theirs.rival, own=theirs.own, beats=theirs.beats)
-        for mine, theirs in zip(both.duels, alone.duels, strict=True)
+        for mine, theirs in zip(both.comparisons, alone.comparisons, strict=True)
     )
 
 
@@ -348,24 +348,24 @@ def test_the_files_own_model_comes_first_and_meets_every_point_of_the_fronts(
     )
     own, *others = report.baselines
     assert (own.name, own.trials) == ("own", 3)
-    assert [(duel.baseline, duel.rival) for duel in report.duels] == [
+    assert [(one.baseline, one.rival) for one in report.comparisons] == [
         (one.name, point) for one in others for point in one.front()
     ]
-    assert len({duel.rival.place for duel in report.duels}) > 1
-    for duel in report.duels:
-        assert duel.own in own.front()
-        for metric, found in ((IID, duel.iid), (OOD, duel.ood)):
-            assert found.mean == pytest.approx(duel.own.mean(metric) - duel.rival.mean(metric), abs=1e-6)
+    assert len({one.rival.place for one in report.comparisons}) > 1
+    for pair in report.comparisons:
+        assert pair.own in own.front()
+        for metric, found in ((IID, pair.iid), (OOD, pair.ood)):
+            assert found.mean == pytest.approx(pair.own.mean(metric) - pair.rival.mean(metric), abs=1e-6)
             assert found.low <= found.mean <= found.high
 
 
 def test_the_own_model_is_left_out_unless_it_is_asked_for(tiny_config: TrainConfig, tmp_path: Path) -> None:
     report = compared(tiny_config, POPULARITY, cache=tmp_path)
     assert [one.name for one in report.baselines] == ["popularity"]
-    assert report.duels == ()
+    assert report.comparisons == ()
 
 
-def test_a_failed_trial_of_the_own_model_is_in_no_duel(
+def test_a_failed_trial_of_the_own_model_is_in_no_comparison(
     tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(inputs: Inputs) -> Any:
@@ -374,7 +374,7 @@ def test_a_failed_trial_of_the_own_model_is_in_no_duel(
     monkeypatch.setattr(comparison, "OWN", replace(comparison.OWN, start=never))
     report = compare(tiny_config, [POPULARITY], Workspace(tmp_path), CPU, seeds=2, trials=1, own=True)
     assert report.baselines[0].points[0].runs[0].failure == "no start"
-    assert report.duels == ()
+    assert report.comparisons == ()
 
 
 def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
@@ -388,13 +388,13 @@ def test_a_trial_that_fails_under_one_of_the_seeds_shifts_nobodys_users(
 
         return fit
 
-    def duels(*baselines: Baseline[Any]) -> dict[str, Duel]:
+    def comparisons(*baselines: Baseline[Any]) -> dict[str, PairedComparison]:
         # Code of tests is not told apart by the key: the same module has both.
         folder = tmp_path / str(baselines[0] is RIDGE)
         report = compare(tiny_config, baselines, Workspace(folder), CPU, seeds=3, trials=4, own=True)
-        return {duel.rival.name: duel for duel in report.duels}
+        return {comparison.rival.name: comparison for comparison in report.comparisons}
 
-    whole, broken = duels(RIDGE), duels(replace(RIDGE, start=brittle))
+    whole, broken = comparisons(RIDGE), comparisons(replace(RIDGE, start=brittle))
     assert broken
     assert not {name for name in broken if name.startswith("0.")}
     common = broken.keys() & whole.keys()

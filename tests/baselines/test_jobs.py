@@ -127,7 +127,7 @@ def test_a_call_with_the_own_model_after_one_without_has_the_users_of_both(
         return compare(tiny_config, [RIDGE], Workspace(tmp_path), CPU, seeds=2, trials=2, own=own)
 
     plain, both = go(own=False), go(own=True)
-    assert both.duels
+    assert both.comparisons
     for before, after in zip(plain.baselines[0].points, both.baselines[1].points, strict=True):
         assert [run.metrics for run in before.runs] == [run.metrics for run in after.runs]
 

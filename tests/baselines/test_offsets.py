@@ -10,7 +10,7 @@ from torch import Tensor
 
 from painvrl.baselines import offsets as module
 from painvrl.baselines.offsets import GRID, Offset, measured_under_offsets, spread_of
-from painvrl.baselines.report import IID, OOD
+from painvrl.baselines.results import IID, OOD
 from painvrl.core.errors import Diverged
 from painvrl.data.interactions import Interactions
 from painvrl.data.splits import Part

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.slow
-def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
+def test_a_hyperparameter_that_a_method_is_said_not_to_read_changes_nothing(
     tiny_config: TrainConfig, tiny_prepared: Prepared
 ) -> None:
     from benchmarks.fronts import UNREAD
@@ -35,11 +35,11 @@ def test_a_knob_that_a_method_is_said_not_to_read_changes_nothing(
     assert set(UNREAD) == set(PRESETS)
     for preset, prefixes in UNREAD.items():
         config = apply(tiny_config, PRESETS[preset])  # type: ignore[index]
-        knobs = [path for path in space.root if path.startswith(prefixes)]
+        hyperparameters = [path for path in space.root if path.startswith(prefixes)]
         plain = run(config, tiny_prepared).metrics
-        for path in knobs:
+        for path in hyperparameters:
             assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics == plain, (preset, path)
-        for path in turned.keys() - set(knobs):
+        for path in turned.keys() - set(hyperparameters):
             assert run(apply(config, {path: turned[path]}), tiny_prepared).metrics != plain, (preset, path)
 
 

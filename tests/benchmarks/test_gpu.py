@@ -47,8 +47,8 @@ def test_every_measurement_has_figures_or_a_reason_and_the_cpu_agrees_with_itsel
         assert [row["name"] for row in section["rows"]] == list(SECTIONS[name].measurements(PLACE))
         for row in section["rows"]:
             assert ("figures" in row) != ("reason" in row)
-            told = f"| {name} | {row['name']} | "
-            assert told in done.stdout
+            reported = f"| {name} | {row['name']} | "
+            assert reported in done.stdout
             if "reason" in row:
                 assert row["reason"].startswith("needs CUDA"), row
                 assert any(word in row["name"] for word in ("compiled", "streams"))

@@ -9,10 +9,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_studies_of_another_file_are_not_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    from benchmarks.fronts import spec_of
+    from functools import partial
+
+    from benchmarks import fronts
     from benchmarks.kept import digest, keep_studies, studies_kept
 
-    path = tmp_path / "fronts.json"
+    spec_of, path = partial(fronts.spec_of, 40), tmp_path / "fronts.json"
     assert studies_kept(path, "preset", spec_of) == {"studies": []}
     now = {"preset": "erm", "seed": 0, "spec": digest(spec_of("erm", 0))}
     old = {"preset": "erm", "seed": 1, "spec": digest(spec_of("erm", 0))}

@@ -19,4 +19,4 @@ def test_each_offset_is_the_one_that_adds_most_area_in_the_mean() -> None:
     # One by one: the first adds 0.06 / 0.11 and nothing, the second 0.04 / 0.11 and 0.2.
     assert chosen([one, other], 3) == [plain, second, first]
     assert chosen([one], 2) == [plain, first]
-    assert set(GRID) <= set(ALL), "or the share in use cannot be told"
+    assert set(GRID) <= set(ALL), "or the share in use cannot be reported"

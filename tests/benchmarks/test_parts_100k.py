@@ -28,8 +28,10 @@ def test_tables_of_100k_have_columns_that_official_and_given_read(tmp_path: Path
     del data["item_table"]["text"]  # which would have to be encoded
     for split in SPLITS.values():
         config = TrainConfig.model_validate({"data": data, "split": split})
-        card = prepare(config, cache_dir=tmp_path / "cache", device=torch.device("cpu")).split.card
-        assert [part.name for part in card.parts] == [
+        statistics = prepare(
+            config, cache_dir=tmp_path / "cache", device=torch.device("cpu")
+        ).split.statistics
+        assert [part.name for part in statistics.parts] == [
             "train",
             "iid_valid",
             "iid_test",

@@ -71,7 +71,7 @@ def test_rows_are_pickled_as_the_published_ones_are() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system tells no peaks")
-def test_memory_is_told_of_a_process_that_lives() -> None:
+def test_memory_is_reported_of_a_process_that_lives() -> None:
     assert _memory(os.getpid()).keys() == PEAKS.keys()
     assert min(_memory(os.getpid()).values()) > 1000
     assert _memory(2**22 + 1) == {}

@@ -1,4 +1,4 @@
-"""Which knob moves what."""
+"""Which hyperparameter moves what."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_protocols_that_were_kept_and_are_not_asked_for_stay(
     assert len(kept["popularity"][""]["iid/ndcg_at_20"]) == 9
 
 
-def test_every_two_levels_of_two_knobs_meet_once_in_the_array() -> None:
+def test_every_two_levels_of_two_hyperparameters_meet_once_in_the_array() -> None:
     from benchmarks.sensitivity import KNOBS, L9
 
     assert {len(row) for row in L9} == {len(KNOBS)}
@@ -107,7 +107,11 @@ def test_shares_of_the_variance_are_those_of_the_planted_effects() -> None:
     effects = np.array([[-1.0, 0.0, 1.0], [2.0, -4.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     by_seed = np.array([-0.5, 0.0, 0.25, 0.25])
     noise = np.random.default_rng(0).normal(0, 0.1, (9, 4))
-    values = sum(effects[knob][levels[:, knob]] for knob in range(4))[:, None] + by_seed + noise
+    values = (
+        sum(effects[hyperparameter][levels[:, hyperparameter]] for hyperparameter in range(4))[:, None]
+        + by_seed
+        + noise
+    )
     shares, seeds, left = analysed(values, levels)
     total = 2 / 3 + 8 + np.var(by_seed) + 0.01
     assert shares[0].share == pytest.approx(2 / 3 / total, abs=0.01)

@@ -37,7 +37,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands need not import everything anew."""
+    """Commands need not import everything again."""
     from typer.testing import CliRunner
 
     from benchmarks.unchanged import Tree
@@ -141,7 +141,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     figures = {"front": {"hypervolume": 0.5, "names": ["0"]}}
     content = {
-        "config": {"mask.sparsity": 0.5, "training.watch": "iid/ndcg_at_20"},
+        "config": {"mask.sparsity": 0.5, "training.monitor": "iid/ndcg_at_20"},
         "space": {"mask.sparsity": {}},
         "objectives": ["iid/ndcg_at_20"],
     }
@@ -197,10 +197,10 @@ def test_what_has_another_name_now_is_found(
     from benchmarks import unchanged
 
     text = recorded.read_text()
-    assert '"training.watch"' in text
-    recorded.write_text(text.replace('"training.watch"', '"training.old"'))
+    assert '"training.monitor"' in text
+    recorded.write_text(text.replace('"training.monitor"', '"training.old"'))
     assert script("check", recorded) == 1
-    monkeypatch.setattr(unchanged, "RENAMED", {r'"training\.old"': '"training.watch"'})
+    monkeypatch.setattr(unchanged, "RENAMED", {r'"training\.old"': '"training.monitor"'})
     assert script("check", recorded) == 0
 
 

@@ -42,7 +42,7 @@ def cli() -> Call:
 
 
 def spec_of(config: TrainConfig, **study: object) -> StudySpec:
-    """A study of ``config`` over two knobs."""
+    """A study of ``config`` over two hyperparameters."""
     return validated(
         StudySpec,
         {

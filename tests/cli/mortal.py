@@ -2,7 +2,7 @@
 
     MORTAL="LAST SIGNAL" python mortal.py COMMAND...
 
-``LAST`` counts from 1; with 0 nobody dies. Worker processes are started from this file, too. Each counts for
+``LAST`` counts from 1; with 0 no one dies. Worker processes are started from this file, too. Each counts for
 itself, and the first to come so far is the only one that dies: it leaves the file ``killed``.
 """
 

@@ -149,7 +149,7 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(
     assert [line.split("]")[0] for line in more.out.splitlines() if line.startswith("[")] == ["[6/6"]
     assert table(workspace) == before
     assert len(mlflow_runs(workspace)) == len(known) + 1
-    # The tracker is a mirror: what it lost is written anew, and no second parent is made.
+    # The tracker is a mirror: what it lost is written again, and no second parent is made.
     assert sum(run.data.tags.get("kind") == "ablation" for run in mlflow_runs(workspace)) == 1
 
 

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from painvrl.baselines import registry
 from painvrl.baselines.offsets import GRID, Offset
-from painvrl.baselines.report import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
+from painvrl.baselines.results import BaselinePoint, BaselineReport, ComparisonReport, TrialRun
 from painvrl.cli import render
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
@@ -46,8 +46,8 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
     assert answer.out.startswith("baselines on planted, planted: valid parts, mean of 2 seeds")
     assert "(on OOD, the choice uses the target shift). offset: popularity *" in answer.out
     assert "the same for all. Test parts stay sealed.\nhttp://127.0.0.1:5000/#/experiments/" in answer.out
-    told = json.loads(cli(*arguments, "--json").out)
-    popularity, knn = told["baselines"]
+    reported = json.loads(cli(*arguments, "--json").out)
+    popularity, knn = reported["baselines"]
     assert [len(one["points"]) for one in (popularity, knn)] == [len(GRID), 4 * len(GRID)]
     rows = [
         line.split() for line in answer.out.splitlines() if line.startswith(("  popularity ", "  item-knn "))
@@ -66,10 +66,10 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
         ]
         assert row[-5:-1] == [f"{mean:.4f}" for mean in means]
         assert ("IID" in row) is (name == knn["best"]["iid/ndcg_at_20"])
-        for knob, value in point["offset"].items():
-            assert (f"{knob} {value:.4f}" in " ".join(row)) is (value != 0)
+        for hyperparameter, value in point["offset"].items():
+            assert (f"{hyperparameter} {value:.4f}" in " ".join(row)) is (value != 0)
         assert ("OOD" in row) is (name == knn["best"]["ood/ndcg_at_20"])
-    assert told["config"] == str(config)
+    assert reported["config"] == str(config)
     assert not (workspace / "test_reads.jsonl").exists()
 
 
@@ -93,7 +93,7 @@ def test_the_command_goes_on_where_it_was_stopped_and_its_trials_are_runs_in_mlf
     assert all(run.data.metrics["ood/ndcg_at_20"] > 0 for run in trials)
     names = {run.info.run_name for run in trials}
     assert names == {f"baselines-planted-planted-item-knn-{trial}-seed-0" for trial in range(3)}
-    assert {run.data.tags["told"] for run in trials} == {"0.0", "1.0", "2.0"}
+    assert {run.data.tags["reported"] for run in trials} == {"0.0", "1.0", "2.0"}
 
 
 def test_a_rows_seconds_are_what_it_would_take_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,13 +113,13 @@ def test_the_file_of_a_study_or_an_ablation_gives_its_configuration(
     content = {"ablation": {"name": "tiny"}, "config": tiny_config.model_dump(mode="json")}
     ablation.write_text(dump_yaml(content), encoding="utf-8")
 
-    def told(file: Path) -> list[Any]:
+    def reported(file: Path) -> list[Any]:
         out = cli("baselines", file, *FEW, "--workspace", tmp_path / "w", "--json").out
         return [
             [point["runs"][0]["metrics"] for point in one["points"]] for one in json.loads(out)["baselines"]
         ]
 
-    assert told(spec) == told(ablation) == told(config)
+    assert reported(spec) == reported(ablation) == reported(config)
 
 
 def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
@@ -137,7 +137,7 @@ def test_missing_packages_skip_a_baseline_unless_it_is_asked_for(
     assert asked.err == "error: --baseline: needs absent: install the extra `baselines` (found 'ridge')\n"
 
 
-def test_a_failed_trial_is_told(
+def test_a_failed_trial_is_reported(
     cli: Call, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.core.errors import Diverged
@@ -153,19 +153,21 @@ def test_a_failed_trial_is_told(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         ("data: {kind: planted}\nsplitt: {}\n", "splitt: is not a known key"),
         ("study: {name: x}\n", "is missing"),
     ],
 )
-def test_mistakes_in_the_file_are_told_in_a_line(cli: Call, tmp_path: Path, content: str, told: str) -> None:
+def test_mistakes_in_the_file_are_reported_in_a_line(
+    cli: Call, tmp_path: Path, content: str, reported: str
+) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(content)
     answer = cli("baselines", path, "--workspace", tmp_path / "w")
     assert answer.code == 2
     assert answer.err.startswith(f"error: {path}: ")
-    assert told in answer.err
+    assert reported in answer.err
 
 
 def test_an_unknown_baseline_is_a_mistake_of_the_user(cli: Call, config: Path) -> None:
@@ -178,25 +180,25 @@ def test_own_sets_the_files_model_against_every_point_that_is_shown(
     cli: Call, spec: Path, tmp_path: Path
 ) -> None:
     arguments = ("baselines", spec, *FEW, "--own", "--seeds", 2, "--workspace", tmp_path / "w")
-    told = json.loads(cli(*arguments, "--json").out)
-    own, *others = told["baselines"]
+    reported = json.loads(cli(*arguments, "--json").out)
+    own, *others = reported["baselines"]
     assert own["name"] == "own"
     assert len(own["points"]) == 4 * len(GRID)
     assert all(
         set(point["settings"]) == {"mask.sparsity", "fusion.variant_weight"} for point in own["points"]
     )
-    assert len(told["duels"]) == sum(len(one["front"]) for one in others)
+    assert len(reported["comparisons"]) == sum(len(one["front"]) for one in others)
     out = cli(*arguments).out
-    table = out[out.index("the file's own model against each of them") :]
+    table = out[out.index("the reference model against each of them") :]
     rows = [line for line in table.splitlines() if line.startswith(("  popularity ", "  item-knn "))]
-    assert len(rows) == len(told["duels"])
-    for row, duel in zip(rows, told["duels"], strict=True):
+    assert len(rows) == len(reported["comparisons"])
+    for row, comparison in zip(rows, reported["comparisons"], strict=True):
         shown = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
-        assert shown.format(**duel["iid"]) in row
-        assert shown.format(**duel["ood"]) in row
-        assert row.split()[:3] == [duel["baseline"], duel["point"], duel["own"]]
-        assert row.split()[-2:] == [duel["verdict"], str(len(duel["beats"]))]
-    beaten = len({trial for duel in told["duels"] for trial in duel["beats"]})
+        assert shown.format(**comparison["iid"]) in row
+        assert shown.format(**comparison["ood"]) in row
+        assert row.split()[:3] == [comparison["baseline"], comparison["point"], comparison["own"]]
+        assert row.split()[-2:] == [comparison["verdict"], str(len(comparison["beats"]))]
+    beaten = len({trial for comparison in reported["comparisons"] for trial in comparison["beats"]})
     assert f"of the {len(own['front'])} own points shown (of 4 trials), {beaten} are beaten" in table
     one_seed = cli("baselines", spec, "--own", "--baseline", "popularity")
     assert (one_seed.code, one_seed.err.startswith("error: --seeds: must be at least 2")) == (2, True)

@@ -97,18 +97,18 @@ def test_a_regressed_front_exits_with_four_and_prints_its_figures_all_the_same(
 
 def test_json_has_both_fronts_and_the_verdict(cli: Call, workspace: Path, other: Path) -> None:
     answer = cli("study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--json")
-    told = json.loads(answer.out)
-    assert (answer.code, told["regressed"], told["users"]) == (4, True, "paired")
+    reported = json.loads(answer.out)
+    assert (answer.code, reported["regressed"], reported["users"]) == (4, True, "paired")
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
-    assert {point["name"] for point in told["a"]["front"]} == {row["name"] for row in front["rows"]}
-    assert told["a"]["hypervolume"] == front["hypervolume"]
-    assert told["relative"]["value"] == pytest.approx(-0.75)
-    assert told["relative"]["low"] < -0.75 < told["relative"]["high"] < 0
-    assert told["level"] == 0.95
+    assert {point["name"] for point in reported["a"]["front"]} == {row["name"] for row in front["rows"]}
+    assert reported["a"]["hypervolume"] == front["hypervolume"]
+    assert reported["relative"]["value"] == pytest.approx(-0.75)
+    assert reported["relative"]["low"] < -0.75 < reported["relative"]["high"] < 0
+    assert reported["level"] == 0.95
     less = cli(
         "study", "compare", "tiny", "--workspace", workspace, "--workspace-b", other, "--json", "--level", 0.5
     )
-    assert json.loads(less.out)["relative"]["high"] < told["relative"]["high"]
+    assert json.loads(less.out)["relative"]["high"] < reported["relative"]["high"]
 
 
 def test_the_page_is_written_even_where_the_front_regressed(

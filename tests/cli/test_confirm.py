@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from painvrl.core.workspace import Workspace
-from painvrl.data.seal import SealedParts
+from painvrl.data.test_guard import GuardedParts
 from painvrl.engine import training
 from painvrl.run.pipeline import reweighed, run
 from painvrl.run.prepare import prepare
@@ -44,7 +44,7 @@ def refuse(*_: object, **__: object) -> None:
 def test_a_confirmation_prints_runs_steps_tables_and_the_front(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SealedParts, "open", refuse)  # test parts stay sealed
+    monkeypatch.setattr(GuardedParts, "open", refuse)  # test parts stay sealed
     answer = cli("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 3)
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()

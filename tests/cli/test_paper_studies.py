@@ -28,8 +28,8 @@ def write(study: str) -> Path:
     folder = Path(STUDIES[study])
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    taste, content = rng.standard_normal((U, 4)), rng.standard_normal((I, 4))
-    scores = taste @ content.T + rng.gumbel(size=(U, I))
+    affinity, content = rng.standard_normal((U, 4)), rng.standard_normal((I, 4))
+    scores = affinity @ content.T + rng.gumbel(size=(U, I))
     best = np.argsort(-scores, axis=1)[:, :14] + U
     users = np.arange(U)
     np.save(folder / "train.npy", np.stack([users.repeat(10), best[:, :10].reshape(-1)], axis=1))

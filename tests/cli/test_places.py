@@ -48,7 +48,7 @@ def best_of(workspace: Path, version: int, folder: Path) -> str:
     import mlflow
     import pandas as pd
 
-    from painvrl.serving.registry import _global_uri
+    from painvrl.serving.registered_models import _global_uri
     from painvrl.study.tracking.mlflow_calls import mlflow_calls
 
     uri = Workspace(workspace).tracking_uri

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from painvrl.cli.progress import run_progress, study_progress
-from painvrl.core.progress import GOES_ON
+from painvrl.core.observer import GOES_ON
+from painvrl.engine.events import TrialFinished, TrialStarted
 from painvrl.engine.outcomes import Completed, SweptPoint
-from painvrl.engine.progress import TrialFinished, TrialStarted
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -13,7 +13,7 @@ def test_a_trial_that_goes_on_has_a_line_unless_quiet_is_asked_for(
     capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
     with study_progress(quiet=quiet) as lines:
-        lines.trial_started(TrialStarted(number=7, finished=3, wanted=9))
+        lines.trial_started(TrialStarted(number=7, finished=3, requested=9))
         lines.trial_stage(7, f"{GOES_ON}epoch 40 of invariant")
         lines.trial_stage(7, "pretrain")
     captured = capsys.readouterr()
@@ -43,7 +43,7 @@ def test_the_line_of_a_trial_says_what_of_it_is_on_the_front(
                 values=metrics,
                 seconds=1.25,
                 finished=8,
-                wanted=9,
+                requested=9,
                 on_front=on_front,
                 front_size=20,
             )

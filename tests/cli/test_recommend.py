@@ -58,7 +58,7 @@ def test_an_unknown_user_is_one_line_and_exit_code_two(cli: Call, checkpoint: Pa
     answer = cli("recommend", "--user", "nobody")
     assert (answer.code, answer.out) == (2, "")
     assert "no such user" in answer.err
-    assert "(found 'nobody')" in answer.err
+    assert "(found 'no one')" in answer.err
     assert len(answer.err.splitlines()) == 1
 
 

@@ -32,7 +32,7 @@ def refusal(answer: Any) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """The database is held by somebody else, who lets nobody read."""
+    """The database is held by somebody else, who lets no one read."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")

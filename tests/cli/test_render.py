@@ -8,7 +8,7 @@ import pytest
 
 from painvrl.cli import render
 from painvrl.study.confirmation.table import CandidateRow, Confirmation
-from painvrl.study.report import FrontRow, FrontTable
+from painvrl.study.front import FrontRow, FrontTable
 
 
 def test_json_is_read_back_equal(capsys: pytest.CaptureFixture[str]) -> None:

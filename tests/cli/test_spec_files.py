@@ -36,7 +36,7 @@ def test_validate_says_of_every_file_whether_it_is_good(
     ablation = repository / "studies" / "ablation.yaml"
     good = cli("study", "validate", spec, ablation)
     assert (good.code, good.err) == (0, "")
-    is_good = f"{spec}: ok, a study of 1 knob sampled before each training and 1 swept after it"
+    is_good = f"{spec}: ok, a study of 1 hyperparameter sampled before each training and 1 swept after it"
     assert good.out.splitlines() == [is_good, f"{ablation}: ok, an ablation"]
     bad = tmp_path / "bad.yaml"
     bad.write_text(spec.read_text().replace("high: 0.8", "high: 1.8", 1))
@@ -94,8 +94,11 @@ def test_a_dry_run_prints_the_file_and_then_the_plan_as_comments(
     assert resolved["study"]["timeout"] is None
     plan = comments(answer.out)
     assert answer.out.endswith(plan + "\n")
-    knobs = "# knobs: 1 sampled before each training, 1 swept after it; size of the sampled space: continuous"
-    assert plan.startswith(f"{knobs}\n# sweep: each trained model is scored at up to 32 points; ")
+    hyperparameters = (
+        "# hyperparameters: 1 sampled before each training, 1 swept after it; "
+        "size of the sampled space: continuous"
+    )
+    assert plan.startswith(f"{hyperparameters}\n# sweep: each trained model is scored at up to 32 points; ")
     assert "# sampler: auto (random for 10 start-up trials, then gp if the median of them takes 30 s" in plan
     assert "# trials: 20 (2 presets, 1 base, 17 sampled)\n# device: cpu\n# cost: at most " in plan
     assert "an epoch of the base configuration's pretraining" in plan
@@ -186,7 +189,7 @@ def test_a_dry_run_prints_no_password(cli: Call, spec: Path, tmp_path: Path) -> 
         (
             ["mask.sparsity", "fusion.cold_weight", "fusion.variant_weight"],
             "auto",
-            "a study of 1 knob sampled before each training and 2 swept after it",
+            "a study of 1 hyperparameter sampled before each training and 2 swept after it",
         ),
     ],
 )

@@ -16,7 +16,9 @@ Call = Callable[..., Any]
 Finished = tuple[Path, Any]
 
 
-def test_a_run_prints_the_card_a_line_a_trial_the_front_and_last_the_link(finished_study: Finished) -> None:
+def test_a_run_prints_the_statistics_a_line_a_trial_the_front_and_last_the_link(
+    finished_study: Finished,
+) -> None:
     _, answer = finished_study
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
@@ -49,7 +51,7 @@ def test_a_space_that_is_used_up_ends_the_study_which_says_so_and_goes_on(
         answer = cli("study", "run", tmp_path / "tiny.yaml", "--workspace", new_workspace, "--device", "cpu")
         assert (answer.code, answer.err, answer.out.splitlines().count(said)) == (0, "", 1)
     now = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
-    assert (now["finished"], now["wanted"]) == (2, 5)
+    assert (now["finished"], now["requested"]) == (2, 5)
     repeated = f"asked for again and not trained twice: {now['counts']['repeated']}"
     assert (repeated in answer.out) is (now["counts"]["repeated"] > 0)
 
@@ -104,7 +106,7 @@ def test_the_workspace_can_come_from_the_environment(
 
 
 @pytest.mark.parametrize(("columns", "shown"), [(60, False), (200, True)])
-def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_knobs_are(
+def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_hyperparameters_are(
     cli: Call, finished_study: Finished, monkeypatch: pytest.MonkeyPatch, columns: int, shown: bool
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -209,12 +211,12 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
+    from painvrl.engine.events import TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
-    from painvrl.engine.progress import TrialFinished, TrialStarted
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
     with study_progress(quiet=False) as lines:
-        lines.trial_started(TrialStarted(number=4, finished=4, wanted=9))
+        lines.trial_started(TrialStarted(number=4, finished=4, requested=9))
         lines.trial_stage(4, "pretrain")
         lines.trial_finished(
             TrialFinished(
@@ -223,7 +225,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
                 values=None,
                 seconds=1.25,
                 finished=5,
-                wanted=9,
+                requested=9,
                 on_front=0,
                 front_size=2,
             )
@@ -237,14 +239,14 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
+    from painvrl.engine.events import TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
-    from painvrl.engine.progress import TrialFinished, TrialStarted
 
     shown: list[str] = []
     monkeypatch.setattr(Spinner, "show", lambda self, text: shown.append(text))
     lines = StudyLines(Spinner(None), quiet=True)
-    lines.trial_started(TrialStarted(number=4, finished=4, wanted=9))
-    lines.trial_started(TrialStarted(number=5, finished=4, wanted=9, others=1))
+    lines.trial_started(TrialStarted(number=4, finished=4, requested=9))
+    lines.trial_started(TrialStarted(number=5, finished=4, requested=9, others=1))
     lines.trial_stage(5, "pretrain")
     lines.trial_stage(4, "mask")
     lines.trial_finished(
@@ -254,7 +256,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
             values=None,
             seconds=1.25,
             finished=5,
-            wanted=9,
+            requested=9,
             on_front=0,
             front_size=2,
         )

@@ -111,20 +111,20 @@ def test_a_server_that_does_not_start_points_at_its_log(
     assert "no such server" in (workspace / "mlflow-server.log").read_text()
 
 
-def test_the_server_is_told_the_absolute_database(
+def test_the_server_is_reported_the_absolute_database(
     cli: Call, workspace: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def server(uri: str, *_: object) -> None:
-        told.append(uri)
+        reported.append(uri)
         raise PainvrlError("enough")
 
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setattr(module, "_server", server)
     assert cli("ui", "--port", port, "--workspace", workspace).code == 1
-    assert told == [f"sqlite:///{workspace / 'mlflow.db'}"]
+    assert reported == [f"sqlite:///{workspace / 'mlflow.db'}"]
 
 
 def test_a_database_s_password_is_not_on_the_server_s_command_line(

@@ -51,7 +51,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     killed = painvrl(*command, last=saves_of_a_trial + 4)
     assert killed.returncode == -9
     assert [line[:5] for line in killed.stdout.splitlines() if line.startswith("[")] == ["[1/3]"]
-    assert len(list(Workspace(new_workspace).unfinished.glob("*.pt"))) == 1
+    assert len(list(Workspace(new_workspace).run_states.glob("*.pt"))) == 1
     again = painvrl(*command)
     assert again.returncode == 0, again.stderr
     lines = again.stdout.splitlines()
@@ -62,7 +62,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     status = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
     counts = {state: count for state, count in status["counts"].items() if count}
     assert counts == {"complete": 3, "interrupted": 1}
-    assert list(Workspace(new_workspace).unfinished.iterdir()) == []
+    assert list(Workspace(new_workspace).run_states.iterdir()) == []
 
 
 def test_a_study_that_is_terminated_blames_no_trial(cli: Call, spec: Path, new_workspace: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
     assert len(re.findall(r"^trial \d \(\d of 3\) goes on from ", done.stdout, re.MULTILINE)) == 1
     by_point = [sorted(map(str, trials_of(cli, place))) for place in (new_workspace, finished_study[0])]
     assert by_point[0] == by_point[1]
-    assert list(Workspace(new_workspace).unfinished.iterdir()) == []
+    assert list(Workspace(new_workspace).run_states.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_a_training_that_is_interrupted_goes_on_and_says_so(
     )
     again = painvrl(*command)
     assert again.returncode == 0, again.stderr
-    told = [line for line in again.stderr.splitlines() if line.startswith("goes on")]
-    assert told == [f"goes on from {place}" for place in places]
+    reported = [line for line in again.stderr.splitlines() if line.startswith("goes on")]
+    assert reported == [f"goes on from {place}" for place in places]
     assert "goes on from " not in again.stdout
     one, calm = (
         load_checkpoint(latest_checkpoint(Workspace(folder).checkpoints)) for folder in (new_workspace, other)
@@ -128,4 +128,4 @@ def test_a_training_that_is_interrupted_goes_on_and_says_so(
     assert one.metrics == calm.metrics
     assert (one.user_vectors == calm.user_vectors).all()
     assert (one.item_vectors == calm.item_vectors).all()
-    assert list(Workspace(new_workspace).unfinished.iterdir()) == []
+    assert list(Workspace(new_workspace).run_states.iterdir()) == []

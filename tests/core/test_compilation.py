@@ -21,7 +21,7 @@ from painvrl.invariance.gates import with_density
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, assign, environment_losses
 from painvrl.invariance.mask import Draw, Gated, MaskConfig, gate_step, learn_mask
 from painvrl.invariance.penalties import PENALTIES
-from painvrl.invariance.personal_mixture import Design, personal_mixture_loss
+from painvrl.invariance.per_user_mixture import Design, per_user_mixture_loss
 from painvrl.invariance.risks import Frozen, freeze
 from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss
@@ -149,12 +149,12 @@ def test_a_step_with_the_item_item_term_is_one_graph(data: TrainingData) -> None
 
 
 def test_a_step_of_the_mixture_is_one_graph(data: TrainingData) -> None:
-    tilts = normal(2, ENVIRONMENTS, FEATURES).requires_grad_()
+    offsets = normal(2, ENVIRONMENTS, FEATURES).requires_grad_()
     sample = FitSample(weights=torch.softmax(normal(USERS, ITEMS), dim=1), pairs=data.pairs)
     variant = normal(ITEMS, FEATURES, seed=1)
 
     def gradient(function: Callable[..., Tensor]) -> Tensor:
-        (slope,) = torch.autograd.grad(function(tilts, variant, sample, 1e-4).sum(), tilts)
+        (slope,) = torch.autograd.grad(function(offsets, variant, sample, 1e-4).sum(), offsets)
         return slope
 
     torch.testing.assert_close(
@@ -162,8 +162,8 @@ def test_a_step_of_the_mixture_is_one_graph(data: TrainingData) -> None:
     )
 
 
-def test_a_step_of_the_personal_mixture_is_one_graph() -> None:
-    tilts = normal(2, ENVIRONMENTS, 2 * FEATURES).requires_grad_()
+def test_a_step_of_the_per_user_mixture_is_one_graph() -> None:
+    offsets = normal(2, ENVIRONMENTS, 2 * FEATURES).requires_grad_()
     design = Design(
         rows=normal(12, 2 * FEATURES, seed=1),
         user=torch.arange(12) % USERS,
@@ -171,11 +171,11 @@ def test_a_step_of_the_personal_mixture_is_one_graph() -> None:
     )
 
     def gradient(function: Callable[..., Tensor]) -> Tensor:
-        (slope,) = torch.autograd.grad(function(tilts, design, 1e-3).sum(), tilts)
+        (slope,) = torch.autograd.grad(function(offsets, design, 1e-3).sum(), offsets)
         return slope
 
     torch.testing.assert_close(
-        gradient(one_graph(personal_mixture_loss)), gradient(personal_mixture_loss), rtol=1e-5, atol=1e-6
+        gradient(one_graph(per_user_mixture_loss)), gradient(per_user_mixture_loss), rtol=1e-5, atol=1e-6
     )
 
 
@@ -215,7 +215,7 @@ def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
 @pytest.mark.parametrize(
     ("penalty", "balancer", "contrasts"),
     [(penalty, "mgda", "sketched") for penalty in PENALTIES.names()]
-    + [("gradient_variance", "fixed", "all"), ("legacy", "mgda", "all"), ("iga", "erm", "sketched")],
+    + [("gradient_variance", "fixed", "all"), ("invrl", "mgda", "all"), ("iga", "erm", "sketched")],
 )
 def test_a_step_of_the_gates_is_one_graph(
     data: TrainingData, penalty: str, balancer: str, contrasts: str
@@ -355,5 +355,5 @@ def test_compiled_environments_and_masks_are_the_same(data: TrainingData) -> Non
             seed=0,
             compiled=compiled,
         )
-        found.append([environments.tilts, mask.learned.mu, mask.learned.weight])
+        found.append([environments.offsets, mask.learned.mu, mask.learned.weight])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

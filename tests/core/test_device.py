@@ -90,7 +90,9 @@ def test_a_process_uses_its_cuda_device_within_its_limit_and_no_other_kind_has_o
 ) -> None:
     current, limits = [], []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *told: limits.append(told))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *reported: limits.append(reported)
+    )
     use_device(torch.device("cuda", 1))
     assert (current, limits) == ([torch.device("cuda", 1)], [])
     use_device(torch.device("cuda", 0), 0.4)
@@ -103,19 +105,19 @@ def test_a_process_uses_its_cuda_device_within_its_limit_and_no_other_kind_has_o
 
 
 def test_the_rounding_hangs_on_the_processor_and_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told() -> str:
+    def reported() -> str:
         module._processor.cache_clear()
         return str(rounding_of(torch.device("cpu")))
 
-    known = {told()}
+    known = {reported()}
     with monkeypatch.context() as patch:
         patch.setattr(torch.version, "cuda", "99.9")
-        known.add(told())
+        known.add(reported())
     with monkeypatch.context() as patch:
         patch.setattr(platform, "machine", lambda: "another")
-        known.add(told())
+        known.add(reported())
     assert len(known) == 3
-    assert told() in known
+    assert reported() in known
 
 
 def test_the_peak_of_a_cuda_device_is_its_tensors_since_the_reset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_a_system_that_lets_nobody_reset_the_peak_takes_no_trial_with_it(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
-def test_a_full_memory_is_told_from_other_errors(error: Exception) -> None:
+def test_a_full_memory_is_reported_from_other_errors(error: Exception) -> None:
     assert is_out_of_memory(error)
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**50)  # a plain RuntimeError, on the CPU
@@ -180,21 +182,21 @@ class Copied:
 
     def __init__(self, kind: str) -> None:
         self.device = torch.device(kind)
-        self.told: list[tuple[str, object]] = []
+        self.reported: list[tuple[str, object]] = []
 
     def pin_memory(self) -> Copied:
-        self.told.append(("pin", None))
+        self.reported.append(("pin", None))
         return self
 
     def to(self, device: torch.device, **named: object) -> Copied:
-        self.told.append((device.type, named.get("non_blocking", False)))
+        self.reported.append((device.type, named.get("non_blocking", False)))
         return self
 
 
 def copies(source: str, target: str) -> list[tuple[str, object]]:
     tensor = Copied(source)
     to_device(tensor, torch.device(target))  # type: ignore[arg-type]
-    return tensor.told
+    return tensor.reported
 
 
 def test_a_copy_to_cuda_is_pinned_and_nobody_waits_for_it() -> None:

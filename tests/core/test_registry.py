@@ -159,9 +159,9 @@ def test_an_entry_point_that_cannot_be_loaded_breaks_only_what_asks_for_it(
     for content in ({"shape": {"kind": "ring"}}, {"shape": Circle(), "name": "ring"}):
         with pytest.raises(ValidationError) as error:
             Drawing.model_validate(content)
-        (told,) = error.value.errors()
-        assert "circle, square (found 'ring')" in told["msg"]
-        assert "no_such_module" in told["msg"]
+        (reported,) = error.value.errors()
+        assert "circle, square (found 'ring')" in reported["msg"]
+        assert "no_such_module" in reported["msg"]
 
 
 def test_a_class_is_no_object() -> None:

@@ -91,7 +91,7 @@ def test_nan_is_read_as_a_number() -> None:
         ("1: 2", ["line 1", "a key must be text", "1"]),
         ("? [1]\n: 2", ["a key must be text"]),
         ("a: [1", ["line"]),
-        ("a: *nobody", ["undefined alias"]),
+        ("a: *no one", ["undefined alias"]),
         ("a: !!python/object:os.system x", ["line 1", "tag"]),
         ("- 1", ["must hold keys and values"]),
         ("text", ["must hold keys and values"]),

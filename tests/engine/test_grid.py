@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from painvrl.core.errors import StudyError
+from painvrl.engine.events import Progress
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.grid import Cell, Grid
 from painvrl.engine.job import DataSummary, Job
-from painvrl.engine.kept import KeptRun, RunStore
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import Progress
+from painvrl.engine.saved import RunStore, SavedRun
 from painvrl.run.config import TrainConfig
 from painvrl.study.tracking.port import NullTracker
 
@@ -44,7 +44,7 @@ class Scripted:
 
 @dataclass
 class Book(NullTracker):
-    """Writes down what a tracker is told."""
+    """Writes down what a tracker is reported."""
 
     events: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ def grid(folder: Path, executor: Scripted, book: Book, *, keeps: bool = True) ->
     def keep(cell: Cell, outcome: Completed) -> None:
         if keeps:
             book.events.append(("keep", key(cell)))
-            store.store(key(cell), KeptRun(outcome=outcome, users={}, values={}))
+            store.store(key(cell), SavedRun(outcome=outcome, users={}, values={}))
 
     def tracked(cell: Cell, run_id: str | None) -> None:
         book.events.append(("tracked", key(cell), run_id))
@@ -124,7 +124,7 @@ def test_as_many_runs_are_under_way_as_the_executor_takes(tmp_path: Path, cells:
     assert (executor.most, executor.started) == (3, [0, 1, 2, 3])
 
 
-def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path, cells: list[Cell]) -> None:
+def test_a_failure_is_reported_and_the_others_go_on(tmp_path: Path, cells: list[Cell]) -> None:
     executor, book = Scripted({1: Failed(reason="diverged", message="too fast")}), Book()
     runs = grid(tmp_path, executor, book)
     runs.train(cells)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from painvrl.core.errors import StudyError
+from painvrl.engine.events import Progress, TrialFinished, TrialStarted
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.loop import Task, run_jobs
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
-from painvrl.engine.progress import Progress, TrialFinished, TrialStarted
 from painvrl.run.config import TrainConfig
 
 DONE = Completed(metrics={"iid": 0.5, "other": 1.0})
@@ -51,7 +51,7 @@ class Listed:
     tasks: list[Task]
     events: Events
     dies_again: bool = True
-    wanted: int = 9
+    requested: int = 9
     done: int = 0
 
     def finished(self) -> int:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.core.progress import GOES_ON
+from painvrl.core.observer import GOES_ON
 from painvrl.engine import training as module
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.engine.seeds import users_of_all
 from painvrl.engine.sweep import Sweep, SweepConfig
 from painvrl.engine.training import TrainingObjective
-from painvrl.engine.user_values import KeepUserValues, UserStore
+from painvrl.engine.user_value_store import SaveUserValues, UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.distributions import FloatRange
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 SEEDS = 3
 PLAN = Sweep(
-    knobs={"fusion.cold_weight": FloatRange(type="float", low=-2.0, high=2.0)},
+    hyperparameters={"fusion.cold_weight": FloatRange(type="float", low=-2.0, high=2.0)},
     objectives=(IID, OOD),
     axes=(IID, OOD),
     config=SweepConfig(points=6, keep=4),
@@ -95,7 +95,7 @@ def test_one_seed_tells_no_other_values(tiny_config: TrainConfig, tmp_path: Path
 def test_the_users_of_all_seeds_mean_what_the_trial_has_come_to(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    keep = KeepUserValues(folder=tmp_path / "users", objectives=(IID, OOD))
+    keep = SaveUserValues(folder=tmp_path / "users", objectives=(IID, OOD))
     objective = objective_at(tiny_config, tmp_path, seeds=2, keep=keep)
     store = UserStore(tmp_path / "users" / "toy")
     for number, plan in enumerate((None, PLAN)):
@@ -133,17 +133,17 @@ def test_a_mean_over_parts_is_one_over_the_parts_of_all_seeds() -> None:
 
 
 def test_a_trial_is_judged_under_its_first_seed_alone(tiny_config: TrainConfig, tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def judge(rung: str, values: object) -> str | None:
-        told.append(rung)
-        return "hopeless" if len(told) == 2 else None
+        reported.append(rung)
+        return "hopeless" if len(reported) == 2 else None
 
     rungs = frozenset({"pretrain/3"})
     job = Job(number=0, point={}, config=tiny_config, seeds=SEEDS, rungs=rungs)
     objective = objective_at(tiny_config, tmp_path, seeds=SEEDS)
     assert isinstance(objective(job, lambda _: None, judge), Completed)
-    assert told == ["pretrain/3"]
+    assert reported == ["pretrain/3"]
     assert isinstance(objective(job, lambda _: None, judge), Pruned)
 
 
@@ -197,7 +197,7 @@ def test_a_trial_that_was_killed_under_its_second_seed_does_not_train_the_first_
 
     monkeypatch.setattr("painvrl.run.state.MIN_SECONDS", 0.0)
     monkeypatch.setattr("painvrl.run.state.MOST_SHARE", math.inf)
-    resumed = objective_at(tiny_config, tmp_path, resume_dir=tmp_path / "unfinished")
+    resumed = objective_at(tiny_config, tmp_path, resume_dir=tmp_path / "run_states")
     with pytest.raises(KeyboardInterrupt):
         resumed(job, dies, lambda *_: None)
     stages: list[str] = []
@@ -206,7 +206,7 @@ def test_a_trial_that_was_killed_under_its_second_seed_does_not_train_the_first_
     assert isinstance(straight, Completed)
     assert found.metrics == straight.metrics
     assert {"goes on from the end of variant", "goes on from the end of variant, seed 1"} <= set(stages)
-    assert not any((tmp_path / "unfinished").iterdir())
+    assert not any((tmp_path / "run_states").iterdir())
 
 
 def test_the_job_of_each_seed_is_kept_apart_from_the_study(tiny_config: TrainConfig) -> None:
@@ -230,12 +230,12 @@ def test_the_seconds_before_a_kill_count_under_the_seeds_that_follow(tiny_config
 
 
 def test_where_a_further_seed_goes_on_is_said_as_it_is_of_the_first(tiny_config: TrainConfig) -> None:
-    told: list[str] = []
-    recorder = module._Recorder(Job(number=0, point={}, config=tiny_config), told.append, lambda *_: None)
+    reported: list[str] = []
+    recorder = module._Recorder(Job(number=0, point={}, config=tiny_config), reported.append, lambda *_: None)
     later = recorder.under(Job(number=0, point={}, config=under(tiny_config, 1)))
     later.stage(f"{GOES_ON}the end of mask")
     later.stage("variant")
-    assert told == ["goes on from the end of mask, seed 1", "seed 1: variant"]
+    assert reported == ["goes on from the end of mask, seed 1", "seed 1: variant"]
 
 
 def test_an_error_that_nobody_foresaw_says_under_which_seed(

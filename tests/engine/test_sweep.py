@@ -22,9 +22,9 @@ from painvrl.engine.sweep import (
     SweepConfig,
     along_axes,
     curve_at,
+    reported,
     scored_at,
     sweep,
-    told,
     without_curve,
 )
 from painvrl.evaluation.ranking import RankingPlan, judged_users, some_users
@@ -42,7 +42,7 @@ VARIANT, POPULARITY = "fusion.variant_weight", "fusion.popularity_weight"
 ID, COLD = "fusion.id_weight", "fusion.cold_weight"
 
 
-def knobs(**ranges: tuple[float, float]) -> dict[str, Distribution]:
+def hyperparameters(**ranges: tuple[float, float]) -> dict[str, Distribution]:
     return {
         f"fusion.{name}": TypeAdapter(Distribution).validate_python(
             {"type": "float", "low": low, "high": high}
@@ -52,9 +52,11 @@ def knobs(**ranges: tuple[float, float]) -> dict[str, Distribution]:
 
 
 def plan(points: int = 24, keep: int = 16, constraints: tuple[Constraint, ...] = (), **ranges: Any) -> Sweep:
-    swept = knobs(**(ranges or {"variant_weight": (0, 1), "popularity_weight": (-0.5, 0.5)}))
+    swept = hyperparameters(**(ranges or {"variant_weight": (0, 1), "popularity_weight": (-0.5, 0.5)}))
     settings = SweepConfig(points=points, keep=keep)
-    return Sweep(knobs=swept, objectives=OBJECTIVES, axes=AXES, constraints=constraints, config=settings)
+    return Sweep(
+        hyperparameters=swept, objectives=OBJECTIVES, axes=AXES, constraints=constraints, config=settings
+    )
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ def test_without_cold_candidates_their_weight_is_not_swept(trained: Any) -> None
 
 
 def test_a_sweep_over_nothing_is_the_configuration_itself(trained: Any, tiny_result: RunResult) -> None:
-    (only,) = sweep(*trained, replace(plan(), knobs={}))
+    (only,) = sweep(*trained, replace(plan(), hyperparameters={}))
     assert only.point == SweptPoint(values={}, metrics=dict(tiny_result.metrics))
 
 
@@ -250,7 +252,7 @@ def test_half_as_many_points_are_kept_where_a_ranking_is_dear(
     assert set(kept) == {3}
 
 
-def test_what_users_got_is_told_of_every_point(trained: Any) -> None:
+def test_what_users_got_is_reported_of_every_point(trained: Any) -> None:
     for one in sweep(*trained, plan(points=8)):
         for name in OBJECTIVES:
             assert float(one.users.values[name].mean()) == pytest.approx(one.point.metrics[name], abs=1e-6)
@@ -262,12 +264,12 @@ def test_a_point_stands_for_a_training_by_its_box() -> None:
         return SweptPoint(values={}, metrics=values)
 
     points = [point(0.9, 0.1), point(0.4, 0.4), point(0.1, 0.9), point(0.4, 0.4)]
-    assert told(points, plan()) == 1
-    assert told(points[:1], plan()) == 0
+    assert reported(points, plan()) == 1
+    assert reported(points[:1], plan()) == 0
     bound = Constraint(metric="iid/ndcg_at_20", min=0.5)
-    assert told(points, plan(constraints=(bound,))) == 0
+    assert reported(points, plan(constraints=(bound,))) == 0
     impossible = Constraint(metric="iid/ndcg_at_20", min=0.95)
-    assert told(points, plan(constraints=(impossible,))) == 1
+    assert reported(points, plan(constraints=(impossible,))) == 1
 
 
 def test_a_grid_moves_one_share_at_a_time_from_end_to_end() -> None:
@@ -280,7 +282,7 @@ def test_a_grid_moves_one_share_at_a_time_from_end_to_end() -> None:
         assert (moved[0], moved[-1]) == (0.0, 1.0)
 
 
-def test_a_rung_is_told_as_metrics_and_read_back(trained: Any) -> None:
+def test_a_rung_is_reported_as_metrics_and_read_back(trained: Any) -> None:
     config, parts, ranking = trained
     look = RungSweep(config=config, ranking=ranking, rungs=frozenset({"pretrain/6"}), plan=plan(points=16))
     assert look("pretrain/3", parts) == {}
@@ -288,9 +290,9 @@ def test_a_rung_is_told_as_metrics_and_read_back(trained: Any) -> None:
         [one.point.metrics[axis] for axis in AXES] for one in sweep(config, parts, ranking, plan(points=8))
     ]
     metrics = dict.fromkeys(AXES, 0.5)
-    told_there = {**metrics, **look("pretrain/6", parts)}
-    assert curve_at(told_there, AXES) == expected
-    assert without_curve(told_there) == metrics
+    reported_there = {**metrics, **look("pretrain/6", parts)}
+    assert curve_at(reported_there, AXES) == expected
+    assert without_curve(reported_there) == metrics
     assert curve_at(metrics, AXES) == [[0.5, 0.5]]
 
 
@@ -316,7 +318,7 @@ def test_a_sweep_of_nothing_is_refused(wrong: dict[str, int]) -> None:
 def adapted(**ranges: dict[str, Any]) -> Sweep:
     adapter: Any = TypeAdapter(Distribution)
     swept = {f"fusion.{name}": adapter.validate_python(each) for name, each in ranges.items()}
-    return replace(plan(), knobs=swept)
+    return replace(plan(), hyperparameters=swept)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from painvrl.core.errors import ConfigError, Diverged, EmptyEnvironment
-from painvrl.core.progress import GOES_ON
+from painvrl.core.observer import GOES_ON
 from painvrl.data.features import FeatureConfig
 from painvrl.engine import training as module
 from painvrl.engine.job import Job
@@ -52,7 +52,7 @@ def test_a_trial_is_a_run_of_its_configuration_to_the_last_bit(
     assert other.metrics == dict(run(turned, tiny_prepared).metrics) != outcome.metrics
 
 
-def test_the_peak_of_memory_is_told_and_measured_anew_for_every_trial(
+def test_the_peak_of_memory_is_reported_and_measured_anew_for_every_trial(
     objective: TrainingObjective, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peaks = iter([11.0, 22.0])
@@ -86,37 +86,37 @@ def test_pretrained_backbones_are_kept_in_memory_and_on_disk_only_if_asked(
 def judged(
     objective: TrainingObjective, config: TrainConfig, verdicts: Mapping[str, str]
 ) -> tuple[Outcome, list[tuple[str, Mapping[str, float]]]]:
-    """A trial with three rungs, where ``verdicts`` stop it; and what was told there."""
-    told: list[tuple[str, Mapping[str, float]]] = []
+    """A trial with three rungs, where ``verdicts`` stop it; and what was reported there."""
+    reported: list[tuple[str, Mapping[str, float]]] = []
 
     def on_rung(rung: str, values: Mapping[str, float]) -> str | None:
-        told.append((rung, values))
+        reported.append((rung, values))
         return verdicts.get(rung)
 
     rungs = frozenset({"pretrain/6", "pretrain/9", "invariant/3"})
     job = Job(number=3, point={}, config=config, rungs=rungs)
-    return objective(job, lambda stage: None, on_rung), told
+    return objective(job, lambda stage: None, on_rung), reported
 
 
 def test_a_trial_is_judged_at_its_rungs_alone_by_what_it_has_there(
     objective: TrainingObjective, tiny_config: TrainConfig
 ) -> None:
-    outcome, told = judged(objective, tiny_config, {})
+    outcome, reported = judged(objective, tiny_config, {})
     assert isinstance(outcome, Completed)
-    assert [rung for rung, _ in told] == ["pretrain/6", "pretrain/9", "invariant/3"]
+    assert [rung for rung, _ in reported] == ["pretrain/6", "pretrain/9", "invariant/3"]
     curves = {f"{point.curve}/{point.step}": point.values for point in outcome.curves}
-    assert all(values == curves[rung] for rung, values in told)
+    assert all(values == curves[rung] for rung, values in reported)
     assert outcome.metrics == outcome_of(objective, tiny_config).metrics  # type: ignore[union-attr]
 
 
 def test_a_hopeless_trial_stops_at_its_rung_and_trains_nothing_further(
     objective: TrainingObjective, tiny_config: TrainConfig
 ) -> None:
-    outcome, told = judged(objective, tiny_config, {"pretrain/6": "all others were ahead"})
+    outcome, reported = judged(objective, tiny_config, {"pretrain/6": "all others were ahead"})
     assert isinstance(outcome, Pruned)
     assert (outcome.rung, outcome.message) == ("pretrain/6", "all others were ahead")
-    assert [rung for rung, _ in told] == ["pretrain/6"]
-    assert outcome.metrics == told[0][1]
+    assert [rung for rung, _ in reported] == ["pretrain/6"]
+    assert outcome.metrics == reported[0][1]
     assert [(point.curve, point.step) for point in outcome.curves] == [("pretrain", 3), ("pretrain", 6)]
     assert set(outcome.seconds) == {"pretrain"}
     later, _ = judged(objective, tiny_config, {"invariant/3": "too late"})
@@ -168,11 +168,11 @@ def test_hard_em_reports_its_rounds(objective: TrainingObjective, tiny_config: T
     settings = {"environments.assignment": "hard_em", "environments.hard_em.max_rounds": 1}
     outcome = outcome_of(objective, apply(tiny_config, settings))
     assert isinstance(outcome, Completed)
-    (told,) = outcome.rounds
-    assert told["environments/em_rounds"] == 1.0
-    assert told["environments/em_moved_share"] > 0.01
-    assert told["environments/converged"] == 0.0
-    assert "environments/log_likelihood" not in told
+    (reported,) = outcome.rounds
+    assert reported["environments/em_rounds"] == 1.0
+    assert reported["environments/em_moved_share"] > 0.01
+    assert reported["environments/converged"] == 0.0
+    assert "environments/log_likelihood" not in reported
 
 
 def test_curves_hold_loss_and_metrics_by_epoch(
@@ -354,13 +354,13 @@ def test_finite_metrics_pass_as_they_are() -> None:
     assert completed(outcome) is outcome
 
 
-def test_the_data_are_summed_up_with_the_card_of_their_split(
+def test_the_data_are_summed_up_with_the_statistics_of_their_split(
     objective: TrainingObjective, tiny_config: TrainConfig, tiny_prepared: Prepared, tmp_path: Path
 ) -> None:
-    card = tiny_prepared.split.card
-    assert objective.data.tables == card.tables()
-    assert objective.data.card == card.as_dict()
-    assert objective.data.warnings == card.provenance.warnings
+    statistics = tiny_prepared.split.statistics
+    assert objective.data.tables == statistics.tables()
+    assert objective.data.statistics == statistics.as_dict()
+    assert objective.data.warnings == statistics.provenance.warnings
 
     def fingerprint(**update: object) -> str:
         config = TrainConfig.model_validate({**tiny_config.model_dump(mode="json"), **update})
@@ -393,7 +393,7 @@ def resumable(
     """An objective whose trials are kept at every save point, and where."""
     monkeypatch.setattr("painvrl.run.state.MIN_SECONDS", 0.0)
     monkeypatch.setattr("painvrl.run.state.MOST_SHARE", math.inf)
-    folder = tmp_path / "unfinished"
+    folder = tmp_path / "run_states"
     made = TrainingObjective(tiny_config, cache_dir=tmp_path, device=torch.device("cpu"), resume_dir=folder)
     return made, folder
 

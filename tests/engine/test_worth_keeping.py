@@ -25,11 +25,16 @@ ADAPTER: Any = TypeAdapter(Distribution)
 
 
 def plan(**ranges: tuple[float, float]) -> Sweep:
-    knobs = {
+    hyperparameters = {
         f"fusion.{name}": ADAPTER.validate_python({"type": "float", "low": low, "high": high})
         for name, (low, high) in ranges.items()
     }
-    return Sweep(knobs=knobs, objectives=OBJECTIVES, axes=AXES, config=SweepConfig(points=40, keep=30))
+    return Sweep(
+        hyperparameters=hyperparameters,
+        objectives=OBJECTIVES,
+        axes=AXES,
+        config=SweepConfig(points=40, keep=30),
+    )
 
 
 def points_of(result: RunResult, prepared: Prepared, what: Sweep) -> tuple[Scored, ...]:

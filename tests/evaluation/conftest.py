@@ -29,7 +29,7 @@ def _slow_metrics(hits: Sequence[bool], positives: int, k: int) -> dict[str, flo
         "ndcg": gain / ideal(min(positives, k)),
         "precision": found / k,
         "hit_rate": float(found > 0),
-        "ndcg_legacy": gain / ideal(found) if found else 0.0,
+        "ndcg_invrl": gain / ideal(found) if found else 0.0,
     }
 
 

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from painvrl.evaluation.measured import ObjectiveName, valid_part_metric
 
-GOOD = ["iid/recall_at_20", "ood/ndcg_at_5", "ood_far/hit_rate_at_10", "ood_gamma_0.5/ndcg_legacy_at_1"]
+GOOD = ["iid/recall_at_20", "ood/ndcg_at_5", "ood_far/hit_rate_at_10", "ood_gamma_0.5/ndcg_invrl_at_1"]
 BAD = ["recall_at_20", "iid/mrr_at_20", "iid/recall_at_0", "iid/recall_at_020", "train/recall_at_20"]
 
 

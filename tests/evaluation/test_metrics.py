@@ -71,12 +71,12 @@ def test_legacy_ndcg_is_inflated_on_a_hand_computed_case() -> None:
     # gains 1 + 0.630930 + 0.5 + 0.430677 = 2.561606; the best order of the one hit gains 1.
     values = measure([[False, False, True, False, False]], [4], [5])
     assert values["ndcg"][0][0] == pytest.approx(0.5 / 2.561606, abs=1e-6)
-    assert values["ndcg_legacy"][0][0] == pytest.approx(0.5)
+    assert values["ndcg_invrl"][0][0] == pytest.approx(0.5)
 
 
 def test_legacy_ndcg_without_a_hit_is_zero() -> None:
     values = measure([[False, False]], [3], [1, 2])
-    assert values["ndcg_legacy"] == [[0.0, 0.0]]
+    assert values["ndcg_invrl"] == [[0.0, 0.0]]
     assert values["hit_rate"] == [[0.0, 0.0]]
 
 

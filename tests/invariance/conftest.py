@@ -197,17 +197,17 @@ class Small:
         self.variant = torch.randn(n_items, width, generator=draw)
         self.pairs = list(zip(user.tolist(), item.tolist(), strict=True))
 
-    def slow_log_p(self, tilts: np.ndarray) -> np.ndarray:
+    def slow_log_p(self, offsets: np.ndarray) -> np.ndarray:
         """``[N, E]``: ``log p_e(i | u)`` of every pair by the definition, a softmax at a time."""
         users, items = (t.double().numpy() for t in (self.shared.users, self.shared.items))
         variant = self.variant.double().numpy()
         degree = self.data.item_degree.double().numpy()
         warm = [item for item in range(self.n_items) if degree[item] > 0]
-        out = np.zeros((len(self.pairs), len(tilts)))
+        out = np.zeros((len(self.pairs), len(offsets)))
         for place, (user, item) in enumerate(self.pairs):
-            for e, tilt in enumerate(tilts):
+            for e, offset in enumerate(offsets):
                 logit = {
-                    j: 0.8 * users[user] @ items[j] + 0.3 * math.log1p(degree[j]) + tilt @ variant[j]
+                    j: 0.8 * users[user] @ items[j] + 0.3 * math.log1p(degree[j]) + offset @ variant[j]
                     for j in warm
                 }
                 out[place, e] = logit[item] - math.log(sum(math.exp(value) for value in logit.values()))

@@ -18,7 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, Gated, GateStep, MaskConfig, MaskState, gate_step, learn_mask
-from painvrl.invariance.shared_model import Tastes, sample_users
+from painvrl.invariance.shared_model import Affinities, sample_users
 from painvrl.model.training_data import training_data
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def variances_of_copies(small: Small, count: int, names: Tensor | None = None) -
     train = Interactions(user=user, item=item, n_users=small.n_users, n_items=small.n_items)
     data = training_data(train, torch.device("cpu"))
     group = torch.arange(copies).repeat(len(small.pairs)) if names is None else names
-    tastes = Tastes(
+    affinities = Affinities(
         user_content=torch.randn(small.n_users, 3, generator=gen(8)),
         weight=torch.randn(small.variant.shape[1], 3, generator=gen(9)),
     )
     sample = sample_users(data, small.n_users, gen())
     return feature_variances(
-        fit_coefficients(small.variant, small.shared, tastes, sample, group // 2, group % 2, count)
+        fit_coefficients(small.variant, small.shared, affinities, sample, group // 2, group % 2, count)
     )
 
 
@@ -57,16 +57,16 @@ def test_environments_with_the_same_interactions_have_no_variances(small: Small,
     assert float(found.naive.max()) < 1e-6 * least
 
 
-def coefficients(trend: Tensor, taste: Tensor) -> Coefficients:
+def coefficients(trend: Tensor, affinity: Tensor) -> Coefficients:
     """For ``[E, 2, F]`` of both kinds."""
     width, draw = trend.shape[2], gen(4)
-    trend_scale, taste_scale = torch.rand(2, width, generator=draw, dtype=torch.float64) + 0.1
+    trend_scale, affinity_scale = torch.rand(2, width, generator=draw, dtype=torch.float64) + 0.1
     return Coefficients(
         trend=trend,
-        taste=taste,
+        affinity=affinity,
         trend_scale=trend_scale,
-        taste_scale=taste_scale,
-        mean_taste=torch.randn(width, generator=draw, dtype=torch.float64),
+        affinity_scale=affinity_scale,
+        mean_affinity=torch.randn(width, generator=draw, dtype=torch.float64),
     )
 
 
@@ -84,9 +84,9 @@ def test_environments_that_differ_in_noise_alone_have_no_penalty_in_the_mean(cou
     assert float(naive.mean()) > 20 * error
 
 
-def a_step(world: World, variances: FeatureVariances, **knobs: Any) -> GateStep:
+def a_step(world: World, variances: FeatureVariances, **hyperparameters: Any) -> GateStep:
     """At half-open gates."""
-    config = MaskConfig.model_validate({"penalty": "coefficient_variance"} | knobs)
+    config = MaskConfig.model_validate({"penalty": "coefficient_variance"} | hyperparameters)
     start = Gated(mu=torch.zeros(5).double(), weight=world.weight, bias=world.bias)
     draw = Draw(noise=torch.zeros(5).double(), sigma=torch.tensor(0.5).double())
     plan = plan_contrasts("all", 2, world.frozen.user_content)
@@ -94,10 +94,14 @@ def a_step(world: World, variances: FeatureVariances, **knobs: Any) -> GateStep:
 
 
 def learned(
-    world: World, variances: FeatureVariances, label: Tensor | None = None, count: int = 2, **knobs: Any
+    world: World,
+    variances: FeatureVariances,
+    label: Tensor | None = None,
+    count: int = 2,
+    **hyperparameters: Any,
 ) -> MaskState:
     config = MaskConfig.model_validate(
-        {"penalty": "coefficient_variance", "steps": 5, "sparsity": 0.4, "gate_rate": 0.2} | knobs
+        {"penalty": "coefficient_variance", "steps": 5, "sparsity": 0.4, "gate_rate": 0.2} | hyperparameters
     )
     return learn_mask(
         Gated(mu=torch.zeros(5).double(), weight=world.weight, bias=world.bias),
@@ -151,10 +155,10 @@ def test_variances_that_add_up_to_nothing_leave_the_risk_alone(world: World) -> 
 
 def test_a_penalty_below_a_hundredth_of_its_naive_estimate_pulls_as_if_it_were_that(world: World) -> None:
     ones = torch.ones(5, dtype=torch.float64)
-    knobs: dict[str, Any] = {"balancer": "fixed", "irm_weight": 4.0}
-    nothing = a_step(world, FeatureVariances(value=0 * ones, naive=ones), **knobs)
+    hyperparameters: dict[str, Any] = {"balancer": "fixed", "irm_weight": 4.0}
+    nothing = a_step(world, FeatureVariances(value=0 * ones, naive=ones), **hyperparameters)
     for value, size in ((1e-5, 0.5 * 5 * 0.01), (0.3, 0.5 * 5 * 0.3)):
-        step = a_step(world, FeatureVariances(value=value * ones, naive=ones), **knobs)
+        step = a_step(world, FeatureVariances(value=value * ones, naive=ones), **hyperparameters)
         assert float(step.penalty) == pytest.approx(0.5 * 5 * value)
         pull = step.balance.direction - nothing.balance.direction
         torch.testing.assert_close(pull, 0.8 * value / size * ones)
@@ -162,9 +166,9 @@ def test_a_penalty_below_a_hundredth_of_its_naive_estimate_pulls_as_if_it_were_t
 
 def test_the_steps_of_a_mask_read_its_variances_and_no_environments(world: World) -> None:
     value = torch.tensor([0.5, -0.1, 0.3, 0.0, 0.1], dtype=torch.float64)
-    told = FeatureVariances(value=value, naive=value.abs())
-    first = learned(world, told)
+    reported = FeatureVariances(value=value, naive=value.abs())
+    first = learned(world, reported)
     assert first.measured["penalty"] > 0
-    assert same(first, learned(world, told, label=1 - world.labels(2)))
-    assert same(first, learned(world, told, count=3))
+    assert same(first, learned(world, reported, label=1 - world.labels(2)))
+    assert same(first, learned(world, reported, count=3))
     assert not same(first, learned(world, FeatureVariances(value=value.flip(0), naive=value.abs())))

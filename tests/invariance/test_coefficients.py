@@ -18,7 +18,7 @@ from painvrl.invariance.coefficients import (
 )
 from painvrl.invariance.contrasts import plan_contrasts
 from painvrl.invariance.mask import Draw, MaskConfig, gate_step, learn_mask
-from painvrl.invariance.shared_model import Tastes, UserSample, calibrate, sample_users
+from painvrl.invariance.shared_model import Affinities, UserSample, calibrate, sample_users
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small
@@ -28,9 +28,9 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def some_tastes(small: Small) -> Tastes:
+def some_affinities(small: Small) -> Affinities:
     draw = gen(8)
-    return Tastes(
+    return Affinities(
         user_content=torch.randn(small.n_users, 3, generator=draw),
         weight=torch.randn(small.variant.shape[1], 3, generator=draw),
     )
@@ -40,7 +40,7 @@ def fitted(
     small: Small, label: Tensor, half: Tensor, count: int, sample: UserSample | None = None
 ) -> Coefficients:
     sample = sample or sample_users(small.data, small.n_users, gen())
-    return fit_coefficients(small.variant, small.shared, some_tastes(small), sample, label, half, count)
+    return fit_coefficients(small.variant, small.shared, some_affinities(small), sample, label, half, count)
 
 
 def labels(n_pairs: int, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -53,21 +53,21 @@ def literal(small: Small, label: Tensor, half: Tensor, count: int, users: list[i
     f = small.variant.double().numpy()
     everyone = torch.arange(small.n_users)
     p = small.shared.probabilities(everyone).double().numpy()
-    taste = some_tastes(small)
-    b = taste.user_content.double().numpy() @ taste.weight.double().numpy().T
+    affinity = some_affinities(small)
+    b = affinity.user_content.double().numpy() @ affinity.weight.double().numpy().T
     listed = [
         (u, i, int(e), int(h))
         for (u, i), e, h in zip(small.pairs, label.tolist(), half.tolist(), strict=True)
         if u in users
     ]
     n, width = len(listed), f.shape[1]
-    mean_taste = sum(b[u] for u, *_ in listed) / n
+    mean_affinity = sum(b[u] for u, *_ in listed) / n
     expected = {u: sum(p[u, i] * f[i] for i in range(small.n_items)) for u in users}
     covariance, second = np.zeros((width, width)), np.zeros((width, width))
     for u, *_ in listed:
         for i in range(small.n_items):
             covariance += p[u, i] * np.outer(f[i] - expected[u], f[i] - expected[u]) / n
-        second += np.outer(b[u] - mean_taste, b[u] - mean_taste) / n
+        second += np.outer(b[u] - mean_affinity, b[u] - mean_affinity) / n
     moments = covariance * second
     steps = [
         np.linalg.inv(hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(width))
@@ -80,14 +80,14 @@ def literal(small: Small, label: Tensor, half: Tensor, count: int, users: list[i
             if mine:
                 trend[e, h] = steps[0] @ (sum(f[i] - expected[u] for u, i in mine) / len(mine))
                 own[e, h] = steps[1] @ (
-                    sum((b[u] - mean_taste) * (f[i] - expected[u]) for u, i in mine) / len(mine)
+                    sum((b[u] - mean_affinity) * (f[i] - expected[u]) for u, i in mine) / len(mine)
                 )
     return {
         "trend": trend,
-        "taste": own,
+        "affinity": own,
         "trend_scale": np.diag(covariance),
-        "taste_scale": np.diag(moments),
-        "mean_taste": mean_taste,
+        "affinity_scale": np.diag(moments),
+        "mean_affinity": mean_affinity,
     }
 
 
@@ -106,7 +106,7 @@ def test_an_empty_half_has_no_coefficients_of_its_own(small: Small) -> None:
     label, _ = labels(small.data.n_pairs, 2)
     found = fitted(small, label, torch.zeros_like(label), 2)
     assert float(found.trend[:, 1].abs().max()) == 0.0
-    assert float(found.taste[:, 1].abs().max()) == 0.0
+    assert float(found.affinity[:, 1].abs().max()) == 0.0
     assert bool(torch.isfinite(feature_variances(found).value).all())
 
 
@@ -115,7 +115,7 @@ def test_renaming_the_environments_changes_no_variance(small: Small) -> None:
     order = torch.tensor([2, 0, 1])
     found, renamed = fitted(small, label, half, 3), fitted(small, order[label], half, 3)
     torch.testing.assert_close(renamed.trend[order], found.trend)
-    torch.testing.assert_close(renamed.taste[order], found.taste)
+    torch.testing.assert_close(renamed.affinity[order], found.affinity)
     first, again = feature_variances(found), feature_variances(renamed)
     torch.testing.assert_close(again.value, first.value)
     torch.testing.assert_close(again.naive, first.naive)
@@ -125,17 +125,17 @@ def drawn(count: int, width: int = 6, seed: int = 0) -> Coefficients:
     draw = gen(seed)
     return Coefficients(
         trend=torch.randn(count, 2, width, generator=draw, dtype=torch.float64),
-        taste=torch.randn(count, 2, width, generator=draw, dtype=torch.float64),
+        affinity=torch.randn(count, 2, width, generator=draw, dtype=torch.float64),
         trend_scale=torch.rand(width, generator=draw, dtype=torch.float64) + 0.1,
-        taste_scale=torch.rand(width, generator=draw, dtype=torch.float64) + 0.1,
-        mean_taste=torch.randn(width, generator=draw, dtype=torch.float64),
+        affinity_scale=torch.rand(width, generator=draw, dtype=torch.float64) + 0.1,
+        mean_affinity=torch.randn(width, generator=draw, dtype=torch.float64),
     )
 
 
 def literal_variances(c: Coefficients) -> tuple[list[float], list[float]]:
     """``V`` from the method's formula, with loops."""
     count, _, width = c.trend.shape
-    trend, taste = c.trend.tolist(), c.taste.tolist()
+    trend, affinity = c.trend.tolist(), c.affinity.tolist()
     left: dict[tuple[str, int, int], list[float]] = {}
     for half in range(2):
         spread = []
@@ -145,19 +145,19 @@ def literal_variances(c: Coefficients) -> tuple[list[float], list[float]]:
             spread.append(sum((x - mean) ** 2 for x in column) / count * float(c.trend_scale[f]))
         anchors = [f for f in range(width) if spread[f] <= sorted(spread)[(width - 1) // 2]]
         for e in range(count):
-            ordered = sorted(anchors, key=lambda f: taste[e][half][f])
-            total, below = sum(float(c.taste_scale[f]) for f in anchors), 0.0
+            ordered = sorted(anchors, key=lambda f: affinity[e][half][f])
+            total, below = sum(float(c.affinity_scale[f]) for f in anchors), 0.0
             for f in ordered:
-                below += float(c.taste_scale[f])
+                below += float(c.affinity_scale[f])
                 if below >= total / 2:
-                    kappa = taste[e][half][f]
+                    kappa = affinity[e][half][f]
                     break
             left["trend", half, e] = [
-                trend[e][half][f] - kappa * float(c.mean_taste[f]) for f in range(width)
+                trend[e][half][f] - kappa * float(c.mean_affinity[f]) for f in range(width)
             ]
-            left["taste", half, e] = [taste[e][half][f] - kappa for f in range(width)]
+            left["affinity", half, e] = [affinity[e][half][f] - kappa for f in range(width)]
     value, naive = [0.0] * width, [0.0] * width
-    for part, scale in (("trend", c.trend_scale), ("taste", c.taste_scale)):
+    for part, scale in (("trend", c.trend_scale), ("affinity", c.affinity_scale)):
         for f in range(width):
             mean = [sum(left[part, half, e][f] for e in range(count)) / count for half in range(2)]
             for e in range(count):
@@ -176,41 +176,43 @@ def test_the_variances_equal_the_loop_over_environments(count: int) -> None:
 
 
 def test_a_common_scale_of_one_environment_is_no_variance() -> None:
-    plain = dataclasses.replace(drawn(3), mean_taste=torch.zeros(6, dtype=torch.float64))
-    scaled = plain.taste.clone()
+    plain = dataclasses.replace(drawn(3), mean_affinity=torch.zeros(6, dtype=torch.float64))
+    scaled = plain.affinity.clone()
     scaled[1] += 0.7
-    rescaled = dataclasses.replace(plain, taste=scaled)
+    rescaled = dataclasses.replace(plain, affinity=scaled)
     torch.testing.assert_close(feature_variances(rescaled).value, feature_variances(plain).value)
     scaled[1, :, 0] += 0.7  # of one feature alone it is
     assert not torch.allclose(
-        feature_variances(dataclasses.replace(plain, taste=scaled)).value, feature_variances(plain).value
+        feature_variances(dataclasses.replace(plain, affinity=scaled)).value, feature_variances(plain).value
     )
 
 
 def test_features_whose_trend_stays_are_the_anchor() -> None:
     # Two clusters, told apart by nothing but their trends; the larger weights are the other's.
-    taste = torch.zeros(2, 2, 6, dtype=torch.float64)
-    taste[0, :, :3], taste[0, :, 3:] = -1.0, 1.0
-    trend = torch.zeros_like(taste)
+    affinity = torch.zeros(2, 2, 6, dtype=torch.float64)
+    affinity[0, :, :3], affinity[0, :, 3:] = -1.0, 1.0
+    trend = torch.zeros_like(affinity)
     trend[0, :, 3:] = 0.5
     ones = torch.ones(6, dtype=torch.float64)
     scale = torch.tensor([1.0, 1.0, 1.0, 9.0, 9.0, 9.0], dtype=torch.float64)
     found = feature_variances(
-        Coefficients(trend=trend, taste=taste, trend_scale=ones, taste_scale=scale, mean_taste=0 * ones)
+        Coefficients(
+            trend=trend, affinity=affinity, trend_scale=ones, affinity_scale=scale, mean_affinity=0 * ones
+        )
     ).value
     assert found.tolist() == pytest.approx([0.0] * 3 + [0.0625 + 9 * 1.0] * 3)
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 20])
 def test_features_that_do_not_vary_change_no_other_variance(count: int) -> None:
-    told = drawn(3)
+    reported = drawn(3)
     padded = Coefficients(
         **{
             name: torch.cat([value, value.new_zeros(*value.shape[:-1], count)], dim=-1)
-            for name, value in vars(told).items()
+            for name, value in vars(reported).items()
         }
     )
-    alone, beside = feature_variances(told).value, feature_variances(padded).value
+    alone, beside = feature_variances(reported).value, feature_variances(padded).value
     torch.testing.assert_close(beside[:6], alone)
     assert beside[6:].tolist() == [0.0] * count
 
@@ -232,12 +234,12 @@ class Planted:
     """The planted world, seen through its own pretrained model."""
 
     world: PlantedWorld
-    fit: tuple[Tensor, object, Tastes, UserSample]
+    fit: tuple[Tensor, object, Affinities, UserSample]
 
     def variances(self, label: Tensor, half: Tensor, count: int) -> FeatureVariances:
-        features, shared, tastes, sample = self.fit
+        features, shared, affinities, sample = self.fit
         return feature_variances(
-            fit_coefficients(features, shared, tastes, sample, label, half, count)  # type: ignore[arg-type]
+            fit_coefficients(features, shared, affinities, sample, label, half, count)  # type: ignore[arg-type]
         )
 
 
@@ -245,11 +247,11 @@ class Planted:
 def planted(planted_world: PlantedWorld) -> Planted:
     model, data = planted_world.model, planted_world.data
     shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
-    tastes = Tastes(
+    affinities = Affinities(
         user_content=shared.temperature * model.user_content.detach(), weight=model.weight.detach()
     )
     sample = sample_users(data, 150, gen())
-    return Planted(planted_world, (planted_world.features, shared, tastes, sample))
+    return Planted(planted_world, (planted_world.features, shared, affinities, sample))
 
 
 @pytest.mark.parametrize("count", [2, 10])

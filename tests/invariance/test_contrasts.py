@@ -220,7 +220,7 @@ def test_a_sketch_takes_as_many_operations_for_many_environments_as_for_a_few(wo
 
 
 def test_interactions_that_are_no_members_are_as_if_they_were_not_there(world: World) -> None:
-    # The weights of the members are those of a half whose other interactions belong to nobody.
+    # The weights of the members are those of a half whose other interactions belong to no one.
     plan = plan_contrasts("all", 2, world.frozen.user_content)
     rows, (label, half) = draw_contrasts(plan, gen()), halves_of(world, 2, seed=8)
     member = torch.rand(world.n_pairs, generator=gen(9)) < 0.6

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from painvrl.core.errors import EmptyEnvironment
-from painvrl.invariance import personal_mixture, soft_mixture
+from painvrl.invariance import per_user_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
-from painvrl.invariance.shared_model import Tastes, calibrate
-from painvrl.invariance.soft_mixture import TiltKind, first_tilts
+from painvrl.invariance.shared_model import Affinities, calibrate
+from painvrl.invariance.soft_mixture import OffsetKind, first_offsets
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small
@@ -28,20 +28,20 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def shared_tilts(**knobs: Any) -> EnvironmentConfig:
-    return EnvironmentConfig(tilt="shared", **knobs)
+def shared_offsets(**hyperparameters: Any) -> EnvironmentConfig:
+    return EnvironmentConfig(logit_offset="shared", **hyperparameters)
 
 
 def run(small: Small, config: EnvironmentConfig, seed: int = 0, **more: Any) -> Environments:
-    tastes = Tastes(user_content=small.shared.users, weight=small.variant.T @ small.shared.items)
-    return identify(small.variant, small.shared, small.data, config, gen(seed), tastes=tastes, **more)
+    affinities = Affinities(user_content=small.shared.users, weight=small.variant.T @ small.shared.items)
+    return identify(small.variant, small.shared, small.data, config, gen(seed), affinities=affinities, **more)
 
 
 def test_the_label_is_the_likeliest_environment(small: Small) -> None:
-    found = run(small, shared_tilts(count=3, steps=15, min_share=0.0))
-    assert found.tilts is not None
+    found = run(small, shared_offsets(count=3, steps=15, min_share=0.0))
+    assert found.offsets is not None
     assert found.reseeded == 0
-    best = small.slow_log_p(found.tilts.double().numpy()).argmax(axis=1)
+    best = small.slow_log_p(found.offsets.double().numpy()).argmax(axis=1)
     assert found.label.tolist() == best.tolist()
     assert found.sizes == tuple(np.bincount(best, minlength=3).tolist())
 
@@ -53,18 +53,18 @@ def test_more_steps_raise_the_likelihood(small: Small) -> None:
     assert likelihood[0] < likelihood[1] < likelihood[2]
 
 
-def test_a_later_round_starts_from_the_last_tilts(small: Small) -> None:
+def test_a_later_round_starts_from_the_last_offsets(small: Small) -> None:
     config = EnvironmentConfig(steps=60, min_share=0.0)
     first = run(small, config)
     second = run(small, EnvironmentConfig(steps=1, learning_rate=1e-9, min_share=0.0), last=first)
-    assert first.tilts is not None
-    assert second.tilts is not None
-    torch.testing.assert_close(second.tilts, first.tilts)
+    assert first.offsets is not None
+    assert second.offsets is not None
+    torch.testing.assert_close(second.offsets, first.offsets)
     assert first.moved_share == 1.0
     assert second.moved_share == 0.0
     turned = Environments(
         label=1 - first.label,
-        tilts=first.tilts,
+        offsets=first.offsets,
         sizes=first.sizes[::-1],
         moved_share=1.0,
         reseeded=0,
@@ -79,12 +79,12 @@ def test_equal_seeds_give_equal_labels(small: Small) -> None:
     first, again, other = run(small, config), run(small, config), run(small, config, seed=1)
     assert torch.equal(first.label, again.label)
     assert first.log_likelihood == again.log_likelihood
-    assert first.tilts is not None
-    assert other.tilts is not None
-    assert not torch.equal(first.tilts, other.tilts)
+    assert first.offsets is not None
+    assert other.offsets is not None
+    assert not torch.equal(first.offsets, other.offsets)
 
 
-every_tilt = pytest.mark.parametrize("tilt", get_args(TiltKind))
+every_offset = pytest.mark.parametrize("offset", get_args(OffsetKind))
 ORDER = torch.tensor([2, 0, 1])  # not its own inverse
 
 
@@ -92,34 +92,34 @@ def run_in_double(small: Small, config: EnvironmentConfig, last: Environments | 
     """So that sums in another order part the fits by no more than 1e-9."""
     shared = replace(small.shared, users=small.shared.users.double(), items=small.shared.items.double())
     variant = small.variant.double()
-    tastes = Tastes(user_content=shared.users, weight=variant.T @ shared.items)
-    return identify(variant, shared, small.data, config, gen(), last=last, tastes=tastes)
+    affinities = Affinities(user_content=shared.users, weight=variant.T @ shared.items)
+    return identify(variant, shared, small.data, config, gen(), last=last, affinities=affinities)
 
 
 def assert_renamed(renamed: Environments, straight: Environments) -> None:
     """That environment ``e`` of one is ``ORDER[e]`` of the other."""
-    assert renamed.tilts is not None
-    assert straight.tilts is not None
-    torch.testing.assert_close(renamed.tilts, straight.tilts[ORDER], rtol=1e-7, atol=1e-9)
-    assert not torch.allclose(straight.tilts[ORDER], straight.tilts, rtol=0.1)
+    assert renamed.offsets is not None
+    assert straight.offsets is not None
+    torch.testing.assert_close(renamed.offsets, straight.offsets[ORDER], rtol=1e-7, atol=1e-9)
+    assert not torch.allclose(straight.offsets[ORDER], straight.offsets, rtol=0.1)
     assert torch.equal(ORDER[renamed.label], straight.label)
     assert renamed.sizes == tuple(straight.sizes[e] for e in ORDER.tolist())
     assert renamed.reseeded == straight.reseeded
     assert renamed.log_likelihood == pytest.approx(straight.log_likelihood, rel=1e-9)
 
 
-@every_tilt
+@every_offset
 @pytest.mark.parametrize("min_share", [0.0, 0.3])
-def test_renaming_the_tilts_that_a_fit_starts_from_renames_its_environments(
-    small: Small, tilt: TiltKind, min_share: float
+def test_renaming_the_offsets_that_a_fit_starts_from_renames_its_environments(
+    small: Small, offset: OffsetKind, min_share: float
 ) -> None:
-    config = EnvironmentConfig(tilt=tilt, count=3, min_share=min_share)
-    columns = small.variant.shape[1] * (2 if tilt == "both" else 1)
+    config = EnvironmentConfig(logit_offset=offset, count=3, min_share=min_share)
+    columns = small.variant.shape[1] * (2 if offset == "both" else 1)
     start = 0.5 * torch.randn(3, columns, generator=gen(), dtype=torch.float64)
     label = torch.zeros(small.data.n_pairs, dtype=torch.int64)  # of the round before: only moves read it
     straight, renamed = (
-        run_in_double(small, config, Environments(label=label, tilts=tilts, sizes=(), moved_share=1.0))
-        for tilts in (start, start[ORDER])
+        run_in_double(small, config, Environments(label=label, offsets=offsets, sizes=(), moved_share=1.0))
+        for offsets in (start, start[ORDER])
     )
     assert_renamed(renamed, straight)
     if min_share == 0:
@@ -128,26 +128,26 @@ def test_renaming_the_tilts_that_a_fit_starts_from_renames_its_environments(
     assert (straight.reseeded > 0) == (min_share > 0)
 
 
-@every_tilt
+@every_offset
 def test_renaming_the_environments_of_random_starts_renames_what_is_found(
-    small: Small, tilt: TiltKind, monkeypatch: pytest.MonkeyPatch
+    small: Small, offset: OffsetKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EnvironmentConfig(tilt=tilt, count=3, restarts=3, min_share=0.0)
+    config = EnvironmentConfig(logit_offset=offset, count=3, restarts=3, min_share=0.0)
     found = []
     for order in (torch.arange(3), ORDER):
 
         def starts(*arguments: Any, order: Tensor = order) -> Tensor:
-            return first_tilts(*arguments).double()[:, order]
+            return first_offsets(*arguments).double()[:, order]
 
-        for module in (soft_mixture, personal_mixture):
-            monkeypatch.setattr(module, "first_tilts", starts)
+        for module in (soft_mixture, per_user_mixture):
+            monkeypatch.setattr(module, "first_offsets", starts)
         found.append(run_in_double(small, config))
     assert_renamed(found[1], found[0])
 
 
 def test_identification_reports_that_it_filled_an_environment(small: Small) -> None:
     # Without features all environments are alike, and every interaction falls to the first.
-    config = shared_tilts(min_share=0.3)
+    config = shared_offsets(min_share=0.3)
     found = identify(torch.zeros(small.n_items, 4), small.shared, small.data, config, gen())
     needed = round(0.3 * small.data.n_pairs)
     assert sorted(found.sizes) == [needed, small.data.n_pairs - needed]
@@ -164,7 +164,7 @@ def test_given_labels_are_taken_as_they_are(small: Small) -> None:
     label = torch.arange(small.data.n_pairs) % 3
     found = run(small, EnvironmentConfig(count=3, assignment="given"), given=label)
     assert torch.equal(found.label, label)
-    assert found.tilts is None
+    assert found.offsets is None
     assert math.isnan(found.log_likelihood)
     with pytest.raises(EmptyEnvironment, match="no interactions"):
         run(small, EnvironmentConfig(count=4, assignment="given"), given=label)
@@ -188,39 +188,42 @@ def accuracy(label: Tensor, truth: Tensor) -> float:
     return max(share, 1 - share)
 
 
-@every_tilt
+@every_offset
 def test_planted_environments_are_found_well_above_chance(
-    planted_world: PlantedWorld, tilt: TiltKind
+    planted_world: PlantedWorld, offset: OffsetKind
 ) -> None:
-    model, data, shared, tastes = calibrated(planted_world)
+    model, data, shared, affinities = calibrated(planted_world)
     variant = 0.5 * planted_world.features
-    found = identify(variant, shared, data, EnvironmentConfig(tilt=tilt), gen(), tastes=tastes)
+    found = identify(
+        variant, shared, data, EnvironmentConfig(logit_offset=offset), gen(), affinities=affinities
+    )
     assert accuracy(found.label, planted_world.label) >= 0.65
     random = identify(planted_world.features, shared, data, EnvironmentConfig(assignment="random"), gen())
     assert accuracy(random.label, planted_world.label) < 0.52
-    # The tilts differ along what the environments differ in; a taste's contribution is what counts.
-    assert found.tilts is not None
+    # The logit offsets differ along what the environments differ in; a affinity's contribution is what
+    # counts.
+    assert found.offsets is not None
     width = planted_world.width
-    assert found.tilts.shape == (2, width * (2 if tilt == "both" else 1))
-    gap = (found.tilts[0] - found.tilts[1]).abs()[:width]
-    if tilt == "personal":
-        gap = gap * tastes.of(torch.arange(len(model.user_content))).square().mean(dim=0).sqrt()
+    assert found.offsets.shape == (2, width * (2 if offset == "both" else 1))
+    gap = (found.offsets[0] - found.offsets[1]).abs()[:width]
+    if offset == "per_user":
+        gap = gap * affinities.of(torch.arange(len(model.user_content))).square().mean(dim=0).sqrt()
     spurious, invariant = gap[planted_world.spurious].norm(), gap[planted_world.invariant].norm()
-    assert float(spurious) > (2 if tilt == "personal" else 3) * float(invariant)
+    assert float(spurious) > (2 if offset == "per_user" else 3) * float(invariant)
 
 
-def calibrated(planted: PlantedWorld) -> tuple[Backbone, TrainingData, SharedModel, Tastes]:
+def calibrated(planted: PlantedWorld) -> tuple[Backbone, TrainingData, SharedModel, Affinities]:
     model, data = planted.model, planted.data
     shared = calibrate(model.user_vectors().detach(), model.item_vectors().detach(), data, gen())
-    tastes = Tastes(
+    affinities = Affinities(
         user_content=shared.temperature * model.user_content.detach(), weight=model.weight.detach()
     )
-    return model, data, shared, tastes
+    return model, data, shared, affinities
 
 
 def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: PlantedWorld) -> None:
     # Why it is not the default: its models remember the labels that they start from.
-    _, data, shared, tastes = calibrated(planted_world)
+    _, data, shared, affinities = calibrated(planted_world)
     found = {
         assignment: identify(
             0.5 * planted_world.features,
@@ -228,7 +231,7 @@ def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: Pla
             data,
             EnvironmentConfig.model_validate({"assignment": assignment}),
             gen(),
-            tastes=tastes,
+            affinities=affinities,
         )
         for assignment in ("hard_em", "soft_mixture")
     }

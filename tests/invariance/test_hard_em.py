@@ -144,8 +144,8 @@ def test_the_scores_are_those_of_each_model(small: Small) -> None:
     np.testing.assert_allclose(found.numpy(), slow_scores(small, models), atol=1e-5)
 
 
-def fitted(small: Small, count: int = 3, needed: int = 0, seed: int = 0, **knobs: object) -> HardEM:
-    settings = SETTINGS.model_copy(update=knobs)
+def fitted(small: Small, count: int = 3, needed: int = 0, seed: int = 0, **hyperparameters: object) -> HardEM:
+    settings = SETTINGS.model_copy(update=hyperparameters)
     return fit_hard_em(small.data.warm_rows(small.variant), small.data, count, needed, settings, gen(seed))
 
 
@@ -235,7 +235,7 @@ def test_scores_that_are_not_finite_are_a_divergence(small: Small) -> None:
         fitted(small, learning_rate=1e30)
 
 
-def two_tastes() -> tuple[Tensor, Tensor, Interactions]:
+def two_affinities() -> tuple[Tensor, Tensor, Interactions]:
     """Features, true labels and interactions: in each environment everybody takes items of another kind."""
     n_users, n_kind = 40, 15
     variant = torch.zeros(2 * n_kind, 2)
@@ -246,7 +246,7 @@ def two_tastes() -> tuple[Tensor, Tensor, Interactions]:
 
 
 def test_from_labels_that_are_mostly_right_it_finds_the_rest() -> None:
-    variant, truth, train = two_tastes()
+    variant, truth, train = two_affinities()
     wrong = torch.rand(len(train), generator=gen(7)) < 0.25
     data = training_data(train, CPU)
     start = some_models_of(train.n_users, 2)
@@ -287,7 +287,7 @@ def test_identification_reports_sizes_moves_and_whether_it_converged(small: Smal
     )
     found = identify(small.variant, small.shared, small.data, config, gen())
     assert found.sizes == tuple(torch.bincount(found.label, minlength=3).tolist())
-    assert found.tilts is None
+    assert found.offsets is None
     assert found.converged
     short = config.model_copy(update={"hard_em": SETTINGS.model_copy(update={"max_rounds": 1})})
     once = identify(small.variant, small.shared, small.data, short, gen())

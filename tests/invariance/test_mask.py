@@ -21,8 +21,8 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def by_gradient(**knobs: Any) -> MaskConfig:
-    return MaskConfig(penalty="gradient_variance", **knobs)
+def by_gradient(**hyperparameters: Any) -> MaskConfig:
+    return MaskConfig(penalty="gradient_variance", **hyperparameters)
 
 
 def a_step(
@@ -84,9 +84,11 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
     assert float(taken.risk) == pytest.approx(float(empirical_risk(scored, planted_world.frozen)), rel=1e-6)
 
 
-def learn(planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **knobs: object) -> MaskState:
+def learn(
+    planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **hyperparameters: object
+) -> MaskState:
     config = MaskConfig.model_validate(
-        {"steps": 12, "sparsity": 0.65, "penalty": "gradient_variance"} | knobs
+        {"steps": 12, "sparsity": 0.65, "penalty": "gradient_variance"} | hyperparameters
     )
     return learn_mask(
         planted.start,
@@ -178,11 +180,12 @@ def test_gates_that_are_not_finite_are_a_divergence(planted_world: PlantedWorld)
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"sparsity": 1.0}, {"sparsity": -0.1}, {"irm_weight": 0.0}, {"steps": 0}, {"sigma": 0.0}]
+    "hyperparameters",
+    [{"sparsity": 1.0}, {"sparsity": -0.1}, {"irm_weight": 0.0}, {"steps": 0}, {"sigma": 0.0}],
 )
-def test_knobs_out_of_range_are_refused(knobs: dict[str, float]) -> None:
+def test_hyperparameters_out_of_range_are_refused(hyperparameters: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        MaskConfig.model_validate(knobs)
+        MaskConfig.model_validate(hyperparameters)
 
 
 def test_variances_are_read_only_where_the_penalty_that_reads_them_is_estimated() -> None:

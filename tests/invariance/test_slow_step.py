@@ -145,10 +145,10 @@ class SlowStep:
                 [self.mean(on_weight, e, 2 * side + 1, parts) for e in range(count)],
                 None if rows is None else rows[side],
             )
-            for side in range(2 if kind == "legacy" else 1)
+            for side in range(2 if kind == "invrl" else 1)
         ]
         m = gates[:, None]
-        if kind == "legacy":
+        if kind == "invrl":
             (v, n), (v_2, n_2) = sides
             return (m * v * m * v_2).sum(), (m * n * m * n_2).sum()
         ((v, n),) = sides

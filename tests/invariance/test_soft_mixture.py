@@ -28,24 +28,24 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def some_tilts(count: int, width: int = 4, seed: int = 0) -> Tensor:
+def some_offsets(count: int, width: int = 4, seed: int = 0) -> Tensor:
     return torch.randn(count, width, generator=gen(seed))
 
 
 def test_the_mixture_loss_equals_the_brute_force_likelihood(small: Small) -> None:
-    tilts = torch.stack([some_tilts(3, seed=seed) for seed in range(2)])  # two restarts
+    offsets = torch.stack([some_offsets(3, seed=seed) for seed in range(2)])  # two restarts
     loss = mixture_loss(
-        tilts, small.variant, fit_sample(small.shared, small.data, MixtureSettings(), gen()), ridge=0.01
+        offsets, small.variant, fit_sample(small.shared, small.data, MixtureSettings(), gen()), ridge=0.01
     )
     without = small.slow_log_p(np.zeros((1, 4)))[:, 0]
     for restart in range(2):
-        weights = tilts[restart].double().numpy()
+        weights = offsets[restart].double().numpy()
         mixture = np.log(np.exp(small.slow_log_p(weights)).mean(axis=1))  # equal shares
         expected = -(mixture - without).mean() + 0.01 * (weights**2).sum()
         assert float(loss[restart]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_tilts_of_zero_change_no_likelihood(small: Small) -> None:
+def test_offsets_of_zero_change_no_likelihood(small: Small) -> None:
     loss = mixture_loss(
         torch.zeros(1, 2, 4),
         small.variant,
@@ -56,9 +56,9 @@ def test_tilts_of_zero_change_no_likelihood(small: Small) -> None:
 
 
 def test_the_posterior_equals_the_brute_force_softmax(small: Small) -> None:
-    tilts = some_tilts(3)
-    found = torch.softmax(posterior(small.variant, small.shared, small.data, tilts).double(), dim=1)
-    joint = np.exp(small.slow_log_p(tilts.double().numpy()))
+    offsets = some_offsets(3)
+    found = torch.softmax(posterior(small.variant, small.shared, small.data, offsets).double(), dim=1)
+    joint = np.exp(small.slow_log_p(offsets.double().numpy()))
     np.testing.assert_allclose(found.numpy(), joint / joint.sum(axis=1, keepdims=True), atol=1e-5)
 
 
@@ -69,35 +69,35 @@ def test_the_posterior_does_not_depend_on_the_blocks_of_users(
     # 1,100 users are more than a block; each must meet its own normaliser.
     monkeypatch.setattr(soft_mixture, "_POSTERIOR_CELLS", cells)
     many = make_small(n_users=1100, n_items=6, share=0.3)
-    tilts = some_tilts(2)
-    log_ratio = posterior(many.variant, many.shared, many.data, tilts).double()
-    expected = many.slow_log_p(tilts.double().numpy()) - many.slow_log_p(np.zeros((1, 4)))
+    offsets = some_offsets(2)
+    log_ratio = posterior(many.variant, many.shared, many.data, offsets).double()
+    expected = many.slow_log_p(offsets.double().numpy()) - many.slow_log_p(np.zeros((1, 4)))
     np.testing.assert_allclose(log_ratio.numpy(), expected, atol=1e-4)
 
 
-def test_renaming_the_tilts_renames_the_environments(small: Small) -> None:
-    tilts, order = some_tilts(4), torch.tensor([2, 0, 3, 1])
-    straight = posterior(small.variant, small.shared, small.data, tilts)
-    renamed = posterior(small.variant, small.shared, small.data, tilts[order])
+def test_renaming_the_offsets_renames_the_environments(small: Small) -> None:
+    offsets, order = some_offsets(4), torch.tensor([2, 0, 3, 1])
+    straight = posterior(small.variant, small.shared, small.data, offsets)
+    renamed = posterior(small.variant, small.shared, small.data, offsets[order])
     torch.testing.assert_close(renamed, straight[:, order])
     sample = fit_sample(small.shared, small.data, MixtureSettings(), gen())
     torch.testing.assert_close(
-        mixture_loss(tilts[None], small.variant, sample, 0.1),
-        mixture_loss(tilts[order][None], small.variant, sample, 0.1),
+        mixture_loss(offsets[None], small.variant, sample, 0.1),
+        mixture_loss(offsets[order][None], small.variant, sample, 0.1),
     )
 
 
-def test_large_tilts_stay_finite(small: Small) -> None:
-    tilts = 200 * some_tilts(2)[None].requires_grad_()
+def test_large_offsets_stay_finite(small: Small) -> None:
+    offsets = 200 * some_offsets(2)[None].requires_grad_()
     loss = mixture_loss(
-        tilts, small.variant, fit_sample(small.shared, small.data, MixtureSettings(), gen()), 0.0
+        offsets, small.variant, fit_sample(small.shared, small.data, MixtureSettings(), gen()), 0.0
     ).sum()
-    (slope,) = torch.autograd.grad(loss, tilts)
+    (slope,) = torch.autograd.grad(loss, offsets)
     assert torch.isfinite(loss)
     assert torch.isfinite(slope).all()
 
 
-def test_tilts_that_single_out_an_improbable_item_keep_their_gradient() -> None:
+def test_offsets_that_single_out_an_improbable_item_keep_their_gradient() -> None:
     # The normalisers of the two environments are many orders of magnitude apart.
     weights = torch.tensor([[1.0, 1e-20]], dtype=torch.float64)
     interactions = Interactions(user=torch.tensor([0]), item=torch.tensor([1]), n_users=1, n_items=2)
@@ -105,8 +105,8 @@ def test_tilts_that_single_out_an_improbable_item_keep_their_gradient() -> None:
 
     def gradient(kind: torch.dtype) -> Tensor:
         sample = FitSample(weights=weights.to(kind), pairs=sort_pairs(interactions))
-        tilts = torch.tensor([[[60.0], [54.0]]], dtype=kind, requires_grad=True)
-        (slope,) = torch.autograd.grad(mixture_loss(tilts, variant.to(kind), sample, 0.0).sum(), tilts)
+        offsets = torch.tensor([[[60.0], [54.0]]], dtype=kind, requires_grad=True)
+        (slope,) = torch.autograd.grad(mixture_loss(offsets, variant.to(kind), sample, 0.0).sum(), offsets)
         return slope.double()
 
     exact = gradient(torch.float64)
@@ -118,15 +118,15 @@ def test_tilts_that_single_out_an_improbable_item_keep_their_gradient() -> None:
 def test_an_item_that_every_environment_dislikes_keeps_its_likelihood_and_gradient(gap: float) -> None:
     interactions = Interactions(user=torch.tensor([0]), item=torch.tensor([1]), n_users=1, n_items=2)
     variant, weights = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.5, 0.5]])
-    tilts = torch.tensor([[[gap], [gap - 1]]], requires_grad=True)
+    offsets = torch.tensor([[[gap], [gap - 1]]], requires_grad=True)
     sample = FitSample(weights=weights, pairs=sort_pairs(interactions))
-    loss = mixture_loss(tilts, variant, sample, 0.0).sum()
-    (slope,) = torch.autograd.grad(loss, tilts)
+    loss = mixture_loss(offsets, variant, sample, 0.0).sum()
+    (slope,) = torch.autograd.grad(loss, offsets)
     # The oracle: log-probabilities of the softmax, in float64.
-    wide = tilts.detach().double().requires_grad_()
-    tilt = variant.double() @ wide[0].T  # [2, 2]
-    log_z = torch.logsumexp(tilt + weights.double().log().T, dim=0)
-    expected = math.log(2) - torch.logsumexp(tilt[1] - log_z, dim=0)
+    wide = offsets.detach().double().requires_grad_()
+    offset = variant.double() @ wide[0].T  # [2, 2]
+    log_z = torch.logsumexp(offset + weights.double().log().T, dim=0)
+    expected = math.log(2) - torch.logsumexp(offset[1] - log_z, dim=0)
     (wanted,) = torch.autograd.grad(expected, wide)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(slope.double(), wanted, rtol=1e-4, atol=1e-6)
@@ -159,12 +159,12 @@ def test_the_kept_restart_is_the_likeliest(small: Small) -> None:
     starts = 0.1 * torch.randn(4, 2, 4, generator=gen(2))
     losses = []
     for start in starts:
-        tilts = start[None].clone().requires_grad_()
-        optimizer = torch.optim.Adam([tilts], lr=config.learning_rate)
+        offsets = start[None].clone().requires_grad_()
+        optimizer = torch.optim.Adam([offsets], lr=config.learning_rate)
         for _ in range(8):
             optimizer.zero_grad()
-            mixture_loss(tilts, small.variant, sample, 0.0).sum().backward()
+            mixture_loss(offsets, small.variant, sample, 0.0).sum().backward()
             optimizer.step()
-        losses.append(float(mixture_loss(tilts.detach(), small.variant, sample, 0.0)))
+        losses.append(float(mixture_loss(offsets.detach(), small.variant, sample, 0.0)))
     assert len({round(loss, 6) for loss in losses}) > 1
     assert found.log_likelihood == pytest.approx(-min(losses), abs=1e-6)

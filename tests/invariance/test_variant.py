@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from painvrl.invariance.environments import EnvironmentConfig, identify
 from painvrl.invariance.hard_em import HardEMSettings
-from painvrl.invariance.shared_model import Tastes
-from painvrl.invariance.soft_mixture import TiltKind
+from painvrl.invariance.shared_model import Affinities
+from painvrl.invariance.soft_mixture import OffsetKind
 from painvrl.invariance.variant import VariantPart
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Largest(TorchDispatchMode):
         return found
 
 
-ASSIGNMENTS = ["hard_em", *get_args(TiltKind)]
+ASSIGNMENTS = ["hard_em", *get_args(OffsetKind)]
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
@@ -62,10 +62,12 @@ def test_environments_are_found_without_a_second_matrix_of_features(small: Small
     features = torch.randn(small.n_items, width, generator=gen(1))
     known: dict[str, Any] = {"hard_em": {"assignment": assignment}}
     config = EnvironmentConfig.model_validate(
-        known.get(assignment, {"tilt": assignment, "candidates": 2})
+        known.get(assignment, {"logit_offset": assignment, "candidates": 2})
         | {"steps": 2, "restarts": 1, "min_share": 0.0, "hard_em": HardEMSettings(max_rounds=1, steps=2)}
     )
-    tastes = Tastes(user_content=small.shared.users, weight=torch.randn(width, small.shared.users.shape[1]))
+    affinities = Affinities(
+        user_content=small.shared.users, weight=torch.randn(width, small.shared.users.shape[1])
+    )
     warm = small.data.warm_features(features)  # a run has it for the mask
     watch = Largest(small.n_items if assignment != "hard_em" else len(warm))
     with watch:
@@ -76,7 +78,7 @@ def test_environments_are_found_without_a_second_matrix_of_features(small: Small
             config,
             gen(),
             mask=torch.full((width,), 0.3),
-            tastes=tastes,
+            affinities=affinities,
         )
     assert 0 < watch.made < small.n_items * width / 4
 
@@ -85,15 +87,17 @@ def test_environments_are_found_without_a_second_matrix_of_features(small: Small
 def test_environments_see_the_variant_part_or_all_features(small: Small, assignment: str) -> None:
     known: dict[str, Any] = {"hard_em": {"assignment": assignment}}
     config = EnvironmentConfig.model_validate(
-        known.get(assignment, {"tilt": assignment}) | {"steps": 4, "min_share": 0.0}
+        known.get(assignment, {"logit_offset": assignment}) | {"steps": 4, "min_share": 0.0}
     )
-    tastes = Tastes(user_content=small.shared.users, weight=small.variant.T @ small.shared.items)
+    affinities = Affinities(user_content=small.shared.users, weight=small.variant.T @ small.shared.items)
     mask = torch.linspace(0, 1, small.variant.shape[1])
 
     def found(features: torch.Tensor, mask: torch.Tensor | None, sees: str) -> torch.Tensor:
         seen = config.model_copy(update={"sees": sees})
-        environments = identify(features, small.shared, small.data, seen, gen(), mask=mask, tastes=tastes)
-        fit = environments.models.weight if environments.models is not None else environments.tilts
+        environments = identify(
+            features, small.shared, small.data, seen, gen(), mask=mask, affinities=affinities
+        )
+        fit = environments.models.weight if environments.models is not None else environments.offsets
         assert fit is not None
         return fit
 

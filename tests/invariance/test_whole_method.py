@@ -19,7 +19,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import apply
 from painvrl.run.pipeline import reweighed, run
 from painvrl.run.prepare import prepare
-from painvrl.run.rounds import RECOVERED
+from painvrl.run.rounds import LABEL_RECOVERY
 from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def test_painvrl_closes_most_of_the_gap_to_the_true_mask(seed: int, level: str, 
 def test_the_environments_are_found_half_as_well_as_can_be_and_better(seed: int, level: str) -> None:
     """``(accuracy - chance) / (Bayes - chance)`` of the last round's labels; two environments of one size."""
     found = run_of("painvrl", seed, level)
-    assert found.rounds[-1].metrics[RECOVERED] >= 0.5
+    assert found.rounds[-1].metrics[LABEL_RECOVERY] >= 0.5
     assert found.environments is not None
     assert min(found.environments.sizes) > 0.3 * len(data(seed, level).train)
 

@@ -34,7 +34,7 @@ def build(
     base_id_dim: int = 0,
     seed: int = 0,
     mixing: type[Mixing] = Sum,
-    **knobs: object,
+    **hyperparameters: object,
 ) -> Backbone:
     columns = torch.tensor(LISTED)
     train = Interactions(user=columns[:, 0], item=columns[:, 1], n_users=USERS, n_items=ITEMS)
@@ -46,7 +46,7 @@ def build(
             "projection_l2": 0.01,
             "loss": GramianLoss(all_pairs_weight=A0),
         }
-        | knobs
+        | hyperparameters
     )
     features = torch.randn(ITEMS, 4, generator=gen(4))
     data = training_data(train, torch.device("cpu"))
@@ -146,18 +146,20 @@ class Script:
         self.values: Iterator[float] = iter(values)
         self.shown: list[tuple[Tensor, Tensor]] = []
         self.epochs: list[int] = []
-        self.told_of: list[int] = []
+        self.reported_of: list[int] = []
 
     def evaluate(self, epoch: int, users: Tensor, items: Tensor) -> dict[str, float]:
-        self.told_of.append(epoch)
+        self.reported_of.append(epoch)
         self.shown.append((users.clone(), items.clone()))
         return {self.name: next(self.values)}
 
     def observe(self, epoch: int, values: Mapping[str, float]) -> None:
         self.epochs.append(epoch)
 
-    def fit(self, model: Backbone, epochs: int | None = None, **knobs: object) -> int:
-        config = TrainingConfig.model_validate({"learning_rate": 0.05, "watch": self.name} | knobs)
+    def fit(self, model: Backbone, epochs: int | None = None, **hyperparameters: object) -> int:
+        config = TrainingConfig.model_validate(
+            {"learning_rate": 0.05, "monitor": self.name} | hyperparameters
+        )
         return fit(model, config, gen(), evaluate=self.evaluate, observe=self.observe, epochs=epochs)
 
 
@@ -188,7 +190,7 @@ def test_a_better_value_starts_patience_anew() -> None:
 def test_the_last_epoch_is_evaluated_whatever_the_cadence() -> None:
     script, model = Script([0.1, 0.2, 0.3]), build()
     result = script.fit(model, max_epochs=7, evaluate_every=3)
-    assert script.epochs == script.told_of == [3, 6, 7]
+    assert script.epochs == script.reported_of == [3, 6, 7]
     assert result == 7
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
@@ -269,7 +271,7 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "hyperparameters",
     [
         {},
         {"mixing": ScalarWeights},
@@ -278,14 +280,16 @@ def test_an_epoch_of_the_sampled_loss_sees_every_pair_once_and_only_warm_negativ
     ],
     ids=["sum", "scalar", "item", "item-item"],
 )
-def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection(knobs: dict[str, Any]) -> None:
-    model, twin = (build(loss=SAMPLED, id_dropout=0.5, **knobs) for _ in range(2))
+def test_lazy_steps_are_sparse_adam_on_tables_and_adam_on_the_projection(
+    hyperparameters: dict[str, Any],
+) -> None:
+    model, twin = (build(loss=SAMPLED, id_dropout=0.5, **hyperparameters) for _ in range(2))
     fit(model, TrainingConfig(learning_rate=0.1), gen(3), evaluate=None, observe=silent, epochs=2)
     tables = {"user_id": "users", "user_content": "users", "item_id": "items"}
     sparse = torch.optim.SparseAdam([getattr(twin, name) for name in tables], lr=0.1)
     dense = torch.optim.Adam([twin.weight, twin.bias, *twin.mixing.parameters()], lr=0.1)
     draws, before, cpu = gen(3), parameters(twin), torch.device("cpu")
-    near = twin.data.item_neighbours(2) if "item_item_weight" in knobs else None
+    near = twin.data.item_neighbours(2) if "item_item_weight" in hyperparameters else None
     for _ in range(2):
         for batch in epoch_of_batches(twin.data, SAMPLED, 0.5, draws, cpu, neighbours=near):
             twin.zero_grad()
@@ -342,8 +346,8 @@ def test_the_item_item_term_pulls_users_to_the_neighbours_of_their_items(
     updates: Literal["lazy", "dense"],
 ) -> None:
     def attraction(weight: float) -> float:
-        knobs = {"item_item_weight": weight, "item_item_neighbours": 2}
-        model = build(loss=SampledLoss(negatives=4, batch_size=4), l2=0.0, **knobs)
+        hyperparameters = {"item_item_weight": weight, "item_item_neighbours": 2}
+        model = build(loss=SampledLoss(negatives=4, batch_size=4), l2=0.0, **hyperparameters)
         config = TrainingConfig(learning_rate=0.05, updates=updates)
         fit(model, config, gen(), evaluate=None, observe=silent, epochs=30)
         near = model.data.item_neighbours(2)
@@ -423,7 +427,7 @@ def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | No
         build(),
         config,
         gen(),
-        evaluate=lambda epoch, users, items: {config.watch: float(next(rising))},
+        evaluate=lambda epoch, users, items: {config.monitor: float(next(rising))},
         observe=silent,
         epochs=epochs,
         save=lambda make: saved.append(make().epoch),
@@ -431,20 +435,22 @@ def test_a_training_is_offered_at_every_evaluation_but_the_last(epochs: int | No
     assert saved == [2, 4, 6][:offers]
 
 
-@pytest.mark.parametrize("knobs", [{}, {"loss": SAMPLED}])
-def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("hyperparameters", [{}, {"loss": SAMPLED}])
+def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(
+    hyperparameters: dict[str, Any],
+) -> None:
     config = TrainingConfig(max_epochs=20, evaluate_every=1, patience=2)
     worth = [0.1, 0.9, 0.3, 0.2, 1.0]  # the second is the best before patience ends with the fourth
 
     saved: list[FitState] = []
 
     def trained(values: Sequence[float], seed: int, start: FitState | None = None) -> tuple[Backbone, int]:
-        model, left = build(seed=seed, **knobs), iter(values)
+        model, left = build(seed=seed, **hyperparameters), iter(values)
         result = fit(
             model,
             config,
             gen(seed),
-            evaluate=lambda epoch, users, items: {config.watch: next(left)},
+            evaluate=lambda epoch, users, items: {config.monitor: next(left)},
             observe=silent,
             start=lambda: start,
             save=lambda make: saved.append(copy.deepcopy(make())),

@@ -38,8 +38,8 @@ def plan(toy: Toy, support: Interactions) -> Support:
     return plan_support(support, toy.data.warm > 0, CPU)
 
 
-def folded(toy: Toy, support: Interactions, users: Tensor, items: Tensor, **knobs: float) -> Tensor:
-    known = {"all_pairs_weight": A0, "l2": L2, "base_width": items.shape[1]} | knobs
+def folded(toy: Toy, support: Interactions, users: Tensor, items: Tensor, **hyperparameters: float) -> Tensor:
+    known = {"all_pairs_weight": A0, "l2": L2, "base_width": items.shape[1]} | hyperparameters
     return fold_in(users, items, toy.data.warm_rows(items), plan(toy, support), **known)  # type: ignore[arg-type]
 
 
@@ -56,9 +56,11 @@ def set_rows(model: Backbone, vectors: Tensor) -> None:
         model.user_content[SUPPORTED] = vectors[SUPPORTED, model.user_id.shape[1] :]
 
 
-def config(**knobs: object) -> BackboneConfig:
+def config(**hyperparameters: object) -> BackboneConfig:
     loss = GramianLoss(all_pairs_weight=A0)
-    return BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3, "l2": L2, "loss": loss} | knobs)
+    return BackboneConfig.model_validate(
+        {"id_dim": 2, "content_dim": 3, "l2": L2, "loss": loss} | hyperparameters
+    )
 
 
 def test_the_whole_loss_has_no_gradient_at_a_folded_in_user(toy: Toy) -> None:

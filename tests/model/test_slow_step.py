@@ -37,7 +37,7 @@ class SlowBackbone:
         for user in range(toy.n_users):
             for item in range(toy.n_items):
                 if degree_u[user] == 0 or degree_i[item] == 0:
-                    continue  # nobody and nothing cold enters the risk
+                    continue  # no one and nothing cold enters the risk
                 x = self.gates * toy.features[item].double().numpy()
                 h, p = x @ at["weight"] + at["bias"], at["user_id"][user]
                 c, q = at["user_content"][user], kept[item] * at["item_id"][item]

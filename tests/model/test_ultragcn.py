@@ -25,9 +25,9 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def build(
-    toy: Toy, base: tuple[Tensor, Tensor] | None = None, base_id_dim: int = 0, **knobs: object
+    toy: Toy, base: tuple[Tensor, Tensor] | None = None, base_id_dim: int = 0, **hyperparameters: object
 ) -> Backbone:
-    config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3} | knobs)
+    config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3} | hyperparameters)
     return Backbone(toy.features, toy.data, config, gen(), base=base, base_id_dim=base_id_dim)
 
 
@@ -183,8 +183,8 @@ def test_the_loss_of_a_batch_equals_the_loop_over_its_pairs(
 NEIGHBOURED = SampledLoss(negatives=2, batch_size=4)
 
 
-def neighboured(toy: Toy, **knobs: object) -> Backbone:
-    return build(toy, **{"loss": NEIGHBOURED, "item_item_neighbours": 2, **knobs})
+def neighboured(toy: Toy, **hyperparameters: object) -> Backbone:
+    return build(toy, **{"loss": NEIGHBOURED, "item_item_neighbours": 2, **hyperparameters})
 
 
 def batch_of(model: Backbone, pairs: list[tuple[int, int]], kept: Tensor | None = None) -> Batch:

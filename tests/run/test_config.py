@@ -115,20 +115,20 @@ def test_a_configuration_survives_json() -> None:
     [
         (
             TABLE,
-            {"training": {"watch": "iid/ndcg_at_7"}},
+            {"training": {"monitor": "iid/ndcg_at_7"}},
             r"training\.watch must use a cut-off of evaluation\.ks",
         ),
         (TABLE, {"evaluation": {"ks": [5]}}, r"training\.watch must use a cut-off of evaluation\.ks"),
         (
             TABLE,
-            {"training": {"watch": "iid/accuracy_at_20"}},
+            {"training": {"monitor": "iid/accuracy_at_20"}},
             r"training\.watch must name a metric; known: recall, ndcg",
         ),
-        (TABLE, {"training": {"watch": "iid_test/ndcg_at_20"}}, r"training\.watch"),
-        (TABLE, {"training": {"watch": "ood_far_test/ndcg_at_20"}}, r"training\.watch"),
+        (TABLE, {"training": {"monitor": "iid_test/ndcg_at_20"}}, r"training\.watch"),
+        (TABLE, {"training": {"monitor": "ood_far_test/ndcg_at_20"}}, r"training\.watch"),
         (
             TABLE,
-            {"training": {"watch": "ood_far/ndcg_at_20"}},
+            {"training": {"monitor": "ood_far/ndcg_at_20"}},
             r"training\.watch must name a part of the split, iid, ood \(found",
         ),
         (TABLE, {"mask": {"source": "given"}}, r"mask\.source needs planted data"),
@@ -162,10 +162,10 @@ def test_parts_that_do_not_fit_together_are_refused_with_the_key_to_change(
     [
         {"mask": {"source": "given"}},
         {"environments": {"assignment": "given", "count": 2}},
-        {"training": {"watch": "ood/recall_at_50"}},
-        {"training": {"watch": "ood_far/recall_at_50"}, "split": {"protocol": "given"}},
+        {"training": {"monitor": "ood/recall_at_50"}},
+        {"training": {"monitor": "ood_far/recall_at_50"}, "split": {"protocol": "given"}},
         {
-            "training": {"watch": "ood_gamma_2/recall_at_50"},
+            "training": {"monitor": "ood_gamma_2/recall_at_50"},
             "split": {"protocol": "popularity", "gamma": [1, 2]},
         },
         {"environments": {"count": 50, "min_share": 0.02}},

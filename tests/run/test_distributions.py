@@ -22,36 +22,36 @@ DISCRETE = [
 
 
 @pytest.mark.parametrize(("given", "values"), DISCRETE)
-def test_the_values_of_a_discrete_knob_are_all_that_it_contains(
+def test_the_values_of_a_discrete_hyperparameter_are_all_that_it_contains(
     given: dict[str, object], values: list[object]
 ) -> None:
-    knob = ADAPTER.validate_python(given)
-    listed = list(knob.values())
+    hyperparameter = ADAPTER.validate_python(given)
+    listed = list(hyperparameter.values())
     assert listed == pytest.approx(values) if given["type"] == "float" else listed == values
-    assert knob.count() == len(values)
-    assert all(knob.contains(value) for value in listed)
-    assert all(knob.contains(value) for _, value in knob.probes())
+    assert hyperparameter.count() == len(values)
+    assert all(hyperparameter.contains(value) for value in listed)
+    assert all(hyperparameter.contains(value) for _, value in hyperparameter.probes())
 
 
-def test_a_continuous_knob_has_no_end_of_values() -> None:
-    knob = ADAPTER.validate_python({"type": "float", "low": 0.1, "high": 1.0, "log": True})
-    assert knob.count() == math.inf
-    assert list(knob.values()) == []
+def test_a_continuous_hyperparameter_has_no_end_of_values() -> None:
+    hyperparameter = ADAPTER.validate_python({"type": "float", "low": 0.1, "high": 1.0, "log": True})
+    assert hyperparameter.count() == math.inf
+    assert list(hyperparameter.values()) == []
 
 
 def test_steps_end_at_the_high_end_in_spite_of_rounding() -> None:
-    knob = ADAPTER.validate_python({"type": "float", "low": 0.1, "high": 0.7, "step": 0.2})
-    assert list(knob.values())[-1] == 0.7  # 0.1 + 3 * 0.2 is above it
+    hyperparameter = ADAPTER.validate_python({"type": "float", "low": 0.1, "high": 0.7, "step": 0.2})
+    assert list(hyperparameter.values())[-1] == 0.7  # 0.1 + 3 * 0.2 is above it
 
 
 @pytest.mark.parametrize("value", [0.25, None, "branch", True])
-def test_a_fixed_knob_is_suggested_as_its_value_by_whatever_sampler(value: Any) -> None:
-    knob = Fixed(type="fixed", value=value)
+def test_a_fixed_hyperparameter_is_suggested_as_its_value_by_whatever_sampler(value: Any) -> None:
+    hyperparameter = Fixed(type="fixed", value=value)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trial: Any = study.ask()
-    assert knob.suggest(trial, "knob") == value
-    assert trial.params == {"knob": value}
-    assert not knob.contains("other")
+    assert hyperparameter.suggest(trial, "hyperparameter") == value
+    assert trial.params == {"hyperparameter": value}
+    assert not hyperparameter.contains("other")
 
 
 def test_truth_is_no_number() -> None:
@@ -69,5 +69,5 @@ def test_truth_is_no_number() -> None:
     ],
 )
 def test_a_condition_is_a_value_or_several(when: dict[str, object], conditions: dict[str, object]) -> None:
-    knob = ADAPTER.validate_python({"type": "fixed", "value": 1, "when": when})
-    assert knob.conditions() == conditions
+    hyperparameter = ADAPTER.validate_python({"type": "fixed", "value": 1, "when": when})
+    assert hyperparameter.conditions() == conditions

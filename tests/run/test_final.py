@@ -11,7 +11,7 @@ import torch
 
 from painvrl.core.errors import ConfigError, PlaceError
 from painvrl.data.interactions import Interactions
-from painvrl.data.seal import SealLedger
+from painvrl.data.test_guard import AccessLog
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import evaluate_test, refit
 from painvrl.run.pipeline import run
@@ -63,23 +63,23 @@ def cold(settings: dict[str, Any], folder: Path) -> tuple[TrainConfig, Prepared]
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> SealLedger:
-    return SealLedger(tmp_path / "reads.jsonl")
+def access_log(tmp_path: Path) -> AccessLog:
+    return AccessLog(tmp_path / "reads.jsonl")
 
 
 @pytest.mark.parametrize("retrained", [False, True], ids=["train", "refit"])
 @pytest.mark.parametrize("protocol", ["planted", "cold_item"])
 def test_test_metrics_equal_a_brute_force(
-    tiny_settings: dict[str, Any], tmp_path: Path, ledger: SealLedger, protocol: str, retrained: bool
+    tiny_settings: dict[str, Any], tmp_path: Path, access_log: AccessLog, protocol: str, retrained: bool
 ) -> None:
     config = TrainConfig.model_validate(tiny_settings | {"split": {"protocol": protocol}})
     prepared = prepare(config, cache_dir=tmp_path, device=torch.device("cpu"))
     result = run(config, prepared)
     if retrained:
         result = refit(config, prepared, steps_of=result)
-    found = evaluate_test(result, prepared, ledger=ledger, reader="a test")
+    found = evaluate_test(result, prepared, access_log=access_log, reader="a test")
     split = prepared.split
-    tests = split.sealed.open(ledger, "the oracle")
+    tests = split.sealed.open(access_log, "the oracle")
     seen = pairs(split.train, split.iid_valid.interactions, split.ood_valid.interactions)
     for part, other in ((tests.iid_test, tests.ood_test), (tests.ood_test, tests.iid_test)):
         candidates = set(part.candidates.nonzero(as_tuple=True)[0].tolist())
@@ -94,22 +94,24 @@ def test_test_metrics_equal_a_brute_force(
 
 
 def test_every_read_of_the_test_parts_is_counted(
-    tiny_prepared: Prepared, tiny_result: RunResult, ledger: SealLedger
+    tiny_prepared: Prepared, tiny_result: RunResult, access_log: AccessLog
 ) -> None:
-    first = evaluate_test(tiny_result, tiny_prepared, ledger=ledger, reader="first")
-    second = evaluate_test(tiny_result, tiny_prepared, ledger=ledger, reader="second")
+    first = evaluate_test(tiny_result, tiny_prepared, access_log=access_log, reader="first")
+    second = evaluate_test(tiny_result, tiny_prepared, access_log=access_log, reader="second")
     assert (first.reads, second.reads) == (1, 2)
     assert first.metrics == second.metrics
-    readers = [json.loads(line)["reader"] for line in ledger.path.read_text().splitlines() if line]
+    readers = [json.loads(line)["reader"] for line in access_log.path.read_text().splitlines() if line]
     assert readers == ["first", "second"]
 
 
-def test_without_a_ledger_nothing_is_read(
+def test_without_a_access_log_nothing_is_read(
     tiny_prepared: Prepared, tiny_result: RunResult, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PlaceError, match="ledger"):
-        evaluate_test(tiny_result, tiny_prepared, ledger=SealLedger(tmp_path / "file" / "x"), reader="nobody")
+        evaluate_test(
+            tiny_result, tiny_prepared, access_log=AccessLog(tmp_path / "file" / "x"), reader="nobody"
+        )
 
 
 def test_a_refit_trains_on_the_valid_parts_too_for_the_chosen_epochs(

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from painvrl.model.losses import SampledLoss
 from painvrl.run.config import TrainConfig
-from painvrl.run.hyperparameters import all_knobs, apply, knobs, leaves
+from painvrl.run.hyperparameters import all_hyperparameters, apply, hyperparameters, leaves
 from painvrl.run.presets import PRESETS
 
 
@@ -17,10 +17,12 @@ def sampled(tiny_settings: dict[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate(tiny_settings)
 
 
-def test_all_knobs_are_those_of_every_variant(tiny_config: TrainConfig, sampled: TrainConfig) -> None:
-    assert {*knobs(tiny_config), *knobs(sampled)} == set(all_knobs())
-    assert len(all_knobs()) == len(set(all_knobs()))
-    assert set(knobs(tiny_config)) < set(all_knobs())
+def test_all_hyperparameters_are_those_of_every_variant(
+    tiny_config: TrainConfig, sampled: TrainConfig
+) -> None:
+    assert {*hyperparameters(tiny_config), *hyperparameters(sampled)} == set(all_hyperparameters())
+    assert len(all_hyperparameters()) == len(set(all_hyperparameters()))
+    assert set(hyperparameters(tiny_config)) < set(all_hyperparameters())
 
 
 def test_another_variant_begins_with_its_own_defaults(tiny_config: TrainConfig, sampled: TrainConfig) -> None:
@@ -38,7 +40,7 @@ def test_the_variant_that_the_base_has_keeps_its_settings(sampled: TrainConfig) 
     assert apply(sampled, {"backbone.loss.kind": "sampled"}) == sampled
 
 
-def test_a_knob_of_a_variant_that_is_not_chosen_is_refused(tiny_config: TrainConfig) -> None:
+def test_a_hyperparameter_of_a_variant_that_is_not_chosen_is_refused(tiny_config: TrainConfig) -> None:
     with pytest.raises(ValidationError):
         apply(tiny_config, {"backbone.loss.negatives": 7})
 
@@ -50,8 +52,8 @@ def test_a_word_that_chooses_no_variant_leaves_its_section_alone(tiny_config: Tr
         assert apply(tiny_config, preset).mask.steps == tiny_config.mask.steps
 
 
-def test_leaves_are_the_knobs_and_what_all_trials_share(tiny_config: TrainConfig) -> None:
+def test_leaves_are_the_hyperparameters_and_what_all_trials_share(tiny_config: TrainConfig) -> None:
     everything = leaves(tiny_config)
-    assert {path: everything[path] for path in knobs(tiny_config)} == knobs(tiny_config)
+    assert {path: everything[path] for path in hyperparameters(tiny_config)} == hyperparameters(tiny_config)
     assert everything["data.kind"] == "planted"
     assert everything["seed"] == 0

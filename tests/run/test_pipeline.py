@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from painvrl.core.errors import Diverged
-from painvrl.data.seal import SealedParts
+from painvrl.data.test_guard import GuardedParts
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run, score_valid
 from painvrl.run.prepare import prepare
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from painvrl.run.prepare import Prepared
 
 CPU = torch.device("cpu")
-METRICS = ("recall", "ndcg", "precision", "hit_rate", "ndcg_legacy")
+METRICS = ("recall", "ndcg", "precision", "hit_rate", "ndcg_invrl")
 
 
 class Diary:
@@ -75,7 +75,7 @@ def slow_metrics(
             rows[f"precision_at_{k}"].append(sum(hits) / k)
             rows[f"hit_rate_at_{k}"].append(float(any(hits)))
             rows[f"ndcg_at_{k}"].append(gain / ideal[min(k, len(positives))])
-            rows[f"ndcg_legacy_at_{k}"].append(gain / ideal[sum(hits)] if any(hits) else 0.0)
+            rows[f"ndcg_invrl_at_{k}"].append(gain / ideal[sum(hits)] if any(hits) else 0.0)
     return {name: sum(values) / len(values) for name, values in rows.items()}
 
 
@@ -146,10 +146,10 @@ def test_test_parts_stay_sealed_during_a_run(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    def opened(self: SealedParts, *arguments: object, **more: object) -> None:
+    def opened(self: GuardedParts, *arguments: object, **more: object) -> None:
         raise AssertionError("a run opened the sealed test parts")
 
-    monkeypatch.setattr(SealedParts, "open", opened)
+    monkeypatch.setattr(GuardedParts, "open", opened)
     poisoned = replace(tiny_prepared, split=replace(tiny_prepared.split, sealed=Poison()))
     config = changed(tiny_settings, fusion={"kind": kind}, mask={"steps": 2}, training={"max_epochs": 2})
     result = run(config, poisoned)

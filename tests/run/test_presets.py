@@ -11,7 +11,7 @@ from painvrl.invariance.environments import EnvironmentConfig
 from painvrl.invariance.mask import MaskConfig
 from painvrl.model.fusion import FusionConfig
 from painvrl.run.config import TrainConfig
-from painvrl.run.hyperparameters import apply, knobs
+from painvrl.run.hyperparameters import apply, hyperparameters
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
 from painvrl.run.presets import PRESETS, PresetName, expanded
@@ -29,14 +29,14 @@ def test_every_name_has_a_preset_and_no_two_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_turns_knobs_and_nothing_else(name: PresetName) -> None:
-    before, after = knobs(config()), knobs(config(preset=name))
+def test_a_preset_turns_hyperparameters_and_nothing_else(name: PresetName) -> None:
+    before, after = hyperparameters(config()), hyperparameters(config(preset=name))
     assert {path: after[path] for path in PRESETS[name]} == dict(PRESETS[name])
     assert all(after[path] == value for path, value in before.items() if path not in PRESETS[name])
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_in_a_file_is_its_knobs_written_out(name: PresetName) -> None:
+def test_a_preset_in_a_file_is_its_hyperparameters_written_out(name: PresetName) -> None:
     named = config(preset=name, mask={"sparsity": 0.25})
     assert named == apply(config(mask={"sparsity": 0.25}), PRESETS[name])
     assert named.preset is None
@@ -87,7 +87,7 @@ def test_each_preset_means_its_method(
     [
         ("erm", "soft_mixture", "variant", "gradient_variance"),
         ("irm", "soft_mixture", "variant", "gradient_variance"),
-        ("invrl", "hard_em", "all", "legacy"),
+        ("invrl", "hard_em", "all", "invrl"),
         ("painvrl", "soft_mixture", "variant", "gradient_variance"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_preset_is_its_method_over_any_base(
 
 
 def test_erm_irm_and_painvrl_differ_in_the_balancer_alone() -> None:
-    balanced = {name: knobs(apply(config(preset="invrl"), PRESETS[name])) for name in PRESETS}
+    balanced = {name: hyperparameters(apply(config(preset="invrl"), PRESETS[name])) for name in PRESETS}
     for name in ("erm", "irm"):
         turned = {path for path, value in balanced[name].items() if balanced["painvrl"][path] != value}
         assert turned == {"mask.balancer"}
@@ -111,7 +111,7 @@ def test_erm_irm_and_painvrl_differ_in_the_balancer_alone() -> None:
 def test_a_preset_fills_a_section_that_is_a_settings_object() -> None:
     made = config(preset="invrl", mask=MaskConfig(sparsity=0.3), fusion=FusionConfig(kind="sum"))
     assert made == config(preset="invrl", mask={"sparsity": 0.3}, fusion={"kind": "sum"})
-    assert (made.mask.sparsity, made.mask.penalty, made.mask.balancer) == (0.3, "legacy", "fixed")
+    assert (made.mask.sparsity, made.mask.penalty, made.mask.balancer) == (0.3, "invrl", "fixed")
     assert made.fusion.kind == "sum"
     said = config(preset="invrl", environments=EnvironmentConfig(sees="variant"))
     assert (said.environments.assignment, said.environments.sees) == ("hard_em", "variant")

@@ -38,7 +38,7 @@ READ: dict[str, list[dict[str, object]]] = {
         {"learning_rate": 0.1},
         {"evaluate_every": 4},
         {"patience": 5},
-        {"watch": "ood/ndcg_at_20"},
+        {"monitor": "ood/ndcg_at_20"},
         {"updates": "dense"},
         {"updates": "dense", "weight_decay": 0.1},
         {"compile": True},
@@ -284,7 +284,7 @@ def test_whoever_wants_a_backbone_that_is_being_trained_waits_for_it(tmp_path: P
         other.start()
         waiting.wait(10)
         other.join(0.5)  # long enough to have looked, were it not kept waiting
-        with store.claim("b"):  # another key is nobody's concern
+        with store.claim("b"):  # another key is no one's concern
             store.store("a", backbone(1))
     other.join(10)
     assert [entry is not None for entry in found] == [True]

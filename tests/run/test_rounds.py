@@ -12,7 +12,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
-from painvrl.run.rounds import RECOVERED, _true_labels, learn_invariance
+from painvrl.run.rounds import LABEL_RECOVERY, _true_labels, learn_invariance
 from painvrl.run.stages import Stages
 
 
@@ -65,7 +65,7 @@ def test_what_is_given_was_not_recovered(tiny_settings: dict[str, Any], tiny_pre
     result = run(TrainConfig.model_validate(settings), tiny_prepared)
     assert result.rounds
     for report in result.rounds:
-        assert not {RECOVERED, "environments/log_likelihood"} & set(report.metrics)
+        assert not {LABEL_RECOVERY, "environments/log_likelihood"} & set(report.metrics)
 
 
 def test_the_environments_that_were_found_are_compared_with_the_planted_ones(
@@ -96,5 +96,5 @@ def test_the_environments_that_were_found_are_compared_with_the_planted_ones(
         by_luck = sum(label.count(e) * planted.count(t) for e, t in name.items()) / len(pairs) ** 2
         chance = max(chance, by_luck)
     expected = (best - chance) / (dataset.truth.bayes_accuracy - chance)
-    told = tiny_result.rounds[-1].metrics[RECOVERED]
-    assert told == pytest.approx(expected)
+    reported = tiny_result.rounds[-1].metrics[LABEL_RECOVERY]
+    assert reported == pytest.approx(expected)

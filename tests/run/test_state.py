@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from painvrl.core.progress import GOES_ON
+from painvrl.core.observer import GOES_ON
 from painvrl.model.fit import Best, FitState
 from painvrl.run import state as module
 from painvrl.run.config import TrainConfig
@@ -50,7 +50,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that pass when told."""
+    """Seconds that pass when reported."""
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     return now
@@ -375,7 +375,7 @@ def assert_same_result(one: RunResult, other: RunResult) -> None:
         assert one.environments.moves == other.environments.moves
 
 
-def assert_told_again(heard: Heard, undisturbed: Heard) -> None:
+def assert_reported_again(heard: Heard, undisturbed: Heard) -> None:
     assert heard.stages[0].startswith(GOES_ON)
     assert heard.stages[1:] == undisturbed.stages
     assert heard.points == undisturbed.points
@@ -394,7 +394,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "gramian, sum": {"fusion": {"kind": "sum"}},
     "lazy, item": {"backbone": SAMPLED, "fusion": {"kind": "item"}},
     "hard EM": {"environments": {"assignment": "hard_em", "hard_em": {"max_rounds": 2, "steps": 3}}},
-    "personal tilts": {"environments": {"tilt": "both"}, "mask": {"penalty": "coefficient_variance"}},
+    "per-user logit offsets": {
+        "environments": {"logit_offset": "both"},
+        "mask": {"penalty": "coefficient_variance"},
+    },
     "fixed mask": {"mask": {"source": "half"}},
 }
 
@@ -421,7 +424,7 @@ def test_a_run_that_is_killed_at_every_save_point_comes_to_the_same(
     result = results[-1]
     assert result is not None
     assert_same_result(result, undisturbed)
-    assert_told_again(process.heard, calm)
+    assert_reported_again(process.heard, calm)
     assert process.files() == []
 
 
@@ -441,7 +444,7 @@ def test_a_run_that_is_killed_once_at_any_save_point_comes_to_the_same(
         assert result is not None
         assert process.saves == saves - last, "what was done is not done again"
         assert_same_result(result, undisturbed)
-        assert_told_again(process.heard, calm)
+        assert_reported_again(process.heard, calm)
         places.append(process.heard.stages[0].removeprefix(GOES_ON))
     assert len(set(places)) == saves
     assert {
@@ -497,7 +500,7 @@ def test_a_shared_backbone_that_is_killed_half_way_is_shared_with_all_its_curve(
 
 
 @pytest.mark.usefixtures("always")
-def test_a_backbone_that_was_shared_meanwhile_is_not_told_twice(
+def test_a_backbone_that_was_shared_meanwhile_is_not_reported_twice(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, tmp_path: Path
 ) -> None:
     config = config_of(tiny_settings, "gramian, branch")
@@ -511,7 +514,7 @@ def test_a_backbone_that_was_shared_meanwhile_is_not_told_twice(
     assert undisturbed is not None
     assert result is not None
     assert_same_result(result, undisturbed)
-    assert_told_again(half.heard, alone.heard)
+    assert_reported_again(half.heard, alone.heard)
 
 
 def test_seconds_that_were_spent_before_count(
@@ -542,7 +545,7 @@ def test_seconds_that_were_spent_before_count(
 
 
 @pytest.mark.usefixtures("always")
-def test_an_observer_may_stop_the_run_while_it_is_told_again(
+def test_an_observer_may_stop_the_run_while_it_is_reported_again(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, tmp_path: Path
 ) -> None:
     class Enough(Exception):

@@ -173,7 +173,7 @@ def test_the_hypervolume_is_that_of_pymoo(points: np.ndarray) -> None:
 def test_large_fronts_agree_with_pymoo(width: int, shape: str) -> None:
     rng = np.random.default_rng(width)
     points = rng.random((120, width)) + 0.01
-    if shape == "curved":  # nobody dominates anybody
+    if shape == "curved":  # no one dominates anybody
         points /= np.linalg.norm(points, axis=1, keepdims=True)
     points = np.concatenate([points, points[:7]])
     assert ranks(points).tolist() == ranks_by_pymoo(points)
@@ -238,7 +238,7 @@ FRONTS = st.integers(1, 4).flatmap(
 
 def test_coverage_by_hand() -> None:
     assert coverage(A, B) == 0.5  # an equal point and a dominated one
-    assert coverage(B, A) == pytest.approx(2 / 3)  # (3, 3) is nobody's
+    assert coverage(B, A) == pytest.approx(2 / 3)  # (3, 3) is no one's
     assert coverage(A, A) == 1.0
 
 

@@ -30,7 +30,7 @@ def test_the_ends_are_those_of_sorting_the_draws(draws: list[float], level: floa
     assert float(high) == pytest.approx(between_two(draws, (1 + level) / 2), abs=1e-12)
 
 
-def test_unless_told_otherwise_the_middle_95_percent_lie_between_the_ends() -> None:
+def test_unless_reported_otherwise_the_middle_95_percent_lie_between_the_ends() -> None:
     draws = np.random.default_rng(9).permutation(np.arange(1001) / 1000)
     low, high = percentiles(draws)
     assert (float(low), float(high)) == pytest.approx((0.025, 0.975))

@@ -13,8 +13,8 @@ def test_effects_are_those_of_least_squares_and_draws_scatter_about_them() -> No
     along = np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
     found = effects_of(matrix, responses, along, resamples=400, rng=rng)
     coefficients, left, _, _ = np.linalg.lstsq(matrix, responses, rcond=None)
-    assert found.told.all()
-    assert found.told_in.all()
+    assert found.reported.all()
+    assert found.reported_in.all()
     np.testing.assert_allclose(found.values, along @ coefficients)
     np.testing.assert_allclose(found.explained, 1 - left / (400 * responses.var(axis=0)))
     spread = found.drawn.std(axis=0)
@@ -28,8 +28,8 @@ def test_columns_that_move_together_tell_neither_and_leave_the_third_alone() -> 
     one, other = rng.normal(size=(2, 30))
     matrix = np.column_stack([np.ones(30), one, 2 * one, other])
     found = effects_of(matrix, other[:, None], np.eye(4)[1:], resamples=20, rng=rng)
-    assert found.told.tolist() == [False, False, True]
-    assert not found.told_in[:, :2].any()
+    assert found.reported.tolist() == [False, False, True]
+    assert not found.reported_in[:, :2].any()
     assert found.values[2] == pytest.approx(1.0)
 
 

@@ -40,7 +40,7 @@ def gap(
 
 
 def quality(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A trade-off along the first knob, and three knobs that have a best value; ``[T, 2]``."""
+    """A trade-off along the first hyperparameter; three others have a best value; ``[T, 2]``."""
     trade = points[:, 0]
     loss = 1 - 0.5 * ((points[:, 1:] - [0.3, 0.6, 0.5]) ** 2).sum(axis=1)
     return (
@@ -49,17 +49,17 @@ def quality(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def planted(
-    rng: np.random.Generator, points: NDArray[np.float64], taste: NDArray[np.float64], worse: float
+    rng: np.random.Generator, points: NDArray[np.float64], affinity: NDArray[np.float64], worse: float
 ) -> Planted:
     """Train every point: with noise of the training, and users who differ in how well they are served."""
     true = quality(points) * (1 - worse) * (1 + 0.01 * rng.standard_normal((len(points), 1)))
     users, means = [], []
     for row in true:
         values = [
-            (row[part] * (taste[part] + 0.6 * rng.standard_normal(taste.shape[1]))).astype(np.float32)
+            (row[part] * (affinity[part] + 0.6 * rng.standard_normal(affinity.shape[1]))).astype(np.float32)
             for part in range(2)
         ]
-        numbers = {"iid": np.arange(taste.shape[1]), "ood": np.arange(taste.shape[1])}
+        numbers = {"iid": np.arange(affinity.shape[1]), "ood": np.arange(affinity.shape[1])}
         users.append(UserValues(users=numbers, values=dict(zip(OBJECTIVES, values, strict=True))))
         means.append([float(value.mean(dtype=float)) for value in values])
     return Planted(users=list(users), means=np.array(means))
@@ -72,10 +72,10 @@ def simulated(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(times):
-        taste = rng.lognormal(-0.5, 1, (2, USERS))
+        affinity = rng.lognormal(-0.5, 1, (2, USERS))
         first = rng.random((TRIALS, 4))
         second = first if same_points else rng.random((TRIALS, 4))
-        a, b = planted(rng, first, taste, 0.0), planted(rng, second, taste, worse)
+        a, b = planted(rng, first, affinity, 0.0), planted(rng, second, affinity, worse)
         pairs = [(row, row) for row in range(TRIALS)] if same_points and paired_trials else []
         draws = drawn_volumes(a.users, b.users, OBJECTIVES, paired=True, draws=DRAWS, rng=rng)
         found.append(gap(a.means, b.means, pairs=pairs, draws=draws, level=0.95))
@@ -116,18 +116,18 @@ def test_trials_at_the_same_points_tell_more_and_stay_honest() -> None:
     assert fires(same) <= 0.025 + 3 * (0.025 * 0.975 / len(same)) ** 0.5
     apart = simulated(2, 200, same_points=True, paired_trials=False)
     assert width(same) < 0.8 * width(apart)
-    told, untold = (
+    reported, untold = (
         fires(simulated(3, 60, worse=0.08, same_points=True, paired_trials=known)) for known in (True, False)
     )
-    assert told >= untold + 0.2
+    assert reported >= untold + 0.2
 
 
 def test_drawing_users_alone_would_take_the_luck_of_the_search_for_certain() -> None:
     rng = np.random.default_rng(4)
     missed = 0
     for _ in range(100):
-        taste = rng.lognormal(-0.5, 1, (2, USERS))
-        a, b = (planted(rng, rng.random((TRIALS, 4)), taste, 0.0) for _ in range(2))
+        affinity = rng.lognormal(-0.5, 1, (2, USERS))
+        a, b = (planted(rng, rng.random((TRIALS, 4)), affinity, 0.0) for _ in range(2))
         of_a, of_b = drawn_volumes(a.users, b.users, OBJECTIVES, paired=True, draws=DRAWS, rng=rng)
         low, high = np.quantile(np.log(of_b / of_a), [0.025, 0.975])
         missed += not low <= 0 <= high

@@ -15,10 +15,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from painvrl.core.workspace import Workspace
+from painvrl.engine.events import StudyStarted, TrialFinished, TrialStarted
 from painvrl.engine.job import DataSummary, Job, OnRung
 from painvrl.engine.outcomes import Completed, CurvePoint, Failed, Outcome, SweptPoint
-from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
-from painvrl.engine.sweep import Sweep, told
+from painvrl.engine.sweep import Sweep, reported
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import apply
 from painvrl.study.file.spec import StudySpec
@@ -58,7 +58,7 @@ def spec_tree(tiny_settings: dict[str, object]) -> Tree:
 
 @pytest.fixture
 def spec(spec_tree: Tree) -> StudySpec:
-    """A study over four knobs."""
+    """A study over four hyperparameters."""
     return StudySpec.model_validate(spec_tree)
 
 
@@ -179,10 +179,10 @@ class Diary:
 
 @pytest.fixture
 def swept_spec(spec_tree: Tree) -> StudySpec:
-    """The study of :func:`spec`, its trainings swept over one more knob."""
-    knob = {"type": "float", "low": 0.0, "high": 1.0}
+    """The study of :func:`spec`, its trainings swept over one more hyperparameter."""
+    hyperparameter = {"type": "float", "low": 0.0, "high": 1.0}
     return StudySpec.model_validate(
-        {**spec_tree, "space": {**spec_tree["space"], "fusion.cold_weight": knob}}
+        {**spec_tree, "space": {**spec_tree["space"], "fusion.cold_weight": hyperparameter}}
     )
 
 
@@ -201,8 +201,8 @@ def swept(swept_spec: StudySpec) -> Callable[..., Completed]:
             )
             for place, values in enumerate(points)
         )
-        plan = Sweep(knobs={}, objectives=swept_spec.objectives, axes=swept_spec.objectives)
-        return Completed(metrics=found[told(found, plan)].metrics, points=found)
+        plan = Sweep(hyperparameters={}, objectives=swept_spec.objectives, axes=swept_spec.objectives)
+        return Completed(metrics=found[reported(found, plan)].metrics, points=found)
 
     return make
 
@@ -224,7 +224,7 @@ Go = Callable[..., StudySummary]
 
 @pytest.fixture
 def go(workspace: Workspace) -> Go:
-    """Runs a study in the workspace, untracked unless told otherwise."""
+    """Runs a study in the workspace, untracked unless reported otherwise."""
 
     def runner(
         spec: StudySpec,
@@ -264,7 +264,7 @@ class Shelf:
     records: tuple[TrialRecord, ...]
     config: TrainConfig
     name: str = "toy"
-    wanted: int = 9
+    requested: int = 9
     sampler: Mapping[str, str] = field(default_factory=dict)
     study: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(user_attrs={}))
     identity: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(seeds=1))

@@ -31,13 +31,13 @@ CPU = torch.device("cpu")
 
 def test_a_study_runs_as_many_trials_as_it_wants(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
     summary = go(spec, formula, diary=diary)
-    assert (summary.status.finished, summary.status.wanted) == (4, 4)
+    assert (summary.status.finished, summary.status.requested) == (4, 4)
     assert [job.number for job in formula.jobs] == [0, 1, 2, 3]
     assert summary.link == "http://127.0.0.1:5000/front"
     assert len({str(point) for point in formula.points()}) == 4
 
 
-def test_what_is_told_comes_in_order(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
+def test_what_is_reported_comes_in_order(go: Go, spec: StudySpec, formula: Any, diary: Any) -> None:
     go(spec, formula, diary=diary, trials=2)
     assert diary.events == [
         ("open", None, []),
@@ -54,7 +54,7 @@ def test_what_is_told_comes_in_order(go: Go, spec: StudySpec, formula: Any, diar
         ("close", "FINISHED"),
     ]
     (started,) = diary.started
-    assert (started.study, started.wanted, started.finished, started.resumed) == ("toy", 2, 0, False)
+    assert (started.study, started.requested, started.finished, started.resumed) == ("toy", 2, 0, False)
     assert started.data == formula.data
 
 
@@ -179,7 +179,7 @@ def test_a_study_without_a_complete_trial_is_not_feasible(
     assert diary.events[-1] == ("close", "FAILED")
 
 
-def test_knobs_that_clash_fail_their_trial_and_not_the_study(
+def test_hyperparameters_that_clash_fail_their_trial_and_not_the_study(
     go: Go, spec: StudySpec, formula: Any, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.run.hyperparameters import apply

@@ -22,7 +22,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from painvrl.study.confirmation.runner import Step
+    from painvrl.study.confirmation.confirm import Step
 
 SCOPES = ("front", "plausible")
 
@@ -62,7 +62,7 @@ def confirm(
 
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.study.confirmation.runner import run_confirmation
+    from painvrl.study.confirmation.confirm import run_confirmation
 
     stored = open_named(study, workspace)
     silent = quiet or json

@@ -22,7 +22,7 @@ from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.comparison.compare import ComparedStudy
-    from painvrl.study.report import FrontTable
+    from painvrl.study.front import FrontTable
 
 PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the terminal is not narrower
 
@@ -43,14 +43,14 @@ def front(
     """Print the front: trials, or points of swept ones, that no other beats.
 
     Pictures show a plane for recall and one for NDCG, IID against OOD, at the objectives' K. The page works
-    offline and shows each trial's objectives and knobs under the mouse.
+    offline and shows each trial's objectives and hyperparameters under the mouse.
     """
     if plot and json:
         raise ConfigError("does not go with --json", key="--plot")
 
     from painvrl.cli import render
     from painvrl.study.choice.picks import stored_picks
-    from painvrl.study.report import front_table
+    from painvrl.study.front import front_table
 
     stored = open_named(study, workspace)
     table = front_table(stored, stored_picks(stored))
@@ -69,8 +69,8 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
         StudyError: no plane can be shown.
         UserError: a file cannot be written.
     """
-    from painvrl.study.pictures.figure import front_page, title_of
-    from painvrl.study.pictures.panels import panels_of
+    from painvrl.study.plots.figure import front_page, title_of
+    from painvrl.study.plots.panels import panels_of
 
     panels = panels_of(table)
     if not panels:
@@ -79,7 +79,7 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
     if plot:
         from rich.console import Console
 
-        from painvrl.study.pictures.text import front_text
+        from painvrl.study.plots.text import front_text
 
         console = Console(file=sys.stdout)
         width = min(console.width, PLOT_WIDTH) if console.is_terminal else PLOT_WIDTH
@@ -87,7 +87,7 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
         text = front_text(panels, width=width, height=PLOT_HEIGHT, colour=colour)
         typer.echo(text, color=True)  # the codes are there only if they are wanted
     if png is not None:
-        from painvrl.study.pictures.png import front_png
+        from painvrl.study.plots.png import front_png
 
         write_whole(png, front_png(panels, title_of(table)), what="the picture")
     if html is not None:
@@ -104,7 +104,7 @@ def status(
 ) -> None:
     """Print how far a study is, and why trials failed."""
     from painvrl.cli import render
-    from painvrl.study.report import status as status_of
+    from painvrl.study.front import status as status_of
 
     stored = open_named(study, workspace)
     now = status_of(stored)
@@ -131,8 +131,8 @@ def report(
     figures are printed instead, and nothing is written.
     """
     from painvrl.cli import render
-    from painvrl.engine.user_values import UserStore
-    from painvrl.study.page.page import PAGE, report_page, study_report
+    from painvrl.engine.user_value_store import UserStore
+    from painvrl.study.report.page import PAGE, report_page, study_report
 
     if json and output is not None:
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
@@ -197,7 +197,7 @@ def compare(
 
 
 def _compared(name: str, folder: Path) -> ComparedStudy:
-    from painvrl.engine.user_values import UserStore
+    from painvrl.engine.user_value_store import UserStore
     from painvrl.study.comparison.compare import ComparedStudy
 
     study = open_named(name, folder)

@@ -33,7 +33,7 @@ def run(
     trials: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Finished trials wanted in all, in place of the file's study.trials."
+            min=1, metavar="N", help="Finished trials requested in all, in place of the file's study.trials."
         ),
     ] = None,
     workers: WorkersOption = 1,
@@ -59,14 +59,14 @@ def run(
             "--warm-start",
             metavar="NAME",
             help="Begin a new study with what study NAME has trained in its space: same data, split and "
-            "objectives. That does not count towards the trials wanted.",
+            "objectives. That does not count towards the trials requested.",
         ),
     ] = None,
 ) -> None:
     """Run a study or an ablation; called again, it goes on.
 
     Searches the space that SPEC.yaml describes, and goes on with the latest version of the study that was
-    run so. Prints the split's card, a line a trial, the front, and as
+    run so. Prints the split's statistics, a line a trial, the front, and as
     the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`). Of an ablation it
     prints the table, keeps it as Markdown and JSON in the workspace, and links to all its runs.
     """
@@ -84,7 +84,7 @@ def run(
         return
 
     from painvrl.core.device import select_device
-    from painvrl.study.ablation.runner import AblationSummary, run_ablation
+    from painvrl.study.ablation.ablate import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
 
     place, where = Workspace(workspace), select_device(device)
@@ -137,8 +137,8 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
     if not isinstance(loaded, StudySpec):
         typer.echo(dump_yaml(loaded), nl=False)
         for row, turned in loaded.changes().items():
-            knobs = ", ".join(f"{path}: {value}" for path, value in turned.items())
-            typer.echo(f"# row {row} = config with {knobs or 'no change'}")
+            hyperparameters = ", ".join(f"{path}: {value}" for path, value in turned.items())
+            typer.echo(f"# row {row} = config with {hyperparameters or 'no change'}")
         return
     typer.echo(dump_yaml(_without_password(loaded)), nl=False)
 
@@ -190,8 +190,8 @@ def _kind(spec: object) -> str:
     if not (swept := swept_in(spec)):
         return "a study"
     sampled = len(spec.sampled.searched(spec.config))
-    knobs = f"{sampled} knob{'' if sampled == 1 else 's'}"
-    return f"a study of {knobs} sampled before each training and {len(swept)} swept after it"
+    hyperparameters = f"{sampled} hyperparameter{'' if sampled == 1 else 's'}"
+    return f"a study of {hyperparameters} sampled before each training and {len(swept)} swept after it"
 
 
 def schema() -> None:

@@ -144,7 +144,7 @@ class Column:
         if is_kind(kind, "integer", "temporal", "null"):
             try:
                 values = values.cast(pa.string())
-            except pa.ArrowInvalid as error:  # a time zone that nobody knows
+            except pa.ArrowInvalid as error:  # a time zone that no one knows
                 raise self.place.error(f"cannot be read: {first_line(error)}") from error
         elif not is_kind(kind, *_TEXTUAL, "binary", "large_binary", "fixed_size_binary", "binary_view"):
             raise self.place.error("the column must hold texts or whole numbers", f"{self.name} ({kind})")

@@ -160,7 +160,7 @@ def _read_part(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_user_and_items(row: object) -> bool:
-    """Whether it is a list of such numbers; a dict or bytes could be read as one, which nobody wrote."""
+    """Whether it is a list of such numbers; a dict or bytes could be read as one, which no one wrote."""
     if not isinstance(row, list | tuple) or not row:
         return False
     try:

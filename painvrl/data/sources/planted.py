@@ -54,17 +54,17 @@ class PlantedConfig(Source):
     """Effect ``c_e`` of the spurious features, one number a training environment."""
     ood_strength: float = -1.5
     """Effect ``c`` of the spurious features in the OOD part."""
-    shift: Literal["strength", "trend", "taste"] = "strength"
+    shift: Literal["strength", "trend", "affinity"] = "strength"
     """What else differs between environments. ``strength``: nothing; ``trend``: the trend that users share;
-    ``taste``: the users' own parts. The OOD direction then lies between theirs.
+    ``affinity``: the users' own parts. The OOD direction then lies between theirs.
     """
-    invariant_taste: Annotated[float, Field(gt=0)] = 1.0
+    invariant_affinity: Annotated[float, Field(gt=0)] = 1.0
     """Typical length of ``A_u``, a user's preferences for the invariant features."""
-    shared_taste: Annotated[float, Field(ge=0)] = 0.7
+    shared_affinity: Annotated[float, Field(ge=0)] = 0.7
     """Length of the part of ``B_u``, the preferences for spurious features, that all users share, as they
     share a trend.
     """
-    own_taste: Annotated[float, Field(ge=0)] = 0.5
+    own_affinity: Annotated[float, Field(ge=0)] = 0.5
     """Typical length of the part of ``B_u`` that is the user's own."""
     seed: int | None = Field(default=None, ge=0)
     """Seed of the data; ``null`` takes the run's."""
@@ -88,17 +88,17 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     invariant = normal("invariant", items, config.n_invariant)
     spurious = normal("spurious", items, config.n_spurious)
     noise = normal("noise", items, config.n_noise)
-    taste = config.invariant_taste * normal("A", users, config.n_invariant) / config.n_invariant**0.5
-    trends, tastes = _directions(config, root)
+    affinity = config.invariant_affinity * normal("A", users, config.n_invariant) / config.n_invariant**0.5
+    trends, affinities = _directions(config, root)
 
     size = max(1, BLOCK_CELLS // items)
     blocks = []
     for number, start in enumerate(range(0, users, size)):
         rows = slice(start, start + size)
-        own = tastes[:, rows]
-        baits = config.shared_taste * trends + config.own_taste * own
-        ood_bait = config.shared_taste * _between(trends) + config.own_taste * _between(own)
-        stable = taste[rows] @ invariant.T
+        own = affinities[:, rows]
+        baits = config.shared_affinity * trends + config.own_affinity * own
+        ood_bait = config.shared_affinity * _between(trends) + config.own_affinity * _between(own)
+        stable = affinity[rows] @ invariant.T
         user, *of_users, ood_user, ood_item, likeliest = _draw_block(
             stable, baits @ spurious.T, ood_bait @ spurious.T, config, root, number
         )
@@ -111,9 +111,10 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     kinds += ("noise",) * config.n_noise
     # How users fall into blocks decides what all but the first of them draw.
     layout = f"|blocks of {size}" if len(blocks) > 1 else ""
-    # The kind of shift came later than data sets whose digests are in ledgers and caches.
-    told = config.model_dump_json(exclude={"shift"} if config.shift == "strength" else None)
-    digest = hashlib.blake2b(f"{told}|{root}{layout}".encode(), digest_size=16)
+    # The kind of shift, and the word affinity, came later than data sets whose digests are in access logs.
+    settings = config.model_dump_json(exclude={"shift"} if config.shift == "strength" else None)
+    settings = settings.replace("affinity", "taste")
+    digest = hashlib.blake2b(f"{settings}|{root}{layout}".encode(), digest_size=16)
     return Dataset(
         name="planted",
         interactions=Interactions(
@@ -150,7 +151,7 @@ def _directions(config: PlantedConfig, root: int) -> tuple[Tensor, Tensor]:
         return torch.stack(each)
 
     trends = torch.nn.functional.normalize(drawn("trend", config.shift == "trend", 1), dim=2)
-    return trends, drawn("B", config.shift == "taste", config.n_users) / width**0.5
+    return trends, drawn("B", config.shift == "affinity", config.n_users) / width**0.5
 
 
 def _between(directions: Tensor) -> Tensor:

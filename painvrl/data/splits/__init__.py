@@ -1,6 +1,6 @@
 """Split protocols: where in-distribution (IID) and out-of-distribution (OOD) data come from.
 
-Every split has disjoint parts: ``train``, ``iid_valid``, ``ood_valid``, and, behind a seal,
+Every split has disjoint parts: ``train``, ``iid_valid``, ``ood_valid``, and, behind a guard,
 ``iid_test`` and ``ood_test``; some protocols make several OOD parts. A split is a function of the data
 set's content, the configuration and the seed; the order of the interactions does not matter.
 """

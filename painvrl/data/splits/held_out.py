@@ -230,7 +230,7 @@ def held_out_members(
 
 
 def _named(choice: GroupChoice, names: np.ndarray, order: list[int]) -> list[int]:
-    """The groups to ``hold_out``, in the drawn order; those that have nobody are not there."""
+    """The groups to ``hold_out``, in the drawn order; those that have no one are not there."""
     known = names[sorted(order)].tolist()
     unknown = [name for name in choice.hold_out if name not in known]
     if unknown:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.registry import SettingsIn
-from painvrl.data.card import SplitCard, make_card
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_interactions, digested_ids
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part, ood_mean
-from painvrl.data.seal import SealedParts
+from painvrl.data.split_statistics import SplitStatistics, split_statistics
 from painvrl.data.splits.rows import PROTOCOLS, Assignment, SplitRule, table_of
+from painvrl.data.test_guard import GuardedParts
 
 SplitConfig = Annotated[SplitRule, SettingsIn(PROTOCOLS)]
 
@@ -32,17 +32,17 @@ class Split:
         fingerprint: digest of the interactions, the configuration and the seed, and of the rows where
             columns decided them. Features do not enter.
         sealed: the test part of each.
-        support: rows of users whom train does not have; their vectors are fitted to these, with the
+        support: rows of users that train does not have; their vectors are fitted to these, with the
             items frozen, and nothing else is learnt from them.
-        card: counts of all parts.
+        statistics: counts of all parts.
     """
 
     train: Interactions
     valid: Mapping[str, Part]
     fingerprint: str
-    sealed: SealedParts
+    sealed: GuardedParts
     support: Interactions | None
-    card: SplitCard
+    statistics: SplitStatistics
 
     @property
     def iid_valid(self) -> Part:
@@ -63,8 +63,9 @@ class Split:
 def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
     """Split ``dataset`` by ``config``.
 
-    Users whom neither train nor the support has have no row in any part, and neither have items without a
-    train interaction in an IID part (the card counts both). Unless ``config.iid_candidates`` says otherwise,
+    Users that neither train nor the support has have no row in any part, and neither have items without a
+    train interaction in an IID part (the statistics count both). Unless ``config.iid_candidates`` says
+    otherwise,
     IID rows are ranked among all items wherever OOD rows are: in one list, a cold item that is pushed up
     costs IID quality.
 
@@ -128,9 +129,9 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
         train=train,
         valid=valid,
         fingerprint=fingerprint,
-        sealed=SealedParts(parts=test, fingerprint=sealed_as),
+        sealed=GuardedParts(parts=test, fingerprint=sealed_as),
         support=support,
-        card=make_card(
+        statistics=split_statistics(
             protocol=config.protocol,
             seed=seed,
             data=data,

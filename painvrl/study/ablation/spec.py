@@ -17,16 +17,16 @@ from painvrl.engine.job import Job
 from painvrl.evaluation import metrics
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value
-from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, knobs
+from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, hyperparameters
 from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
+from painvrl.study.file.checks import check_is_no_section
 from painvrl.study.file.overrides import loaded
-from painvrl.study.file.rules import check_is_no_section
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
 
 PARTS = ("iid", "ood")
 
-BUDGET = ("training.max_epochs", "training.evaluate_every", "training.patience", "training.watch")
-"""Knobs that decide how long a row trains; all rows have those of the base configuration."""
+BUDGET = ("training.max_epochs", "training.evaluate_every", "training.patience", "training.monitor")
+"""Hyperparameters that decide how long a row trains; all rows have those of the base configuration."""
 
 RowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
 
@@ -171,7 +171,7 @@ def _check_change(spec: AblationSpec, name: str, path: str, value: Value) -> Non
     if path in BUDGET:
         rule = "cannot differ between rows: they have equal budgets, those of config.training"
         raise ConfigError(rule, key=key)
-    known = knobs(spec.config)
+    known = hyperparameters(spec.config)
     check_is_no_section(path, known, key)
     if path not in known:
-        raise ConfigError("is not a knob of the config" + near_matches(path, known), key=key)
+        raise ConfigError("is not a hyperparameter of the config" + near_matches(path, known), key=key)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Fitting, Result, TextTable, markdown_page
-from painvrl.engine.kept import KeptRun
+from painvrl.engine.saved import SavedRun
 from painvrl.evaluation.metrics import name
 from painvrl.run.distributions import Value
-from painvrl.run.rounds import RECOVERED
+from painvrl.run.rounds import LABEL_RECOVERY
 from painvrl.stats.bootstrap import PartValues, resampled_means
 from painvrl.stats.intervals import Interval, percentiles
 from painvrl.study.ablation.spec import PARTS, AblationSpec
@@ -28,7 +28,9 @@ from painvrl.study.ablation.spec import PARTS, AblationSpec
 MEASURES = ("iid", "ood", "harmonic_mean", "drop")
 TITLES = {"iid": "IID", "ood": "OOD", "harmonic_mean": "harmonic mean", "drop": "drop"}
 
-_RECOVERED_IS = "; recovered: of the last round's labels, from chance, 0, to the best possible classifier, 1"
+_LABEL_RECOVERY_IS = (
+    "; recovered: of the last round's labels, from chance, 0, to the best possible classifier, 1"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +54,11 @@ class TableRow:
 
     Attributes:
         label: its name, with the number of its seeds where those are not all.
-        changes: the knobs that it turns in the base configuration.
+        changes: the hyperparameters that it turns in the base configuration.
         seeds: those under which it is complete.
         failures: by seed why it is not, where it is not.
         figures: by metric and measure (``MEASURES``); none if no seed is complete.
-        recovered: how much of planted environments the last round found; ``None`` without any.
+        label_recovery: how much of planted environments the last round found; ``None`` without any.
     """
 
     name: str
@@ -65,7 +67,7 @@ class TableRow:
     seeds: tuple[int, ...]
     failures: Mapping[int, str]
     figures: Mapping[str, Mapping[str, Figure]]
-    recovered: Figure | None = None
+    label_recovery: Figure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class AblationTable(Result):
     @property
     def planted(self) -> bool:
         """Whether the data have planted environments, and a row has looked for them."""
-        return any(row.recovered is not None for row in self.rows)
+        return any(row.label_recovery is not None for row in self.rows)
 
     def blocks(self) -> Iterator[Block]:
         """The tables, one a metric, in two where they are too wide, and what failed."""
@@ -107,16 +109,16 @@ class AblationTable(Result):
         caption = (
             f"{metric}@{self.cutoff} of the valid parts, mean and standard deviation over {count}; "
             f"differences to {self.reference} with 95% intervals "
-            "(paired, crossed bootstrap over seeds and users)" + self.planted * _RECOVERED_IS
+            "(paired, crossed bootstrap over seeds and users)" + self.planted * _LABEL_RECOVERY_IS
         )
-        columns = ["row", *(TITLES[measure] for measure in MEASURES), *["recovered"] * self.planted]
+        columns = ["row", *(TITLES[measure] for measure in MEASURES), *["label recovery"] * self.planted]
         columns += [f"{TITLES[measure]} - {self.reference}" for measure in MEASURES]
         lines = []
         for row in self.rows:
             figures = row.figures.get(metric, {})
             known = [figures.get(measure) for measure in MEASURES]
-            recovered = [_shown(row.recovered)] * self.planted
-            lines.append([row.label, *map(_shown, known), *recovered, *map(_shown_difference, known)])
+            label_recovery = [_shown(row.label_recovery)] * self.planted
+            lines.append([row.label, *map(_shown, known), *label_recovery, *map(_shown_difference, known)])
         return TextTable(columns=columns, rows=lines, caption=caption)
 
     def as_markdown(self) -> str:
@@ -131,7 +133,7 @@ class AblationTable(Result):
 
 
 def make_table(
-    spec: AblationSpec, runs: Mapping[tuple[str, int], KeptRun], failures: Mapping[tuple[str, int], str]
+    spec: AblationSpec, runs: Mapping[tuple[str, int], SavedRun], failures: Mapping[tuple[str, int], str]
 ) -> AblationTable:
     """The table of complete ``runs`` and of ``failures``, both by row and seed.
 
@@ -160,7 +162,7 @@ def make_table(
                 seeds=seeds[row],
                 failures={seed: failures[row, seed] for seed in settings.seeds if (row, seed) in failures},
                 figures=figures,
-                recovered=_recovered([runs[row, seed] for seed in seeds[row]]),
+                label_recovery=_label_recovery([runs[row, seed] for seed in seeds[row]]),
             )
         )
     return AblationTable(
@@ -178,13 +180,13 @@ def _figure(values: Sequence[float], difference: Interval | None = None) -> Figu
     return Figure(mean=statistics.fmean(values), spread=spread, difference=difference)
 
 
-def _recovered(runs: Sequence[KeptRun]) -> Figure | None:
+def _label_recovery(runs: Sequence[SavedRun]) -> Figure | None:
     last = [run.outcome.rounds[-1] for run in runs if run.outcome.rounds]
-    found = [metrics[RECOVERED] for metrics in last if RECOVERED in metrics]
+    found = [metrics[LABEL_RECOVERY] for metrics in last if LABEL_RECOVERY in metrics]
     return _figure(found) if found else None
 
 
-def _measures(run: KeptRun, metric: str, cutoff: int) -> dict[str, float]:
+def _measures(run: SavedRun, metric: str, cutoff: int) -> dict[str, float]:
     iid, ood = (np.array(run.outcome.metrics[name(part, metric, cutoff)]) for part in PARTS)
     return {measure: float(value) for measure, value in _measured(iid, ood).items()}
 
@@ -196,7 +198,7 @@ def _measured(iid: NDArray[np.float64], ood: NDArray[np.float64]) -> dict[str, N
 
 
 def _differences(
-    spec: AblationSpec, runs: Mapping[tuple[str, int], KeptRun], seeds: Mapping[str, tuple[int, ...]]
+    spec: AblationSpec, runs: Mapping[tuple[str, int], SavedRun], seeds: Mapping[str, tuple[int, ...]]
 ) -> dict[tuple[str, str, str], Interval]:
     """By row, metric and measure; rows with the same seeds are compared on the same draws."""
     settings = spec.ablation
@@ -231,14 +233,14 @@ def _differences(
     return found
 
 
-def _members(run: KeptRun) -> dict[str, tuple[str, ...]]:
+def _members(run: SavedRun) -> dict[str, tuple[str, ...]]:
     """The parts behind IID and OOD: themselves, or those that they are the mean of."""
     return {part: run.means.get(part, (part,)) for part in PARTS}
 
 
 def _parts(
     spec: AblationSpec,
-    runs: Mapping[tuple[str, int], KeptRun],
+    runs: Mapping[tuple[str, int], SavedRun],
     columns: Sequence[tuple[str, str]],
     seed: int,
 ) -> list[PartValues]:

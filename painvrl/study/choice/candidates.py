@@ -84,17 +84,17 @@ class Candidates:
         order = np.lexsort((rows, *(-key[rows] for key in reversed(keys))))
         return int(rows[order[0]])
 
-    def verdict(self, place: int, why: str, *, alias: str, told: Sequence[str] = ()) -> Verdict:
-        """A choice with its reason: ``why``, and what it has and loses on the axes and on ``told``."""
+    def verdict(self, place: int, why: str, *, alias: str, reported: Sequence[str] = ()) -> Verdict:
+        """A choice with its reason: ``why``, and what it has and loses on the axes and on ``reported``."""
         return Verdict(
-            place=place, reason=f"{why}; {self.against_the_best(self.values[place], told)}", alias=alias
+            place=place, reason=f"{why}; {self.against_the_best(self.values[place], reported)}", alias=alias
         )
 
-    def against_the_best(self, values: Sequence[float] | Column, told: Sequence[str] = ()) -> str:
-        """What a trial of ``values`` ``[M]`` has on the axes and on ``told``, and loses to the best."""
+    def against_the_best(self, values: Sequence[float] | Column, reported: Sequence[str] = ()) -> str:
+        """What a trial of ``values`` ``[M]`` has on the axes and on ``reported``, and loses to the best."""
         axes = [name for name in axes_of(self.objectives) if name is not None]
         given = []
-        for name in dict.fromkeys([*axes, *told]):
+        for name in dict.fromkeys([*axes, *reported]):
             value, best = float(values[self.objectives.index(name)]), float(self.column(name).max())
             loss = f"{1 - value / best:.1%}" if best > 0 else f"{best - value:.4g}"
             # An infeasible trial may be above the front.

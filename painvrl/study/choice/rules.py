@@ -127,7 +127,7 @@ class Weighted:
             f"it has the largest weighted sum {_of(front)}, {score[place]:.4g} of {total:g} "
             f"({terms}, each scaled to the front's range)"
         )
-        return front.verdict(place, why, alias=BALANCED, told=tuple(self.weights))
+        return front.verdict(place, why, alias=BALANCED, reported=tuple(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ class Reference:
             f"it has the largest worst margin {_of(front)} over the reference {point}, "
             f"{worst[place]:+.4g} of the front's range, so {end}"
         )
-        return front.verdict(place, why, alias=BALANCED, told=tuple(self.reference))
+        return front.verdict(place, why, alias=BALANCED, reported=tuple(self.reference))
 
 
 def _knee(front: Candidates, plane: Plane) -> Verdict:

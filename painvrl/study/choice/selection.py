@@ -36,7 +36,7 @@ class Selection:
         trial: the number of its trial.
         place: among the points of a swept trial.
         config: what it is; training it repeats its metrics, of several seeds those under the first.
-        point: values of the knobs.
+        point: values of the hyperparameters.
         values: of the objectives. metrics: everything measured on the valid parts.
         first: the same under the first of the study's seeds, where there are several.
         run_id: its MLflow run.

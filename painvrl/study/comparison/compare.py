@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.rng import derive_seed
 from painvrl.core.tables import Block, Result, TextTable, number
-from painvrl.engine.user_values import UserStore
+from painvrl.engine.user_value_store import UserStore
 from painvrl.evaluation.metrics import list_wise
 from painvrl.evaluation.user_draws import drawn_volumes, same_users
 from painvrl.evaluation.user_values import UserValues
@@ -31,7 +31,7 @@ from painvrl.stats.intervals import Bounded
 from painvrl.stats.volume_gap import gap
 from painvrl.study.choice.rules import KNEE
 from painvrl.study.choice.selection import Placed, candidates_of, placed, values_of
-from painvrl.study.report import Best, best_of
+from painvrl.study.front import Best, best_of
 from painvrl.study.store.records import FINISHED, TrialRecord, feasible, finished_here, front_of, trained
 from painvrl.study.store.storage import StoredStudy
 
@@ -336,7 +336,7 @@ def _side(one: ComparedStudy, records: Sequence[TrialRecord]) -> Side:
 
     Args:
         one: where it lies.
-        records: its trials. Nothing is read anew: a trial that lands meanwhile may move the knee off this
+        records: its trials. Nothing is read again: a trial that lands meanwhile may move the knee off this
             front.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from painvrl.study.comparison.compare import Comparison
-from painvrl.study.pictures.theme import ACCENT, MAIN, facets
+from painvrl.study.plots.theme import ACCENT, MAIN, facets
 
 
 def planes_of(objectives: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 The rule. The probability of a candidate to be on the front is the share of the drawn sets of means in which
 no other candidate dominates it. At ``sure`` or above it is decided in, at ``1 - sure`` or below decided out.
-Decisions are taken anew from all runs after every step, so that what is shown always agrees with itself.
+Decisions are taken again from all runs after every step, so that what is shown always agrees with itself.
 
 Shape letters: ``D`` draws, ``C`` candidates, ``M`` objectives.
 """

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import near_matches, parse_value, read_yaml
-from painvrl.run.hyperparameters import all_knobs
+from painvrl.run.hyperparameters import all_hyperparameters
 
 T = TypeVar("T")
 
@@ -50,18 +50,18 @@ def with_overrides(content: Mapping[str, object], overrides: Sequence[str]) -> d
 
 
 def _keys(tree: Mapping[str, Any], path: str) -> list[str]:
-    """The keys that lead to a value; in some places a key is the dotted path of a knob."""
+    """The keys that lead to a value; in some places a key is the dotted path of a hyperparameter."""
     first, *rest = path.split(".")
     if first == "space" and rest:
-        known = {*all_knobs(), *(tree["space"] if isinstance(tree.get("space"), Mapping) else ())}
+        known = {*all_hyperparameters(), *(tree["space"] if isinstance(tree.get("space"), Mapping) else ())}
         ends = [end for end in range(len(rest), 0, -1) if ".".join(rest[:end]) in known]
         if not ends:
-            rule = "is not a knob of the config" + near_matches(".".join(rest), known)
+            rule = "is not a hyperparameter of the config" + near_matches(".".join(rest), known)
             raise ConfigError(rule, key=f"{OPTION} {path}")
-        knob, below = ".".join(rest[: ends[0]]), rest[ends[0] :]
+        hyperparameter, below = ".".join(rest[: ends[0]]), rest[ends[0] :]
         if below[:1] == ["when"] and below[1:]:
             below = ["when", ".".join(below[1:])]
-        return [first, knob, *below]
+        return [first, hyperparameter, *below]
     if first in {"points", "variants"} and len(rest) > 1:
         return [first, rest[0], ".".join(rest[1:])]
     return [first, *rest]
@@ -89,7 +89,7 @@ def _step(here: object, key: str, path: str) -> str | int:
 def _blamed(
     error: ConfigError, path: Path, overrides: Sequence[str], without: Callable[[], object]
 ) -> ConfigError:
-    """``error``, told of the option where the option is why, and else of the file."""
+    """``error``, reported of the option where the option is why, and else of the file."""
     place, key = str(path), error.key or ""
     for override in overrides:
         turned = override.partition("=")[0].strip()

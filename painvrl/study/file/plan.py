@@ -23,17 +23,17 @@ class Plan:
     """What a study would do.
 
     Attributes:
-        knobs: that some trial samples before it trains. size: points of their space; infinite for a
+        hyperparameters: that some trial samples before it trains. size: points of their space; infinite for a
             continuous one.
-        swept: knobs that some trial sweeps after it was trained.
-        sweep: how; ``None`` where no knob is swept.
+        swept: hyperparameters that some trial sweeps after it was trained.
+        sweep: how; ``None`` where no hyperparameter is swept.
         sampler: with the reason.
         trials: by origin: ``preset``, ``base``, ``point``, ``sampled``.
         device: where it would train.
         cost: ``None`` where the data could not be prepared or trained on, and then ``no_cost`` says why.
     """
 
-    knobs: int
+    hyperparameters: int
     size: float
     sampler: Choice
     trials: Mapping[str, int]
@@ -53,7 +53,7 @@ def plan_of(
         spec: a checked study.
         workspace: need not exist.
         device: where the epoch is timed.
-        trials: finished trials wanted, instead of ``spec.study.trials``.
+        trials: finished trials requested, instead of ``spec.study.trials``.
     """
     budget = spec.study.trials if trials is None else trials
     swept = swept_in(spec)
@@ -62,7 +62,7 @@ def plan_of(
     except (UserError, TrialFailure) as error:
         cost, no_cost = None, str(error)
     return Plan(
-        knobs=len(spec.sampled.searched(spec.config)),
+        hyperparameters=len(spec.sampled.searched(spec.config)),
         size=spec.sampled.size(spec.config),
         sampler=SAMPLERS.get(spec.study.sampler).foreseen(spec, budget),
         trials=_by_origin(spec, budget),
@@ -75,7 +75,7 @@ def plan_of(
 
 
 def swept_in(spec: StudySpec) -> tuple[str, ...]:
-    """The knobs that some trial sweeps."""
+    """The hyperparameters that some trial sweeps."""
     return tuple(path for path in spec.space.searched(spec.config) if path in spec.swept)
 
 
@@ -91,7 +91,7 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     size = spec.sampled.size(spec.config)
     if math.isfinite(size):
         # No point is trained twice. Those that are queued take one each, or none where they name a part of
-        # the knobs and all such points are taken; a preset seldom is one of the space.
+        # the hyperparameters and all such points are taken; a preset seldom is one of the space.
         sampled = max(0, min(sampled, int(size) - counts["base"] - counts["point"]))
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
 
@@ -100,11 +100,11 @@ def lines_of(plan: Plan) -> Iterator[str]:
     """The plan in words, a line each."""
     size = "continuous" if math.isinf(plan.size) else f"{int(plan.size)} points"
     if plan.sweep is None:
-        yield f"knobs: {plan.knobs}; size of the space: {size}"
+        yield f"hyperparameters: {plan.hyperparameters}; size of the space: {size}"
     else:
         yield (
-            f"knobs: {plan.knobs} sampled before each training, {plan.swept} swept after it; "
-            f"size of the sampled space: {size}"
+            f"hyperparameters: {plan.hyperparameters} sampled before each training, "
+            f"{plan.swept} swept after it; size of the sampled space: {size}"
         )
         yield (
             f"sweep: each trained model is scored at up to {plan.sweep.points} points; kept are at most "
@@ -130,7 +130,7 @@ def lines_of(plan: Plan) -> Iterator[str]:
     )
     yield (
         "  rough: early stopping, pruning and kept pretrainings make it less; environments, masks and "
-        "evaluation come on top; knobs that change the model's size or the loss are not in it"
+        "evaluation come on top; hyperparameters that change the model's size or the loss are not in it"
     )
 
 

@@ -20,7 +20,8 @@ class Queued:
 
     Attributes:
         origin: where it comes from.
-        point: values of knobs of the space; those that it leaves out are sampled. A preset has none.
+        point: values of hyperparameters of the space; those that it leaves out are sampled. A preset has
+            none.
         preset: the preset's name.
     """
 
@@ -30,7 +31,8 @@ class Queued:
 
 
 def config_of_preset(base: TrainConfig, space: Space, preset: str) -> TrainConfig:
-    """What a preset's trial trains: the base configuration with fixed knobs and, over them, the preset's.
+    """What a preset's trial trains: the base configuration with fixed hyperparameters and, over them, the
+    preset's.
 
     Raises:
         pydantic.ValidationError: the configuration refuses the preset.
@@ -41,14 +43,14 @@ def config_of_preset(base: TrainConfig, space: Space, preset: str) -> TrainConfi
 def queue_of(
     base: TrainConfig, space: Space, presets: Sequence[PresetName], points: Sequence[Point]
 ) -> tuple[Queued, ...]:
-    """What is queued, in order: presets, the base configuration's own point, the points of the file.
+    """What is queued, in order: presets, the default configuration, the points of the file.
 
-    A preset that turns nothing is left out where the base's own point is all of the base, and so is a
+    A preset that turns nothing is left out where the default configuration is all of the base, and so is a
     point that is the base's: each is trained once.
     """
     own, known, fixed = space.point_of(base), leaves(base), space.fixed(base)
     itself = apply(base, {**fixed, **own})
-    # Where the own point leaves a knob to the sampler, its trial is not that of the base.
+    # Where the own point leaves a hyperparameter to the sampler, its trial is not that of the base.
     undecided = any(
         path not in own and path not in fixed and space.may_be_active(path, own, known)
         for path in space.order()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from painvrl.run.config import TrainConfig
-from painvrl.run.hyperparameters import all_knobs
+from painvrl.run.hyperparameters import all_hyperparameters
 from painvrl.run.presets import KEY, PRESETS
 from painvrl.study.ablation.spec import BUDGET, AblationSpec
 from painvrl.study.file.spec import ABLATION, StudySpec
@@ -22,21 +22,28 @@ def study_schema() -> dict[str, Any]:
     """
     study, ablation = StudySpec.model_json_schema(), AblationSpec.model_json_schema()
     definitions = {**study.pop("$defs"), **ablation.pop("$defs")}
-    described = {knob: {"description": _description(definitions, knob)} for knob in all_knobs()}
-    # By name, so that an editor offers the knobs.
+    described = {
+        hyperparameter: {"description": _description(definitions, hyperparameter)}
+        for hyperparameter in all_hyperparameters()
+    }
+    # By name, so that an editor offers the hyperparameters.
     for name, by_path in (
         ("Distribution", definitions["Space"]),
         ("Value", study["properties"]["points"]["items"]),
     ):
         definitions[name] = by_path["additionalProperties"]
         by_path["properties"] = {
-            knob: {"$ref": f"#/$defs/{name}", **said} for knob, said in described.items()
+            hyperparameter: {"$ref": f"#/$defs/{name}", **said} for hyperparameter, said in described.items()
         }
         by_path["additionalProperties"] = False
     (variant,) = ablation["properties"]["variants"]["patternProperties"].values()
     variant["properties"] = {
-        KEY: {"enum": list(PRESETS), "description": "The preset whose knobs the row starts from."},
-        **{knob: {"$ref": "#/$defs/Value", **said} for knob, said in described.items() if knob not in BUDGET},
+        KEY: {"enum": list(PRESETS), "description": "The preset whose hyperparameters the row starts from."},
+        **{
+            hyperparameter: {"$ref": "#/$defs/Value", **said}
+            for hyperparameter, said in described.items()
+            if hyperparameter not in BUDGET
+        },
     }
     variant["additionalProperties"] = False
     return {
@@ -50,9 +57,9 @@ def study_schema() -> dict[str, Any]:
     }
 
 
-def _description(definitions: Mapping[str, Any], knob: str) -> str:
-    """What the section that has the knob says of it; of several variants of a section the first."""
-    *sections, leaf = knob.split(".")
+def _description(definitions: Mapping[str, Any], hyperparameter: str) -> str:
+    """What the section that has the hyperparameter says of it; of several variants of a section the first."""
+    *sections, leaf = hyperparameter.split(".")
     found = [definitions[TrainConfig.__name__]]
     for section in sections:
         found = [

@@ -1,4 +1,4 @@
-"""The search space: which knobs of a configuration a study turns, how far, and when."""
+"""The search space: which hyperparameters of a configuration a study turns, how far, and when."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from painvrl.run.distributions import (
     Value,
     same,
 )
-from painvrl.run.hyperparameters import Point, after_training, knobs, leaves
+from painvrl.run.hyperparameters import Point, after_training, hyperparameters, leaves
 
 Leaves: TypeAlias = Mapping[str, Value]
 """Every scalar of a configuration by its path, what all trials share included."""
 
 
 class Space(RootModel[dict[str, Distribution]]):
-    """Distributions by the path of the knob that they turn."""
+    """Distributions by the path of the hyperparameter that they turn."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
     root: dict[str, Distribution] = Field(min_length=1)
@@ -36,7 +36,7 @@ class Space(RootModel[dict[str, Distribution]]):
         return self
 
     def order(self) -> tuple[str, ...]:
-        """The knobs as they stand in the file, but each behind those that it hangs on.
+        """The hyperparameters as they stand in the file, but each behind those that it hangs on.
 
         Raises:
             ValueError: conditions that wait for each other.
@@ -58,36 +58,37 @@ class Space(RootModel[dict[str, Distribution]]):
         return tuple(ordered)
 
     def swept(self) -> dict[str, Distribution]:
-        """The knobs that are searched after each training: those that act then and that no other hangs on."""
-        parents = {other for knob in self.root.values() for other in knob.when}
+        """Those that are searched after each training: they act then, and no other depends on them."""
+        parents = {other for hyperparameter in self.root.values() for other in hyperparameter.when}
         return {
-            path: knob
-            for path, knob in self.root.items()
-            if path in after_training() and path not in parents and not isinstance(knob, Fixed)
+            path: hyperparameter
+            for path, hyperparameter in self.root.items()
+            if path in after_training() and path not in parents and not isinstance(hyperparameter, Fixed)
         }
 
     def swept_in(self, config: TrainConfig) -> dict[str, Distribution]:
         """Those of :meth:`swept` that are searched after a training of ``config``."""
         known = leaves(config)
         return {
-            path: knob
-            for path, knob in self.swept().items()
+            path: hyperparameter
+            for path, hyperparameter in self.swept().items()
             if path in known and self.is_active(path, {}, known)
         }
 
     def without(self, paths: Container[str]) -> Space:
-        """The space of the other knobs; perhaps of none."""
+        """The space of the other hyperparameters; perhaps of none."""
         return Space.model_construct(
-            root={path: knob for path, knob in self.root.items() if path not in paths}
+            root={path: hyperparameter for path, hyperparameter in self.root.items() if path not in paths}
         )
 
     def is_active(self, path: str, chosen: Point, base: Leaves) -> bool:
-        """Whether a knob is searched in a trial.
+        """Whether a hyperparameter is searched in a trial.
 
         Args:
-            path: of the knob.
-            chosen: values of the trial's knobs before it in :meth:`order`.
-            base: the base configuration's leaves: what a knob has that is not searched in the trial.
+            path: of the hyperparameter.
+            chosen: values of the trial's hyperparameters before it in :meth:`order`.
+            base: the base configuration's leaves: what a hyperparameter has that is not searched in the
+                trial.
         """
         for other, allowed in self.root[path].conditions().items():
             known = chosen if other in chosen else base
@@ -96,11 +97,11 @@ class Space(RootModel[dict[str, Distribution]]):
         return True
 
     def suggest(self, trial: Suggester, base: TrainConfig) -> dict[str, Value]:
-        """A point, as the sampler behind ``trial`` wants it; knobs whose condition fails are left out."""
+        """A point, as the sampler behind ``trial`` wants it, without those whose condition fails."""
         return self.chosen(base, lambda path: self.root[path].suggest(trial, path))
 
     def chosen(self, base: TrainConfig, choose: Callable[[str], Value]) -> dict[str, Value]:
-        """A point of the values that ``choose`` gives knobs; those whose condition fails are left out."""
+        """A point of the values that ``choose`` gives, without those whose condition fails."""
         known = leaves(base)
         point: dict[str, Value] = {}
         for path in self.order():
@@ -109,11 +110,11 @@ class Space(RootModel[dict[str, Distribution]]):
         return point
 
     def points(self, base: TrainConfig) -> Iterator[dict[str, Value]]:
-        """All points of a discrete space, as :meth:`suggest` gives them; the last knob turns fastest."""
+        """All points of a discrete space, as :meth:`suggest` gives them; the last one turns fastest."""
         return self._grid(self.searched(base), leaves(base), {})
 
     def _grid(self, paths: Sequence[str], base: Leaves, point: Point) -> Iterator[dict[str, Value]]:
-        """``point`` with every value of the discrete knobs ``paths``, which are in :meth:`order`."""
+        """``point`` with every value of the discrete ``paths``, which are in :meth:`order`."""
         if not paths:
             yield dict(point)
         elif not self.is_active(paths[0], point, base):
@@ -125,19 +126,23 @@ class Space(RootModel[dict[str, Distribution]]):
     def turned(self, config: TrainConfig) -> frozenset[tuple[str, Value]]:
         """All that trials of the space may differ in, as ``config`` has it: equal for equal trainings.
 
-        Knobs outside the space are in it, too: presets turn them.
+        Hyperparameters outside the space are in it, too: presets turn them.
         """
-        values = knobs(config)
-        for path, knob in self.root.items():
+        values = hyperparameters(config)
+        for path, hyperparameter in self.root.items():
             value = values.get(path)
-            if isinstance(knob, FloatRange) and isinstance(value, int | float) and knob.contains(value):
-                values[path] = knob.rounded(value)
+            if (
+                isinstance(hyperparameter, FloatRange)
+                and isinstance(value, int | float)
+                and hyperparameter.contains(value)
+            ):
+                values[path] = hyperparameter.rounded(value)
         return frozenset(values.items())
 
     def point_of(self, config: TrainConfig) -> dict[str, Value]:
-        """The values that ``config`` gives the knobs.
+        """The values that ``config`` gives the hyperparameters.
 
-        Without those that lie outside the space, and without knobs whose condition hangs on such a
+        Without those that lie outside the space, and without hyperparameters whose condition hangs on such a
         one, or fails.
         """
         known = leaves(config)
@@ -154,7 +159,7 @@ class Space(RootModel[dict[str, Distribution]]):
         return point
 
     def may_be_active(self, path: str, chosen: Point, base: Leaves) -> bool:
-        """Whether some trial at ``chosen``, which need not name every knob, searches the knob."""
+        """Whether some trial at ``chosen``, which may be a part of a point, searches the hyperparameter."""
         for other, allowed in self.root[path].conditions().items():
             if other not in chosen and other in self.root and self.may_be_active(other, chosen, base):
                 continue
@@ -164,28 +169,28 @@ class Space(RootModel[dict[str, Distribution]]):
         return True
 
     def searched(self, base: TrainConfig) -> tuple[str, ...]:
-        """The knobs that some trial searches: all but those whose condition the config decides against."""
+        """Those that some trial searches: all but those whose condition the config decides against."""
         known = leaves(base)
         return tuple(path for path in self.order() if self.may_be_active(path, {}, known))
 
     def conditional(self, base: TrainConfig) -> dict[str, str]:
-        """The knobs that are searched in some trials and not in others, each with one that it hangs on."""
+        """Those that are searched in some trials only, each with one that it depends on."""
         hangs = {path: [other for other in self.root[path].when if other in self.root] for path in self.root}
         return {path: hangs[path][0] for path in self.searched(base) if hangs[path]}
 
     def fixed(self, base: TrainConfig) -> dict[str, Value]:
-        """The knobs that are fixed without a condition, and those whose condition the config decides."""
+        """Those that are fixed without a condition, and those whose condition the config decides."""
         known = leaves(base)
         return {
-            path: knob.value
-            for path, knob in self.root.items()
-            if isinstance(knob, Fixed)
-            and not any(other in self.root for other in knob.when)
+            path: hyperparameter.value
+            for path, hyperparameter in self.root.items()
+            if isinstance(hyperparameter, Fixed)
+            and not any(other in self.root for other in hyperparameter.when)
             and self.is_active(path, {}, known)
         }
 
     def contexts(self, path: str) -> Iterator[dict[str, Value]]:
-        """Values of other knobs of the space with which a knob is searched, one for each way."""
+        """Values of the others with which a hyperparameter is searched, one for each way."""
         ways = [
             [{other: value, **above} for value in allowed for above in self.contexts(other)]
             for other, allowed in self.root[path].conditions().items()
@@ -202,7 +207,7 @@ class Space(RootModel[dict[str, Distribution]]):
                 yield together
 
     def size(self, base: TrainConfig) -> float:
-        """How many points the space has; infinite where a knob that may be searched is continuous."""
+        """How many points the space has; infinite where one that may be searched is continuous."""
         known = leaves(base)
         searched = self.searched(base)
         counts = {path: self.root[path].count() for path in searched}

@@ -19,7 +19,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Distribution, Value
 from painvrl.run.presets import PRESETS, PresetName
 from painvrl.run.pretrained import NOT_READ
-from painvrl.study.file import rules as spec_rules
+from painvrl.study.file import checks as spec_rules
 from painvrl.study.file.overrides import loaded
 from painvrl.study.file.space import Space
 from painvrl.study.search.budget import StallConfig
@@ -39,7 +39,7 @@ class StudySettings(Settings):
     the means.
     """
     trials: int = Field(default=40, ge=1)
-    """Finished trials wanted in all, resumed ones and presets included."""
+    """Finished trials requested in all, resumed ones and presets included."""
     sampler: SamplerName = "auto"
     """How points are chosen; ``auto`` takes a sampler by space, budget and the time of a trial."""
     startup_trials: int = Field(default=10, ge=2)
@@ -76,8 +76,8 @@ class StudySpec(Settings):
     pruning: bool | PruningConfig = True
     """Whether hopeless trials are stopped early, and how."""
     sweep: Literal["auto", False] | SweepConfig = "auto"
-    """How knobs that act after training are searched: swept over each training (``auto`` or settings), or
-    sampled before it (``false``) as any other.
+    """How hyperparameters that act after training are searched: swept over each training (``auto`` or
+    settings), or sampled before it (``false``) as any other.
     """
 
     @model_validator(mode="after")
@@ -95,12 +95,12 @@ class StudySpec(Settings):
 
     @property
     def swept(self) -> Mapping[str, Distribution]:
-        """The knobs that are searched after each training."""
+        """The hyperparameters that are searched after each training."""
         return {} if self.sweep is False else self.space.swept()
 
     @property
     def sampled(self) -> Space:
-        """The knobs that are searched before it."""
+        """The hyperparameters that are searched before it."""
         return self.space.without(self.swept)
 
 
@@ -159,7 +159,11 @@ MAX_SHARED_PRETRAININGS = 64
 def pretraining_comes_back(space: Space) -> bool:
     """Whether trials of ``space`` share few enough pretrainings for keeping them.
 
-    With a continuous knob over a setting that the pretraining reads, every trial has its own.
+    With a continuous hyperparameter over a setting that the pretraining reads, every trial has its own.
     """
-    read = [knob for path, knob in space.root.items() if path.split(".", maxsplit=1)[0] not in NOT_READ]
-    return math.prod(knob.count() for knob in read) <= MAX_SHARED_PRETRAININGS
+    read = [
+        hyperparameter
+        for path, hyperparameter in space.root.items()
+        if path.split(".", maxsplit=1)[0] not in NOT_READ
+    ]
+    return math.prod(hyperparameter.count() for hyperparameter in read) <= MAX_SHARED_PRETRAININGS

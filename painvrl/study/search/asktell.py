@@ -1,7 +1,7 @@
 """Asking a study for points and telling it what became of them.
 
 What makes a study resumable is here. A finished trial is counted in the storage, never in memory.
-The sampler is seeded anew for every trial from the study's seed and the number of trials (presets left
+The sampler is seeded again for every trial from the study's seed and the number of trials (presets left
 out) that were asked for before and not interrupted, so that a study that was stopped and resumed tries the
 points of one that was not (with ``nsga2`` and ``nsga3`` only the start-up points: generations are formed from
 trial numbers). With several trials at a time that holds for ``random``, ``qmc`` and ``grid``; ``tpe`` and
@@ -12,11 +12,11 @@ No configuration is trained twice, whoever asks for it: sampler, preset or the s
 ends at once, as a failed one, since samplers have learnt from the first. After :data:`MAX_REPEATS` of them in
 a row the point is drawn from those that are left (:class:`Untried`), and where none is left the study ends.
 
-A configuration that could not be trained is told as a complete trial with the worst values that violates
+A configuration that could not be trained is reported as a complete trial with the worst values that violates
 a constraint, since samplers learn nothing from a failed one: ``tpe`` and ``gp`` keep going back to a region
 that always fails (in a small experiment with all of the last 20 points), and a violated constraint keeps
 them out of it. What it really is stands in its outcome. Only a fault of the program, which says nothing of
-the point, is told as a failure.
+the point, is reported as a failure.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Asked:
 
 
 class AskTell:
-    """Where trials are asked for and told, by the one process that holds the study's lock."""
+    """Where trials are asked for and reported, by the one process that holds the study's lock."""
 
     def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:
         self._stored = stored
@@ -70,7 +70,7 @@ class AskTell:
         """Start a trial: at a queued point if there is one, else where the sampler wants it.
 
         Args:
-            under_way: trials that this process has asked for and not yet told.
+            under_way: trials that this process has asked for and not yet reported.
 
         Returns:
             The trial; ``None`` where every point of the space has been trained or is under way.
@@ -101,12 +101,12 @@ class AskTell:
             self._presets.add(trial.number)
             return Asked(number=trial.number, point={}, preset=preset)
         queued = self._stored.trials()[trial.number].point
-        told = {path: value for path, value in queued.items() if path in self._stored.swept}
-        point = {**told, **self._stored.sampled.suggest(trial, self._stored.config)}
+        reported = {path: value for path, value in queued.items() if path in self._stored.swept}
+        point = {**reported, **self._stored.sampled.suggest(trial, self._stored.config)}
         return Asked(number=trial.number, point=point)
 
     def _choice(self) -> Choice:
-        """The sampler of the next trial; told to whoever looks at the study."""
+        """The sampler of the next trial; reported to whoever looks at the study."""
         choice = SAMPLERS.get(self._settings.sampler).choice(self._stored, self._settings)
         if choice != self._chosen:
             self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
@@ -151,7 +151,8 @@ class AskTell:
         """End a running trial whose process died, and queue its point again.
 
         Returns:
-            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be told.
+            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be
+            reported.
         """
         deaths = self._stored.trials()[number].deaths + 1
         self._stored.note(number, Attr.DEATHS, deaths)
@@ -164,7 +165,7 @@ class AskTell:
     def reap(self) -> tuple[int, ...]:
         """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
 
-        Whoever calls it holds the study, so nobody alive trains a trial that it finds running.
+        Whoever calls it holds the study, so no one alive trains a trial that it finds running.
         Trials that it left running end (with their outcome if it was stored already). Points of
         interrupted trials are queued again, each once.
 

@@ -46,7 +46,7 @@ class Auto(Sampler):
             return Choice(**kept)
         records = stored.trials()
         taken_over = sum(record.taken_from is not None for record in records)
-        budget = (stored.wanted or settings.trials) + taken_over  # it learns from those, too
+        budget = (stored.requested or settings.trials) + taken_over  # it learns from those, too
         presets = len({record.preset for record in records} - {None})
         decided = whole_grid(stored.sampled, stored.config, budget - presets)
         if decided is None:

@@ -26,7 +26,7 @@ class Budget:
     """What one call of ``study run`` may spend.
 
     Attributes:
-        trials: finished trials wanted in all, resumed ones included, those taken over not.
+        trials: finished trials requested in all, resumed ones included, those taken over not.
         seconds: of this call; a trial that is under way then may end.
         stall: when the search is not worth going on.
     """

@@ -1,7 +1,7 @@
 """What samplers see of a study's history.
 
 Trials of presets have no point, and one without would empty the space that samplers learn in: they are
-hidden from them (:class:`Blinkered`). The others they see under the constraints of now.
+hidden from them (:class:`FilteredHistorySampler`). The others they see under the constraints of now.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_sampler(name: str, settings: StudySettings, before: int, *, stored: Sto
     made = sampler.make(stored, settings, before)
     if not sampler.reads_trials:
         return made
-    return Blinkered(made, stored, curves=sampler.reads_points and bool(stored.swept))
+    return FilteredHistorySampler(made, stored, curves=sampler.reads_points and bool(stored.swept))
 
 
 class _View(optuna.Study):
@@ -50,7 +50,7 @@ class _View(optuna.Study):
         self.whole = study
         self._stored = stored
         self._curves = curves
-        self._constraints = stored.constraints  # once, and not at every knob: a look is a query
+        self._constraints = stored.constraints  # once, and not at every hyperparameter: a look is a query
         self._ended: dict[int, list[FrozenTrial]] = {}
 
     def _get_trials(
@@ -86,13 +86,13 @@ def _with_values(trial: FrozenTrial, values: Sequence[float]) -> FrozenTrial:
 
 
 def _constrained(trial: FrozenTrial, excess: Mapping[str, float]) -> FrozenTrial:
-    """A complete trial with the constraints that the study has now; it was told those of its own time.
+    """A complete trial with the constraints that the study has now; it was reported those of its own time.
 
     So all have the same ones in one order, as ``gp`` wants them.
     """
-    told = trial.constraints
-    now = {UNTRAINED: told.get(UNTRAINED, TRAINED), **excess}
-    if list(told.items()) == list(now.items()):
+    reported = trial.constraints
+    now = {UNTRAINED: reported.get(UNTRAINED, TRAINED), **excess}
+    if list(reported.items()) == list(now.items()):
         return trial
     whole = copy.copy(trial)
     whole.system_attrs = {
@@ -103,7 +103,7 @@ def _constrained(trial: FrozenTrial, excess: Mapping[str, float]) -> FrozenTrial
     return whole
 
 
-class Blinkered(BaseSampler):
+class FilteredHistorySampler(BaseSampler):
     """``inner``, which does not see trials of presets, and the others under the constraints of now.
 
     ``curves``: whether it sees every point of a swept trial, or the one alone that stands for it.

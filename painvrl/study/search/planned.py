@@ -29,10 +29,10 @@ MAX_DRAWS = 1000
 
 
 class _Planned(BaseSampler):
-    """What the two share: they plan every knob, whether a trial searches it or not."""
+    """What the two share: they plan every hyperparameter, whether a trial searches it or not."""
 
     def __init__(self, space: Space, base: TrainConfig, *, seed: int) -> None:
-        self._knobs = {
+        self._hyperparameters = {
             path: space.root[path] for path in space.searched(base) if not isinstance(space.root[path], Fixed)
         }
         self._seed = seed
@@ -40,8 +40,8 @@ class _Planned(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Every knob, whether the trial searches it or not."""
-        return {path: _optunas(knob) for path, knob in self._knobs.items()}
+        """Every hyperparameter, whether the trial searches it or not."""
+        return {path: _optunas(hyperparameter) for path, hyperparameter in self._hyperparameters.items()}
 
     def sample_independent(
         self,
@@ -50,7 +50,7 @@ class _Planned(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never asked for: every knob is planned."""
+        """Never asked for: every hyperparameter is planned."""
         raise NotImplementedError(param_name)
 
 
@@ -73,14 +73,14 @@ class Sobol(_Planned):
         """The point at this place."""
         import torch
 
-        if not self._knobs:
+        if not self._hyperparameters:
             return {}
-        engine = torch.quasirandom.SobolEngine(len(self._knobs), scramble=True, seed=self._seed)
+        engine = torch.quasirandom.SobolEngine(len(self._hyperparameters), scramble=True, seed=self._seed)
         if self._place:
             engine.fast_forward(self._place)
         shares = engine.draw(1, dtype=torch.float64)[0].tolist()
-        ranges = zip(self._knobs.items(), shares, strict=True)
-        return {path: value_at(knob, share) for (path, knob), share in ranges}
+        ranges = zip(self._hyperparameters.items(), shares, strict=True)
+        return {path: value_at(hyperparameter, share) for (path, hyperparameter), share in ranges}
 
 
 class Untried(_Planned):
@@ -106,7 +106,7 @@ class Untried(_Planned):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next point that goes with what the trial's knobs are fixed at; a trained one if none does."""
+        """The next point that goes with what the trial has fixed; a trained one if none does."""
         fixed = trial.system_attrs.get("fixed_params", {})
         again: Point = {}
         for point in self._shuffled():
@@ -137,10 +137,14 @@ def _equal(one: Value, other: Value) -> bool:
     return same(one, other)
 
 
-def _optunas(knob: Distribution) -> BaseDistribution:
+def _optunas(hyperparameter: Distribution) -> BaseDistribution:
     """The distribution that Optuna makes of :meth:`suggest`."""
-    if isinstance(knob, IntRange):
-        return IntDistribution(knob.low, knob.high, log=knob.log, step=knob.step)
-    if isinstance(knob, FloatRange):
-        return FloatDistribution(knob.low, knob.high, log=knob.log, step=knob.step)
-    return CategoricalDistribution(tuple(knob.values()))
+    if isinstance(hyperparameter, IntRange):
+        return IntDistribution(
+            hyperparameter.low, hyperparameter.high, log=hyperparameter.log, step=hyperparameter.step
+        )
+    if isinstance(hyperparameter, FloatRange):
+        return FloatDistribution(
+            hyperparameter.low, hyperparameter.high, log=hyperparameter.log, step=hyperparameter.step
+        )
+    return CategoricalDistribution(tuple(hyperparameter.values()))

@@ -2,7 +2,7 @@
 
 Optuna prunes studies with one objective only, so the rule is our own. A *rung* is an epoch of one of a
 trial's trainings. There the trial is compared with all that came by before it, and the best one in ``eta``
-goes on. Nobody waits for anybody, so any number of workers may ask, each at its own time (Li et al., *A
+goes on. No one waits for anybody, so any number of workers may ask, each at its own time (Li et al., *A
 System for Massively Parallel Hyperparameter Tuning*, MLSys 2020; the variant that stops trials and never
 resumes them).
 

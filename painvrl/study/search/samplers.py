@@ -1,9 +1,10 @@
 """Where a study tries its next point.
 
-A sampler is made anew for every trial, with a seed from the study's own and from how many trials are
+A sampler is made again for every trial, with a seed from the study's own and from how many trials are
 there: so a study that was stopped goes on as one that was not. What it knows it reads from the storage.
 
-On conditions: ``tpe``, ``random`` and ``qmc`` search a knob with a condition as any other; ``nsga2`` and
+On conditions: ``tpe``, ``random`` and ``qmc`` search a hyperparameter with a condition as any other;
+``nsga2`` and
 ``nsga3`` draw it at random, and so would Optuna's ``gp``, which is therefore refused.
 
 Optuna is imported when a sampler is made, since whoever reads a study's file reads the names of all.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from painvrl.study.store.storage import StoredStudy
 
 MAX_GRID = 100_000
-"""Points of a grid at most: nobody waits for more."""
+"""Points of a grid at most: no one waits for more."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class GaussianProcess(OfOptuna):
         """See :class:`Sampler`."""
         for path, other in space.conditional(base).items():
             return (
-                f"gp models no knob with a condition (space.{path} hangs on {other}): Optuna's "
+                f"gp models no hyperparameter with a condition (space.{path} hangs on {other}): Optuna's "
                 "would draw it at random; take tpe or auto"
             )
         return None
@@ -130,7 +131,7 @@ class Grid(Sampler):
             if path in hangs:
                 return f"a grid has no conditions (space.{path} hangs on {hangs[path]}); take tpe or auto"
             if math.isinf(space.root[path].count()):
-                return f"a grid needs knobs with steps or choices; space.{path} is continuous: give it a step"
+                return f"a grid needs steps or choices; space.{path} is continuous: give it a step"
         size = space.size(base)
         if size > MAX_GRID:
             return f"the grid has {int(size)} points; it may have {MAX_GRID} at most"

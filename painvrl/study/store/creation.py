@@ -37,7 +37,7 @@ def create_study(
     Of several versions it is the latest whose trials compare with those of the file. The caller holds
     the study's lock. Presets, the base configuration's own values and the file's points are queued
     (:mod:`painvrl.study.file.queued`); on a resumed study those that are new, while those that the file
-    names no more, and that nobody has begun, are dropped.
+    names no more, and that no one has begun, are dropped.
 
     Args:
         spec: a checked study file.

@@ -23,7 +23,7 @@ LOCKED_SECONDS = 20
 """How long another process's write is waited for."""
 
 CREATION = 7_209_377_364_102_051_843
-"""PostgreSQL's name of the lock: any number that nobody else picks."""
+"""PostgreSQL's name of the lock: any number that no one else picks."""
 
 
 def engine_url(url: str) -> sqlalchemy.URL:
@@ -59,7 +59,7 @@ def is_there(url: str) -> bool:
 
 @contextmanager
 def sole_creator(url: str) -> Iterator[None]:
-    """Wait until nobody else creates a study in the database, and keep others out.
+    """Wait until no one else creates a study in the database, and keep others out.
 
     Without it, processes that start at once stumble over each other's tables and queue a study's first
     points once each. Servers other than PostgreSQL are not locked.

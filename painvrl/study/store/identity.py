@@ -38,9 +38,9 @@ class StudyIdentity(Settings):
     def differences(self, other: StudyIdentity, *, swept: Container[str] = ()) -> tuple[str, ...]:
         """What ``other`` has otherwise: a line ``- key: value`` of this one, a line ``+ key: value`` of it.
 
-        The base configuration's own value of a knob that every trial searches may differ: only the
+        The base configuration's own value of a hyperparameter that every trial searches may differ: only the
         base's own trial and the presets' look at it, and they take the one that the study was made with. That
-        of a knob of ``swept`` may not: every training is swept from there.
+        of a hyperparameter of ``swept`` may not: every training is swept from there.
         """
         return lines_of(self.changes(other, swept=swept))
 
@@ -61,7 +61,7 @@ class StudyIdentity(Settings):
 
     def _flat(self, swept: Container[str], *, reading: bool) -> dict[str, object]:
         sampled = self.space.without(swept).root
-        always = {f"config.{path}" for path, knob in sampled.items() if not knob.when}
+        always = {f"config.{path}" for path, hyperparameter in sampled.items() if not hyperparameter.when}
         tree = self.model_dump(mode="json", exclude={"data"})
         if not reading:
             del tree["config"]["data"]

@@ -17,9 +17,9 @@ from painvrl.study.store.database import readable_errors, sole_runner, sqlite_fi
 
 @contextmanager
 def study_lock(path: Path, study: str) -> Iterator[None]:
-    """Hold the study's lock; trials found running meanwhile belong to nobody alive.
+    """Hold the study's lock; trials found running meanwhile belong to no one alive.
 
-    The holder's number lies beside it: some systems let nobody else read a file that is locked.
+    The holder's number lies beside it: some systems let no one else read a file that is locked.
 
     Raises:
         StudyError: another process holds it.
@@ -45,7 +45,7 @@ def study_lock(path: Path, study: str) -> Iterator[None]:
 
 @contextmanager
 def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
-    """Hold a study, or one of its versions by ``name``: nobody else runs it, here or elsewhere.
+    """Hold a study, or one of its versions by ``name``: no one else runs it, here or elsewhere.
 
     Raises:
         StudyError: another process holds it, or it cannot be locked.

@@ -50,7 +50,7 @@ class TrialRecord:
     Attributes:
         number: from 0, in the order in which trials were started.
         state: see :class:`TrialState`.
-        point: values of the knobs (of a waiting or killed trial perhaps not all).
+        point: values of the hyperparameters (of a waiting or killed trial perhaps not all).
         values: of the objectives, in the study's order; only of complete trials.
         outcome: what the trial came to; ``None`` unless finished. Its curves are not kept.
         run_id: its MLflow run.

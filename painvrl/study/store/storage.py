@@ -37,7 +37,7 @@ from painvrl.study.store.versions import versions_of
 Training: TypeAlias = frozenset[tuple[str, Value]]
 """What trials of one study may differ in, by path."""
 
-_PRESET = "preset"  # no knob's path, since it has no dot
+_PRESET = "preset"  # no hyperparameter's path, since it has no dot
 
 OUTCOME = TypeAdapter[Outcome](Outcome)
 _CONSTRAINTS = TypeAdapter[tuple[Constraint, ...]](tuple[Constraint, ...])
@@ -47,10 +47,10 @@ class Attr:
     """Names of the user attributes: of a study those with a prefix, of a trial the others."""
 
     IDENTITY = "painvrl:identity"
-    WANTED = "painvrl:wanted"
+    REQUESTED = "painvrl:wanted"
     PARENT_RUN = "painvrl:parent_run"
     RUNS = "painvrl:runs"
-    CARD = "painvrl:card"
+    SPLIT = "painvrl:statistics"
     SAMPLER = "painvrl:sampler"
     CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"
@@ -116,18 +116,18 @@ class StoredStudy:
 
     @property
     def swept(self) -> Mapping[str, Distribution]:
-        """The knobs that are searched after each training."""
+        """The hyperparameters that are searched after each training."""
         return {} if self.sweep is None else self.space.swept()
 
     @property
     def sampled(self) -> Space:
-        """The knobs that are searched before it."""
+        """The hyperparameters that are searched before it."""
         return self.space.without(self.swept)
 
     @property
-    def wanted(self) -> int:
+    def requested(self) -> int:
         """How many finished trials the last command asked for."""
-        return int(self.study.user_attrs.get(Attr.WANTED, 0))
+        return int(self.study.user_attrs.get(Attr.REQUESTED, 0))
 
     @property
     def sampler(self) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ def versions_of(connection: RDBStorage, name: str) -> tuple[str, ...]:
 
 
 def next_version(connection: RDBStorage, name: str) -> str:
-    """A name for the next version: higher than all of the study's, and nobody else's."""
+    """A name for the next version: higher than all of the study's, and no one else's."""
     known = optuna.get_all_study_names(connection)
     numbers = [int(version.rpartition("-v")[2]) for version in versions_of(connection, name)[1:]]
     number = max(numbers, default=1) + 1

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import near_matches
-from painvrl.engine.user_values import UserStore
+from painvrl.engine.user_value_store import UserStore
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Distribution, Value
 from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, leaves
@@ -65,7 +65,7 @@ class TakeOver:
     """What :func:`take_over` is to add to a study: trials as they will be there, by number in ``source``."""
 
     source: StoredStudy
-    told: WarmStart
+    reported: WarmStart
     trials: Mapping[int, FrozenTrial]
 
 
@@ -123,7 +123,7 @@ def planned(
     if noted is not None:
         return _rest(found, noted, name)
     if not found.trials:
-        raise StudyError(f"there is nothing to take over: {found.told}", key=OPTION, value=source)
+        raise StudyError(f"there is nothing to take over: {found.reported}", key=OPTION, value=source)
     return found
 
 
@@ -149,7 +149,7 @@ def take_over(stored: StoredStudy, plan: TakeOver, workspace: Workspace) -> None
         PlaceError: what users got cannot be written; the same call goes on.
     """
     if warm_start_of(stored.study) is None:
-        stored.study.set_user_attr(Attr.WARM_START, asdict(plan.told))
+        stored.study.set_user_attr(Attr.WARM_START, asdict(plan.reported))
     trials = stored.study.get_trials(deepcopy=False)
     there, place = _taken(trials), len(trials)
     users, theirs = (UserStore(workspace.users / one.name) for one in (stored, plan.source))
@@ -190,8 +190,8 @@ def _plan(source: StoredStudy, spec: StudySpec, identity: StudyIdentity) -> Take
             trials[record.number] = _taken_over(source, record, frozen[record.number], spec)
         except _LeftOut as why:
             left_out[str(why)] += 1
-    told = WarmStart(study=source.name, trials=tuple(trials), left_out=dict(left_out))
-    return TakeOver(source=source, told=told, trials=trials)
+    reported = WarmStart(study=source.name, trials=tuple(trials), left_out=dict(left_out))
+    return TakeOver(source=source, reported=reported, trials=trials)
 
 
 def _check_compares(source: StoredStudy, identity: StudyIdentity) -> None:
@@ -225,7 +225,7 @@ def _taken_over(source: StoredStudy, record: TrialRecord, trial: FrozenTrial, sp
     preset = record.preset if record.preset in spec.presets and _is_preset(config, record, spec) else None
     fixed = FixedTrial({} if preset is not None else _sampled(config, spec))
     point = {} if preset is not None else spec.sampled.suggest(fixed, spec.config)
-    told = {} if preset is not None else _told(config, point, spec)
+    reported = {} if preset is not None else _reported(config, point, spec)
     _check_sweep(source, record, config, spec)
     attrs: dict[str, object] = {
         key: value
@@ -242,7 +242,7 @@ def _taken_over(source: StoredStudy, record: TrialRecord, trial: FrozenTrial, sp
         params=point,
         distributions=fixed.distributions,
         user_attrs=attrs,
-        system_attrs={**system, "fixed_params": told} if told else system,
+        system_attrs={**system, "fixed_params": reported} if reported else system,
         intermediate_values=trial.intermediate_values,
     )
     made.datetime_start, made.datetime_complete = trial.datetime_start, trial.datetime_complete
@@ -267,7 +267,7 @@ def _sampled(config: TrainConfig, spec: StudySpec) -> dict[str, Value]:
     return spec.sampled.chosen(spec.config, value_of)
 
 
-def _told(config: TrainConfig, point: Mapping[str, Value], spec: StudySpec) -> dict[str, Value]:
+def _reported(config: TrainConfig, point: Mapping[str, Value], spec: StudySpec) -> dict[str, Value]:
     """Where the sweep of ``config`` began, as far as that is not where the file's configuration begins.
 
     Raises:
@@ -276,18 +276,20 @@ def _told(config: TrainConfig, point: Mapping[str, Value], spec: StudySpec) -> d
     try:
         mine = apply(spec.config, point)
         known, own = leaves(config), leaves(mine)
-        told = {path: known[path] for path in spec.swept if path in known and known[path] != own.get(path)}
-        mine = apply(mine, told)
+        reported = {
+            path: known[path] for path in spec.swept if path in known and known[path] != own.get(path)
+        }
+        mine = apply(mine, reported)
     except ValidationError:
         raise _LeftOut("the file's configuration refuses its point") from None
     turned, own = (dict(spec.space.turned(one)) for one in (config, mine))
     for path in {**own, **turned}:
         if path not in own or path not in turned or own[path] != turned[path]:
             raise _LeftOut(f"another config.{path}")
-    for path, value in told.items():
+    for path, value in reported.items():
         if not spec.swept[path].contains(value):
             raise _LeftOut(f"outside space.{path}")
-    return told
+    return reported
 
 
 def _check_sweep(source: StoredStudy, record: TrialRecord, config: TrainConfig, spec: StudySpec) -> None:
@@ -299,6 +301,6 @@ def _check_sweep(source: StoredStudy, record: TrialRecord, config: TrainConfig, 
         over, here = (", ".join(one) or "nothing" for one in (before, now))
         raise _LeftOut(f"swept over {over}, not over {here}")
     for point in record.points[1:]:  # the first is where the sweep began
-        for path, knob in now.items():
-            if path in point.point and not knob.contains(point.point[path]):
+        for path, hyperparameter in now.items():
+            if path in point.point and not hyperparameter.contains(point.point[path]):
                 raise _LeftOut(f"a point outside space.{path}")

@@ -59,9 +59,9 @@ def _of_curves(curves: Iterable[CurvePoint], followed: Collection[str]) -> Itera
         yield from at(point.step, named)
 
 
-def of_card(card: Mapping[str, object]) -> Iterator[Measurement]:
-    """The numbers of a split's card, named by their path; list entries by their ``name``."""
-    return _numbers("split", card)
+def of_split(statistics: Mapping[str, object]) -> Iterator[Measurement]:
+    """The numbers of a split's statistics, named by their path; list entries by their ``name``."""
+    return _numbers("split", statistics)
 
 
 def at(step: int, values: Mapping[str, float]) -> Iterator[Measurement]:

@@ -1,4 +1,4 @@
-"""Calling MLflow: no telemetry, no chatter, nobody else's runs, and its errors as one line."""
+"""Calling MLflow: no telemetry, no chatter, no one else's runs, and its errors as one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPERIMENT = "painvrl"
 
 @contextmanager
 def mlflow_calls(uri: str) -> Iterator[None]:
-    """Around every use of MLflow: no telemetry, no chatter, nobody else's runs, its errors as one line."""
+    """Around every use of MLflow: no telemetry, no chatter, no one else's runs, its errors as one line."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # With a server it would print a link to stdout, among results that programs read.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

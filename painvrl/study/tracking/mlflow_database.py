@@ -139,7 +139,7 @@ def _make_tables(workspace: Workspace) -> None:
     """Make the database.
 
     MLflow makes its tables by repeating its history, in hundreds of small writes that each wait for the
-    disk. In a file that nobody sees yet nothing need wait: only the finished one gets the name.
+    disk. In a file that no one sees yet nothing need wait: only the finished one gets the name.
     """
     lock = workspace.lock_path("making MLflow's tables")  # no study's: their names have no spaces
     lock.parent.mkdir(parents=True, exist_ok=True)

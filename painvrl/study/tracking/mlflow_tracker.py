@@ -20,7 +20,7 @@ from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, point_name
 from painvrl.run.hyperparameters import Point
 from painvrl.study.store.records import TrialRecord
-from painvrl.study.tracking.measurements import Measurement, at, of_card, of_outcome, of_pruned
+from painvrl.study.tracking.measurements import Measurement, at, of_outcome, of_pruned, of_split
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.port import (
@@ -73,7 +73,7 @@ class MlflowTracker(Tracker):
         self._half_made: set[str] = set()
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
-        """Find the study's run or make it; write anew, without curves, the runs of trials that are gone."""
+        """Find the study's run or make it; write again, without curves, the runs of trials that are gone."""
         self._objectives, self._study = header.objectives, header.name
         self._has_front = header.kind == "study"
         with mlflow_calls(self._uri):
@@ -116,8 +116,8 @@ class MlflowTracker(Tracker):
             tags = {"pruned": outcome.rung, "message": outcome.message}
             logged = of_pruned(outcome)
         else:
-            tags = {"told": _told(job.trial, outcome)} if outcome.points else {}
-            logged = of_outcome(outcome, {*self._objectives, job.config.training.watch})
+            tags = {"reported": _reported(job.trial, outcome)} if outcome.points else {}
+            logged = of_outcome(outcome, {*self._objectives, job.config.training.monitor})
         with mlflow_calls(self._uri):
             self._client.log_batch(
                 run_id,
@@ -146,7 +146,7 @@ class MlflowTracker(Tracker):
     def points(
         self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
     ) -> dict[str, str]:
-        """Make what is missing of the runs of the front's points, and the table of all points anew."""
+        """Make what is missing of the runs of the front's points, and the table of all points again."""
         with mlflow_calls(self._uri):
             for training in trainings:
                 if not training.points or training.run_id is None:
@@ -187,12 +187,14 @@ class MlflowTracker(Tracker):
         else:
             data = header.data
             tags = {"kind": header.kind, "study": header.name, "data": data.fingerprint}
-            run_id = self._new_run(header.name, {**tags, "protocol": str(data.card.get("protocol", ""))})
-            self._client.log_dict(run_id, dict(data.card), "split_card.json")
-            card = "\n".join(table.to_text() for table in data.tables)
-            self._client.log_text(run_id, card, "split_card.txt")
-            self._client.log_batch(run_id, metrics=_logged(of_card(data.card)))
-        # Anew at each open: much of it, such as points and constraints, may be another than the last time.
+            run_id = self._new_run(
+                header.name, {**tags, "protocol": str(data.statistics.get("protocol", ""))}
+            )
+            self._client.log_dict(run_id, dict(data.statistics), "split_statistics.json")
+            statistics = "\n".join(table.to_text() for table in data.tables)
+            self._client.log_text(run_id, statistics, "split_statistics.txt")
+            self._client.log_batch(run_id, metrics=_logged(of_split(data.statistics)))
+        # Again at each open: much of it, such as points and constraints, may be another than the last time.
         self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
         return run_id
 
@@ -322,7 +324,7 @@ def _point_table(trainings: Sequence[TrialRecord], front: Collection[str], objec
     return json.dumps({"columns": columns, "data": rows})
 
 
-def _told(number: int, outcome: Completed) -> str:
+def _reported(number: int, outcome: Completed) -> str:
     """The name of the point whose metrics stand for a swept training."""
     return point_name(number, [point.metrics for point in outcome.points].index(outcome.metrics))
 

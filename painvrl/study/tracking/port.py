@@ -1,6 +1,6 @@
 """Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
 
-A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes anew what is
+A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes again what is
 missing, all but the curves of trainings: the storage does not keep them, so the tracker holds their
 only copy. This module loads no MLflow.
 """
@@ -51,7 +51,7 @@ Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyHeader:
-    """What a tracker is told of a study.
+    """What a tracker is reported of a study.
 
     Attributes:
         yaml: the study's file with every default written out.
@@ -69,7 +69,7 @@ class StudyHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTrial:
-    """A trial as a tracker may have to write it anew."""
+    """A trial as a tracker may have to write it again."""
 
     record: TrialRecord
     job: Job

@@ -45,9 +45,9 @@ def largest(modality: str) -> tuple[str, float]:
 
 
 def rows_of(modality: str) -> list[tuple[str, list[float]]]:
-    """Its items, three that nobody took, and one that the core takes away."""
+    """Its items, three that no one took, and one that the core takes away."""
     known = [(f"i{item}", LOOKS[item].tolist()) for item in having(modality)]
-    return [*known, *((f"nobody {at}", [1.0, 2.0, 3.0]) for at in range(3)), ("rare", [4.0, 5.0, 6.0])]
+    return [*known, *((f"no one {at}", [1.0, 2.0, 3.0]) for at in range(3)), ("rare", [4.0, 5.0, 6.0])]
 
 
 def write_interactions() -> None:
@@ -103,9 +103,9 @@ def test_the_joins_of_tables_are_exact(fake_encoder):
         about = "" if item in LACKING["text"] else f"about {item}"
         tags = "" if item in LACKING["categories"] else "a|b" if item % 2 else "a"
         lines.append(f"i{item},{title},{about},{tags}")
-    Path("i.csv").write_text("\n".join([*lines, "nobody,t,about,a", "rare,t,about,a"]) + "\n")
+    Path("i.csv").write_text("\n".join([*lines, "no one,t,about,a", "rare,t,about,a"]) + "\n")
     users = [f"u{user},f" for user in range(USERS - 1)]
-    Path("u.csv").write_text("\n".join(["id,sex", *users, "nobody,m", "nobody 2,m"]) + "\n")
+    Path("u.csv").write_text("\n".join(["id,sex", *users, "no one,m", "no one 2,m"]) + "\n")
     table = {"path": "i.csv", "key": "id", "title": "title", "text": "about", "categories": "tags"}
     user_table = {"path": "u.csv", "key": "id", "columns": ["sex"]}
     joins = joins_of(
@@ -130,7 +130,7 @@ def test_the_joins_of_recboles_files_are_exact():
     tags = ["" if item in LACKING["categories"] else "a" for item in range(ITEMS)]
     items = [f"i{item}\t{titles[item]}\t{tags[item]}" for item in range(ITEMS)]
     header = "item_id:token\ttitle:token_seq\tclass:token_seq"
-    Path("r/r.item").write_text("\n".join([header, *items, "nobody\tt\ta"]) + "\n")
+    Path("r/r.item").write_text("\n".join([header, *items, "no one\tt\ta"]) + "\n")
     looks = np.concatenate([LOOKS, [[1.0, 2.0, 3.0]]])
     looks[list(LACKING["image"])] = 0.0
     np.save("r/image_feat.npy", looks)

@@ -195,7 +195,7 @@ def test_a_saved_index_is_left_out_whatever_it_holds(tmp_path, name, index):
     assert len(found.findings) == 1
 
 
-def test_nobody_is_told_to_name_the_column_of_a_matrix(tmp_path):
+def test_nobody_is_reported_to_name_the_column_of_a_matrix(tmp_path):
     np.savez(tmp_path / "f.npz", ids=["a", "b", "c"], look=[[0, 0.5], [1, 0.1], [2, 2.0]])
     found = read_modality(
         ModalityFile(path=tmp_path / "f.npz", key="ids", values="look"), where="data.files.image"

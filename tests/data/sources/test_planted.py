@@ -46,9 +46,9 @@ def test_the_default_is_pinned() -> None:
         "spurious_strengths": (2.5, 0.3),
         "ood_strength": -1.5,
         "shift": "strength",
-        "invariant_taste": 1.0,
-        "shared_taste": 0.7,
-        "own_taste": 0.5,
+        "invariant_affinity": 1.0,
+        "shared_affinity": 0.7,
+        "own_affinity": 0.5,
         "seed": None,
     }
 
@@ -122,24 +122,26 @@ def test_noise_features_may_be_left_out() -> None:
 def slow_probabilities(config: PlantedConfig, dataset: Dataset, root: int) -> np.ndarray:
     """``[E + 1, U, I]``: ``softmax_i( <A_u, inv_i> + c <B_u, spu_i> )``, user by user; the OOD one last.
 
-    Tastes are no part of the data set, so they are drawn anew under their labels.
+    Tastes are no part of the data set, so they are drawn again under their labels.
     """
 
     def normal(label: str, *shape: int) -> np.ndarray:
         return torch.randn(*shape, generator=generator(root, "planted", label)).double().numpy()
 
     users, width = config.n_users, config.n_spurious
-    taste = config.invariant_taste * normal("A", users, config.n_invariant) / math.sqrt(config.n_invariant)
+    affinity = (
+        config.invariant_affinity * normal("A", users, config.n_invariant) / math.sqrt(config.n_invariant)
+    )
     trend = normal("trend", 1, width)[0]
-    own = config.own_taste * normal("B", users, width) / math.sqrt(width)
+    own = config.own_affinity * normal("B", users, width) / math.sqrt(width)
     values = values_of(dataset)
     invariant = values[:, : config.n_invariant]
     spurious = values[:, config.n_invariant : config.n_invariant + width]
     out = np.zeros((len(config.spurious_strengths) + 1, users, config.n_items))
     for e, c in enumerate((*config.spurious_strengths, config.ood_strength)):
         for u in range(users):
-            bait = config.shared_taste * trend / np.linalg.norm(trend) + own[u]
-            weight = np.exp(invariant @ taste[u] + c * (spurious @ bait))
+            bait = config.shared_affinity * trend / np.linalg.norm(trend) + own[u]
+            weight = np.exp(invariant @ affinity[u] + c * (spurious @ bait))
             out[e, u] = weight / weight.sum()
     return out
 
@@ -184,14 +186,15 @@ def pulls(config: PlantedConfig, direction: np.ndarray) -> dict[int, float]:
 
 
 def test_spurious_features_pull_as_strongly_as_their_environment_says() -> None:
-    # With one shared taste and normal features, a tilt by c moves the mean of what is chosen by c * taste.
+    # With one shared affinity and normal features, a logit offset by c moves the mean of what is chosen by c
+    # * affinity.
     config = PlantedConfig(
         n_users=400,
         n_items=2000,
         interactions_per_environment=4,
         spurious_strengths=(1.5, 0.3),
-        own_taste=0.0,
-        shared_taste=0.7,
+        own_affinity=0.0,
+        shared_affinity=0.7,
     )
     trend = torch.randn(1, 16, generator=generator(0, "planted", "trend")).double().numpy()[0]
     trend /= np.linalg.norm(trend)
@@ -212,8 +215,8 @@ def test_a_trend_that_turns_is_each_environments_own_and_ood_goes_against_all() 
         interactions_per_environment=4,
         spurious_strengths=(1.2, 1.2),
         shift="trend",
-        own_taste=0.0,
-        shared_taste=0.7,
+        own_affinity=0.0,
+        shared_affinity=0.7,
     )
     labels: list[tuple[object, ...]] = [("trend",), ("trend", 1)]
     trends = []
@@ -228,38 +231,38 @@ def test_a_trend_that_turns_is_each_environments_own_and_ood_goes_against_all() 
         assert found[-1] == pytest.approx(0.7 * -1.5 * (1 + crossing) / math.sqrt(2), abs=0.2)
 
 
-def test_tastes_that_turn_are_each_environments_own_and_ood_goes_against_all() -> None:
+def test_affinities_that_turn_are_each_environments_own_and_ood_goes_against_all() -> None:
     config = PlantedConfig(
         n_users=300,
         n_items=400,
         interactions_per_environment=6,
         spurious_strengths=(1.5, 1.5),
-        shift="taste",
-        own_taste=1.5,
-        shared_taste=0.0,
+        shift="affinity",
+        own_affinity=1.5,
+        shared_affinity=0.0,
     )
     dataset = read_planted(config, 0)
     truth, spurious = truth_of(dataset), values_of(dataset)[:, 16:32]
     labels: list[tuple[object, ...]] = [("B",), ("B", 1)]
-    tastes = [
+    affinities = [
         torch.randn(300, 16, generator=generator(0, "planted", *label)).double().numpy() / 4
         for label in labels
     ]
 
-    def along(environment: int, taste: np.ndarray) -> float:
+    def along(environment: int, affinity: np.ndarray) -> float:
         rows = truth.environment == environment
         user, item = dataset.interactions.user[rows].numpy(), dataset.interactions.item[rows].numpy()
-        return float((spurious[item] * taste[user]).sum(axis=1).mean())
+        return float((spurious[item] * affinity[user]).sum(axis=1).mean())
 
     for mine in (0, 1):
-        assert along(mine, tastes[mine]) > 1.0
-        assert abs(along(mine, tastes[1 - mine])) < 0.25
-        assert along(-1, tastes[mine]) < -0.7
+        assert along(mine, affinities[mine]) > 1.0
+        assert abs(along(mine, affinities[1 - mine])) < 0.25
+        assert along(-1, affinities[mine]) < -0.7
 
 
-@pytest.mark.parametrize("shift", ["trend", "taste"])
+@pytest.mark.parametrize("shift", ["trend", "affinity"])
 def test_every_kind_of_shift_is_another_world_with_the_same_items(
-    shift: Literal["trend", "taste"], small: Dataset
+    shift: Literal["trend", "affinity"], small: Dataset
 ) -> None:
     other = read_planted(SMALL.model_copy(update={"shift": shift}), 0)
     assert np.array_equal(values_of(other), values_of(small))
@@ -270,29 +273,29 @@ def test_every_kind_of_shift_is_another_world_with_the_same_items(
 def test_data_sets_keep_the_fingerprint_that_they_had_before_there_were_kinds_of_shift(
     small: Dataset,
 ) -> None:
-    told = SMALL.model_dump(mode="json")
-    del told["shift"]
-    text = json.dumps(told, separators=(",", ":"))
+    reported = SMALL.model_dump(mode="json")
+    del reported["shift"]
+    text = json.dumps(reported, separators=(",", ":"))
     assert small.fingerprint == hashlib.blake2b(f"{text}|0".encode(), digest_size=16).hexdigest()
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "hyperparameters",
     [
         {"n_users": 1},
         {"n_items": 9},
         {"n_invariant": 0},
         {"spurious_strengths": ()},
-        {"invariant_taste": 0.0},
+        {"invariant_affinity": 0.0},
         {"interactions_per_environment": 0},
-        {"shared_taste": -0.1},
+        {"shared_affinity": -0.1},
         {"shift": "season"},
         {"no_such_key": 1},
     ],
 )
-def test_a_configuration_that_plants_nothing_is_refused(knobs: dict[str, object]) -> None:
+def test_a_configuration_that_plants_nothing_is_refused(hyperparameters: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        PlantedConfig.model_validate(knobs)
+        PlantedConfig.model_validate(hyperparameters)
 
 
 def content(dataset: Dataset) -> str:
@@ -340,7 +343,7 @@ def test_no_two_draws_share_their_randomness(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(planted, "generator", recorded)
     monkeypatch.setattr(planted, "BLOCK_CELLS", 120 * 30)
     read_planted(SMALL, 0)
-    assert len(drawn) == 6 + 3 * 4  # features and tastes, and four draws in each block
+    assert len(drawn) == 6 + 3 * 4  # features and affinities, and four draws in each block
     assert len(set(drawn)) == len(drawn)
 
 
@@ -359,4 +362,4 @@ def test_no_tensor_is_much_larger_than_a_block(monkeypatch: pytest.MonkeyPatch) 
 
     with Largest():
         read_planted(config, 0)
-    assert largest <= max(400 * 16, 120 * 48, 2 * 120 * 8)  # tastes, features, a block of 2 environments
+    assert largest <= max(400 * 16, 120 * 48, 2 * 120 * 8)  # affinities, features, a block of 2 environments

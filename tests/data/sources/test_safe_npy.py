@@ -260,7 +260,7 @@ def test_the_pickles_above_are_dangerous():
     assert Path("executed").exists()
 
 
-def test_the_refused_name_is_told():
+def test_the_refused_name_is_reported():
     with pytest.raises(DataError, match=r"never loaded, because loading them can run code.*'builtins\.eval'"):
         read(written(EVIL["eval"]))
 

@@ -105,7 +105,7 @@ def test_rows_of_more_or_fewer_fields_are_refused_with_their_row(read, tmp_path,
         read(f"id,x\n{rows}")
 
 
-def test_a_file_of_another_name_is_read_as_the_kind_that_is_told(read):
+def test_a_file_of_another_name_is_read_as_the_kind_that_is_reported(read):
     table = read(FRAME.to_csv(index=False, sep="\t"), "t.inter", kind=".tsv")
     assert content(table) == CONTENT
 

@@ -9,8 +9,8 @@ import torch
 
 from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.interactions import Interactions
-from painvrl.data.seal import SealLedger
 from painvrl.data.splits import Part, Split
+from painvrl.data.test_guard import AccessLog
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tests_of(tmp_path):
     """The test parts of a split by the name of their metrics."""
 
     def open_tests(split: Split) -> dict[str, Part]:
-        return dict(split.sealed.open(SealLedger(tmp_path / "reads.jsonl"), "a test of the split").parts)
+        return dict(split.sealed.open(AccessLog(tmp_path / "reads.jsonl"), "a test of the split").parts)
 
     return open_tests
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from painvrl.core.errors import ConfigError
-from painvrl.data.seal import SealLedger
 from painvrl.data.splits import ColdItemSplit, make_split
+from painvrl.data.test_guard import AccessLog
 
 
 def test_cold_items_are_in_no_part_but_their_own(dataset, parts_of):
@@ -32,7 +32,7 @@ def test_all_interactions_of_a_held_out_item_are_ood(dataset, parts_of):
 def test_a_share_of_the_items_is_held_out_and_both_halves_are_candidates(dataset, tmp_path):
     known = int((dataset.interactions.item_degree() > 0).sum())
     split = make_split(dataset, ColdItemSplit(item_share=0.4), seed=0)
-    test = split.sealed.open(SealLedger(tmp_path / "reads"), "test")
+    test = split.sealed.open(AccessLog(tmp_path / "reads"), "test")
     assert int(split.ood_valid.candidates.sum()) == round(0.4 * known)
     assert torch.equal(split.ood_valid.candidates, test.ood_test.candidates)
     assert not (split.ood_valid.candidates & split.iid_valid.candidates).any()
@@ -58,9 +58,9 @@ def test_every_user_with_a_warm_interaction_trains_on_one(make_dataset):
         warm = ~split.ood_valid.candidates[data.item]
         reachable = data.select(warm).user_degree() > 0
         assert torch.equal(split.train.user_degree() > 0, reachable)
-        assert split.card.dropped_users == int((~reachable & (data.user_degree() > 0)).sum())
-        assert split.card.dropped_interactions == int((~reachable[data.user]).sum())
-        dropped += split.card.dropped_users
+        assert split.statistics.dropped_users == int((~reachable & (data.user_degree() > 0)).sum())
+        assert split.statistics.dropped_interactions == int((~reachable[data.user]).sum())
+        dropped += split.statistics.dropped_users
     assert dropped > 0
 
 

@@ -68,7 +68,7 @@ def test_graded_popularity_works_on_an_official_split(dataset):
     )
     split = make_split(dataset, config, seed=0)
     assert config.ood_names() == ("ood_gamma_0", "ood_gamma_2") == tuple(split.valid)[1:]
-    popularity = {part.name: part.mean_popularity for part in split.card.parts}
+    popularity = {part.name: part.mean_popularity for part in split.statistics.parts}
     assert popularity["ood_gamma_2_valid"] < 0.8 * popularity["ood_gamma_0_valid"]
 
 

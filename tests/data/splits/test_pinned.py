@@ -1,4 +1,4 @@
-"""The rows of the splits that results were published with stay the same, and so do their ledgers' keys.
+"""The rows of the splits that results were published with stay the same, and so do their access logs' keys.
 
 They ranked IID rows among warm items.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from painvrl.data.digest import digest_of
-from painvrl.data.seal import SealLedger
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.data.splits import ColdItemSplit, PlantedSplit, PopularitySplit, make_split
+from painvrl.data.test_guard import AccessLog
 
 SPLITS = [
     (PopularitySplit(), "popularity"),
@@ -44,7 +44,7 @@ def test_rows_candidates_and_fingerprints_are_what_they_were(config, name, make_
         (1, read_planted(PlantedConfig(n_users=40, n_items=70, interactions_per_environment=8), seed=1)),
     ):
         split = make_split(dataset, config, seed=seed)
-        test = split.sealed.open(SealLedger(tmp_path / "reads"), "the pin")
+        test = split.sealed.open(AccessLog(tmp_path / "reads"), "the pin")
         found += [split.train.user.numpy(), split.train.item.numpy(), split.sealed.fingerprint]
         for part in (split.iid_valid, split.ood_valid, test.iid_test, test.ood_test):
             found += [part.name, part.interactions.user.numpy(), part.interactions.item.numpy()]

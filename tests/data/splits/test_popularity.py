@@ -24,8 +24,8 @@ def test_the_popularity_shift_grows_with_gamma(make_dataset):
     dataset = make_dataset(n_users=200, n_items=150, n_rows=6000)
     means = []
     for gamma in (0.0, 0.5, 1.0, 2.0):
-        cards = make_split(dataset, PopularitySplit(gamma=gamma), seed=0).card.parts
-        popularity = {part.name: part.mean_popularity for part in cards}
+        splits = make_split(dataset, PopularitySplit(gamma=gamma), seed=0).statistics.parts
+        popularity = {part.name: part.mean_popularity for part in splits}
         means.append(popularity["ood_valid"])
         if gamma == 0:
             assert popularity["ood_valid"] == pytest.approx(popularity["iid_valid"], rel=0.05)
@@ -66,8 +66,8 @@ def test_graded_parts_share_the_ood_rows_and_shift_with_their_gamma(make_dataset
     sizes = [len(parts[f"{name}_valid"]) + len(parts[f"{name}_test"]) for name in names]
     assert sum(sizes) == round(0.31 * 6000)
     assert max(sizes) - min(sizes) <= 1
-    popularity = {part.name: part.mean_popularity for part in split.card.parts}
-    flat = make_split(dataset, PopularitySplit(gamma=0.0), seed=0).card.parts
+    popularity = {part.name: part.mean_popularity for part in split.statistics.parts}
+    flat = make_split(dataset, PopularitySplit(gamma=0.0), seed=0).statistics.parts
     flat_popularity = {part.name: part.mean_popularity for part in flat}
     for stage in ("valid", "test"):
         means = [popularity[f"{name}_{stage}"] for name in names]

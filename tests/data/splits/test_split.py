@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
-from painvrl.data.seal import SealLedger
 from painvrl.data.splits import (
     ColdItemSplit,
     GivenSplit,
@@ -27,6 +26,7 @@ from painvrl.data.splits import (
     make_split,
 )
 from painvrl.data.splits.rows import table_of
+from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.prepare import plan_parts
@@ -93,8 +93,8 @@ def test_parts_are_disjoint_and_lose_unknown_users_and_cold_iid_rows_only(
         assert all(item not in warm for _, item in lost - of_unknown_users)
         if config.protocol not in FROM_FILES:
             assert lost == of_unknown_users
-        assert split.card.dropped_interactions == len(lost)
-        assert split.card.dropped_users == len({user for user, _ in of_unknown_users})
+        assert split.statistics.dropped_interactions == len(lost)
+        assert split.statistics.dropped_users == len({user for user, _ in of_unknown_users})
 
 
 @EVERY
@@ -113,13 +113,13 @@ def test_rows_of_every_part_are_sorted_by_user_and_item(config, dataset, parts_o
 
 
 @EVERY
-def test_the_card_names_every_part(config, dataset, parts_of):
+def test_the_statistics_names_every_part(config, dataset, parts_of):
     split = make_split(dataset, config, seed=0)
     parts = parts_of(split)
-    assert {part.name: part.interactions for part in split.card.parts} == {
+    assert {part.name: part.interactions for part in split.statistics.parts} == {
         k: len(v) for k, v in parts.items()
     }
-    assert [part.name for part in split.card.parts][:4] == [
+    assert [part.name for part in split.statistics.parts][:4] == [
         "train",
         "iid_valid",
         "iid_test",
@@ -196,7 +196,7 @@ def test_under_all_a_constant_on_every_cold_item_costs_all_iid_recall_and_under_
 def test_iid_parts_that_cannot_see_a_cold_item_of_an_ood_list_are_warned_of(config, dataset):
     def found(candidates: str | None) -> list[str]:
         split = make_split(dataset, config.model_copy(update={"iid_candidates": candidates}), seed=0)
-        return [one for one in split.card.provenance.warnings if one.startswith("split.iid_candidates")]
+        return [one for one in split.statistics.provenance.warnings if one.startswith("split.iid_candidates")]
 
     split = make_split(dataset, config.model_copy(update={"iid_candidates": "warm"}), seed=0)
     warm = split.train.item_degree() > 0
@@ -211,10 +211,10 @@ def test_iid_parts_that_cannot_see_a_cold_item_of_an_ood_list_are_warned_of(conf
 
 
 @EVERY
-def test_the_card_counts_what_every_part_is_ranked_among(config, dataset, tests_of):
+def test_the_statistics_counts_what_every_part_is_ranked_among(config, dataset, tests_of):
     split = make_split(dataset, config, seed=0)
     scored = {part.name: part for part in (*split.valid.values(), *tests_of(split).values())}
-    for part in split.card.parts:
+    for part in split.statistics.parts:
         expected = int(scored[part.name].candidates.sum()) if part.name in scored else None
         assert part.candidates == expected
 
@@ -245,7 +245,7 @@ def test_the_same_seed_gives_the_same_split(config, dataset, parts_of, pairs):
     one, two = (make_split(dataset, config, seed=5) for _ in range(2))
     assert {k: pairs(v) for k, v in parts_of(one).items()} == {k: pairs(v) for k, v in parts_of(two).items()}
     assert one.fingerprint == two.fingerprint
-    assert one.card == two.card
+    assert one.statistics == two.statistics
 
 
 @protocols(but={"given", "temporal", "temporal_user", "official"})
@@ -317,14 +317,15 @@ def test_reads_of_drawn_test_parts_are_counted_by_the_split(config, dataset):
 
 @FILES
 def test_reads_of_the_files_own_test_rows_add_up_over_seeds_and_settings(config, dataset, tmp_path):
-    ledger = SealLedger(tmp_path / "reads")
+    access_log = AccessLog(tmp_path / "reads")
     if isinstance(config, OfficialSplit):
         other = OfficialSplit(column="official", ood=PopularitySplit(gamma=0.3, ood_share=0.1))
     else:
         other = GivenSplit(parts={"unused": "train"})
     settings = [(config, 0), (config, 1), (other, 0), (other, 7)]
     reads = [
-        make_split(dataset, each, seed=seed).sealed.open(ledger, "a test").reads for each, seed in settings
+        make_split(dataset, each, seed=seed).sealed.open(access_log, "a test").reads
+        for each, seed in settings
     ]
     assert reads == [1, 2, 3, 4]
 

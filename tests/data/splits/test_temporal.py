@@ -39,7 +39,7 @@ def test_users_who_come_with_the_last_share_are_dropped(make_dataset, parts_of, 
     dataset = with_times(dataset, dataset.columns.time + late * 1e9)
     share = float(late.double().mean()) + 0.1
     split = make_split(dataset, TemporalSplit(ood_share=share, force=True), seed=0)
-    assert split.card.dropped_users == len(dataset.interactions.user[late].unique())
+    assert split.statistics.dropped_users == len(dataset.interactions.user[late].unique())
     parts = parts_of(split)
     assert all(user < 80 for part in parts.values() for user, _ in pairs(part))
     # The halves are those of the rows that are left.
@@ -118,10 +118,10 @@ def test_each_users_own_last_share_is_ood_the_earlier_half_of_it_valid(make_data
 def test_users_with_a_single_ood_row_fall_into_both_parts_alike(make_dataset):
     dataset = make_dataset(n_users=400, n_items=60, n_rows=1600)
     split = make_split(dataset, TemporalUserSplit(ood_share=0.01, iid_share=0.05), seed=0)
-    cards = {part.name: part for part in split.card.parts}
-    users = cards["ood_valid"].users + cards["ood_test"].users
-    assert cards["ood_valid"].interactions == cards["ood_valid"].users
-    assert abs(cards["ood_valid"].users - users / 2) < 4 * (users / 4) ** 0.5
+    splits = {part.name: part for part in split.statistics.parts}
+    users = splits["ood_valid"].users + splits["ood_test"].users
+    assert splits["ood_valid"].interactions == splits["ood_valid"].users
+    assert abs(splits["ood_valid"].users - users / 2) < 4 * (users / 4) ** 0.5
 
 
 def test_a_share_that_rounds_to_a_whole_history_leaves_its_first_row(make_dataset):
@@ -132,13 +132,13 @@ def test_a_share_that_rounds_to_a_whole_history_leaves_its_first_row(make_datase
         dataset, interactions=data.select(kept), columns=Columns(time=dataset.columns.time[kept])
     )
     split = make_split(short, TemporalUserSplit(ood_share=0.85, iid_share=0.02), seed=0)
-    assert split.card.dropped_users == 0
+    assert split.statistics.dropped_users == 0
     assert split.train.user_degree()[:5].tolist() == [1.0] * 5
 
 
 def test_no_user_is_dropped(dataset, parts_of):
     split = make_split(dataset, TemporalUserSplit(ood_share=0.6, iid_share=0.1), seed=0)
-    assert split.card.dropped_users == 0
+    assert split.statistics.dropped_users == 0
     assert sum(len(part) for part in parts_of(split).values()) == 1500
 
 

@@ -13,9 +13,9 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
-from painvrl.engine.progress import StudyStarted, TrialFinished, TrialStarted
+from painvrl.engine.events import StudyStarted, TrialFinished, TrialStarted
 from painvrl.run.config import TrainConfig
-from painvrl.study.ablation.runner import AblationSummary, run_ablation
+from painvrl.study.ablation.ablate import AblationSummary, run_ablation
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.tracking.port import NullTracker, Tracker
 
@@ -82,7 +82,7 @@ def go(tree: Mapping[str, Any], folder: Path, tracker: Tracker | None = None, **
 
 @pytest.fixture(scope="session", name="go")
 def _go() -> Go:
-    """Runs an ablation in a folder, untracked unless told otherwise."""
+    """Runs an ablation in a folder, untracked unless reported otherwise."""
     return go
 
 

@@ -91,11 +91,15 @@ def test_a_written_out_file_reads_back_as_itself(tree: dict[str, Any]) -> None:
             3,
             "variants.x.training.max_epochs: cannot differ between rows: they have equal budgets",
         ),
-        ("variants/x/mask", 3, "variants.x.mask: is a section; name one of its knobs: mask.source, "),
+        (
+            "variants/x/mask",
+            3,
+            "variants.x.mask: is a section; name one of its hyperparameters: mask.source, ",
+        ),
         (
             "variants/x/mask.sparsty",
             0.1,
-            "variants.x.mask.sparsty: is not a knob of the config; did you mean mask.sparsity",
+            "variants.x.mask.sparsty: is not a hyperparameter of the config; did you mean mask.sparsity",
         ),
         (
             "variants/x/mask.sparsity",

@@ -10,8 +10,8 @@ import pytest
 
 from painvrl.core.errors import StudyError
 from painvrl.core.yamlfile import validated
-from painvrl.engine.kept import KeptRun
 from painvrl.engine.outcomes import Completed
+from painvrl.engine.saved import SavedRun
 from painvrl.study.ablation.spec import AblationSpec
 from painvrl.study.ablation.table import MEASURES, make_table
 
@@ -26,7 +26,7 @@ def spec(tree: dict[str, Any]) -> AblationSpec:
     return validated(AblationSpec, tree)
 
 
-def a_run(row: str, seed: int) -> KeptRun:
+def a_run(row: str, seed: int) -> SavedRun:
     """A user's value is the row's quality and what user and seed add to every row."""
     rng = np.random.default_rng(seed)
     users = {"iid": np.arange(40), "ood": np.arange(20, 60)}
@@ -35,21 +35,21 @@ def a_run(row: str, seed: int) -> KeptRun:
         noise = rng.normal(size=40) * 0.05 + 0.01 * seed
         values[f"{part}/ndcg_at_20"] = (QUALITY[row][place] + noise).astype(np.float32)
     metrics = {name: float(value.astype(np.float64).mean()) for name, value in values.items()}
-    return KeptRun(outcome=Completed(metrics=metrics), users=users, values=values)
+    return SavedRun(outcome=Completed(metrics=metrics), users=users, values=values)
 
 
 @pytest.fixture
-def runs() -> dict[tuple[str, int], KeptRun]:
+def runs() -> dict[tuple[str, int], SavedRun]:
     return {(row, seed): a_run(row, seed) for row in ROWS for seed in (3, 4, 5)}
 
 
-def slow_measures(run: KeptRun) -> dict[str, float]:
+def slow_measures(run: SavedRun) -> dict[str, float]:
     iid, ood = run.outcome.metrics["iid/ndcg_at_20"], run.outcome.metrics["ood/ndcg_at_20"]
     return {"iid": iid, "ood": ood, "harmonic_mean": 2 / (1 / iid + 1 / ood), "drop": iid - ood}
 
 
 def test_figures_are_means_and_deviations_over_the_seeds(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     table = make_table(spec, runs, {})
     assert [row.name for row in table.rows] == list(ROWS)
@@ -66,7 +66,7 @@ def test_figures_are_means_and_deviations_over_the_seeds(
 
 
 def test_what_all_rows_share_cancels_in_the_intervals(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     rows = {row.name: row.figures["ndcg"] for row in make_table(spec, runs, {}).rows}
     # Rows differ by a constant for every user: unpaired, a mean over 40 users would swing by 0.015.
@@ -84,18 +84,18 @@ def test_what_all_rows_share_cancels_in_the_intervals(
 
 
 def test_the_reference_is_not_compared_with_itself(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     reference = make_table(spec, runs, {}).rows[2]
     assert all(figure.difference is None for figure in reference.figures["ndcg"].values())
 
 
-def test_the_same_runs_make_the_same_table(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
+def test_the_same_runs_make_the_same_table(spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]) -> None:
     assert make_table(spec, runs, {}) == make_table(spec, dict(reversed(runs.items())), {})
 
 
 def test_a_row_is_compared_over_the_seeds_that_it_shares_with_the_reference(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     del runs["erm", 4], runs["painvrl", 5]
     failures = {("erm", 4): "diverged: too fast", ("painvrl", 5): "worker_died: it died"}
@@ -114,7 +114,7 @@ def test_a_row_is_compared_over_the_seeds_that_it_shares_with_the_reference(
     assert "- erm, seed 4: diverged: too fast" in table.as_markdown().splitlines()
 
 
-def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
+def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]) -> None:
     del runs["erm", 4]
     for seed in (3, 4, 5):
         del runs["loud", seed]
@@ -127,7 +127,7 @@ def test_a_row_with_fewer_seeds_says_so(spec: AblationSpec, runs: dict[tuple[str
 
 
 def test_the_caption_says_what_the_intervals_are(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     caption = make_table(spec, runs, {}).text("ndcg").caption
     assert caption is not None
@@ -152,7 +152,7 @@ def test_where_ood_is_a_mean_its_parts_are_resampled_and_weigh_the_same(spec: Ab
             metrics = {name: float(value.astype(np.float64).mean()) for name, value in values.items()}
             metrics["ood/ndcg_at_20"] = (metrics["ood_a/ndcg_at_20"] + metrics["ood_b/ndcg_at_20"]) / 2
             outcome = Completed(metrics=metrics)
-            runs[row, seed] = KeptRun(outcome=outcome, users=users, values=values, means=means)
+            runs[row, seed] = SavedRun(outcome=outcome, users=users, values=values, means=means)
     rows = {row.name: row.figures["ndcg"] for row in make_table(spec, runs, {}).rows}
     for measure, wanted in (("iid", 0.0), ("ood", 0.2), ("drop", -0.2)):
         found = rows["ultragcn"][measure].difference
@@ -165,7 +165,7 @@ def test_where_ood_is_a_mean_its_parts_are_resampled_and_weigh_the_same(spec: Ab
 
 
 def test_a_row_without_a_run_and_a_single_seed_are_shown_as_such(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     few = {key: run for key, run in runs.items() if key[1] == 3 and key[0] != "erm"}
     table = make_table(spec, few, {})
@@ -177,7 +177,7 @@ def test_a_row_without_a_run_and_a_single_seed_are_shown_as_such(
 
 
 def test_without_the_reference_there_are_means_and_no_differences(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     table = make_table(spec, {key: run for key, run in runs.items() if key[0] != "painvrl"}, {})
     assert all(f.difference is None for row in table.rows for f in row.figures.get("ndcg", {}).values())
@@ -185,10 +185,10 @@ def test_without_the_reference_there_are_means_and_no_differences(
 
 
 def test_runs_judged_by_other_users_do_not_pair(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     odd = runs["erm", 4]
-    runs["erm", 4] = KeptRun(
+    runs["erm", 4] = SavedRun(
         outcome=odd.outcome, users={**odd.users, "ood": odd.users["ood"] + 1}, values=odd.values
     )
     with pytest.raises(StudyError, match="seed 4 were judged by other users"):
@@ -197,7 +197,7 @@ def test_runs_judged_by_other_users_do_not_pair(
 
 def test_nobody_found_is_a_harmonic_mean_of_zero(spec: AblationSpec) -> None:
     nothing = {
-        (row, 3): KeptRun(
+        (row, 3): SavedRun(
             outcome=Completed(metrics={"iid/ndcg_at_20": 0.0, "ood/ndcg_at_20": 0.0}),
             users={"iid": np.arange(3), "ood": np.arange(3)},
             values={name: np.zeros(3, np.float32) for name in ("iid/ndcg_at_20", "ood/ndcg_at_20")},
@@ -208,22 +208,22 @@ def test_nobody_found_is_a_harmonic_mean_of_zero(spec: AblationSpec) -> None:
 
 
 def test_how_much_of_planted_environments_was_found_is_that_of_the_last_round(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     last = {3: 0.5, 4: 0.7, 5: 0.9}
     for seed, found in last.items():
-        rounds = ({"environments/recovered": 0.1}, {"environments/recovered": found})
+        rounds = ({"environments/label_recovery": 0.1}, {"environments/label_recovery": found})
         outcome = replace(runs["painvrl", seed].outcome, rounds=rounds)
         runs["painvrl", seed] = replace(runs["painvrl", seed], outcome=outcome)
     table = make_table(spec, runs, {})
-    of_row = {row.name: row.recovered for row in table.rows}
+    of_row = {row.name: row.label_recovery for row in table.rows}
     assert of_row["ultragcn"] is of_row["erm"] is None
     assert of_row["painvrl"] is not None
     assert of_row["painvrl"].mean == pytest.approx(0.7)
     assert of_row["painvrl"].spread == pytest.approx(0.2)
     shown = table.text("ndcg")
     columns, lines = shown.columns, shown.rows
-    place = columns.index("recovered")
+    place = columns.index("label recovery")
     assert place == 5, "after what was measured, before the differences"
     assert "recovered: of the last round" in str(shown.caption)
     assert {line[0]: line[place] for line in lines} == {
@@ -232,20 +232,22 @@ def test_how_much_of_planted_environments_was_found_is_that_of_the_last_round(
         "painvrl": "0.7000 ± 0.2000",
         "loud": "-",
     }
-    assert json.loads(table.as_json())["rows"][2]["recovered"]["mean"] == pytest.approx(0.7)
+    assert json.loads(table.as_json())["rows"][2]["label recovery"]["mean"] == pytest.approx(0.7)
 
 
 def test_data_without_planted_environments_have_no_such_column(
-    spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
 ) -> None:
     rounds = ({"mask/sparsity": 0.5},)
     runs["erm", 3] = replace(runs["erm", 3], outcome=replace(runs["erm", 3].outcome, rounds=rounds))
     table = make_table(spec, runs, {})
-    assert "recovered" not in table.text("ndcg").columns
-    assert "recovered" not in str(table.text("ndcg").caption)
+    assert "label recovery" not in table.text("ndcg").columns
+    assert "label recovery" not in str(table.text("ndcg").caption)
 
 
-def test_markdown_and_json_hold_the_figures(spec: AblationSpec, runs: dict[tuple[str, int], KeptRun]) -> None:
+def test_markdown_and_json_hold_the_figures(
+    spec: AblationSpec, runs: dict[tuple[str, int], SavedRun]
+) -> None:
     table = make_table(spec, runs, {})
     loaded = json.loads(table.as_json())
     assert [row["name"] for row in loaded["rows"]] == list(ROWS)

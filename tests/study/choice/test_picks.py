@@ -55,7 +55,7 @@ def test_a_pick_costs_neither_the_studys_identity_nor_its_trials(
     before = study.trials()
     store_pick(study, pick("ood"))
     after = open_study("toy", workspace)
-    assert (after.trials(), after.identity, after.wanted) == (before, study.identity, study.wanted)
+    assert (after.trials(), after.identity, after.requested) == (before, study.identity, study.requested)
 
 
 def test_a_pick_of_another_version_is_named_and_can_be_overwritten(study: StoredStudy) -> None:

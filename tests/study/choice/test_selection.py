@@ -119,7 +119,7 @@ def test_the_knee_is_what_a_slow_search_finds(plane: Plane, points: list[tuple[f
 def test_rules_look_at_ndcg_and_else_at_the_first_objective_of_the_part() -> None:
     axes = axes_of(["iid/recall_at_20", "iid/ndcg_at_20", "ood/precision_at_5", "ood/recall_at_20"])
     assert (axes.iid, axes.ood) == ("iid/ndcg_at_20", "ood/precision_at_5")
-    assert axes_of(["iid/ndcg_legacy_at_5", "iid/ndcg_at_5"]).iid == "iid/ndcg_at_5"
+    assert axes_of(["iid/ndcg_invrl_at_5", "iid/ndcg_at_5"]).iid == "iid/ndcg_at_5"
     assert axes_of(["ood/recall_at_5"]).iid is None
 
 
@@ -253,7 +253,7 @@ def test_named_ood_objectives_are_the_ood_axis_where_there_is_no_plain_one() -> 
     assert axes_of(["ood_far/ndcg_at_20"]).iid is None
 
 
-def test_an_iid_only_choice_is_told_where_the_only_objective_is_a_named_ood_part(shelf: Plane) -> None:
+def test_an_iid_only_choice_is_reported_where_the_only_objective_is_a_named_ood_part(shelf: Plane) -> None:
     rows = [{"iid/ndcg_at_20": iid, "ood_far/ndcg_at_20": ood} for iid, ood in ((0.1, 0.3), (0.2, 0.1))]
     pick = select(shelf(rows, ["ood_far/ndcg_at_20"]))
     assert pick.trial == 0

@@ -10,7 +10,7 @@ import pytest
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.engine.outcomes import Completed, Failed
-from painvrl.engine.user_values import UserStore
+from painvrl.engine.user_value_store import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.config import TrainConfig
 from painvrl.stats.dominance import hypervolume, non_dominated
@@ -303,7 +303,7 @@ def test_trials_at_the_same_point_are_pairs_wherever_they_stand(planned: Make) -
 def test_a_trial_that_breaks_a_constraint_is_on_no_front_and_in_no_volume(planned: Make) -> None:
     a = planned("one", CURVE, users=40)
     b = planned("two", [(0.99, 0.99), *CURVE[1:]], users=40, violated=[0])
-    (b.users.folder / "0.npz").unlink()  # nobody needs it
+    (b.users.folder / "0.npz").unlink()  # no one needs it
     found = compare(a, b)
     assert [point.trial for point in found.b.front] == [1, 3, 4]
     assert found.absolute.value == pytest.approx(hypervolume(CURVE[1:]) - hypervolume(CURVE))
@@ -360,14 +360,14 @@ def test_a_comparison_is_ready_for_json(planned: Make, tmp_path: Path) -> None:
     import json
 
     found = compare(planned("one", CURVE, users=40), planned("two", CURVE))
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    reported = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     values = {"iid/ndcg_at_20": 0.9, "ood/ndcg_at_20": 0.2}
-    assert told["a"]["front"][0] == {"trial": 0, "name": "0", "values": values}
-    assert told["regressed"] is False
+    assert reported["a"]["front"][0] == {"trial": 0, "name": "0", "values": values}
+    assert reported["regressed"] is False
 
 
 def swept(one: ComparedStudy, curves: list[list[tuple[float, float]]], users: int = 40) -> ComparedStudy:
-    """The study, its trials scored at these points: the first is the one that they were told by."""
+    """The study, its trials scored at these points: the first is the one that they were reported by."""
     rng = np.random.default_rng(users)
     records = []
     for record, curve in zip(one.study.trials(), curves, strict=True):

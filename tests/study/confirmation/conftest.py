@@ -17,11 +17,11 @@ import torch
 
 from painvrl.core.rng import derive_seed
 from painvrl.core.workspace import Workspace
+from painvrl.engine.events import TrialFinished
 from painvrl.engine.job import DataSummary, Job, OnRung
 from painvrl.engine.outcomes import Completed, Failed, Outcome, SweptPoint
-from painvrl.engine.progress import TrialFinished
 from painvrl.run.config import TrainConfig
-from painvrl.study.confirmation.runner import ConfirmationSummary, Step, run_confirmation
+from painvrl.study.confirmation.confirm import ConfirmationSummary, Step, run_confirmation
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import run_study
 from painvrl.study.store.creation import create_study

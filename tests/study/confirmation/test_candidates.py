@@ -13,7 +13,7 @@ from painvrl.study.store.records import TrialRecord
 Plane = Callable[..., Any]
 
 
-def test_the_front_and_the_dominated_trials_are_told_apart(plane: Plane) -> None:
+def test_the_front_and_the_dominated_trials_are_reported_apart(plane: Plane) -> None:
     front, dominated = candidates_of(plane((0.3, 0.1), (0.1, 0.3), (0.2, 0.05), None, (0.25, 0.2)))
     assert [(one.trial, one.source) for one in front] == [(0, "front"), (1, "front"), (4, "front")]
     assert [(one.trial, one.source) for one in dominated] == [(2, "near")]
@@ -33,7 +33,7 @@ def test_a_trial_that_breaks_a_constraint_is_no_candidate(plane: Plane) -> None:
 def test_trials_of_one_configuration_are_one_candidate(plane: Plane) -> None:
     shelf = plane((0.3, 0.1), (0.1, 0.3), (0.3, 0.1), (0.2, 0.05))
     first = shelf.records[0].point
-    # A knob may stand where the configuration has it anyway. The last trial came out otherwise.
+    # A hyperparameter may stand where the configuration has it anyway. The last trial came out otherwise.
     same = ({**first, "rounds": shelf.config.rounds}, {**first, "seed": shelf.config.seed})
     later = (replace(each, point=point) for each, point in zip(shelf.records[2:], same, strict=True))
     records = [*shelf.records[:2], *later]

@@ -10,7 +10,7 @@ IN, OUT, UNDECIDED = Decision.IN, Decision.OUT, Decision.UNDECIDED
 
 
 def tossed(wins: int, draws: int = 20) -> np.ndarray:
-    """Two candidates on a line, of which the first wins as many draws as told."""
+    """Two candidates on a line, of which the first wins as many draws as reported."""
     first = np.where(np.arange(draws) < wins, 1.0, -1.0)
     return np.stack([first, np.zeros(draws)], axis=1)[:, :, None]
 
@@ -50,7 +50,7 @@ def test_equal_candidates_share_the_front() -> None:
 def test_an_undecided_candidate_runs_with_the_rivals_that_would_decide_it() -> None:
     rng = np.random.default_rng(2)
     draws = np.zeros((1000, 4, 2))
-    draws[:, 0] = [1.0, 0.0]  # an end of the front that nobody disputes
+    draws[:, 0] = [1.0, 0.0]  # an end of the front that no one disputes
     draws[:, 1] = [0.5, 0.5]
     draws[:, 2] = np.array([0.5, 0.5]) + 0.01 * rng.standard_normal((1000, 1))  # above or below the second
     draws[:, 3] = [-1.0, -1.0]

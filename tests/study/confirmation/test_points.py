@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from painvrl.engine.job import Job
-from painvrl.study.confirmation import runner
-from painvrl.study.search.loop import sweep_of
+from painvrl.study.search.source import sweep_of
 from painvrl.study.store.records import named
 from painvrl.study.store.storage import Attr
 
@@ -55,7 +54,7 @@ def test_the_points_are_those_that_the_study_found_and_nothing_is_swept_again(
     for job in objective.jobs:
         record = records[job.config.model_copy(update={"seed": 7})]
         assert job.at == tuple(point.values for point in record.outcome.points)
-        assert (job.sweep.knobs, job.sweep.objectives) == ({}, stored.objectives)
+        assert (job.sweep.hyperparameters, job.sweep.objectives) == ({}, stored.objectives)
 
 
 def test_a_points_mean_is_that_of_its_own_values_under_the_fresh_seeds(
@@ -176,7 +175,7 @@ def test_a_run_that_points_share_stands_for_the_one_most_probably_on_the_front(
     study: Make, confirm: Make, curved: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(runner, "write_notes", lambda *_, **given: notes.update(given))
+    monkeypatch.setattr(confirm, "write_notes", lambda *_, **given: notes.update(given))
     objective = curved(noise=0.02)
     stored = study(objective, SPARSITIES)
     names = [point.name for record in stored.trials() for point in record.points]
@@ -197,7 +196,7 @@ def test_a_trial_without_a_sweep_has_no_tag_of_a_point(
     study: Make, confirm: Make, noisy: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(runner, "write_notes", lambda *_, **given: notes.update(given))
+    monkeypatch.setattr(confirm, "write_notes", lambda *_, **given: notes.update(given))
     stored = study(noisy())
     stored.study.set_user_attr(Attr.RUNS, {"1": "run-1"})
     confirm(stored, noisy(), scope="front")

@@ -141,7 +141,7 @@ def test_a_wrong_decision_costs_less_than_the_noise_of_a_run() -> None:
     assert np.quantile(record.costs, 0.95) < 1
 
 
-def test_equal_candidates_are_rarely_told_apart() -> None:
+def test_equal_candidates_are_rarely_reported_apart() -> None:
     record = simulate(equal, 0.01, times=100)
     assert record.decided[Decision.OUT] <= 0.1 * record.decided.total()
 

@@ -65,7 +65,7 @@ def test_the_last_one_wins_and_the_content_is_left_alone(spec_tree: Tree) -> Non
         ("sutdy.trials=3", "--set sutdy.trials=3: sutdy: is not a known key; did you mean study?"),
         (
             "space.mask.sparsty.high=0.5",
-            "--set space.mask.sparsty.high: is not a knob of the config; did you m",
+            "--set space.mask.sparsty.high: is not a hyperparameter of the config; did you m",
         ),
         (
             "space.mask.sparsity.hihg=0.5",
@@ -83,7 +83,7 @@ def test_the_last_one_wins_and_the_content_is_left_alone(spec_tree: Tree) -> Non
         ("study..trials=3", "--set: must read path=value"),
         ("study.trials=[3", "--set study.trials: is not YAML: "),
         # A rule that joins it with another key names the other; then the whole option is shown.
-        ("config.evaluation.ks=[5]", "--set config.evaluation.ks=[5]: config: training.watch must use"),
+        ("config.evaluation.ks=[5]", "--set config.evaluation.ks=[5]: config: training.monitor must use"),
     ],
 )
 def test_what_the_option_breaks_names_the_option(path: Path, override: str, said: str) -> None:

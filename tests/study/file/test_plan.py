@@ -48,7 +48,7 @@ def test_the_plan_counts_the_trials_that_the_study_then_trains(
     assert plan.trials["preset"] == presets
     assert sum(plan.trials.values()) == presets + others
     assert plan.trials["sampled"] == max(0, presets + others - 3)
-    assert (plan.knobs, plan.size) == (2, 8)
+    assert (plan.hyperparameters, plan.size) == (2, 8)
 
 
 @pytest.mark.usefixtures("untimed")
@@ -68,7 +68,7 @@ def test_more_points_of_the_file_than_the_space_has_leave_none_to_sample(
 @pytest.mark.usefixtures("untimed")
 def test_the_estimate_is_epochs_times_trainings_times_trials(spec: StudySpec, workspace: Workspace) -> None:
     text = "\n".join(lines_of(plan_of(spec, workspace, CPU, trials=30)))
-    assert "knobs: 4; size of the space: continuous" in text
+    assert "hyperparameters: 4; size of the space: continuous" in text
     assert "trials: 30 (1 base, 29 sampled)" in text
     assert "at most 75 min for 30 trials, 150.0 s each" not in text
     assert "at most 75 min for 30 trials, 2 min each" in text
@@ -100,7 +100,7 @@ WEIGHTS = {
 
 @pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize(
-    ("sweep", "knobs", "line"),
+    ("sweep", "hyperparameters", "line"),
     [
         ("auto", (4, 2), "scored at up to 32 points; kept are at most 16 of its front"),
         ({"points": 9, "keep": 5}, (4, 2), "scored at up to 9 points; kept are at most 5 of its front"),
@@ -111,29 +111,30 @@ def test_the_plan_tells_what_is_sampled_before_a_training_from_what_is_swept_aft
     spec_tree: dict[str, Any],
     workspace: Workspace,
     sweep: object,
-    knobs: tuple[int, int],
+    hyperparameters: tuple[int, int],
     line: str | None,
 ) -> None:
     spec_tree["space"] |= WEIGHTS
     spec_tree["sweep"] = sweep
     plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU, trials=30)
     first, second, *_ = lines_of(plan)
-    assert (plan.knobs, plan.swept) == knobs
+    assert (plan.hyperparameters, plan.swept) == hyperparameters
     if line is None:
-        assert first == "knobs: 6; size of the space: continuous"
+        assert first == "hyperparameters: 6; size of the space: continuous"
         assert not second.startswith("sweep")
     else:
         assert first == (
-            "knobs: 4 sampled before each training, 2 swept after it; size of the sampled space: continuous"
+            "hyperparameters: 4 sampled before each training, 2 swept after it; "
+            "size of the sampled space: continuous"
         )
         assert line in second
 
 
 @pytest.mark.usefixtures("untimed")
-def test_a_knob_that_no_trial_can_sweep_is_not_counted(
+def test_a_hyperparameter_that_no_trial_can_sweep_is_not_counted(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
     spec_tree["space"] = {"mask.sparsity": spec_tree["space"]["mask.sparsity"]} | WEIGHTS
     spec_tree["config"]["fusion"] = {"kind": "invariant"}
     plan = plan_of(StudySpec.model_validate(spec_tree), workspace, CPU)
-    assert (plan.knobs, plan.swept) == (1, 1)
+    assert (plan.hyperparameters, plan.swept) == (1, 1)

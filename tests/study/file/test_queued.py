@@ -15,7 +15,7 @@ from painvrl.study.file.queued import config_of_preset, queue_of
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import AskTell
-from painvrl.study.search.loop import job_of
+from painvrl.study.search.source import job_of
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
@@ -55,7 +55,9 @@ def test_the_order_is_presets_the_base_and_the_points_in_the_order_of_the_file(
     assert [what for _, what in found][4:] == [own, points[0], points[2]]
 
 
-def test_a_preset_is_trained_with_the_fixed_knobs_and_over_them_its_own(tiny_config: TrainConfig) -> None:
+def test_a_preset_is_trained_with_the_fixed_hyperparameters_and_over_them_its_own(
+    tiny_config: TrainConfig,
+) -> None:
     space = Space.model_validate(
         {
             "mask.sparsity": {"type": "fixed", "value": 0.25},
@@ -92,7 +94,9 @@ def test_a_study_trains_its_queue_before_it_asks_its_sampler(given: StudySpec, w
     assert asked[2].point == given.space.point_of(given.config)
     assert asked[3].point["mask.sparsity"] == 0.75
     assert (asked[4].point["environments.count"], asked[4].point["fusion.kind"]) == (3, "invariant")
-    assert all(set(one.point) == set(given.space.root) for one in asked[2:]), "left-out knobs are sampled"
+    assert all(set(one.point) == set(given.space.root) for one in asked[2:]), (
+        "left-out hyperparameters are sampled"
+    )
 
 
 def test_a_presets_trial_has_no_parameters_counts_and_knows_its_configuration(
@@ -168,7 +172,7 @@ def test_what_the_file_names_no_more_is_dropped_if_nobody_has_begun_it(
     stored, _ = create_study(none, workspace, data="d")
     assert waiting(workspace) == [given.space.point_of(given.config)]
     AskTell(stored, none.study).reap()
-    assert len(waiting(workspace)) == 1, "nobody tries again what was dropped"
+    assert len(waiting(workspace)) == 1, "no one tries again what was dropped"
     assert stored.trials()[0].preset == "erm"
     create_study(given, workspace, data="d")
     assert waiting(workspace)[1:] == ["irm", *given.points]

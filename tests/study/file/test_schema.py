@@ -13,7 +13,7 @@ import pytest
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import dump_yaml, read_yaml
-from painvrl.run.hyperparameters import all_knobs
+from painvrl.run.hyperparameters import all_hyperparameters
 from painvrl.run.presets import PRESETS
 from painvrl.study.ablation.spec import BUDGET, load_study_file
 from painvrl.study.file.schema import study_schema
@@ -154,7 +154,7 @@ def test_the_schema_and_the_loader_refuse_the_same_mistakes_of_a_key(path: Path,
             if mistake == "unknown" and isinstance(here, dict):
                 here["no_such_key"] = 1
             elif mistake == "kind" and place[0] == "variants" and len(place) == 3 and place[2] != "preset":
-                continue  # the kind of a knob's value is the config's to say
+                continue  # the kind of a hyperparameter's value is the config's to say
             elif mistake == "kind":
                 branch[place[-1]] = 17 if isinstance(here, str | list | dict) else [here]
             elif mistake == "missing" and place[-1] in {
@@ -188,15 +188,15 @@ def test_a_file_with_everything_in_it_fits(spec_tree: dict[str, Any], tmp_path: 
 
 def test_the_schema_names_what_a_row_of_an_ablation_may_turn() -> None:
     (variant,) = SCHEMA["$defs"]["AblationSpec"]["properties"]["variants"]["patternProperties"].values()
-    assert set(variant["properties"]) == {"preset", *all_knobs()} - set(BUDGET)
+    assert set(variant["properties"]) == {"preset", *all_hyperparameters()} - set(BUDGET)
     assert variant["properties"]["preset"]["enum"] == list(PRESETS)
     assert variant["additionalProperties"] is False
 
 
-def test_the_schema_names_every_knob_for_completion() -> None:
-    assert set(SCHEMA["$defs"]["Space"]["properties"]) == set(all_knobs())
+def test_the_schema_names_every_hyperparameter_for_completion() -> None:
+    assert set(SCHEMA["$defs"]["Space"]["properties"]) == set(all_hyperparameters())
     points = SCHEMA["$defs"]["StudySpec"]["properties"]["points"]["items"]
-    assert set(points["properties"]) == set(all_knobs())
+    assert set(points["properties"]) == set(all_hyperparameters())
 
 
 def _properties(schema: Any, above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -222,7 +222,7 @@ def test_the_schema_describes_every_key_in_short_sentences() -> None:
             assert len(re.findall(r"\S*\w\S*", sentence)) < 25, (key, sentence)
 
 
-def test_a_knob_is_described_as_in_its_section() -> None:
+def test_a_hyperparameter_is_described_as_in_its_section() -> None:
     definitions = SCHEMA["$defs"]
     said = definitions["MaskConfig"]["properties"]["sparsity"]["description"]
     points = definitions["StudySpec"]["properties"]["points"]["items"]

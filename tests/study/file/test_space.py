@@ -11,7 +11,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import validated
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Categorical, FloatRange, IntRange
-from painvrl.run.hyperparameters import apply, knobs
+from painvrl.run.hyperparameters import apply, hyperparameters
 from painvrl.study.file.space import Space
 
 
@@ -74,11 +74,11 @@ DISTRIBUTIONS = [
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_every_suggestion_is_contained_and_so_is_every_probe(distribution: dict[str, object]) -> None:
-    knob = space(knob=distribution).root["knob"]
+    hyperparameter = space(hyperparameter=distribution).root["hyperparameter"]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(60):
-        assert knob.contains(knob.suggest(study.ask(), "knob"))  # type: ignore[arg-type]
-    assert all(knob.contains(value) for _, value in knob.probes())
+        assert hyperparameter.contains(hyperparameter.suggest(study.ask(), "hyperparameter"))  # type: ignore[arg-type]
+    assert all(hyperparameter.contains(value) for _, value in hyperparameter.probes())
 
 
 def test_what_lies_outside_is_not_contained() -> None:
@@ -95,18 +95,20 @@ def test_what_lies_outside_is_not_contained() -> None:
 
 
 def test_a_log_range_is_suggested_in_its_logarithm() -> None:
-    knob = space(knob={"type": "float", "low": 1e-4, "high": 1.0, "log": True}).root["knob"]
+    hyperparameter = space(hyperparameter={"type": "float", "low": 1e-4, "high": 1.0, "log": True}).root[
+        "hyperparameter"
+    ]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    values = [float(knob.suggest(study.ask(), "knob")) for _ in range(200)]  # type: ignore[arg-type]
+    values = [float(hyperparameter.suggest(study.ask(), "hyperparameter")) for _ in range(200)]  # type: ignore[arg-type]
     assert 0.35 < sum(value < 1e-2 for value in values) / 200 < 0.65
 
 
-def test_a_point_turns_its_knobs_and_nothing_else(tiny_config: TrainConfig) -> None:
+def test_a_point_turns_its_hyperparameters_and_nothing_else(tiny_config: TrainConfig) -> None:
     turned = apply(tiny_config, {"mask.sparsity": 0.25, "backbone.loss.all_pairs_weight": 0.5, "rounds": 3})
     assert (turned.mask.sparsity, turned.rounds) == (0.25, 3)
     assert turned.backbone.loss.all_pairs_weight == 0.5  # type: ignore[union-attr]
     back = {
-        path: knobs(tiny_config)[path]
+        path: hyperparameters(tiny_config)[path]
         for path in ("mask.sparsity", "backbone.loss.all_pairs_weight", "rounds")
     }
     assert apply(turned, back) == tiny_config
@@ -120,8 +122,8 @@ def test_a_point_survives_to_the_last_bit(tiny_config: TrainConfig, sparsity: fl
     assert (turned.mask.sparsity, turned.mask.irm_weight) == (sparsity, weight)
 
 
-def test_knobs_are_the_scalars_that_trials_may_differ_in(tiny_config: TrainConfig) -> None:
-    known = knobs(tiny_config)
+def test_hyperparameters_are_the_scalars_that_trials_may_differ_in(tiny_config: TrainConfig) -> None:
+    known = hyperparameters(tiny_config)
     for path in ("backbone.id_dropout", "backbone.loss.all_pairs_weight", "mask.irm_weight", "rounds"):
         assert path in known
     assert not [path for path in known if path.split(".")[0] in {"data", "split", "evaluation", "seed"}]
@@ -155,13 +157,15 @@ def asked(searched: Space, base: TrainConfig, trials: int = 40) -> list[dict[str
     return [searched.suggest(study.ask(), base) for _ in range(trials)]  # type: ignore[arg-type]
 
 
-def test_a_conditional_knob_is_suggested_if_and_only_if_its_condition_holds(tiny_config: TrainConfig) -> None:
+def test_a_conditional_hyperparameter_is_suggested_if_and_only_if_its_condition_holds(
+    tiny_config: TrainConfig,
+) -> None:
     points = asked(Space.model_validate(LOSS), tiny_config)
     kinds = {point["backbone.loss.kind"] for point in points}
     assert kinds == {"gramian", "sampled"}
     for point in points:
         assert ("backbone.loss.negatives" in point) is (point["backbone.loss.kind"] == "sampled")
-        assert "fusion.variant_weight" in point, "the base has branch, and nobody turns it"
+        assert "fusion.variant_weight" in point, "the base has branch, and no one turns it"
         assert apply(tiny_config, point).backbone.loss.kind == point["backbone.loss.kind"]
 
 
@@ -175,7 +179,9 @@ def test_a_condition_on_a_key_of_the_config_is_decided_by_it(tiny_config: TrainC
     assert planted.searched(tiny_config) == ("rounds",)
 
 
-def test_conditions_form_chains_and_an_inactive_knob_keeps_the_bases_value(tiny_config: TrainConfig) -> None:
+def test_conditions_form_chains_and_an_inactive_hyperparameter_keeps_the_bases_value(
+    tiny_config: TrainConfig,
+) -> None:
     base = apply(tiny_config, {"mask.balancer": "fixed", "fusion.kind": "branch"})
     searched = Space.model_validate(
         {
@@ -198,7 +204,7 @@ def test_conditions_form_chains_and_an_inactive_knob_keeps_the_bases_value(tiny_
     assert seen == {("branch", "mgda"), ("branch", "fixed"), ("invariant", "fixed")}
 
 
-def test_knobs_without_conditions_are_suggested_as_they_stand_in_the_file() -> None:
+def test_hyperparameters_without_conditions_are_suggested_as_they_stand_in_the_file() -> None:
     names = ["rounds", "mask.sparsity", "backbone.l2", "environments.count"]
     plain = Space.model_validate({name: {"type": "float", "low": 0, "high": 1} for name in names})
     assert plain.order() == tuple(names)
@@ -229,7 +235,7 @@ def test_the_bases_own_point_leaves_out_what_is_not_searched_there(tiny_config: 
     assert searched.point_of(sampled)["backbone.loss.negatives"] == 9
 
 
-def test_a_knob_that_hangs_on_one_to_be_sampled_is_sampled_too(tiny_config: TrainConfig) -> None:
+def test_a_hyperparameter_that_hangs_on_one_to_be_sampled_is_sampled_too(tiny_config: TrainConfig) -> None:
     searched = Space.model_validate(
         {
             "mask.balancer": {"type": "categorical", "choices": ["erm", "fixed"]},
@@ -255,17 +261,19 @@ def test_log_and_step_survive_a_condition(tiny_config: TrainConfig) -> None:
 
 
 def test_the_size_counts_points_and_not_products(tiny_config: TrainConfig) -> None:
-    loss = Space.model_validate({path: knob for path, knob in LOSS.items() if "weight" not in path})
+    loss = Space.model_validate(
+        {path: hyperparameter for path, hyperparameter in LOSS.items() if "weight" not in path}
+    )
     # gramian: 3 rounds; sampled: 57 negatives x 3 rounds
     assert loss.size(tiny_config) == 3 + 57 * 3
     assert Space.model_validate(LOSS).size(tiny_config) == float("inf")
-    # The continuous knob is never searched over such a base.
+    # The continuous hyperparameter is never searched over such a base.
     assert Space.model_validate(LOSS).size(apply(tiny_config, {"fusion.kind": "sum"})) == 3 + 57 * 3
     plain = space(rounds={"type": "int", "low": 1, "high": 3}, mask__sparsity={"type": "fixed", "value": 0.5})
     assert plain.size(tiny_config) == 3
 
 
-def test_the_contexts_of_a_knob_are_the_ways_to_search_it(tiny_config: TrainConfig) -> None:
+def test_the_contexts_of_a_hyperparameter_are_the_ways_to_search_it(tiny_config: TrainConfig) -> None:
     tree = {
         "a": {"type": "categorical", "choices": ["x", "y"]},
         "b": {"type": "categorical", "choices": [1, 2], "when": {"a": "x"}},
@@ -278,7 +286,9 @@ def test_the_contexts_of_a_knob_are_the_ways_to_search_it(tiny_config: TrainConf
     assert list(made.contexts("d")) == []
 
 
-def test_fixed_knobs_are_those_that_hang_on_no_other_knob(tiny_config: TrainConfig) -> None:
+def test_fixed_hyperparameters_are_those_that_hang_on_no_other_hyperparameter(
+    tiny_config: TrainConfig,
+) -> None:
     made = Space.model_validate(
         {
             "rounds": {"type": "int", "low": 1, "high": 3},

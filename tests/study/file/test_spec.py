@@ -8,7 +8,7 @@ import pytest
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.study.file.rules import check_measured
+from painvrl.study.file.checks import check_measured
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec, load_spec, pretraining_comes_back
 from painvrl.study.runner import run_study
@@ -120,7 +120,7 @@ def test_parts_that_only_the_data_know_are_checked_against_them(tree: Tree, writ
         (
             "mask.sparsty",
             {"type": "float", "low": 0, "high": 0.9},
-            "space.mask.sparsty: is not a knob of the config; did you mean mask.sparsity",
+            "space.mask.sparsty: is not a hyperparameter of the config; did you mean mask.sparsity",
         ),
         (
             "mask.sparsity",
@@ -160,14 +160,14 @@ def test_parts_that_only_the_data_know_are_checked_against_them(tree: Tree, writ
         (
             "backbone.loss",
             {"type": "categorical", "choices": ["gramian", "sampled"]},
-            "space.backbone.loss: is a section; name one of its knobs: ",
+            "space.backbone.loss: is a section; name one of its hyperparameters: ",
         ),
         ("split.protocol", {"type": "categorical", "choices": ["a", "b"]}, "space.split.protocol: cannot be"),
         ("data.n_users", {"type": "int", "low": 10, "high": 20}, "space.data.n_users: cannot be searched"),
         ("seed", {"type": "int", "low": 0, "high": 9}, "space.seed: cannot be searched"),
     ],
 )
-def test_a_knob_that_cannot_be_searched_so_is_refused_at_load(
+def test_a_hyperparameter_that_cannot_be_searched_so_is_refused_at_load(
     tree: Tree, write: Write, path: str, distribution: dict[str, object], said: str
 ) -> None:
     tree["space"] = {path: distribution}
@@ -209,7 +209,7 @@ def test_a_specification_made_in_python_is_checked_before_it_runs(tree: Tree, tm
 
 
 @pytest.mark.parametrize(
-    ("knobs", "comes_back"),
+    ("hyperparameters", "comes_back"),
     [
         ({"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.9}}, True),
         ({"fusion.variant_weight": {"type": "float", "low": 0.1, "high": 1.0}}, True),
@@ -233,6 +233,6 @@ def test_a_specification_made_in_python_is_checked_before_it_runs(tree: Tree, tm
     ],
 )
 def test_pretrainings_are_kept_only_where_the_space_has_few(
-    knobs: dict[str, dict[str, object]], comes_back: bool
+    hyperparameters: dict[str, dict[str, object]], comes_back: bool
 ) -> None:
-    assert pretraining_comes_back(Space.model_validate(knobs)) is comes_back
+    assert pretraining_comes_back(Space.model_validate(hyperparameters)) is comes_back

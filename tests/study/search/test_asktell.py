@@ -235,9 +235,9 @@ def test_a_trial_that_breaks_a_constraint_is_complete_and_never_on_the_front(
         spent = {"pretrain": seconds / 2, "mask": seconds / 2}
         adapter.tell(adapter.ask().number, Completed(metrics=metrics, seconds=spent))
     adapter.tell(adapter.ask().number, FAILED)
-    told = [trial.constraints for trial in stored.study.trials]
+    reported = [trial.constraints for trial in stored.study.trials]
     names = ("untrained", "time/max", "iid/ndcg_at_20/min")
-    assert told == [
+    assert reported == [
         dict(zip(names, values, strict=True))
         for values in (
             (-1.0, -6.0, pytest.approx(-0.05)),
@@ -328,7 +328,7 @@ def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], wo
     assert {direction.name for direction in stored.study.directions} == {"MAXIMIZE"}
 
 
-def test_the_sampler_learns_from_what_it_was_told(spec: StudySpec, workspace: Workspace) -> None:
+def test_the_sampler_learns_from_what_it_was_reported(spec: StudySpec, workspace: Workspace) -> None:
     def points(name: str, wanted: float) -> list[dict[str, Value]]:
         named = spec.model_copy(update={"study": spec.study.model_copy(update={"name": name})})
         adapter = AskTell(create_study(named, workspace, data="d")[0], named.study)

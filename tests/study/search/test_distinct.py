@@ -12,10 +12,10 @@ import pytest
 from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.report import status
+from painvrl.study.front import status
 from painvrl.study.search import asktell, planned
 from painvrl.study.search.asktell import MAX_DEATHS, MAX_REPEATS, AskTell
-from painvrl.study.search.loop import SPACE_TRIED
+from painvrl.study.search.source import SPACE_TRIED
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import FINISHED, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
@@ -84,7 +84,7 @@ def test_a_study_whose_space_is_used_up_says_so_as_often_as_it_is_called(
         assert (summary.ended_by, summary.status.finished, len(formula.jobs)) == (SPACE_TRIED, 6, 6)
     assert (
         len([event for event in diary.events if event[0] == "start"]) == 6
-    )  # the tracker hears of no repeat
+    )  # the tracker is called on no repeat
     assert go(spec, formula, trials=6).ended_by is None
     numbers = [row.trial for row in (*summary.front.rows, *summary.front.dominated)]
     assert len(numbers) == len({str(point) for point in formula.points()}) == 6
@@ -165,7 +165,7 @@ def test_a_sampler_that_asks_for_one_point_is_asked_so_often_and_then_one_of_the
     records = stored.trials()
     assert len(set(trained_configs(stored))) == 6
     repeated = [record for record in records if record.state is TrialState.REPEATED]
-    # The base's own point, which is queued, is the one that the sampler wants; the other five are drawn.
+    # The default configuration, which is queued, is the one that the sampler wants; the other five are drawn.
     assert len(repeated) == 5 * MAX_REPEATS
     assert {record.repeats for record in repeated} == {0}
     assert status(stored).counts["repeated"] == len(repeated)
@@ -243,7 +243,7 @@ def test_a_preset_and_a_point_that_train_the_same_are_trained_once(
         assert (queued.point, queued.repeats) == (same, 0)
 
 
-def test_a_preset_that_a_resumed_study_adds_is_told_by_the_trial_that_it_repeats(
+def test_a_preset_that_a_resumed_study_adds_is_reported_by_the_trial_that_it_repeats(
     go: Any, formula: Any, spec_tree: dict[str, Any]
 ) -> None:
     space = {

@@ -26,10 +26,13 @@ ALMOST_ONE = 1 - 2**-53
 def test_a_share_of_a_distribution_is_a_value(
     given: dict[str, object], shares: list[float], values: list[object]
 ) -> None:
-    knob = ADAPTER.validate_python(given)
-    found = [value_at(knob, share) for share in shares]
+    hyperparameter = ADAPTER.validate_python(given)
+    found = [value_at(hyperparameter, share) for share in shares]
     assert found == pytest.approx(values) if "a" not in found else found == values
-    assert all(knob.contains(value_at(knob, share)) for share in (0.0, 0.123, 0.5, 0.987, ALMOST_ONE))
+    assert all(
+        hyperparameter.contains(value_at(hyperparameter, share))
+        for share in (0.0, 0.123, 0.5, 0.987, ALMOST_ONE)
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,14 +44,14 @@ def test_a_share_of_a_distribution_is_a_value(
     ],
 )
 def test_the_share_of_a_value_is_where_the_value_lies(given: dict[str, object]) -> None:
-    knob = ADAPTER.validate_python(given)
+    hyperparameter = ADAPTER.validate_python(given)
     for share in (0.0, 0.123, 0.5, 0.987):
-        value = value_at(knob, share)
-        assert value_at(knob, share_of(knob, value)) == (
+        value = value_at(hyperparameter, share)
+        assert value_at(hyperparameter, share_of(hyperparameter, value)) == (
             value if isinstance(value, str) else pytest.approx(value)
         )
 
 
 def test_a_value_outside_lies_at_the_nearest_end() -> None:
-    knob = ADAPTER.validate_python({"type": "float", "low": 0.5, "high": 3})
-    assert [share_of(knob, value) for value in (-1.0, 0.5, 3.0, 9.0)] == [0.0, 0.0, 1.0, 1.0]
+    hyperparameter = ADAPTER.validate_python({"type": "float", "low": 0.5, "high": 3})
+    assert [share_of(hyperparameter, value) for value in (-1.0, 0.5, 3.0, 9.0)] == [0.0, 0.0, 1.0, 1.0]

@@ -26,7 +26,7 @@ def stored(spec: StudySpec, workspace: Workspace) -> StoredStudy:
 @pytest.fixture
 def adapter(stored: StoredStudy, spec: StudySpec) -> AskTell:
     made = AskTell(stored, spec.study)
-    made.ask()  # the base configuration's own point
+    made.ask()  # the default configuration
     return made
 
 
@@ -51,7 +51,7 @@ def test_the_first_that_comes_by_goes_on_and_then_one_in_eta(adapter: AskTell, p
     verdicts = [
         pruner.judge(number, RUNG, values(*point)) for number, point in zip(numbers, points, strict=True)
     ]
-    # Behind nobody; behind one of three, where two may go on; behind nobody; behind three of five, three may.
+    # Behind no one; behind one of three, where two may go on; behind no one; behind three of five, three may.
     assert [said is None for said in verdicts] == [True, True, True, False]
 
 
@@ -123,7 +123,7 @@ def test_another_process_judges_by_the_same_values(
     number = adapter.ask().number
     other = Pruner(open_study(spec, workspace), PruningConfig(eta=2))
     assert other.judge(number, RUNG, values(0.1, 0.1)) is not None
-    assert other.judge(number, "pretrain/40", values(0.1, 0.1)) is None  # nobody was there
+    assert other.judge(number, "pretrain/40", values(0.1, 0.1)) is None  # no one was there
 
 
 def test_a_trial_judged_again_at_its_rung_is_no_rival_of_its_own(adapter: AskTell, pruner: Pruner) -> None:
@@ -153,10 +153,10 @@ def test_each_part_is_judged_by_its_ndcg_or_its_first_objective() -> None:
 
 def swept(*points: tuple[float, float]) -> dict[str, float]:
     """What a training tells at a rung that has these points; its own metrics are those of the first."""
-    told = values(*points[0])
+    reported = values(*points[0])
     for place, (iid, ood) in enumerate(points):
-        told |= {f"swept/{place}/iid/ndcg_at_20": iid, f"swept/{place}/ood/ndcg_at_20": ood}
-    return told
+        reported |= {f"swept/{place}/iid/ndcg_at_20": iid, f"swept/{place}/ood/ndcg_at_20": ood}
+    return reported
 
 
 def test_a_swept_trial_goes_on_where_one_of_its_points_would(adapter: AskTell, pruner: Pruner) -> None:

@@ -14,11 +14,11 @@ from painvrl.engine.outcomes import Completed, Failed
 from painvrl.run.presets import PRESETS, PresetName
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySettings, StudySpec
-from painvrl.study.report import status
+from painvrl.study.front import status
 from painvrl.study.search import asktell
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.auto import GP_SECONDS, GP_TRIALS, model_for
-from painvrl.study.search.history import Blinkered, make_sampler
+from painvrl.study.search.history import FilteredHistorySampler, make_sampler
 from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.port import SAMPLERS, Choice
 from painvrl.study.store.creation import create_study
@@ -78,7 +78,7 @@ def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
 def test_the_named_sampler_is_used(name: Any, kind: type, spec: StudySpec, workspace: Workspace) -> None:
     given = named(spec, "toy", space=Space.model_validate(GRID))
     sampler = make_sampler(name, settings(), 0, stored=create_study(given, workspace, data="d")[0])
-    assert type(sampler.inner if isinstance(sampler, Blinkered) else sampler) is kind
+    assert type(sampler.inner if isinstance(sampler, FilteredHistorySampler) else sampler) is kind
 
 
 def test_a_seed_gives_its_points_and_another_gives_others(spec: StudySpec, workspace: Workspace) -> None:
@@ -134,14 +134,14 @@ def test_samplers_see_all_trials_under_the_constraints_of_now(
         given = named(spec, "toy", sampler=sampler, constraints=constraints, startup_trials=9)
         return create_study(given, workspace, data="d")[0]
 
-    def told(stored: StoredStudy, outcome: Any) -> None:
+    def reported(stored: StoredStudy, outcome: Any) -> None:
         adapter = AskTell(stored, spec.study)
         adapter.tell(adapter.ask().number, outcome)
 
     def seen(stored: StoredStudy) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []
         made = make_sampler(sampler, spec.study, 3, stored=stored)
-        assert isinstance(made, Blinkered)
+        assert isinstance(made, FilteredHistorySampler)
 
         class Looks(optuna.samplers.RandomSampler):
             def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
@@ -151,9 +151,9 @@ def test_samplers_see_all_trials_under_the_constraints_of_now(
         made.before_trial(stored.study, stored.study.trials[0])
         return found
 
-    told(bounded(min=0.3), completed({"mask.sparsity": 0.2}))
-    told(bounded(min=0.3), Failed(reason="diverged", message="no"))
-    told(bounded(), completed({"mask.sparsity": 0.5}))
+    reported(bounded(min=0.3), completed({"mask.sparsity": 0.2}))
+    reported(bounded(min=0.3), Failed(reason="diverged", message="no"))
+    reported(bounded(), completed({"mask.sparsity": 0.5}))
     assert [list(one) for one in seen(bounded(max=0.4, min=0.4))] == [
         ["untrained", "ood/ndcg_at_20/max", "ood/ndcg_at_20/min"]
     ] * 3
@@ -194,7 +194,7 @@ def test_the_bases_own_point_is_not_tried_again_by_the_grid(spec: StudySpec, wor
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.6, 0.9])
-def test_a_point_that_leaves_a_knob_out_gets_what_the_grid_has_left(
+def test_a_point_that_leaves_a_hyperparameter_out_gets_what_the_grid_has_left(
     spec: StudySpec, workspace: Workspace, left: float
 ) -> None:
     taken = [value for value in (0.0, 0.3, 0.6, 0.9) if value != left]
@@ -217,7 +217,7 @@ def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
     assert adapter.ask().point == lost.point
 
 
-def test_qmc_fills_every_half_of_every_knob_evenly(spec: StudySpec, workspace: Workspace) -> None:
+def test_qmc_fills_every_half_of_every_hyperparameter_evenly(spec: StudySpec, workspace: Workspace) -> None:
     given = named(spec, "qmc", sampler="qmc", presets=())
     points = run(given, workspace, 33)[1:]  # without the base's
     low = sum(point["mask.sparsity"] < 0.45 for point in points)
@@ -245,7 +245,7 @@ def test_a_repeat_takes_its_place_in_the_sequence(
     assert len(found) > adapter.finished() == 6
 
 
-def test_qmc_searches_a_conditional_knob_where_its_condition_holds(
+def test_qmc_searches_a_conditional_hyperparameter_where_its_condition_holds(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
     spec_tree["space"]["mask.irm_weight"]["when"] = {"fusion.kind": "branch"}

@@ -107,7 +107,7 @@ def test_trials_names_directions_and_the_front_agree(stored: StoredStudy) -> Non
     assert [record.state for record in records[4:]] == [
         TrialState.PRUNED,
         TrialState.FAILED,
-        TrialState.INTERRUPTED,  # told by something else: we know of no outcome
+        TrialState.INTERRUPTED,  # reported by something else: we know of no outcome
         TrialState.WAITING,
     ]
     assert front_numbers(records) == [0, 3]
@@ -144,7 +144,7 @@ def served(stored: StoredStudy, spec: StudySpec) -> Iterator[Get]:
         server.terminate()
 
 
-def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_told(
+def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_reported(
     swept_spec: StudySpec, swept: Callable[..., Completed], workspace: Workspace
 ) -> None:
     study, _ = create_study(swept_spec, workspace, data="d")
@@ -160,7 +160,7 @@ def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_told(
     for shown, record in zip(detail["trials"], stored.trials(), strict=True):
         sampled = {one["name"] for one in shown["params"]}
         assert sampled == set(record.point) == set(record.points[0].point) - {"fusion.cold_weight"}
-    assert [one["number"] for one in detail["best_trials"]] == [0], "it knows what was told only"
+    assert [one["number"] for one in detail["best_trials"]] == [0], "it knows what was reported only"
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_differences_are_lines_of_all_that_was_and_is(spec_tree: Tree) -> None:
     assert identity(spec_tree).differences(identity(copy.deepcopy(spec_tree))) == ()
 
 
-def test_the_bases_value_of_a_knob_counts_only_where_some_trial_keeps_it(spec_tree: Tree) -> None:
+def test_the_bases_value_of_a_hyperparameter_counts_only_where_some_trial_keeps_it(spec_tree: Tree) -> None:
     other = copy.deepcopy(spec_tree)
     other["config"]["mask"]["sparsity"] = 0.1
     assert identity(spec_tree).differences(identity(other)) == ()
@@ -60,8 +60,8 @@ def test_a_condition_is_part_of_the_space(spec_tree: Tree) -> None:
 
 def test_an_identity_that_was_stored_before_there_were_conditions_is_the_same(spec_tree: Tree) -> None:
     stored = identity(spec_tree).model_dump(mode="json")
-    for knob in stored["space"].values():
-        del knob["when"]
+    for hyperparameter in stored["space"].values():
+        del hyperparameter["when"]
     assert StudyIdentity.model_validate(stored).differences(identity(spec_tree)) == ()
 
 

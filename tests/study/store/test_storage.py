@@ -181,7 +181,7 @@ def test_a_study_does_not_go_on_with_other_settings(
     assert open_study("toy", workspace).identity.objectives == spec.objectives
 
 
-def test_a_study_does_not_go_on_without_a_knob(
+def test_a_study_does_not_go_on_without_a_hyperparameter(
     spec: StudySpec, spec_tree: Tree, workspace: Workspace
 ) -> None:
     create_study(spec, workspace, data="d")
@@ -205,7 +205,7 @@ def test_a_study_does_not_go_on_with_other_data(spec: StudySpec, workspace: Work
         ("study/trials", 99),
         ("study/sampler", "random"),
         ("study/seed", 7),
-        ("config/mask/sparsity", 0.1),  # a knob's own value: only the first trial looks at it
+        ("config/mask/sparsity", 0.1),  # a hyperparameter's own value: only the first trial looks at it
     ],
 )
 def test_a_study_goes_on_with_what_does_not_change_its_trials(

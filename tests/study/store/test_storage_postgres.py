@@ -108,7 +108,7 @@ def test_processes_that_create_a_study_at_once_make_one_with_one_first_point(
 
 
 @pytest.mark.parametrize(
-    ("role", "words"), [("nobody:geheim", 'role "nobody" does not exist'), ("postgres:geheim", "missing")]
+    ("role", "words"), [("no one:geheim", 'role "no one" does not exist'), ("postgres:geheim", "missing")]
 )
 def test_a_password_is_not_in_the_message_of_a_server_that_refuses(
     spec_tree: Tree, database: str, role: str, words: str, workspace: Workspace

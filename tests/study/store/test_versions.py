@@ -87,7 +87,7 @@ def test_a_study_that_only_looks_like_a_version_is_none(make: Make, workspace: W
     assert run(make(1), workspace) == "toy"
     assert open_study(make(1), workspace).name == "toy"
     assert run(make(2), workspace, new_version=True) == "toy-v3", "toy-v2 is taken"
-    assert run(make(5), workspace, new_version=True) == "toy-v4", "and is nobody's version"
+    assert run(make(5), workspace, new_version=True) == "toy-v4", "and is no one's version"
     assert open_study("toy-v2", workspace).config.rounds == 5
 
 

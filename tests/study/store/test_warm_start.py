@@ -12,16 +12,16 @@ from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, SweptPoint
-from painvrl.engine.user_values import UserStore
+from painvrl.engine.user_value_store import UserStore
 from painvrl.evaluation.user_values import UserValues
 from painvrl.run.presets import PRESETS
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.report import front_table, status
+from painvrl.study.front import front_table, status
 from painvrl.study.search.asktell import Asked, AskTell
-from painvrl.study.search.loop import job_of
 from painvrl.study.search.port import SAMPLERS
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
+from painvrl.study.search.source import job_of
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TakenFrom, TrialState, front_of
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
@@ -416,7 +416,7 @@ def test_a_point_of_the_file_is_asked_for_unless_the_very_point_was_taken_over(
     whole = {"mask.sparsity": 0.2, "mask.irm_weight": 2.0, "environments.count": 3, "fusion.kind": "branch"}
     begun = {**whole, "fusion.cold_weight": 0.25}
     tree = changed(tree, {"space/fusion.cold_weight": sweep, "points": [begun]})
-    train(tree, workspace, 2)  # the configuration's own point, and that one
+    train(tree, workspace, 2)  # the default configuration, and that one
     part = {"fusion.cold_weight": 0.25}
     new = changed(tree, {"study/name": "new", "points": [begun, part]})
     stored, asked = train(new, workspace, 1, warm_start="old")

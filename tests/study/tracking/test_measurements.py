@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from painvrl.engine.outcomes import Completed, CurvePoint
-from painvrl.study.tracking.measurements import Measurement, of_card, of_outcome
+from painvrl.study.tracking.measurements import Measurement, of_outcome, of_split
 
 
 def test_an_outcome_is_measured_once_by_round_and_by_epoch() -> None:
@@ -36,15 +36,15 @@ def test_a_peak_that_nobody_measured_is_not_logged() -> None:
     assert "peak_memory_mib" not in names
 
 
-def test_a_card_is_measured_by_the_path_of_its_numbers() -> None:
-    card = {
+def test_a_statistics_is_measured_by_the_path_of_its_numbers() -> None:
+    statistics = {
         "protocol": "planted",
         "users": 60,
         "dropped": False,
         "parts": [{"name": "train", "users": 60}, {"name": "iid_valid", "users": 5}],
         "shares": [0.1, 0.2],
     }
-    assert list(of_card(card)) == [
+    assert list(of_split(statistics)) == [
         Measurement(name="split/users", value=60.0),
         Measurement(name="split/parts/train/users", value=60.0),
         Measurement(name="split/parts/iid_valid/users", value=5.0),

@@ -144,10 +144,10 @@ def test_a_training_tells_which_of_its_points_its_metrics_are_and_how_many_it_ha
     runs = Runs(tracked)
     for number, points, name in ((0, FIRST, "0.1"), (1, SECOND, "1.1")):
         run = runs.trial(number)
-        assert run.data.tags["told"] == name
+        assert run.data.tags["reported"] == name
         assert run.data.metrics["sweep/points"] == len(points)
-        told = points[int(name[-1])]
-        assert tuple(run.data.metrics[each] for each in runs.study.objectives) == told
+        reported = points[int(name[-1])]
+        assert tuple(run.data.metrics[each] for each in runs.study.objectives) == reported
         assert (run.data.tags["pareto"], run.data.tags["has_front_point"]) == ("false", "true")
 
 
@@ -286,7 +286,7 @@ def test_a_training_whose_run_was_deleted_takes_its_points_along(
     assert {run.data.tags["training"] for name, run in runs.points().items() if name[0] == "0"} == {
         new.info.run_id
     }
-    assert (new.data.tags["told"], new.data.tags["pareto"]) == ("0.1", "false")
+    assert (new.data.tags["reported"], new.data.tags["pareto"]) == ("0.1", "false")
 
 
 def test_a_store_that_was_lost_gets_the_points_again(
@@ -359,7 +359,7 @@ def test_a_study_that_began_without_a_sweep_shows_trials_and_points_on_its_front
     assert len(runs.linked()) == 4
     assert runs.linked()[0] == runs.trial(0).info.run_id
     assert runs.trial(0).data.tags["pareto"] == "true"
-    assert {"told", "has_front_point"}.isdisjoint(runs.trial(0).data.tags)
+    assert {"reported", "has_front_point"}.isdisjoint(runs.trial(0).data.tags)
 
 
 def test_the_tagged_run_of_a_point_picks_it_and_that_of_a_training_is_refused_with_its_points(

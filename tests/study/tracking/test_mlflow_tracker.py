@@ -34,10 +34,10 @@ from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
 
 Go = Callable[..., StudySummary]
 
-CARD = {"protocol": "planted", "users": 60, "parts": [{"name": "train", "interactions": 454, "users": 60}]}
+SPLIT = {"protocol": "planted", "users": 60, "parts": [{"name": "train", "interactions": 454, "users": 60}]}
 PARTS = TextTable(columns=("part", "users"), rows=(("train", "60"), ("iid_valid", "5")))
 JOINED = TextTable(columns=("joined", "rows"), rows=(("look", "9"),))
-DATA = DataSummary(fingerprint="planted-1", tables=(PARTS, JOINED), card=CARD)
+DATA = DataSummary(fingerprint="planted-1", tables=(PARTS, JOINED), statistics=SPLIT)
 
 
 class Store:
@@ -145,8 +145,8 @@ def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
     assert (parent.info.run_name, parent.info.status) == ("toy", "FINISHED")
     assert parent.data.tags["protocol"] == "planted"
     assert parse_yaml(store.text(parent, "study.yaml"))["objectives"] == list(spec.objectives)
-    assert json.loads(store.text(parent, "split_card.json")) == CARD
-    assert store.text(parent, "split_card.txt").splitlines() == [
+    assert json.loads(store.text(parent, "split_statistics.json")) == SPLIT
+    assert store.text(parent, "split_statistics.txt").splitlines() == [
         "part       users",
         "train      60",
         "iid_valid  5",

@@ -13,7 +13,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.run.checkpoint import load_checkpoint, save_checkpoint
 from painvrl.run.pipeline import RunResult
 from painvrl.run.prepare import Prepared
-from painvrl.serving.registry import register_model
+from painvrl.serving.registered_models import register_model
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls

@@ -23,10 +23,10 @@ CPU = torch.device("cpu")
 
 def test_a_crew_of_one_trains_in_this_process(spec: StudySpec, formula: Any) -> None:
     executor = SerialExecutor(formula)
-    told: list[tuple[int, str]] = []
+    reported: list[tuple[int, str]] = []
     executor.start(Job(number=7, point={}, config=spec.config))
-    number, outcome = executor.next(lambda *event: told.append(event))
-    assert (number, told, type(outcome)) == (7, [(7, "pretrain")], Completed)
+    number, outcome = executor.next(lambda *event: reported.append(event))
+    assert (number, reported, type(outcome)) == (7, [(7, "pretrain")], Completed)
     assert (executor.size, executor.data) == (1, formula.data)
 
 

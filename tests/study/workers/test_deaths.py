@@ -177,9 +177,9 @@ def test_workers_die_with_the_process_that_runs_the_study(
             os.killpg(process.pid, number)  # as a terminal and a scheduler do: to the workers, too
         else:
             os.kill(process.pid, number)
-        _, told = process.communicate(timeout=60)
+        _, reported = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Traceback" not in told
+    assert "Traceback" not in reported
     wait_until(lambda: not any(is_alive(worker) for worker in workers))
     state = TrialState.RUNNING if number == signal.SIGKILL else TrialState.INTERRUPTED
     assert [record.state for record in open_study("toy", workspace).trials()] == [state, state]

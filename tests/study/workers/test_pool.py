@@ -1,4 +1,4 @@
-"""What several processes train, and what each of them is told."""
+"""What several processes train, and what each of them is reported."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_data_that_cannot_be_read_are_said_as_with_one_worker(
     }
     spec_tree["config"]["split"] = {"protocol": "popularity"}
     spec = StudySpec.model_validate(spec_tree)
-    told = []
+    reported = []
     for workers in (1, 2):
         with pytest.raises(DataError, match=r"absent\.csv") as error:
             run_study(spec, workspace, CPU, workers=workers, tracker=NullTracker())
-        told.append(str(error.value))
-    assert told[0] == told[1]
+        reported.append(str(error.value))
+    assert reported[0] == reported[1]
     assert list_studies(workspace) == ()
 
 

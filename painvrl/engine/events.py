@@ -1,0 +1,85 @@
+"""How a study tells what it is doing; the command line listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from painvrl.engine.job import DataSummary
+from painvrl.engine.outcomes import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStarted:
+    """A study begins or goes on.
+
+    Attributes:
+        requested: finished trials requested in all. finished: those there already.
+        reaped: numbers of trials that a dead process had left behind.
+        data: what the trials are trained on, with the split's statistics.
+        taken_over: trials of another study that it began with, and what was left out, in words.
+    """
+
+    study: str
+    requested: int
+    finished: int
+    resumed: bool
+    reaped: tuple[int, ...]
+    data: DataSummary
+    taken_over: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStarted:
+    """A trial begins.
+
+    Attributes:
+        finished, requested: count the study's trials. others: trials that are under way already.
+        title: what to call it instead of its number.
+    """
+
+    number: int
+    finished: int
+    requested: int
+    others: int = 0
+    title: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFinished:
+    """A trial completed or failed; one whose process died counts once its point is given up.
+
+    Attributes:
+        values: of the objectives by name; ``None`` for a failed trial.
+        on_front: how many of its points are on the front now. front_size: points on the front now.
+        title: what to call it instead of its number.
+    """
+
+    number: int
+    outcome: Outcome
+    values: Mapping[str, float] | None
+    seconds: float
+    finished: int
+    requested: int
+    on_front: int
+    front_size: int
+    title: str | None = None
+
+
+class Progress:
+    """Receives a study's events, in order, in the process that runs the study; these methods do nothing."""
+
+    def study_started(self, event: StudyStarted) -> None:
+        """Before the first trial."""
+
+    def trial_started(self, event: TrialStarted) -> None:
+        """Before a trial."""
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        """A trial enters a stage: ``pretrain``, ``round 1: mask``, ...
+
+        The first one of a trial that goes on says where (:data:`painvrl.core.observer.GOES_ON`).
+        """
+
+    def trial_finished(self, event: TrialFinished) -> None:
+        """After a trial, when its results are stored."""
