@@ -79,7 +79,7 @@ def compare(
 ) -> ComparisonReport:
     """Tune every baseline on the valid parts of the same splits, each setting under the same offsets.
 
-    Every run is kept: the same call computes none again, and one that wants more seeds or settings goes on.
+    Every run is kept: the same call computes none again, and one that wants more seeds or settings continues.
     A setting that failed is tried again by the next call.
 
     Args:
@@ -99,7 +99,7 @@ def compare(
     Raises:
         UserError: the data are missing or break a rule, the split keeps users out of training, whom a
             baseline would know nothing of, or there is one seed for ``own``.
-        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
+        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call continues.
     """
     if own and seeds < 2:
         raise ConfigError(

@@ -74,7 +74,7 @@ def baselines(
     points 3.0 (plain), 3.1 and so on. Prints of each baseline the points that no other of them beats on both
     IID and OOD NDCG@20; --json has them all, seed by seed. Both are measured on the valid parts; the test
     parts stay sealed. Baselines whose packages are missing are skipped. Every trial is kept in the workspace
-    and is a run in MLflow: the same command goes on where it was stopped, and fits nothing twice.
+    and is a run in MLflow: the same command continues where it was stopped, and fits nothing twice.
 
     --own adds the reference model, with up to as many trials from the study's `space` (a file without one
     gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and

@@ -84,13 +84,13 @@ def named_study(study: str | None) -> StudySpec | str | None:
 
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Around what the same command goes on with after it was stopped."""
+    """Around what the same command continues with after it was stopped."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on") from None
+        raise KeyboardInterrupt("the same command continues") from None
     except ReaderLeft as left:
-        raise PlaceError(f"{left.rule}; the same command goes on", file=left.file) from None
+        raise PlaceError(f"{left.rule}; the same command continues", file=left.file) from None
 
 
 def open_named(study: str | None, workspace: Path) -> StoredStudy:

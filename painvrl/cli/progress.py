@@ -67,7 +67,7 @@ class StudyLines(Progress):
         if not self._err:
             with self._spinner.paused():
                 print_split(event.data.tables)
-        verb = "goes on" if event.resumed else "starts"
+        verb = "continues" if event.resumed else "starts"
         self._spinner.echo(
             *(
                 f"trial {one} was left behind by a process that died; it is tried again"
@@ -88,7 +88,7 @@ class StudyLines(Progress):
         self._show()
 
     def trial_stage(self, number: int, stage: str) -> None:
-        """Show the stage on a terminal; print where a trial goes on that was killed."""
+        """Show the stage on a terminal; print where a trial continues that was killed."""
         if stage.startswith(GOES_ON):
             if not self._quiet:
                 self._spinner.echo(f"{self._running[number]} {stage}", err=self._err)
@@ -124,7 +124,7 @@ class RunLine:
         self._spinner = spinner
 
     def stage(self, name: str) -> None:
-        """Show the stage; print where a run goes on that was killed."""
+        """Show the stage; print where a run continues that was killed."""
         if name.startswith(GOES_ON):
             self._spinner.echo(name, err=True)
         else:

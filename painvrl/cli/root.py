@@ -29,10 +29,10 @@ from painvrl.core.errors import (
 INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED, UNREAD = 1, 2, 3, 4, 130, 141
 
 EPILOG = (
-    "Exit codes: 0 done; 1 an error of painvrl itself, or a broken installation; 2 a mistake in a file or an "
-    "option, or a disk, database or output that is full, locked or not writable; 3 the study has no complete "
-    "trial that keeps to its constraints; 4 the front regressed (`study compare`); 130 interrupted (`study "
-    "run`, `study confirm` and a long `train` go on when called again); 141 no one reads the output any more."
+    "Exit codes: 0 done; 1 a bug of painvrl or a broken installation; 2 a mistake in a file or an option, or "
+    "a disk, database or output that is full, locked or not writable; 3 the study has no complete trial within "
+    "its constraints; 4 the front regressed (`study compare`); 130 interrupted (the same command continues a "
+    "study, a confirmation or a long training); 141 the reader of the output has left, as `| head` does."
 )
 
 
@@ -45,7 +45,7 @@ class Guarded(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
-        except ReaderLeft:  # whoever left wants to hear no more
+        except ReaderLeft:  # who left needs no message
             raise typer.Exit(UNREAD) from None
         except PainvrlError as error:
             _complain(str(error), kind="painvrl" if isinstance(error, Regressed) else "error")

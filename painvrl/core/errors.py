@@ -5,10 +5,10 @@ PainvrlError
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
 │   ├── DataError        a data file or its content
 │   ├── StudyError       a study, trial or run that is missing or does not fit
-│   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; the call goes on later
-├── NothingFeasible      the study has no trial on a front: exit code 3
+│   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; the call continues
+later ├── NothingFeasible      the study has no trial on a front: exit code 3
 ├── Regressed            a study's front is worse than the one it was compared with: exit code 4
-└── TrialFailure         this configuration cannot be trained; a study records it and goes on
+└── TrialFailure         this configuration cannot be trained; a study records it and continues
     ├── Diverged         a loss or a parameter is no longer finite
     ├── OutOfTime        it takes longer than a trial may
     └── EmptyEnvironment an environment kept too few interactions to train on
@@ -87,7 +87,7 @@ class StudyError(UserError):
 class PlaceError(UserError):
     """A disk, a folder, a database or an output that cannot be written or read as things stand.
 
-    No trial is to blame for it, and none is counted as failed. The same command goes on once it can.
+    No trial is to blame for it, and none is counted as failed. The same command continues once it can.
     """
 
     @classmethod

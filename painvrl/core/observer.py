@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-GOES_ON = "goes on from "
-"""How the first stage of a run is called that goes on where it was killed; the place follows."""
+GOES_ON = "continues from "
+"""How the first stage of a run is called that continues where it was killed; the place follows."""
 
 
 class Observer(Protocol):
@@ -15,7 +15,7 @@ class Observer(Protocol):
     def stage(self, name: str) -> None:
         """A stage begins: ``pretrain``, ``round 1: environments``, ``round 1: mask``, ...
 
-        A run that goes on says so first (:data:`GOES_ON`); then it tells again what was reported before.
+        A run that continues says so first (:data:`GOES_ON`); then it tells again what was reported before.
         """
 
     def curve(self, name: str, step: int, values: Mapping[str, float]) -> None:

@@ -11,7 +11,7 @@ from painvrl.engine.outcomes import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStarted:
-    """A study begins or goes on.
+    """A study begins or continues.
 
     Attributes:
         requested: finished trials requested in all. finished: those there already.
@@ -78,7 +78,7 @@ class Progress:
     def trial_stage(self, number: int, stage: str) -> None:
         """A trial enters a stage: ``pretrain``, ``round 1: mask``, ...
 
-        The first one of a trial that goes on says where (:data:`painvrl.core.observer.GOES_ON`).
+        The first one of a trial that continues says where (:data:`painvrl.core.observer.GOES_ON`).
         """
 
     def trial_finished(self, event: TrialFinished) -> None:

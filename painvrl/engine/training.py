@@ -92,8 +92,8 @@ class TrainingObjective:
             processes, too. Worth it where pretrainings come back.
         keep: takes every completed job; sent to other processes, so it must be picklable.
         seeds: how many splits jobs go back and forth between; so many stay on the device.
-        resume_dir: for trials under way: one that is killed goes on when its configuration is trained again.
-            ``None`` keeps none.
+        resume_dir: for trials under way: one that is killed continues when its configuration is trained
+            again. ``None`` keeps none.
 
     Raises:
         UserError: the data are missing or break a rule.
@@ -274,7 +274,7 @@ class _Recorder:
         self._stages: list[tuple[str, float]] = []
 
     def began_before(self, seconds: Mapping[str, float]) -> None:
-        """So long did each stage of a trial that goes on take until it was killed."""
+        """So long did each stage of a trial that continues take until it was killed."""
         self._earlier = dict(seconds)
         self.begun -= sum(seconds.values())
 
@@ -298,7 +298,7 @@ class _Recorder:
         return {name: self._earlier.get(name, 0.0) + now.get(name, 0.0) for name in {**self._earlier, **now}}
 
     def under(self, job: Job) -> _Recorder:
-        """The recorder of the same trial under a further seed: its time goes on, its curves are not kept."""
+        """The recorder of the same trial under a further seed: its time adds up, its curves are not kept."""
         return _Later(job, self)
 
     def _check_time(self) -> None:

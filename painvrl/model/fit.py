@@ -119,7 +119,7 @@ def fit(
             ``None`` trains to the end.
         observe: receives loss and metrics at every evaluation.
         epochs: train exactly so many epochs, without early stopping (a refit).
-        start: hands over the state from which a training that was killed goes on, if it was.
+        start: hands over the state from which a training that was killed continues, if it was.
         save: is offered the state after every evaluation but the last, as a function that makes it. It is
             true only until ``save`` returns.
 

@@ -53,7 +53,7 @@ def refit(
         steps_of: the run before; its epochs are trained, its valid metrics are kept, since a model that
             was trained on the valid parts cannot be judged on them.
         observer: is called on stages and curves.
-        resume_dir: for the refit under way: one that is killed goes on. ``None`` keeps nothing.
+        resume_dir: for the refit under way: one that is killed continues. ``None`` keeps nothing.
     """
     split = prepared.split
     parts = [split.train, *(part.interactions for part in split.valid.values())]

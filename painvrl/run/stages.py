@@ -124,7 +124,7 @@ def _shared(stages: Stages, gates: Tensor, store: PretrainedStore) -> Backbone:
     key = pretraining_key(stages.config, stages.prepared, "" if stages.look is None else stages.look.key)
     run = stages.state
     with store.claim(key):
-        # One that is half-way here goes on: what it reported is not reported twice.
+        # One that is half-way here continues: what it reported is not reported twice.
         known = None if run.is_training("pretrain") else store.load(key)
         if known is None:
             model = train_backbone(stages, "pretrain", gates)

@@ -1,8 +1,8 @@
-"""What a run has come to so far, and the file from which it goes on if its process is killed.
+"""What a run has come to so far, and the file from which it continues if its process is killed.
 
-A run that goes on tells again what was reported before, and its stages take up what is there. Every stage is
-a function of the configuration, the data and the stages before, so what is not there is computed again, with
-the same result to the last bit.
+A run that continues tells again what was reported before, and its stages take up what is there. Every stage
+is a function of the configuration, the data and the stages before, so what is not there is computed again,
+with the same result to the last bit.
 
 A run offers its state between stages, and within a training at its evaluations. Most offers are refused:
 nothing is written sooner than :data:`MIN_SECONDS` after the start or after the last time, nor so often that
@@ -190,7 +190,7 @@ def run_state(
         folder: made at the first write; ``None`` saves nothing.
         key: of the run; see :func:`run_key`.
         device: where it trains.
-        final: errors after which no one goes on. Others leave what is there, as an interrupt does, which
+        final: errors after which no one continues. Others leave what is there, as an interrupt does, which
             says so then.
     """
     if folder is None:
@@ -208,7 +208,7 @@ def run_state(
         raise
     except KeyboardInterrupt:
         if file.holds_state:
-            raise KeyboardInterrupt("the same command goes on where it was kept last") from None
+            raise KeyboardInterrupt("the same command continues where it was kept last") from None
         raise
     finally:
         file.release()

@@ -144,7 +144,7 @@ def train_best(
     Raises:
         UserError: no such study, trial or pick, two tagged runs, or data that are no longer there.
         NothingFeasible: the study has no complete trial that keeps to its constraints.
-        KeyboardInterrupt: with a text if the same call goes on where it was kept last.
+        KeyboardInterrupt: with a text if the same call continues where it was kept last.
     """
     study = open_study(choice.study, workspace)
     tagged: tuple[str, ...] = ()

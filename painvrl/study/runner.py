@@ -89,7 +89,7 @@ def run_study(
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
         NothingFeasible: there is no complete trial that keeps to the constraints.
-        KeyboardInterrupt: the user stopped the study. It is stored so far, and the same call goes on.
+        KeyboardInterrupt: the user stopped the study. It is stored so far, and the same call continues.
     """
     check_spec(spec)
     wanted = spec.study.trials if trials is None else trials

@@ -139,7 +139,7 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(
     before, known = table(workspace), {run.info.run_id for run in mlflow_runs(workspace)}
     again = cli("study", "run", spec, "--workspace", workspace)
     assert again.code == 0
-    assert "study tiny goes on: 6 of 6 trials are there" in again.out
+    assert "study tiny continues: 6 of 6 trials are there" in again.out
     assert not any(line.startswith("[") for line in again.out.splitlines())
     assert table(workspace) == before
     assert {run.info.run_id for run in mlflow_runs(workspace)} == known

@@ -171,7 +171,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
         patch.setattr(training, "run", interrupted)
         answer = cli(*command)
     assert answer.code == 130
-    assert answer.err.endswith("interrupted; the same command goes on\n")
+    assert answer.err.endswith("interrupted; the same command continues\n")
     assert sum(line.startswith("[") for line in answer.out.splitlines()) == 1
     rest = cli(*command)
     page = json.loads((workspace / "confirmations" / "tiny" / "confirmation.json").read_text("utf-8"))

@@ -160,11 +160,11 @@ def test_control_c_leaves_a_study_that_the_same_command_goes_on_with(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "painvrl: interrupted; the same command goes on"
+    assert err.splitlines()[-1] == "painvrl: interrupted; the same command continues"
     assert "Traceback" not in err
 
     landed = cli("study", "status", "--workspace", workspace).out
     assert "complete" in landed
     again = cli("study", "run", spec, "--workspace", workspace, "--trials", 1)
     assert again.code == 0
-    assert "goes on" in again.out
+    assert "continues" in again.out

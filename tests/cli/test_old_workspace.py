@@ -1,4 +1,4 @@
-"""A workspace that an older version made at another place goes on; see ``tests/old_workspace/README.md``."""
+"""A workspace that an older version made elsewhere continues; see ``tests/old_workspace/README.md``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_its_front_and_its_model_are_what_they_were(cli: Call, shop: Path) -> No
 def test_its_study_goes_on_and_its_pick_is_trained(cli: Call, shop: Path) -> None:
     run = cli("study", "run", "shop.yaml", "--trials", "4", "--device", "cpu")
     assert run.code == 0, run.err
-    assert "study shop goes on: 3 of 4 trials are there" in run.out
+    assert "study shop continues: 3 of 4 trials are there" in run.out
     trained = cli("train", "--best", "--device", "cpu")
     assert trained.code == 0, trained.err
     assert "it is the pick 'knee'" in trained.out

@@ -68,7 +68,7 @@ def test_a_study_whose_reader_leaves_says_that_it_goes_on(workspace: Path, spec:
     done = run(*command, stdout=closed_pipe())
     assert done.returncode == 2
     *_, line = done.stderr.splitlines()  # above it: that the workspace was copied
-    assert line == "error: standard output: no one reads it any more; the same command goes on"
+    assert line == "error: standard output: no one reads it any more; the same command continues"
     done = run(*command, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
     assert "3 of 4 trials are there" in done.stdout

@@ -1,4 +1,4 @@
-"""A workspace goes on wherever it lies, whatever its path is called, and writes nowhere else."""
+"""A workspace continues wherever it lies, whatever its path is called, and writes nowhere else."""
 
 from __future__ import annotations
 

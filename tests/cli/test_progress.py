@@ -17,7 +17,7 @@ def test_a_trial_that_goes_on_has_a_line_unless_quiet_is_asked_for(
         lines.trial_stage(7, f"{GOES_ON}epoch 40 of invariant")
         lines.trial_stage(7, "pretrain")
     captured = capsys.readouterr()
-    assert captured.out == ("" if quiet else "trial 7 (4 of 9) goes on from epoch 40 of invariant\n")
+    assert captured.out == ("" if quiet else "trial 7 (4 of 9) continues from epoch 40 of invariant\n")
     assert captured.err == ""
 
 
@@ -56,4 +56,4 @@ def test_a_run_that_goes_on_says_so_beside_its_results(capsys: pytest.CaptureFix
         line.stage(f"{GOES_ON}epoch 40 of invariant")
         line.stage("pretrain")
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "goes on from epoch 40 of invariant\n")
+    assert (captured.out, captured.err) == ("", "continues from epoch 40 of invariant\n")

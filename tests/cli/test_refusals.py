@@ -1,4 +1,4 @@
-"""A disk or a database that refuses is one line that names it and says what to do; afterwards all goes on."""
+"""A disk or a database that refuses is one line that names it and says what to do; then all continues."""
 
 from __future__ import annotations
 

@@ -155,9 +155,9 @@ def test_a_changed_file_is_refused_with_a_diff_and_a_new_version_goes_beside_it(
     assert made.code == 0
     assert "study tiny-v2 starts: 0 of 1 trials are there" in made.out
     again = cli("study", "run", spec, *changed, *where)
-    assert "study tiny-v2 goes on: 1 of 1 trials are there" in again.out
+    assert "study tiny-v2 continues: 1 of 1 trials are there" in again.out
     back = cli("study", "run", spec, *where)
-    assert "study tiny goes on: 3 of 1 trials are there" in back.out
+    assert "study tiny continues: 3 of 1 trials are there" in back.out
     assert "front of tiny-v2" in cli("study", "front", spec, "--workspace", workspace).out
     assert "front of tiny:" in cli("study", "front", "tiny", "--workspace", workspace).out
 

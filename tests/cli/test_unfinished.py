@@ -56,7 +56,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     assert again.returncode == 0, again.stderr
     lines = again.stdout.splitlines()
     assert "trial 1 was left behind by a process that died; it is tried again" in lines
-    assert "trial 2 (2 of 3) goes on from epoch 6 of invariant" in lines
+    assert "trial 2 (2 of 3) continues from epoch 6 of invariant" in lines
     assert [line[:5] for line in lines if line.startswith("[")] == ["[2/3]", "[3/3]"]
     assert trials_of(cli, new_workspace) == trials_of(cli, finished_study[0])
     status = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("it is tried again") == 1
-    assert len(re.findall(r"^trial \d \(\d of 3\) goes on from ", done.stdout, re.MULTILINE)) == 1
+    assert len(re.findall(r"^trial \d \(\d of 3\) continues from ", done.stdout, re.MULTILINE)) == 1
     by_point = [sorted(map(str, trials_of(cli, place))) for place in (new_workspace, finished_study[0])]
     assert by_point[0] == by_point[1]
     assert list(Workspace(new_workspace).run_states.iterdir()) == []
@@ -115,13 +115,13 @@ def test_a_training_that_is_interrupted_goes_on_and_says_so(
     stopped = painvrl(*command, last=last, by=by)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines()[-1] == (
-        "painvrl: interrupted; the same command goes on where it was kept last"
+        "painvrl: interrupted; the same command continues where it was kept last"
     )
     again = painvrl(*command)
     assert again.returncode == 0, again.stderr
-    reported = [line for line in again.stderr.splitlines() if line.startswith("goes on")]
-    assert reported == [f"goes on from {place}" for place in places]
-    assert "goes on from " not in again.stdout
+    reported = [line for line in again.stderr.splitlines() if line.startswith("continues")]
+    assert reported == [f"continues from {place}" for place in places]
+    assert "continues from " not in again.stdout
     one, calm = (
         load_checkpoint(latest_checkpoint(Workspace(folder).checkpoints)) for folder in (new_workspace, other)
     )

@@ -205,7 +205,7 @@ def test_a_trial_that_was_killed_under_its_second_seed_does_not_train_the_first_
     assert isinstance(found, Completed)
     assert isinstance(straight, Completed)
     assert found.metrics == straight.metrics
-    assert {"goes on from the end of variant", "goes on from the end of variant, seed 1"} <= set(stages)
+    assert {"continues from the end of variant", "continues from the end of variant, seed 1"} <= set(stages)
     assert not any((tmp_path / "run_states").iterdir())
 
 
@@ -235,7 +235,7 @@ def test_where_a_further_seed_goes_on_is_said_as_it_is_of_the_first(tiny_config:
     later = recorder.under(Job(number=0, point={}, config=under(tiny_config, 1)))
     later.stage(f"{GOES_ON}the end of mask")
     later.stage("variant")
-    assert reported == ["goes on from the end of mask, seed 1", "seed 1: variant"]
+    assert reported == ["continues from the end of mask, seed 1", "seed 1: variant"]
 
 
 def test_an_error_that_nobody_foresaw_says_under_which_seed(

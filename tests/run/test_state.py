@@ -1,4 +1,4 @@
-"""A run that is killed at any point and goes on is the run that was never killed."""
+"""A run that is killed at any point and continues is the run that was never killed."""
 
 from __future__ import annotations
 
@@ -179,8 +179,10 @@ def test_an_interrupt_says_whether_there_is_anything_to_go_on_with(tmp_path: Pat
         return str(caught.value)
 
     assert interrupted(lambda state: None) == ""
-    assert interrupted(lambda state: state.save("x", 1)) == "the same command goes on where it was kept last"
-    assert interrupted(lambda state: None) == "the same command goes on where it was kept last"
+    assert (
+        interrupted(lambda state: state.save("x", 1)) == "the same command continues where it was kept last"
+    )
+    assert interrupted(lambda state: None) == "the same command continues where it was kept last"
 
 
 @pytest.mark.usefixtures("always")
@@ -471,7 +473,7 @@ def test_a_refit_that_is_killed_comes_to_the_same(
             if name == "variant":
                 raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="goes on"):
+    with pytest.raises(KeyboardInterrupt, match="continues"):
         refit(tiny_config, tiny_prepared, steps_of=tiny_result, observer=Dies(), resume_dir=tmp_path)
     heard = Heard()
     result = refit(tiny_config, tiny_prepared, steps_of=tiny_result, observer=heard, resume_dir=tmp_path)

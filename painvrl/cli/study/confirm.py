@@ -40,7 +40,7 @@ def confirm(
     candidates: Annotated[
         str,
         typer.Option(
-            metavar="WHO",
+            metavar="WHICH",
             help="front: the front's points; plausible: also dominated ones that noise may have kept off it.",
         ),
     ] = "plausible",
@@ -49,7 +49,7 @@ def confirm(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Find out which points of the front are there by luck; called again, it goes on.
+    """Train the front again under new seeds: which of its points are there by luck?
 
     Trains the front's candidates under seeds that the study has not seen, until for each the probability of
     being on the front is at least P or at most 1 - P; points of one trial share its training. Prints their

@@ -40,10 +40,10 @@ def front(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print the front: trials, or points of swept ones, that no other beats.
+    """Print the front: the points that no other point beats.
 
     Pictures show a plane for recall and one for NDCG, IID against OOD, at the objectives' K. The page works
-    offline and shows each trial's objectives and hyperparameters under the mouse.
+    offline and shows the objectives and hyperparameters of the trial that the mouse points at.
     """
     if plot and json:
         raise ConfigError("does not go with --json", key="--plot")

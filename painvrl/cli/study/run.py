@@ -63,12 +63,13 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run a study or an ablation; called again, it goes on.
+    """Run a study or an ablation. The same command continues one that was stopped.
 
-    Searches the space that SPEC.yaml describes, and goes on with the latest version of the study that was
-    run so. Prints the split's statistics, a line a trial, the front, and as
-    the last line a link to exactly the front in the MLflow UI (open it with `painvrl ui`). Of an ablation it
-    prints the table, keeps it as Markdown and JSON in the workspace, and links to all its runs.
+    Searches the space that SPEC.yaml describes, or continues the latest version of that study. Prints the
+    split's statistics, a line for each trial, and the front. The last line is a link to the front in the
+    MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs.
+
+    Example: painvrl study run studies/movielens.yaml --trials 10
     """
     from painvrl.cli import progress, render
     from painvrl.study.ablation.spec import AblationSpec, load_study_file

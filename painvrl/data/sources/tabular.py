@@ -198,7 +198,7 @@ def _header(content: bytes, separator: str, quotes: bool, place: Place) -> list[
 
 
 def _check_quotes(content: bytes, separator: str, place: Place) -> None:
-    """Refuse a field that goes on after its closing quote, or whose quote is never closed.
+    """Refuse a field that continues after its closing quote, or whose quote is never closed.
 
     Arrow takes both without a word, and with them all rows up to the next quote.
     """

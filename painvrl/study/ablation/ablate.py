@@ -90,7 +90,7 @@ def run_ablation(
     Raises:
         UserError: the specification, the data, the workspace or the tracking store is not as it must be.
         NothingFeasible: no run is complete.
-        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
+        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call continues.
     """
     check_ablation(spec)
     settings = spec.ablation

@@ -95,8 +95,8 @@ def run_confirmation(
     """Run the candidates of a study's front under fresh seeds, as far as is needed, and write the result.
 
     Every run is kept, with the values of all its training's points: the same call computes none again, and
-    one that allows more seeds or asks for other points goes on. A run that failed is tried again by the next
-    call; until then none of its training's points is on the front.
+    one that allows more seeds or asks for other points continues. A run that failed is tried again by the
+    next call; until then none of its training's points is on the front.
 
     Args:
         study: with at least one feasible point.
@@ -114,7 +114,7 @@ def run_confirmation(
     Raises:
         UserError: an option, the data, the workspace or the storage is not as it must be.
         NothingFeasible: the study has no feasible point, or every training of its front failed.
-        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call goes on.
+        KeyboardInterrupt: the user stopped it. What is complete is kept, and the same call continues.
     """
     if seeds_at_most < AT_LEAST:
         raise ConfigError(f"must be at least {AT_LEAST}", key="seeds-at-most", value=seeds_at_most)

@@ -43,7 +43,7 @@ class Budget:
             seconds: since the call.
         """
         if self.seconds is not None and seconds >= self.seconds:
-            return f"the time limit of {self.seconds:g} s is reached; the same command goes on"
+            return f"the time limit of {self.seconds:g} s is reached; the same command continues"
         growth = None if self.stall is None else growth_over(records, self.stall.trials)
         if self.stall is None or growth is None or growth >= self.stall.improvement:
             return None

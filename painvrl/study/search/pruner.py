@@ -33,11 +33,11 @@ class Pruner:
         return rungs_of(config, self._settings)
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
-        """Why a running trial is to stop at ``rung``; ``None`` if it goes on.
+        """Why a running trial is to stop at ``rung``; ``None`` if it continues.
 
         Trials that a person or a preset asked for always go on, and the others are judged against them, too.
         Rivals with equal values count once: presets often share their pretraining. A trial is judged once:
-        one that was killed and goes on under another number keeps the verdict that it had.
+        one that was killed and continues under another number keeps the verdict that it had.
 
         Args:
             number: the trial.

@@ -2,7 +2,7 @@
 
 Optuna prunes studies with one objective only, so the rule is our own. A *rung* is an epoch of one of a
 trial's trainings. There the trial is compared with all that came by before it, and the best one in ``eta``
-goes on. No one waits for anybody, so any number of workers may ask, each at its own time (Li et al., *A
+continues. No one waits for anybody, so any number of workers may ask, each at its own time (Li et al., *A
 System for Massively Parallel Hyperparameter Tuning*, MLSys 2020; the variant that stops trials and never
 resumes them).
 
@@ -10,8 +10,8 @@ Several objectives have no single order. Trials are ordered by non-dominated ran
 OOD; within a rank by how much hypervolume each adds to what is ahead of it, the largest gain first (our
 reading: the order in which a front of so many points would be picked from them).
 
-A trial that is swept has several points at a rung. It goes on if one of them would: all points of all trials
-stand in one order, and a trial's place is that of its first point.
+A trial that is swept has several points at a rung. It continues if one of them would: all points of all
+trials stand in one order, and a trial's place is that of its first point.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PruningConfig(Settings):
     """
 
     eta: float = Field(default=3.0, gt=1)
-    """Of the trials at a rung the best one in so many goes on."""
+    """Of the trials at a rung the best one in so many continues."""
     evaluations: tuple[PositiveInt, ...] = Field(default=(2,), min_length=1)
     """Evaluations of the first training that are rungs, counted from 1."""
 

@@ -1,7 +1,7 @@
 """Where a study tries its next point.
 
 A sampler is made again for every trial, with a seed from the study's own and from how many trials are
-there: so a study that was stopped goes on as one that was not. What it knows it reads from the storage.
+there: so a study that was stopped continues as one that was not. What it knows it reads from the storage.
 
 On conditions: ``tpe``, ``random`` and ``qmc`` search a hyperparameter with a condition as any other;
 ``nsga2`` and

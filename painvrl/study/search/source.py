@@ -106,7 +106,7 @@ class StudySource:
         mark_front(self.tracker, self.stored.trials())
 
     def interrupted(self, task: Task) -> None:
-        """Its point is tried again when the study goes on."""
+        """Its point is tried again when the study continues."""
         self.adapter.interrupt(task.number)
 
     def objectives(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Making a study, or finding the version of it that goes on; and queueing what it trains first."""
+"""Making a study, or finding the version of it that continues; and queueing what it trains first."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def create_study(
 
 
 def _note_sweep(stored: StoredStudy, spec: StudySpec, *, existed: bool) -> None:
-    """How trials are swept from now on; a study goes on as it was begun unless its file says otherwise."""
+    """How trials are swept from now on; a study continues as it was begun unless its file says otherwise."""
     before = stored.sweep
     if existed and "sweep" not in spec.model_fields_set:
         return
@@ -99,7 +99,7 @@ def _note_sweep(stored: StoredStudy, spec: StudySpec, *, existed: bool) -> None:
 def _version_for(
     connection: RDBStorage, name: str, identity: StudyIdentity, swept: set[str], *, new_version: bool
 ) -> str:
-    """The name of the version that a study file goes on with, or of the one to make."""
+    """The name of the version that a study file continues with, or of the one to make."""
     versions = versions_of(connection, name)
     latest: tuple[str, str] | None = None
     for version in reversed(versions):

@@ -17,7 +17,7 @@ _SHOWN = 80  # characters of a value in a line of differences
 
 
 class StudyIdentity(Settings):
-    """What must not change while a study goes on: else its trials would not compare.
+    """What must not change while a study continues: else its trials would not compare.
 
     Its constraints, presets, points, sampler and budget are not part of it: they decide which trials
     there are and which of them may be on the front, but not what a trial measures. Nor is how the data are

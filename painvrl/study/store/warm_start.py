@@ -89,7 +89,7 @@ def planned(
         name: of the study, which need not exist yet.
         spec: its file.
         identity: what it searches.
-        wanted: the other study; ``None`` goes on with what the study was made with.
+        wanted: the other study; ``None`` continues with what the study was made with.
 
     Returns:
         ``None`` where nothing is to be done.
@@ -146,7 +146,7 @@ def take_over(stored: StoredStudy, plan: TakeOver, workspace: Workspace) -> None
     """Add what was planned to a study, with what each user got; what it has already stays as it is.
 
     Raises:
-        PlaceError: what users got cannot be written; the same call goes on.
+        PlaceError: what users got cannot be written; the same call continues.
     """
     if warm_start_of(stored.study) is None:
         stored.study.set_user_attr(Attr.WARM_START, asdict(plan.reported))

@@ -63,7 +63,7 @@ def test_every_point_of_a_small_space_is_trained_once(
         return  # refused
     spec = spec_of(spec_tree, space, sampler)
     assert (spec.space.point_of(spec.config) == {}) is (name == "four")  # whose base lies outside
-    for wanted in (size - 1, 99):  # and goes on
+    for wanted in (size - 1, 99):  # and continues
         stored = create_study(spec, workspace, data="d")[0]
         adapter = AskTell(stored, spec.study)
         while adapter.finished() < wanted and (asked := adapter.ask()) is not None:

@@ -83,7 +83,7 @@ def test_an_upgraded_study_is_the_one_that_it_was(
     assert done.studies["toy"] > len(records)
     assert (open_study(None, workspace).trials(), open_study(None, workspace).identity) == (records, identity)
     assert json.loads(workspace.stamp.read_text()) == {"painvrl": done.version}
-    go(of_new_names, formula, trials=6)  # and it goes on
+    go(of_new_names, formula, trials=6)  # and it continues
     assert len(open_study(None, workspace).trials()) == 6
 
 

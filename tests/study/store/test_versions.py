@@ -1,4 +1,4 @@
-"""Which version of a study a file goes on with."""
+"""Which version of a study a file continues with."""
 
 from __future__ import annotations
 
