@@ -30,9 +30,10 @@ INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED, UNREAD = 1, 2, 
 
 EPILOG = (
     "Exit codes: 0 done; 1 a bug of painvrl or a broken installation; 2 a mistake in a file or an option, or "
-    "a disk, database or output that is full, locked or not writable; 3 the study has no complete trial within "
-    "its constraints; 4 the front regressed (`study compare`); 130 interrupted (the same command continues a "
-    "study, a confirmation or a long training); 141 the reader of the output has left, as `| head` does."
+    "a disk, database or output that is full, locked or not writable; 3 the study has no complete trial "
+    "within its constraints; 4 the front regressed (`study compare`); 130 interrupted (the same command "
+    "continues a study, a confirmation or a long training); 141 the reader of the output has left, as "
+    "`| head` does."
 )
 
 
