@@ -14,7 +14,7 @@ from painvrl.baselines.ridge import RIDGE
 from painvrl.baselines.vbpr import VBPR
 from painvrl.core.registry import Registry
 
-BASELINES = Registry[Baseline[Any]]("baseline", group="painvrl.baselines")
+BASELINES = Registry[Baseline[Any]]("baseline", group="painvrl.baselines", within="painvrl.baselines")
 for _baseline in (
     POPULARITY,
     ITEM_KNN,

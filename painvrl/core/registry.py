@@ -19,7 +19,9 @@ but what asks for it.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import pkgutil
 import secrets
 import sys
 from collections.abc import Mapping
@@ -49,9 +51,11 @@ class Registry(Generic[T]):
         kind: what a choice is called in messages, such as ``penalty``.
         group: the group of entry points that other distributions add theirs by.
         named_by: the attribute, or the field of settings, that holds a choice's name.
+        within: the package whose modules register choices: a new file in it is found without being named.
     """
 
-    def __init__(self, kind: str, *, group: str, named_by: str = "name") -> None:
+    def __init__(self, kind: str, *, group: str, named_by: str = "name", within: str | None = None) -> None:
+        self._within = within
         self.kind = kind
         self.group = group
         self.named_by = named_by
@@ -85,6 +89,10 @@ class Registry(Generic[T]):
             ConfigError: an entry point cannot be loaded.
         """
         if not self._is_complete:
+            if self._within is not None:
+                package = importlib.import_module(self._within)
+                for module in pkgutil.iter_modules(package.__path__, f"{self._within}."):
+                    importlib.import_module(module.name)
             for point in entry_points(group=self.group):
                 try:
                     self.register(point.load())

@@ -115,7 +115,7 @@ class Metric(Settings):
         """
 
 
-METRICS = Registry[type[Metric]]("metric", group="painvrl.metrics")
+METRICS = Registry[type[Metric]]("metric", group="painvrl.metrics", within="painvrl.evaluation")
 
 
 @METRICS.register

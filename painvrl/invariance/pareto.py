@@ -77,7 +77,7 @@ class Balancer(ABC):
         """
 
 
-BALANCERS = Registry[Balancer]("balancer", group="painvrl.balancers")
+BALANCERS = Registry[Balancer]("balancer", group="painvrl.balancers", within="painvrl.invariance")
 
 
 class MinNorm(Balancer):

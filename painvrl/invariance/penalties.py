@@ -112,7 +112,7 @@ class Penalty(ABC):
         """Estimate ``P``, differentiable in the gates. It runs compiled, and must not wait for the device."""
 
 
-PENALTIES = Registry[Penalty]("penalty", group="painvrl.penalties")
+PENALTIES = Registry[Penalty]("penalty", group="painvrl.penalties", within="painvrl.invariance")
 
 
 @dataclass(frozen=True)

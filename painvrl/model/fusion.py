@@ -56,7 +56,7 @@ class Fusion(ABC):
         """
 
 
-FUSIONS = Registry[Fusion]("fusion", group="painvrl.fusions")
+FUSIONS = Registry[Fusion]("fusion", group="painvrl.fusions", within="painvrl.model")
 
 INVARIANT = Learner(name="invariant", gates=lambda mask: mask)
 VARIANT = Learner(name="variant", gates=lambda mask: 1 - mask)

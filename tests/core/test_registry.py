@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,3 +198,24 @@ def test_a_key_of_what_was_trained_holds_the_code_of_others(monkeypatch: pytest.
     before = numbers_of(torch.device("cpu"))
     monkeypatch.setattr("painvrl.run.pretrained.foreign_code", lambda: [("painvrl.metrics:rr", "edited")])
     assert numbers_of(torch.device("cpu")) != before
+
+
+def test_a_new_file_of_the_package_is_found_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = tmp_path / "shapes"
+    shapes.mkdir()
+    (shapes / "__init__.py").write_text("", encoding="utf-8")
+    (shapes / "registry.py").write_text(
+        "from painvrl.core.registry import Registry\n"
+        "SHAPES = Registry('shape', group='test.shapes', within='shapes')\n",
+        encoding="utf-8",
+    )
+    (shapes / "circle.py").write_text(
+        "from shapes.registry import SHAPES\nclass Circle:\n    name = 'circle'\nSHAPES.register(Circle())\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = importlib.import_module("shapes.registry").SHAPES
+    assert found.loaded == {}
+    assert found.names() == ("circle",)

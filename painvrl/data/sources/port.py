@@ -38,4 +38,6 @@ class Source(Settings):
         return ()
 
 
-SOURCES = Registry[type[Source]]("source of data", group="painvrl.sources", named_by="kind")
+SOURCES = Registry[type[Source]](
+    "source of data", group="painvrl.sources", within="painvrl.data.sources", named_by="kind"
+)

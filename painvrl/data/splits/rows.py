@@ -172,7 +172,9 @@ class SplitRule(Settings):
         return ("ood",)
 
 
-PROTOCOLS = Registry[type[SplitRule]]("split protocol", group="painvrl.split_protocols", named_by="protocol")
+PROTOCOLS = Registry[type[SplitRule]](
+    "split protocol", group="painvrl.split_protocols", within="painvrl.data.splits", named_by="protocol"
+)
 
 
 class OodRule(Settings):
@@ -197,7 +199,9 @@ class OodRule(Settings):
         return ("ood",)
 
 
-OOD_RULES = Registry[type[OodRule]]("rule of OOD rows", group="painvrl.ood_rules", named_by="protocol")
+OOD_RULES = Registry[type[OodRule]](
+    "rule of OOD rows", group="painvrl.ood_rules", within="painvrl.data.splits", named_by="protocol"
+)
 
 
 def with_iid(table: Table, ood: OodDraw, share: float, seed: int) -> Assignment:
