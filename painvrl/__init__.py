@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from painvrl.run.config import TrainConfig
     from painvrl.study.file.spec import StudySpec
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Model",
