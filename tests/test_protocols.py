@@ -19,11 +19,11 @@ from painvrl.baselines.ridge import RIDGE
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import Split, make_split
-from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.metrics import STANDARD
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import evaluate_test, refit

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from painvrl.core.errors import TrialFailure
 from painvrl.core.observer import Observer
+from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.splits import Split
-from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run

@@ -21,8 +21,8 @@ from painvrl.core.errors import ConfigError, StudyError, TrialFailure
 from painvrl.core.observer import NullObserver, Observer
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.data.guard import AccessLog
 from painvrl.data.split_statistics import SplitStatistics
-from painvrl.data.test_guard import AccessLog
 from painvrl.run.checkpoint import TrainedOn, save_checkpoint, trained_on
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import TestEvaluation, evaluate_test, refit

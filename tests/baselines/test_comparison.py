@@ -18,7 +18,7 @@ from painvrl.baselines.results import IID, OOD, BaselineReport, ComparisonReport
 from painvrl.baselines.ridge import RIDGE, RidgeConfig, ridge
 from painvrl.core.errors import ConfigError, Diverged
 from painvrl.core.workspace import Workspace
-from painvrl.data.test_guard import GuardedParts
+from painvrl.data.guard import GuardedParts
 from painvrl.engine.events import Progress, TrialStarted
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Outcome

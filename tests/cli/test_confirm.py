@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from painvrl.core.workspace import Workspace
-from painvrl.data.test_guard import GuardedParts
+from painvrl.data.guard import GuardedParts
 from painvrl.engine import training
 from painvrl.run.pipeline import reweighed, run
 from painvrl.run.prepare import prepare

@@ -20,9 +20,9 @@ import torch
 
 from painvrl.cli.study import app as study_app
 from painvrl.data.dataset import Dataset
+from painvrl.data.guard import AccessLog, GuardedParts
 from painvrl.data.interactions import among
 from painvrl.data.splits import Split, make_split
-from painvrl.data.test_guard import AccessLog, GuardedParts
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import prepare
 

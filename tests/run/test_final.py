@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from painvrl.core.errors import ConfigError, PlaceError
+from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
-from painvrl.data.test_guard import AccessLog
 from painvrl.run.config import TrainConfig
 from painvrl.run.final import evaluate_test, refit
 from painvrl.run.pipeline import run

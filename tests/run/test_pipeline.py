@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from painvrl.core.errors import Diverged
-from painvrl.data.test_guard import GuardedParts
+from painvrl.data.guard import GuardedParts
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run, score_valid
 from painvrl.run.prepare import prepare

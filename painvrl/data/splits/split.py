@@ -13,11 +13,11 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.registry import SettingsIn
 from painvrl.data.dataset import Dataset
 from painvrl.data.digest import digest_of, digest_of_interactions, digested_ids
+from painvrl.data.guard import GuardedParts
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part, ood_mean
 from painvrl.data.split_statistics import SplitStatistics, split_statistics
 from painvrl.data.splits.rows import PROTOCOLS, Assignment, SplitRule, table_of
-from painvrl.data.test_guard import GuardedParts
 
 SplitConfig = Annotated[SplitRule, SettingsIn(PROTOCOLS)]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
 from painvrl.data.splits import Part, Split
-from painvrl.data.test_guard import AccessLog
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from painvrl.core.errors import ConfigError
+from painvrl.data.guard import AccessLog
 from painvrl.data.splits import ColdItemSplit, make_split
-from painvrl.data.test_guard import AccessLog
 
 
 def test_cold_items_are_in_no_part_but_their_own(dataset, parts_of):

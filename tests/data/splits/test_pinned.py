@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from painvrl.data.digest import digest_of
+from painvrl.data.guard import AccessLog
 from painvrl.data.sources.planted import PlantedConfig, read_planted
 from painvrl.data.splits import ColdItemSplit, PlantedSplit, PopularitySplit, make_split
-from painvrl.data.test_guard import AccessLog
 
 SPLITS = [
     (PopularitySplit(), "popularity"),

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.guard import AccessLog
 from painvrl.data.splits import (
     ColdItemSplit,
     GivenSplit,
@@ -26,7 +27,6 @@ from painvrl.data.splits import (
     make_split,
 )
 from painvrl.data.splits.rows import table_of
-from painvrl.data.test_guard import AccessLog
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.prepare import plan_parts

@@ -13,7 +13,7 @@ import torch
 from painvrl.core.errors import DataError, NothingFeasible, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import validated
-from painvrl.data.test_guard import GuardedParts
+from painvrl.data.guard import GuardedParts
 from painvrl.engine import training
 from painvrl.engine.events import Progress
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on

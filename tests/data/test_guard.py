@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from painvrl.core.errors import PlaceError
+from painvrl.data.guard import AccessLog, GuardedParts
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
-from painvrl.data.test_guard import AccessLog, GuardedParts
 
 
 def part(name: str) -> Part:
