@@ -70,7 +70,8 @@ def recommend(
     if everyone:
         asked = [_Asked(one, "--all") for one in loaded.trained_users]
         if others := len(loaded.user_ids) - len(asked):
-            typer.echo(f"left out: {others:,} users whom the model was not trained on", err=True)
+            called = "user" if others == 1 else "users"
+            typer.echo(f"left out: {others:,} {called} whom the model was not trained on", err=True)
     else:
         asked = [_Asked(one, "--user") for one in user or []] if users is None else _read(users)
     best = [(one.user, _best(loaded, one, k)) for one in asked]
