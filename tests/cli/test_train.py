@@ -187,12 +187,21 @@ def test_the_printed_lines_of_python_work_where_they_are_pasted(
     assert list(elsewhere.iterdir()) == [], "it asks the workspace, and makes no store of its own"
 
 
-def test_a_password_is_not_among_the_printed_lines() -> None:
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://user:geheim@host/db", False),
+        ("postgresql://host/db?password=geheim", False),
+        ("http://127.0.0.1:5000", True),
+        ("sqlite:////home/me@work/workspace/mlflow.db", True),
+    ],
+)
+def test_the_printed_lines_name_the_store_unless_that_shows_a_password(uri: str, shown: bool) -> None:
     from painvrl.serving.registered_models import _snippet
 
-    lines = _snippet("postgresql://user:geheim@host/db", "models:/tiny/1", "1")
-    assert "geheim" not in lines
-    assert "set_tracking_uri" not in lines, "the variable MLFLOW_TRACKING_URI names it already"
+    lines = _snippet(uri, "models:/tiny/1", "1")
+    assert (f"mlflow.set_tracking_uri({uri!r})\n" in lines) is shown
+    assert "geheim" not in lines, "the variable MLFLOW_TRACKING_URI names the store already"
 
 
 def test_a_configuration_alone_keeps_its_test_parts_sealed(
