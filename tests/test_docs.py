@@ -80,6 +80,7 @@ STAND_INS: dict[str, Callable[[], None]] = {
     f"{PREFIX}ui": _tested_in(
         "tests/cli/test_ui.py", "test_the_ui_serves_the_runs_and_prints_the_front_link"
     ),
+    f"{PREFIX}serve": _tested_in("tests/cli/test_serve.py", "test_the_model_answers_until_ctrl_c"),
     ".venv/bin/optuna-dashboard sqlite:///workspace/optuna.db": _tested_in(
         "tests/study/store/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
     ),

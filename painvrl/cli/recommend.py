@@ -1,43 +1,140 @@
-"""``painvrl recommend``: what a trained model would show a user."""
+"""``painvrl recommend``: what a trained model would show to users."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from painvrl.core.errors import ConfigError, PlaceError
 from painvrl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from painvrl.run.checkpoint import Checkpoint, Recommendation
+
+STDIN = Path("-")
+TABLES = (".parquet", ".csv")
+COLUMNS = ["rank", "score", "item", "title"]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A user who is asked for, and where: what an error names."""
+
+    user: str
+    key: str
+    file: str | None = None
 
 
 def recommend(
-    user: Annotated[str, typer.Option(metavar="RAW_ID", help="The user's raw id.")],
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="RAW_ID", help="A user's raw id; may be repeated.")
+    ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file of raw ids, one a line; - reads standard input."),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All users whom the model was trained on.")] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR", help="A checkpoint's folder; the default is the latest of the workspace."
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many items a user.")] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a table, .parquet or .csv, instead of printing the items."),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print the best items for a user.
+    """Print the best items for one user or several.
 
-    Items that the user has taken already, in whatever part of the data, are left out.
+    Items that a user has taken already, in whatever part of the data, are left out.
     """
     from painvrl.cli import render
     from painvrl.core.tables import TextTable
     from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 
-    folder = checkpoint or latest_checkpoint(Workspace(workspace).checkpoints)
-    loaded = load_checkpoint(folder)
-    items = loaded.recommend(user, k)
-    if json:
-        best = [asdict(one) for one in items]
-        render.print_json({"user": user, "checkpoint": str(loaded.path), "items": best})
+    if [bool(user), users is not None, everyone].count(True) != 1:
+        raise typer.BadParameter("name the users by one of --user, --users and --all")
+    if output is not None and output.suffix not in TABLES:
+        raise ConfigError(f"must end in {' or '.join(TABLES)}", key="--output", value=str(output))
+    loaded = load_checkpoint(checkpoint or latest_checkpoint(Workspace(workspace).checkpoints))
+    if everyone:
+        asked = [_Asked(one, "--all") for one in loaded.trained_users]
+        if others := len(loaded.user_ids) - len(asked):
+            called = "user" if others == 1 else "users"
+            typer.echo(f"left out: {others:,} {called} whom the model was not trained on", err=True)
     else:
-        rows = [[str(one.rank), f"{one.score:.4f}", one.item, one.title] for one in items]
-        render.show(TextTable(columns=["rank", "score", "item", "title"], rows=rows))
+        asked = [_Asked(one, "--user") for one in user or []] if users is None else _read(users)
+    best = [(one.user, _best(loaded, one, k)) for one in asked]
+    where = str(loaded.path)
+    if output is not None:
+        _write(output, best)
+        if json:
+            render.print_json({"checkpoint": where, "users": len(best), "output": str(output)})
+        else:
+            typer.echo(f"items of {len(best):,} user{'s' if len(best) != 1 else ''}: {output}")
+        return
+    alone = len(user or ()) == 1  # such an answer is no list of users
+    if json:
+        lists = [{"user": one, "items": [asdict(item) for item in items]} for one, items in best]
+        whole = {**lists[0], "checkpoint": where} if alone else {"checkpoint": where, "users": lists}
+        render.print_json(whole)
+    else:
+        rows = [([] if alone else [one]) + _row(item) for one, items in best for item in items]
+        render.show(TextTable(columns=([] if alone else ["user"]) + COLUMNS, rows=rows))
+
+
+def _row(item: Recommendation) -> list[str]:
+    return [str(item.rank), f"{item.score:.4f}", item.item, item.title]
+
+
+def _read(file: Path) -> list[_Asked]:
+    """The ids of a file as they stand; empty lines and the ends of lines are no part of them."""
+    called = "standard input" if file == STDIN else str(file)
+    try:
+        content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8", file=called) from None
+    except FileNotFoundError:
+        raise ConfigError("no such file", file=called) from None
+    except OSError as error:
+        raise PlaceError.of(error, "the users cannot be read", file=called) from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    asked = [_Asked(line, f"line {number}", called) for number, line in enumerate(lines, start=1) if line]
+    if not asked:
+        raise ConfigError("holds no user", file=called)
+    return asked
+
+
+def _best(checkpoint: Checkpoint, asked: _Asked, k: int) -> tuple[Recommendation, ...]:
+    try:
+        return checkpoint.recommend(asked.user, k)
+    except ConfigError as error:  # names the parameter of a function, which no one here has typed
+        raise ConfigError(error.rule, file=asked.file, key=asked.key, value=error.value) from None
+
+
+def _write(output: Path, best: Sequence[tuple[str, Sequence[Recommendation]]]) -> None:
+    import pandas as pd
+
+    from painvrl.core.wholefile import taking_its_place
+
+    rows = [{"user": user, **asdict(item)} for user, items in best for item in items]
+    frame = pd.DataFrame(rows, columns=["user", "rank", "item", "title", "score"])
+    try:
+        with taking_its_place(output) as temporary:
+            if output.suffix == ".csv":
+                frame.to_csv(temporary, index=False)
+            else:
+                frame.to_parquet(temporary, index=False)
+    except OSError as error:
+        raise PlaceError.of(error, "the table cannot be written", file=output) from None

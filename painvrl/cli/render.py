@@ -77,6 +77,8 @@ def train_report(report: TrainReport) -> None:
         if report.model.alias_uri is not None:
             typer.echo(f"alias: {report.model.alias_uri}")
         typer.echo(f"registered model: {report.model.uri}")
+        typer.echo(f"`painvrl serve {report.model.name}` serves it over HTTP; in Python:")
+        typer.echo(report.model.snippet)  # not indented: it is there to be pasted
     else:
         typer.echo(f"warning: the model is not registered: {report.not_registered}", err=True)
 

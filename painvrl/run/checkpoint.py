@@ -99,20 +99,20 @@ class Checkpoint:
             ConfigError: the user is unknown or has nothing to be ranked by, or ``k`` is below 1.
         """
         if k < 1:
-            raise ConfigError("must be at least 1", key="-k", value=k)
+            raise ConfigError("must be at least 1", key="k", value=k)
         index = self._user_index.get(user)
         if index is None:
             example = ", ".join(self.user_ids[:3])
             raise ConfigError(
                 f"{self.path} knows no such user; it has {len(self.user_ids):,}, among them {example}",
-                key="--user",
+                key="user",
                 value=user,
             )
         if not self.user_vectors[index].any():  # as training leaves users without an interaction
             raise ConfigError(
                 f"the model was trained on no interaction of this user (trained on: {self.trained_on}), "
                 "so it has no scores to rank items by",
-                key="--user",
+                key="user",
                 value=user,
             )
         scores = self.item_vectors @ self.user_vectors[index]
@@ -125,6 +125,12 @@ class Checkpoint:
             for rank, item in enumerate(best, start=1)
             if np.isfinite(scores[item])
         )
+
+    @cached_property
+    def trained_users(self) -> tuple[str, ...]:
+        """Raw ids of the users whom the model was trained on: those that it has scores for."""
+        trained = np.any(self.user_vectors, axis=1)  # training leaves users without an interaction at zero
+        return tuple(raw for raw, known in zip(self.user_ids, trained, strict=True) if known)
 
     @cached_property
     def _user_index(self) -> Mapping[str, int]:

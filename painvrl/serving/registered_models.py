@@ -1,22 +1,27 @@
 """Trained models in MLflow's registry.
 
-A registered model is a painvrl checkpoint and the name of this module, which loads it: safetensors
-and JSON, no pickle. It takes raw user ids and returns each user's best items, seen ones left out.
+A registered model is a checkpoint (safetensors and JSON, no pickle) and the file ``served_model.py``.
+Its environment has a few packages; painvrl and torch are not among them.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
-from painvrl.run.checkpoint import Checkpoint, load_checkpoint
+from painvrl.run.checkpoint import load_checkpoint
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import PARENT, resolve_tracking_uri
 
@@ -30,11 +35,20 @@ _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """A version in the registry; ``mlflow.pyfunc.load_model(uri)`` loads it. ``alias``: its other name."""
+    """A version in the registry; ``mlflow.pyfunc.load_model(uri)`` loads it.
+
+    Attributes:
+        name: of the model; versions share it.
+        version: from 1.
+        run_id: the run that it was logged in.
+        snippet: lines of Python that load it and ask it for a user, wherever they are pasted.
+        alias: its other name.
+    """
 
     name: str
     version: int
     run_id: str
+    snippet: str
     alias: str | None = None
 
     @property
@@ -46,41 +60,6 @@ class RegisteredModel:
     def alias_uri(self) -> str | None:
         """How MLflow names it as long as no later version has its alias."""
         return None if self.alias is None else f"models:/{self.name}@{self.alias}"
-
-
-class CheckpointModel:
-    """A checkpoint behind MLflow's ``predict``."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-
-    def predict(self, model_input: pd.DataFrame, params: Mapping[str, int] | None = None) -> pd.DataFrame:
-        """The best items of every user.
-
-        Args:
-            model_input: a column ``user`` of raw ids.
-            params: ``k``, items a user (10 by default).
-
-        Returns:
-            Columns ``user``, ``rank`` (from 1), ``item``, ``title``, ``score``.
-
-        Raises:
-            ConfigError: a user is unknown.
-        """
-        import pandas as pd
-
-        k = int((params or {}).get("k", 10))
-        rows = [
-            (str(user), best.rank, best.item, best.title, best.score)
-            for user in model_input["user"]
-            for best in self._checkpoint.recommend(str(user), k)
-        ]
-        return pd.DataFrame(rows, columns=["user", "rank", "item", "title", "score"])
-
-
-def _load_pyfunc(data_path: str) -> CheckpointModel:
-    """MLflow's hook: it finds this module by name and calls this function."""
-    return CheckpointModel(load_checkpoint(Path(data_path)))
 
 
 def register_model(
@@ -115,6 +94,7 @@ def register_model(
     """
     uri = resolve_tracking_uri(workspace)
     mlflow_tracker(workspace)  # makes the experiment if nothing was tracked before
+    example = load_checkpoint(checkpoint_dir).trained_users[0]
     with mlflow_calls(uri), _global_uri(uri):
         import mlflow
         from mlflow.tracking import MlflowClient
@@ -126,25 +106,85 @@ def register_model(
             all_tags["source_run"] = source_run_id
             parent = _parent_of(client, source_run_id)
             all_tags |= {PARENT: parent} if parent else {}
-        with mlflow.start_run(
-            experiment_id=experiment.experiment_id,
-            run_name=f"{name}-final",
-            tags=all_tags,
-            log_system_metrics=False,
-        ) as run:
+        with (
+            _plainly_named(checkpoint_dir) as plain,
+            mlflow.start_run(
+                experiment_id=experiment.experiment_id,
+                run_name=f"{name}-final",
+                tags=all_tags,
+                log_system_metrics=False,
+            ) as run,
+        ):
             mlflow.log_metrics(dict(metrics))
             mlflow.log_text(config_yaml, "config.yaml")
             info = mlflow.pyfunc.log_model(
                 name="model",
-                loader_module=__name__,
-                data_path=str(checkpoint_dir),
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={"checkpoint": str(plain)},
                 signature=_signature(),
+                input_example=_input_example(example),
                 pip_requirements=_requirements(),
                 registered_model_name=name,
             )
         version = int(info.registered_model_version)
         _describe(client, name, version, alias, reason)
-        return RegisteredModel(name=name, version=version, run_id=str(run.info.run_id), alias=alias)
+        return RegisteredModel(
+            name=name,
+            version=version,
+            run_id=str(run.info.run_id),
+            snippet=_snippet(uri, f"models:/{name}/{version}", example),
+            alias=alias,
+        )
+
+
+def find_model(model: str | None, workspace: Workspace) -> str:
+    """The URI of a version in the registry.
+
+    Args:
+        model: ``NAME`` for its latest version, ``NAME/VERSION``, ``NAME@ALIAS``, each with or without
+            ``models:/``; ``None`` for the version that was registered last.
+        workspace: whose MLflow store is asked.
+
+    Raises:
+        StudyError: there is no such version, or MLflow refuses.
+    """
+    uri = resolve_tracking_uri(workspace)
+    if uri == workspace.tracking_uri:
+        if not workspace.mlflow_db.exists():
+            raise _no_model(workspace, model)
+        ready_database(workspace)
+    wanted = None if model is None else model.removeprefix("models:/")
+    with mlflow_calls(uri):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        if wanted is not None and "@" in wanted:
+            found = [client.get_model_version_by_alias(*wanted.rsplit("@", 1))]
+        elif wanted is not None and "/" in wanted:
+            found = [client.get_model_version(*wanted.rsplit("/", 1))]
+        elif wanted is not None:
+            found = client.search_model_versions(f"name = '{wanted}'")
+        else:
+            found = client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=1)
+    if not found:
+        raise _no_model(workspace, model)
+    latest = max(found, key=lambda version: int(version.version))
+    return f"models:/{latest.name}/{latest.version}"
+
+
+def _no_model(workspace: Workspace, model: str | None) -> StudyError:
+    return StudyError(
+        "there is no such registered model; make one with `painvrl train --best`",
+        file=workspace.root,
+        value=model,
+    )
+
+
+@contextmanager
+def _plainly_named(checkpoint_dir: Path) -> Iterator[Path]:
+    """A copy for MLflow, which takes an artifact's path for a URL: a ``%`` or ``#`` in it leads astray."""
+    with tempfile.TemporaryDirectory(prefix="painvrl-") as folder:
+        yield Path(shutil.copytree(checkpoint_dir, Path(folder) / "checkpoint"))
 
 
 @contextmanager
@@ -183,6 +223,7 @@ def _describe(client: MlflowClient, name: str, version: int, alias: str | None, 
 def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
 
     columns = {
         "user": DataType.string,
@@ -190,15 +231,41 @@ def _signature() -> ModelSignature:
         "item": DataType.string,
         "title": DataType.string,
         "score": DataType.double,
+        "status": DataType.string,
     }
+    # Any: MLflow has no type for ids that are texts in one request and integers in another.
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "user")]),
+        inputs=Schema([ColSpec(AnyType(), "user"), ColSpec(AnyType(), "candidates", required=False)]),
         outputs=Schema([ColSpec(kind, column) for column, kind in columns.items()]),
-        params=ParamSchema([ParamSpec("k", DataType.long, 10)]),
+        params=ParamSchema(
+            [ParamSpec("k", DataType.long, 10), ParamSpec("exclude_seen", DataType.boolean, default=True)]
+        ),
     )
 
 
+def _input_example(user: str) -> tuple[pd.DataFrame, dict[str, object]]:
+    import pandas as pd
+
+    return pd.DataFrame({"user": [user]}), {"k": 5, "exclude_seen": True}
+
+
+def _snippet(tracking_uri: str, model_uri: str, user: str) -> str:
+    """A URI with a password is not shown: MLflow finds it where painvrl has found it, in its variable."""
+    address = urlsplit(tracking_uri)
+    secret = address.password is not None or "password" in address.query
+    lines = ["import mlflow, pandas as pd"]
+    lines += [] if secret else [f"mlflow.set_tracking_uri({tracking_uri!r})"]
+    lines += [
+        f"model = mlflow.pyfunc.load_model({model_uri!r})",
+        f"print(model.predict(pd.DataFrame({{'user': [{user!r}]}}), params={{'k': 5}}))",
+    ]
+    return "\n".join(lines)
+
+
 def _requirements() -> list[str]:
-    """Named, not inferred: MLflow would start a process that imports the model to find out."""
-    packages = ("painvrl", "numpy", "pandas", "safetensors", "torch")
-    return [f"{package}=={importlib.metadata.version(package).split('+')[0]}" for package in packages]
+    """Of ``served_model.py`` and of MLflow's server for it.
+
+    Named, not inferred: MLflow would start a process that imports the model to find out.
+    """
+    packages = ("mlflow-skinny", "numpy", "pandas", "safetensors")
+    return [f"{package}=={importlib.metadata.version(package)}" for package in packages]

@@ -52,6 +52,8 @@ def mistake(answer: Any) -> str:
         (["recommend", "--user", "1"], "painvrl train --best"),
         (["recommend", "--user", "1", "--checkpoint", "."], "is no checkpoint"),
         (["ui"], "painvrl study run"),
+        (["serve"], "painvrl train --best"),
+        (["serve", "tiny"], "painvrl train --best"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(cli: Call, arguments: list[str], message: str) -> None:

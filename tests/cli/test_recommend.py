@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from painvrl.core.workspace import Workspace
@@ -57,8 +61,9 @@ def test_the_latest_checkpoint_is_the_default_and_another_can_be_named(
 def test_an_unknown_user_is_one_line_and_exit_code_two(cli: Call, checkpoint: Path) -> None:
     answer = cli("recommend", "--user", "nobody")
     assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: --user: ")
     assert "no such user" in answer.err
-    assert "(found 'no one')" in answer.err
+    assert "(found 'nobody')" in answer.err
     assert len(answer.err.splitlines()) == 1
 
 
@@ -67,3 +72,94 @@ def test_a_damaged_checkpoint_is_one_line_and_exit_code_two(cli: Call, checkpoin
     answer = cli("recommend", "--user", 1)
     assert (answer.code, answer.out) == (2, "")
     assert "damaged" in answer.err
+
+
+def everyone(checkpoint: Path, k: int) -> list[tuple[object, ...]]:
+    """What the checkpoint recommends to all users, as rows of a table."""
+    loaded = load_checkpoint(checkpoint)
+    return [
+        (user, one.rank, one.item, one.title, one.score)
+        for user in loaded.user_ids
+        for one in loaded.recommend(user, k)
+    ]
+
+
+def test_several_users_are_answered_in_their_order(cli: Call, checkpoint: Path, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_bytes(b"\xef\xbb\xbf15\r\n\n3\n")
+    by_option = cli("recommend", "--user", 15, "--user", 3, "-k", 2, "--json")
+    by_file = cli("recommend", "--users", users, "-k", 2, "--json")
+    assert by_option == by_file
+    found = json.loads(by_file.out)
+    assert found["checkpoint"] == str(checkpoint)
+    for user, one in zip(("15", "3"), found["users"], strict=True):
+        alone = json.loads(cli("recommend", "--user", user, "-k", 2, "--json").out)
+        assert alone == {**one, "checkpoint": str(checkpoint)}
+        assert one["user"] == user
+    table = [line.split() for line in cli("recommend", "--users", users, "-k", 2).out.splitlines()]
+    expected = [(one["user"], item["item"]) for one in found["users"] for item in one["items"]]
+    assert [(words[0], words[3]) for words in table if words and words[0].isdigit()] == expected
+
+
+def test_users_come_from_standard_input(cli: Call, checkpoint: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "painvrl.cli", "recommend", "--users", "-", "--json"],
+        input="15\n3\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == cli("recommend", "--user", 15, "--user", 3, "--json").out
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_table_of_all_users_holds_what_the_checkpoint_recommends(
+    cli: Call, checkpoint: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / "new" / f"all.{suffix}"
+    answer = cli("recommend", "--all", "-k", 3, "--output", path)
+    assert (answer.code, answer.out, answer.err) == (0, f"items of 60 users: {path}\n", "")
+    texts = {"user": str, "item": str}
+    frame = pd.read_parquet(path) if suffix == "parquet" else pd.read_csv(path, dtype=texts)
+    assert list(frame.columns) == ["user", "rank", "item", "title", "score"]
+    assert list(frame.itertuples(index=False, name=None)) == everyone(checkpoint, 3)
+    said = cli("recommend", "--all", "-k", 3, "--output", path, "--json").out
+    assert json.loads(said) == {"checkpoint": str(checkpoint), "users": 60, "output": str(path)}
+
+
+def test_all_users_are_those_who_have_scores(
+    cli: Call, checkpoint: Path, tiny_result: RunResult, tiny_prepared: Prepared
+) -> None:
+    users = tiny_result.parts.users.clone()
+    users[4] = 0
+    result = replace(tiny_result, parts=replace(tiny_result.parts, users=users))
+    save_checkpoint(checkpoint, result, tiny_prepared)
+    answer = cli("recommend", "--all", "-k", 1, "--json")
+    assert answer.err == "left out: 1 user whom the model was not trained on\n"
+    found = [one["user"] for one in json.loads(answer.out)["users"]]
+    assert found == [str(user) for user in range(60) if user != 4]
+
+
+def test_a_mistake_in_a_file_of_users_names_its_line(cli: Call, checkpoint: Path, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    for content, message in (
+        (b"15\n\nnobody\n", f"error: {users}: line 3: {checkpoint} knows no such user"),
+        (b"\n", f"error: {users}: holds no user\n"),
+        (b"\xff\n", f"error: {users}: is not UTF-8\n"),
+    ):
+        users.write_bytes(content)
+        answer = cli("recommend", "--users", users, "--output", tmp_path / "x.csv")
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.startswith(message)
+    users.unlink()
+    assert cli("recommend", "--users", users).err == f"error: {users}: no such file\n"
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_users_are_named_in_one_way_and_tables_have_a_known_format(cli: Call, checkpoint: Path) -> None:
+    for arguments in ([], ["--user", 1, "--all"], ["--users", "x", "--all"]):
+        answer = cli("recommend", *arguments)
+        assert answer.code == 2
+        assert "name the users by one of --user, --users and --all" in answer.err
+    answer = cli("recommend", "--all", "--output", "all.json")
+    assert answer.err == "error: --output: must end in .parquet or .csv (found 'all.json')\n"

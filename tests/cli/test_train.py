@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,13 +160,48 @@ def test_the_model_can_be_loaded_from_the_registry_and_recommends_as_the_checkpo
     import pandas as pd
 
     out = cli("train", "--best", "--workspace", workspace).out
-    uri = out.splitlines()[-1].removeprefix("registered model: ")
+    uri = re.search(r"^registered model: (.*)$", out, re.MULTILINE)[1]  # type: ignore[index]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", Workspace(workspace).tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
     found = model.predict(pd.DataFrame({"user": ["7"]}), params={"k": 4})
     expected = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints)).recommend("7", k=4)
     assert found["item"].tolist() == [one.item for one in expected]
     assert found["rank"].tolist() == [1, 2, 3, 4]
+
+
+def test_the_printed_lines_of_python_work_where_they_are_pasted(
+    cli: Call, workspace: Path, tmp_path: Path
+) -> None:
+    out = cli("train", "--best", "--workspace", workspace).out
+    _, program = out.split("`painvrl serve tiny` serves it over HTTP; in Python:\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-i"], input=program, capture_output=True, text=True, check=False, cwd=elsewhere
+    )
+    assert "Error" not in done.stderr
+    checkpoint = load_checkpoint(latest_checkpoint(Workspace(workspace).checkpoints))
+    expected = checkpoint.recommend(checkpoint.trained_users[0], k=5)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[3] for row in rows if row[-1] == "ok"] == [one.item for one in expected]
+    assert list(elsewhere.iterdir()) == [], "it asks the workspace, and makes no store of its own"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://user:geheim@host/db", False),
+        ("postgresql://host/db?password=geheim", False),
+        ("http://127.0.0.1:5000", True),
+        ("sqlite:////home/me@work/workspace/mlflow.db", True),
+    ],
+)
+def test_the_printed_lines_name_the_store_unless_that_shows_a_password(uri: str, shown: bool) -> None:
+    from painvrl.serving.registered_models import _snippet
+
+    lines = _snippet(uri, "models:/tiny/1", "1")
+    assert (f"mlflow.set_tracking_uri({uri!r})\n" in lines) is shown
+    assert "geheim" not in lines, "the variable MLFLOW_TRACKING_URI names the store already"
 
 
 def test_a_configuration_alone_keeps_its_test_parts_sealed(

@@ -64,12 +64,12 @@ def test_whoever_has_seen_nearly_everything_gets_the_rest_only(saved: Path, tiny
 
 
 def test_an_unknown_user_is_a_mistake_of_the_user(saved: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--user.*no such user.*60.*\(found '1000'\)"):
+    with pytest.raises(ConfigError, match=r"^user: .*no such user.*60.*\(found '1000'\)"):
         load_checkpoint(saved).recommend("1000")
 
 
 def test_k_below_one_is_a_mistake_of_the_user(saved: Path) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match=r"^k: must be at least 1 \(found 0\)$"):
         load_checkpoint(saved).recommend("0", k=0)
 
 
@@ -197,5 +197,8 @@ def test_a_user_the_model_was_not_trained_on_gets_a_sentence_and_no_arbitrary_it
     loaded = load_checkpoint(saved)
     vectors = loaded.user_vectors.copy()
     vectors[4] = 0.0
-    with pytest.raises(ConfigError, match=r"^--user: .*trained on no interaction of this user.*'4'\)$"):
+    with pytest.raises(ConfigError, match=r"^user: .*trained on no interaction of this user.*'4'\)$"):
         replace(loaded, user_vectors=vectors).recommend("4")
+    assert loaded.trained_users == loaded.user_ids
+    others = tuple(user for user in loaded.user_ids if user != "4")
+    assert replace(loaded, user_vectors=vectors).trained_users == others

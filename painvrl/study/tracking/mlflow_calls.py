@@ -24,6 +24,7 @@ def mlflow_calls(uri: str) -> Iterator[None]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # With a server it would print a link to stdout, among results that programs read.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     hidden = {name: os.environ.pop(name) for name in IGNORED if name in os.environ}
     try:
         with warnings.catch_warnings():

@@ -62,7 +62,7 @@ def test_a_registered_model_answers_in_a_fresh_process_as_its_checkpoint_does(
         for best in expected.recommend(user, 3)
     ]
     header, *lines = done.stdout.strip().splitlines()
-    assert header == "user,rank,item,title,score"
+    assert header == "user,rank,item,title,score,status"
     assert [tuple(line.split(",")[:4]) for line in lines] == wanted
 
 
