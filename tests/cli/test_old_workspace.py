@@ -18,12 +18,19 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
-def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def as_it_was(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The unpacked folder, which is the current one."""
     with tarfile.open(repository / "tests" / "old_workspace" / "shop-80f12ae.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path / "shop")
     return tmp_path / "shop"
+
+
+@pytest.fixture
+def shop(as_it_was: Path, cli: Call) -> Path:
+    """The same, after ``painvrl workspace upgrade``."""
+    assert cli("workspace", "upgrade").code == 0
+    return as_it_was
 
 
 def stored_identity(shop: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
@@ -37,6 +44,18 @@ def stored_identity(shop: Path, change: Callable[[dict[str, Any]], None] = lambd
             "UPDATE study_user_attributes SET value_json = ? WHERE key = 'painvrl:identity'", row
         )
     return identity
+
+
+def test_it_is_answered_with_the_command_that_upgrades_it(cli: Call, as_it_was: Path) -> None:
+    before = stored_identity(as_it_was)
+    answer = cli("study", "front")
+    assert answer.code == 2
+    assert "shop: was made by a version of painvrl" in answer.err
+    assert "`painvrl workspace upgrade`" in answer.err
+    assert json.loads(cli("workspace", "upgrade", "--json").out)["studies"]["shop"] > 0
+    after = stored_identity(as_it_was)
+    assert after["config"]["training"]["monitor"] == before["config"]["training"]["watch"]
+    assert cli("study", "front").code == 0
 
 
 def test_its_front_and_its_model_are_what_they_were(cli: Call, shop: Path) -> None:

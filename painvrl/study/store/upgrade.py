@@ -38,7 +38,7 @@ class Upgraded(Result):
 
     version: str
     studies: dict[str, int]
-    backup: Path | None
+    backup: str | None
 
     def blocks(self) -> Iterator[Block]:
         """A row a study, and where the backup lies."""
@@ -80,7 +80,9 @@ def upgrade(workspace: Workspace, *, storage: str | None = None) -> Upgraded:
                 if any(changed.values()):
                     backup = _copy(url)  # of what is committed: the file as it was
     workspace.create().stamp_version(painvrl.__version__)
-    return Upgraded(version=painvrl.__version__, studies=changed, backup=backup)
+    return Upgraded(
+        version=painvrl.__version__, studies=changed, backup=None if backup is None else str(backup)
+    )
 
 
 def _studies(connection: Connection) -> dict[int, str]:
