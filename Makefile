@@ -32,7 +32,7 @@ $(VENV)/.stamp-%: $(PINS) | $(BIN)/python
 
 install: $(VENV)/.stamp-movielens  ## make .venv with painvrl and what the MovieLens study reads
 
-study: install  ## map the front of studies/movielens.yaml (goes on where it stopped)
+study: install  ## map the front of studies/movielens.yaml (continues where it stopped)
 	$(BIN)/painvrl study run studies/movielens.yaml
 
 test: $(VENV)/.stamp-test  ## every test that is not marked slow

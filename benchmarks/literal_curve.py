@@ -100,12 +100,12 @@ def stopped(curve: list[Point]) -> bool:
 
 
 def in_literal_settings(
-    data: Prepared, size: str, settings: LiteralSettings, max_epochs: int, *, run_states: bool
+    data: Prepared, size: str, settings: LiteralSettings, max_epochs: int, *, unfinished: bool
 ) -> list[float]:
     """Painvrl's NDCG by epoch in the literal one's settings; an hour and more at the large size.
 
     Kept in ``results/``, because its seconds do not count. A curve that was interrupted before it
-    stopped is trained again unless ``run_states`` takes it as it is; it is replaced only by a longer one.
+    stopped is trained again unless ``unfinished`` takes it as it is; it is replaced only by a longer one.
     """
     path = RESULTS / f"literal_curve_{size}.json"
     made_of = {"settings": asdict(settings), "patience": PATIENCE, "data": data.dataset.fingerprint}
@@ -114,7 +114,7 @@ def in_literal_settings(
         found = json.loads(path.read_text(encoding="utf-8"))
         if made_of.items() <= found.items():
             known = list(found["ndcg"])
-    if known and (run_states or stopped([Point(0.0, value) for value in known])):
+    if known and (unfinished or stopped([Point(0.0, value) for value in known])):
         return known
     backbone, training = ours.like_literal(settings)
     values: list[float] = []

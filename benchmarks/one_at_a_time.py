@@ -20,7 +20,7 @@ from painvrl.run.pipeline import reweighed
 from painvrl.run.prepare import Prepared
 from painvrl.study.file.spec import load_spec
 
-KNOBS: dict[str, tuple[float, ...]] = {
+HYPERPARAMETERS: dict[str, tuple[float, ...]] = {
     "mask.sparsity": (0.1, 0.5, 0.9),
     "mask.irm_weight": (0.1, 1.0, 1000.0),
     "environments.count": (2, 6),
@@ -39,7 +39,7 @@ def nested(path: str, value: float) -> dict[str, Any]:
 def other_levels(hyperparameter: str, base: dict[str, Any]) -> tuple[float, ...]:
     """The levels of a hyperparameter but the one that ``base`` has."""
     group, key = hyperparameter.split(".")
-    return tuple(level for level in KNOBS[hyperparameter] if level != base[group][key])
+    return tuple(level for level in HYPERPARAMETERS[hyperparameter] if level != base[group][key])
 
 
 class Sweep:
@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("--content-only", action="store_true", help="no ID embeddings")
     parser.add_argument("--held-out", action="store_true", help="rank cold items among themselves")
     parser.add_argument("--fusion", choices=["branch", "invariant"], default="branch")
-    parser.add_argument("--knob", action="append", choices=[*KNOBS, "fusion.variant_weight"])
+    parser.add_argument(
+        "--hyperparameter", action="append", choices=[*HYPERPARAMETERS, "fusion.variant_weight"]
+    )
     asked = parser.parse_args()
     base = load_spec(Path("studies/movielens.yaml")).config.model_dump()
     base = merged(base, {"fusion": {"kind": asked.fusion}})
@@ -104,13 +106,13 @@ def main() -> None:
         base = merged(base, {"backbone": {"id_dim": 0}})
     sweep = Sweep(base, range(asked.seeds))
     sweep.measure("base", "", {})
-    wanted = asked.hyperparameter or [*KNOBS, "fusion.variant_weight"]
+    wanted = asked.hyperparameter or [*HYPERPARAMETERS, "fusion.variant_weight"]
     if "fusion.variant_weight" in wanted and asked.fusion == "branch":
         # A branch has something to give where the mask closes much.
         for sparsity in (base["mask"]["sparsity"], 0.9):
             change = merged(nested("fusion.variant_weight", 1.0), nested("mask.sparsity", sparsity))
             sweep.measure(f"variant weight, sparsity {sparsity:g}", "", change, BRANCH_WEIGHTS)
-    for hyperparameter in (hyperparameter for hyperparameter in KNOBS if hyperparameter in wanted):
+    for hyperparameter in (hyperparameter for hyperparameter in HYPERPARAMETERS if hyperparameter in wanted):
         for level in other_levels(hyperparameter, base):
             sweep.measure(hyperparameter, f"{level:g}", nested(hyperparameter, level))
     print_table(

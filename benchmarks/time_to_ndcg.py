@@ -43,7 +43,7 @@ def compare(asked: argparse.Namespace) -> dict[str, object]:
         ranking_seconds = statistics.median(ranked)
     else:
         values = in_literal_settings(
-            data, asked.size, settings, asked.max_epochs, run_states=asked.run_states
+            data, asked.size, settings, asked.max_epochs, unfinished=asked.unfinished
         )
         literal = [Point(cost.epoch * (index + 1), value) for index, value in enumerate(values)]
         ranking_seconds = cost.ranking

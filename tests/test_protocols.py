@@ -335,7 +335,7 @@ def test_early_stopping_can_watch_a_named_part_and_refuses_one_that_the_data_lac
 
     run(watching("ood_far"), prepared_for(watching("ood_far")))
     with pytest.raises(
-        ConfigError, match=r"training\.watch: .* it has iid, ood_far, ood_near, ood .*'ood_fra'"
+        ConfigError, match=r"training\.monitor: .* it has iid, ood_far, ood_near, ood .*'ood_fra'"
     ):
         prepared_for(watching("ood_fra"))
 

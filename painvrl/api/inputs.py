@@ -44,7 +44,7 @@ def spec_of(spec: StudySpec | Tree | PathLike, values: Mapping[str, object]) -> 
     from painvrl.study.file.overrides import with_overrides
     from painvrl.study.file.spec import StudySpec, check_spec, load_spec
 
-    overrides = [f"{path}={json.dumps(value)}" for path, value in values.items()]
+    overrides = [f"{path}={json.dumps(value, default=_plain)}" for path, value in values.items()]
     if isinstance(spec, str | Path):
         return load_spec(Path(spec), overrides)
     tree = spec.model_dump(mode="json") if isinstance(spec, StudySpec) else spec
@@ -56,3 +56,9 @@ def spec_of(spec: StudySpec | Tree | PathLike, values: Mapping[str, object]) -> 
 def place_of(workspace: Workspace | PathLike) -> Workspace:
     """The workspace of a folder."""
     return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy's as one of Python's."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else str(value)

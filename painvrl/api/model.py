@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ class Model:
     """A checkpoint. A score is the product of a user's vector and an item's.
 
     Attributes:
-        checkpoint: all that was kept: ids, titles, the mask, metrics and the configuration.
+        checkpoint: all that was kept: ids, titles, the mask, metrics, and the configuration as ``settings``.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -64,7 +65,7 @@ class Model:
         """
         import pandas as pd
 
-        several = [users] if isinstance(users, str | int) else list(users)
+        several = [users] if isinstance(users, str | Integral) else list(users)  # type: ignore[arg-type]
         rows = [
             {"user": str(user), **asdict(one)}
             for user in several

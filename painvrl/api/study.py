@@ -32,8 +32,8 @@ class Study:
         workspace: where it is kept.
     """
 
-    def __init__(self, stored: StoredStudy, workspace: Workspace) -> None:
-        self._stored = stored
+    def __init__(self, stored: StoredStudy, workspace: Workspace, storage: str | None = None) -> None:
+        self._stored, self._storage = stored, storage
         self.name = stored.name
         self.workspace = workspace
 
@@ -88,7 +88,7 @@ class Study:
         max_ood_with_iid: float | None = None,
         weights: Mapping[str, float] | None = None,
         reference: Mapping[str, float] | None = None,
-        trial: str | None = None,
+        trial: str | int | None = None,
         alias: str | None = None,
     ) -> Pick:
         """Pick a point of the front by exactly one rule, and keep it, as ``painvrl study pick`` does.
@@ -99,7 +99,8 @@ class Study:
             weights: of objectives; the largest weighted sum wins.
             reference: values of objectives; the largest worst margin over them wins.
             trial: a point by its name, such as ``12.3``.
-            alias: what the pick is called.
+            alias: what the pick is called; by default ``iid``, ``ood`` or ``balanced``, by the rule. A pick
+                of that name is replaced.
 
         Raises:
             ConfigError: not exactly one rule is given, or it breaks a rule itself.
@@ -118,7 +119,7 @@ class Study:
         if reference is not None:
             rules.append(Reference(reference=reference))
         if trial is not None:
-            rules.append(trial)
+            rules.append(str(trial))
         if len(rules) != 1:
             raise ConfigError("needs exactly one rule", key="pick", value=len(rules))
         return choose(self._stored, self.workspace, rules[0], alias=alias).pick
@@ -161,7 +162,7 @@ class Study:
     def train(
         self,
         *,
-        trial: str | None = None,
+        trial: str | int | None = None,
         pick: str | None = None,
         prefer: RuleName | None = None,
         refit: bool = False,
@@ -170,8 +171,8 @@ class Study:
     ) -> TrainReport:
         """Train a point of the front again and keep the model, as ``painvrl train --best`` does.
 
-        What is tagged ``selected = true`` in MLflow wins where nothing is named here. The sealed test parts
-        are read, and the read is counted.
+        Where nothing is named here, what is tagged ``selected = true`` in MLflow is trained, else the only
+        pick, else the knee. The sealed test parts are read, and the read is counted.
 
         Args:
             trial: a point by its name; at most one of this and the next two.
@@ -189,7 +190,8 @@ class Study:
 
         if sum(one is not None for one in (trial, pick, prefer)) > 1:
             raise ConfigError("give only one of trial, pick and prefer", key="train")
-        choice = Choice(study=self.name, trial=trial, pick=pick, prefer=prefer)
+        point = None if trial is None else str(trial)
+        choice = Choice(study=self.name, trial=point, pick=pick, prefer=prefer, storage=self._storage)
         options = TrainOptions(device=select_device(device), seed=seed, refit=refit, test=True)
         return train_best(choice, self.workspace, options)
 
@@ -221,7 +223,7 @@ def run_study(
     workspace: Workspace | PathLike = DEFAULT_WORKSPACE,
     device: str = "auto",
 ) -> Study:
-    """Run a study, or go on with it, as ``painvrl study run`` does.
+    """Run a study, or continue it, as ``painvrl study run`` does.
 
     Args:
         spec: a study's YAML file, what such a file holds, or what was read of it.
@@ -269,4 +271,6 @@ def open_study(
 
     is_file = name is not None and Path(name).suffix in {".yaml", ".yml"}
     place = place_of(workspace)
-    return Study(open_stored(load_spec(Path(str(name))) if is_file else name, place, storage=storage), place)
+    spec = load_spec(Path(str(name))) if is_file else None
+    where = storage or (None if spec is None else spec.study.storage)
+    return Study(open_stored(spec or name, place, storage=where), place, where)

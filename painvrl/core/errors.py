@@ -5,8 +5,8 @@ PainvrlError
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
 │   ├── DataError        a data file or its content
 │   ├── StudyError       a study, trial or run that is missing or does not fit
-│   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; the call continues
-later ├── NothingFeasible      the study has no trial on a front: exit code 3
+│   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; try again later
+├── NothingFeasible      the study has no trial on a front: exit code 3
 ├── Regressed            a study's front is worse than the one it was compared with: exit code 4
 └── TrialFailure         this configuration cannot be trained; a study records it and continues
     ├── Diverged         a loss or a parameter is no longer finite

@@ -29,8 +29,11 @@ METRICS: Mapping[str, str] = {
 }
 """Metrics by their name before."""
 
+_OWN = ("data.", "split.")
+"""Sections whose texts are the user's: paths, columns, names of groups."""
 _WORDS = {**SETTINGS, **METRICS}
-_ANY_WORD = re.compile(rf"(?<![a-z_.])(config\.)?({'|'.join(map(re.escape, _WORDS))})(?![a-z.])")
+_WHOLE = re.compile(rf"((?:config|space)\.|(?:[a-z0-9_.]+/)*)({'|'.join(map(re.escape, _WORDS))})(_at_\d+)?")
+"""A path of settings or the name of a metric, and nothing else."""
 
 
 def new_name(path: str) -> str | None:
@@ -66,10 +69,17 @@ def with_new_names(tree: Any, path: str = "") -> Any:
         return tree
     # The choices of a distribution stand below the path of their setting.
     names = next((names for known, names in CHOICES.items() if f".{known}." in f".{path}."), {})
-    return names.get(tree) or _ANY_WORD.sub(lambda word: (word[1] or "") + _WORDS[word[2]], tree)
+    if tree in names:
+        return names[tree]
+    return tree if any(f".{section}" in f".{path}" for section in _OWN) else _renamed(tree)
 
 
 def _new_key(key: str, path: str) -> str:
     if "." not in key and (now := new_name(f"{path}.{key}")) is not None:
         return now.rpartition(".")[2]
-    return _ANY_WORD.sub(lambda word: (word[1] or "") + _WORDS[word[2]], key)
+    return _renamed(key)
+
+
+def _renamed(text: str) -> str:
+    found = _WHOLE.fullmatch(text)
+    return text if found is None else f"{found[1]}{_WORDS[found[2]]}{found[3] or ''}"

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from painvrl.core.device import deal_devices, use_device
+from painvrl.core.errors import ConfigError
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.outcomes import Outcome
 
@@ -90,6 +91,8 @@ def executor_of(
             worker sets it, and the current CUDA device, for this process.
         objective: computes the jobs of a single worker, in this process.
     """
+    if workers < 1:
+        raise ConfigError("must be at least 1", key="workers", value=workers)
     devices = deal_devices(device, workers)
     if workers == 1:
         use_device(devices[0], memory_fraction)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from painvrl.core.renamed import with_new_names
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.engine.seeds import users_of_all
 from painvrl.engine.training import TrainedJob, UnderSeed
@@ -59,8 +60,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> UserValues | None:
         return None
     return UserValues(
         users={part: array.astype(np.int64) for part, array in _under(_USERS, arrays)},
-        values=dict(_under(_VALUES, arrays)),
-        means=means,
+        values=with_new_names(dict(_under(_VALUES, arrays))),  # of earlier versions, too
+        means=with_new_names(means),
     )
 
 

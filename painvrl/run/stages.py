@@ -47,7 +47,7 @@ class Stages:
         fixed_epochs: by training; where set, nothing stops early.
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         look: what else is reported of a training at an evaluation; nothing by default.
-        state: of the run; it is reported of stages and curves, and saved while the run is under way.
+        state: of the run; stages and curves are noted in it, and it is saved while the run is under way.
     """
 
     config: TrainConfig

@@ -68,7 +68,7 @@ class RunState:
     """What a run has come to so far: what it reported and took, and what the rest of it needs.
 
     Args:
-        observer: is reported how the run proceeds.
+        observer: is called as the run proceeds.
         file: where the state is saved; nowhere by default.
         known: the state that an earlier process saved.
 

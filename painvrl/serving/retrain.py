@@ -43,7 +43,7 @@ class Choice:
     """Which trial of a study to train; :func:`painvrl.study.choice.selection.select` says which wins.
 
     ``study``: its name or its file's content; ``None`` stands for the only one of the workspace. ``pick``:
-    the alias of a stored pick. ``prefer``: a rule's word.
+    the alias of a stored pick. ``prefer``: a rule's word. ``storage``: a database in place of the workspace's own.
     """
 
     study: StudySpec | str | None = None
@@ -51,6 +51,7 @@ class Choice:
     run_id: str | None = None
     pick: str | None = None
     prefer: str | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ def train_best(
         NothingFeasible: the study has no complete trial that keeps to its constraints.
         KeyboardInterrupt: with a text if the same call continues where it was kept last.
     """
-    study = open_study(choice.study, workspace)
+    study = open_study(choice.study, workspace, storage=choice.storage)
     tagged: tuple[str, ...] = ()
     if choice.trial is None and choice.run_id is None:
         tagged = tagged_runs(study, workspace)

@@ -70,7 +70,7 @@ def run_study(
     new_version: bool = False,
     warm_start: str | None = None,
 ) -> StudySummary:
-    """Run a study, or go on with it, until it has as many finished trials as wanted.
+    """Run a study, or continue it, until it has as many finished trials as wanted.
 
     Args:
         spec: what to search.

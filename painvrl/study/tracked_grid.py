@@ -56,7 +56,7 @@ class TrackedGrid(Generic[C]):
     """The runs of a grid, and what a tracker and a later process know of them.
 
     Attributes:
-        header: what the tracker is reported; its ``objectives`` are what progress reports.
+        header: what the tracker is given; its ``objectives`` are what progress reports.
         of: digest of what makes it one grid to the tracker.
         cells: in the order in which they are trained.
         folder: where it is kept.

@@ -217,6 +217,7 @@ def test_where_a_sampler_goes_another_way_the_recorded_points_are_queued(
         return found if asked[-1] else {**found, "sequence": {"0": {"mask.sparsity": 0.4}}}
 
     monkeypatch.setattr(unchanged, "results", results)
+    monkeypatch.setattr(unchanged, "RENAMED", {})
     assert script("check", recorded) == 1
     assert asked == [None, [{"mask.sparsity": 0.5}]]
     table = rows(capsys.readouterr().out)

@@ -128,7 +128,7 @@ def test_status_counts_trials_and_gives_the_best_of_each_objective(cli: Call, sw
     for best in status["best"]:
         assert best["value"] == max(row["values"][best["objective"]] for row in rows)
     text = cli("study", "status", "--workspace", workspace).out
-    assert "study tiny: 3 complete; 3 wanted" in text
+    assert "study tiny: 3 complete; 3 requested" in text
     trainings = {row["trial"] for row in rows if row["name"] in {one["name"] for one in front["rows"]}}
     assert status["front_trainings"] == len(trainings) < status["front_size"]
     assert f"front: {status['front_size']} points of {len(trainings)} training" in text

@@ -42,7 +42,7 @@ def test_a_study_goes_on_from_another_one_whose_trials_are_trained_and_compared_
     assert again.code == 0
     assert "study warm continues: 1 of 1 trials are there" in again.out
     now = cli("study", "status", "warm", "--workspace", workspace).out
-    assert "study warm: 4 complete; 1 wanted" in now
+    assert "study warm: 4 complete; 1 requested" in now
     assert "of these taken over: 3 trials of tiny" in now
 
     front = json.loads(cli("study", "front", "warm", "--json", "--workspace", workspace).out)

@@ -50,6 +50,9 @@ def test_a_configuration_in_the_names_of_before_is_that_of_today() -> None:
         ),
         ({"name": "personal", "watch": "legacy", "mask": {"penalty": "vrex"}}, None),
         ({"tilt": 1, "my.environments.tilted": "training.watches"}, None),
+        ({"data": {"path": "/data/ndcg_legacy/x.csv", "user": "training.watch"}}, None),
+        ({"split": {"column": "environments.tilt"}, "ndcg_legacyX": "environments/recovered_items"}, None),
+        ({"swept/3/ood/ndcg_legacy_at_20": 0.1}, {"swept/3/ood/ndcg_invrl_at_20": 0.1}),
     ],
 )
 def test_only_what_was_renamed_changes_wherever_it_stands(before: object, now: object) -> None:

@@ -182,3 +182,12 @@ def test_a_user_costs_four_bytes_and_four_more_for_each_objective(tmp_path: Path
     UserStore(tmp_path).store(0, UserValues(users={part: np.arange(users)}, values=values))
     expected = users * 4 * (1 + len(names))
     assert expected <= (tmp_path / "0.npz").stat().st_size <= expected + 2_000
+
+
+def test_values_of_an_earlier_version_are_found_by_the_names_of_today() -> None:
+    arrays = to_arrays(replace(KEPT, values={"iid/ndcg_invrl_at_20": KEPT.values["iid/ndcg_at_20"]}))
+    before = {key.replace("ndcg_invrl", "ndcg_legacy"): array for key, array in arrays.items()}
+    assert before.keys() != arrays.keys()
+    found = from_arrays(before)
+    assert found is not None
+    assert set(found.values) == {"iid/ndcg_invrl_at_20"}

@@ -104,11 +104,11 @@ def test_every_read_of_the_test_parts_is_counted(
     assert readers == ["first", "second"]
 
 
-def test_without_a_access_log_nothing_is_read(
+def test_without_an_access_log_nothing_is_read(
     tiny_prepared: Prepared, tiny_result: RunResult, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PlaceError, match="ledger"):
+    with pytest.raises(PlaceError, match="access log"):
         evaluate_test(
             tiny_result, tiny_prepared, access_log=AccessLog(tmp_path / "file" / "x"), reader="nobody"
         )

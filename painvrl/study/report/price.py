@@ -34,7 +34,7 @@ RESAMPLES = 2000
 TOGETHER = "moved along with other hyperparameters: the trials cannot tell them apart"
 TOO_FEW = "has too few trials for an interval"
 
-_TOLD = 0.9  # share of the resamples that must tell a change apart
+_DETERMINED = 0.9  # share of the resamples that must tell a change apart
 
 Verdict: TypeAlias = Literal["trade", "free", "no clear cost", "no clear OOD effect"]
 
@@ -140,7 +140,7 @@ def price(
         reported_in = effects.reported_in[:, place]
         if not effects.reported[place]:
             left_out[change.name] = TOGETHER
-        elif reported_in.mean() < _TOLD:
+        elif reported_in.mean() < _DETERMINED:
             left_out[change.name] = TOO_FEW
         else:
             found.append(_judged(change, effects.values[place], effects.drawn[reported_in, place]))

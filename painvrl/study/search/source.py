@@ -31,7 +31,7 @@ class StudySource:
     """The trials of a study. Everything that decides whether a trial counts is in the storage, not here.
 
     Attributes:
-        tracker: reported which runs are on the front whenever a trial has ended.
+        tracker: is given the runs on the front whenever a trial has ended.
         ended_by: why there are fewer trials than wanted, if no more is started.
     """
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
 from painvrl.core.errors import StudyError
+from painvrl.core.renamed import with_new_names
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint, excess, violated
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
@@ -50,7 +51,7 @@ class Attr:
     REQUESTED = "painvrl:wanted"
     PARENT_RUN = "painvrl:parent_run"
     RUNS = "painvrl:runs"
-    SPLIT = "painvrl:statistics"
+    SPLIT = "painvrl:card"
     SAMPLER = "painvrl:sampler"
     CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"
@@ -302,10 +303,13 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
-        rule = (
-            "was made by a version of painvrl whose settings this one does not know; `painvrl workspace "
-            "upgrade` gives them the names of today; else choose a new name, or use that version"
-        )
+        rule = "was made by a version of painvrl whose settings this one does not know; "
+        if with_new_names(stored) != stored:
+            rule += (
+                "`painvrl workspace upgrade` gives them the names of today (--storage URL names a database)"
+            )
+        else:
+            rule += "choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection
+from sqlalchemy import ColumnClause, Connection, Update
 
 import painvrl
 from painvrl.core.renamed import with_new_names
 from painvrl.core.tables import Block, Result, TextTable
+from painvrl.core.wholefile import taking_its_place
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.database import connect, is_there, readable_errors, sole_runner, sqlite_file
 from painvrl.study.store.lock import study_lock
@@ -52,13 +54,14 @@ class Upgraded(Result):
 def upgrade(workspace: Workspace, *, storage: str | None = None) -> Upgraded:
     """Give settings, choices and metrics of all studies of a workspace the names that they have today.
 
-    Every study is locked meanwhile. A SQLite file is copied first. Runs in MLflow keep the old names, and so
-    do checkpoints, which are read as they are. What was kept of ablations, confirmations, baselines and
-    unfinished runs is not found under the new names, and is computed again when asked for.
+    Every study is locked meanwhile. A SQLite file is copied before anything is written. Runs in MLflow keep
+    the old names. So do checkpoints and what each user got, which are read under both. What was kept of
+    ablations, confirmations, baselines and interrupted runs is not found under the new names, and is computed
+    again when asked for.
 
     Args:
-        workspace: where the studies are, unless ``storage`` says otherwise; gets the stamp of this version.
-        storage: an SQLAlchemy URL.
+        workspace: where the studies are, and what gets this version's stamp.
+        storage: the URL of a database in place of the workspace's own; then nothing is stamped.
 
     Raises:
         StudyError: a study is being run, or the database refuses.
@@ -75,11 +78,16 @@ def upgrade(workspace: Workspace, *, storage: str | None = None) -> Upgraded:
             for name in ours.values():
                 held.enter_context(study_lock(_beside(url, workspace).lock_path(name), name))
                 held.enter_context(sole_runner(url, name))
-            with engine.begin() as connection:
-                changed = {name: _renew(connection, number) for number, name in ours.items()}
-                if any(changed.values()):
-                    backup = _copy(url)  # of what is committed: the file as it was
-    workspace.create().stamp_version(painvrl.__version__)
+            with engine.connect() as connection:
+                found = {name: list(_renamed(connection, number)) for number, name in ours.items()}
+            changed = {name: len(rows) for name, rows in found.items()}
+            if any(changed.values()):
+                backup = _copy(url)  # before the first write: SQLite copies no file that is being written
+                with engine.begin() as connection:
+                    for row in (row for rows in found.values() for row in rows):
+                        connection.execute(row)
+    if storage is None:
+        workspace.create().stamp_version(painvrl.__version__)
     return Upgraded(
         version=painvrl.__version__, studies=changed, backup=None if backup is None else str(backup)
     )
@@ -97,35 +105,29 @@ def _studies(connection: Connection) -> dict[int, str]:
     return {int(number): str(name) for number, name in rows}
 
 
-def _renew(connection: Connection, study: int) -> int:
-    """How many stored values of a study got new names."""
+def _renamed(connection: Connection, study: int) -> Iterator[Update]:
+    """For each stored value of a study that has an old name the statement that gives it the new one."""
     of_study = "study_id = :study"
     of_trials = f"trial_id IN (SELECT trial_id FROM trials WHERE {of_study})"
-    changed = 0
     for where, tables in ((of_study, OF_A_STUDY), (of_trials, OF_A_TRIAL)):
         for table in tables:
-            changed += _renew_table(connection, table, "key", "value_json", where, study)
-    return changed + _renew_table(
-        connection, "trial_params", "param_name", "distribution_json", of_trials, study
-    )
+            yield from _renamed_in(connection, table, "key", "value_json", where, study)
+    yield from _renamed_in(connection, "trial_params", "param_name", "distribution_json", of_trials, study)
 
 
-def _renew_table(connection: Connection, table: str, key: str, value: str, where: str, study: int) -> int:
-    """Rows of a table of Optuna's whose name or JSON changed."""
-    columns: dict[str, sqlalchemy.ColumnClause[Any]] = {one: sqlalchemy.column(one) for one in (key, value)}
-    number: sqlalchemy.ColumnClause[Any] = sqlalchemy.column(_PRIMARY[table])
+def _renamed_in(
+    connection: Connection, table: str, key: str, value: str, where: str, study: int
+) -> Iterator[Update]:
+    columns: dict[str, ColumnClause[Any]] = {one: sqlalchemy.column(one) for one in (key, value)}
+    number: ColumnClause[Any] = sqlalchemy.column(_PRIMARY[table])
     rows = sqlalchemy.table(table, number, *columns.values())
     chosen = sqlalchemy.select(number, *columns.values()).where(sqlalchemy.text(where)).select_from(rows)
-    changed: list[dict[str, Any]] = []
     for row, name, stored in connection.execute(chosen, {"study": study}).all():
-        renamed = with_new_names({name: json.loads(stored)})
-        ((new_name, new_value),) = renamed.items()
-        if renamed != {name: json.loads(stored)}:
-            changed.append({"row": row, key: new_name, value: json.dumps(new_value)})
-    for one in changed:
-        row = one.pop("row")
-        connection.execute(sqlalchemy.update(rows).where(number == row).values(one))
-    return len(changed)
+        before = {name: json.loads(stored)}
+        ((new_name, new_value),) = with_new_names(before).items()
+        if {new_name: new_value} != before:
+            now = {key: new_name, value: json.dumps(new_value)}
+            yield sqlalchemy.update(rows).where(number == row).values(now)
 
 
 _PRIMARY = {
@@ -148,7 +150,13 @@ def _copy(url: str) -> Path | None:
     file = sqlite_file(url)
     if file is None:
         return None
-    copy = file.with_name(f"{file.name}.before-{painvrl.__version__}")
-    with closing(sqlite3.connect(file)) as before, closing(sqlite3.connect(copy)) as after:
+    name = f"{file.name}.before-{painvrl.__version__}"
+    copies = (file.with_name(name if number == 1 else f"{name}.{number}") for number in itertools.count(1))
+    copy = next(one for one in copies if not one.exists())
+    with (
+        taking_its_place(copy) as temporary,
+        closing(sqlite3.connect(file)) as before,
+        closing(sqlite3.connect(temporary)) as after,
+    ):
         before.backup(after)
     return copy

@@ -51,7 +51,7 @@ Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyHeader:
-    """What a tracker is reported of a study.
+    """What a tracker is given of a study.
 
     Attributes:
         yaml: the study's file with every default written out.

@@ -232,7 +232,7 @@ def test_how_much_of_planted_environments_was_found_is_that_of_the_last_round(
         "painvrl": "0.7000 ± 0.2000",
         "loud": "-",
     }
-    assert json.loads(table.as_json())["rows"][2]["label recovery"]["mean"] == pytest.approx(0.7)
+    assert json.loads(table.as_json())["rows"][2]["label_recovery"]["mean"] == pytest.approx(0.7)
 
 
 def test_data_without_planted_environments_have_no_such_column(

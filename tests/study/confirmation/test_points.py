@@ -175,7 +175,9 @@ def test_a_run_that_points_share_stands_for_the_one_most_probably_on_the_front(
     study: Make, confirm: Make, curved: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(confirm, "write_notes", lambda *_, **given: notes.update(given))
+    monkeypatch.setattr(
+        "painvrl.study.confirmation.confirm.write_notes", lambda *_, **given: notes.update(given)
+    )
     objective = curved(noise=0.02)
     stored = study(objective, SPARSITIES)
     names = [point.name for record in stored.trials() for point in record.points]
@@ -196,7 +198,9 @@ def test_a_trial_without_a_sweep_has_no_tag_of_a_point(
     study: Make, confirm: Make, noisy: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: dict[str, Mapping[str, Any]] = {}
-    monkeypatch.setattr(confirm, "write_notes", lambda *_, **given: notes.update(given))
+    monkeypatch.setattr(
+        "painvrl.study.confirmation.confirm.write_notes", lambda *_, **given: notes.update(given)
+    )
     stored = study(noisy())
     stored.study.set_user_attr(Attr.RUNS, {"1": "run-1"})
     confirm(stored, noisy(), scope="front")

@@ -173,7 +173,9 @@ def test_the_note_names_the_hyperparameters_above_chance_and_noise_seldom_has_on
     for seed in range(12):
         found = importance(*searched(record, trials, 24, noise=seed))  # type: ignore[arg-type]
         names = [one.hyperparameter for one in found.hyperparameters if one.front > one.chance]  # type: ignore[operator]
-        assert found.note.startswith(f"Above chance for the front: {', '.join(names) or 'no knob'}. ")
+        assert found.note.startswith(
+            f"Above chance for the front: {', '.join(names) or 'no hyperparameter'}. "
+        )
         above += len(names)
     # Of 36 shares one in twenty is asked; more than 6 come up in one case of two hundred.
     assert 1 <= above <= 6

@@ -149,7 +149,7 @@ def test_too_few_trials_get_no_price(space: Make) -> None:
     points, values = drawn(6, 0.01, 0)
     found = priced(space, points, values)
     assert (found.hyperparameters, found.trials, found.needed) == ((), 6, 7)
-    assert found.note == "It takes at least 7 complete trials to tell the hyperparameters apart; there are 6."
+    assert found.note == "It takes 7 complete trials to tell the hyperparameters apart; there are 6."
 
 
 @pytest.mark.parametrize("n", [7, 8])
@@ -164,8 +164,7 @@ def test_trials_that_determine_every_hyperparameter_but_are_too_few_to_resample_
     name = next(name for name in found.left_out if name.startswith("kind"))
     assert found.left_out == {"paid": why, "free": why, "idle": why, name: why}
     assert (
-        found.note
-        == f"There are {n} complete trials: enough to tell hyperparameters apart, too few for intervals."
+        found.note == f"There are {n} complete trials: enough to tell effects apart, too few for intervals."
     )
 
 

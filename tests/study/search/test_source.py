@@ -67,7 +67,7 @@ def run(
     return source.ended_by
 
 
-@pytest.mark.parametrize(("size", "requested"), [(1, 3), (2, 5), (3, 5), (4, 2)])
+@pytest.mark.parametrize(("size", "wanted"), [(1, 3), (2, 5), (3, 5), (4, 2)])
 def test_there_are_never_more_trials_than_workers_nor_more_than_wanted(
     stored: StoredStudy, spec: StudySpec, diary: Any, size: int, wanted: int
 ) -> None:

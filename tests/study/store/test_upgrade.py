@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -102,8 +103,44 @@ def test_a_second_upgrade_changes_nothing(
     of_new_names: StudySpec, workspace: Workspace, go: Callable[..., Any], formula: Any
 ) -> None:
     go(of_new_names, formula, trials=2)
+    age(workspace)
+    assert upgrade(workspace).studies["toy"] > 0
     assert upgrade(workspace).studies == {"toy": 0}
     assert upgrade(workspace).backup is None
+
+
+def test_a_large_study_is_copied_before_it_is_written(
+    of_new_names: StudySpec, workspace: Workspace, go: Callable[..., Any], formula: Any
+) -> None:
+    go(of_new_names, formula, trials=2)
+    study = open_study(None, workspace).study
+    for number in range(40):  # more than SQLite keeps of a change in memory
+        study.set_user_attr(f"note {number}", {"environments.logit_offset": "x" * 100_000})
+    age(workspace)
+    backup = upgrade(workspace).backup
+    assert backup is not None
+    assert Path(backup).stat().st_size > 3_000_000
+    assert "x" * 100 in str(
+        open_study(None, workspace).study.user_attrs["note 39"]["environments.logit_offset"]
+    )
+
+
+def test_a_second_backup_leaves_the_first(
+    of_new_names: StudySpec, workspace: Workspace, go: Callable[..., Any], formula: Any
+) -> None:
+    go(of_new_names, formula, trials=2)
+    age(workspace)
+    first = upgrade(workspace).backup
+    age(workspace)
+    second = upgrade(workspace).backup
+    assert first is not None
+    assert second == f"{first}.2"
+
+
+def test_another_database_stamps_no_workspace(workspace: Workspace, tmp_path: Path) -> None:
+    connect(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    upgrade(workspace, storage=f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    assert not workspace.stamp.exists()
 
 
 def test_studies_of_others_are_left_alone(workspace: Workspace) -> None:
