@@ -116,12 +116,13 @@ def front_note(table: FrontTable, experiment_id: str) -> str:
     """The description of a study's run, as Markdown: its front, what to do next, and where to see more."""
     shown = _spread(table.rows)
     columns = ("point", *table.objectives)
-    lines = [
-        f"**Front of {table.study}**: {counted(table.rows)}, hypervolume {number(table.hypervolume)}.",
-        "",
-        f"| {' | '.join(columns)} |",
-        f"|{' --- |' * len(columns)}",
-    ]
+    # The UI folds up all but the first lines.
+    first = (
+        f"**Front of {table.study}**: {counted(table.rows)}, hypervolume {number(table.hypervolume)}. "
+        "To choose one, open its run and add the tag `selected` with the value `true`. "
+        "Then `painvrl train --best` trains and keeps it."
+    )
+    lines = [first, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for row in shown:
         point = row.name
         if row.run_id is not None:
@@ -131,21 +132,18 @@ def front_note(table: FrontTable, experiment_id: str) -> str:
         lines += ["", f"These are {len(shown)} of them; `painvrl study front` prints all."]
     lines += [
         "",
-        "To choose one, open its run and add the tag `selected` with the value `true`.",
-        "Then `painvrl train --best` trains and keeps it.",
-        "",
-        "Under *Artifacts*: `report.html` is the whole report, `front.html` the front to zoom and hover.",
+        "*Artifacts* has the whole report, `report.html`, and the front to zoom into, `front.html`.",
     ]
     return "\n".join(lines)
 
 
 def _version_of_server(uri: str) -> str:
     """What a server says of itself; empty if it does not say."""
-    from mlflow.tracking._tracking_service.utils import _get_default_host_creds
+    from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
     try:
-        answer = http_request(_get_default_host_creds(uri), "/version", "GET", max_retries=0, timeout=10)
+        answer = http_request(get_default_host_creds(uri), "/version", "GET", max_retries=0, timeout=10)
     except Exception:  # noqa: BLE001 (whatever it is, there is a link that needs no answer)
         return ""
     return str(answer.text) if answer.status_code == 200 else ""
