@@ -39,12 +39,12 @@ def ui(
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
     """
     from painvrl.study.tracking.mlflow_database import ready_database
-    from painvrl.study.tracking.port import resolve_tracking_uri
+    from painvrl.study.tracking.port import is_server, resolve_tracking_uri
 
     place = Workspace(workspace)
     only = named_study(study)
     uri = resolve_tracking_uri(place)
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         _need_answer(uri)
         typer.echo(f"the runs are on the server {uri}")
         for line in _fronts(place, uri, only):

@@ -43,7 +43,8 @@ class Choice:
     """Which trial of a study to train; :func:`painvrl.study.choice.selection.select` says which wins.
 
     ``study``: its name or its file's content; ``None`` stands for the only one of the workspace. ``pick``:
-    the alias of a stored pick. ``prefer``: a rule's word. ``storage``: a database in place of the workspace's own.
+    the alias of a stored pick. ``prefer``: a rule's word. ``storage``: a database in place of the
+    workspace's own.
     """
 
     study: StudySpec | str | None = None

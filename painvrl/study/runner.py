@@ -44,7 +44,7 @@ class StudySummary:
     """What a study came to.
 
     Attributes:
-        link: shows exactly the front in MLflow's UI.
+        link: shows the front in MLflow's UI.
         ended_by: why there are fewer trials than wanted, if there are.
     """
 
@@ -174,7 +174,7 @@ def run_study(
         pages = {} if picture is None else {"front.html": picture}
         if table.rows:
             pages[PAGE] = report_page(stored, UserStore(workspace.users / stored.name))[1]
-        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages)
+        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
         if not table.rows:
             raise NothingFeasible(why_no_front(stored.name, stored.trials()))
         return StudySummary(
@@ -198,6 +198,7 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
         objectives=stored.objectives,
         yaml=dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})})),
         data=data,
+        hyperparameters=tuple(stored.space.root),
         parent_run=stored.parent_run,
     )
     finished = []

@@ -25,12 +25,14 @@ from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
 from painvrl.run.config import TrainConfig
+from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.records import TrialRecord, front_of
+from painvrl.study.store.records import TrialRecord, complete, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
 from painvrl.study.tracking.mlflow_calls import mlflow_calls
 from painvrl.study.tracking.mlflow_notes import front_link
+from painvrl.study.tracking.mlflow_view import ON_FRONT
 
 CHROMIUM = shutil.which("chromium")
 TRIALS = 6
@@ -62,10 +64,21 @@ class Seen:
 
     @property
     def front(self) -> list[TrialRecord]:
-        """The storage's front, the best by the first objective first, as the link orders it."""
+        """The storage's front, the best by the first objective first."""
         return sorted(
             front_of(self.stored.trials()), key=lambda each: (each.values or (0.0,))[0], reverse=True
         )
+
+    @property
+    def drawn(self) -> dict[str, tuple[float, float]]:
+        """What the storage has of the runs that the view draws, on its axes, by the runs' names."""
+        axes = axes_of(self.stored.objectives)
+        places = [self.stored.objectives.index(str(axis)) for axis in axes]
+        drawn = {}
+        for record in complete(self.stored.trials()):
+            iid, ood = ((record.values or ())[place] for place in places)
+            drawn[self.run_name(record)] = (iid, ood)
+        return drawn
 
     def run_name(self, record: TrialRecord) -> str:
         return f"{self.stored.name}-{record.number:03d}"
@@ -201,17 +214,73 @@ def tag(page: Any, key: str, value: str) -> Any:
     return form.get_by_role("button", name="Save tags")
 
 
-def test_the_printed_link_shows_exactly_the_front(
+def scatter(page: Any) -> Any:
+    """The view's first chart."""
+    return page.locator(".js-plotly-plot", has=page.locator(".scatterlayer .trace")).first
+
+
+def test_the_printed_link_opens_a_scatter_of_every_trial_with_the_front_in_red(
     page: Any, seen: Seen, shoot: Callable[[str], None]
 ) -> None:
     from playwright.sync_api import expect
 
-    names = [seen.run_name(record) for record in seen.front]
-    assert 2 <= len(names) < len(seen.stored.trials()), "the study shows something"
-    expect(page.get_by_text(f"{len(names)} matching run")).to_be_visible()
-    expect(runs(page, seen.stored.name)).to_have_text(names)
-    expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_visible()
+    drawn, front = seen.drawn, {seen.run_name(record) for record in seen.front}
+    assert 2 <= len(front) < len(drawn), "the study shows something"
+    expect(page.get_by_text(f"{len(drawn)} matching run")).to_be_visible()
+    expect(scatter(page)).to_be_visible()
+    points = scatter(page).evaluate(
+        "plot => plot.data[0].x.map((x, place) => [plot.data[0].customdata[place][1], x, "
+        "plot.data[0].y[place], plot.data[0].marker.color[place]])"
+    )
+    assert {name: (iid, ood) for name, iid, ood, _ in points} == drawn
+    assert {name for name, _, _, colour in points if colour == ON_FRONT} == front
+    size = scatter(page).bounding_box()
+    assert size["width"] > SIZE["width"] / 2, "large enough to read"
+    listed = runs(page, seen.stored.name).all_inner_texts()
+    assert set(listed[: len(front)]) == front or len(front) > len(listed), "the front comes first"
     shoot("mlflow-front")
+
+
+def test_the_view_goes_on_with_parallel_coordinates_and_a_table_of_objectives_and_hyperparameters(
+    page: Any, seen: Seen
+) -> None:
+    from playwright.sync_api import expect
+
+    scatter(page).hover()
+    page.mouse.wheel(0, 470)
+    expect(page.get_by_text("Parallel Coordinates")).to_be_visible()
+    page.goto(seen.link.replace("compareRunsMode=CHART", "compareRunsMode=TABLE"))
+    heads = page.get_by_role("columnheader")
+    for name in (*seen.stored.objectives, next(iter(seen.stored.space.root))):
+        expect(heads.filter(has_text=name).first).to_be_visible()
+
+
+def test_a_point_of_the_scatter_leads_to_its_run_and_the_run_to_its_data(page: Any, seen: Seen) -> None:
+    from playwright.sync_api import expect
+
+    record = seen.front[0]
+    expect(scatter(page)).to_be_visible()
+    x, y = scatter(page).evaluate(
+        """(plot, name) => {
+            const [trace, layout] = [plot.data[0], plot._fullLayout];
+            const place = trace.customdata.findIndex(each => each[1] === name);
+            return [layout.xaxis.d2p(trace.x[place]) + layout._size.l,
+                    layout.yaxis.d2p(trace.y[place]) + layout._size.t];
+        }""",
+        seen.run_name(record),
+    )
+    box = scatter(page).bounding_box()
+    page.mouse.move(box["x"] + x - 2, box["y"] + y)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.get_by_text("X (", exact=False).wait_for()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=seen.run_name(record), exact=True).last.click()
+    run = opened.value
+    run.get_by_role("heading", name=seen.run_name(record)).wait_for()
+    kind = seen.stored.config_of(record).data.kind
+    run.get_by_role("button", name=re.compile(rf"^{kind} \(")).click()
+    expect(run.get_by_role("dialog")).to_contain_text(kind)
 
 
 def test_a_run_shows_its_curves_and_its_configuration(
@@ -253,6 +322,8 @@ def test_the_study_shows_its_front_and_its_report_without_a_network(
     open_run(page, seen, seen.front[0])
     page.get_by_role("link", name=seen.stored.name, exact=True).click()
     page.get_by_role("heading", name=seen.stored.name, exact=True).wait_for()
+    expect(page.get_by_text(f"Front of {seen.stored.name}", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=seen.front[0].name, exact=True)).to_be_visible()
     page.get_by_role("tab", name="Artifacts").click()
     open_artifact(page, "front.html")
     plot = page.frame_locator("iframe").locator(".js-plotly-plot")

@@ -157,7 +157,7 @@ class Diary:
         self.events.append(("points", [training.number for training in trainings], sorted(front)))
         return {name: f"run-{name}" for name in front if "." in name}
 
-    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+    def close(self, status: Status, **_: object) -> None:
         self.events.append(("close", status))
 
     def link(self, base_url: str) -> str | None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_database import tracked
-from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url
+from painvrl.study.tracking.mlflow_view import VIEW_TAG, opens_views, view_url
+from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, is_server
 
 
 def write_notes(
@@ -90,9 +91,15 @@ def tagged_runs(study: StoredStudy, workspace: Workspace) -> tuple[str, ...]:
 
 
 def front_link(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFAULT_UI_URL) -> str | None:
-    """The page of MLflow's UI that shows exactly the study's front; ``None`` if it was never tracked."""
+    """The page of MLflow's UI that shows the study's front; ``None`` if it was never tracked.
+
+    Its saved view, if it has one that the UI opens; else a list of exactly the front.
+    """
     with tracked(study, workspace) as store:
         if store is None or (experiment := store.experiment) is None:
             return None
-        base = store.uri if store.uri.startswith(("http://", "https://")) else base_url
+        base = store.uri if is_server(store.uri) else base_url
+        tags = store.client.get_experiment(experiment).tags
+        if VIEW_TAG + store.parent_run in tags and opens_views(store.uri):
+            return view_url(base, experiment, store.parent_run)
         return front_url(base, experiment, store.parent_run, study.objectives[0])

@@ -19,10 +19,23 @@ from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned, point_name
 from painvrl.run.hyperparameters import Point
+from painvrl.study.front import FrontTable
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.tracking.measurements import Measurement, at, of_outcome, of_pruned, of_split
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
+from painvrl.study.tracking.mlflow_view import (
+    BEHIND,
+    CHARTED_TAG,
+    COLOUR_TAG,
+    NOTE_TAG,
+    ON_FRONT,
+    VIEW_TAG,
+    front_note,
+    front_view,
+    opens_views,
+    view_url,
+)
 from painvrl.study.tracking.port import (
     PARENT,
     ConfigOf,
@@ -32,13 +45,14 @@ from painvrl.study.tracking.port import (
     StudyHeader,
     Tracker,
     front_url,
+    is_server,
     resolve_tracking_uri,
     runs_filter,
     runs_url,
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import DatasetInput, Metric, Param, Run
     from mlflow.tracking import MlflowClient
 
 
@@ -68,6 +82,8 @@ class MlflowTracker(Tracker):
         self._objectives: tuple[str, ...] = ()
         self._study = ""
         self._has_front = True
+        self._has_view = False
+        self._data = ""
         self._tags: dict[str, dict[str, str]] = {}
         self._points: dict[str, str] = {}
         self._half_made: set[str] = set()
@@ -76,14 +92,18 @@ class MlflowTracker(Tracker):
         """Find the study's run or make it; write again, without curves, the runs of trials that are gone."""
         self._objectives, self._study = header.objectives, header.name
         self._has_front = header.kind == "study"
+        self._data = header.data.fingerprint
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
+            self._has_view = self._save_view(header)
             children = {run.info.run_id: run for run in self._children()}
             self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
             of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
             self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
             self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
             rewritten = dict(self._bring_up_to_date(finished, children))
+            if self._has_view:
+                self._chart_old(finished, children)
         return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
 
     def start(self, job: Job) -> str:
@@ -100,6 +120,7 @@ class MlflowTracker(Tracker):
             )
             params = [*_params(job.point, job.preset), Param("seed", str(job.seed))]
             self._client.log_batch(run_id, params=params)
+            self._client.log_inputs(run_id, [_dataset(job, self._data)])
             self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
         return run_id
 
@@ -116,7 +137,9 @@ class MlflowTracker(Tracker):
             tags = {"pruned": outcome.rung, "message": outcome.message}
             logged = of_pruned(outcome)
         else:
-            tags = {"reported": _reported(job.trial, outcome)} if outcome.points else {}
+            tags = {CHARTED_TAG: "true"}
+            if outcome.points:
+                tags["reported"] = _reported(job.trial, outcome)
             logged = of_outcome(outcome, {*self._objectives, job.config.training.monitor})
         with mlflow_calls(self._uri):
             self._client.log_batch(
@@ -130,6 +153,7 @@ class MlflowTracker(Tracker):
             self._client.set_terminated(
                 run_id, status="FAILED" if isinstance(outcome, Failed) else "FINISHED"
             )
+        self._tags.setdefault(run_id, {}).update(tags)
 
     def kill(self, run_id: str | None) -> None:
         """End the run of a trial that was interrupted."""
@@ -138,10 +162,11 @@ class MlflowTracker(Tracker):
                 self._client.set_terminated(run_id, status="KILLED")
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
-        """Tag runs ``pareto = true`` or ``false``; only changes are written."""
+        """Tag runs ``pareto = true`` or ``false``, and paint them; only changes are written."""
         with mlflow_calls(self._uri):
             for run_id, member in membership.items():
                 self._tag(run_id, "pareto", str(member).lower())
+                self._tag(run_id, COLOUR_TAG, ON_FRONT if member else BEHIND)
 
     def points(
         self, trainings: Sequence[TrialRecord], front: Collection[str], config_of: ConfigOf
@@ -155,6 +180,9 @@ class MlflowTracker(Tracker):
                 for point in on_front:
                     self._make_point(point, training.run_id, config_of)
                 self._tag(training.run_id, "has_front_point", str(bool(on_front)).lower())
+                # A point with a run of its own is not drawn a second time.
+                reported = self._tags[training.run_id].get("reported")
+                self._tag(training.run_id, CHARTED_TAG, str(reported not in self._points).lower())
             self._client.log_text(self._parent, _point_table(trainings, front, self._objectives), POINT_TABLE)
             # What MLflow's own `log_table` notes, so that the UI shows a table; it would add to the last one.
             self._client.set_tag(
@@ -162,19 +190,25 @@ class MlflowTracker(Tracker):
             )
         return dict(self._points)
 
-    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
+    def close(
+        self, status: Status, *, pages: Mapping[str, str] | None = None, front: FrontTable | None = None
+    ) -> None:
         """End the study's own run; a resumed study opens it again."""
         with mlflow_calls(self._uri):
             for name, text in (pages or {}).items():
                 self._client.log_text(self._parent, text, name)
+            if front is not None and front.rows:
+                self._client.set_tag(self._parent, NOTE_TAG, front_note(front, self._experiment))
             if self._has_front:
-                front = float(sum(tags.get("pareto") == "true" for tags in self._tags.values()))
-                self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": front}))
+                size = float(sum(tags.get("pareto") == "true" for tags in self._tags.values()))
+                self._client.log_batch(self._parent, metrics=_metrics({"study/front_size": size}))
             self._client.set_terminated(self._parent, status=status)
 
     def link(self, base_url: str) -> str:
-        """The page of MLflow's UI that shows exactly the front, or all runs of what has none."""
-        base = self._uri if self._uri.startswith(("http://", "https://")) else base_url
+        """The page of MLflow's UI that shows the front, in the study's view if it has one."""
+        base = self._uri if is_server(self._uri) else base_url
+        if self._has_view:
+            return view_url(base, self._experiment, self._parent)
         if not self._has_front:
             return runs_url(base, self._experiment, runs_filter(self._parent), self._objectives[0])
         return front_url(base, self._experiment, self._parent, self._objectives[0])
@@ -197,6 +231,13 @@ class MlflowTracker(Tracker):
         # Again at each open: much of it, such as points and constraints, may be another than the last time.
         self._client.log_text(run_id, header.yaml, f"{header.kind}.yaml")
         return run_id
+
+    def _save_view(self, header: StudyHeader) -> bool:
+        """Save the view of the study's front, if it is one that the UI opens; whether it is."""
+        view = front_view(header, self._parent) if self._has_front and opens_views(self._uri) else None
+        if view is not None:
+            self._client.set_experiment_tag(self._experiment, VIEW_TAG + self._parent, view)
+        return view is not None
 
     def _new_run(self, name: str, tags: Mapping[str, str]) -> str:
         return str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
@@ -248,6 +289,7 @@ class MlflowTracker(Tracker):
                 point=point.name,
                 training=training,
                 pareto="true",
+                **{CHARTED_TAG: "true"},
                 preset=point.preset,
             )
             self._half_made.add(run_id)
@@ -281,6 +323,13 @@ class MlflowTracker(Tracker):
                 self._finish_again(run_id, trial)
                 yield trial.record.number, run_id
 
+    def _chart_old(self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]) -> None:
+        """Make points of the view of what an earlier version of painvrl tracked."""
+        complete = (trial.record.run_id for trial in finished if trial.record.values is not None)
+        for run_id in (*complete, *self._points.values()):
+            if run_id is not None and run_id in children and CHARTED_TAG not in self._tags[run_id]:
+                self._tag(run_id, CHARTED_TAG, "true")
+
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:
             self.finish(run_id, trial.job, trial.record.outcome)
@@ -303,6 +352,17 @@ def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
         return str(found.experiment_id)
     location = None if artifact_root is None else (artifact_root / EXPERIMENT).as_uri()
     return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _dataset(job: Job, fingerprint: str) -> DatasetInput:
+    """The data of a trial as MLflow lists them, its split beside them."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data, _, split = fingerprint.partition("-")
+    source = job.config.data.model_dump_json()
+    dataset = Dataset(name=job.config.data.kind, digest=data, source_type="painvrl", source=source)
+    tags = {"protocol": job.config.split.protocol, "split": split}
+    return DatasetInput(dataset=dataset, tags=[InputTag(key, value) for key, value in tags.items()])
 
 
 def _point_table(trainings: Sequence[TrialRecord], front: Collection[str], objectives: Sequence[str]) -> str:

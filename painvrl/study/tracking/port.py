@@ -18,6 +18,7 @@ from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.outcomes import Outcome
 from painvrl.run.config import TrainConfig
+from painvrl.study.front import FrontTable
 from painvrl.study.store.records import TrialRecord
 
 PARENT = "mlflow.parentRunId"
@@ -56,6 +57,7 @@ class StudyHeader:
     Attributes:
         yaml: the study's file with every default written out.
         parent_run: the run that an earlier process made for it.
+        hyperparameters: paths of those that are searched, before a training or after it.
         kind: what the study is; only a ``study`` has a front.
     """
 
@@ -63,6 +65,7 @@ class StudyHeader:
     objectives: tuple[str, ...]
     yaml: str
     data: DataSummary
+    hyperparameters: tuple[str, ...] = ()
     parent_run: str | None = None
     kind: Literal["study", "ablation", "baselines"] = "study"
 
@@ -120,11 +123,13 @@ class Tracker:
         """
         return {}
 
-    def close(self, status: Status, *, pages: Mapping[str, str] | None = None) -> None:
-        """The study stops here; ``pages`` are what to show of it, text by file name."""
+    def close(
+        self, status: Status, *, pages: Mapping[str, str] | None = None, front: FrontTable | None = None
+    ) -> None:
+        """The study stops here; ``pages`` are what to show of it, text by file name, and its ``front``."""
 
     def link(self, base_url: str) -> str | None:
-        """A link that shows exactly the front, or all runs of what has none."""
+        """A link that shows the front, or all runs of what has none."""
         return None
 
 
@@ -143,6 +148,11 @@ def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> s
     if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):
         return uri
     return f"{sqlite_url(Path(unquote(path)).absolute())}{question}{query}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI is a server's, which has a UI of its own."""
+    return uri.startswith(("http://", "https://"))
 
 
 def runs_filter(parent_run: str) -> str:

@@ -22,6 +22,7 @@ from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import complete, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
+from painvrl.study.tracking import mlflow_view
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
@@ -74,8 +75,10 @@ class Runs:
         return {name for name, run in self.points().items() if run.data.tags["pareto"] == "true"}
 
     def linked(self) -> list[str]:
-        """The runs behind the study's link, in its order."""
-        link = front_link(self.study, Workspace(self.root))
+        """The runs behind the study's link to a server whose version is not known, in its order."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mlflow_view, "KNOWN_VERSIONS", ())
+            link = front_link(self.study, Workspace(self.root))
         query = parse_qs(urlsplit(str(link)).fragment.partition("?")[2])
         (wanted,), (order,) = query["searchFilter"], query["orderByKey"]
         return [run.info.run_id for run in self.search(wanted, order_by=[f"{order} DESC"])]
@@ -126,6 +129,8 @@ def test_every_point_on_the_front_of_a_swept_study_has_a_run_of_its_own(
             "training": runs.trial(record.number).info.run_id,
             "mlflow.parentRunId": runs.study.parent_run,
             "pareto": "true",
+            "charted": "true",
+            "mlflow.runColor": mlflow_view.ON_FRONT,
         }
         assert run.data.params == {path: str(value) for path, value in record.point.items()}
         assert "fusion.cold_weight" in record.point
@@ -421,4 +426,4 @@ def test_only_what_changes_is_written_when_a_study_stops_again(
     monkeypatch.setattr(tracker._client, "set_tag", lambda _, key, __: written.append(key))
     monkeypatch.setattr(tracker._client, "create_run", lambda *_, **__: written.append("run"))
     go(swept_spec, formula, tracker=tracker, trials=2)
-    assert written == ["mlflow.loggedArtifacts"]
+    assert written == ["mlflow.loggedArtifacts", "mlflow.note.content"]

@@ -26,7 +26,7 @@ from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import front_of
 from painvrl.study.store.storage import open_study
-from painvrl.study.tracking import mlflow_database
+from painvrl.study.tracking import mlflow_database, mlflow_view
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
@@ -190,9 +190,15 @@ def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
     assert failed.data.tags["pareto"] == "false"
 
 
-def test_the_link_shows_exactly_the_front_while_trials_land(
-    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
+def test_where_no_view_is_opened_the_link_shows_exactly_the_front_while_trials_land(
+    go: Go,
+    spec: StudySpec,
+    formula: Any,
+    tracked: Workspace,
+    tracker: MlflowTracker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(mlflow_view, "KNOWN_VERSIONS", ())
     values = [(0.1, 0.1), (0.3, 0.05), (0.2, 0.3), (0.3, 0.3), (0.1, 0.4)]
     formula.script = {
         place: Completed(metrics={"iid/ndcg_at_20": iid, "ood/ndcg_at_20": ood})
@@ -229,8 +235,11 @@ def test_only_changed_tags_are_written(
         for place, (iid, ood) in enumerate(values)
     }
     go(spec, formula, tracker=tracker)
-    assert [value for _, _, value in written] == ["true"] * 4
-    assert len({run_id for run_id, _, _ in written}) == 4
+    runs = {run_id for run_id, key, _ in written if key == "pareto"}
+    assert len(runs) == 4
+    of_trials = sorted((key, value) for run_id, key, value in written if run_id in runs)
+    assert of_trials == [("mlflow.runColor", mlflow_view.ON_FRONT)] * 4 + [("pareto", "true")] * 4
+    assert [key for run_id, key, _ in written if run_id not in runs] == ["mlflow.note.content"]
 
 
 def test_a_resumed_study_goes_on_under_the_same_parent(
