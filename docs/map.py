@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- map: written by docs/map.py -->", "<!-- end of the map -->"
 FIRST = (
     *("core", "data", "model", "evaluation", "stats", "invariance"),
-    *("run", "engine", "study", "baselines", "serving", "cli"),
+    *("run", "engine", "study", "baselines", "serving", "api", "cli"),
 )
 """From what stands on nothing to what stands on everything."""
 

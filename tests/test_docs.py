@@ -276,7 +276,7 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "SealedParts" in (tmp_path / "reference" / "api" / "data.html").read_text(encoding="utf-8")
+    assert "GuardedParts" in (tmp_path / "reference" / "api" / "data.html").read_text(encoding="utf-8")
     for page in tmp_path.rglob("*.html"):
         loaded = re.findall(
             r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?(https?:)", page.read_text("utf-8")

@@ -93,7 +93,7 @@ class GuardedParts:
         return TestParts(parts=dict(self.__parts), reads=reads)
 
     def __repr__(self) -> str:
-        return f"SealedParts(fingerprint={self.fingerprint!r})"
+        return f"GuardedParts(fingerprint={self.fingerprint!r})"
 
 
 def _is_closed(descriptor: int) -> bool:

@@ -50,17 +50,17 @@ def test_a_stored_curve_is_replaced_by_a_longer_one_alone(
     monkeypatch.setattr(literal_curve, "write_results", write)
     settings = LiteralSettings(id_dim=4, content_dim=4, negatives=5, batch_size=64, learning_rate=0.05)
 
-    def curve(epochs: int, *, run_states: bool = False) -> list[float]:
+    def curve(epochs: int, *, unfinished: bool = False) -> list[float]:
         return literal_curve.in_literal_settings(
-            tiny_prepared, "tiny", settings, epochs, run_states=run_states
+            tiny_prepared, "tiny", settings, epochs, unfinished=unfinished
         )
 
     long = curve(4)
     assert len(long) == 4
     assert curve(2) == long[:2]  # trained again, as if it had been interrupted after two
-    assert curve(2, run_states=True) == long
+    assert curve(2, unfinished=True) == long
     assert curve(5)[:4] == long
-    assert len(curve(1, run_states=True)) == 5
+    assert len(curve(1, unfinished=True)) == 5
 
 
 def test_als_and_the_gramian_loss_are_compared_where_both_have_been(

@@ -38,7 +38,7 @@ def test_no_public_attribute_gives_test_rows(sealed):
     assert set(public) == {"fingerprint", "open"}
     assert public["fingerprint"] == "abc"
     assert not hasattr(sealed, "__dict__")
-    assert repr(sealed) == "SealedParts(fingerprint='abc')"
+    assert repr(sealed) == "GuardedParts(fingerprint='abc')"
 
 
 def test_opening_hands_out_both_parts_and_counts(sealed, access_log):
