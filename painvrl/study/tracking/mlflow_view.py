@@ -2,7 +2,7 @@
 
 A saved view is a tag of the experiment, in a format that MLflow does not document. So it is written and
 linked for the versions in :data:`KNOWN_VERSIONS` only. Its key is the id of the study's own run: a study
-that goes on writes over its view.
+that continues writes over its view.
 """
 
 from __future__ import annotations
