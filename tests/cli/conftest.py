@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,3 +117,11 @@ def new_workspace(tmp_path: Path, empty_mlflow: Path) -> Path:
 def workspace(tmp_path: Path, finished_study: tuple[Path, Answer]) -> Path:
     """The finished tiny study's workspace, a copy for this test alone."""
     return Path(shutil.copytree(finished_study[0], tmp_path / "workspace"))
+
+
+@pytest.fixture
+def port() -> int:
+    """A port of this machine that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -45,13 +45,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path, checkpoi
     return workspace
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)

@@ -26,13 +26,6 @@ module = importlib.import_module("painvrl.cli.ui")  # the package's attribute of
 Call = Callable[..., Any]
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
