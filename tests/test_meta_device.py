@@ -374,7 +374,8 @@ def a_gate_step(data: TrainingData, balancer: str, penalty: str) -> Tensor:
             part=torch.randint(2 * sides, (data.n_pairs,), generator=gen()).to(META),
             contrasts=torch.stack([draw_contrasts(plan, gen()) for _ in range(sides)]).float().to(META),
         )
-    taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5, variances)
+    each = torch.arange(FEATURES).to(META)  # a gate a feature, by its group
+    taken = gate_step(at, draw, labels(data), plan, frozen, config, 1e-5, variances, each)
     for tensor in (taken.balance.direction, taken.balance.epsilon, taken.balance.cosine, taken.risk):
         assert tensor.device == META
     return taken.balance.direction

@@ -96,6 +96,7 @@ def split_statistics(
     candidates: Mapping[str, Tensor],
     dropped_users: int,
     provenance: Provenance,
+    left_out: Tensor | None = None,
 ) -> SplitStatistics:
     """Count the parts of a split.
 
@@ -107,6 +108,7 @@ def split_statistics(
         candidates: ``[I]`` bool of each part that is scored, the items that it is ranked among.
         dropped_users: users without a train interaction.
         provenance: of the data set.
+        left_out: ``[N]`` bool, rows of items that the protocol leaves out.
     """
     popularity = data.item_degree().double()
     train = parts["train"]
@@ -129,17 +131,31 @@ def split_statistics(
         )
     users, items = int((data.user_degree() > 0).sum()), int((data.item_degree() > 0).sum())
     dropped = len(data) - sum(len(part) for part in parts.values())
-    if dropped:
+    gap = 0 if left_out is None else int(left_out.sum())
+    gap_items = 0 if left_out is None else len(data.item[left_out].unique())
+    if gap:
+        removal = Removal(
+            name="split.gap",
+            rule="leave out items that neither train nor OOD parts have",
+            users=0,
+            items=gap_items,
+            interactions=gap,
+            users_before=users,
+            items_before=items,
+            interactions_before=len(data),
+        )
+        provenance = replace(provenance, removals=(*provenance.removals, removal))
+    if dropped > gap:
         placed = torch.stack([part.item_degree() for part in parts.values()]).sum(dim=0) > 0
         removal = Removal(
             name="split",
             rule="leave out users without a train row, and IID rows of items without one",
             users=dropped_users,
-            items=items - int(placed.sum()),
-            interactions=dropped,
+            items=items - gap_items - int(placed.sum()),
+            interactions=dropped - gap,
             users_before=users,
-            items_before=items,
-            interactions_before=len(data),
+            items_before=items - gap_items,
+            interactions_before=len(data) - gap,
         )
         provenance = replace(provenance, removals=(*provenance.removals, removal))
     if (blind := _blind_spot(candidates, train_items)) is not None:

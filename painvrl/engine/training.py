@@ -70,7 +70,7 @@ def summary_of(prepared: Prepared) -> DataSummary:
     """What jobs on these data are computed on."""
     split = prepared.split
     return DataSummary(
-        fingerprint=f"{prepared.dataset.fingerprint}-{split.fingerprint}",
+        fingerprint="-".join(prepared.fingerprints),
         tables=split.statistics.tables(),
         statistics=split.statistics.as_dict(),
         warnings=split.statistics.provenance.warnings,

@@ -2,7 +2,8 @@
 
 ``soft_mixture`` (:mod:`painvrl.invariance.soft_mixture`) is our extension and the default, ``hard_em``
 (:mod:`painvrl.invariance.hard_em`) is that of InvRL (Du et al., ACM MM 2022); ``random`` and ``given`` are
-controls.
+controls. ``column`` finds nothing: the data say where an interaction comes from
+(:mod:`painvrl.data.grouping`).
 
 Shape letters: ``I`` items, ``N`` interactions, ``F`` features, ``E`` environments.
 """
@@ -10,13 +11,14 @@ Shape letters: ``I`` items, ``N`` interactions, ``F`` features, ``E`` environmen
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from painvrl.core.errors import EmptyEnvironment
+from painvrl.core.errors import EmptyEnvironment, listing
+from painvrl.data.grouping import Grouping, KnownGroups
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
 from painvrl.invariance.per_user_mixture import fit_per_user_mixture, per_user_posterior
@@ -28,21 +30,38 @@ from painvrl.model.training_data import TrainingData
 Sees = Literal["variant", "all"]
 
 
+def _one_or_more(value: object) -> object:
+    """A name alone stands for its column, and one grouping for a list of it."""
+    many = value if isinstance(value, list | tuple) else [value]
+    return [{"column": one} if isinstance(one, str) else one for one in many]
+
+
 class EnvironmentConfig(MixtureSettings):
     """How environments are identified. The mixture's settings stand beside these."""
 
-    assignment: Literal["soft_mixture", "hard_em", "random", "given"] = "soft_mixture"
-    """``soft_mixture``; ``hard_em`` (InvRL); ``random`` labels, a control; or ``given``: the data set's own
-    labels, of planted data only.
+    assignment: Literal["soft_mixture", "hard_em", "random", "given", "column"] = "soft_mixture"
+    """``soft_mixture``; ``hard_em`` (InvRL); ``random`` labels, a control; ``column``: the environments are
+    known; or ``given``: the data set's own labels, of planted data only.
+    """
+    column: Annotated[tuple[Grouping, ...], BeforeValidator(_one_or_more)] = ()
+    """Of ``assignment: column``: the groups that are the environments, such as ``decade``; several are
+    crossed.
     """
     count: int = Field(default=2, ge=2, le=50)
-    """Number of environments."""
+    """Number of environments; of ``assignment: column`` the groups decide it."""
     sees: Sees = "variant"
     """Features that environments are fitted on: the ``variant`` part, or ``all`` of them (InvRL's code)."""
     min_share: float = Field(default=0.02, ge=0, lt=0.5)
     """An environment below this share of the interactions is re-seeded with the worst-explained ones."""
     hard_em: HardEMSettings = HardEMSettings()
     """How the models of ``hard_em`` are fitted."""
+
+    @model_validator(mode="after")
+    def _names_a_column_where_it_is_read(self) -> Self:
+        if (self.assignment == "column") != bool(self.column):
+            needs = "needs" if self.assignment == "column" else "does not read"
+            raise ValueError(f"assignment {self.assignment!r} {needs} environments.column")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +107,7 @@ def identify(
     mask: Tensor | None = None,
     last: Environments | None = None,
     given: Tensor | None = None,
+    known: KnownGroups | None = None,
     affinities: Affinities | None = None,
     compiled: bool = False,
 ) -> Environments:
@@ -103,6 +123,7 @@ def identify(
             is seen. Without one all of it is.
         last: the round before; this fit starts from its logit offsets, or from its labels and models.
         given: ``[N]`` true labels for ``assignment: given``.
+        known: the groups of ``assignment: column``, with labels ``[N]`` on the device.
         affinities: of the users, for a ``logit_offset`` that is not ``shared``.
         compiled: whether steps go through ``torch.compile``.
 
@@ -111,6 +132,9 @@ def identify(
         Diverged: the fit is not finite.
     """
     needed = max(2, round(config.min_share * data.n_pairs))
+    if config.assignment == "column":
+        assert known is not None
+        return _of_groups(known, last, needed)
     if config.count * needed > data.n_pairs:
         raise EmptyEnvironment(
             f"{data.n_pairs} training interactions cannot fill {config.count} environments with at "
@@ -165,6 +189,17 @@ def identify(
 def _seen(features: Tensor, mask: Tensor | None, sees: Sees) -> ItemFeatures:
     """What the environments are fitted on."""
     return features if mask is None or sees == "all" else VariantPart(features, 1 - mask)
+
+
+def _of_groups(known: KnownGroups, last: Environments | None, needed: int) -> Environments:
+    """The environments that the data name; none is filled up or merged."""
+    small = [f"{name} ({size})" for name, size in zip(known.names, known.sizes, strict=True) if size < needed]
+    if small:
+        raise EmptyEnvironment(
+            f"environments of fewer than {needed} train interactions: {listing(small, 8)}; take wider bins, "
+            "or lower environments.min_share"
+        )
+    return _labelled(known.label, last, len(known.names))
 
 
 def _labelled(label: Tensor, last: Environments | None, count: int) -> Environments:

@@ -3,10 +3,15 @@
 They are those of Yamada et al. (ICML 2020), who follow Louizos et al. (ICLR 2018); what keeps their density
 is our own.
 
-Shape letter: ``F`` features.
+A gate may stand for several features that open and close together: see :func:`gate_groups`.
+
+Shape letters: ``F`` features, ``G`` gates.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +19,36 @@ from torch import Tensor
 _PASSES, _PER_PASS = 5, 32
 """5 passes over 32 candidates each narrow the range of shifts 2^25 times, to float32's own precision."""
 _LEAST_OPEN = 0.01
+
+
+Grain = Literal["feature", "modality", "blocks"]
+
+
+def gate_groups(widths: Iterable[int], grain: Grain, block_width: int) -> Tensor | None:
+    """``[F]`` int64, the gate of each feature; ``None`` where each has its own.
+
+    >>> gate_groups([3, 2], "blocks", 2).tolist()  # no block reaches into the next modality
+    [0, 0, 1, 2, 2]
+
+    Args:
+        widths: features of each modality, in their order.
+        grain: a gate a feature, a modality, or a block of neighbouring features of a modality.
+        block_width: features of a block; the last one of a modality may be narrower.
+    """
+    if grain == "feature":
+        return None
+    sizes = [
+        min(size, width - start)
+        for width in widths
+        for size in [width if grain == "modality" else block_width]
+        for start in range(0, width, size)
+    ]
+    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def spread(gates: Tensor, group: Tensor | None) -> Tensor:
+    """``[F]`` the gate of each feature, from ``gates`` ``[G]`` and ``group`` ``[F]``."""
+    return gates if group is None else gates.index_select(0, group)
 
 
 def sample_gates(mu: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:

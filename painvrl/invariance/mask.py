@@ -3,7 +3,8 @@
 Users and ID embeddings stay at the pretrained values; the projection ``W`` and the gates' ``mu``
 learn. ``W`` follows the empirical risk; ``mu`` follows the balance of :mod:`painvrl.invariance.pareto`.
 
-Shape letters: ``F`` features, ``E`` environments, ``k`` content width, ``N`` interactions.
+Shape letters: ``F`` features, ``G`` gates, ``E`` environments, ``k`` content width, ``N`` interactions. A
+feature has a gate of its own, ``G = F``, but where ``groups`` makes one stand for several.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from painvrl.invariance.contrasts import (
     draw_contrasts,
     plan_contrasts,
 )
-from painvrl.invariance.gates import final_mask, sample_gates, with_density
+from painvrl.invariance.gates import Grain, final_mask, sample_gates, spread, with_density
 from painvrl.invariance.pareto import BALANCERS, Balance, balance
 from painvrl.invariance.penalties import PENALTIES, Estimate, Seen
 from painvrl.invariance.risks import Frozen, empirical_risk, score
@@ -48,8 +49,14 @@ class MaskConfig(Settings):
     """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only);
     ``half`` fixes 1/2 for all.
     """
+    groups: Grain = "feature"
+    """What a gate opens and closes: one ``feature``, a whole ``modality``, or ``blocks`` of neighbouring
+    features of a modality.
+    """
+    block_width: int = Field(default=32, ge=1)
+    """Features of a block."""
     sparsity: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the features whose gates end closed."""
+    """Share of the gates that end closed."""
     irm_weight: float = Field(default=100.0, gt=0)
     """``lambda``, the wanted ratio of the penalty's descent to the risk's."""
     balancer: Annotated[str, NameIn(BALANCERS)] = "mgda"
@@ -87,7 +94,7 @@ class MaskConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Gated:
-    """What module 2 learns: ``mu`` ``[F]``, ``weight`` ``[F, k]`` and ``bias`` ``[k]`` of the projection."""
+    """What module 2 learns: ``mu`` ``[G]``, ``weight`` ``[F, k]`` and ``bias`` ``[k]`` of the projection."""
 
     mu: Tensor
     weight: Tensor
@@ -104,7 +111,7 @@ class MaskState:
     """The learned mask and how it came about.
 
     Attributes:
-        mask: ``[F]`` in [0, 1], exactly ``round(sparsity F)`` zeros.
+        mask: ``[F]`` in [0, 1]; exactly ``round(sparsity G)`` gates are 0.
         learned: the next round starts from it.
         measured: by the names of :data:`MEASURED`, the mean over the last quarter of the steps.
         trace: by the same names, ``[S]`` numbers, one a step.
@@ -121,7 +128,7 @@ class Draw:
     """The randomness of one step.
 
     Attributes:
-        noise: ``[F]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
+        noise: ``[G]`` from N(0, 1). sigma: 0-dim, how much of it the gates see.
         part: ``[N]`` in ``[0, 2 S)``, which part of its environment each pair falls in.
         contrasts: ``[S, B, E]`` (:class:`painvrl.invariance.penalties.Seen`); both ``None``
             for a penalty that no step estimates.
@@ -158,6 +165,7 @@ def gate_step(
     config: MaskConfig,
     projection_l2: float,
     variances: FeatureVariances | None = None,
+    group: Tensor | None = None,
 ) -> GateStep:
     """One evaluation of both risks at sampled gates, and the balanced direction on ``mu``.
 
@@ -170,9 +178,11 @@ def gate_step(
         config: penalty, balancer and IRM weight.
         projection_l2: weight of ``|W|^2`` beside the risk.
         variances: for a penalty that reads them.
+        group: ``[F]``, the gate of each feature; each has its own without it.
     """
     mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (at.mu, at.weight, at.bias))
-    scored = score(sample_gates(mu, draw.sigma, draw.noise), weight, bias, frozen)
+    gates = spread(sample_gates(mu, draw.sigma, draw.noise), group)
+    scored = score(gates, weight, bias, frozen)
     risk = empirical_risk(scored, frozen)
     objective = risk + projection_l2 * weight.square().sum()
     need_penalty = BALANCERS.get(config.balancer).reads_penalty
@@ -205,7 +215,7 @@ def gate_step(
 
 
 def _log_gradient(penalty: Estimate, mu: Tensor) -> Tensor:
-    """``[F]`` the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
+    """``[G]`` the gradient of ``log P`` on ``mu``; zeros where ``P <= 0``, which gives no direction."""
     (slope,) = torch.autograd.grad(penalty.value, mu)
     size = torch.maximum(penalty.value, _PENALTY_FLOOR * penalty.naive).detach().clamp_min(1e-30)
     return torch.where(penalty.value.detach() > 0, slope / size, 0.0)
@@ -221,6 +231,7 @@ def learn_mask(
     projection_l2: float,
     seed: int,
     variances: FeatureVariances | None = None,
+    group: Tensor | None = None,
     compiled: bool = False,
 ) -> MaskState:
     """Learn the gates for fixed environments.
@@ -234,6 +245,7 @@ def learn_mask(
         projection_l2: the backbone's.
         seed: of the gates' noise, the parts and the contrasts.
         variances: how differently the environments weigh each feature, for a penalty that reads it.
+        group: ``[F]``, the gate of each feature; each has its own without it.
         compiled: whether steps go through ``torch.compile``; those of a balancer that
             does not compile never do.
 
@@ -263,7 +275,7 @@ def learn_mask(
             contrasts = torch.stack([draw_contrasts(plan, draws) for _ in range(sides)]).to(weight.dtype)
             draw = replace(draw, part=to_device(part, device).long(), contrasts=to_device(contrasts, device))
         at = Gated(mu=mu, weight=weight, bias=bias)
-        taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances)
+        taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances, group)
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
         if config.sparsity > 0:
@@ -276,7 +288,7 @@ def learn_mask(
     last = log[-max(1, config.steps // 4) :].mean(dim=0)
     means, *steps = torch.cat([last[None], log]).tolist()
     return MaskState(
-        mask=final_mask(mu, config.sparsity),
+        mask=spread(final_mask(mu, config.sparsity), group),
         learned=Gated(mu=mu, weight=weight, bias=bias),
         measured=dict(zip(MEASURED, means, strict=True)),
         trace=dict(zip(MEASURED, zip(*steps, strict=True), strict=True)),

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.features import build_features
+from painvrl.data.digest import digest_for_all_seeds
+from painvrl.data.features import build_features, modalities_of
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
 from painvrl.data.splits import Split, make_split
+from painvrl.data.splits.modality import BATCH
+from painvrl.data.splits.rows import ShownFeatures
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
 from painvrl.model.folding import Support, plan_support
@@ -32,21 +36,31 @@ class Prepared:
         dataset, split: on the CPU.
         train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
         features: ``[I, F]`` on the device; statistics fitted on the train items.
+        widths: columns of the features by modality, in their order.
         training: the training part indexed for the losses.
         valid_plan: how the valid parts are ranked, in one pass.
         support: what users that ``train`` does not have are folded in by, if any.
         device: where it all lies.
+        columns_read: digest of the data's columns where settings read them, else empty.
     """
 
     dataset: Dataset
     split: Split
     train: Interactions
     features: Tensor
+    widths: Mapping[str, int]
     training: TrainingData
     evaluation: EvaluationConfig
     valid_plan: RankingPlan
     support: Support | None
     device: torch.device
+    columns_read: str
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Digests of the data set and the split, and of the columns where settings read them."""
+        read = (self.columns_read,) if self.columns_read else ()
+        return (self.dataset.fingerprint, self.split.fingerprint, *read)
 
 
 def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Prepared:
@@ -60,22 +74,37 @@ def prepare(config: TrainConfig, *, cache_dir: Path, device: torch.device) -> Pr
 
 
 def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
-    """The data of ``config`` and their split, on the CPU.
+    """The data of ``config`` and their split, on the CPU; features are as the split shows them.
 
     Raises:
         UserError: the data is missing or breaks a rule.
     """
     dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
-    return dataset, make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
+    split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
+    return (dataset if split.shown is None else as_shown(dataset, split.shown)), split
+
+
+def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
+    """The data set as a shift of features shows it, whose batches are a column of the items."""
+    batch = np.where(shown.changed.numpy(), "changed", "as it is")
+    columns = replace(dataset.columns, item={**dataset.columns.item, BATCH: batch})
+    return replace(dataset, modalities=shown.of(dataset.modalities), columns=columns)
 
 
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
     """``prepared`` with the features of ``config``, whose data, split and evaluation must be the same."""
-    return replace(prepared, features=_features(config, prepared.dataset, prepared.train, prepared.device))
+    features, widths = _features(config, prepared.dataset, prepared.train, prepared.device)
+    return replace(prepared, features=features, widths=widths)
 
 
-def _features(config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device) -> Tensor:
-    return build_features(dataset.modalities, train.item_degree() > 0, config.features).to(device)
+def _features(
+    config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device
+) -> tuple[Tensor, dict[str, int]]:
+    """``[I, F]``, and how many of the columns each modality has."""
+    known = train.item_degree() > 0
+    modalities = modalities_of(dataset.modalities, dataset.columns, known, config.features, config.seed)
+    widths = {name: modality.values.shape[1] for name, modality in modalities.items()}
+    return build_features(modalities, known, config.features).to(device), widths
 
 
 def prepare_split(
@@ -100,16 +129,20 @@ def prepare_split(
             key="training.monitor",
             value=watched,
         )
+    features, widths = _features(config, dataset, train, device)
+    reads_columns = bool(config.features.smooth or config.environments.column)
     return Prepared(
         dataset=dataset,
         split=split,
         train=train,
-        features=_features(config, dataset, train, device),
+        features=features,
+        widths=widths,
         training=training_data(train, device),
         evaluation=config.evaluation,
         valid_plan=plan,
         support=support,
         device=device,
+        columns_read=digest_for_all_seeds(dataset) if reads_columns else "",
     )
 
 

@@ -68,7 +68,7 @@ def pretraining_key(config: TrainConfig, prepared: Prepared, reported: str = "")
     """
     return digest_of(
         config.model_dump(mode="json", exclude=set(NOT_READ)),
-        [prepared.dataset.fingerprint, prepared.split.fingerprint],
+        list(prepared.fingerprints),
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
         reported,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import derive_seed, generator
 from painvrl.data.dataset import PlantedTruth
+from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
+from painvrl.invariance.gates import gate_groups
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.label_recovery import label_recovery
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
@@ -61,6 +63,11 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     if pretrained is None:
         return Invariance(mask=_fixed_mask(stages))
     features, run = prepared.features, stages.state
+    groups = _known_groups(stages)
+    group = gate_groups(prepared.widths.values(), config.mask.groups, config.mask.block_width)
+    n_gates = features.shape[1]
+    if group is not None:
+        group, n_gates = group.to(prepared.device), int(group[-1]) + 1
     with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -83,7 +90,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     known: tuple[Gated, Invariance] | None = run.load("rounds")
     gated, found = known or (
         Gated(
-            mu=torch.zeros(features.shape[1], device=prepared.device),
+            mu=torch.zeros(n_gates, device=prepared.device),
             weight=pretrained.weight.detach(),
             bias=pretrained.bias.detach(),
         ),
@@ -100,22 +107,25 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 mask=found.mask,
                 last=found.environments,
                 given=_true_labels(stages) if config.environments.assignment == "given" else None,
+                known=groups,
                 affinities=affinities,
                 compiled=config.training.compile,
             )
+        count = len(environments.sizes)
         with run.stage("mask", f"round {index + 1}: mask"):
             variances = None
             if config.mask.reads_variances:
-                variances = _feature_variances(stages, shared, affinities, environments.label, index)
+                variances = _feature_variances(stages, shared, affinities, environments, index)
             learned = learn_mask(
                 gated,
                 environments.label,
-                config.environments.count,
+                count,
                 frozen,
                 config.mask,
                 projection_l2=config.backbone.projection_l2,
                 seed=derive_seed(config.seed, "mask", index),
                 variances=variances,
+                group=group,
                 compiled=config.training.compile,
             )
         rounds = (*found.rounds, _report(stages, environments, learned))
@@ -130,16 +140,25 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
 
 
 def _feature_variances(
-    stages: Stages, shared: SharedModel, affinities: Affinities, label: Tensor, index: int
+    stages: Stages, shared: SharedModel, affinities: Affinities, environments: Environments, index: int
 ) -> FeatureVariances:
     """How differently this round's environments weigh each feature."""
-    config, prepared = stages.config, stages.prepared
+    config, prepared, label = stages.config, stages.prepared, environments.label
     features, data = prepared.features, prepared.training
     draws = generator(config.seed, "coefficients", index)
     sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
     half = torch.randint(2, label.shape, generator=draws).to(label.device)
-    count = config.environments.count
+    count = len(environments.sizes)
     return feature_variances(fit_coefficients(features, shared, affinities, sample, label, half, count))
+
+
+def _known_groups(stages: Stages) -> KnownGroups | None:
+    """The groups of ``assignment: column``, in the canonical order of the training pairs."""
+    config, prepared = stages.config, stages.prepared
+    if config.environments.assignment != "column":
+        return None
+    found = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
+    return replace(found, label=found.label[canonical_order(prepared.train)].to(prepared.device))
 
 
 def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
@@ -180,7 +199,7 @@ def _label_recovery(stages: Stages, environments: Environments) -> float:
     planted = _planted_labels(stages.prepared, truth)
     label = environments.label.cpu()
     count = int(truth.environment.max()) + 1  # one of which no user chose anything cannot be missed
-    return label_recovery(label, planted, config.environments.count, count, truth.bayes_accuracy)
+    return label_recovery(label, planted, len(environments.sizes), count, truth.bayes_accuracy)
 
 
 def _planted_labels(prepared: Prepared, truth: PlantedTruth) -> Tensor:

@@ -55,7 +55,7 @@ def run_key(
     """
     return digest_of(
         config.model_dump(mode="json"),
-        [prepared.dataset.fingerprint, prepared.split.fingerprint],
+        list(prepared.fingerprints),
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),
         None if epochs is None else dict(epochs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def _make_dataset(
 ) -> Dataset:
     """Distinct pairs with a long tail of items, in random order, and a column of every kind.
 
-    Times are 50 days. The columns ``part`` and ``official`` name parts at random.
+    Times are 50 days. The columns ``part`` and ``official`` name parts at random. A few items have no year.
     """
     rng = np.random.default_rng(seed)
     weight = 1.0 / np.arange(1, n_items + 1)
@@ -74,7 +75,7 @@ def _columns(rng: np.random.Generator, n_users: int, n_items: int, n_rows: int) 
         "ood_far_valid",
         "ood_far_test",
     ]
-    return Columns(
+    columns = Columns(
         time=torch.from_numpy(rng.integers(0, 50, n_rows) * 86400.0),
         interaction={
             "part": rng.choice(parts, n_rows),
@@ -83,6 +84,8 @@ def _columns(rng: np.random.Generator, n_users: int, n_items: int, n_rows: int) 
         item={"genre": np.array(list("abcdefghij"))[rng.integers(0, 10, n_items)]},
         user={"city": np.array(["", *"ABCDEFGH"])[rng.integers(0, 9, n_users)]},
     )
+    year = np.array(["", *map(str, range(1950, 2000, 2))])[rng.integers(0, 26, n_items)]
+    return replace(columns, item={**columns.item, "year": year})
 
 
 @pytest.fixture

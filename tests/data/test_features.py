@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from painvrl.core.errors import ConfigError
 from painvrl.data import features as features_module
-from painvrl.data.dataset import Modality
-from painvrl.data.features import FeatureConfig, build_features
+from painvrl.data.dataset import Columns, Modality
+from painvrl.data.features import FeatureConfig, build_features, modalities_of
 
 PRESENT = torch.tensor([True, True, True, False])
 TRAIN = torch.tensor([True, True, False, True])
@@ -86,3 +88,43 @@ def test_the_size_of_a_block_does_not_change_the_last_digit(rows, standardise, t
         torch.set_num_threads(1)
     assert torch.equal(found, torch.cat(expected, dim=1))
     assert found.is_contiguous()
+
+
+def test_a_list_standardises_those_modalities_alone():
+    both = {"a": A, "b": B}
+    some = build_features(both, TRAIN, FeatureConfig(standardise=("a",)))
+    assert torch.equal(some[:, :2], build_features(both, TRAIN, FeatureConfig(standardise=True))[:, :2])
+    assert torch.equal(some[:, 2:], build_features(both, TRAIN, FeatureConfig())[:, 2:])
+
+
+def test_a_scale_is_the_length_of_a_row():
+    both = {"a": A, "b": B}
+    scaled = build_features(both, TRAIN, FeatureConfig(scales={"a": 0.25, "b": 0.0}))
+    torch.testing.assert_close(scaled[:3, :2].norm(dim=1), torch.full((3,), 0.25))
+    torch.testing.assert_close(scaled[:, :2], 0.25 * build_features(both, TRAIN, FeatureConfig())[:, :2])
+    assert scaled[:, 2].tolist() == [0.0] * 4
+
+
+def test_a_smooth_column_is_a_modality_behind_those_of_the_data():
+    columns = Columns(item={"year": np.array(["1990", "2000", "2015", ""], dtype=object)})
+    config = FeatureConfig.model_validate({"smooth": {"year": {"width": 10}}, "scales": {"year": 0.5}})
+    found = modalities_of({"a": A}, columns, TRAIN, config)
+    assert list(found) == ["a", "year"]
+    assert torch.equal(found["a"].values, A.values)
+    made = build_features(found, TRAIN, config)
+    torch.testing.assert_close(made[:3, 2:].norm(dim=1), torch.full((3,), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"scales": {"image": 1.0}}, "features.scales"),
+        ({"standardise": ["image"]}, "features.standardise"),
+        ({"smooth": {"a": {"width": 1}}}, "features.smooth.a"),
+        ({"smooth": {"year": {"width": 1}}}, "features.smooth.year"),
+    ],
+)
+def test_names_that_the_data_do_not_have_are_refused(wrong, key):
+    with pytest.raises(ConfigError) as refused:
+        modalities_of({"a": A}, Columns(), TRAIN, FeatureConfig.model_validate(wrong))
+    assert refused.value.key == key

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from painvrl.core.errors import EmptyEnvironment
+from painvrl.data.grouping import KnownGroups
 from painvrl.invariance import per_user_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
@@ -168,6 +170,38 @@ def test_given_labels_are_taken_as_they_are(small: Small) -> None:
     assert math.isnan(found.log_likelihood)
     with pytest.raises(EmptyEnvironment, match="no interactions"):
         run(small, EnvironmentConfig(count=4, assignment="given"), given=label)
+
+
+def test_known_groups_are_the_environments_and_their_number(small: Small) -> None:
+    label = torch.arange(small.data.n_pairs) % 3
+    sizes = tuple(torch.bincount(label).tolist())
+    known = KnownGroups(label=label, names=("a", "b", "c"), sizes=sizes)
+    config = EnvironmentConfig(assignment="column", column="era", min_share=0.0)
+    found = run(small, config, known=known)
+    assert torch.equal(found.label, label)
+    assert found.sizes == sizes
+    again = run(small, config, known=known, last=found)
+    assert again.converged
+
+
+def test_a_known_environment_that_is_too_small_is_named(small: Small) -> None:
+    label = (torch.arange(small.data.n_pairs) == 0).long()
+    known = KnownGroups(label=label, names=("old", "new"), sizes=(small.data.n_pairs - 1, 1))
+    config = EnvironmentConfig(assignment="column", column="era", min_share=0.1)
+    with pytest.raises(EmptyEnvironment, match=r"new \(1\); take wider bins"):
+        run(small, config, known=known)
+
+
+@pytest.mark.parametrize("wrong", [{"assignment": "column"}, {"assignment": "given", "column": "era"}])
+def test_a_column_is_named_where_it_is_read_and_nowhere_else(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"environments\.column"):
+        EnvironmentConfig.model_validate(wrong)
+
+
+def test_a_name_alone_stands_for_its_column() -> None:
+    config = EnvironmentConfig.model_validate({"assignment": "column", "column": ["era", {"column": "city"}]})
+    assert [one.column for one in config.column] == ["era", "city"]
+    assert EnvironmentConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_random_labels_are_even_and_stay_over_the_rounds(make_small: type[Small]) -> None:

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painvrl.invariance.gates import closed_gates, expected_density, final_mask, sample_gates, with_density
+from painvrl.invariance.gates import (
+    Grain,
+    closed_gates,
+    expected_density,
+    final_mask,
+    gate_groups,
+    sample_gates,
+    spread,
+    with_density,
+)
 
 laws = settings(deadline=None, derandomize=True, max_examples=60)
 seeds = st.integers(0, 10**6)
@@ -111,3 +120,32 @@ def test_the_mask_turns_with_the_features(seed: int) -> None:
     mu = gates(seed)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(final_mask(mu[order], 0.4), final_mask(mu, 0.4)[order])
+
+
+@pytest.mark.parametrize(
+    ("grain", "block_width", "groups"),
+    [
+        ("modality", 1, [0, 0, 0, 1, 2, 2]),
+        ("blocks", 2, [0, 0, 1, 2, 3, 3]),
+        ("blocks", 1, [0, 1, 2, 3, 4, 5]),
+        ("blocks", 99, [0, 0, 0, 1, 2, 2]),
+    ],
+)
+def test_groups_by_hand(grain: Grain, block_width: int, groups: list[int]) -> None:
+    found = gate_groups([3, 1, 2], grain, block_width)
+    assert found is not None
+    assert found.tolist() == groups
+
+
+def test_a_gate_a_feature_needs_no_groups() -> None:
+    assert gate_groups([3, 1, 2], "feature", 2) is None
+    gates = torch.tensor([0.2, 0.7])
+    assert spread(gates, None) is gates
+
+
+def test_a_gate_is_that_of_all_its_features_and_gathers_their_gradients() -> None:
+    gates = torch.tensor([0.2, 0.7], requires_grad=True)
+    spread_out = spread(gates, torch.tensor([0, 0, 1, 0]))
+    assert spread_out.tolist() == gates[[0, 0, 1, 0]].tolist()
+    (gradient,) = torch.autograd.grad((spread_out * torch.tensor([1.0, 2.0, 4.0, 8.0])).sum(), gates)
+    assert gradient.tolist() == [11.0, 4.0]

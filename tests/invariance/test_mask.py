@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,19 +86,25 @@ def test_the_step_evaluates_the_risk_at_the_sampled_gates(planted_world: Planted
 
 
 def learn(
-    planted: PlantedWorld, seed: int = 0, label: Tensor | None = None, **hyperparameters: object
+    planted: PlantedWorld,
+    seed: int = 0,
+    label: Tensor | None = None,
+    group: Tensor | None = None,
+    **hyperparameters: object,
 ) -> MaskState:
     config = MaskConfig.model_validate(
         {"steps": 12, "sparsity": 0.65, "penalty": "gradient_variance"} | hyperparameters
     )
+    gates = planted.width if group is None else int(group.max()) + 1
     return learn_mask(
-        planted.start,
+        replace(planted.start, mu=torch.zeros(gates)),
         planted.label if label is None else label,
         2,
         planted.frozen,
         config,
         projection_l2=1e-5,
         seed=seed,
+        group=group,
     )
 
 
@@ -153,6 +160,43 @@ def test_the_asked_sparsity_is_achieved_exactly(planted_world: PlantedWorld, spa
     mask = learn(planted_world, steps=4, sparsity=sparsity).mask
     assert int((mask == 0).sum()) == round(sparsity * planted_world.width)
     assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
+
+
+def test_groups_of_one_feature_learn_what_features_learn(planted_world: PlantedWorld) -> None:
+    alone, grouped = learn(planted_world), learn(planted_world, group=torch.arange(planted_world.width))
+    assert torch.equal(alone.mask, grouped.mask)
+    assert torch.equal(alone.learned.mu, grouped.learned.mu)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.25, 0.5, 0.9])
+def test_a_group_closes_as_a_whole_and_the_sparsity_counts_groups(
+    planted_world: PlantedWorld, sparsity: float
+) -> None:
+    group = torch.arange(planted_world.width) // 6
+    count = int(group.max()) + 1
+    mask = learn(planted_world, steps=4, group=group, sparsity=sparsity).mask
+    values = [set(mask[group == one].tolist()) for one in range(count)]
+    assert all(len(found) == 1 for found in values)
+    assert sum(found == {0.0} for found in values) == round(sparsity * count)
+
+
+def test_a_gate_a_kind_of_feature_closes_the_spurious_kind(planted_world: PlantedWorld) -> None:
+    group = torch.zeros(planted_world.width, dtype=torch.int64)
+    group[planted_world.spurious], group[planted_world.spurious.stop :] = 1, 2
+    mask = learn(planted_world, steps=20, group=group, sparsity=0.34, irm_weight=1e3).mask
+    assert mask[planted_world.spurious].tolist() == [0.0] * 16
+    assert float(mask[planted_world.invariant].min()) > 0
+
+
+def test_names_of_groups_mean_nothing(planted_world: PlantedWorld) -> None:
+    """Without noise of the gates, which is drawn by their numbers."""
+    group = torch.arange(planted_world.width) % 4
+    order = torch.tensor([2, 0, 3, 1])
+    quiet = {"sigma": 1e-6, "final_sigma": 1e-6, "steps": 3, "sparsity": 0.0}
+    found = learn(planted_world, group=group, **quiet)
+    renamed = learn(planted_world, group=order[group], **quiet)
+    torch.testing.assert_close(renamed.learned.mu[order], found.learned.mu)
+    torch.testing.assert_close(renamed.mask, found.mask)
 
 
 def test_true_environments_keep_invariant_features_and_close_spurious_ones(

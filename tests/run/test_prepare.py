@@ -133,3 +133,35 @@ def test_features_have_a_unit_row_for_every_item(tiny_config: TrainConfig, tmp_p
     prepared = prepare(tiny_config.model_copy(update={"seed": seed}), cache_dir=tmp_path, device=CPU)
     norms = prepared.features.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_features_and_batches_are_those_that_the_split_shows(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    shifted = {"protocol": "missing_modality", "modality": "planted", "train_broken": 0.5}
+    prepared = prepare(
+        TrainConfig.model_validate(tiny_settings | {"split": shifted}), cache_dir=tmp_path, device=CPU
+    )
+    assert prepared.split.shown is not None
+    changed = prepared.split.shown.changed
+    assert bool(changed.any())
+    assert not bool(prepared.features[changed].any())
+    assert bool(prepared.features[~changed].any(dim=1).all())
+    batch = prepared.dataset.columns.item["batch"].tolist()
+    assert [label == "changed" for label in batch] == changed.tolist()
+
+
+def test_widths_name_the_columns_of_each_modality_and_columns_that_are_read_are_in_the_fingerprint(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = prepare(TrainConfig.model_validate(tiny_settings), cache_dir=tmp_path, device=CPU)
+    settings = tiny_settings | {
+        "features": {"decoys": {"noise": 3}},
+        "environments": {"assignment": "column", "column": {"column": "popularity", "bins": 2}},
+    }
+    made = prepare(TrainConfig.model_validate(settings), cache_dir=tmp_path, device=CPU)
+    assert dict(made.widths) == {**plain.widths, "noise": 3}
+    assert made.features.shape[1] == sum(made.widths.values())
+    assert torch.equal(made.features[:, :10], plain.features)
+    assert made.fingerprints[:2] == plain.fingerprints
+    assert len(made.fingerprints) == 3

@@ -98,3 +98,23 @@ def test_the_environments_that_were_found_are_compared_with_the_planted_ones(
     expected = (best - chance) / (dataset.truth.bayes_accuracy - chance)
     reported = tiny_result.rounds[-1].metrics[LABEL_RECOVERY]
     assert reported == pytest.approx(expected)
+
+
+def test_known_environments_are_labelled_pair_by_pair_and_gates_close_by_modality(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    """The environments of a column, in the order of the training pairs; a tiny modality is one gate."""
+    settings = tiny_settings | {
+        "environments": {"assignment": "column", "column": {"column": "popularity", "bins": 2}},
+        "mask": {"steps": 3, "groups": "blocks", "block_width": 5, "sparsity": 0.5},
+        "rounds": 2,
+    }
+    result = run(TrainConfig.model_validate(settings), tiny_prepared)
+    assert result.environments is not None
+    degree = tiny_prepared.train.item_degree()
+    popular = degree[tiny_prepared.training.pairs.item]
+    label = result.environments.label
+    assert float(popular[label == 0].max()) < float(popular[label == 1].min())
+    assert sorted(len(set(half.tolist())) for half in result.mask.split(5)) == [1, 1]
+    assert int((result.mask == 0).sum()) == 5
+    assert result.rounds[1].metrics["environments/moved_share"] == 0.0

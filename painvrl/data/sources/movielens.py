@@ -55,7 +55,7 @@ class MovieLensConfig(SourceConfig):
     """100,004 ratings of 9,066 films by 671 users, or what GroupLens' files in ``path`` hold.
 
     ``files`` are keyed by ``movieId``. Splits may go by time, and group films by ``genre`` (the first one
-    listed) and ``decade``.
+    listed), ``decade`` and ``year``.
     """
 
     kind: Literal["movielens"] = "movielens"
@@ -67,6 +67,8 @@ class MovieLensConfig(SourceConfig):
     min_rating: float | None = Field(default=None, ge=0.5, le=5.0)
     modalities: tuple[Literal["text", "genres"], ...] = ("text", "genres")
     """``text`` is "title (year), genres", as a sentence encoder has it. ``genres`` is one column a genre."""
+    year_in_text: bool = True
+    """Whether ``text`` has the year. Without it, ``features.smooth`` can make it a modality of its own."""
 
     @model_validator(mode="after")
     def _has_a_modality(self) -> Self:
@@ -83,9 +85,10 @@ class MovieLensConfig(SourceConfig):
         else:
             name, (raw, films) = self.path.expanduser().resolve().stem, read_movielens_files(self.path)
         # A film without a title is described by its genres alone.
-        texts = (", ".join(filter(None, (film.title, *film.genres))) for film in films)
         genres = tuple(film.genres for film in films)
         years = [_YEAR.search(film.title) for film in films]
+        named = (film.title if self.year_in_text else _YEAR.sub("", film.title).strip() for film in films)
+        texts = (", ".join(filter(None, (title, *of))) for title, of in zip(named, genres, strict=True))
         described = ItemDescriptions(
             ids=as_objects([film.id for film in films]),
             titles=tuple(film.title for film in films),
@@ -96,6 +99,7 @@ class MovieLensConfig(SourceConfig):
             columns={
                 "genre": [next(iter(names), "") for names in genres],
                 "decade": [f"{int(year[1]) // 10 * 10}s" if year else "" for year in years],
+                "year": [year[1] if year else "" for year in years],
             },
         )
         return assemble(name, raw, described, self, encodings)

@@ -12,6 +12,9 @@ from painvrl.data.splits.given import PlantedSplit as PlantedSplit
 from painvrl.data.splits.held_out import ColdItemSplit as ColdItemSplit
 from painvrl.data.splits.held_out import ItemGroupSplit as ItemGroupSplit
 from painvrl.data.splits.held_out import UserGroupSplit as UserGroupSplit
+from painvrl.data.splits.item_range import ItemRangeSplit as ItemRangeSplit
+from painvrl.data.splits.modality import MissingModalitySplit as MissingModalitySplit
+from painvrl.data.splits.modality import WrongModalitySplit as WrongModalitySplit
 from painvrl.data.splits.popularity import PopularitySplit as PopularitySplit
 from painvrl.data.splits.split import Split as Split
 from painvrl.data.splits.split import SplitConfig as SplitConfig

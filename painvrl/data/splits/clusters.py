@@ -14,7 +14,9 @@ MAX_STEPS = 50
 TRIES = 4
 
 
-def content_clusters(table: Table, count: int, source: torch.Generator) -> np.ndarray:
+def content_clusters(
+    table: Table, count: int, source: torch.Generator, *, key: str = "split.clusters"
+) -> np.ndarray:
     """``[I]`` labels, the number of each item's cluster; empty for items without a feature.
 
     The features are those that training sees without standardising, all modalities side by side.
@@ -23,6 +25,7 @@ def content_clusters(table: Table, count: int, source: torch.Generator) -> np.nd
         table: its modalities.
         count: how many clusters.
         source: draws where they begin.
+        key: of the configuration that asks for them.
 
     Raises:
         ConfigError: fewer items than clusters have a feature.
@@ -32,7 +35,7 @@ def content_clusters(table: Table, count: int, source: torch.Generator) -> np.nd
     described = features.any(dim=1)
     if count > int(described.sum()):
         rule = "must be at most the number of items with a feature"
-        raise ConfigError(rule, key="split.clusters", value=f"{count} for {int(described.sum())} items")
+        raise ConfigError(rule, key=key, value=f"{count} for {int(described.sum())} items")
     labels = np.full(len(described), "", dtype="<U20")
     labels[described.numpy()] = k_means(features[described], count, source).numpy().astype(np.str_)
     return labels

@@ -104,12 +104,14 @@ class OodDraw:
         taken: ``[N]`` bool, the rows of all ``parts`` and of ``support``.
         core: ``[N]`` bool, the rows that stay in train; ``None``: 1 a user and 1 an item of those not taken.
         support: ``[N]`` bool, rows that held-out users are folded in by.
+        left_out: ``[I]`` bool, items of which nothing is in any part; their rows are ``taken``, too.
     """
 
     parts: Mapping[str, OodRows]
     taken: Tensor
     core: Tensor | None = None
     support: Tensor | None = None
+    left_out: Tensor | None = None
 
 
 def among_all(table: Table, valid: Tensor, test: Tensor, support: Tensor | None = None) -> OodDraw:
@@ -118,6 +120,32 @@ def among_all(table: Table, valid: Tensor, test: Tensor, support: Tensor | None 
     taken = valid | test if support is None else valid | test | support
     rows = OodRows(valid=valid, test=test, candidates=everything)
     return OodDraw(parts={"ood": rows}, taken=taken, support=support)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownFeatures:
+    """A modality as the recommender is shown it, which for some items is not as it is.
+
+    Attributes:
+        modality: its name.
+        source: ``[I]`` int64, the item whose vector is shown; -1 where none is.
+    """
+
+    modality: str
+    source: Tensor
+
+    @property
+    def changed(self) -> Tensor:
+        """``[I]`` bool: the items that are shown something else than what they have."""
+        return self.source != torch.arange(len(self.source))
+
+    def of(self, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
+        """The modalities as they are shown."""
+        kept = modalities[self.modality]
+        there, source = self.source >= 0, self.source.clamp_min(0)
+        values = torch.where(there[:, None], kept.values[source], 0.0)
+        shown = Modality(values=values, present=there & kept.present[source])
+        return {**modalities, self.modality: shown}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +158,8 @@ class Assignment:
         support: ``[N]`` bool, if any.
         fixed_test: ``[N]`` bool, rows that the data keep for the test, whatever the seed and the settings;
             ``None`` where the test parts are drawn.
+        left_out: ``[N]`` bool, rows of items that are in no part and no list of candidates, if any.
+        shown: what the items' features are changed to, if a shift of features is the protocol's.
     """
 
     iid_valid: Tensor
@@ -137,13 +167,17 @@ class Assignment:
     ood: Mapping[str, OodRows]
     support: Tensor | None = None
     fixed_test: Tensor | None = None
+    left_out: Tensor | None = None
+    shown: ShownFeatures | None = None
 
     def train(self) -> Tensor:
         """``[N]`` bool."""
         rest = ~(self.iid_valid | self.iid_test)
         for part in self.ood.values():
             rest &= ~(part.valid | part.test)
-        return rest if self.support is None else rest & ~self.support
+        for others in (self.support, self.left_out):
+            rest = rest if others is None else rest & ~others
+        return rest
 
 
 class SplitRule(Settings):
@@ -226,7 +260,13 @@ def with_iid(table: Table, ood: OodDraw, share: float, seed: int) -> Assignment:
         )
     iid = draw(free, size, generator=generator(seed, "split", "iid"))
     iid_valid, iid_test = halve(iid, generator=generator(seed, "split", "iid halves"))
-    return Assignment(iid_valid=iid_valid, iid_test=iid_test, ood=ood.parts, support=ood.support)
+    return Assignment(
+        iid_valid=iid_valid,
+        iid_test=iid_test,
+        ood=ood.parts,
+        support=ood.support,
+        left_out=None if ood.left_out is None else ood.left_out[data.item],
+    )
 
 
 def labels_of(columns: Mapping[str, np.ndarray], name: str, *, of: str, table: str) -> np.ndarray:

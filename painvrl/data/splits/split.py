@@ -17,7 +17,7 @@ from painvrl.data.guard import GuardedParts
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part, ood_mean
 from painvrl.data.split_statistics import SplitStatistics, split_statistics
-from painvrl.data.splits.rows import PROTOCOLS, Assignment, SplitRule, table_of
+from painvrl.data.splits.rows import PROTOCOLS, Assignment, ShownFeatures, SplitRule, table_of
 
 SplitConfig = Annotated[SplitRule, SettingsIn(PROTOCOLS)]
 
@@ -34,6 +34,7 @@ class Split:
         sealed: the test part of each.
         support: rows of users that train does not have; their vectors are fitted to these, with the
             items frozen, and nothing else is learnt from them.
+        shown: what the items' features are changed to, where that is the shift.
         statistics: counts of all parts.
     """
 
@@ -43,6 +44,7 @@ class Split:
     sealed: GuardedParts
     support: Interactions | None
     statistics: SplitStatistics
+    shown: ShownFeatures | None = None
 
     @property
     def iid_valid(self) -> Part:
@@ -86,7 +88,8 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
     # Some OOD part is ranked among warm and cold items alike.
     ranks_cold = any(part.candidates is not None and not part.held_out for part in rows.ood.values())
     one_list = ranks_cold if config.iid_candidates is None else config.iid_candidates == "all"
-    usual = torch.ones_like(warm) if one_list else warm
+    there = _rankable(rows, data)
+    usual = there if one_list else warm
 
     valid: dict[str, Part] = {}
     test: dict[str, Part] = {}
@@ -99,7 +102,7 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
             parts[name] = Part(
                 name=f"{name}_{stage}",
                 interactions=data.select(chosen & known),
-                candidates=usual if shifted.candidates is None else shifted.candidates,
+                candidates=usual if shifted.candidates is None else shifted.candidates & there,
                 held_out=shifted.held_out,
             )
     counted = {"train": train}
@@ -131,6 +134,7 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
         fingerprint=fingerprint,
         sealed=GuardedParts(parts=test, fingerprint=sealed_as),
         support=support,
+        shown=rows.shown,
         statistics=split_statistics(
             protocol=config.protocol,
             seed=seed,
@@ -138,9 +142,18 @@ def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:
             parts=counted if support is None else {**counted, "support": support},
             candidates={part.name: part.candidates for part in (*valid.values(), *test.values())},
             dropped_users=int((~known_users & (data.user_degree() > 0)).sum()),
+            left_out=rows.left_out,
             provenance=dataset.provenance,
         ),
     )
+
+
+def _rankable(rows: Assignment, data: Interactions) -> Tensor:
+    """``[I]`` bool: all items but those that the protocol leaves out."""
+    there = torch.ones(data.n_items, dtype=torch.bool)
+    if rows.left_out is not None:
+        there[data.item[rows.left_out]] = False
+    return there
 
 
 def _numbered(rows: Assignment, n_rows: int) -> Tensor:
@@ -148,7 +161,7 @@ def _numbered(rows: Assignment, n_rows: int) -> Tensor:
     number = torch.zeros(n_rows, dtype=torch.uint8)
     members = [rows.iid_valid, rows.iid_test]
     members += [half for part in rows.ood.values() for half in (part.valid, part.test)]
-    members += [] if rows.support is None else [rows.support]
+    members += [rows_of for rows_of in (rows.support, rows.left_out) if rows_of is not None]
     for index, member in enumerate(members):
         number[member] = index + 1
     return number

@@ -14,6 +14,9 @@ from painvrl.study.file.spec import ABLATION, StudySpec
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+BY_MODALITY = r"^features\.(scales\.[^.]+|decoys\.[^.]+|smooth\.[^.]+\.width)$"
+
+
 def study_schema() -> dict[str, Any]:
     """The schema of a file that ``painvrl study run`` takes: a study's, or an ablation's.
 
@@ -35,6 +38,8 @@ def study_schema() -> dict[str, Any]:
         by_path["properties"] = {
             hyperparameter: {"$ref": f"#/$defs/{name}", **said} for hyperparameter, said in described.items()
         }
+        # Those that a file itself names: a modality's.
+        by_path["patternProperties"] = {BY_MODALITY: {"$ref": f"#/$defs/{name}"}}
         by_path["additionalProperties"] = False
     (variant,) = ablation["properties"]["variants"]["patternProperties"].values()
     variant["properties"] = {

@@ -144,7 +144,9 @@ def test_an_unknown_group_is_refused_with_those_that_exist(dataset):
 
 
 def test_an_unknown_column_is_refused_with_those_that_exist(dataset):
-    with pytest.raises(ConfigError, match=r"split\.column: .* of its items; it has genre \(found 'gerne'\)"):
+    with pytest.raises(
+        ConfigError, match=r"split\.column: .* of its items; it has genre, year \(found 'gerne'\)"
+    ):
         make_split(dataset, ItemGroupSplit(column="gerne"), seed=0)
     with pytest.raises(ConfigError, match=r"split\.column: .* of its users; it has city \(found 'genre'\)"):
         make_split(dataset, UserGroupSplit(column="genre"), seed=0)

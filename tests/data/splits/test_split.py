@@ -17,6 +17,8 @@ from painvrl.data.splits import (
     ColdItemSplit,
     GivenSplit,
     ItemGroupSplit,
+    ItemRangeSplit,
+    MissingModalitySplit,
     OfficialSplit,
     PlantedSplit,
     PopularitySplit,
@@ -24,6 +26,7 @@ from painvrl.data.splits import (
     TemporalSplit,
     TemporalUserSplit,
     UserGroupSplit,
+    WrongModalitySplit,
     make_split,
 )
 from painvrl.data.splits.rows import table_of
@@ -51,6 +54,12 @@ CONFIGS = {
         {"column": "official", "ood": {"protocol": "item_group", "column": "genre"}}
     ),
     "given": GivenSplit(),
+    "item_range": ItemRangeSplit(column="year", train=(1970, None), ood=(None, 1960)),
+    "item_range, matched": ItemRangeSplit(
+        column="year", train=(1970, None), ood=(None, 1960), matched=True, ood_candidates="all"
+    ),
+    "wrong_modality": WrongModalitySplit(modality="m", ood_candidates="all"),
+    "missing_modality": MissingModalitySplit(modality="m"),
 }
 FROM_FILES = {"official", "given"}
 
@@ -61,7 +70,8 @@ def protocols(*, but: set[str] = frozenset()):
 
 
 EVERY = protocols()
-READING = protocols(but={"popularity", "cold_item", "planted", "item_group, clusters"})
+SHIFTED_FEATURES = {"wrong_modality", "missing_modality"}
+READING = protocols(but={"popularity", "cold_item", "planted", "item_group, clusters", *SHIFTED_FEATURES})
 WITH_IID_SHARE = protocols(but=FROM_FILES)
 FILES = protocols(but={config.protocol for config in CONFIGS.values()} - FROM_FILES)
 
@@ -69,6 +79,14 @@ FILES = protocols(but={config.protocol for config in CONFIGS.values()} - FROM_FI
 @pytest.fixture
 def dataset(make_dataset) -> Dataset:
     return make_dataset(planted_share=0.3)
+
+
+def kept_rows(config, dataset) -> torch.Tensor:
+    """``[N]`` bool: all rows in the order of a split but those that the protocol leaves out."""
+    rows = config.assign(table_of(dataset), 3)
+    return (
+        torch.ones(len(dataset.interactions), dtype=torch.bool) if rows.left_out is None else ~rows.left_out
+    )
 
 
 @EVERY
@@ -81,7 +99,9 @@ def test_parts_are_disjoint_and_lose_unknown_users_and_cold_iid_rows_only(
         parts = parts_of(split)
         rows = [pair for part in parts.values() for pair in pairs(part)]
         assert len(rows) == len(set(rows))
-        everything = set(pairs(dataset.interactions))
+        kept = table_of(dataset).interactions.select(kept_rows(config, dataset))
+        gap = set(pairs(dataset.interactions)) - set(pairs(kept))
+        everything = set(pairs(kept))
         assert set(rows) <= everything
         known = set(split.train.user.tolist())
         if split.support is not None:
@@ -93,8 +113,9 @@ def test_parts_are_disjoint_and_lose_unknown_users_and_cold_iid_rows_only(
         assert all(item not in warm for _, item in lost - of_unknown_users)
         if config.protocol not in FROM_FILES:
             assert lost == of_unknown_users
-        assert split.statistics.dropped_interactions == len(lost)
-        assert split.statistics.dropped_users == len({user for user, _ in of_unknown_users})
+        assert split.statistics.dropped_interactions == len(lost) + len(gap)
+        unknown_users = set(dataset.interactions.user.tolist()) - known
+        assert split.statistics.dropped_users == len(unknown_users)
 
 
 @EVERY
@@ -102,7 +123,7 @@ def test_a_protocol_gives_every_row_one_part(config, dataset):
     rows = config.assign(table_of(dataset), 3)
     members = [rows.train(), rows.iid_valid, rows.iid_test]
     members += [half for part in rows.ood.values() for half in (part.valid, part.test)]
-    members += [] if rows.support is None else [rows.support]
+    members += [others for others in (rows.support, rows.left_out) if others is not None]
     assert torch.equal(torch.stack(members).sum(dim=0), torch.ones(1500, dtype=torch.int64))
 
 
@@ -154,7 +175,9 @@ def test_positives_are_candidates_though_many_items_are_rare(config, make_datase
 @pytest.mark.parametrize("candidates", ["warm", "all"])
 def test_iid_parts_are_ranked_among_warm_items_or_among_all(config, candidates, dataset, tests_of):
     split = make_split(dataset, config.model_copy(update={"iid_candidates": candidates}), seed=0)
-    wanted = (split.train.item_degree() > 0) | (candidates == "all")
+    kept = table_of(dataset).interactions.select(kept_rows(config, dataset)).item_degree() > 0
+    everything = kept | (dataset.interactions.item_degree() == 0)
+    wanted = everything if candidates == "all" else split.train.item_degree() > 0
     assert torch.equal(split.iid_valid.candidates, wanted)
     assert torch.equal(tests_of(split)["iid"].candidates, wanted)
 
@@ -274,8 +297,9 @@ def test_the_order_of_the_rows_does_not_matter(config, dataset, parts_of, pairs,
 def test_iid_parts_are_the_share_of_all_interactions(config, dataset, parts_of):
     config = config.model_copy(update={"iid_share": 0.17})
     parts = parts_of(make_split(dataset, config, seed=0))
-    assert len(parts["iid_valid"]) == round(0.17 * 1500) // 2
-    assert len(parts["iid_valid"]) + len(parts["iid_test"]) == round(0.17 * 1500)
+    size = round(0.17 * int(kept_rows(config, dataset).sum()))
+    assert len(parts["iid_valid"]) == size // 2
+    assert len(parts["iid_valid"]) + len(parts["iid_test"]) == size
 
 
 def test_the_fingerprint_sees_data_configuration_and_seed_but_no_features(dataset, make_dataset):

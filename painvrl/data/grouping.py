@@ -1,0 +1,223 @@
+"""Known groups of interactions: by a column, by time, by popularity or by content.
+
+They can stand in for environments that nobody has to find. Groups are made of train rows alone: bins by count
+hold equally many of them, and popularity is that of the train part.
+
+Shape letters: ``N`` train interactions, ``I`` items.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from painvrl.core.errors import ConfigError, listing
+from painvrl.core.rng import generator
+from painvrl.core.settings import Settings
+from painvrl.data.dataset import Dataset
+from painvrl.data.interactions import Interactions
+from painvrl.data.smooth import numbers_of
+from painvrl.data.splits.clusters import content_clusters
+from painvrl.data.splits.rows import Table, table_of
+
+KEY = "environments.column"
+TIME, POPULARITY, CLUSTERS = BUILT_IN = ("time", "popularity", "clusters")
+
+Edge = dt.date | float
+
+
+class Grouping(Settings):
+    """One way to tell interactions apart."""
+
+    column: str = Field(min_length=1)
+    """A column of the interactions, the items or the users. Or ``time``, ``popularity`` (the item's train
+    interactions) or ``clusters`` (k-means on the items' features).
+    """
+    of: Literal["interactions", "items", "users"] | None = None
+    """Whose column it is; needed only where several have one of that name."""
+    bins: int | tuple[Edge, ...] | None = None
+    """Of numbers or times: how many bins of equally many interactions, or where one bin ends and the next
+    begins (dates for ``time``). Of ``clusters``: how many.
+    """
+    unknown: Literal["error", "own"] = "error"
+    """Interactions without a label are an ``error``, or a group of their ``own``."""
+
+    @field_validator("bins")
+    @classmethod
+    def _makes_several(cls, bins: int | tuple[Edge, ...] | None) -> int | tuple[Edge, ...] | None:
+        if isinstance(bins, int) and not 2 <= bins <= 50:
+            raise ValueError(f"must make 2 to 50 groups (found {bins})")
+        if isinstance(bins, tuple):
+            kinds = {isinstance(edge, dt.date) for edge in bins}
+            if len(kinds) != 1 or any(not a < b for a, b in pairwise(bins)):  # type: ignore[operator]
+                raise ValueError("edges must be rising numbers or rising dates, at least one")
+        return bins
+
+    @model_validator(mode="after")
+    def _fits_the_column(self) -> Self:
+        dates = isinstance(self.bins, tuple) and isinstance(self.bins[0], dt.date)
+        if self.of is None and self.column in (POPULARITY, CLUSTERS) and not isinstance(self.bins, int):
+            raise ValueError(f"{self.column} needs bins, the number of groups (found {self.bins})")
+        if self.of is None and self.column == TIME:
+            if self.bins is None:
+                raise ValueError("time needs bins: a number of groups, or dates")
+            if isinstance(self.bins, tuple) and not dates:
+                raise ValueError("edges of time must be dates such as 2015-06-30")
+        elif dates:
+            raise ValueError("only time can be cut at dates")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownGroups:
+    """Groups of the train interactions.
+
+    Attributes:
+        label: ``[N]`` int64 in ``[0, E)``, in the order of the interactions.
+        names: of the ``E`` groups.
+        sizes: interactions of each.
+    """
+
+    label: Tensor
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def said(self) -> str:
+        """All groups with their sizes, for people."""
+        each = [f"{name} ({size:,})" for name, size in zip(self.names, self.sizes, strict=True)]
+        return listing(each, 12)
+
+
+def known_groups(
+    dataset: Dataset, train: Interactions, groupings: Sequence[Grouping], seed: int
+) -> KnownGroups:
+    """The groups of ``train``, some of the interactions of ``dataset``; several groupings are crossed.
+
+    Raises:
+        ConfigError: there is no such column, a row has no label, values are not numbers, or all
+            interactions are in one group.
+    """
+    everything = table_of(dataset)
+    table = everything.select(torch.searchsorted(everything.interactions.cells(), train.cells()))
+    codes = np.zeros(len(train), dtype=np.int64)
+    names = [""]
+    for position, grouping in enumerate(groupings):
+        key = f"{KEY}.{position}" if len(groupings) > 1 else KEY
+        code, own = _one(table, grouping, key, seed)
+        codes = codes * len(own) + code
+        names = [f"{above} x {name}".removeprefix(" x ") for above in names for name in own]
+    found, label, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    groups = KnownGroups(
+        label=torch.from_numpy(label),
+        names=tuple(names[index] for index in found),
+        sizes=tuple(sizes.tolist()),
+    )
+    if len(groups.names) < 2:
+        raise ConfigError("all train interactions are in one group", key=KEY, value=groups.said())
+    return groups
+
+
+def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndarray, list[str]]:
+    """``[N]`` groups by number, and their names in that order."""
+    if grouping.of is None and grouping.column == TIME:
+        time = table.columns.time
+        if time is None:
+            rule = "needs the time of every interaction (of a table: data.time names the column)"
+            raise ConfigError(rule, key=key, value=f"time on {table.name}")
+        return _binned(time.numpy(), grouping, key)
+    item = table.interactions.item.numpy()
+    if grouping.of is None and grouping.column == POPULARITY:
+        return _binned(table.interactions.item_degree().double().numpy()[item], grouping, key)
+    if grouping.of is None and grouping.column == CLUSTERS:
+        assert isinstance(grouping.bins, int)
+        source = generator(seed, "environments", "clusters")
+        labels = content_clusters(table, grouping.bins, source, key=f"{key}.bins")[item]
+    else:
+        labels = _labels(table, grouping, key)
+    if grouping.bins is None or grouping.column == CLUSTERS:
+        return _named(labels, grouping, key)
+    return _binned(numbers_of(labels, key=key, column=grouping.column), grouping, key)
+
+
+def _labels(table: Table, grouping: Grouping, key: str) -> np.ndarray:
+    """``[N]`` labels of a column of the data."""
+    columns, data = table.columns, table.interactions
+    places: dict[str, tuple[Mapping[str, np.ndarray], np.ndarray]] = {
+        "interactions": (columns.interaction, np.arange(len(data))),
+        "items": (columns.item, data.item.numpy()),
+        "users": (columns.user, data.user.numpy()),
+    }
+    having = [of for of, (known, _) in places.items() if grouping.column in known]
+    wanted = having if grouping.of is None else [of for of in having if of == grouping.of]
+    if not wanted:
+        known = [f"{name} of the {of}" for of, (named, _) in places.items() for name in sorted(named)]
+        rule = f"the data set {table.name} has no such column; it has {listing(known, 20) or 'none'}"
+        raise ConfigError(rule, key=key, value=grouping.column)
+    if len(wanted) > 1:
+        rule = f"{' and '.join(wanted)} have a column of that name; say which with of"
+        raise ConfigError(rule, key=key, value=grouping.column)
+    if wanted[0] == "interactions" and grouping.column in columns.contradictions:
+        rule = f"the column says two things of one pair: {columns.contradictions[grouping.column]}"
+        raise ConfigError(rule, key=key, value=grouping.column)
+    named, rows = places[wanted[0]]
+    found: np.ndarray = named[grouping.column][rows]
+    return found
+
+
+def _named(labels: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarray, list[str]]:
+    """Groups of equal labels, in the order of their names."""
+    names, code = np.unique(labels.astype(np.str_), return_inverse=True)
+    _require_known(code[np.isin(code, np.flatnonzero(names == ""))], grouping, key, len(labels))
+    return code, [f"{grouping.column}={name or 'unknown'}" for name in names.tolist()]
+
+
+def _binned(values: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarray, list[str]]:
+    """Groups of numbers between edges; a value at an edge is above it. NaN are the unknown ones, last."""
+    assert grouping.bins is not None
+    unknown = np.isnan(values)
+    _require_known(values[unknown], grouping, key, len(values))
+    if isinstance(grouping.bins, int):
+        places = np.linspace(0, 1, grouping.bins + 1)[1:-1]
+        edges = np.unique(np.quantile(values[~unknown], places, method="higher"))
+        edges = edges[edges > values[~unknown].min()]
+        if len(edges) < grouping.bins - 1:
+            rule = "so many bins cannot hold about equally many interactions: too many have equal values"
+            raise ConfigError(rule, key=f"{key}.bins", value=f"{grouping.bins}, of which {len(edges) + 1}")
+    else:
+        edges = np.array([_number(edge) for edge in grouping.bins])
+    dated = grouping.of is None and grouping.column == TIME
+    shown = [_day(edge) if dated else f"{edge:g}" for edge in edges.tolist()]
+    ranges = [f"< {shown[0]}", *(f"{a} to {b}" for a, b in pairwise(shown)), f">= {shown[-1]}"]
+    code = np.searchsorted(edges, values, side="right")
+    code[unknown] = len(ranges)
+    return code, [f"{grouping.column} {name}" for name in (*ranges, "unknown")]
+
+
+def _require_known(missing: np.ndarray, grouping: Grouping, key: str, total: int) -> None:
+    if len(missing) and grouping.unknown == "error":
+        rule = "has no label for some train interactions; unknown: own makes them a group of their own"
+        raise ConfigError(rule, key=key, value=f"{grouping.column}: {len(missing):,} of {total:,}")
+
+
+def _number(edge: Edge) -> float:
+    """An edge as the columns have it: a date as seconds since 1970, at its first second (UTC)."""
+    if not isinstance(edge, dt.date):
+        return edge
+    return dt.datetime(edge.year, edge.month, edge.day, tzinfo=dt.UTC).timestamp()
+
+
+def _day(seconds: float) -> str:
+    """The day of a time, or the number where it is none of a calendar."""
+    try:
+        return dt.datetime.fromtimestamp(math.floor(seconds), tz=dt.UTC).date().isoformat()
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:g}"

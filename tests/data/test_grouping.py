@@ -1,0 +1,191 @@
+"""Known groups of interactions, compared with what a loop over the rows finds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from painvrl.core.errors import ConfigError
+from painvrl.data.dataset import Columns, Dataset
+from painvrl.data.grouping import Grouping, KnownGroups, known_groups
+from painvrl.data.interactions import Interactions
+
+
+@pytest.fixture
+def dataset(make_dataset) -> Dataset:
+    """One whose items all have a year."""
+    made = make_dataset()
+    year = np.where(made.columns.item["year"] == "", "1970", made.columns.item["year"])
+    return replace(made, columns=replace(made.columns, item={**made.columns.item, "year": year}))
+
+
+@pytest.fixture
+def train(dataset: Dataset) -> Interactions:
+    """Some rows, in an order of their own."""
+    return dataset.interactions.select(
+        torch.randperm(len(dataset.interactions), generator=torch.Generator().manual_seed(1))[:900]
+    )
+
+
+def grouped(dataset: Dataset, train: Interactions, *groupings: dict[str, Any]) -> KnownGroups:
+    return known_groups(dataset, train, [Grouping.model_validate(one) for one in groupings], 0)
+
+
+def by_pair(dataset: Dataset, values: Any) -> dict[tuple[int, int], Any]:
+    """A column of the interactions by (user, item)."""
+    data = dataset.interactions
+    return dict(zip(zip(data.user.tolist(), data.item.tolist(), strict=True), values, strict=True))
+
+
+def names_of(found: KnownGroups, train: Interactions) -> dict[tuple[int, int], str]:
+    pairs = zip(train.user.tolist(), train.item.tolist(), strict=True)
+    return {pair: found.names[label] for pair, label in zip(pairs, found.label.tolist(), strict=True)}
+
+
+def test_a_column_of_interactions_items_or_users_labels_each_row(dataset, train):
+    part = by_pair(dataset, dataset.columns.interaction["part"].tolist())
+    for (user, item), name in names_of(grouped(dataset, train, {"column": "part"}), train).items():
+        assert name == f"part={part[user, item]}"
+    genre = dataset.columns.item["genre"]
+    for (_, item), name in names_of(grouped(dataset, train, {"column": "genre"}), train).items():
+        assert name == f"genre={genre[item]}"
+    city = dataset.columns.user["city"]
+    found = grouped(dataset, train, {"column": "city", "unknown": "own"})
+    for (user, _), name in names_of(found, train).items():
+        assert name == f"city={city[user] or 'unknown'}"
+
+
+def test_sizes_count_the_rows_of_each_group(dataset, train):
+    found = grouped(dataset, train, {"column": "genre"})
+    counted = Counter(names_of(found, train).values())
+    assert dict(zip(found.names, found.sizes, strict=True)) == counted
+    assert sum(found.sizes) == len(train)
+
+
+def test_edges_cut_numbers_and_a_value_at_an_edge_is_above_it(dataset, train):
+    found = grouped(dataset, train, {"column": "year", "bins": [1970, 1990]})
+    assert found.names == ("year < 1970", "year 1970 to 1990", "year >= 1990")
+    year = dataset.columns.item["year"].astype(int).tolist()
+    assert {1970, 1990} <= {year[item] for item in train.item.tolist()}
+    for (_, item), name in names_of(found, train).items():
+        assert name == found.names[(year[item] >= 1970) + (year[item] >= 1990)]
+
+
+def test_bins_by_count_hold_about_equally_many_train_rows(dataset, train):
+    found = grouped(dataset, train, {"column": "year", "bins": 3})
+    year = dataset.columns.item["year"].astype(int)[train.item.numpy()]
+    heaviest = max(Counter(year.tolist()).values())
+    assert max(found.sizes) - min(found.sizes) <= 2 * heaviest
+    order = [year[found.label.numpy() == index] for index in range(3)]
+    assert order[0].max() < order[1].min()
+    assert order[1].max() < order[2].min()
+
+
+def test_time_is_cut_at_the_first_second_of_a_date(dataset, train):
+    edge = dt.date(1970, 1, 21)
+    found = grouped(dataset, train, {"column": "time", "bins": [edge]})
+    assert found.names == ("time < 1970-01-21", "time >= 1970-01-21")
+    assert dataset.columns.time is not None
+    time = by_pair(dataset, dataset.columns.time.tolist())
+    assert 20 * 86400 in time.values()
+    for pair, name in names_of(found, train).items():
+        assert name == found.names[time[pair] >= 20 * 86400]
+
+
+def test_popularity_is_that_of_the_train_rows(dataset, train):
+    found = grouped(dataset, train, {"column": "popularity", "bins": 2})
+    degree = Counter(train.item.tolist())
+    seen = [
+        [degree[item] for (_, item), name in names_of(found, train).items() if name == each]
+        for each in found.names
+    ]
+    assert max(seen[0]) < min(seen[1])
+
+
+def test_clusters_group_whole_items(dataset, train):
+    found = grouped(dataset, train, {"column": "clusters", "bins": 3})
+    by_item: dict[int, set[str]] = {}
+    for (_, item), name in names_of(found, train).items():
+        by_item.setdefault(item, set()).add(name)
+    assert len(found.names) == 3
+    assert all(len(names) == 1 for names in by_item.values())
+
+
+def test_crossed_groupings_are_the_pairs_that_occur(dataset, train):
+    both = grouped(dataset, train, {"column": "genre"}, {"column": "year", "bins": [1980]})
+    first = names_of(grouped(dataset, train, {"column": "genre"}), train)
+    second = names_of(grouped(dataset, train, {"column": "year", "bins": [1980]}), train)
+    for pair, name in names_of(both, train).items():
+        assert name == f"{first[pair]} x {second[pair]}"
+    assert set(both.names) == {f"{first[pair]} x {second[pair]}" for pair in first}
+
+
+def test_unknown_numbers_are_a_group_of_their_own_on_request(dataset, train):
+    year = dataset.columns.item["year"].copy()
+    year[:5] = ""
+    blank = replace(dataset, columns=replace(dataset.columns, item={"year": year}))
+    missing = int((train.item < 5).sum())
+    with pytest.raises(ConfigError, match=f"year: {missing} of {len(train)}"):
+        grouped(blank, train, {"column": "year", "bins": [1980]})
+    found = grouped(blank, train, {"column": "year", "bins": [1980], "unknown": "own"})
+    assert found.names[-1] == "year unknown"
+    assert found.sizes[-1] == missing
+
+
+@pytest.mark.parametrize(
+    ("grouping", "said"),
+    [
+        ({"column": "studio"}, "has no such column; it has .*genre of the items"),
+        ({"column": "genre", "bins": 2}, "must hold numbers"),
+        ({"column": "year", "bins": [1900]}, "all train interactions are in one group"),
+        ({"column": "city"}, "no label for some train interactions"),
+        ({"column": "year", "of": "users"}, "no such column"),
+        ({"column": "time", "of": "items"}, "no such column"),
+        ({"column": "popularity", "bins": 50}, "too many have equal values"),
+    ],
+)
+def test_what_cannot_be_grouped_says_why(dataset, train, grouping, said):
+    with pytest.raises(ConfigError, match=said):
+        grouped(dataset, train, grouping)
+
+
+def test_a_name_that_two_have_must_say_whose_it_is(dataset, train):
+    columns = replace(dataset.columns, user={"genre": np.array(["x"] * 30 + ["y"] * 30)})
+    twice = replace(dataset, columns=columns)
+    with pytest.raises(ConfigError, match="items and users have a column of that name"):
+        grouped(twice, train, {"column": "genre"})
+    assert grouped(twice, train, {"column": "genre", "of": "users"}).names == ("genre=x", "genre=y")
+
+
+def test_contradicting_rows_and_data_without_times_are_refused(dataset, train):
+    columns = Columns(interaction=dataset.columns.interaction, contradictions={"part": "rows 3 and 4"})
+    bare = replace(dataset, columns=columns)
+    with pytest.raises(ConfigError, match="rows 3 and 4"):
+        grouped(bare, train, {"column": "part"})
+    with pytest.raises(ConfigError, match="needs the time"):
+        grouped(bare, train, {"column": "time", "bins": 2})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"column": "time"},
+        {"column": "time", "bins": [1999.0]},
+        {"column": "year", "bins": ["1999-01-01"]},
+        {"column": "year", "bins": [1990, 1980]},
+        {"column": "year", "bins": []},
+        {"column": "year", "bins": 1},
+        {"column": "popularity"},
+        {"column": "clusters", "bins": [1.0]},
+    ],
+)
+def test_a_grouping_that_means_nothing_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Grouping.model_validate(wrong)
