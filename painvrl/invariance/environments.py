@@ -45,7 +45,7 @@ class EnvironmentConfig(MixtureSettings):
     """
     column: Annotated[tuple[Grouping, ...], BeforeValidator(_one_or_more)] = ()
     """Of ``assignment: column``: the groups that are the environments, such as ``decade``; several are
-    crossed.
+    crossed. Other assignments do not read it.
     """
     count: int = Field(default=2, ge=2, le=50)
     """Number of environments; of ``assignment: column`` the groups decide it."""
@@ -57,10 +57,11 @@ class EnvironmentConfig(MixtureSettings):
     """How the models of ``hard_em`` are fitted."""
 
     @model_validator(mode="after")
-    def _names_a_column_where_it_is_read(self) -> Self:
-        if (self.assignment == "column") != bool(self.column):
-            needs = "needs" if self.assignment == "column" else "does not read"
-            raise ValueError(f"assignment {self.assignment!r} {needs} environments.column")
+    def _says_what_a_column_is_for(self) -> Self:
+        if self.assignment == "column" and not self.column:
+            raise ValueError("assignment 'column' needs environments.column")
+        if self.column and "assignment" not in self.model_fields_set:
+            raise ValueError("column is read by assignment: column alone, which must be set")
         return self
 
 

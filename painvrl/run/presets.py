@@ -46,6 +46,18 @@ PRESETS: Mapping[PresetName, Changes] = {
     "painvrl": {**_MIXTURE, "mask.balancer": "mgda"},
 }
 
+
+def changes_of(preset: PresetName, assignment: str) -> Changes:
+    """What a preset changes over a configuration whose environments are assigned so.
+
+    Known environments need no mixture: what only follows or penalises them keeps ``column``.
+    """
+    changes = PRESETS[preset]
+    if assignment == "column" and changes.get("environments.assignment") == "soft_mixture":
+        return {path: value for path, value in changes.items() if path != "environments.assignment"}
+    return changes
+
+
 KEY = "preset"
 """The key of a configuration file that names one."""
 

@@ -192,10 +192,12 @@ def test_a_known_environment_that_is_too_small_is_named(small: Small) -> None:
         run(small, config, known=known)
 
 
-@pytest.mark.parametrize("wrong", [{"assignment": "column"}, {"assignment": "given", "column": "era"}])
-def test_a_column_is_named_where_it_is_read_and_nowhere_else(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"environments\.column"):
-        EnvironmentConfig.model_validate(wrong)
+def test_a_column_and_the_assignment_that_reads_it_are_set_together() -> None:
+    with pytest.raises(ValidationError, match=r"needs environments\.column"):
+        EnvironmentConfig.model_validate({"assignment": "column"})
+    with pytest.raises(ValidationError, match="assignment: column alone, which must be set"):
+        EnvironmentConfig.model_validate({"column": "era"})
+    assert EnvironmentConfig.model_validate({"assignment": "hard_em", "column": "era"}).column
 
 
 def test_a_name_alone_stands_for_its_column() -> None:

@@ -14,7 +14,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import apply, hyperparameters
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
-from painvrl.run.presets import PRESETS, PresetName, expanded
+from painvrl.run.presets import PRESETS, PresetName, changes_of, expanded
 
 PLANTED = {"data": {"kind": "planted"}}
 
@@ -167,3 +167,17 @@ def test_a_study_takes_a_preset(tiny_settings: dict[str, Any]) -> None:
     made = validated(StudySpec, spec)
     check_spec(made)
     assert made.config.mask.balancer == "fixed"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_known_environments_stay_where_a_preset_only_follows_them(name: PresetName) -> None:
+    found = changes_of(name, "column")
+    assert changes_of(name, "soft_mixture") == PRESETS[name]
+    kept = name in {"erm", "irm", "painvrl"}
+    assert ("environments.assignment" not in found) == (kept or name == "ultragcn")
+    base = config(environments={"assignment": "column", "column": "city"})
+    turned = apply(base, found)
+    assert (turned.environments.assignment == "column") == (kept or name == "ultragcn")
+    assert {path: value for path, value in PRESETS[name].items() if path not in found} == (
+        {"environments.assignment": "soft_mixture"} if kept else {}
+    )

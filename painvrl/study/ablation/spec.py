@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Self
@@ -18,7 +19,7 @@ from painvrl.evaluation import metrics
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value
 from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, hyperparameters
-from painvrl.run.presets import KEY, PRESETS, PresetName, is_preset
+from painvrl.run.presets import KEY, PRESETS, PresetName, changes_of, is_preset
 from painvrl.study.file.checks import check_is_no_section
 from painvrl.study.file.overrides import loaded
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
@@ -69,10 +70,11 @@ class AblationSpec(Settings):
 
     def changes(self) -> dict[str, dict[str, Value]]:
         """The rows of the table in order, and what each turns in ``config``."""
-        rows: dict[str, dict[str, Value]] = {name: dict(PRESETS[name]) for name in self.ablation.presets}
+        known_by = partial(changes_of, assignment=self.config.environments.assignment)
+        rows: dict[str, dict[str, Value]] = {name: dict(known_by(name)) for name in self.ablation.presets}
         for name, turned in self.variants.items():
             preset = turned.get(KEY)
-            known: Mapping[str, Value] = PRESETS[preset] if is_preset(preset) else {}  # type: ignore[index]
+            known: Mapping[str, Value] = known_by(preset) if is_preset(preset) else {}  # type: ignore[arg-type]
             rows[name] = {**known, **{path: value for path, value in turned.items() if path != KEY}}
         return rows
 

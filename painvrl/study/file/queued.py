@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point, apply, leaves
-from painvrl.run.presets import PRESETS, PresetName
+from painvrl.run.presets import PresetName, changes_of
 from painvrl.study.file.space import Space
 
 Origin: TypeAlias = Literal["preset", "base", "point"]
@@ -37,7 +37,8 @@ def config_of_preset(base: TrainConfig, space: Space, preset: str) -> TrainConfi
     Raises:
         pydantic.ValidationError: the configuration refuses the preset.
     """
-    return apply(base, {**space.fixed(base), **PRESETS[preset]})  # type: ignore[index] # KeyError if unknown
+    changes = changes_of(preset, base.environments.assignment)  # type: ignore[arg-type] # KeyError if unknown
+    return apply(base, {**space.fixed(base), **changes})
 
 
 def queue_of(
