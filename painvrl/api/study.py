@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from painvrl.study.store.records import TrialRecord
     from painvrl.study.store.storage import StoredStudy
 
-RuleName: TypeAlias = Literal["knee", "iid", "ood", "balanced"]
+RuleName: TypeAlias = Literal["knee", "iid", "ood", "loeo", "balanced"]
 
 
 class Study:
@@ -94,13 +94,13 @@ class Study:
         """Pick a point of the front by exactly one rule, and keep it, as ``painvrl study pick`` does.
 
         Args:
-            rule: ``knee``, ``iid``, ``ood`` or ``balanced``.
+            rule: ``knee``, ``iid``, ``ood``, ``loeo`` or ``balanced``.
             max_ood_with_iid: the best OOD with at least this share of the best IID, such as 0.98.
             weights: of objectives; the largest weighted sum wins.
             reference: values of objectives; the largest worst margin over them wins.
             trial: a point by its name, such as ``12.3``.
-            alias: what the pick is called; by default ``iid``, ``ood`` or ``balanced``, by the rule. A pick
-                of that name is replaced.
+            alias: what the pick is called; by default ``iid``, ``ood``, ``loeo`` or ``balanced``, by the
+                rule. A pick of that name is replaced.
 
         Raises:
             ConfigError: not exactly one rule is given, or it breaks a rule itself.

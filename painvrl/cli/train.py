@@ -19,6 +19,7 @@ class Prefer(StrEnum):
     KNEE = "knee"
     IID = "iid"
     OOD = "ood"
+    LOEO = "loeo"
     BALANCED = "balanced"
 
 

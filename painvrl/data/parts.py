@@ -10,6 +10,9 @@ from torch import Tensor
 
 from painvrl.data.interactions import Interactions
 
+LOEO = "loeo"
+"""What metrics of environments that were left out of train are called before their slash."""
+
 _NAMED_OOD = re.compile(r"ood_[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 

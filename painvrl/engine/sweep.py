@@ -31,6 +31,7 @@ from painvrl.model.fusion import ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Distribution, Value, share_of, value_at
 from painvrl.run.hyperparameters import Point, apply, leaves
+from painvrl.run.leave_out import LeftOut
 from painvrl.stats.dominance import hypervolume, non_dominated
 
 EXPLORED_CELLS = 2**25
@@ -84,7 +85,13 @@ class Sweep:
     config: SweepConfig = field(default_factory=SweepConfig)
 
 
-def sweep(config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> tuple[Scored, ...]:
+def sweep(
+    config: TrainConfig,
+    parts: ScoreParts,
+    ranking: RankingPlan,
+    plan: Sweep,
+    left_out: LeftOut | None = None,
+) -> tuple[Scored, ...]:
     """The points of a training: the configuration's own first, then those of its front, the best IID first.
 
     Args:
@@ -92,8 +99,9 @@ def sweep(config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sw
         parts: of the model; with the branch where ``fusion.variant_weight`` is swept.
         ranking: of the valid parts.
         plan: what is swept.
+        left_out: models that lack an environment, if the points are asked for that, too.
     """
-    search = _Search(config, parts, ranking, plan)
+    search = _Search(config, parts, ranking, plan, left_out)
     search.explore()
     return search.kept()
 
@@ -104,16 +112,18 @@ def scored_at(
     ranking: RankingPlan,
     points: Sequence[Point],
     objectives: Sequence[str],
+    left_out: LeftOut | None = None,
 ) -> tuple[Scored, ...]:
     """A training at given points of what acts after it, ranked in one pass."""
     fusions = [apply(config, point).fusion for point in points]
     judged = judged_users(ranking, WeighedScores(parts, fusions))
+    more = [{} for _ in fusions] if left_out is None else left_out.metrics(fusions)
     return tuple(
         Scored(
-            point=SweptPoint(values=dict(point), metrics=mean_over_users(ranking, each)),
+            point=SweptPoint(values=dict(point), metrics=mean_over_users(ranking, each) | of_left_out),
             users=values_of(ranking, each, objectives),
         )
-        for point, each in zip(points, judged, strict=True)
+        for point, each, of_left_out in zip(points, judged, more, strict=True)
     )
 
 
@@ -209,8 +219,16 @@ def _that_move(
 class _Search:
     """The points that were looked at, in shares and in values; the first is the configuration's own."""
 
-    def __init__(self, config: TrainConfig, parts: ScoreParts, ranking: RankingPlan, plan: Sweep) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        parts: ScoreParts,
+        ranking: RankingPlan,
+        plan: Sweep,
+        left_out: LeftOut | None = None,
+    ) -> None:
         self._config, self._parts, self._plan = config, parts, plan
+        self._left_out = left_out
         self._hyperparameters = _that_move(parts, ranking, plan.hyperparameters)
         own = leaves(config)
         self._own: dict[str, Value] = {path: own[path] for path in self._hyperparameters}
@@ -254,7 +272,8 @@ class _Search:
             self.points += self._scored(self._ranking, new)
 
     def _scored(self, ranking: RankingPlan, points: Sequence[Point]) -> tuple[Scored, ...]:
-        return scored_at(self._config, self._parts, ranking, points, self._plan.objectives)
+        objectives, left_out = self._plan.objectives, self._left_out
+        return scored_at(self._config, self._parts, ranking, points, objectives, left_out)
 
     def _candidates(self) -> list[int]:
         """Places of points that differ and keep to the constraints; of all that differ where none does."""

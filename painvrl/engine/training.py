@@ -20,6 +20,7 @@ from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_me
 from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
 from painvrl.core.observer import GOES_ON
 from painvrl.data.digest import digest_for_all_seeds
+from painvrl.data.parts import LOEO
 from painvrl.engine.job import DataSummary, Job, OnRung
 from painvrl.engine.mask_trace import thinned
 from painvrl.engine.outcomes import Completed, CurvePoint, Failed, Outcome, Pruned, completed
@@ -74,7 +75,7 @@ def summary_of(prepared: Prepared) -> DataSummary:
         tables=split.statistics.tables(),
         statistics=split.statistics.as_dict(),
         warnings=split.statistics.provenance.warnings,
-        parts=prepared.valid_plan.names,
+        parts=(*prepared.valid_plan.names, *((LOEO,) if prepared.evaluation.loeo else ())),
         all_seeds=digest_for_all_seeds(prepared.dataset),
         numbers=numbers_of(prepared.device),
     )
@@ -173,8 +174,8 @@ class TrainingObjective:
         start = time.perf_counter()
         observer.stage("sweep")
         trained = (job.config, result.parts, prepared.valid_plan)
-        at, plan = job.at, job.sweep
-        scored = scored_at(*trained, at, plan.objectives) if at else sweep(*trained, plan)
+        at, plan, out = job.at, job.sweep, result.left_out
+        scored = scored_at(*trained, at, plan.objectives, out) if at else sweep(*trained, plan, out)
         seconds = time.perf_counter() - start
         return UnderSeed(prepared=prepared, result=result, scored=scored, sweep_seconds=seconds)
 

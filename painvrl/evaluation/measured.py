@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from painvrl.core.renamed import METRICS as METRICS_BEFORE
-from painvrl.data.parts import is_scored_name
+from painvrl.data.parts import LOEO, is_scored_name
 from painvrl.evaluation.metrics import METRICS, split_name
 
 
@@ -26,11 +26,11 @@ def valid_part_metric(name: str) -> str:
         part, metric, _ = split_name(name)
     except ValueError:
         part = metric = ""
-    if not is_scored_name(part) or metric not in METRICS:
+    if not (is_scored_name(part) or part == LOEO) or metric not in METRICS:
         if (now := METRICS_BEFORE.get(metric)) is not None:
             raise ValueError(f"is named {name.replace(metric, now)} now; rename it")
         raise ValueError(
-            "is not a metric; one reads PART/METRIC_at_K with PART iid, ood or ood_NAME and METRIC "
+            "is not a metric; one reads PART/METRIC_at_K with PART iid, ood, ood_NAME or loeo and METRIC "
             f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}"
         )
     return name
@@ -38,7 +38,7 @@ def valid_part_metric(name: str) -> str:
 
 def _offer(schema: dict[str, Any]) -> None:
     known = "|".join(map(re.escape, METRICS.names()))
-    schema["pattern"] = rf"^(iid|ood(_[^/]+)?)/({known})_at_[1-9][0-9]*$"
+    schema["pattern"] = rf"^(iid|loeo|ood(_[^/]+)?)/({known})_at_[1-9][0-9]*$"
     schema["examples"] = ["iid/recall_at_20", "iid/ndcg_at_20", "ood/recall_at_20", "ood/ndcg_at_20"]
 
 

@@ -19,9 +19,14 @@ class EvaluationConfig(Settings):
     """Scores (users times candidates) held at once; 16 MiB of float32 suit a processor's cache and keep a GPU
     busy. A sweep holds up to five times as many.
     """
-    # Left out of what is written while it is empty, as configurations of old have none.
+    # Both are left out of what is written while nothing is in them, as configurations of old have none.
     also: tuple[AnyMetric, ...] = Field(default=(), exclude_if=lambda also: not also)
     """Metrics beside the standard ones, each a name or, with settings, a mapping with its ``name``."""
+
+    loeo: bool = Field(default=False, exclude_if=lambda loeo: not loeo)
+    """Also measure ``loeo/...``: the final model is trained without each environment of
+    ``environments.column`` and asked for it. It reads no OOD part. A study by it prunes nothing.
+    """
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -11,7 +11,7 @@ Shape letters: ``I`` items, ``N`` interactions, ``F`` features, ``E`` environmen
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
@@ -36,6 +36,13 @@ def _one_or_more(value: object) -> object:
     return [{"column": one} if isinstance(one, str) else one for one in many]
 
 
+Groupings: TypeAlias = Annotated[
+    tuple[Grouping, ...],
+    BeforeValidator(_one_or_more, json_schema_input_type=str | Grouping | tuple[str | Grouping, ...]),
+]
+"""A column's name, a grouping, or a list of them, which are crossed."""
+
+
 class EnvironmentConfig(MixtureSettings):
     """How environments are identified. The mixture's settings stand beside these."""
 
@@ -43,7 +50,7 @@ class EnvironmentConfig(MixtureSettings):
     """``soft_mixture``; ``hard_em`` (InvRL); ``random`` labels, a control; ``column``: the environments are
     known; or ``given``: the data set's own labels, of planted data only.
     """
-    column: Annotated[tuple[Grouping, ...], BeforeValidator(_one_or_more)] = ()
+    column: Groupings = ()
     """Of ``assignment: column``: the groups that are the environments, such as ``decade``; several are
     crossed. Other assignments do not read it.
     """

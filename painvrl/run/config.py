@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from painvrl.core.settings import Settings
 from painvrl.data.features import FeatureConfig
-from painvrl.data.parts import ood_mean
+from painvrl.data.parts import LOEO, ood_mean
 from painvrl.data.sources import DataConfig, PlantedConfig
 from painvrl.data.splits import PopularitySplit, SplitConfig
 from painvrl.evaluation.metrics import split_name
@@ -75,10 +75,11 @@ class TrainConfig(Settings):
             self.evaluation.check_measured(metric)
         except ValueError as error:
             raise ValueError(f"training.monitor {error} (found {monitor!r})") from None
-        names = self.scored_names()
-        if names is not None and part not in names:
+        names = self.split.ood_names()
+        if names is not None and part not in ("iid", *names, *ood_mean(names)):
             raise ValueError(
-                f"training.monitor must name a part of the split, {', '.join(names)} (found {monitor!r})"
+                "training.monitor must name a part of the split, "
+                f"{', '.join(('iid', *names, *ood_mean(names)))} (found {monitor!r})"
             )
         return self
 
@@ -119,6 +120,12 @@ class TrainConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _leaves_out_what_is_known(self) -> Self:
+        if self.evaluation.loeo and not self.environments.column:
+            raise ValueError("evaluation.loeo leaves known environments out: name them, environments.column")
+        return self
+
+    @model_validator(mode="after")
     def _environments_fit_in(self) -> Self:
         if self.environments.count * self.environments.min_share > 1:
             raise ValueError(
@@ -130,7 +137,8 @@ class TrainConfig(Settings):
     def scored_names(self) -> tuple[str, ...] | None:
         """What metrics of the valid parts are called before their slash; ``None`` where the data decide."""
         names = self.split.ood_names()
-        return None if names is None else ("iid", *names, *ood_mean(names))
+        left_out = (LOEO,) if self.evaluation.loeo else ()
+        return None if names is None else ("iid", *names, *ood_mean(names), *left_out)
 
     def fingerprint(self) -> str:
         """A hex digest of every setting; equal configurations have equal digests."""

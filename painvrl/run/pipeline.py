@@ -15,6 +15,7 @@ from painvrl.evaluation.ranking import evaluate_each
 from painvrl.invariance.environments import Environments
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
+from painvrl.run.leave_out import LeftOut, leave_out
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import PretrainedStore
 from painvrl.run.rounds import Invariance, RoundReport, learn_invariance
@@ -33,6 +34,7 @@ class RunResult:
         rounds: a report a round. seconds: wall time by stage.
         epochs: chosen epoch by training: ``pretrain``, and the learners of the fusion by their names.
         refit: trained on the valid parts, too; ``metrics`` are then those of the run before.
+        left_out: models that each lack an environment, where ``evaluation.loeo`` asks for them.
     """
 
     config: TrainConfig
@@ -44,6 +46,7 @@ class RunResult:
     seconds: Mapping[str, float]
     epochs: Mapping[str, int]
     refit: bool = False
+    left_out: LeftOut | None = None
 
     @property
     def user_vectors(self) -> Tensor:
@@ -87,8 +90,8 @@ def run(
     Raises:
         TrialFailure: the configuration cannot be trained (diverged, an empty environment).
     """
-    state = state or RunState()
-    state.resume(observer or NullObserver())
+    state, observer = state or RunState(), observer or NullObserver()
+    state.resume(observer)
     stages = Stages(
         config=config,
         prepared=prepared,
@@ -103,8 +106,14 @@ def run(
         invariance = learn_invariance(stages, pretrained)
         del pretrained  # what `convert` trains needs its memory
     parts = convert(stages, invariance.mask)
+    left_out = None
+    if config.evaluation.loeo and epochs is None:  # a refit is not judged again
+        with state.stage("leave out"):
+            left_out = leave_out(
+                config, prepared, invariance.mask, state.epochs, branch=branch, observer=observer
+            )
     with state.stage("evaluate"):
-        (metrics,) = score_valid(prepared, parts, [config.fusion])
+        (metrics,) = score_valid(prepared, parts, [config.fusion], left_out)
     return RunResult(
         config=config,
         parts=parts,
@@ -114,20 +123,27 @@ def run(
         rounds=invariance.rounds,
         seconds=state.seconds,
         epochs=state.epochs,
+        left_out=left_out,
     )
 
 
 def score_valid(
-    prepared: Prepared, parts: ScoreParts, fusions: Sequence[FusionConfig]
+    prepared: Prepared,
+    parts: ScoreParts,
+    fusions: Sequence[FusionConfig],
+    left_out: LeftOut | None = None,
 ) -> tuple[dict[str, float], ...]:
-    """Every metric of the valid parts under each of the weighings, in one pass.
+    """Every metric of the valid parts, and of environments ``left_out``, under each of the weighings.
 
     Raises:
         Diverged: the vectors are not finite.
     """
     if not bool(torch.isfinite(parts.users).all() & torch.isfinite(parts.items).all()):
         raise Diverged("the trained vectors are not finite; lower training.learning_rate")
-    return evaluate_each(prepared.valid_plan, WeighedScores(parts, fusions))
+    found = evaluate_each(prepared.valid_plan, WeighedScores(parts, fusions))
+    if left_out is None:
+        return found
+    return tuple(one | more for one, more in zip(found, left_out.metrics(fusions), strict=True))
 
 
 def reweighed(result: RunResult, prepared: Prepared, **weights: float) -> RunResult:
@@ -146,6 +162,6 @@ def reweighed(result: RunResult, prepared: Prepared, **weights: float) -> RunRes
             value=weights["variant_weight"],
         )
     fusion = FusionConfig.model_validate({**result.config.fusion.model_dump(), **weights})
-    (metrics,) = score_valid(prepared, result.parts, [fusion])
+    (metrics,) = score_valid(prepared, result.parts, [fusion], result.left_out)
     config = result.config.model_copy(update={"fusion": fusion})
     return replace(result, config=config, metrics=metrics)

@@ -22,6 +22,9 @@ def pick(
     ] = False,
     iid: Annotated[bool, typer.Option("--iid", help="The best IID metric.")] = False,
     ood: Annotated[bool, typer.Option("--ood", help="The best OOD metric.")] = False,
+    loeo: Annotated[
+        bool, typer.Option("--loeo", help="The best metric of left-out environments; reads no OOD part.")
+    ] = False,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="The largest harmonic mean of IID and OOD.")
     ] = False,
@@ -54,7 +57,7 @@ def pick(
         typer.Option(
             "--as",
             metavar="NAME",
-            help="Its name, and its model's alias in MLflow; by default iid, ood or balanced, by the rule.",
+            help="Its name, and its model's alias in MLflow; left out, the rule says one, such as balanced.",
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what was picked.")] = False,
@@ -72,6 +75,7 @@ def pick(
         "--knee": knee,
         "--iid": iid,
         "--ood": ood,
+        "--loeo": loeo,
         "--balanced": balanced,
         "--max-ood-with-iid": max_ood_with_iid is not None,
         "--weights": weights is not None,

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from painvrl.core.errors import ConfigError
+from painvrl.data.parts import LOEO
 from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, axes_of, scaled
 
 IID, OOD, BALANCED = "iid", "ood", "balanced"
@@ -52,6 +53,23 @@ class Preference:
         """See :class:`Rule`."""
         plane = front.plane
         return _only_part(front) if plane is None else self.weigh(front, plane)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestLeftOut:
+    """Take the best metric of environments that were left out of train: a choice that reads no OOD part."""
+
+    label: str = LOEO
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        names = [name for name in front.objectives if name.startswith(f"{LOEO}/")]
+        if not names:
+            rule = "needs an objective loeo/... of the study, and config.evaluation.loeo: true"
+            raise ConfigError(rule, key=LOEO, value=", ".join(front.objectives))
+        name = next((name for name in names if "/ndcg_at_" in name), names[0])
+        why = f"it has the best {name} {_of(front)}"
+        return front.verdict(front.best(front.column(name)), why, alias=LOEO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +232,11 @@ def _balanced(front: Candidates, plane: Plane, before: str = "") -> Verdict:
 
 KNEE = Preference(label="knee", weigh=_knee)
 
-_PREFERENCES = {
+_PREFERENCES: Mapping[str, Rule] = {
     "knee": KNEE,
     "iid": Preference(label="iid", weigh=_best_iid),
     "ood": Preference(label="ood", weigh=_best_ood),
+    "loeo": BestLeftOut(),
     "balanced": Preference(label="balanced", weigh=_balanced),
 }
 PREFERENCES = tuple(_PREFERENCES)

@@ -7,6 +7,7 @@ from typing import TypeAlias, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from painvrl.data.parts import LOEO
 from painvrl.engine.sweep import curve_at
 from painvrl.run.config import TrainConfig
 from painvrl.study.search.pruning import PruningConfig, ahead_of, places, rungs_of
@@ -29,7 +30,9 @@ class Pruner:
         self._axes = axes_by_part(stored.objectives)
 
     def rungs(self, config: TrainConfig) -> frozenset[str]:
-        """Where a run of ``config`` is to be judged."""
+        """Where a run of ``config`` is to be judged: nowhere, if an objective is known at the end alone."""
+        if any(name.startswith(f"{LOEO}/") for name in self._stored.objectives):
+            return frozenset()
         return rungs_of(config, self._settings)
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:

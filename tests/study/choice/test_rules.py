@@ -39,6 +39,21 @@ RULES: tuple[Rule, ...] = (
     Reference(reference={OOD: 0.25}),
 )
 
+LOEO = ("iid/ndcg_at_20", "loeo/recall_at_20", "loeo/ndcg_at_20", "ood/ndcg_at_20")
+
+
+def test_the_left_out_environments_choose_by_their_ndcg_and_not_by_ood() -> None:
+    points = [(0.3, 0.2, 0.10, 0.1), (0.2, 0.1, 0.20, 0.0), (0.1, 0.3, 0.15, 0.3)]
+    assert choose(rule_named("loeo"), points, LOEO).place == 1
+    assert choose(rule_named("loeo"), points, LOEO).alias == "loeo"
+    blind = [(iid, *middle, 1 - ood) for iid, *middle, ood in points]
+    assert choose(rule_named("loeo"), blind, LOEO).place == 1
+    tied = [(0.3, 0.2, 0.20, 0.1), (0.4, 0.2, 0.20, 0.1)]
+    assert choose(rule_named("loeo"), tied, LOEO).place == 1
+    with pytest.raises(ConfigError, match=r"needs an objective loeo/"):
+        choose(rule_named("loeo"), [(0.1, 0.2)])
+
+
 COARSE = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.25, 0.3])
 PLANES = st.lists(st.tuples(COARSE, COARSE), min_size=1, max_size=8)
 SPACES = st.lists(st.tuples(COARSE, COARSE, COARSE, COARSE), min_size=1, max_size=8)
@@ -329,7 +344,7 @@ def test_trials_that_are_worth_nothing_are_chosen_among_without_a_nan(rule: Rule
         (lambda: MaxOodWithIid(share=1.01), r"must be a share of the best IID.*\(found 1.01\)"),
         (lambda: MaxOodWithIid(share=-0.1), "must be a share"),
         (lambda: MaxOodWithIid(share=math.nan), "must be a share"),
-        (lambda: rule_named("best"), r"must be one of knee, iid, ood, balanced \(found 'best'\)"),
+        (lambda: rule_named("best"), r"must be one of knee, iid, ood, loeo, balanced \(found 'best'\)"),
         (
             lambda: choose(Weighted(weights={"ood/x": 1.0}), FRONT),
             r"weights: is no objective of the study; it has",
