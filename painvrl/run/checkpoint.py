@@ -79,7 +79,7 @@ class Checkpoint:
         origin: the ``study`` and the ``trial`` that it repeats, if any.
         columns: how many columns of the vectors are what, in their order: ``offset``, ``id``, ``invariant``
             (``content`` of a fusion that learns one part of all features), ``variant``. Empty if not known.
-        item_degree: ``[I]`` int64, the interactions that each item was trained on.
+        item_degree: ``[I]`` int64, the interactions that each item was trained on; ``[0]`` if not known.
         encoder: makes vectors of features; ``None`` if that was not kept.
     """
 
@@ -100,7 +100,7 @@ class Checkpoint:
     titles: tuple[str, ...]
     origin: Mapping[str, str]
     columns: Mapping[str, int]
-    item_degree: NDArray[np.int64] | None
+    item_degree: NDArray[np.int64]
     encoder: ItemEncoder | None
 
     def recommend(self, user: str, k: int = 10) -> tuple[Recommendation, ...]:
@@ -146,28 +146,21 @@ class Checkpoint:
     def explain(self, user: str, item: str) -> dict[str, float]:
         """The parts of a score, which add up to it but for rounding.
 
-        The offset stands as ``popularity`` and ``cold``. A part that the model does not have is left out.
-
         Args:
             user: raw id, of :attr:`trained_users`.
             item: raw id.
 
         Raises:
-            DataError: an earlier version saved the checkpoint, without what this needs.
+            DataError: see :attr:`parts`.
         """
-        if self.item_degree is None:
-            raise DataError(
-                "was saved by an earlier version, without the columns' meaning; train it again",
-                file=self.path,
-            )
-        index, at = self._user_index[user], self._item_index[item]
+        names, index, at = self.parts, self._user_index[user], self._item_index[item]
         products = self.user_vectors[index].astype(np.float64) * self.item_vectors[at]
         places = np.cumsum([0, *self.columns.values()])[:-1]
-        parts = dict(zip(self.columns, np.add.reduceat(products, places).tolist(), strict=True))
-        if "offset" in parts:
-            offset, cold = parts.pop("offset"), self.item_degree[at] == 0
-            parts |= {"popularity": 0.0 if cold else offset, "cold": offset if cold else 0.0}
-        return parts
+        values = np.add.reduceat(products, places).tolist()
+        if "offset" in self.columns:
+            offset, cold = values.pop(0), self.item_degree[at] == 0
+            values += [0.0, offset] if cold else [offset, 0.0]
+        return dict(zip(names, values, strict=True))
 
     def encode_items(self, features: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
         """``[n, D]``: vectors of items without an interaction; see :meth:`ItemEncoder.encode`.
@@ -183,6 +176,21 @@ class Checkpoint:
                 file=self.path,
             )
         return self.encoder.encode(features)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a score: those of ``columns``, with the offset as ``popularity`` and ``cold``.
+
+        Raises:
+            DataError: an earlier version saved the checkpoint, and did not keep them.
+        """
+        if not self.columns:
+            raise DataError(
+                "was saved by an earlier version, without the parts of a score; train it again",
+                file=self.path,
+            )
+        names = [name for name in self.columns if name != "offset"]
+        return (*names, *(("popularity", "cold") if "offset" in self.columns else ()))
 
     @cached_property
     def trained_users(self) -> tuple[str, ...]:
@@ -280,7 +288,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
         if encoder
         else None,
-        item_degree=weights.pop("item_degree", None),
+        item_degree=weights.pop("item_degree", np.zeros(0, np.int64)),
         **weights,
     )
 

@@ -91,5 +91,4 @@ def _matrix(name: str, given: Any, width: int) -> NDArray[np.float32]:
 
 def _absent(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """``[n, 1]``: rows of NaN alone."""
-    absent: NDArray[np.bool_] = np.isnan(values).all(axis=1, keepdims=True)
-    return absent
+    return np.asarray(np.isnan(values).all(axis=1, keepdims=True))

@@ -159,7 +159,7 @@ def test_an_older_checkpoint_recommends_and_says_what_it_lacks(data: tuple[Any, 
     as_format_1(before.path)
     after = load_checkpoint(before.path)
     assert after.recommend("3") == before.recommend("3")
-    with pytest.raises(DataError, match="earlier version.*train it again"):
+    with pytest.raises(DataError, match=r"earlier version.*train it again"):
         after.explain("3", "5")
     with pytest.raises(DataError, match="earlier version"):
         after.encode_items({})
