@@ -111,7 +111,7 @@ def recommend(
 
 
 def _row(item: Recommendation, parts: Mapping[str, float]) -> list[str]:
-    numbers = [f"{value:.4f}" for value in (item.score, *parts.values())]
+    numbers = [f"{value:z.4f}" for value in (item.score, *parts.values())]
     return [str(item.rank), *numbers, item.item, item.title]
 
 

@@ -49,7 +49,7 @@ def export(checkpoint: Checkpoint, output: Path) -> Export:
         PlaceError: it cannot be written.
     """
     if output.suffix not in FORMATS:
-        raise ConfigError(f"must end in {', '.join(FORMATS)}", key="output", value=str(output))
+        raise ConfigError(f"must end in {' or '.join(FORMATS)}", key="output", value=str(output))
     try:
         files = FORMATS[output.suffix](checkpoint, output)
     except OSError as error:
@@ -91,14 +91,14 @@ def _arrays(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _npz(checkpoint: Checkpoint, output: Path) -> tuple[Path, ...]:
-    texts = {
-        "user_ids": checkpoint.user_ids,
-        "item_ids": checkpoint.item_ids,
-        "titles": checkpoint.titles,
-        "about": json.dumps(about(checkpoint)),
+    arrays = _arrays(checkpoint) | {
+        "user_ids": np.array(checkpoint.user_ids),
+        "item_ids": np.array(checkpoint.item_ids),
+        "titles": np.array(checkpoint.titles),
+        "about": np.array(json.dumps(about(checkpoint))),
     }
     with taking_its_place(output) as temporary, temporary.open("wb") as file:
-        np.savez(file, **_arrays(checkpoint), **{name: np.array(text) for name, text in texts.items()})
+        np.savez(file, **arrays)
     return (output,)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from painvrl.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import Prepared, prepare_split, split_of
+from painvrl.serving.served_model import ServedModel
 
 OFFSETS = {"popularity_weight": -0.05, "cold_weight": 0.3}
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -83,6 +85,17 @@ def test_a_cold_items_vector_is_made_of_its_features(
     assert (cold & ~absent).any()
     found = checkpoint.encode_items({k: v[cold] for k, v in raw_features(prepared).items()})
     np.testing.assert_allclose(found, checkpoint.item_vectors[cold], rtol=2e-5, atol=2e-6)
+    served = ServedModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(checkpoint.path)}))
+    features = {
+        name: [None if np.isnan(row).all() else row.tolist() for row in values[cold]]
+        for name, values in raw_features(prepared).items()
+    }
+    new = [
+        {"item": f"new {place}", "features": {name: rows[place] for name, rows in features.items()}}
+        for place in range(cold.sum())
+    ]
+    np.testing.assert_allclose(served._encoded(new)[1], found, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
