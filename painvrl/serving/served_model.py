@@ -113,7 +113,7 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
             if np.isfinite(scores[item])
         ] + [(user, None, text, None, None, UNKNOWN_CANDIDATE) for text in unknown]
 
-    def _encoded(self, new: Sequence[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.float32]]:
+    def _encoded(self, new: Sequence[Any]) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and vectors ``[n, D]`` of new items, as :mod:`painvrl.run.item_encoder` makes them."""
         if "encoder.weight" not in self._arrays:
             raise _mistake("this model does not hold what makes vectors of features")
