@@ -342,7 +342,7 @@ def _write(folder: Path, result: RunResult, prepared: Prepared, origin: Mapping[
             "metrics": dict(result.metrics),
             "origin": origin,
             "columns": _columns(result),
-            "modalities": {name: each.values.shape[1] for name, each in dataset.modalities.items()},
+            "modalities": dict(prepared.widths),
         },
     )
     _dump(
@@ -369,18 +369,20 @@ def _encoder(result: RunResult, prepared: Prepared) -> dict[str, Tensor]:
     """The tensors of the :class:`ItemEncoder`, by their names in the file."""
     import torch
 
-    from painvrl.data.features import column_scaling
+    from painvrl.data.features import column_scaling, modalities_of
 
     projection = result.parts.weighed_projection(result.config.fusion)
     if projection is None:
         return {}
-    warm = prepared.train.item_degree() > 0
-    scaling = [
-        column_scaling(modality, warm, result.config.features)
-        for modality in prepared.dataset.modalities.values()
-    ]
+    config, data, warm = result.config.features, prepared.dataset, prepared.train.item_degree() > 0
+    modalities = modalities_of(data.modalities, data.columns, warm, config, result.config.seed)
+    scaling = [column_scaling(name, modality, warm, config) for name, modality in modalities.items()]
     mean, deviation = (torch.cat(columns) for columns in zip(*scaling, strict=True))
-    tensors = {**vars(projection), "mean": mean, "deviation": deviation}
+    lengths = torch.cat(
+        [torch.full((width,), config.scales.get(name, 1.0)) for name, width in prepared.widths.items()]
+    )
+    weight = projection.weight.cpu() * lengths[:, None]
+    tensors = {**vars(projection), "weight": weight, "mean": mean, "deviation": deviation}
     return {f"{ENCODER}{name}": tensor for name, tensor in tensors.items()}
 
 

@@ -15,6 +15,7 @@ import torch
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.data.dataset import Modality
+from painvrl.data.features import modalities_of
 from painvrl.model.mixing import Projection, Sum
 from painvrl.run import checkpoint as module
 from painvrl.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -28,10 +29,10 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"fusion": {"kind": "branch", "variant_weight": 0.4, "id_weight": 0.5, **OFFSETS}},
     {"fusion": {"kind": "branch", "variant_weight": 0.0}},
     {"fusion": {"kind": "branch"}, "features": {"standardise": True}},
-    {"fusion": {"kind": "invariant", **OFFSETS}, "features": {"standardise": True}},
+    {"fusion": {"kind": "invariant", **OFFSETS}, "features": {"standardise": ["image"]}},
     {"fusion": {"kind": "sum", "cold_weight": -1.0}},
     {"fusion": {"kind": "scalar", "popularity_weight": 0.1}},
-    {"fusion": {"kind": "item", **OFFSETS}},
+    {"fusion": {"kind": "item", **OFFSETS}, "features": {"scales": {"image": 2.5}, "decoys": {"noise": 3}}},
     {"fusion": {"kind": "item"}, "backbone": {"id_dim": 0, "content_dim": 4}},
 )
 
@@ -55,10 +56,12 @@ def prepared_for(config: TrainConfig, data: tuple[Any, Any]) -> Prepared:
     return prepare_split(config, dataset, split, split.train, torch.device("cpu"))
 
 
-def raw_features(prepared: Prepared) -> dict[str, np.ndarray]:
+def raw_features(checkpoint: Checkpoint, prepared: Prepared) -> dict[str, np.ndarray]:
     """What the data say of all items, as the encoder takes it."""
     found = {}
-    for name, modality in prepared.dataset.modalities.items():
+    config = TrainConfig.model_validate(checkpoint.settings).features
+    data, known = prepared.dataset, prepared.train.item_degree() > 0
+    for name, modality in modalities_of(data.modalities, data.columns, known, config).items():
         values = modality.values.numpy().copy()
         values[~modality.present.numpy()] = np.nan
         found[name] = values
@@ -83,13 +86,13 @@ def test_a_cold_items_vector_is_made_of_its_features(
     absent = ~prepared.dataset.modalities["image"].present.numpy()
     assert (cold & absent).any()
     assert (cold & ~absent).any()
-    found = checkpoint.encode_items({k: v[cold] for k, v in raw_features(prepared).items()})
+    found = checkpoint.encode_items({k: v[cold] for k, v in raw_features(checkpoint, prepared).items()})
     np.testing.assert_allclose(found, checkpoint.item_vectors[cold], rtol=2e-5, atol=2e-6)
     served = ServedModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(checkpoint.path)}))
     features = {
         name: [None if np.isnan(row).all() else row.tolist() for row in values[cold]]
-        for name, values in raw_features(prepared).items()
+        for name, values in raw_features(checkpoint, prepared).items()
     }
     new = [
         {"item": f"new {place}", "features": {name: rows[place] for name, rows in features.items()}}
@@ -135,7 +138,7 @@ def test_features_that_the_model_does_not_take_are_mistakes_of_the_user(
     data: tuple[Any, Any], tmp_path: Path
 ) -> None:
     checkpoint, prepared = saved(SETTINGS[0], data, tmp_path)
-    good = {name: values[1:3] for name, values in raw_features(prepared).items()}
+    good = {name: values[1:3] for name, values in raw_features(checkpoint, prepared).items()}
     assert checkpoint.encode_items(good).shape == (2, checkpoint.item_vectors.shape[1])
     for bad, message in (
         ({"image": good["image"]}, r"^features: .*planted, image.*\(found 'image'\)$"),
