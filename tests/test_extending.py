@@ -171,6 +171,10 @@ def test_a_fusion(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> Non
     assert all(record.metrics["iid/hit_rate_at_20"] > 0 for record in records)
     assert rungs_of(spec.config, PruningConfig(evaluations=(1,))) == {"column/3"}
     assert FUSIONS.get("column") is added
+    mixing, features = added.mixing(2, 3, torch.device("cpu")), torch.randn(5, 4)
+    projections = torch.randn(2, 4, 3)
+    (weight,), _ = mixing.kept(projections)
+    torch.testing.assert_close(features @ weight, mixing(features, projections))
     assert len(registry.foreign_sources(added)) == 1, "what it trains is kept under a key of its code"
     assert "column" in study_schema()["$defs"]["FusionConfig"]["properties"]["kind"]["enum"]
 

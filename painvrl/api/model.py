@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Integral
 from pathlib import Path
@@ -13,7 +13,7 @@ from painvrl.api.inputs import DEFAULT_WORKSPACE, PathLike, place_of
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from painvrl.core.workspace import Workspace
     from painvrl.run.checkpoint import Checkpoint
@@ -53,12 +53,15 @@ class Model:
         """Raw ids of the items, as text."""
         return self.checkpoint.item_ids
 
-    def recommend(self, users: str | int | Iterable[str | int], k: int = 10) -> pd.DataFrame:
+    def recommend(
+        self, users: str | int | Iterable[str | int], k: int = 10, *, explain: bool = False
+    ) -> pd.DataFrame:
         """The best items that each user has not taken yet: columns user, rank, item, title, score.
 
         Args:
             users: one raw id, or several.
             k: items a user; one who has taken nearly everything gets fewer.
+            explain: add a column for each part of the score; they sum up to it but for rounding.
 
         Raises:
             ConfigError: a user is unknown, or was not trained on.
@@ -71,7 +74,41 @@ class Model:
             for user in several
             for one in self.checkpoint.recommend(str(user), k)
         ]
-        return pd.DataFrame(rows, columns=["user", "rank", "item", "title", "score"])
+        columns = ["user", "rank", "item", "title", "score"]
+        if explain:
+            columns += self.checkpoint.parts
+            rows = [row | self.checkpoint.explain(row["user"], row["item"]) for row in rows]
+        return pd.DataFrame(rows, columns=columns)
+
+    def encode_items(self, features: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+        """``[n, D]``: vectors of items that were not in the data, of their features alone.
+
+        A product with a row of :attr:`user_vectors` is such an item's score.
+
+        Args:
+            features: by modality ``[n, F_a]``, all that the data have, as they stand before any scaling.
+                A row of NaN is an item without this modality.
+
+        Raises:
+            UserError: the features are not what the model takes, or an earlier version saved the model.
+        """
+        return self.checkpoint.encode_items(features)
+
+    def export(self, path: PathLike) -> tuple[Path, ...]:
+        """Write vectors, ids and titles for other systems, as ``painvrl export`` does.
+
+        Args:
+            path: ``NAME.npz`` or ``NAME.safetensors``; ``NAME.parquet`` makes two files.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            UserError: the suffix is another one, or the file cannot be written.
+        """
+        from painvrl.serving.export import export
+
+        return export(self.checkpoint, Path(path)).files
 
 
 def load_model(

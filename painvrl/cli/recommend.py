@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -17,9 +17,15 @@ from painvrl.core.workspace import Workspace
 if TYPE_CHECKING:
     from painvrl.run.checkpoint import Checkpoint, Recommendation
 
+    _Explained: TypeAlias = tuple[Recommendation, Mapping[str, float]]
+
 STDIN = Path("-")
 TABLES = (".parquet", ".csv")
 COLUMNS = ["rank", "score", "item", "title"]
+UNDIVIDED = (
+    "the part `content` is not divided into invariant and variant: this fusion learns it of all features "
+    "together"
+)
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,16 @@ def recommend(
         Path | None,
         typer.Option(metavar="FILE", help="Write a table, .parquet or .csv, instead of printing the items."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the parts of each score, which add up to it.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
     """Print the best items for one user or several.
 
-    Items that a user has taken already, in whatever part of the data, are left out.
+    Items that a user has taken already, in whatever part of the data, are left out. Example: `painvrl
+    recommend --user 15 --explain`.
     """
     from painvrl.cli import render
     from painvrl.core.tables import TextTable
@@ -74,27 +84,35 @@ def recommend(
             typer.echo(f"left out: {others:,} {called} whom the model was not trained on", err=True)
     else:
         asked = [_Asked(one, "--user") for one in user or []] if users is None else _read(users)
-    best = [(one.user, _best(loaded, one, k)) for one in asked]
+    parts = loaded.parts if explain else ()
+    notes = [UNDIVIDED] if "content" in parts else []
+    best = [(one.user, _best(loaded, one, k, explain)) for one in asked]
     where = str(loaded.path)
     if output is not None:
-        _write(output, best)
+        _write(output, best, parts)
         if json:
-            render.print_json({"checkpoint": where, "users": len(best), "output": str(output)})
+            written = {"checkpoint": where, "users": len(best), "output": str(output)}
+            render.print_json(written | ({"notes": notes} if explain else {}))
         else:
-            typer.echo(f"items of {len(best):,} user{'s' if len(best) != 1 else ''}: {output}")
+            render.show(f"items of {len(best):,} user{'s' if len(best) != 1 else ''}: {output}", *notes)
         return
     alone = len(user or ()) == 1  # such an answer is no list of users
     if json:
-        lists = [{"user": one, "items": [asdict(item) for item in items]} for one, items in best]
+        lists = [
+            {"user": one, "items": [asdict(item) | ({"parts": of} if explain else {}) for item, of in items]}
+            for one, items in best
+        ]
         whole = {**lists[0], "checkpoint": where} if alone else {"checkpoint": where, "users": lists}
-        render.print_json(whole)
+        render.print_json(whole | ({"notes": notes} if explain else {}))
     else:
-        rows = [([] if alone else [one]) + _row(item) for one, items in best for item in items]
-        render.show(TextTable(columns=([] if alone else ["user"]) + COLUMNS, rows=rows))
+        rows = [([] if alone else [one]) + _row(*item) for one, items in best for item in items]
+        columns = [*([] if alone else ["user"]), *COLUMNS[:2], *parts, *COLUMNS[2:]]
+        render.show(TextTable(columns=columns, rows=rows), *notes)
 
 
-def _row(item: Recommendation) -> list[str]:
-    return [str(item.rank), f"{item.score:.4f}", item.item, item.title]
+def _row(item: Recommendation, parts: Mapping[str, float]) -> list[str]:
+    numbers = [f"{value:z.4f}" for value in (item.score, *parts.values())]
+    return [str(item.rank), *numbers, item.item, item.title]
 
 
 def _read(file: Path) -> list[_Asked]:
@@ -116,20 +134,22 @@ def _read(file: Path) -> list[_Asked]:
     return asked
 
 
-def _best(checkpoint: Checkpoint, asked: _Asked, k: int) -> tuple[Recommendation, ...]:
+def _best(checkpoint: Checkpoint, asked: _Asked, k: int, explain: bool) -> list[_Explained]:
+    """The best items, and the parts of their scores if they are asked for."""
     try:
-        return checkpoint.recommend(asked.user, k)
+        best = checkpoint.recommend(asked.user, k)
+        return [(one, checkpoint.explain(asked.user, one.item) if explain else {}) for one in best]
     except ConfigError as error:  # names the parameter of a function, which no one here has typed
         raise ConfigError(error.rule, file=asked.file, key=asked.key, value=error.value) from None
 
 
-def _write(output: Path, best: Sequence[tuple[str, Sequence[Recommendation]]]) -> None:
+def _write(output: Path, best: Sequence[tuple[str, Sequence[_Explained]]], parts: Sequence[str]) -> None:
     import pandas as pd
 
     from painvrl.core.wholefile import taking_its_place
 
-    rows = [{"user": user, **asdict(item)} for user, items in best for item in items]
-    frame = pd.DataFrame(rows, columns=["user", "rank", "item", "title", "score"])
+    rows = [{"user": user, **asdict(item), **of} for user, items in best for item, of in items]
+    frame = pd.DataFrame(rows, columns=["user", "rank", "item", "title", "score", *parts])
     try:
         with taking_its_place(output) as temporary:
             if output.suffix == ".csv":

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, installation, recommend, serve, study, train, ui, workspace
+from painvrl.cli import baselines, export, installation, recommend, serve, study, train, ui, workspace
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -82,6 +82,7 @@ app.add_typer(workspace.app, name="workspace")
 app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)
 app.command(name="recommend")(recommend.recommend)
+app.command(name="export")(export.export)
 app.command(name="serve")(serve.serve)
 app.command(name="ui")(ui.ui)
 app.command(name="doctor")(installation.doctor)

@@ -34,6 +34,10 @@ class FeatureConfig(Settings):
     decoys: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Modalities of random numbers, by name, with their widths: controls that no method should rely on."""
 
+    def standardises(self, name: str) -> bool:
+        """Whether the columns of the modality called ``name`` are centred and divided."""
+        return name in self.standardise if isinstance(self.standardise, tuple) else self.standardise
+
 
 def modalities_of(
     modalities: Mapping[str, Modality],
@@ -90,13 +94,8 @@ def build_features(modalities: Mapping[str, Modality], train_items: Tensor, conf
     # Blocks of rows go straight to their place: the values of some data sets fill a fair part of the memory.
     matrix = torch.empty(len(train_items), sum(widths))
     for columns, (name, modality) in zip(matrix.split(widths, dim=1), modalities.items(), strict=True):
-        mean, deviation = torch.tensor(0.0), torch.tensor(1.0)
-        chosen = config.standardise
-        standardised = name in chosen if isinstance(chosen, tuple) else chosen
-        if standardised:
-            fitted = modality.values[train_items & modality.present]
-            deviation, mean = torch.std_mean(fitted, dim=0, correction=0)
-            deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        standardised = config.standardises(name)
+        mean, deviation = column_scaling(name, modality, train_items, config)
         scale = config.scales.get(name, 1.0)
         blocks = len(matrix) // _BLOCK_ROWS + 1
         for block, values, present in zip(
@@ -109,3 +108,15 @@ def build_features(modalities: Mapping[str, Modality], train_items: Tensor, conf
             unit = torch.nn.functional.normalize(scaled, dim=1)
             block.copy_(torch.where(present[:, None], unit if scale == 1 else scale * unit, 0.0))
     return matrix
+
+
+def column_scaling(
+    name: str, modality: Modality, train_items: Tensor, config: FeatureConfig
+) -> tuple[Tensor, Tensor]:
+    """Mean and deviation ``[F_a]`` that a modality's columns are scaled by; 0 and 1 where they are not."""
+    if not config.standardises(name):
+        width = modality.values.shape[1]
+        return torch.zeros(width), torch.ones(width)
+    fitted = modality.values[train_items & modality.present]
+    deviation, mean = torch.std_mean(fitted, dim=0, correction=0)
+    return mean, torch.where(deviation > 1e-6, deviation, 1.0)

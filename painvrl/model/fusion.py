@@ -22,7 +22,7 @@ from torch import Tensor
 
 from painvrl.core.registry import NameIn, Registry
 from painvrl.core.settings import AfterTraining, Settings
-from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
+from painvrl.model.mixing import ItemAttention, Mixing, Projection, ScalarWeights, Sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,7 @@ class ScoreParts:
         id_width: leading columns of the ID part.
         base_width: columns from here on are the variant branch; ``D`` without one.
         degree: ``[I]``, interactions of each item in train.
+        projection: makes the columns behind the ID part of features; ``None`` where it is not known.
     """
 
     users: Tensor
@@ -146,21 +147,44 @@ class ScoreParts:
     id_width: int
     base_width: int
     degree: Tensor
+    projection: Projection | None = None
 
     def weighed(self, fusion: FusionConfig) -> tuple[Tensor, Tensor]:
         """User and item vectors whose products are the scores, for whoever serves them.
 
         An offset is a column of its own, the first one. A branch that weighs nothing is left out.
         """
-        width = self.base_width if fusion.variant_weight == 0 else self.items.shape[1]
-        scale = torch.ones(width, device=self.items.device)
-        scale[: self.id_width] = fusion.id_weight
-        scale[self.base_width :] = fusion.variant_weight
-        users, items = self.users[:, :width], self.items[:, :width] * scale
+        scale = self._scale(fusion)
+        users, items = self.users[:, : len(scale)], self.items[:, : len(scale)] * scale
         offset = self.offset(fusion)
         if offset is None:
             return users, items
         return torch.cat([self.known()[:, None], users], dim=1), torch.cat([offset[:, None], items], dim=1)
+
+    def columns(self, fusion: FusionConfig) -> tuple[int, int, int, int]:
+        """How many of :meth:`weighed` are the offset, the ID part, the content part and the branch."""
+        offset, width = self.offset(fusion), len(self._scale(fusion))
+        ends = (0 if offset is None else 1, self.id_width, self.base_width - self.id_width)
+        return (*ends, width - self.base_width)
+
+    def weighed_projection(self, fusion: FusionConfig) -> Projection | None:
+        """From the features of an item without a train interaction to its row of :meth:`weighed`."""
+        if self.projection is None:
+            return None
+        scale = self._scale(fusion)[self.id_width :]
+        known, width = self.projection, len(scale)
+        bias = scale.new_zeros(sum(self.columns(fusion)))
+        bias[0] = fusion.cold_weight  # log(1 + 0) = 0; without an offset it is 0, too
+        bias[len(bias) - width :] = known.bias[:width] * scale
+        return Projection(weight=known.weight[..., :width] * scale, query=known.query[:width], bias=bias)
+
+    def _scale(self, fusion: FusionConfig) -> Tensor:
+        """What the columns are multiplied with that weigh anything."""
+        width = self.base_width if fusion.variant_weight == 0 else self.items.shape[1]
+        scale = torch.ones(width, device=self.items.device)
+        scale[: self.id_width] = fusion.id_weight
+        scale[self.base_width :] = fusion.variant_weight
+        return scale
 
     def offset(self, fusion: FusionConfig) -> Tensor | None:
         """``[I]``: what is added to every score of an item; ``None`` if nothing is."""

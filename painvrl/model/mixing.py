@@ -7,9 +7,38 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """From features to content columns, whatever made it: ``h = sum_c a_c f W_c + bias``.
+
+    ``a = softmax_c(<f W_c, query>)``, so with one part the query is of no effect.
+
+    Attributes:
+        weight: ``[C, F, k]``, gates included.
+        query: ``[k]``.
+        bias: ``[k]``; of whole score vectors ``[D]``, whose last ``k`` columns are the content's.
+    """
+
+    weight: Tensor
+    query: Tensor
+    bias: Tensor
+
+    def beside(self, other: Projection) -> Projection | None:
+        """Both side by side; ``None`` where one has several parts, since each has a softmax of its own."""
+        if len(self.weight) > 1 or len(other.weight) > 1:
+            return None
+        pairs = ((self.weight, other.weight), (self.query, other.query), (self.bias, other.bias))
+        weight, query, bias = (torch.cat(pair, dim=-1) for pair in pairs)
+        return Projection(weight=weight, query=query, bias=bias)
+
+
+torch.serialization.add_safe_globals([Projection])  # a file of a run's state may hold one
 
 
 class Mixing(nn.Module, ABC):
@@ -28,6 +57,13 @@ class Mixing(nn.Module, ABC):
     def forward(self, features: Tensor, projections: Tensor) -> Tensor:
         """``[n, k]`` in float32, of features ``[n, F]`` and gated projections ``[C, F, k]``."""
 
+    def kept(self, projections: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The weight and the query of the :class:`Projection` that computes the same.
+
+        ``None``, as here, of one that has no such form: checkpoints then make no vectors of features.
+        """
+        return None
+
 
 class Sum(Mixing):
     """``h = sum_c f W_c``; nothing is learned beside the projections."""
@@ -35,6 +71,10 @@ class Sum(Mixing):
     def forward(self, features: Tensor, projections: Tensor) -> Tensor:
         """See :class:`Mixing`."""
         return project(features, projections.sum(dim=0))
+
+    def kept(self, projections: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Mixing`."""
+        return projections.sum(dim=0, keepdim=True), projections.new_zeros(projections.shape[2])
 
 
 class ScalarWeights(Mixing):
@@ -49,7 +89,15 @@ class ScalarWeights(Mixing):
 
     def forward(self, features: Tensor, projections: Tensor) -> Tensor:
         """See :class:`Mixing`."""
-        return project(features, (self.logits.softmax(dim=0)[:, None, None] * projections).sum(dim=0))
+        return project(features, self._weighed(projections).sum(dim=0))
+
+    def kept(self, projections: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Mixing`."""
+        weight = self._weighed(projections).sum(dim=0, keepdim=True)
+        return weight, projections.new_zeros(projections.shape[2])
+
+    def _weighed(self, projections: Tensor) -> Tensor:
+        return self.logits.softmax(dim=0)[:, None, None] * projections
 
 
 class ItemAttention(Mixing):
@@ -69,6 +117,10 @@ class ItemAttention(Mixing):
         each = project(features, side_by_side).view(-1, parts, content_dim)
         share = ((each @ self.query) / math.sqrt(content_dim)).softmax(dim=1)
         return (share[:, :, None] * each).sum(dim=1)
+
+    def kept(self, projections: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Mixing`."""
+        return projections, self.query / math.sqrt(projections.shape[2])
 
 
 def project(features: Tensor, projection: Tensor) -> Tensor:

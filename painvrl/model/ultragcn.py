@@ -29,7 +29,7 @@ from painvrl.model.losses import (
     shared_repulsion,
     ultragcn_weights,
 )
-from painvrl.model.mixing import Mixing, Sum
+from painvrl.model.mixing import Mixing, Projection, Sum
 from painvrl.model.pairs import pair_scores
 from painvrl.model.training_data import TrainingData
 
@@ -147,9 +147,23 @@ class Backbone(nn.Module):
     def content(self, features: Tensor | None = None) -> Tensor:
         """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them."""
         rows = self.features if features is None else features
-        gated = (self.gates[:, None] * self.weight).view(-1, rows.shape[1], self.weight.shape[1])
-        mixed: Tensor = self.mixing(rows, gated)
+        mixed: Tensor = self.mixing(rows, self._gated())
         return mixed + self.bias
+
+    def projection(self) -> Projection | None:
+        """What :meth:`content` does to features, for those who make vectors of other items.
+
+        ``None`` where the mixing has no such form.
+        """
+        kept = self.mixing.kept(self._gated())
+        if kept is None:
+            return None
+        weight, query, bias = (one.detach().clone() for one in (*kept, self.bias))
+        return Projection(weight=weight, query=query, bias=bias)
+
+    def _gated(self) -> Tensor:
+        """``[C, F, k]``: the gates stand in the projection, which is smaller than the features."""
+        return (self.gates[:, None] * self.weight).view(-1, self.features.shape[1], self.weight.shape[1])
 
     def tables(self) -> list[nn.Parameter]:
         """A row a user or an item, of which a mini-batch touches a few."""

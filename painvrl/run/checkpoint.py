@@ -1,8 +1,10 @@
 """Checkpoints: a trained recommender in a folder that a fresh process loads without the data.
 
-    weights.safetensors   user_vectors [U, D], item_vectors [I, D], mask [F], seen items in CSR form
+    weights.safetensors   user_vectors [U, D], item_vectors [I, D], mask [F], seen items in CSR form,
+                          item_degree [I], and what makes a vector of an item's features (``encoder.``)
     ids.json              raw ids of users and items, titles
-    config.json           the configuration, metrics, fingerprints of data and configuration
+    config.json           the configuration, metrics, fingerprints of data and configuration, and what the
+                          columns of the vectors are
     manifest.json         format version, time, digest of each file above; written last
 
 A checkpoint is written into a temporary folder and renamed, so a folder with the right name is a
@@ -26,15 +28,21 @@ import numpy as np
 
 import painvrl
 from painvrl.core.errors import ConfigError, DataError, PlaceError
+from painvrl.run.item_encoder import ItemEncoder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
 
     from painvrl.run.pipeline import RunResult
     from painvrl.run.prepare import Prepared
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1 lacks ``columns``, ``item_degree``, ``encoder`` and ``origin``."""
+
 WEIGHTS, IDS, CONFIG, MANIFEST = "weights.safetensors", "ids.json", "config.json", "manifest.json"
+ENCODER = "encoder."
 TrainedOn = Literal["train", "train+valid"]
 
 
@@ -68,6 +76,11 @@ class Checkpoint:
         user_ids: ``U`` raw ids as text.
         item_ids: ``I`` raw ids as text.
         titles: ``I`` titles.
+        origin: the ``study`` and the ``trial`` that it repeats, if any.
+        columns: how many columns of the vectors are what, in their order: ``offset``, ``id``, ``invariant``
+            (``content`` of a fusion that learns one part of all features), ``variant``. Empty if not known.
+        item_degree: ``[I]`` int64, the interactions that each item was trained on; ``[0]`` if not known.
+        encoder: makes vectors of features; ``None`` if that was not kept.
     """
 
     path: Path
@@ -85,6 +98,10 @@ class Checkpoint:
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
+    origin: Mapping[str, str]
+    columns: Mapping[str, int]
+    item_degree: NDArray[np.int64]
+    encoder: ItemEncoder | None
 
     def recommend(self, user: str, k: int = 10) -> tuple[Recommendation, ...]:
         """The ``k`` items with the best scores that ``user`` has not taken yet, best first.
@@ -126,6 +143,55 @@ class Checkpoint:
             if np.isfinite(scores[item])
         )
 
+    def explain(self, user: str, item: str) -> dict[str, float]:
+        """The parts of a score, which add up to it but for rounding.
+
+        Args:
+            user: raw id, of :attr:`trained_users`.
+            item: raw id.
+
+        Raises:
+            DataError: see :attr:`parts`.
+        """
+        names, index, at = self.parts, self._user_index[user], self._item_index[item]
+        products = self.user_vectors[index].astype(np.float64) * self.item_vectors[at]
+        places = np.cumsum([0, *self.columns.values()])[:-1]
+        values = np.add.reduceat(products, places).tolist()
+        if "offset" in self.columns:
+            offset, cold = values.pop(0), self.item_degree[at] == 0
+            values += [0.0, offset] if cold else [offset, 0.0]
+        return dict(zip(names, values, strict=True))
+
+    def encode_items(self, features: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+        """``[n, D]``: vectors of items without an interaction; see :meth:`ItemEncoder.encode`.
+
+        Raises:
+            ConfigError: the features are not what the model takes.
+            DataError: the checkpoint does not hold what makes vectors of features.
+        """
+        if self.encoder is None:
+            raise DataError(
+                "does not hold what makes vectors of features: an earlier version saved it, or the fusion "
+                "has a mixing that cannot be kept",
+                file=self.path,
+            )
+        return self.encoder.encode(features)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a score: those of ``columns``, with the offset as ``popularity`` and ``cold``.
+
+        Raises:
+            DataError: an earlier version saved the checkpoint, and did not keep them.
+        """
+        if not self.columns:
+            raise DataError(
+                "was saved by an earlier version, without the parts of a score; train it again",
+                file=self.path,
+            )
+        names = [name for name in self.columns if name != "offset"]
+        return (*names, *(("popularity", "cold") if "offset" in self.columns else ()))
+
     @cached_property
     def trained_users(self) -> tuple[str, ...]:
         """Raw ids of the users whom the model was trained on: those that it has scores for."""
@@ -136,8 +202,14 @@ class Checkpoint:
     def _user_index(self) -> Mapping[str, int]:
         return {raw: index for index, raw in enumerate(self.user_ids)}
 
+    @cached_property
+    def _item_index(self) -> Mapping[str, int]:
+        return {raw: index for index, raw in enumerate(self.item_ids)}
 
-def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path:
+
+def save_checkpoint(
+    folder: Path, result: RunResult, prepared: Prepared, *, origin: Mapping[str, str] | None = None
+) -> Path:
     """Write ``result`` to ``folder``, whole or not at all; a checkpoint of that name is replaced.
 
     Every interaction of the data set counts as seen, whatever part it lies in: no one wants to be
@@ -147,6 +219,7 @@ def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path
         folder: the checkpoint; its parent is made where it is missing.
         result: the trained recommender.
         prepared: the data that it was trained on.
+        origin: the ``study`` and the ``trial`` that it repeats.
 
     Returns:
         ``folder``, absolute.
@@ -162,7 +235,7 @@ def save_checkpoint(folder: Path, result: RunResult, prepared: Prepared) -> Path
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            _write(building, result, prepared)
+            _write(building, result, prepared, dict(origin or {}))
             _swap(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -193,6 +266,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     from safetensors.numpy import load_file
 
     weights = load_file(folder / WEIGHTS)
+    encoder = {name: weights.pop(name) for name in list(weights) if name.startswith(ENCODER)}
     ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
     about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return Checkpoint(
@@ -206,6 +280,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         user_ids=tuple(ids["users"]),
         item_ids=tuple(ids["items"]),
         titles=tuple(ids["titles"]),
+        origin=about.get("origin", {}),
+        columns=about.get("columns", {}),
+        encoder=ItemEncoder(
+            widths=about["modalities"],
+            **{name.removeprefix(ENCODER): values for name, values in encoder.items()},
+        )
+        if encoder
+        else None,
+        item_degree=weights.pop("item_degree", np.zeros(0, np.int64)),
         **weights,
     )
 
@@ -222,7 +305,7 @@ def latest_checkpoint(folder: Path) -> Path:
     return max(found, key=lambda path: (str(_manifest(path)["created"]), path.name))
 
 
-def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
+def _write(folder: Path, result: RunResult, prepared: Prepared, origin: Mapping[str, str]) -> None:
     from safetensors.torch import save
 
     dataset = prepared.dataset
@@ -233,6 +316,8 @@ def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
         "mask": result.mask,
         "seen_offsets": offsets,
         "seen_items": items,
+        "item_degree": result.parts.degree,
+        **_encoder(result, prepared),
     }
     # clone: safetensors refuses tensors that share memory, as views of one parameter do.
     (folder / WEIGHTS).write_bytes(  # not by `save_file`, whose errors do not say that the disk is full
@@ -255,6 +340,9 @@ def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
             "data_fingerprint": dataset.fingerprint,
             "trained_on": trained_on(result),
             "metrics": dict(result.metrics),
+            "origin": origin,
+            "columns": _columns(result),
+            "modalities": dict(prepared.widths),
         },
     )
     _dump(
@@ -266,6 +354,36 @@ def _write(folder: Path, result: RunResult, prepared: Prepared) -> None:
             "files": {name: _digest(folder / name) for name in (WEIGHTS, IDS, CONFIG)},
         },
     )
+
+
+def _columns(result: RunResult) -> dict[str, int]:
+    from painvrl.model.fusion import INVARIANT
+
+    fusion = result.config.fusion
+    content = "invariant" if fusion.learners()[0] is INVARIANT else "content"
+    counts = zip(("offset", "id", content, "variant"), result.parts.columns(fusion), strict=True)
+    return {name: count for name, count in counts if count}
+
+
+def _encoder(result: RunResult, prepared: Prepared) -> dict[str, Tensor]:
+    """The tensors of the :class:`ItemEncoder`, by their names in the file."""
+    import torch
+
+    from painvrl.data.features import column_scaling, modalities_of
+
+    projection = result.parts.weighed_projection(result.config.fusion)
+    if projection is None:
+        return {}
+    config, data, warm = result.config.features, prepared.dataset, prepared.train.item_degree() > 0
+    modalities = modalities_of(data.modalities, data.columns, warm, config, result.config.seed)
+    scaling = [column_scaling(name, modality, warm, config) for name, modality in modalities.items()]
+    mean, deviation = (torch.cat(columns) for columns in zip(*scaling, strict=True))
+    lengths = torch.cat(
+        [torch.full((width,), config.scales.get(name, 1.0)) for name, width in prepared.widths.items()]
+    )
+    weight = projection.weight.cpu() * lengths[:, None]
+    tensors = {**vars(projection), "weight": weight, "mean": mean, "deviation": deviation}
+    return {f"{ENCODER}{name}": tensor for name, tensor in tensors.items()}
 
 
 def _swap(building: Path, folder: Path) -> None:
@@ -292,9 +410,10 @@ def _manifest(folder: Path) -> Mapping[str, object]:
         raise DataError("the manifest cannot be read; the checkpoint is damaged", file=path) from error
     if not isinstance(manifest, dict) or not {"format", "created", "files"} <= set(manifest):
         raise DataError("is no manifest of a painvrl checkpoint", file=path)
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in READABLE:
+        formats = " and ".join(map(str, READABLE))
         raise DataError(
-            f"this version reads format {FORMAT} of checkpoints", file=path, value=manifest["format"]
+            f"this version reads formats {formats} of checkpoints", file=path, value=manifest["format"]
         )
     return manifest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,12 +20,15 @@ from painvrl.model.fit import fit
 from painvrl.model.folding import fold_in
 from painvrl.model.fusion import Learner, ScoreParts
 from painvrl.model.losses import GramianLoss
-from painvrl.model.mixing import Mixing, Sum
+from painvrl.model.mixing import Mixing, Projection, Sum
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import Pretrained, PretrainedStore, pretraining_key
 from painvrl.run.state import RunState
+
+Vectors: TypeAlias = tuple[Tensor, Tensor, Projection | None]
+"""Of users and items ``[U, D]`` and ``[I, D]``, and what makes an item's columns of its features."""
 
 
 class Look(Protocol):
@@ -62,7 +65,7 @@ class Stages:
         """Columns of score vectors from here on are the variant branch, where there is one."""
         return self.config.backbone.id_dim + self.config.backbone.content_dim
 
-    def parts_of(self, *, users: Tensor, items: Tensor) -> ScoreParts:
+    def parts_of(self, *, users: Tensor, items: Tensor, projection: Projection | None = None) -> ScoreParts:
         """The score vectors of a model of this run."""
         return ScoreParts(
             users=users,
@@ -70,6 +73,7 @@ class Stages:
             id_width=self.config.backbone.id_dim,
             base_width=self.base_width,
             degree=self.prepared.training.item_degree,
+            projection=projection,
         )
 
     def folded_in(self, users: Tensor, items: Tensor) -> Tensor:
@@ -208,35 +212,37 @@ def convert(stages: Stages, mask: Tensor) -> ScoreParts:
 
     Users are folded in last: no learner of the fusion is trained on them.
     """
-    known: tuple[Tensor, Tensor] | None = stages.state.load("converted")
+    known: Vectors | None = stages.state.load("converted")
     if known is None:
         known = _converted(stages, mask)
         stages.state.save("converted", known)
-    users, items = known
-    return stages.parts_of(users=users, items=items)
+    users, items, projection = known
+    return stages.parts_of(users=users, items=items, projection=projection)
 
 
-def _converted(stages: Stages, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """User and item vectors of all learners of the fusion."""
+def _converted(stages: Stages, mask: Tensor) -> Vectors:
+    """The vectors of all learners of the fusion."""
     *before, last = stages.config.fusion.learners(branch=stages.branch)
-    base: tuple[Tensor, Tensor] | None = None
+    base: Vectors | None = None
     for learner in before:
-        known: tuple[Tensor, Tensor] | None = stages.state.load(learner.name)
+        known: Vectors | None = stages.state.load(learner.name)
         if known is None:
             known = _vectors(stages, learner, mask, base)
             stages.state.save(learner.name, known)
         base = known
-    users, items = _vectors(stages, last, mask, base)
+    users, items, projection = _vectors(stages, last, mask, base)
     users = stages.folded_in(users, items)
     for learner in before:
         stages.state.drop(learner.name)
-    return users, items
+    return users, items, projection
 
 
-def _vectors(
-    stages: Stages, learner: Learner, mask: Tensor, base: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """User and item vectors of a learner that is trained on top of ``base``."""
-    model = train_backbone(stages, learner.name, learner.gates(mask), base, learner.mixing)
+def _vectors(stages: Stages, learner: Learner, mask: Tensor, base: Vectors | None) -> Vectors:
+    """The vectors of a learner that is trained on top of ``base``."""
+    below = None if base is None else base[:2]
+    model = train_backbone(stages, learner.name, learner.gates(mask), below, learner.mixing)
     with torch.no_grad():
-        return model.user_vectors(), model.item_vectors()
+        own = model.projection()
+        if base is not None:
+            own = None if own is None or base[2] is None else base[2].beside(own)
+        return model.user_vectors(), model.item_vectors(), own

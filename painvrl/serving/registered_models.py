@@ -235,8 +235,18 @@ def _signature() -> ModelSignature:
     }
     # Any: MLflow has no type for ids that are texts in one request and integers in another.
     return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), "user"), ColSpec(AnyType(), "candidates", required=False)]),
-        outputs=Schema([ColSpec(kind, column) for column, kind in columns.items()]),
+        inputs=Schema(
+            [
+                ColSpec(AnyType(), "user"),
+                *(ColSpec(AnyType(), name, required=False) for name in ("candidates", "new_items")),
+            ]
+        ),
+        outputs=Schema(
+            [
+                ColSpec(kind, column, required=column not in {"rank", "title", "score"})
+                for column, kind in columns.items()
+            ]
+        ),
         params=ParamSchema(
             [ParamSpec("k", DataType.long, 10), ParamSpec("exclude_seen", DataType.boolean, default=True)]
         ),

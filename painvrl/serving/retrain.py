@@ -230,7 +230,8 @@ def _train(
                 kept = refit(config, prepared, steps_of=result, observer=observer, resume_dir=resume_dir)
             folder = workspace.checkpoints / _folder_name(label, pick, kept)
             # Saved before the test parts are read: a failure further on must not cost the model.
-            checkpoint = save_checkpoint(folder, kept, prepared)
+            origin = {"study": label, "trial": pick.name} if pick else None
+            checkpoint = save_checkpoint(folder, kept, prepared, origin=origin)
     except TrialFailure as failure:
         raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
     test = _read_test(kept, prepared, workspace, folder.name, observer) if options.test else None

@@ -8,7 +8,7 @@ batch must go on: such a user gets the items that most users have, and a status 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["user", "rank", "item", "title", "score", "status"]
 OK, UNKNOWN, UNTRAINED = "ok", "unknown user", "user without training data"
+UNKNOWN_CANDIDATE = "unknown candidate"
 
 
 class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no types
@@ -34,6 +35,8 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
         folder = Path(context.artifacts["checkpoint"])
         ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "weights.safetensors")
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self._arrays, self._widths = arrays, about.get("modalities", {})
         self._user_vectors, self._item_vectors = arrays["user_vectors"], arrays["item_vectors"]
         self._seen = np.split(arrays["seen_items"], arrays["seen_offsets"][1:-1])
         self._popularity = np.bincount(arrays["seen_items"], minlength=len(ids["items"]))
@@ -50,45 +53,93 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
             context: MLflow's; not used.
             model_input: a data frame with a column ``user`` of raw ids, as text or integers. A column
                 ``candidates``, if there, holds lists of the items to rank for a row; a row without a
-                list ranks all. Candidates that the model does not know are left out.
+                list ranks all. A column ``new_items``, if there, holds lists of further items to rank,
+                each ``{"item": ID, "features": {MODALITY: numbers, or null where it has none}}``, and a
+                ``title`` if wanted.
             params: ``k``, items a user (10 by default); ``exclude_seen``, whether items that the user
                 has taken are left out (true by default).
 
         Returns:
-            Columns ``user``, ``rank`` (from 1), ``item``, ``title``, ``score``, ``status``. Under a
-            status other than ``ok`` the score is the number of users who have the item. Users with
-            fewer items left than ``k`` get fewer rows.
+            Columns ``user``, ``rank`` (from 1), ``item``, ``title``, ``score``, ``status``. Where the model
+            has no scores for a user, the score is the number of users who have the item. Users with
+            fewer items left than ``k`` get fewer rows. Each candidate that the model does not know is a
+            row of its own after the user's items, without rank, title and score.
 
         Raises:
-            MlflowException: ``k`` is below 1; over HTTP a status of 400.
+            MlflowException: ``k`` is below 1, or a new item's features are not what the model takes; over
+                HTTP a status of 400.
         """
         wanted = {"k": 10, "exclude_seen": True, **(params or {})}
         if wanted["k"] < 1:
-            raise MlflowException.invalid_parameter_value(f"k must be at least 1 (found {wanted['k']})")
-        lists = model_input.get("candidates", [None] * len(model_input))
+            raise _mistake(f"k must be at least 1 (found {wanted['k']})")
+        nothing = [None] * len(model_input)
+        asked = (
+            model_input["user"],
+            *(model_input.get(name, nothing) for name in ("candidates", "new_items")),
+        )
         rows = [
             row
-            for user, candidates in zip(model_input["user"], lists, strict=True)
-            for row in self._rows(_text(user), candidates, wanted)
+            for user, candidates, new in zip(*asked, strict=True)
+            for row in self._rows(_text(user), candidates, new if _is_list(new) else (), wanted)
         ]
-        return pd.DataFrame(rows, columns=COLUMNS)
+        whole = all(row[-1] != UNKNOWN_CANDIDATE for row in rows)
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=None if whole else object)  # else None becomes NaN
 
-    def _rows(self, user: str, candidates: object, params: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    def _rows(
+        self, user: str, candidates: object, new: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+    ) -> list[tuple[object, ...]]:
         index = self._user_index.get(user)
         scores, status = self._scores(index)
+        unknown: dict[str, None] = {}
         if index is not None and params["exclude_seen"]:
             scores[self._seen[index]] = -np.inf
-        if isinstance(candidates, list | tuple | np.ndarray):
-            places = [self._item_index.get(_text(item)) for item in candidates]
+        if _is_list(candidates):
+            texts = [_text(item) for item in candidates]  # type: ignore[attr-defined] # it is a list
+            unknown = {text: None for text in texts if text not in self._item_index}
             others = np.ones(len(scores), dtype=bool)
-            others[[place for place in places if place is not None]] = False
+            others[[self._item_index[text] for text in texts if text not in unknown]] = False
             scores[others] = -np.inf
+        items, titles = self._items, self._titles
+        if len(new):
+            ids, vectors = self._encoded(new)
+            own = vectors @ self._user_vectors[index] if status == OK else np.zeros(len(new))
+            scores = np.concatenate([scores, own])
+            items = items + ids
+            titles = titles + [_text(one.get("title", text)) for one, text in zip(new, ids, strict=True)]
         best = np.argsort(-scores, kind="stable")[: params["k"]]
         return [
-            (user, rank, self._items[item], self._titles[item], float(scores[item]), status)
+            (user, rank, items[item], titles[item], float(scores[item]), status)
             for rank, item in enumerate(best, start=1)
             if np.isfinite(scores[item])
-        ]
+        ] + [(user, None, text, None, None, UNKNOWN_CANDIDATE) for text in unknown]
+
+    def _encoded(self, new: Sequence[Any]) -> tuple[list[str], NDArray[np.float32]]:
+        """Ids and vectors ``[n, D]`` of new items, as :mod:`painvrl.run.item_encoder` makes them."""
+        if "encoder.weight" not in self._arrays:
+            raise _mistake("this model does not hold what makes vectors of features")
+        ids = [_text(one.get("item")) if isinstance(one, Mapping) else "" for one in new]
+        known = {"", *self._item_index}
+        for text in ids:
+            if text in known:
+                raise _mistake(f"each of new_items must have an `item`, an id that is new (found {text!r})")
+            known.add(text)
+        blocks, start = [], 0
+        for name, width in self._widths.items():
+            part = slice(start, start := start + width)
+            mean, deviation = (self._arrays[f"encoder.{one}"][part] for one in ("mean", "deviation"))
+            rows = np.zeros((len(new), width), dtype=np.float32)
+            for place, one in enumerate(new):
+                if (values := _values(one, name, self._widths)) is not None:
+                    scaled = (values - mean) / deviation
+                    rows[place] = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
+            blocks.append(rows)
+        parts = np.concatenate(blocks, axis=1) @ self._arrays["encoder.weight"]  # [C, n, k]
+        logits = parts @ self._arrays["encoder.query"]
+        powers = np.exp(logits - logits.max(axis=0))
+        vectors = np.tile(self._arrays["encoder.bias"], (len(new), 1))
+        content = (powers / powers.sum(axis=0))[..., None] * parts
+        vectors[:, vectors.shape[1] - parts.shape[2] :] += content.sum(axis=0)
+        return ids, vectors
 
     def _scores(self, index: int | None) -> tuple[NDArray[np.floating[Any]], str]:
         """``[I]`` scores of a user, a new array, and the status that goes with them."""
@@ -98,6 +149,30 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
         if not vector.any():  # as training leaves users without an interaction
             return self._popularity.astype(np.float64), UNTRAINED
         return self._item_vectors @ vector, OK
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _mistake(sentence: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(sentence)
+
+
+def _values(new: Mapping[str, Any], name: str, widths: Mapping[str, int]) -> NDArray[np.float32] | None:
+    """The numbers of a new item's modality, or ``None`` if it has none; all modalities must be named."""
+    features, item = new.get("features"), new.get("item")
+    if not isinstance(features, Mapping) or set(features) != set(widths):
+        raise _mistake(f"features of the new item {item!r} must have the keys {', '.join(widths)}")
+    if features[name] is None:
+        return None
+    try:
+        values = np.asarray(features[name], dtype=np.float32)
+    except (TypeError, ValueError):
+        values = np.zeros(0, dtype=np.float32)
+    if values.shape != (widths[name],) or not np.isfinite(values).all():
+        raise _mistake(f"{name} of the new item {item!r} must be a list of {widths[name]} finite numbers")
+    return values
 
 
 def _text(raw: object) -> str:

@@ -37,7 +37,9 @@ SIGNATURES = {
     "Study.pick": "self, rule, max_ood_with_iid, weights, reference, trial, alias",
     "Study.confirm": "self, candidates, seeds_at_most, sure, workers, device",
     "Study.train": "self, trial, pick, prefer, refit, seed, device",
-    "Model.recommend": "self, users, k",
+    "Model.recommend": "self, users, k, explain",
+    "Model.encode_items": "self, features",
+    "Model.export": "self, path",
 }
 """Of the public functions; a change here is a change that users must be told of."""
 
@@ -163,6 +165,16 @@ def test_a_model_ranks_by_its_vectors(study: painvrl.Study, trained: Any) -> Non
     assert both[both["user"] == user].reset_index(drop=True).equals(best)
     with pytest.raises(painvrl.UserError, match="no such user"):
         model.recommend("nobody's id")
+    explained = model.recommend(user, k=3, explain=True)
+    assert explained[best.columns].equals(best)
+    parts = explained.drop(columns=best.columns)
+    assert list(parts) == list(model.checkpoint.parts)
+    np.testing.assert_allclose(parts.sum(axis=1), best["score"], rtol=1e-4)
+
+
+def test_a_model_of_a_studys_point_says_so(study: painvrl.Study, trained: Any) -> None:
+    model = painvrl.load_model(trained.checkpoint)
+    assert model.checkpoint.origin == {"study": study.name, "trial": trained.pick.name}
 
 
 @pytest.mark.parametrize("form", ["file", "mapping", "settings"])

@@ -37,6 +37,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["study", "schema", "--help"],
         ["baselines", "--help"],
         ["recommend", "--help"],
+        ["export", "--help"],
         ["serve", "--help"],
         ["ui", "--help"],
         ["doctor", "--help"],

@@ -13,7 +13,8 @@ import pytest
 
 from painvrl.core.workspace import Workspace
 from painvrl.run.checkpoint import load_checkpoint, save_checkpoint
-from painvrl.run.pipeline import RunResult
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared
 
 Call = Callable[..., Any]
@@ -163,3 +164,36 @@ def test_users_are_named_in_one_way_and_tables_have_a_known_format(cli: Call, ch
         assert "name the users by one of --user, --users and --all" in answer.err
     answer = cli("recommend", "--all", "--output", "all.json")
     assert answer.err == "error: --output: must end in .parquet or .csv (found 'all.json')\n"
+
+
+def test_explained_scores_have_their_parts_in_every_form(cli: Call, checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    found = json.loads(cli("recommend", "--user", 15, "--explain", "--json").out)
+    plain = json.loads(cli("recommend", "--user", 15, "--json").out)
+    assert found.pop("notes") == []
+    for item, bare in zip(found["items"], plain["items"], strict=True):
+        parts = item.pop("parts")
+        assert parts == loaded.explain("15", item["item"])
+        assert sum(parts.values()) == pytest.approx(item["score"], abs=1e-6)
+        assert item == bare
+    header, *lines = (
+        line.split() for line in cli("recommend", "--user", 15, "--explain").out.splitlines() if line.split()
+    )
+    assert header == ["rank", "score", *loaded.parts, "item", "title"]
+    (first,) = (words for words in lines if words[0] == "1")
+    parts = loaded.explain("15", plain["items"][0]["item"])
+    assert [float(word) for word in first[2:5]] == pytest.approx(list(parts.values()), abs=5e-5)
+    cli("recommend", "--all", "-k", 1, "--explain", "--output", tmp_path / "all.csv")
+    assert list(pd.read_csv(tmp_path / "all.csv").columns)[4:] == ["score", *loaded.parts]
+
+
+def test_a_part_that_is_not_divided_is_said_to_be_so(
+    cli: Call, checkpoint: Path, tiny_config: TrainConfig, tiny_prepared: Prepared, tmp_path: Path
+) -> None:
+    config = TrainConfig.model_validate(tiny_config.model_dump() | {"fusion": {"kind": "sum"}})
+    save_checkpoint(checkpoint, run(config, tiny_prepared), tiny_prepared)
+    table = tmp_path / "x.csv"
+    for arguments in ([], ["--json"], ["--output", table], ["--output", table, "--json"]):
+        explained = cli("recommend", "--user", 15, "--explain", *arguments)
+        assert "the part `content` is not divided into invariant and variant" in explained.out
+        assert "not divided" not in cli("recommend", "--user", 15, *arguments).out

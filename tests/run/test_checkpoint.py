@@ -107,7 +107,7 @@ def test_a_missing_file_is_noticed(saved: Path, name: str) -> None:
         ("{", "damaged"),
         ("[]", "no manifest"),
         ('{"format": 1}', "no manifest"),
-        ('{"format": 99, "created": "", "files": {}}', r"format 1.*\(found 99\)"),
+        ('{"format": 99, "created": "", "files": {}}', r"formats 1 and 2.*\(found 99\)"),
         ('{"format": 1, "created": "", "files": {}}', "does not list"),
         ('{"format": 1, "created": "", "files": []}', "does not list"),
     ],

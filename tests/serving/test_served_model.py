@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 
 from painvrl.core.workspace import Workspace
 from painvrl.run.checkpoint import Checkpoint
+from painvrl.run.prepare import Prepared
 from painvrl.serving.registered_models import RegisteredModel
 from painvrl.serving.served_model import COLUMNS, ServedModel
 
@@ -127,10 +130,73 @@ def test_candidates_keep_the_order_that_all_items_have(ask: Ask, candidates: lis
     assert texts.equals(found)
 
 
-def test_unknown_candidates_are_left_out_and_a_row_without_a_list_ranks_all(ask: Ask) -> None:
-    found = ask({"user": ["7", "7"], "candidates": [["no such item", 3, 5], None]}, k=2, exclude_seen=False)
+def test_each_unknown_candidate_is_a_row_that_says_so(ask: Ask) -> None:
+    lists = [["no such item", 3, 5, "3", "other", "other"], None, ["only this"]]
+    found = ask({"user": ["7", "7", "nobody"], "candidates": lists}, k=2, exclude_seen=False)
     assert sorted(found["item"][:2]) == ["3", "5"]
-    assert rows(found[2:]) == rows(ask({"user": ["7"]}, k=2, exclude_seen=False))
+    unknown = [
+        ("7", None, "no such item", None, None, "unknown candidate"),
+        ("7", None, "other", None, None, "unknown candidate"),
+    ]
+    assert rows(found[2:4]) == unknown
+    assert rows(found[4:6]) == rows(ask({"user": ["7"]}, k=2, exclude_seen=False))
+    assert rows(found[6:]) == [("nobody", None, "only this", None, None, "unknown candidate")]
+
+
+def new_items(prepared: Prepared, *places: int) -> list[dict[str, object]]:
+    """Items of the data under other ids, by their features alone."""
+    values = prepared.dataset.modalities["planted"].values
+    return [{"item": f"new {place}", "features": {"planted": values[place].tolist()}} for place in places]
+
+
+def test_a_new_item_is_scored_by_its_features_alone(
+    ask: Ask, checkpoint: Checkpoint, tiny_prepared: Prepared
+) -> None:
+    new = [*new_items(tiny_prepared, 3, 70), {"item": 900, "title": "dark", "features": {"planted": None}}]
+    everything = ask({"user": ["7"], "new_items": [new]}, k=100, exclude_seen=False)
+    assert set(everything["status"]) == {"ok"}
+    values = tiny_prepared.dataset.modalities["planted"].values.numpy()
+    features = {"planted": np.concatenate([values[[3, 70]], np.full((1, 10), np.nan)])}
+    expected = checkpoint.encode_items(features) @ checkpoint.user_vectors[7]
+    by_item = everything.set_index("item")
+    np.testing.assert_allclose(by_item.loc[["new 3", "new 70", "900"], "score"], expected, rtol=1e-5)
+    assert list(by_item.loc[["new 3", "900"], "title"]) == ["new 3", "dark"]
+    assert everything["score"].is_monotonic_decreasing
+    old = everything[~everything["item"].isin(["new 3", "new 70", "900"])]
+    assert old["item"].tolist() == ask({"user": ["7"]}, k=80, exclude_seen=False)["item"].tolist()
+    few = ask({"user": ["7"], "candidates": [[5]], "new_items": [new]}, exclude_seen=False)
+    assert set(few["item"]) == {"5", "new 3", "new 70", "900"}
+
+
+def test_users_without_scores_get_new_items_last(ask: Ask, tiny_prepared: Prepared) -> None:
+    new = new_items(tiny_prepared, 3)
+    answer = ask({"user": ["nobody", "4"], "new_items": [new, None]}, k=100)
+    assert (answer["item"][80], answer["score"][80], answer["status"][80]) == ("new 3", 0.0, "unknown user")
+    assert len(answer) < 81 + 80
+
+
+@pytest.mark.parametrize(
+    ("new", "sentence"),
+    [
+        ({"item": "3", "features": {"planted": [0.0] * 10}}, "an id that is new (found '3')"),
+        ({"features": {"planted": [0.0] * 10}}, "an id that is new (found '')"),
+        ("new", "an id that is new (found '')"),
+        ({"item": "a", "features": {}}, "'a' must have the keys planted"),
+        ({"item": "a"}, "'a' must have the keys planted"),
+        (
+            {"item": "a", "features": {"planted": [0.0] * 9}},
+            "planted of the new item 'a' must be a list of 10",
+        ),
+        ({"item": "a", "features": {"planted": ["x"] * 10}}, "must be a list of 10 finite numbers"),
+        ({"item": "a", "features": {"planted": [float("inf")] * 10}}, "must be a list of 10 finite numbers"),
+    ],
+)
+@pytest.mark.parametrize("user", ["7", "nobody"])
+def test_a_new_item_that_the_model_cannot_take_is_a_mistake(
+    ask: Ask, new: object, sentence: str, user: str
+) -> None:
+    with pytest.raises(MlflowException, match=re.escape(sentence)):
+        ask({"user": [user], "new_items": [[new]]})
 
 
 def test_no_row_is_an_answer_without_rows(ask: Ask) -> None:
@@ -221,7 +287,7 @@ def post(address: str, body: object) -> Any:
 
 @pytest.mark.slow
 def test_mlflow_serves_what_the_checkpoint_recommends(
-    address: str, checkpoint: Checkpoint, ask: Ask, untrained: str
+    address: str, checkpoint: Checkpoint, ask: Ask, untrained: str, tiny_prepared: Prepared
 ) -> None:
     users: list[object] = ["7", 3, "nobody", untrained, 59]
     asked = [{"user": user} for user in users]
@@ -243,6 +309,12 @@ def test_mlflow_serves_what_the_checkpoint_recommends(
     assert post(address, {"dataframe_records": listed, "params": {"exclude_seen": False}}) == rows(
         ask({"user": ["7", "3"], "candidates": [[5, 6], None]}, exclude_seen=False)
     )
+    new = [*new_items(tiny_prepared, 3), {"item": "dark", "features": {"planted": None}}]
+    listed = [{"user": "7", "candidates": [5, "none"], "new_items": new}, {"user": 3}]
+    found = post(address, {"dataframe_records": listed, "params": {"exclude_seen": False}})
+    columns = {"user": ["7", "3"], "candidates": [[5, "none"], None], "new_items": [new, None]}
+    assert found == rows(ask(columns, exclude_seen=False))
+    assert found[3] == ("7", None, "none", None, None, "unknown candidate")
 
 
 @pytest.mark.slow

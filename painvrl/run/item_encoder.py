@@ -1,0 +1,94 @@
+"""New items by their features alone: from raw features to the vectors that the model would have given them.
+
+NumPy only. ``serving/served_model.py``, which stands alone, computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from painvrl.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemEncoder:
+    """The projections of a trained model, and how features are scaled before.
+
+    Attributes:
+        widths: columns of each modality, in the order in which they are concatenated.
+        mean: ``[F]``. deviation: ``[F]``; columns are centred and divided by them.
+        weight: ``[C, F, k]``. query: ``[k]``. bias: ``[D]``; see :class:`painvrl.model.mixing.Projection`.
+    """
+
+    widths: Mapping[str, int]
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    query: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def encode(self, features: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+        """``[n, D]``: vectors of items without an interaction.
+
+        Args:
+            features: by modality ``[n, F_a]``, all of them, as the data's own features stand before any
+                scaling. A row of NaN is an item that lacks the modality.
+
+        Raises:
+            ConfigError: a modality is missing or unknown, or its values are not what the model takes.
+        """
+        if set(features) != set(self.widths):
+            raise ConfigError(
+                f"must hold the modalities {', '.join(self.widths)}, each with a row an item",
+                key="features",
+                value=", ".join(features),
+            )
+        scaled, start = [], 0
+        for name, width in self.widths.items():
+            columns = slice(start, start := start + width)
+            values = _matrix(name, features[name], width)
+            absent = _absent(values)
+            rows = (np.where(absent, 0, values) - self.mean[columns]) / self.deviation[columns]
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+            scaled.append(np.where(absent, np.float32(0), rows))
+        counts = sorted({len(rows) for rows in scaled})
+        if len(counts) > 1:
+            raise ConfigError("modalities must have as many rows each", key="features", value=counts)
+        parts = np.concatenate(scaled, axis=1) @ self.weight  # [C, n, k]
+        logits = parts @ self.query
+        powers = np.exp(logits - logits.max(axis=0))
+        share = powers / powers.sum(axis=0)
+        vectors = np.tile(self.bias, (parts.shape[1], 1))
+        vectors[:, vectors.shape[1] - parts.shape[2] :] += (share[..., None] * parts).sum(axis=0)
+        return vectors
+
+
+def _matrix(name: str, given: Any, width: int) -> NDArray[np.float32]:
+    try:
+        values = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ConfigError("must be a matrix of numbers", key=f"features.{name}") from None
+    if values.ndim != 2 or values.shape[1] != width:
+        raise ConfigError(
+            f"must have {width} columns, and a row an item", key=f"features.{name}", value=values.shape
+        )
+    odd = ~np.isfinite(values) & ~_absent(values)
+    if odd.any():
+        raise ConfigError(
+            "must be finite; a row of NaN alone is an item without this modality",
+            key=f"features.{name}",
+            value=f"row {int(odd.any(axis=1).argmax())}",
+        )
+    return values
+
+
+def _absent(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """``[n, 1]``: rows of NaN alone."""
+    return np.asarray(np.isnan(values).all(axis=1, keepdims=True))
