@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, init, installation, recommend, serve, study, train, ui, workspace
+from painvrl.cli import baselines, data, init, installation, recommend, serve, study, train, ui, workspace
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -79,6 +79,7 @@ app: typer.Typer = typer.Typer(
 )
 app.command(name="init")(init.init)
 app.add_typer(study.app, name="study")
+app.add_typer(data.app, name="data")
 app.add_typer(workspace.app, name="workspace")
 app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)
