@@ -88,7 +88,7 @@ def encode_texts(table: Path, *, key: str, columns: Sequence[str], model: str, o
             chosen, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True
         ).astype(np.float32)
         longest, cut = encoder.max_seq_length, 0
-        if longest is not None:
+        if isinstance(longest, int):
             lengths = encoder.tokenizer(chosen, truncation=False, verbose=False)["input_ids"]
             cut = sum(len(tokens) > longest for tokens in lengths)
     return _written(output, ids, filled, vectors, model=model, cut=cut, what="texts")

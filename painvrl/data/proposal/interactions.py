@@ -15,6 +15,8 @@ from painvrl.data.sources.texts import find
 
 _LIKED = 0.7
 """Of the highest rating, from which on a row counts as interest: 3.5 of 5 stars."""
+_MANY = 20
+"""Different values, from which on a column without a telling name may be that of the users."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,7 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
     """
     looks = {look.name: look for look in looks_of(table)}
     file = str(table.file)
-    ids = [look for look in looks.values() if look.texts is not None and not look.missing and not look.is_key]
-    ids = [look for look in ids if not look.is_called(TIME) and not look.is_called(RATING)]
+    ids = [look for look in looks.values() if _may_be_ids(look, answers)]
     item = answers.decide(
         Question(
             option="--item",
@@ -52,7 +53,9 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
         )
     )
     assert item is not None
-    users = [_as_user(look, alone=len(ids) == 2) for look in ids if look.name != item.name]
+    others = [look for look in ids if look.name != item.name]
+    many = [look for look in others if len(look.distinct) >= _MANY]
+    users = [_as_user(look, alone=many == [look]) for look in others]
     user = answers.decide(
         Question(option="--user", what="user", file=file, candidates=_best(users), known=table.names)
     )
@@ -100,6 +103,16 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
     )
 
 
+def _may_be_ids(look: Look, answers: Answers) -> bool:
+    """Whether every row has a value, values come back, and they are no times or ratings."""
+    if look.texts is None or look.missing or look.is_key or look.name == answers.given.get("--rating"):
+        return False
+    if look.is_called(USER) or look.is_called(ITEM):
+        return True
+    is_time = look.is_called(TIME) or (_begins_like_a_date(look) and look.not_a_time is None)
+    return not is_time and not look.is_called(RATING)
+
+
 def _as_item(look: Look, keys: Mapping[str, Sequence[np.ndarray]]) -> Candidate:
     named, other = look.is_called(ITEM), look.is_called(USER)
     total, matched, where = len(look.distinct), 0, ""
@@ -118,7 +131,13 @@ def _as_item(look: Look, keys: Mapping[str, Sequence[np.ndarray]]) -> Candidate:
 
 def _as_user(look: Look, *, alone: bool) -> Candidate:
     named = look.is_called(USER)
-    why = "its name says so; " if named else "the only other column whose values come back; " if alone else ""
+    why = (
+        "its name says so; "
+        if named
+        else "the only other column of many values that come back; "
+        if alone
+        else ""
+    )
     return Candidate(
         name=look.name,
         score=float(named or alone) - look.is_called(ITEM),

@@ -78,7 +78,7 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
     assert key is not None
     matched = matches(items, looks[key.name].distinct)
     rest = [look for look in looks.values() if look.name != key.name]
-    numeric = [look.name for look in rest if look.is_list or (look.numbers is not None and not look.is_key)]
+    numeric = [look.name for look in rest if look.is_list or _measures(look)]
     files = ()
     if len(numeric) >= _WIDE or any(looks[name].is_list for name in numeric):
         source = {"path": path.as_posix(), "key": key.name, "values": numeric}
@@ -86,6 +86,11 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
         rest = [look for look in rest if look.name not in numeric]
     section = _item_table(path, key, matched, len(items), rest, answers)
     return Described(item_table=section, files=files, most=matched if section or files else 0)
+
+
+def _measures(look: Look) -> bool:
+    """Whether it holds numbers that are not further ids, each whole and in one row only."""
+    return look.numbers is not None and not (look.is_key and (look.numbers % 1 == 0).all())
 
 
 def _as_key(look: Look, items: np.ndarray) -> Candidate:
