@@ -70,7 +70,7 @@ def init(
         raise ConfigError("is there already; --force overwrites it", file=output)
     answers = Answers(
         given={option: value for option, value in given.items() if value is not None},
-        ask=_ask if sys.stdin.isatty() and not yes else None,
+        ask=_ask if _is_terminal() and not yes else None,
         takes_proposals=yes,
     )
     proposal = propose(paths or [Path("data" if Path("data").is_dir() else ".")], answers)
@@ -82,6 +82,10 @@ def init(
     for file in written:
         typer.echo(f"written: {file}")
     typer.echo(f"next: painvrl data inspect {path}, then painvrl study run {path}")
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _ask(question: Question) -> str:

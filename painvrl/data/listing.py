@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from painvrl.core.errors import DataError
 from painvrl.core.tables import Block, Result, TextTable
 from painvrl.data.cache import ArrayCache
-from painvrl.data.sources import load_dataset
 from painvrl.data.sources.port import SOURCES, Source
+from painvrl.data.sources.prepared import load_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
