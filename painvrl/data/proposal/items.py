@@ -12,7 +12,7 @@ import numpy as np
 from painvrl.core.errors import DataError
 from painvrl.data.proposal.entries import Entry
 from painvrl.data.proposal.interactions import matches
-from painvrl.data.proposal.looks import ITEM, TITLE, Look, looks_of
+from painvrl.data.proposal.looks import ITEM, TAGS, TITLE, Look, looks_of
 from painvrl.data.proposal.questions import Answers, Candidate, Question
 from painvrl.data.sources.messages import Place
 from painvrl.data.sources.modality_file import ModalityFile, ids_of, read_modality
@@ -107,7 +107,7 @@ def _item_table(
     path: Path, key: Candidate, matched: int, total: int, rest: Sequence[Look], answers: Answers
 ) -> tuple[Entry, ...]:
     """The section; nothing where the table has neither texts nor tags."""
-    texts = [look for look in rest if look.texts is not None and look.numbers is None and len(look.distinct)]
+    texts = [look for look in rest if look.sample and not look.holds_numbers]
     tags = [look for look in texts if look.tag_separator is not None and not TITLE.search(look.squashed)]
     free = [look for look in texts if look not in tags and (look.words >= 2 or TITLE.search(look.squashed))]
     titles = [
@@ -124,20 +124,7 @@ def _item_table(
         return answers.decide(question)
 
     title = decide("--title", "title", titles)
-    tag = decide(
-        "--tags",
-        "tags",
-        [
-            Candidate(
-                name=look.name,
-                score=1.0 - place / 2,
-                why=f"short names that come back, divided by {look.tag_separator!r}",
-            )
-            for place, look in enumerate(
-                sorted(tags, key=lambda look: look.tag_separator == "|" and look.words)
-            )
-        ],
-    )
+    tag = decide("--tags", "tags", sorted(map(_as_tags, tags), key=lambda one: -one.score))
     columns = [look.name for look in free if tag is None or look.name != tag.name]
     entries = []
     if title is not None:
@@ -163,6 +150,15 @@ def _item_table(
         return ()
     start = [Entry(key="path", value=path.as_posix()), Entry(key="key", value=key.name, why=key.why)]
     return (*start, *entries, *_at_least(matched, total))
+
+
+def _as_tags(look: Look) -> Candidate:
+    several = any(str(look.tag_separator) in text for text in look.sample)
+    return Candidate(
+        name=look.name,
+        score=0.5 + 0.5 * bool(TAGS.search(look.squashed)) + 0.3 * several,
+        why=f"short names that come back, divided by {look.tag_separator!r}",
+    )
 
 
 def _at_least(matched: int, total: int) -> tuple[Entry, ...]:

@@ -27,6 +27,7 @@ TIME = re.compile(
     "(event|purchase|order|rating|view|play|visit)(time|date)|[a-z]+edat"
 )
 RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
+TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
 TITLE = re.compile(r"title|name")
 _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
 _EPOCH = (6e8, 4.2e9)
@@ -84,6 +85,14 @@ class Look:
             return self.column.numbers()
         except DataError:
             return None
+
+    @cached_property
+    def holds_numbers(self) -> bool:
+        """Whatever is not missing is a number."""
+        try:
+            return bool(np.isfinite(np.array(self.sample, dtype=np.float64)).all())
+        except ValueError:
+            return False
 
     @property
     def is_list(self) -> bool:

@@ -90,6 +90,14 @@ def test_a_core_is_the_highest_that_keeps_half_of_users_and_interactions(sheets,
     assert proposed(sheets, rating="none")[0]["core"] == 5, "of all rows"
 
 
+def test_a_core_that_leaves_less_than_half_of_the_users_is_passed_over(sheets, taken, proposed):
+    rows = [row[:2] for row in taken[: 12 * 20]]
+    rows += [(f"new{user}", item) for user in range(40) for item in ITEMS[user % 20 :][:4]]
+    assert 0 < len({row[0] for row in left_by(5, rows)}) < 30 < len({row[0] for row in left_by(3, rows)})
+    data, *_ = proposed([write("log.csv", ("user", "item"), rows), sheets[1]])
+    assert data["core"] == 3
+
+
 def test_ids_tell_the_items_where_no_name_does(taken, proposed):
     interactions = write("log.csv", "abcd", taken)
     items = write("items.csv", ("x", "name"), [(item, f"thing {item} of some kind") for item in ITEMS[:50]])
@@ -159,6 +167,19 @@ def test_tags_are_divided_by_what_divides_them(sheets, proposed, separator, writ
     assert section["categories"] == "colour"
     assert section.get("separator") == written
     assert "text" not in section
+
+
+def test_of_two_columns_of_tags_the_one_with_several_a_row_is_taken_and_numbers_are_none(sheets, proposed):
+    rows = [
+        (item, n % 5 or "", ["x", "y"][n % 2], ["red|blue", "blue"][n % 2]) for n, item in enumerate(ITEMS)
+    ]
+    table = write("colours.csv", ("id", "year", "shelf", "colour"), rows)
+    data, _, answers, _ = proposed([sheets[0], table], yes=False)
+    assert data["item_table"]["categories"] == "colour"
+    assert "not used of colours.csv: year, shelf" in answers.said
+    renamed = write("colours.csv", ("id", "year", "genre", "colour"), rows)
+    with pytest.raises(ConfigError, match="--tags for tags in"):
+        proposed([sheets[0], renamed], yes=False)
 
 
 def test_arrays_are_features_and_their_ids_are_found_by_what_they_hold(sheets, proposed):
