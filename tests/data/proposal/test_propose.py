@@ -91,9 +91,10 @@ def test_a_core_is_the_highest_that_keeps_half_of_users_and_interactions(sheets,
 
 
 def test_a_core_that_leaves_less_than_half_of_the_users_is_passed_over(sheets, taken, proposed):
-    rows = [row[:2] for row in taken[: 12 * 20]]
+    rows = [row[:2] for row in taken[: 12 * 25]]
     rows += [(f"new{user}", item) for user in range(40) for item in ITEMS[user % 20 :][:4]]
-    assert 0 < len({row[0] for row in left_by(5, rows)}) < 30 < len({row[0] for row in left_by(3, rows)})
+    users = [len({row[0] for row in left_by(core, rows)}) for core in (1, 3, 5)]
+    assert 0 < users[2] < users[0] / 2 < users[1]
     data, *_ = proposed([write("log.csv", ("user", "item"), rows), sheets[1]])
     assert data["core"] == 3
 
