@@ -15,7 +15,7 @@ from painvrl.data.split_statistics import SplitStatistics
 from painvrl.data.splits.split import Split
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the items, the most popular first: where the popularity curve is read off."""
+"""Of the items in train and the valid parts, the most popular first: where the curve is read off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ModalityFacts:
         width: features.
         items: items that have it.
         missing: items that do not; their rows are zeros.
-        missing_interactions: share of the data's interactions with such an item, in [0, 1].
+        missing_interactions: share of the train interactions with such an item, in [0, 1].
     """
 
     name: str
@@ -44,8 +44,8 @@ class Inspection(Result):
     Attributes:
         data: the data set's name.
         statistics: of the split, with what was read, joined and left out.
-        popularity: by ``data``, ``train`` and the valid parts: the share of their interactions with the most
-            popular :data:`SHARES` of the items.
+        popularity: of train and of each valid part, the share of its interactions with the most popular
+            :data:`SHARES` of the items.
         modalities: in their order.
         undescribed: items that have none of them.
     """
@@ -83,7 +83,7 @@ class Inspection(Result):
                 "items": f"{one.items:,}",
                 "missing": f"{one.missing:,}",
                 "missing share": f"{one.missing / (one.items + one.missing):.1%}",
-                "interactions without it": f"{one.missing_interactions:.1%}",
+                "train interactions without it": f"{one.missing_interactions:.1%}",
             }
             for one in self.modalities
         )
@@ -91,14 +91,12 @@ class Inspection(Result):
 
 
 def inspect(dataset: Dataset, split: Split) -> Inspection:
-    """Look at a data set and its split; of the test parts nothing but the split's own counts is looked at."""
-    data = dataset.interactions
-    order = torch.argsort(data.item_degree(), descending=True, stable=True)
-    order = order[: int((data.item_degree() > 0).sum())]
-    parts = {"data": data, "train": split.train}
-    parts |= {part.name: part.interactions for part in split.valid.values()}
+    """Look at a data set and its split; the rows of the test parts are not looked at."""
+    parts = {"train": split.train, **{part.name: part.interactions for part in split.valid.values()}}
+    degree = torch.stack([part.item_degree() for part in parts.values()]).sum(dim=0)
+    order = torch.argsort(degree, descending=True, stable=True)[: int((degree > 0).sum())]
     present = [modality.present for modality in dataset.modalities.values()]
-    none = ~torch.stack(present).any(dim=0) if present else torch.ones(data.n_items, dtype=torch.bool)
+    none = ~torch.stack(present).any(dim=0) if present else torch.ones_like(degree, dtype=torch.bool)
     return Inspection(
         data=dataset.name,
         statistics=split.statistics,
@@ -109,7 +107,7 @@ def inspect(dataset: Dataset, split: Split) -> Inspection:
                 width=modality.values.shape[1],
                 items=int(modality.present.sum()),
                 missing=int((~modality.present).sum()),
-                missing_interactions=float((~modality.present)[data.item].double().mean()),
+                missing_interactions=float((~modality.present)[split.train.item].double().mean()),
             )
             for name, modality in dataset.modalities.items()
         ),

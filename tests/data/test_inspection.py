@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -21,27 +22,25 @@ def found(make_dataset):
 
 
 def test_the_popularity_curve_is_the_share_of_the_most_popular_items(found):
-    dataset, split, said = found
-    degree = dataset.interactions.item_degree().tolist()
-    ranked = sorted(
-        (item for item in range(len(degree)) if degree[item]), key=lambda item: (-degree[item], item)
-    )
-    parts = {"data": dataset.interactions, "train": split.train, "iid_valid": split.iid_valid.interactions}
+    _, split, said = found
+    parts = {"train": split.train, **{part.name: part.interactions for part in split.valid.values()}}
+    taken = Counter(item for part in parts.values() for item in part.item.tolist())
+    ranked = sorted(taken, key=lambda item: (-taken[item], item))
     for name, part in parts.items():
         items = part.item.tolist()
         for share, value in zip(SHARES, said.popularity[name], strict=True):
             top = set(ranked[: max(1, round(share * len(ranked)))])
             assert value == pytest.approx(sum(item in top for item in items) / len(items))
-    assert list(said.popularity) == ["data", "train", "iid_valid", "ood_valid"], "no test part"
+    assert list(said.popularity) == ["train", "iid_valid", "ood_valid"], "no test part"
     assert said.popularity["ood_valid"][-1] == 1.0
 
 
 def test_missing_modalities_are_counted_in_items_and_in_interactions(found):
-    dataset, _, said = found
+    dataset, split, said = found
     (one,) = said.modalities
     lacks = [item % 3 == 0 for item in range(len(dataset.item_ids))]
     assert (one.name, one.width, one.missing, said.undescribed) == ("m", 3, sum(lacks), sum(lacks))
-    rows = [lacks[item] for item in dataset.interactions.item.tolist()]
+    rows = [lacks[item] for item in split.train.item.tolist()]
     assert one.missing_interactions == pytest.approx(sum(rows) / len(rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from painvrl.data.inspection import SHARES, Inspection
-from painvrl.study.plots.theme import ACCENT, GRID, INK, MAIN, MUTED, TRAININGS
+from painvrl.study.plots.theme import ACCENT, GRID, MAIN, MUTED, TRAININGS
 
 _DPI = 88
 
@@ -18,7 +18,7 @@ def data_png(found: Inspection) -> bytes:
     figure = Figure(figsize=(10.5, 4.6), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    colours = (INK, MUTED, MAIN, ACCENT, *TRAININGS)
+    colours = (MUTED, MAIN, ACCENT, *TRAININGS)
     for place, (name, curve) in enumerate(found.popularity.items()):
         left.plot([0, *SHARES], [0, *curve], label=name, color=colours[place % len(colours)])
     left.set(xlabel="share of the items, most popular first", ylabel="share of the interactions")
