@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -163,3 +164,25 @@ def tiny_result(tiny_config: TrainConfig, tiny_prepared: Prepared) -> RunResult:
     from painvrl.run.pipeline import run
 
     return run(tiny_config, tiny_prepared)
+
+
+@pytest.fixture
+def sheets() -> list[Path]:
+    """A shop as a spreadsheet saves it, in the current directory: interactions, and 65 of their 70 items.
+
+    Semicolons, a byte order mark, names in odd case, times as texts.
+    """
+    source, tags = random.Random(1), ("Garten", "Küche", "Bad", "Büro")
+    items = [f"{number:04d}" for number in range(1, 71)]
+    lines = ["Customer_ID;PRODUCT-Id;Stars;PurchaseDate"]
+    for user in range(60):
+        for item in source.sample(items, 12):
+            day = f"2024-{source.randint(1, 12):02d}-07 12:{source.randint(0, 59):02d}"
+            lines.append(f"u{user};{item};{source.randint(1, 5)};{day}")
+    described = ["Art.Nr;Item Name;Beschreibung;Kategorien;Preis"]
+    for n, item in enumerate(items[:65]):
+        one, other = tags[n % 4], tags[(n * 3 + 1) % 4]
+        described.append(f"{item};Ding {n} aus {one};Ein Ding, Nummer {n};{one}|{other};{n}")
+    for name, rows in (("interactions.csv", lines), ("items.csv", described)):
+        Path(name).write_text("\r\n".join(rows), encoding="utf-8-sig", newline="")
+    return [Path("interactions.csv"), Path("items.csv")]

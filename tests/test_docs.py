@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from painvrl.cli import app
 from painvrl.core.yamlfile import dump_yaml, parse_yaml, validated
 from painvrl.data.sources import DataConfig
+from painvrl.data.sources import text as encoder
 from painvrl.run.config import TrainConfig
 from painvrl.study.ablation.spec import AblationSpec, check_ablation
 from painvrl.study.file.spec import StudySpec, check_spec
@@ -81,6 +83,10 @@ STAND_INS: dict[str, Callable[[], None]] = {
         "tests/cli/test_ui.py", "test_the_ui_serves_the_runs_and_prints_the_front_link"
     ),
     f"{PREFIX}serve": _tested_in("tests/cli/test_serve.py", "test_the_model_answers_until_ctrl_c"),
+    f"{PREFIX}data encode data/items.csv --key id --text title --model my-model -o texts.npz": _tested_in(
+        "tests/data/test_encoders.py",
+        "test_texts_become_a_file_that_a_study_reads_and_missing_ones_are_counted",
+    ),
     ".venv/bin/optuna-dashboard sqlite:///workspace/optuna.db": _tested_in(
         "tests/study/store/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
     ),
@@ -103,8 +109,16 @@ def test_a_stand_in_holds(command: str) -> None:
 
 
 def test_the_commands_of_the_documents_work_in_their_order(
-    tmp_path: Path, tiny_config: TrainConfig, empty_mlflow: Path
+    tmp_path: Path,
+    tiny_config: TrainConfig,
+    empty_mlflow: Path,
+    sheets: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The real encoder takes seconds to load.
+    monkeypatch.setattr(
+        encoder, "_encode", lambda texts: (np.ones((len(texts), encoder.WIDTH), np.float32), 0)
+    )
     # The files that the commands name, with tiny content; the current directory is tmp_path.
     spec = {
         "study": {"name": "movielens", "trials": 3, "sampler": "random"},
@@ -131,6 +145,9 @@ def test_the_commands_of_the_documents_work_in_their_order(
     planted = {**ablation, "ablation": {"name": "planted", "seeds": [0], "presets": ["painvrl"]}}
     (tmp_path / "studies" / "planted.yaml").write_text(dump_yaml(validated(AblationSpec, planted)))
     (tmp_path / "config.yaml").write_text(dump_yaml(tiny_config))
+    (tmp_path / "data").mkdir()
+    for sheet in sheets:
+        sheet.rename(tmp_path / "data" / sheet.name)
     ran = 0
     for command in commands():
         if command in STAND_INS:

@@ -206,7 +206,7 @@ def _cutoff(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest column"}
+TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest column", "reads", "there"}
 """Columns that are text, beside the first one of each table."""
 
 

@@ -15,7 +15,19 @@ import typer
 from typer.core import TyperGroup
 
 import painvrl
-from painvrl.cli import baselines, export, installation, recommend, serve, study, train, ui, workspace
+from painvrl.cli import (
+    baselines,
+    data,
+    export,
+    init,
+    installation,
+    recommend,
+    serve,
+    study,
+    train,
+    ui,
+    workspace,
+)
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
     NothingFeasible,
@@ -77,7 +89,9 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode=None,  # plain help: no import of rich, and the same text in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(name="init")(init.init)
 app.add_typer(study.app, name="study")
+app.add_typer(data.app, name="data")
 app.add_typer(workspace.app, name="workspace")
 app.command(name="train")(train.train)
 app.command(name="baselines")(baselines.baselines)

@@ -7,6 +7,7 @@ The loader follows YAML 1.2's core schema where PyYAML follows 1.1: ``1e-5`` is 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,14 @@ def dump_yaml(data: BaseModel | Mapping[str, object]) -> str:
     """The YAML text of settings; :func:`parse_yaml` reads an equal object back."""
     plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else dict(data)
     return str(yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+def yaml_value(value: object) -> str:
+    """A value as it stands behind a key, on one line; :func:`parse_value` reads an equal one back."""
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return str(text).removesuffix("\n...\n").rstrip("\n")
 
 
 def validated(model: type[S], data: Mapping[str, object], *, file: object = None, prefix: str = "") -> S:

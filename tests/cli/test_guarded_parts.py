@@ -1,7 +1,7 @@
 """The test parts are poison: who opens their seal dies, and their rows are garbage wherever they are reached.
 
-Every command of ``painvrl study`` must answer as it does without poison. A new command has to say here how it
-is called.
+Every command of ``painvrl study``, and ``data inspect``, must answer as it does without poison. A new command
+has to say here how it is called.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ CALLS: dict[str, list[list[str]]] = {
     "run": [["SPEC"], ["SPEC", "--quiet"], ["SPEC", "--dry-run"]],
     "front": [[], ["tiny"], ["--json"]],
     "status": [[], ["SPEC"], ["--json"]],
-    "validate": [["SPEC"]],
+    "validate": [["SPEC"], ["SPEC", "--data"]],
     "schema": [[]],
     "pick": [["--knee"], ["--ood", "--as", "mine"], ["--list", "--json"], ["--clear", "mine"]],
     "confirm": [["--seeds-at-most", "2", "--candidates", "front"]],
     "report": [[], ["--json"]],
     "compare": [["tiny", "tiny"], ["tiny", "tiny", "--json"], ["tiny", "tiny", "--html", "OUT.html"]],
 }
-WITHOUT_WORKSPACE = {"validate", "schema"}
+WITHOUT_WORKSPACE = {"schema"}
 
 GARBAGE = -(10**9)  # no user and no item: whoever counts or indexes with it crashes
 
@@ -103,6 +103,9 @@ def answers(cli: Call, workspace: Path, spec: Path) -> dict[str, tuple[int, str]
             answer = cli("study", name, *words, *place, *device)
             text = (answer.out + answer.err).replace(str(workspace), "WORKSPACE")
             found[" ".join([name, *arguments])] = (answer.code, without_clock_and_run_ids(text))
+    for option in ([], ["--json"]):
+        answer = cli("data", "inspect", spec, *option, "--workspace", workspace)
+        found[" ".join(["data inspect", *option])] = (answer.code, answer.out + answer.err)
     return found
 
 

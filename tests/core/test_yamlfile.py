@@ -11,7 +11,15 @@ from pydantic import Field, model_validator
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
-from painvrl.core.yamlfile import dump_yaml, load_settings, near_matches, parse_yaml, validated
+from painvrl.core.yamlfile import (
+    dump_yaml,
+    load_settings,
+    near_matches,
+    parse_value,
+    parse_yaml,
+    validated,
+    yaml_value,
+)
 
 
 class Cat(Settings):
@@ -201,3 +209,11 @@ def test_what_is_written_reads_back(tree: dict[str, object]) -> None:
 @pytest.mark.parametrize("text", ["on", "yes", "012", "1e5", "true", "~", "1.5", "0x1", "2020-01-01", ".inf"])
 def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
     assert parse_yaml(dump_yaml({"key": text})) == {"key": text}
+
+
+@given(st.recursive(st.text() | st.integers() | st.booleans() | st.none(), st.lists, max_leaves=4))
+def test_a_value_on_one_line_reads_back_whatever_stands_around_it(value: object) -> None:
+    line = yaml_value(value)
+    assert len(line.splitlines()) == 1
+    assert parse_value(line, key="k") == value
+    assert parse_yaml(f"a:\n    b: {line}  # why\nc: 1") == {"a": {"b": value}, "c": 1}

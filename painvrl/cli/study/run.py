@@ -18,10 +18,12 @@ from painvrl.cli.options import (
     WorkspaceOption,
     goes_on,
 )
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, PlaceError, UserError
 from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from painvrl.data.split_statistics import SplitStatistics
+    from painvrl.run.config import TrainConfig
     from painvrl.study.ablation.spec import AblationSpec
     from painvrl.study.file.spec import StudySpec
 
@@ -162,24 +164,47 @@ def _without_password(spec: StudySpec) -> StudySpec:
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of studies and ablations.")],
     settings: SetOption = None,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Read and split the data, too; what was joined and left out is printed."),
+    ] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Check files as `study run` would, all rules included; data are not looked at.
+    """Check files as `study run` would, all rules included; data are read with --data only.
 
     Prints a line a file. Exit code 2 if any of them is wrong.
+
+    Example: painvrl study validate studies/movielens.yaml --data
     """
+    from painvrl.cli import render
     from painvrl.study.ablation.spec import load_study_file
 
     wrong = 0
     for file in files:
         try:
             spec = load_study_file(file, settings or ())
-        except ConfigError as error:
+            found = _statistics(spec.config, workspace) if data else None
+        except PlaceError:
+            raise
+        except UserError as error:
             wrong += 1
-            typer.echo(f"error: {error}", err=True)
+            # What is wrong with data names the data's file, not the study's.
+            typer.echo(
+                f"error: {error}" if isinstance(error, ConfigError) else f"error: {file}: {error}", err=True
+            )
         else:
             typer.echo(f"{file}: ok, {_kind(spec)}")
+            if found is not None:
+                render.data_warnings(found.provenance.warnings)
+                render.print_split(found.tables())
     if wrong:
         raise typer.Exit(2)
+
+
+def _statistics(config: TrainConfig, workspace: Path) -> SplitStatistics:
+    from painvrl.run.prepare import split_of
+
+    return split_of(config, cache_dir=Workspace(workspace).cache)[1].statistics
 
 
 def _kind(spec: object) -> str:

@@ -71,6 +71,14 @@ class Column:
         require_distinct(ids, self.place, of=of)
         return ids
 
+    def coded(self) -> Texts:
+        """Texts, and which rows have none.
+
+        Raises:
+            DataError: the column can hold no texts.
+        """
+        return self._texts()
+
     def labels(self) -> np.ndarray:
         """``[rows]`` str objects; empty where one is missing."""
         return self._texts().rows

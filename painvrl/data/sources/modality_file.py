@@ -114,7 +114,7 @@ def _read_npz(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
                 raise place.error(rule, value=name)
             with archive.open(there[name]) as stream:
                 arrays.append(read_npy_stream(stream, place))
-    return _ids_of(arrays[0], Place(path, of_ids.key, source.key)), arrays[1]
+    return ids_of(arrays[0], Place(path, of_ids.key, source.key)), arrays[1]
 
 
 def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
@@ -127,7 +127,7 @@ def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
     place = Place(ids_path, of_ids.key, source.key)
     match ids_path.suffix.lower():
         case ".npy":
-            return _ids_of(read_npy(ids_path, key=of_ids.key), place), values
+            return ids_of(read_npy(ids_path, key=of_ids.key), place), values
         case ".txt":  # one id a line, blanks included
             with Place(ids_path, of_ids.key).reading():
                 return Texts.of(lines_of(ids_path.read_bytes().decode("utf-8-sig"))), values
@@ -135,7 +135,7 @@ def _read_npy(source: ModalityFile, where: str) -> tuple[Texts, np.ndarray]:
             raise of_ids.error("must name the .npy or .txt file with the item ids of the .npy features")
 
 
-def _ids_of(array: np.ndarray, place: Place) -> Texts:
+def ids_of(array: np.ndarray, place: Place) -> Texts:
     """The ids in an array of whole numbers, texts, bytes, or Python objects of these kinds."""
     if array.ndim != 1 or array.dtype.kind not in "iufUSO":
         found = f"{array.dtype} {list(array.shape)}"

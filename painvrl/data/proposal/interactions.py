@@ -1,0 +1,186 @@
+"""Which columns of a table of interactions are users, items, times and ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from painvrl.data.proposal.entries import Entry
+from painvrl.data.proposal.looks import ITEM, RATING, TIME, USER, Look, looks_of
+from painvrl.data.proposal.questions import Answers, Candidate, Question
+from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.texts import find
+
+_LIKED = 0.7
+"""Of the highest rating, from which on a row counts as interest: 3.5 of 5 stars."""
+_MANY = 20
+"""Different values, from which on a column without a telling name may be that of the users."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The columns, as entries of ``data``, and the distinct ids of users and items."""
+
+    entries: tuple[Entry, ...]
+    users: np.ndarray
+    items: np.ndarray
+    item: str
+
+
+def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: Answers) -> Roles:
+    """Decide what each column of ``table`` is.
+
+    Args:
+        table: a row an interaction.
+        keys: by file, the columns of the other files that name each row once: what item ids may be found in.
+        answers: decide what is in doubt.
+
+    Raises:
+        ConfigError: an answer does not fit, or there is none.
+    """
+    looks = {look.name: look for look in looks_of(table)}
+    file = str(table.file)
+    ids = [look for look in looks.values() if _may_be_ids(look, answers)]
+    item = answers.decide(
+        Question(
+            option="--item",
+            what="item",
+            file=file,
+            candidates=_best(_as_item(look, keys) for look in ids),
+            known=table.names,
+        )
+    )
+    assert item is not None
+    others = [look for look in ids if look.name != item.name]
+    many = [look for look in others if len(look.distinct) >= _MANY]
+    users = [_as_user(look, alone=many == [look]) for look in others]
+    user = answers.decide(
+        Question(option="--user", what="user", file=file, candidates=_best(users), known=table.names)
+    )
+    assert user is not None
+    answers.settle()
+    rest = [look for look in looks.values() if look.name not in (user.name, item.name)]
+    time = answers.decide(
+        Question(
+            option="--time",
+            what="time",
+            file=file,
+            candidates=_best(_as_time(look, answers) for look in rest),
+            known=table.names,
+            optional=True,
+        )
+    )
+    rated = [
+        Candidate(name=look.name, score=1.0, why="its name says so, and it holds numbers")
+        for look in rest
+        if look.is_called(RATING) and look.numbers is not None
+    ]
+    rating = answers.decide(
+        Question(
+            option="--rating",
+            what="rating",
+            file=file,
+            candidates=rated,
+            known=table.names,
+            optional=True,
+        )
+    )
+    entries = [Entry(key=key, value=one.name, why=one.why) for key, one in (("user", user), ("item", item))]
+    if time is not None:
+        entries.append(Entry(key="time", value=time.name, why=time.why))
+    if rating is not None:
+        entries += _rating(rating, looks[rating.name], answers)
+    used = {entry.value for entry in entries}
+    if left := [name for name in table.names if name not in used]:
+        answers.said.append(f"not used of {file}: {', '.join(left)}")
+    return Roles(
+        entries=tuple(entries),
+        users=looks[user.name].distinct,
+        items=looks[item.name].distinct,
+        item=item.name,
+    )
+
+
+def _may_be_ids(look: Look, answers: Answers) -> bool:
+    """Whether every row has a value, values come back, and they are no times or ratings."""
+    if look.texts is None or look.missing or look.is_key or look.name == answers.given.get("--rating"):
+        return False
+    if look.is_called(USER) or look.is_called(ITEM):
+        return True
+    is_time = look.is_called(TIME) or (_begins_like_a_date(look) and look.not_a_time is None)
+    return not is_time and not look.is_called(RATING)
+
+
+def _as_item(look: Look, keys: Mapping[str, Sequence[np.ndarray]]) -> Candidate:
+    named, other = look.is_called(ITEM), look.is_called(USER)
+    total, matched, where = len(look.distinct), 0, ""
+    for file, columns in keys.items():
+        for key in columns:
+            if (count := matches(look.distinct, key)) > matched:
+                matched, where = count, file
+    why = [f"{matched:,} of its {total:,} ids are in {where}"] if matched else []
+    why += ["its name says so"] if named else ["its name says user"] if other else []
+    return Candidate(
+        name=look.name,
+        score=named - other + matched / total,
+        why="; ".join(why) or f"{total:,} different ids",
+    )
+
+
+def _as_user(look: Look, *, alone: bool) -> Candidate:
+    named = look.is_called(USER)
+    why = (
+        "its name says so; "
+        if named
+        else "the only other column of many values that come back; "
+        if alone
+        else ""
+    )
+    return Candidate(
+        name=look.name,
+        score=float(named or alone) - look.is_called(ITEM),
+        why=f"{why}{len(look.distinct):,} different ids",
+    )
+
+
+def _as_time(look: Look, answers: Answers) -> Candidate | None:
+    named = look.is_called(TIME)
+    if not named and (look.texts is None or not _begins_like_a_date(look)):
+        return None
+    if look.not_a_time is None:
+        why = "its name says so, and its values are times" if named else "its values are times"
+        return Candidate(name=look.name, score=1.0 if named else 0.6, why=why)
+    if named:
+        answers.said.append(f"{look.name} is called like a time, but {look.not_a_time}")
+    return None
+
+
+def _begins_like_a_date(look: Look) -> bool:
+    first = look.sample[0] if look.sample else ""
+    return (first[:4].isdecimal() and first[4:5] == "-") or (first.isdecimal() and len(first) >= 9)
+
+
+def _rating(rating: Candidate, look: Look, answers: Answers) -> list[Entry]:
+    """The column, and from which value on a row counts."""
+    entries = [Entry(key="rating", value=rating.name, why=rating.why)]
+    values = look.numbers
+    if values is None or values.min() < 0 or not 0 < values.max() <= 100:
+        answers.said.append(f"{rating.name} is on no scale from 0 to at most 100: all its rows count alike")
+        return entries
+    least = round(_LIKED * float(values.max()), 2)
+    kept = int((values >= least).sum())
+    why = f"lower ratings are no interest: {kept:,} of {len(values):,} rows are kept"
+    answers.said.append(f"min_rating {least:g}: {why}")
+    return [*entries, Entry(key="min_rating", value=least, why=why)]
+
+
+def _best(candidates: Iterable[Candidate | None]) -> list[Candidate]:
+    """The best one first; of equal ones the first of the file."""
+    return sorted((one for one in candidates if one is not None), key=lambda one: -one.score)
+
+
+def matches(wanted: np.ndarray, known: np.ndarray) -> int:
+    """How many of ``wanted`` (distinct texts) are among ``known``."""
+    return int((find(wanted, known) >= 0).sum())

@@ -1,0 +1,152 @@
+"""What a column looks like, by its name and its content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from painvrl.core.errors import DataError
+from painvrl.data.sources.columns import Column, is_kind
+from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.texts import Texts, as_objects
+
+USER = re.compile(
+    "user|u|usr|customer|client|reviewer|member|account|visitor|person|player|reader|listener|viewer|buyer|"
+    "subscriber|patient|student|profile|session"
+)
+ITEM = re.compile(
+    "item|i|product|prod|parentasin|movie|film|book|isbn|asin|sku|song|track|article|video|game|recipe|"
+    "business|listing|content|post|news|place|poi|app|course|artist|offer|document|doc|show|anime"
+)
+TIME = re.compile(
+    "(unix)?(time|timestamp|date|datetime|ts|day|when|at|created|reviewtime)(ms|s)?|"
+    "(event|purchase|order|rating|view|play|visit)(time|date)|[a-z]+edat"
+)
+RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
+TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
+TITLE = re.compile(r"title|name")
+_SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
+_EPOCH = (6e8, 4.2e9)
+"""Seconds since 1970 from 1989 to 2103, which no other numbers are likely to be all between."""
+_SAMPLE = 2000
+_LONG = 40
+"""Characters that no tag has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A column.
+
+    Attributes:
+        column: where it is.
+        texts: what it holds; ``None`` where that is neither text nor number, such as lists.
+    """
+
+    column: Column
+    texts: Texts | None
+
+    @property
+    def name(self) -> str:
+        """As the file has it."""
+        return self.column.name
+
+    @cached_property
+    def squashed(self) -> str:
+        """The name's letters and digits, in lower case."""
+        return re.sub(r"[^0-9a-z]", "", self.name.lower())
+
+    def is_called(self, words: re.Pattern[str]) -> bool:
+        """Whether its name is one of ``words``, perhaps with an ``id`` behind it."""
+        return any(words.fullmatch(name) for name in (self.squashed, _SUFFIX.sub("", self.squashed)))
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """Distinct texts."""
+        return as_objects([]) if self.texts is None else self.texts.distinct
+
+    @cached_property
+    def missing(self) -> int:
+        """Rows without a text."""
+        return 0 if self.texts is None else int(self.texts.missing.sum())
+
+    @property
+    def is_key(self) -> bool:
+        """Every row has a text, and no two have the same."""
+        return self.texts is not None and not self.missing and len(self.distinct) == len(self.texts)
+
+    @cached_property
+    def numbers(self) -> np.ndarray | None:
+        """``[rows]``; ``None`` where a row holds none."""
+        try:
+            return self.column.numbers()
+        except DataError:
+            return None
+
+    @cached_property
+    def holds_numbers(self) -> bool:
+        """Whatever is not missing is a number."""
+        try:
+            return bool(np.isfinite(np.array(self.sample, dtype=np.float64)).all())
+        except ValueError:
+            return False
+
+    @property
+    def is_list(self) -> bool:
+        """Each row holds several numbers."""
+        return is_kind(self.column.values.type, "list", "large_list", "fixed_size_list")
+
+    @cached_property
+    def not_a_time(self) -> str | None:
+        """Why it holds no times; ``None`` where it does."""
+        try:
+            times = self.column.times()
+        except DataError as error:
+            return error.rule
+        if self.numbers is None:
+            return None
+        low, high = _EPOCH
+        scaled = times / (1e3 if len(times) and times.max() > 1e11 else 1.0)
+        return None if (scaled >= low).all() and (scaled < high).all() else "its numbers are no times"
+
+    @cached_property
+    def sample(self) -> list[str]:
+        """Some of the distinct texts, evenly from all."""
+        step = max(1, len(self.distinct) // _SAMPLE)
+        return [str(text) for text in self.distinct[::step]]
+
+    @cached_property
+    def words(self) -> float:
+        """Words of a text, on average."""
+        return float(np.mean([len(text.split()) for text in self.sample])) if self.sample else 0.0
+
+    @cached_property
+    def tag_separator(self) -> str | None:
+        """What divides tags, where it holds tags: short names that come back in other rows.
+
+        A column of one name a row is divided by the usual ``|``, too.
+        """
+        rows = len(self.texts) - self.missing if self.texts is not None else 0
+        if not rows:
+            return None
+        for separator in ("|", ";", ", ", ","):
+            names = [name for text in self.sample for name in text.split(separator) if name]
+            if 10 * sum(separator in text for text in self.sample) < len(self.sample) or not names:
+                continue
+            if 2 * len(set(names)) <= len(names) and max(map(len, names)) <= _LONG:
+                return separator
+        few = 3 * len(self.distinct) <= rows and max(map(len, self.sample)) <= _LONG
+        return "|" if few and self.words < 4 else None
+
+
+def looks_of(table: Table) -> Iterator[Look]:
+    """Its columns."""
+    for name in table.names:
+        column = Column(table, name, "")
+        try:
+            yield Look(column=column, texts=column.coded())
+        except DataError:
+            yield Look(column=column, texts=None)

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from painvrl.core.errors import ConfigError, DataError
+from painvrl.data.proposal import Answers, propose
+from painvrl.data.proposal.entries import Entry, plain
+
+COLD = {"protocol": "cold_item", "ood_candidates": "all", "iid_candidates": "all"}
+USERS = [f"u{number}" for number in range(60)]
+ITEMS = [f"{number:04d}" for number in range(1, 71)]
+
+
+@pytest.fixture
+def taken(sheets) -> list[list[str]]:
+    """The rows of the interactions: user, item, rating, time."""
+    return pd.read_csv("interactions.csv", sep=";", dtype=str).to_numpy().tolist()
+
+
+@pytest.fixture
+def proposed():
+    """What is proposed, without comments; nobody is asked, and the proposals are taken."""
+
+    def proposed(paths, *, yes=True, **given):
+        answers = Answers(given={f"--{name}": value for name, value in given.items()}, takes_proposals=yes)
+        proposal = propose(paths, answers)
+        return plain(proposal.data), plain(proposal.split), answers, proposal
+
+    return proposed
+
+
+def write(path, header, rows) -> Path:
+    """A text file divided by semicolons."""
+    lines = [";".join(map(str, row)) for row in (header, *rows)]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def test_the_tables_of_a_spreadsheet_become_sections_that_name_every_column(sheets, taken, proposed):
+    data, split, answers, proposal = proposed(sheets, yes=False)
+    assert data == {
+        "kind": "table",
+        "path": "interactions.csv",
+        "user": "Customer_ID",
+        "item": "PRODUCT-Id",
+        "time": "PurchaseDate",
+        "rating": "Stars",
+        "min_rating": 3.5,
+        "item_table": {
+            "path": "items.csv",
+            "key": "Art.Nr",
+            "title": "Item Name",
+            "text": ["Item Name", "Beschreibung"],
+            "categories": "Kategorien",
+        },
+        "core": 3,
+    }
+    assert split == COLD
+    assert proposal.name == "interactions"
+    kept = sum(int(row[2]) >= 4 for row in taken)
+    said = "\n".join(answers.said)
+    assert "65 of its 70 ids are in items.csv" in said
+    assert "65 of 70 items matched" in said
+    assert f"{kept} of 720 rows are kept" in said
+    assert "not used of items.csv: Preis" in said
+
+
+def left_by(core: int, rows: list[list[str]]) -> list[list[str]]:
+    """The k-core, row by row."""
+    while True:
+        users, items = (Counter(row[place] for row in rows) for place in (0, 1))
+        kept = [row for row in rows if users[row[0]] >= core and items[row[1]] >= core]
+        if len(kept) == len(rows):
+            return kept
+        rows = kept
+
+
+def test_a_core_is_the_highest_that_keeps_half_of_users_and_interactions(sheets, taken, proposed):
+    liked = [row for row in taken if int(row[2]) >= 4]
+    assert 2 * len(left_by(3, liked)) > len(liked) > 2 * len(left_by(5, liked))
+    data, _, answers, _ = proposed(sheets)
+    kept = left_by(data["core"], liked)
+    assert data["core"] == 3
+    assert f"{len({row[0] for row in kept})} users" in "\n".join(answers.said)
+    assert proposed(sheets, rating="none")[0]["core"] == 5, "of all rows"
+
+
+def test_a_core_that_leaves_less_than_half_of_the_users_is_passed_over(sheets, taken, proposed):
+    rows = [row[:2] for row in taken[: 12 * 25]]
+    rows += [(f"new{user}", item) for user in range(40) for item in ITEMS[user % 20 :][:4]]
+    users = [len({row[0] for row in left_by(core, rows)}) for core in (1, 3, 5)]
+    assert 0 < users[2] < users[0] / 2 < users[1]
+    data, *_ = proposed([write("log.csv", ("user", "item"), rows), sheets[1]])
+    assert data["core"] == 3
+
+
+def test_ids_tell_the_items_where_no_name_does(taken, proposed):
+    interactions = write("log.csv", "abcd", taken)
+    items = write("items.csv", ("x", "name"), [(item, f"thing {item} of some kind") for item in ITEMS[:50]])
+    data, _, answers, _ = proposed([interactions, items], yes=False, rating="c")
+    assert (data["user"], data["item"], data["time"]) == ("a", "b", "d")
+    assert "item: b of log.csv, 50 of its 70 ids are in items.csv" in answers.said
+    assert (
+        "user: a of log.csv, the only other column of many values that come back; 60 different ids"
+        in answers.said
+    )
+
+
+@pytest.fixture
+def alike(taken) -> list[Path]:
+    """Users and items are numbers, and no name says which is which."""
+    rows = [(int(user[1:]), int(item), rating) for user, item, rating, _ in taken]
+    things = [(number, f"thing {number} of some kind") for number in range(1, 71)]
+    return [write("log.csv", ("a", "b", "Stars"), rows), write("items.csv", ("nr", "name"), things)]
+
+
+def test_two_columns_that_may_both_be_the_items_are_a_question(alike, proposed):
+    with pytest.raises(
+        ConfigError, match=r"--item for item in log\.csv \(b \(70 of its 70 ids .*, a \(59 of"
+    ):
+        proposed(alike, yes=False)
+    data, _, answers, _ = proposed(alike)
+    assert (data["user"], data["item"]) == ("a", "b")
+    assert any(line.startswith("a guess, which --item corrects; else: a (59 of") for line in answers.said)
+    turned, *_ = proposed(alike, item="a", user="b")
+    assert (turned["user"], turned["item"]) == ("b", "a")
+
+
+def test_who_is_asked_decides(alike):
+    asked = []
+
+    def ask(question):
+        asked.append((question.option, [one.name for one in question.candidates]))
+        return "a"
+
+    proposal = propose(alike, Answers(ask=ask))
+    assert asked == [("--item", ["b", "a"])]
+    assert Entry(key="item", value="a", why="you said so") in proposal.data
+
+
+def test_an_answer_that_is_no_column_names_those_that_are(sheets, proposed):
+    with pytest.raises(ConfigError, match=r"--user: .* it has Customer_ID, PRODUCT-Id, Stars, PurchaseDate"):
+        proposed(sheets, user="Kunde")
+
+
+def test_interactions_alone_cannot_be_learnt_from(sheets, proposed):
+    with pytest.raises(DataError, match=r"nothing describes the items, .* a table of titles, texts or tags"):
+        proposed(sheets[:1])
+
+
+def test_times_that_do_not_parse_are_said_and_left_out(sheets, taken, proposed):
+    rows = [(user, item, "7.1.2024") for user, item, *_ in taken]
+    data, _, answers, _ = proposed([write("log.csv", ("user", "item", "date"), rows), sheets[1]])
+    assert "time" not in data
+    assert any("date is called like a time, but" in line and "7.1.2024" in line for line in answers.said)
+
+
+@pytest.mark.parametrize(("separator", "written"), [("|", None), (", ", ", "), (",", ",")])
+def test_tags_are_divided_by_what_divides_them(sheets, proposed, separator, written):
+    rows = [(item, separator.join(["red", "blue", "green"][n % 3 :])) for n, item in enumerate(ITEMS)]
+    data, *_ = proposed([sheets[0], write("colours.csv", ("id", "colour"), rows)])
+    section = data["item_table"]
+    assert section["categories"] == "colour"
+    assert section.get("separator") == written
+    assert "text" not in section
+
+
+def test_of_two_columns_of_tags_the_one_with_several_a_row_is_taken_and_numbers_are_none(sheets, proposed):
+    rows = [
+        (item, n % 5 or "", ["x", "y"][n % 2], ["red|blue", "blue"][n % 2]) for n, item in enumerate(ITEMS)
+    ]
+    table = write("colours.csv", ("id", "year", "shelf", "colour"), rows)
+    data, _, answers, _ = proposed([sheets[0], table], yes=False)
+    assert data["item_table"]["categories"] == "colour"
+    assert "not used of colours.csv: year, shelf" in answers.said
+    renamed = write("colours.csv", ("id", "year", "genre", "colour"), rows)
+    with pytest.raises(ConfigError, match="--tags for tags in"):
+        proposed([sheets[0], renamed], yes=False)
+
+
+def test_arrays_are_features_and_their_ids_are_found_by_what_they_hold(sheets, proposed):
+    np.savez(
+        "looks.npz",
+        row=np.arange(65),
+        sku=np.array(ITEMS[:65]),
+        pixel=np.random.default_rng(0).random((65, 4)),
+    )
+    np.save("sound.npy", np.random.default_rng(0).random((70, 3)))
+    Path("names.txt").write_text("\n".join(ITEMS))
+    data, *_ = proposed([sheets[0], Path("looks.npz"), Path("sound.npy")])
+    assert data["files"] == {
+        "looks": {"path": "looks.npz", "key": "sku", "values": "pixel"},
+        "sound": {"path": "sound.npy", "key": "names.txt"},
+    }
+
+
+def test_a_matrix_whose_ids_are_nowhere_is_refused(sheets, proposed):
+    np.save("sound.npy", np.random.default_rng(0).random((70, 3)))
+    with pytest.raises(DataError, match=r"sound\.npy.*the rows of sound need the ids of their items"):
+        proposed([*sheets, Path("sound.npy")])
+
+
+def test_a_wide_table_of_numbers_is_a_file_of_features(sheets, proposed):
+    wide = pd.DataFrame(np.random.default_rng(0).random((70, 9)), columns=[f"f{n}" for n in range(9)])
+    wide.insert(0, "id", ITEMS)
+    wide.to_csv("vectors.csv", index=False)
+    data, *_ = proposed([sheets[0], Path("vectors.csv")])
+    columns = [f"f{n}" for n in range(9)]
+    assert data["files"] == {"vectors": {"path": "vectors.csv", "key": "id", "values": columns}}
+    assert "item_table" not in data
+
+
+def test_few_described_items_are_said_in_the_file_and_ask_for_another_split(sheets, proposed):
+    rows = [(item, f"a thing of number {item}") for item in ITEMS[:21]]
+    paths = [sheets[0], write("few.csv", ("id", "name"), rows)]
+    data, split, answers, _ = proposed(paths)
+    assert data["item_table"]["at_least"] == 0.27  # of 21 of 70 = 0.30
+    assert split["protocol"] == "temporal_user"
+    assert any(line.startswith("temporal does not fit: ") for line in answers.said), "60 users are few"
+    assert proposed(paths, time="none")[1] == {"protocol": "popularity"}
+
+
+def test_a_protocol_that_was_asked_for_is_taken_or_refused(sheets, proposed):
+    assert proposed(sheets, protocol="popularity")[1] == {"protocol": "popularity"}
+    with pytest.raises(ConfigError, match="100"):
+        proposed(sheets, protocol="temporal")
+    with pytest.raises(ConfigError, match="init writes cold_item, temporal, temporal_user, popularity"):
+        proposed(sheets, protocol="given")
+
+
+def test_a_table_of_users_is_not_taken_for_items(sheets, proposed):
+    users = write("people.csv", ("user", "city"), [(user, "X") for user in USERS])
+    data, _, answers, _ = proposed([*sheets, users])
+    assert data["item_table"]["path"] == "items.csv"
+    assert "not used: people.csv describes users, which only split.user_group reads" in answers.said
+
+
+def test_two_tables_of_items_are_refused(sheets, proposed):
+    more = write("more.csv", ("id", "name"), [(item, f"the thing {item}") for item in ITEMS])
+    with pytest.raises(DataError, match=r"a study reads one table of items.*items\.csv, more\.csv"):
+        proposed([*sheets, more])
+
+
+def test_the_interactions_of_a_folder_are_found(sheets, proposed, tmp_path):
+    write("notes.csv", ("day", "weather"), [("2024-01-01", "rain")])
+    data, _, answers, _ = proposed([tmp_path], yes=False)
+    assert data["path"] == (tmp_path / "interactions.csv").as_posix()
+    assert any("notes.csv" in line and line.startswith("not used: ") for line in answers.said)
+
+
+def test_an_item_that_was_rated_twice_keeps_the_better_rating(sheets, taken, proposed):
+    rows = [*(row[:3] for row in taken), [*taken[0][:2], int(taken[0][2]) % 5 + 1]]
+    data, *_ = proposed([write("log.csv", ("user", "item", "stars"), rows), sheets[1]])
+    assert data["duplicates"] == "best"
+
+
+def test_ratings_on_no_scale_count_alike(sheets, taken, proposed):
+    rows = [(user, item, 1000 * int(rating)) for user, item, rating, _ in taken]
+    data, _, answers, _ = proposed([write("log.csv", ("user", "item", "score"), rows), sheets[1]])
+    assert "min_rating" not in data
+    assert any("score is on no scale" in line for line in answers.said)
