@@ -15,8 +15,9 @@ draws.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,11 +26,12 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
-from painvrl.core.tables import TextTable
+from painvrl.core.tables import Block, Result, TextTable
 from painvrl.data.draws import draw
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
-from painvrl.run.prepare import Prepared
+from painvrl.run.config import TrainConfig
+from painvrl.run.prepare import Prepared, prepare
 from painvrl.stats.intervals import Interval, percentiles
 
 CUTOFF = 20
@@ -47,7 +49,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(Result):
     """What the gate found.
 
     Attributes:
@@ -80,10 +82,10 @@ class Gate:
             return f"a mask can pay: another subset than the one that is best IID is better OOD ({size})"
         return f"no sign that a mask can pay: what is best IID is not shown to lose OOD ({size})"
 
-    def table(self) -> TextTable:
-        """A row a subset, the best IID first."""
+    def blocks(self) -> Iterator[Block]:
+        """A row a subset, the best IID first, and the verdict."""
         order = sorted(range(len(self.subsets)), key=lambda place: -self.iid[place])
-        return TextTable.of(
+        yield TextTable.of(
             {
                 "features": ", ".join(self.subsets[place]),
                 f"IID NDCG@{CUTOFF}": f"{self.iid[place]:.4f}",
@@ -91,6 +93,8 @@ class Gate:
             }
             for place in order
         )
+        reads = "held-out train items and ood_valid" if self.cold else "iid_valid and ood_valid"
+        yield f"specification gate: {self.verdict}; it reads {reads}, and sets nothing"
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -148,6 +152,16 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
     )
 
 
+def under_seeds(config: TrainConfig, count: int, cache_dir: Path) -> list[Prepared]:
+    """The data of ``config`` under its seed and those after it."""
+    seeds = range(config.seed, config.seed + count)
+    device = torch.device("cpu")
+    return [
+        prepare(config.model_copy(update={"seed": seed}), cache_dir=cache_dir, device=device)
+        for seed in seeds
+    ]
+
+
 def _groups(widths: Mapping[str, int], seed: int) -> dict[str, Tensor]:
     """Columns of each modality, or of random groups where there is a single modality."""
     ends = np.cumsum([0, *widths.values()])
@@ -196,7 +210,7 @@ def _gains(
     users = _users(fitted, iid, ood, seed)
     features = prepared.features.cpu().double()
     columns = [torch.cat([groups[name] for name in names]) for names in subsets]
-    both = ([], [])  # type: tuple[list[Array], list[Array]]
+    both: tuple[list[Array], list[Array]] = ([], [])
     asked = [_Asked(one, fitted, users, seed) for one in (iid, ood)]
     for each in columns:
         scored = _ridges(features[:, each], fitted, users)
@@ -255,18 +269,17 @@ class _Asked:
         self.user, self.item = rows.user.numpy(), rows.item.numpy()
         self._order = torch.argsort(self._row, stable=True)
         # Items with equal features have equal scores: a lot decides between them, the same for all subsets.
-        lot = torch.rand(fitted.n_items, generator=generator(seed, "gate", "ties"), dtype=torch.float64)
+        lot = torch.rand(fitted.n_items, generator=generator(seed, "gate", "ties"), dtype=torch.float32)
         self._lot = lot[self._candidates]
 
     def gains(self, scores: Tensor) -> Array:
         """``[P]``: what each positive adds to its user's NDCG."""
-        scores = scores[:, self._candidates]
-        scores = scores + 1e-9 * scores.abs().max() * self._lot
+        scores = scores[:, self._candidates].float()
+        scores = scores + 1e-6 * scores.abs().max() * self._lot
         own = scores[self._row, self._column]
-        others = scores.masked_fill(self._hidden, -torch.inf).sort(dim=1).values  # ascending
-        above = others.shape[1] - torch.searchsorted(
-            others[self._row], own[:, None].contiguous(), right=True
-        ).squeeze(1)
+        others = scores.masked_fill_(self._hidden, -torch.inf)
+        top = others.topk(min(CUTOFF, others.shape[1]), dim=1).values
+        above = (top[self._row] > own[:, None]).sum(dim=1)  # exact below the cut-off
         # A user's better positives stand before it, too.
         better = torch.zeros_like(above)
         by_user = self._order[torch.argsort(-own[self._order], stable=True)]

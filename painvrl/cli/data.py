@@ -34,6 +34,13 @@ def inspect(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.png", help="Also draw it, as a PNG file."),
     ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Also say whether a mask can pay under this shift. It reads ood_valid."),
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=20, help="Of --gate: how many splits it looks at.")
+    ] = 1,
     settings: SetOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
@@ -41,6 +48,8 @@ def inspect(
     """Read and split a study's data, and say what came of it; nothing is trained.
 
     Prints what was joined and left out, the split's statistics, the popularity curve and missing modalities.
+    --gate fits a ridge regression to many subsets of the modalities. If what is best IID is best OOD, no mask
+    can pay.
 
     Example: painvrl data inspect studies/movielens.yaml --output data.png
     """
@@ -53,10 +62,19 @@ def inspect(
 
     if output is not None and output.suffix.lower() != ".png":
         raise ConfigError("the picture's name must end in .png", key="--output", value=str(output))
-    config = load_study_file(spec, settings or ()).config
-    found = look_at(*split_of(config, cache_dir=Workspace(workspace).cache))
+    config, cache = load_study_file(spec, settings or ()).config, Workspace(workspace).cache
+    found = look_at(*split_of(config, cache_dir=cache))
     render.data_warnings(found.statistics.provenance.warnings)
-    render.answer(found, json=json)
+    if gate:
+        from painvrl.baselines.specification_gate import specification_gate, under_seeds
+
+        asked = specification_gate(under_seeds(config, seeds, cache), seed=config.seed)
+        if json:
+            render.print_json({**found.as_dict(), "gate": asked.as_dict()})
+        else:
+            render.show(*found.blocks(), *asked.blocks())
+    else:
+        render.answer(found, json=json)
     if output is not None:
         from painvrl.core.wholefile import write_whole
         from painvrl.study.plots.data import data_png

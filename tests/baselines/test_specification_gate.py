@@ -1,0 +1,132 @@
+"""The gate's ranking against a loop, its verdict on shifts whose answer is known, and its size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from painvrl.baselines import specification_gate as module
+from painvrl.baselines.specification_gate import Gate, specification_gate, under_seeds
+from painvrl.core.errors import ConfigError
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.run.config import TrainConfig
+
+SMALL = {"kind": "planted", "n_users": 150, "n_items": 160, "interactions_per_environment": 12}
+
+
+MEDIUM = {"kind": "planted", "n_users": 400, "n_items": 500, "interactions_per_environment": 30}
+
+
+def asked(tmp_path: Path, seeds: int = 1, data: dict[str, Any] = MEDIUM, **settings: Any) -> Gate:
+    config = TrainConfig.model_validate({"data": data} | settings)
+    return specification_gate(under_seeds(config, seeds, tmp_path), seed=config.seed)
+
+
+def test_a_positives_gain_is_what_a_loop_over_the_items_gives() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n_users, n_items = 7, 60
+    kind = torch.rand(n_users, n_items, generator=rng)
+    taken, positive = (
+        (kind < 0.2).nonzero(as_tuple=True),
+        ((kind > 0.7) & (kind < 0.9)).nonzero(as_tuple=True),
+    )
+    fitted, rows = (
+        Interactions(user=user, item=item, n_users=n_users, n_items=n_items)
+        for user, item in (taken, positive)
+    )
+    candidates = torch.zeros(n_items, dtype=torch.bool)
+    candidates[rows.item] = True
+    users = torch.tensor([0, 2, 3, 5, 6])
+    one = module._Asked(Part(name="ood", interactions=rows, candidates=candidates), fitted, users, 0)
+    scores = torch.randn(len(users), n_items, generator=rng, dtype=torch.float64)
+    found = dict(zip(zip(one.user.tolist(), one.item.tolist(), strict=True), one.gains(scores), strict=True))
+    for row, user in enumerate(users.tolist()):
+        own = rows.item[rows.user == user].tolist()
+        hidden = set(fitted.item[fitted.user == user].tolist())
+        listed = [
+            item
+            for item in scores[row].argsort(descending=True).tolist()
+            if bool(candidates[item]) and item not in hidden
+        ]
+        ideal = sum(1 / math.log2(place + 2) for place in range(min(20, len(own))))
+        for item in own:
+            place = listed.index(item)
+            expected = 1 / math.log2(place + 2) / ideal if place < 20 else 0.0
+            assert found[user, item] == pytest.approx(expected), (user, item)
+    assert len(found) == sum(int((rows.user == user).sum()) for user in users.tolist())
+
+
+def test_equal_scores_are_told_apart_by_a_lot() -> None:
+    """A subset that says nothing must not put every positive first, nor last."""
+    rows = Interactions(user=torch.zeros(40).long(), item=torch.arange(40), n_users=1, n_items=80)
+    fitted = Interactions(user=torch.tensor([0]), item=torch.tensor([79]), n_users=1, n_items=80)
+    part = Part(name="ood", interactions=rows, candidates=torch.ones(80, dtype=torch.bool))
+    gains = module._Asked(part, fitted, torch.tensor([0]), 0).gains(torch.ones(1, 80, dtype=torch.float64))
+    assert 0.2 < gains.sum() < 0.8
+
+
+def test_a_planted_shift_can_pay(tmp_path: Path) -> None:
+    gate = asked(tmp_path, seeds=2, split={"protocol": "planted"})
+    assert gate.can_pay
+    assert not gate.cold
+    assert gate.correlation < 0
+    assert "a mask can pay" in gate.verdict
+
+
+def test_items_held_out_at_random_cannot(tmp_path: Path) -> None:
+    gate = asked(tmp_path, split={"protocol": "cold_item"})
+    assert gate.cold
+    assert not gate.can_pay
+    assert gate.correlation > 0.5
+
+
+@pytest.mark.slow
+def test_with_random_groups_as_ood_it_says_so_in_at_most_5_of_100_draws(tmp_path: Path) -> None:
+    config = TrainConfig.model_validate({"data": SMALL, "split": {"protocol": "cold_item"}})
+    said = 0
+    for seed in range(100):
+        (prepared,) = under_seeds(config.model_copy(update={"seed": seed}), 1, tmp_path)
+        said += specification_gate([prepared], seed=seed, draws=200).can_pay
+    assert said <= 5
+
+
+def test_all_subsets_of_few_modalities_and_random_ones_of_many() -> None:
+    assert len(module._subsets(["a", "b", "c"], 0)) == 7
+    many = module._subsets([str(index) for index in range(9)], 0)
+    assert len(set(many)) == len(many) == 30
+    assert tuple(str(index) for index in range(9)) in many
+    assert all(many)
+
+
+def test_a_single_modality_is_cut_in_groups_of_columns_that_cover_it() -> None:
+    groups = module._groups({"only": 13}, 0)
+    assert sorted(torch.cat(list(groups.values())).tolist()) == list(range(13))
+    assert [part.tolist() for part in module._groups({"a": 2, "b": 1}, 0).values()] == [[0, 1], [2]]
+    with pytest.raises(ConfigError, match="at least 2 features"):
+        module._groups({"only": 1}, 0)
+
+
+def test_regret_is_nothing_where_one_subset_is_best_for_everybody() -> None:
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 20, 200), rng.integers(0, 30, 200)
+    best = rng.random(200)
+    gains = module._Gains(user=user, item=item, gain=np.stack([best, best / 2, best / 3]))
+    assert np.allclose(module._regrets(gains, gains, 50, rng), 0.0)
+    turned = module._Gains(user=user, item=item, gain=gains.gain[::-1])
+    regrets = module._regrets(gains, turned, 50, rng)
+    assert regrets[0] == pytest.approx(gains.gain.sum(axis=1)[0] / 20 * (1 - 1 / 3))
+    assert (regrets > 0).all()
+
+
+def test_the_answer_is_said_in_words_and_figures(tmp_path: Path) -> None:
+    gate = asked(tmp_path, data=SMALL, split={"protocol": "cold_item"})
+    _, line = gate.blocks()
+    assert "it reads held-out train items and ood_valid, and sets nothing" in str(line)
+    assert gate.as_dict()["reads"] == ["train", "ood_valid"]
+    assert len(gate.as_dict()["subsets"]) == len(gate.subsets)  # type: ignore[arg-type]
