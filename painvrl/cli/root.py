@@ -30,6 +30,7 @@ from painvrl.cli import (
 )
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
+    ConfigError,
     NothingFeasible,
     PainvrlError,
     PlaceError,
@@ -61,7 +62,8 @@ class Guarded(TyperGroup):
         except ReaderLeft:  # who left needs no message
             raise typer.Exit(UNREAD) from None
         except PainvrlError as error:
-            _complain(str(error), kind="painvrl" if isinstance(error, Regressed) else "error")
+            for mistake in error.each if isinstance(error, ConfigError) else (error,):
+                _complain(str(mistake), kind="painvrl" if isinstance(error, Regressed) else "error")
             codes = {UserError: USAGE, NothingFeasible: NOTHING_FEASIBLE, Regressed: REGRESSED}
             known = (code for kind, code in codes.items() if isinstance(error, kind))
             raise typer.Exit(next(known, INTERNAL_ERROR)) from None

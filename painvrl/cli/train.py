@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, named_study
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    first_words,
+    named_study,
+)
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 
@@ -95,6 +102,7 @@ def train(
         _print_expanded(config)
         return
 
+    first_words("loading PyTorch and MLflow")
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config

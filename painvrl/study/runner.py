@@ -19,8 +19,9 @@ from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_value_store import SaveUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.checks import check_measured
+from painvrl.study.file.plan import by_origin, in_words
 from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
-from painvrl.study.front import FrontTable, StudyStatus, front_table, status
+from painvrl.study.front import FrontTable, StudyStatus, front_table, standing_of, status
 from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import note_header
 from painvrl.study.report.page import PAGE, report_page
@@ -53,6 +54,16 @@ class StudySummary:
     front: FrontTable
     link: str | None
     ended_by: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return {
+            "study": self.study,
+            "status": self.status.as_dict(),
+            "front": self.front.as_dict(),
+            "link": self.link,
+            "ended_by": self.ended_by,
+        }
 
 
 def run_study(
@@ -147,6 +158,8 @@ def run_study(
             reaped=reaped,
             data=executor.data,
             taken_over=taken_over,
+            plan=in_words(by_origin(spec, wanted)),
+            standing=standing_of(stored),
         )
         progress.study_started(event)
         budget = Budget(trials=wanted, seconds=spec.study.timeout, stall=spec.study.stall)

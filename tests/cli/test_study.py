@@ -210,7 +210,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
-    from painvrl.engine.events import TrialFinished, TrialStarted
+    from painvrl.engine.events import Standing, TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
@@ -225,8 +225,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
                 seconds=1.25,
                 finished=5,
                 requested=9,
-                on_front=0,
-                front_size=2,
+                standing=Standing(on_front=0, front_size=2),
             )
         )
     captured = capsys.readouterr()
@@ -238,7 +237,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
-    from painvrl.engine.events import TrialFinished, TrialStarted
+    from painvrl.engine.events import Standing, TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
 
     shown: list[str] = []
@@ -256,8 +255,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
             seconds=1.25,
             finished=5,
             requested=9,
-            on_front=0,
-            front_size=2,
+            standing=Standing(on_front=0, front_size=2),
         )
     )
     assert shown == [

@@ -15,6 +15,7 @@ from painvrl.cli.options import (
     StudyArgument,
     WorkersOption,
     WorkspaceOption,
+    first_words,
     goes_on,
     open_named,
 )
@@ -60,6 +61,7 @@ def confirm(
     if not 0.5 < sure < 1:
         raise ConfigError("must lie above 0.5 and below 1", key="--sure", value=sure)
 
+    first_words("loading PyTorch, Optuna and MLflow", quiet=quiet or json)
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.study.confirmation.confirm import run_confirmation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,15 @@ import typer
 from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
+    JsonOption,
     MemoryFractionOption,
     QuietOption,
     SetOption,
     SpecArgument,
     WorkersOption,
     WorkspaceOption,
+    YesOption,
+    first_words,
     goes_on,
 )
 from painvrl.core.errors import ConfigError, PlaceError, UserError
@@ -64,15 +68,20 @@ def run(
             "objectives. That does not count towards the trials requested.",
         ),
     ] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Run a study or an ablation. The same command continues one that was stopped.
 
     Searches the space that SPEC.yaml describes, or continues the latest version of that study. Prints the
     split's statistics, a line for each trial, and the front. The last line is a link to the front in the
-    MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs.
+    MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs. With
+    --json what it came to is on stdout, and the progress on stderr. Asks on a terminal whether a study with
+    fewer trials than presets is meant.
 
     Example: painvrl study run studies/movielens.yaml --trials 10
     """
+    first_words(f"reading {spec}, loading PyTorch, Optuna and MLflow", quiet=quiet or dry_run)
     from painvrl.cli import progress, render
     from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
@@ -91,8 +100,10 @@ def run(
     from painvrl.study.runner import StudySummary, run_study
 
     place, where = Workspace(workspace), select_device(device)
+    if not isinstance(loaded, AblationSpec):
+        _need_room_for_presets(loaded, place, trials, ask=not (yes or quiet or json))
     summary: StudySummary | AblationSummary
-    with goes_on(), progress.study_progress(quiet=quiet) as lines:
+    with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines:
         if isinstance(loaded, AblationSpec):
             summary = run_ablation(
                 loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
@@ -109,6 +120,9 @@ def run(
                 new_version=new_version,
                 warm_start=warm_start,
             )
+    if json:
+        render.print_json(summary.as_dict())
+        return
     if isinstance(summary, AblationSummary):
         render.show(*summary.table.blocks())
         typer.echo(f"table: {summary.folder / 'table.md'}")
@@ -120,6 +134,22 @@ def run(
             typer.echo(f"ended before all trials: {summary.ended_by}")
     if summary.link:
         typer.echo(summary.link)
+
+
+def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | None, *, ask: bool) -> None:
+    """Say that a new study has fewer trials than presets, and ask on a terminal whether that is meant."""
+    from painvrl.study.file.plan import by_origin
+    from painvrl.study.store.storage import list_studies
+
+    asked = spec.study.trials if trials is None else trials
+    before = by_origin(spec, asked + len(spec.presets))["preset"]
+    known = list_studies(workspace) if spec.study.storage is None else ()
+    if asked >= before or spec.study.name in known:
+        return
+    said = f"{asked} trials are fewer than the {before} presets that come first, so nothing is searched"
+    typer.echo(f"warning: {said}", err=True)
+    if ask and sys.stdin.isatty() and sys.stderr.isatty() and not typer.confirm("Go on?", err=True):
+        raise ConfigError(f"{said}; ask for more, or take presets from the file", key="--trials")
 
 
 def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
@@ -169,35 +199,43 @@ def validate(
         typer.Option("--data", help="Read and split the data, too; what was joined and left out is printed."),
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
 ) -> None:
     """Check files as `study run` would, all rules included; data are read with --data only.
 
-    Prints a line a file. Exit code 2 if any of them is wrong.
+    Prints a line a file, and one a mistake. Exit code 2 if any of them is wrong.
 
     Example: painvrl study validate studies/movielens.yaml --data
     """
     from painvrl.cli import render
     from painvrl.study.ablation.spec import load_study_file
 
-    wrong = 0
+    answers = []
     for file in files:
+        mistakes, kind, found = (), None, None
         try:
             spec = load_study_file(file, settings or ())
             found = _statistics(spec.config, workspace) if data else None
+            kind = _kind(spec)
         except PlaceError:
             raise
-        except UserError as error:
-            wrong += 1
-            # What is wrong with data names the data's file, not the study's.
-            typer.echo(
-                f"error: {error}" if isinstance(error, ConfigError) else f"error: {file}: {error}", err=True
-            )
-        else:
-            typer.echo(f"{file}: ok, {_kind(spec)}")
-            if found is not None:
-                render.data_warnings(found.provenance.warnings)
-                render.print_split(found.tables())
-    if wrong:
+        except ConfigError as error:
+            mistakes = tuple(map(str, error.each))
+        except UserError as error:  # what is wrong with data names the data's file, not the study's
+            mistakes = (f"{file}: {error}",)
+        answers.append({"file": str(file), "kind": kind, "mistakes": mistakes})
+        if json:
+            continue
+        for mistake in mistakes:
+            typer.echo(f"error: {mistake}", err=True)
+        if not mistakes:
+            typer.echo(f"{file}: ok, {kind}")
+        if found is not None:
+            render.data_warnings(found.provenance.warnings)
+            render.print_split(found.tables())
+    if json:
+        render.print_json({"files": answers})
+    if any(answer["mistakes"] for answer in answers):
         raise typer.Exit(2)
 
 

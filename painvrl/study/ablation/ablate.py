@@ -43,6 +43,10 @@ class AblationSummary:
     folder: Path
     link: str | None
 
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return {**self.table.as_dict(), "folder": str(self.folder), "link": self.link}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SaveRun:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.core.tables import duration
 from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Completed
 from painvrl.run.cost import Cost
 from painvrl.study.file import plan as module
-from painvrl.study.file.plan import duration, lines_of, plan_of
+from painvrl.study.file.plan import lines_of, plan_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
