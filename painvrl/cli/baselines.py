@@ -81,6 +81,8 @@ def baselines(
     gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and
     `fusion.cold_weight`). It sets every printed point of a baseline against the own one that comes nearest
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
+
+    Example: painvrl baselines studies/movielens.yaml --seeds 3 --trials 10
     """
     first_words(f"reading {config}, loading PyTorch and MLflow", quiet=quiet)
     from painvrl.baselines.comparison import choose, compare

@@ -22,6 +22,8 @@ from painvrl.core.tables import duration, number, numbers
 from painvrl.engine.events import Progress, Standing, StudyStarted, TrialFinished, TrialStarted
 from painvrl.engine.outcomes import Completed, Failed, Pruned
 
+_logger = logging.getLogger("painvrl")
+
 
 class Spinner:
     """The live block at the bottom of a terminal; nothing where there is none (``None``).
@@ -147,6 +149,7 @@ class StudyLines(Progress):
 
     def trial_stage(self, number: int, stage: str) -> None:
         """Show the stage on a terminal; print where a trial continues that was killed."""
+        _logger.debug("trial %d: %s", number, stage)
         if stage.startswith(GOES_ON):
             if not self._quiet:
                 self._spinner.echo(f"{self._running[number]} {stage}", err=self._err)
@@ -194,6 +197,7 @@ class RunLine:
 
     def stage(self, name: str) -> None:
         """Show the stage; print where a run continues that was killed."""
+        _logger.debug("%s", name)
         if name.startswith(GOES_ON):
             self._spinner.echo(name, err=True)
         else:
@@ -224,7 +228,7 @@ def run_progress() -> Iterator[RunLine]:
 @contextmanager
 def _spinner(*, hidden: bool = False) -> Iterator[Spinner]:
     console = Console(stderr=True, highlight=False, markup=False)
-    if hidden or not console.is_terminal:
+    if hidden or not console.is_terminal or _logger.isEnabledFor(logging.DEBUG):
         yield Spinner(None)
     else:
         spinner = Spinner(console)
@@ -235,13 +239,12 @@ def _spinner(*, hidden: bool = False) -> Iterator[Spinner]:
 @contextmanager
 def _listening(tell: Callable[[str], None]) -> Iterator[None]:
     """What painvrl's modules log as information is told meanwhile: reading, encoding, ..."""
-    handler, logger = _Teller(tell), logging.getLogger("painvrl")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    handler = _Teller(tell)
+    _logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        _logger.removeHandler(handler)
 
 
 class _Teller(logging.Handler):

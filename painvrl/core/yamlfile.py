@@ -72,7 +72,10 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError("no such file", file=path) from None
+        beside = [str(one) for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")]
+        same = [one for one in beside if Path(one).name == path.name]
+        meant = f"; did you mean {same[0]}?" if same else did_you_mean(str(path), beside)
+        raise ConfigError(f"no such file{meant}", file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("must be UTF-8 text", file=path) from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import torch
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
@@ -41,7 +43,7 @@ from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHead
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySummary:
+class StudySummary(Result):
     """What a study came to.
 
     Attributes:
@@ -54,6 +56,16 @@ class StudySummary:
     front: FrontTable
     link: str | None
     ended_by: str | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """The front, what else is to say, and the link."""
+        yield from self.front.blocks()
+        if self.status.repeats:
+            yield self.status.repeats
+        if self.ended_by:
+            yield f"ended before all trials: {self.ended_by}"
+        if self.link:
+            yield self.link
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready values."""

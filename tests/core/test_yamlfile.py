@@ -168,8 +168,10 @@ def test_a_good_file_becomes_settings(tmp_path: Path) -> None:
         ),
         (
             {"pet": {"kind": "cat"}, "rooms": [0], "haet": 2},
-            "h.yaml: home.haet: is not a known key; did you mean heat?"
-            + "\nh.yaml: home.rooms.0: must be greater than 0 (found 0)",
+            (
+                "h.yaml: home.haet: is not a known key; did you mean heat?\n"
+                "h.yaml: home.rooms.0: must be greater than 0 (found 0)"
+            ),
         ),
     ],
 )

@@ -55,6 +55,8 @@ def confirm(
     Trains the front's candidates under seeds that the study has not seen, until for each the probability of
     being on the front is at least P or at most 1 - P; points of one trial share its training. Prints their
     means with intervals, the confirmed front, and how optimistic the first one was.
+
+    Example: painvrl study confirm --seeds-at-most 5
     """
     if candidates not in SCOPES:
         raise ConfigError(f"must be one of {', '.join(SCOPES)}", key="--candidates", value=candidates)

@@ -42,6 +42,7 @@ def run(
             min=1, metavar="N", help="Finished trials requested in all, in place of the file's study.trials."
         ),
     ] = None,
+    *,
     workers: WorkersOption = 1,
     memory_fraction: MemoryFractionOption = None,
     quiet: QuietOption = False,
@@ -122,18 +123,8 @@ def run(
             )
     if json:
         render.print_json(summary.as_dict())
-        return
-    if isinstance(summary, AblationSummary):
-        render.show(*summary.table.blocks())
-        typer.echo(f"table: {summary.folder / 'table.md'}")
     else:
-        render.show(*summary.front.blocks())
-        if summary.status.repeats:
-            typer.echo(summary.status.repeats)
-        if summary.ended_by:
-            typer.echo(f"ended before all trials: {summary.ended_by}")
-    if summary.link:
-        typer.echo(summary.link)
+        render.show(*summary.blocks())
 
 
 def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | None, *, ask: bool) -> None:
@@ -143,13 +134,13 @@ def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | 
 
     asked = spec.study.trials if trials is None else trials
     before = by_origin(spec, asked + len(spec.presets))["preset"]
-    known = list_studies(workspace) if spec.study.storage is None else ()
-    if asked >= before or spec.study.name in known:
+    if asked >= before or spec.study.name in list_studies(workspace, storage=spec.study.storage):
         return
-    said = f"{asked} trials are fewer than the {before} presets that come first, so nothing is searched"
+    said = f"all trials requested ({asked}) go to presets, of which there are {before}: nothing is searched"
     typer.echo(f"warning: {said}", err=True)
     if ask and sys.stdin.isatty() and sys.stderr.isatty() and not typer.confirm("Go on?", err=True):
-        raise ConfigError(f"{said}; ask for more, or take presets from the file", key="--trials")
+        rule = f"the file has {before} presets, which come first; request more, or take some from the file"
+        raise ConfigError(rule, key="--trials", value=asked)
 
 
 def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
@@ -212,7 +203,8 @@ def validate(
 
     answers = []
     for file in files:
-        mistakes, kind, found = (), None, None
+        mistakes: tuple[str, ...] = ()
+        kind, found = None, None
         try:
             spec = load_study_file(file, settings or ())
             found = _statistics(spec.config, workspace) if data else None
@@ -259,7 +251,10 @@ def _kind(spec: object) -> str:
 
 
 def schema() -> None:
-    """Print the JSON schema of study files, for completion in editors."""
+    """Print the JSON schema of study files, for completion in editors.
+
+    Example: painvrl study schema
+    """
     from painvrl.cli import render
     from painvrl.study.file.schema import study_schema
 

@@ -26,7 +26,9 @@ def loaded(path: Path, overrides: Sequence[str], check: Callable[[Mapping[str, o
     def with_options(content: Mapping[str, object]) -> T:
         changed, mistakes = with_overrides(content, overrides), Mistakes()
         with mistakes.noted():
-            return check(changed)
+            made = check(changed)
+        if not mistakes.found:
+            return made
         of_file = Mistakes()
         with of_file.noted():
             check(content)

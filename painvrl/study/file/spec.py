@@ -130,6 +130,11 @@ def spec_of(content: Mapping[str, object]) -> StudySpec:
     if ABLATION in content:
         rule = "an ablation has a table and no front: only `painvrl study run` and `validate` take its file"
         raise ConfigError(rule, key=ABLATION)
+    if content.keys().isdisjoint(StudySpec.model_fields) and not content.keys().isdisjoint(
+        TrainConfig.model_fields
+    ):
+        rule = "is a configuration: `painvrl train` trains it; a study has it under `config`"
+        raise ConfigError(rule)
     return validated(StudySpec, content, check=check_spec, basis="config")
 
 
