@@ -72,7 +72,9 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = [str(one) for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")]
+        beside = sorted(
+            {str(one) for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}
+        )
         same = [one for one in beside if Path(one).name == path.name]
         meant = f"; did you mean {same[0]}?" if same else did_you_mean(str(path), beside)
         raise ConfigError(f"no such file{meant}", file=path) from None
@@ -226,8 +228,8 @@ def config_error(
     for path, detail in zip(paths, details, strict=True):
         beside = [one[-1] for one in unknown if one[:-1] == path[:-1]]
         misspelt = detail["type"] == "missing" and difflib.get_close_matches(path[-1], beside)
-        emptied = detail["type"] == "too_short" and any(one[:-1] == path for one in paths if one)
-        if path in seen or misspelt or emptied:
+        is_below = any(len(one) > len(path) and one[: len(path)] == path for one in paths)
+        if path in seen or misspelt or is_below:  # said twice
             continue
         seen.add(path)
         rule, key = _rule(detail, model, _dotted(path, "")), _dotted(path, prefix) or None

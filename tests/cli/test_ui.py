@@ -148,9 +148,10 @@ def test_a_study_in_another_storage_is_linked_by_its_file(
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_yaml(spec_of(tiny_config, storage=f"sqlite:///{elsewhere}")))
     place = Workspace(workspace)
-    assert module._fronts(place, "http://ui", None) == []
-    (line,) = module._fronts(place, "http://ui", named_study(str(path)))
-    assert line.startswith("front of tiny: http://ui/#/experiments/")
+    assert module._fronts(place, "http://ui", None) == {}
+    fronts = module._fronts(place, "http://ui", named_study(str(path)))
+    assert list(fronts) == ["tiny"]
+    assert fronts["tiny"].startswith("http://ui/#/experiments/")
 
 
 @pytest.mark.parametrize("command", ["ui", "serve"])
