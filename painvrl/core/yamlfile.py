@@ -72,11 +72,9 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = sorted(
-            {str(one) for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}
-        )
-        same = [one for one in beside if Path(one).name == path.name]
-        meant = f"; did you mean {same[0]}?" if same else did_you_mean(str(path), beside)
+        beside = {one.stem: one for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}
+        near = difflib.get_close_matches(path.stem, beside, n=1)
+        meant = f"; did you mean {beside[near[0]]}?" if near else ""
         raise ConfigError(f"no such file{meant}", file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("must be UTF-8 text", file=path) from None

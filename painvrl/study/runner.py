@@ -67,16 +67,6 @@ class StudySummary(Result):
         if self.link:
             yield self.link
 
-    def as_dict(self) -> dict[str, object]:
-        """JSON-ready values."""
-        return {
-            "study": self.study,
-            "status": self.status.as_dict(),
-            "front": self.front.as_dict(),
-            "link": self.link,
-            "ended_by": self.ended_by,
-        }
-
 
 def run_study(
     spec: StudySpec,

@@ -104,7 +104,7 @@ def test_a_newcomer_is_told_the_line_that_solves_it(
         (["study", "front", "tyni", *here], "tiny"),
         (["study", "run", spec, "--device", "mps"], "--device auto takes the best one that there is"),
         (["baselines", spec, "--baseline", "itemknn"], "did you mean item-knn?"),
-        (["study", "run", spec, "--set", "config.mask.penalty.kind=1", *here], "--new-version"),
+        (["study", "run", spec, "--set", "config.data.n_users=70", *here], "--new-version"),
     ):
         answer = cli(*arguments)
         assert answer.code == 2, arguments

@@ -104,18 +104,6 @@ def test_the_workspace_can_come_from_the_environment(
     assert cli("study", "front").out == cli("study", "front", "--workspace", workspace).out != ""
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(60, False), (200, True)])
-def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_hyperparameters_are(
-    cli: Call, finished_study: Finished, monkeypatch: pytest.MonkeyPatch, columns: int, shown: bool
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(columns))
-    out = cli("study", "front", "--workspace", finished_study[0]).out
-    assert ("--json has them" in out) is not shown
-    assert out.count("mask.sparsity") == 1, "in the head of the table, or in the hint"
-    assert "ood/ndcg_at_20" in out
-
-
 def test_status_counts_trials_and_gives_the_best_of_each_objective(cli: Call, swept_study: Path) -> None:
     workspace = swept_study
     status = json.loads(cli("study", "status", "--json", "--workspace", workspace).out)

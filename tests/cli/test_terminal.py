@@ -69,6 +69,13 @@ def screen(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> i
     return int(request.param)
 
 
+def test_only_a_terminal_limits_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert output.columns() == output.columns(err=True) == output.WIDE
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert (output.columns(), output.columns(err=True)) == (output.WIDE, 60)
+
+
 @pytest.mark.parametrize("screen", [120, 80, 60, 40], indirect=True)
 def test_a_front_shows_all_its_columns_on_any_screen_and_breaks_no_word(
     screen: int, front: FrontTable, capsys: pytest.CaptureFixture[str]
