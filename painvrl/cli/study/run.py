@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -203,32 +204,38 @@ def validate(
 
     answers = []
     for file in files:
-        mistakes: tuple[str, ...] = ()
-        kind, found = None, None
+        found = None
         try:
             spec = load_study_file(file, settings or ())
             found = _statistics(spec.config, workspace) if data else None
-            kind = _kind(spec)
+            answers.append({"file": str(file), "kind": _kind(spec), "mistakes": ()})
         except PlaceError:
             raise
-        except ConfigError as error:
-            mistakes = tuple(map(str, error.each))
-        except UserError as error:  # what is wrong with data names the data's file, not the study's
-            mistakes = (f"{file}: {error}",)
-        answers.append({"file": str(file), "kind": kind, "mistakes": mistakes})
-        if json:
-            continue
-        for mistake in mistakes:
-            typer.echo(f"error: {mistake}", err=True)
-        if not mistakes:
-            typer.echo(f"{file}: ok, {kind}")
-        if found is not None:
-            render.data_warnings(found.provenance.warnings)
-            render.print_split(found.tables())
+        except UserError as error:
+            answers.append({"file": str(file), "kind": None, "mistakes": _said(error, file)})
+        if not json:
+            _print_check(answers[-1], found)
     if json:
         render.print_json({"files": answers})
     if any(answer["mistakes"] for answer in answers):
         raise typer.Exit(2)
+
+
+def _said(error: UserError, file: Path) -> tuple[str, ...]:
+    """Each mistake; what is wrong with data names the data's file, not the study's."""
+    return tuple(map(str, error.each)) if isinstance(error, ConfigError) else (f"{file}: {error}",)
+
+
+def _print_check(answer: Mapping[str, Any], found: SplitStatistics | None) -> None:
+    from painvrl.cli import render
+
+    for mistake in answer["mistakes"]:
+        typer.echo(f"error: {mistake}", err=True)
+    if not answer["mistakes"]:
+        typer.echo(f"{answer['file']}: ok, {answer['kind']}")
+    if found is not None:
+        render.data_warnings(found.provenance.warnings)
+        render.print_split(found.tables())
 
 
 def _statistics(config: TrainConfig, workspace: Path) -> SplitStatistics:
