@@ -29,7 +29,7 @@ from painvrl.baselines.search import settings_to_try
 from painvrl.core.errors import ConfigError
 from painvrl.core.settings import Settings
 from painvrl.core.workspace import Workspace
-from painvrl.core.yamlfile import dump_yaml
+from painvrl.core.yamlfile import dump_yaml, near_matches
 from painvrl.data.digest import digest_of
 from painvrl.engine.events import Progress
 from painvrl.engine.executor import executor_of
@@ -54,7 +54,7 @@ def choose(names: Iterable[str]) -> tuple[Baseline[Any], ...]:
     chosen = []
     for name in dict.fromkeys(names):
         if name not in known:
-            rule = f"is not a baseline; known: {', '.join(known)}"
+            rule = "is not a baseline" + near_matches(name, known)
             raise ConfigError(rule, key="--baseline", value=name)
         if known[name].missing():
             raise ConfigError(_needs(known[name]), key="--baseline", value=name)

@@ -16,6 +16,7 @@ from painvrl.cli.options import (
     QuietOption,
     WorkersOption,
     WorkspaceOption,
+    first_words,
     goes_on,
 )
 from painvrl.core.workspace import Workspace
@@ -80,7 +81,10 @@ def baselines(
     gives a single trial) under the same offsets in place of its own (`fusion.popularity_weight` and
     `fusion.cold_weight`). It sets every printed point of a baseline against the own one that comes nearest
     to beating it on both, with 95% intervals over seeds and users; so it needs --seeds of at least 2.
+
+    Example: painvrl baselines studies/movielens.yaml --seeds 3 --trials 10
     """
+    first_words(f"reading {config}, loading PyTorch and MLflow", quiet=quiet)
     from painvrl.baselines.comparison import choose, compare
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device

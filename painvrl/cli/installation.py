@@ -81,6 +81,8 @@ def doctor(
     """Check the installation, the device and the workspace.
 
     Exits with 1 if something essential is broken.
+
+    Example: painvrl doctor
     """
     from painvrl.cli import render
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ MemoryFractionOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The study's file.")]
@@ -80,6 +82,12 @@ def named_study(study: str | None) -> StudySpec | str | None:
     from painvrl.study.file.spec import load_spec
 
     return load_spec(Path(study))
+
+
+def first_words(text: str, *, quiet: bool = False) -> None:
+    """Say on a terminal what a command begins with: the libraries that it needs take seconds to load."""
+    if not quiet and sys.stderr.isatty():
+        typer.echo(f"{text} ...", err=True)
 
 
 @contextmanager

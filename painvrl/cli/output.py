@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import io
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from painvrl.core.errors import PlaceError
@@ -82,6 +84,23 @@ def guard_output() -> None:
             encoding = "plain_ascii" if codecs.lookup(stream.encoding).name == "ascii" else stream.encoding
             buffered = stream.line_buffering
             setattr(sys, name, io.TextIOWrapper(device, encoding, "in_ascii", line_buffering=buffered))
+
+
+WIDE = 100_000  # columns of a file or a pipe, where there is no screen to fit into
+
+
+def columns(*, err: bool = False) -> int:
+    """How wide the terminal is that standard output or error goes to."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else WIDE
+
+
+def whole_words(text: str, *, err: bool = False) -> str:
+    """A line, broken between words where a terminal would break it anywhere; a URL is a word."""
+    width = columns(err=err)
+    if len(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def takes_unicode() -> bool:

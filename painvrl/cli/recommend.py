@@ -65,8 +65,9 @@ def recommend(
 ) -> None:
     """Print the best items for one user or several.
 
-    Items that a user has taken already, in whatever part of the data, are left out. Example: `painvrl
-    recommend --user 15 --explain`.
+    Items that a user has taken already, in whatever part of the data, are left out.
+
+    Example: painvrl recommend --user 15 --explain
     """
     from painvrl.cli import render
     from painvrl.core.tables import TextTable

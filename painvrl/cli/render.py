@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -10,18 +11,17 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from painvrl.cli.output import takes_unicode
+from painvrl.cli.output import WIDE, columns, takes_unicode, whole_words
 from painvrl.core.tables import Block, Result, TextTable, number, numbers
 
 if TYPE_CHECKING:
     from painvrl.baselines.offsets import Offset
     from painvrl.baselines.results import BaselineReport, ComparisonReport
     from painvrl.serving.retrain import TrainReport
-
-PIPE_WIDTH = 200  # columns of a table in a file or a pipe, where there is no screen to fit into
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -211,40 +211,77 @@ TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest colum
 
 
 def show(*blocks: Block) -> None:
-    """Print tables and lines."""
+    """Print tables and lines. On a terminal no word is broken: a table that is too wide goes on below."""
+    console = Console(highlight=False, markup=False, file=sys.stdout, width=WIDE)
     for block in blocks:
         if isinstance(block, str):
-            typer.echo(block)
-        elif isinstance(block, TextTable):
-            _console().print(_drawn(block))
-        elif _fits(block.table):
-            show(block.table)
-        else:
-            show(*block.narrow)
+            typer.echo(whole_words(block))
+            continue
+        for places, widths in _fitting(block, columns()):
+            console.print(_drawn(block, places, widths))
 
 
-def _console() -> Console:
-    """As wide as the terminal, or as a table needs to be anywhere else."""
-    console = Console(highlight=False, markup=False, file=sys.stdout)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, markup=False, file=sys.stdout, width=PIPE_WIDTH)
+def _fitting(table: TextTable, width: int) -> list[tuple[list[int], list[int]]]:
+    """Which columns to draw side by side, and how wide: all, or in several tables that begin with the first.
+
+    Headers are broken at their ends of sections first: ``mask.`` above ``sparsity``.
+    """
+    names, cells = table.columns, [list(column) for column in zip(*table.rows, strict=True)]
+    cells = cells or [[] for _ in names]
+    full = [max(map(cell_len, [name, *column])) for name, column in zip(names, cells, strict=True)]
+    if sum(full) + _frame(len(full)) <= width:
+        return [(list(range(len(full))), full)]
+    least = [
+        max(cell_len(word) for word in [*_SECTION.sub("\n", name).split(), *_words(place, name, column), " "])
+        for place, (name, column) in enumerate(zip(names, cells, strict=True))
+    ]
+    groups = [[0]]
+    for place in range(1, len(full)):
+        if (
+            len(groups[-1]) > 1
+            and sum(least[one] for one in (*groups[-1], place)) + _frame(len(groups[-1]) + 1) > width
+        ):
+            groups.append([0])
+        groups[-1].append(place)
+    found = []
+    for group in groups:
+        spare = width - sum(least[one] for one in group) - _frame(len(group))
+        widths = []
+        for place in group:  # what is left goes to texts, from the left
+            wish = full[place] - least[place] if _is_text(place, names[place]) else 0
+            widths.append(least[place] + max(0, min(spare, wish)))
+            spare -= widths[-1] - least[place]
+        found.append((group, widths))
+    return found
 
 
-def _fits(table: TextTable) -> bool:
-    console = _console()
-    unbounded = console.options.update(max_width=10_000)
-    return (
-        not console.is_terminal or console.measure(_drawn(table), options=unbounded).maximum <= console.width
-    )
+def _words(place: int, name: str, column: Sequence[str]) -> list[str]:
+    """What must not be broken of a column's cells: numbers, and the words of texts."""
+    return [word for text in column for word in text.split()] if _is_text(place, name) else list(column)
 
 
-def _drawn(table: TextTable) -> Table:
+def _frame(columns: int) -> int:
+    """Characters of a table beside those of its cells."""
+    return 2 * columns + 1
+
+
+_SECTION = re.compile(r"(?<=[/.])(?=[a-z])")
+
+
+def _is_text(place: int, column: str) -> bool:
     """The first column is text, and the others are numbers, but for those with a name of text."""
-    drawn = Table(title=table.caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for position, column in enumerate(table.columns):
-        numeric = position > 0 and column not in TEXTUAL
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return place == 0 or column in TEXTUAL
+
+
+def _drawn(table: TextTable, places: Sequence[int], widths: Sequence[int]) -> Table:
+    caption = table.caption if places[1:2] in ([], [1]) else None  # once, where a table goes on below
+    drawn = Table(
+        title=caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for place, width in zip(places, widths, strict=True):
+        name = table.columns[place]
+        header = name if cell_len(name) <= width else _SECTION.sub("\n", name)
+        drawn.add_column(header, justify="left" if _is_text(place, name) else "right", width=width)
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(row[place] for place in places))
     return drawn

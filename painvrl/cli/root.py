@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from painvrl.cli import (
 )
 from painvrl.cli.output import ReaderLeft, guard_output
 from painvrl.core.errors import (
+    ConfigError,
     NothingFeasible,
     PainvrlError,
     PlaceError,
@@ -38,9 +40,12 @@ from painvrl.core.errors import (
     is_of_the_place,
 )
 
+_logger = logging.getLogger("painvrl")
+
 INTERNAL_ERROR, USAGE, NOTHING_FEASIBLE, REGRESSED, INTERRUPTED, UNREAD = 1, 2, 3, 4, 130, 141
 
 EPILOG = (
+    "Example: painvrl study run studies/movielens.yaml. "
     "Exit codes: 0 done; 1 a bug of painvrl or a broken installation; 2 a mistake in a file or an option, or "
     "a disk, database or output that is full, locked or not writable; 3 the study has no complete trial "
     "within its constraints; 4 the front regressed (`study compare`); 130 interrupted (the same command "
@@ -52,6 +57,21 @@ EPILOG = (
 class Guarded(TyperGroup):
     """Turns exceptions of every command into one line on stderr and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``--verbose`` may stand anywhere."""
+        own = args[: args.index("--")] if "--" in args else args
+        verbose = [word for word in own if word in {"-v", "--verbose"}]
+        others = [word for word in own if word not in {"-v", "--verbose"}]
+        return super().parse_args(ctx, [*verbose, *others, *args[len(own) :]])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Say of a command that stands alone which group it belongs to."""
+        name = args[0]
+        for group, command in self.commands.items():
+            if name not in self.commands and name in getattr(command, "commands", {}):
+                ctx.fail(f"No such command {name!r}. Did you mean '{group} {name}'?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; see :data:`EPILOG` for the exit codes."""
         try:
@@ -61,7 +81,9 @@ class Guarded(TyperGroup):
         except ReaderLeft:  # who left needs no message
             raise typer.Exit(UNREAD) from None
         except PainvrlError as error:
-            _complain(str(error), kind="painvrl" if isinstance(error, Regressed) else "error")
+            _logger.debug("the error was raised here:", exc_info=error)
+            for mistake in error.each if isinstance(error, ConfigError) else (error,):
+                _complain(str(mistake), kind="painvrl" if isinstance(error, Regressed) else "error")
             codes = {UserError: USAGE, NothingFeasible: NOTHING_FEASIBLE, Regressed: REGRESSED}
             known = (code for kind, code in codes.items() if isinstance(error, kind))
             raise typer.Exit(next(known, INTERNAL_ERROR)) from None
@@ -84,7 +106,6 @@ app: typer.Typer = typer.Typer(
     cls=Guarded,
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: no import of rich, and the same text in a pipe
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -110,12 +131,25 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def painvrl_command(
-    version: Annotated[
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback prints it)
         bool,
         typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Say every step with its time on stderr; may stand behind a command, too."
+        ),
+    ] = False,
 ) -> None:
     """Map the trade-off between in- and out-of-distribution recommendation quality, and train from it."""
+    _logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if verbose:
+        said = logging.StreamHandler(sys.stderr)
+        said.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        _logger.addHandler(said)
+        ctx.call_on_close(lambda: _logger.removeHandler(said))
 
 
 def main() -> NoReturn:

@@ -31,6 +31,8 @@ def serve(
 
     It is what `mlflow models serve --env-manager local` does, with the workspace's registry. The server
     listens on this machine only; Ctrl-C ends it.
+
+    Example: painvrl serve --port 8001
     """
     from painvrl.serving.registered_models import find_model
     from painvrl.study.tracking.port import IGNORED, resolve_tracking_uri

@@ -18,12 +18,25 @@ HOST = "127.0.0.1"  # the servers have no passwords: no one but this machine may
 START_SECONDS = 180.0
 
 
+_BAD_PORTS = (
+    "1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 "
+    "115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 "
+    "556 563 587 601 636 989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 "
+    "6666 6667 6668 6669 6679 6697 10080 "
+)
+REFUSED = frozenset(map(int, _BAD_PORTS.split()))
+"""Ports of other protocols, which browsers never open (the Fetch standard's bad ports)."""
+
+
 def need_free(port: int) -> None:
-    """Check that a server can listen on ``port``.
+    """Check that a server can listen on ``port``, and that a browser opens it.
 
     Raises:
         ConfigError: it cannot; the message names a port that is free.
     """
+    if port in REFUSED:
+        rule = f"belongs to another protocol, so browsers refuse it; --port {free_port()} is free"
+        raise ConfigError(rule, key="--port", value=port)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

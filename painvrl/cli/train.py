@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, named_study
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    first_words,
+    named_study,
+)
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from painvrl.run.config import TrainConfig
 
 
 class Prefer(StrEnum):
@@ -89,12 +100,15 @@ def train(
     picks from the front. It is trained again, its valid metrics are checked against the trial's, and the
     sealed test parts are read: each read is counted in the workspace, printed and logged. The model of a
     pick or of a rule gets its alias in MLflow.
+
+    Example: painvrl train --best --prefer knee
     """
     _check(config=config, best=best, study=study, prefer=prefer, pick=pick, trial=trial, run=run)
     if dry_run:
         _print_expanded(config)
         return
 
+    first_words("loading PyTorch and MLflow")
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config
@@ -114,10 +128,7 @@ def train(
             )
             report = train_best(choice, place, options, observer=observer)
         else:
-            from painvrl.core.yamlfile import load_settings
-            from painvrl.run.config import TrainConfig
-
-            settings = load_settings(config, TrainConfig)
+            settings = _config_in(config)
             report = train_config(settings, config.stem, place, options, observer=observer)
     if json:
         render.data_warnings(report.statistics.provenance.warnings)
@@ -130,10 +141,22 @@ def _print_expanded(config: Path | None) -> None:
     if config is None:
         raise ConfigError("only works with a configuration file", key="--dry-run")
 
-    from painvrl.core.yamlfile import dump_yaml, load_settings
+    from painvrl.core.yamlfile import dump_yaml
+
+    typer.echo(dump_yaml(_config_in(config)), nl=False)
+
+
+def _config_in(path: Path) -> TrainConfig:
+    from painvrl.core.yamlfile import checked, validated
     from painvrl.run.config import TrainConfig
 
-    typer.echo(dump_yaml(load_settings(config, TrainConfig)), nl=False)
+    def check(content: Mapping[str, object]) -> TrainConfig:
+        kind = next((key for key in ("study", "ablation") if key in content), None)
+        if kind is not None:
+            raise ConfigError(f"is the file of a whole {kind}: `painvrl study run {path}` runs it", file=path)
+        return validated(TrainConfig, content)
+
+    return checked(path, check)
 
 
 def _check(*, config: Path | None, best: bool, **only_with_best: object) -> None:

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import webbrowser
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,11 +34,14 @@ def ui(
             help="Link to this study's front only: its name, or its file if it has a storage.",
         ),
     ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the front in the browser.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Open the MLflow UI on the workspace's runs.
 
     Prints a link to each study's front. The server listens on this machine only; Ctrl-C ends it.
+
+    Example: painvrl ui --open
     """
     from painvrl.study.tracking.mlflow_database import ready_database
     from painvrl.study.tracking.port import is_server, resolve_tracking_uri
@@ -47,8 +52,7 @@ def ui(
     if is_server(uri):
         _need_answer(uri)
         typer.echo(f"the runs are on the server {uri}")
-        for line in _fronts(place, uri, only):
-            typer.echo(line)
+        _show(_fronts(place, uri, only), uri, browser=browser)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
@@ -62,23 +66,30 @@ def ui(
         fronts = _fronts(place, base, only)  # reads the database itself, while the server starts
         wait_until_up(server, port, _log(place))
         typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
-        for line in fronts:
-            typer.echo(line)
-        sys.stdout.flush()
+        _show(fronts, base, browser=browser)
         # Ctrl-C is how this command ends, not an interruption of work.
         with contextlib.suppress(KeyboardInterrupt):
             server.wait()
 
 
-def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> list[str]:
-    """A line for each study whose front is tracked, or for ``only`` one."""
+def _show(fronts: Mapping[str, str], base: str, *, browser: bool) -> None:
+    """Print the links; open the only one in the browser, or what all of them begin with."""
+    for name, link in fronts.items():
+        typer.echo(f"front of {name}: {link}")
+    sys.stdout.flush()
+    if browser and not webbrowser.open(next(iter(fronts.values())) if len(fronts) == 1 else base):
+        typer.echo("warning: no browser could be opened; open the link yourself", err=True)
+
+
+def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> dict[str, str]:
+    """A link by the name of each study whose front is tracked, or of ``only`` one."""
     from painvrl.study.store.storage import list_studies, open_study
     from painvrl.study.tracking.mlflow_notes import front_link
 
     wanted = list_studies(workspace) if only is None else (only,)
     studies = [open_study(one, workspace) for one in wanted]
     links = {study.name: front_link(study, workspace, base_url=base) for study in studies}
-    return [f"front of {name}: {link}" for name, link in links.items() if link]
+    return {name: link for name, link in links.items() if link}
 
 
 def _need_answer(uri: str) -> None:

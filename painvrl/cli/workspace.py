@@ -8,7 +8,12 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
-app = typer.Typer(no_args_is_help=True, help="Look after the folder of studies, runs and checkpoints.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after the folder of studies, runs and checkpoints.",
+    epilog="Example: painvrl workspace upgrade",
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
@@ -29,6 +34,8 @@ def upgrade(
 
     Settings, choices and metrics get new names; no value changes. The database is copied first if it is
     a file. Checkpoints and runs in MLflow stay as they are. Ends with the version in painvrl.json.
+
+    Example: painvrl workspace upgrade
     """
     from painvrl.cli import render
     from painvrl.core.workspace import Workspace

@@ -36,7 +36,8 @@ def select_device(name: str = "auto") -> torch.device:
         raise ConfigError("must be auto, cuda, cuda:N, mps or cpu", key="--device", value=name)
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not available[kind] or int(index or 0) >= count:
-        raise ConfigError("this machine has no such device", key="--device", value=name)
+        rule = "this machine has no such device; --device auto takes the best one that there is"
+        raise ConfigError(rule, key="--device", value=name)
     return torch.device(name)
 
 

@@ -3,6 +3,7 @@
 PainvrlError
 ├── UserError            what the user can mend: one line, exit code 2, never a traceback
 │   ├── ConfigError      a YAML file, a key in it, or an option of the command line
+│   │   └── ConfigErrors several of them, all of one file
 │   ├── DataError        a data file or its content
 │   ├── StudyError       a study, trial or run that is missing or does not fit
 │   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; try again later
@@ -17,7 +18,8 @@ PainvrlError
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 _REMEDIES = {
@@ -47,24 +49,82 @@ class PainvrlError(Exception):
 class UserError(PainvrlError):
     """An error that the user can mend.
 
-    The message says where (file and key), the rule and the value found:
-    ``studies/a.yaml: config.mask.sparsity: must be at most 1 (found 1.5)``.
+    The message says where (file, line and column, key), the rule and the value found:
+    ``studies/a.yaml:12:5: config.mask.sparsity: must be at most 1 (found 1.5)``.
     """
 
     def __init__(
-        self, rule: str, *, file: object = None, key: str | None = None, value: object = None
+        self,
+        rule: str,
+        *,
+        file: object = None,
+        key: str | None = None,
+        value: object = None,
+        at: tuple[int, int] | None = None,
     ) -> None:
         self.rule = rule
         self.file: str | None = None if file is None else str(file)
         self.key = key
         self.value = value
-        place = "".join(f"{part}: " for part in (self.file, key) if part)
+        self.at = at
+        where = ":".join(str(part) for part in (self.file, *(at or ())) if part is not None)
+        place = "".join(f"{part}: " for part in (where, key) if part)
         found = "" if value is None else f" (found {value!r})"
         super().__init__(f"{place}{rule}{found}")
 
 
 class ConfigError(UserError):
     """A configuration file, a key in it, or a command-line option is wrong."""
+
+    @property
+    def each(self) -> tuple[ConfigError, ...]:
+        """All mistakes, this one first."""
+        return (self,)
+
+
+class ConfigErrors(ConfigError):
+    """Several mistakes of one file, a line each; its own attributes are those of the first."""
+
+    def __init__(self, mistakes: Sequence[ConfigError]) -> None:
+        first = mistakes[0]
+        super().__init__(first.rule, file=first.file, key=first.key, value=first.value, at=first.at)
+        self._each = tuple(mistakes)
+
+    @property
+    def each(self) -> tuple[ConfigError, ...]:
+        """All mistakes."""
+        return self._each
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._each))
+
+
+class Mistakes:
+    """Collects mistakes, so that a user hears of all at once."""
+
+    def __init__(self) -> None:
+        self.found: list[ConfigError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Around one check: what it finds wrong is kept, and the next check follows."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found += error.each
+
+    def raise_all(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            ConfigError: something was; :class:`ConfigErrors` if there is more than one.
+        """
+        if self.found:
+            raise self.whole()
+
+    def whole(self) -> ConfigError:
+        """What was found, as one error."""
+        return self.found[0] if len(self.found) == 1 else ConfigErrors(self.found)
 
 
 class DataError(UserError):

@@ -47,15 +47,7 @@ class TextTable:
         return table if self.caption is None else f"{self.caption}.\n\n{table}"
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """A table, and what stands in its place on a screen that it does not fit."""
-
-    table: TextTable
-    narrow: Sequence[TextTable | str]
-
-
-Block: TypeAlias = TextTable | Fitting | str
+Block: TypeAlias = TextTable | str
 """What people read of a result: a table, or a line."""
 
 
@@ -94,3 +86,10 @@ def number(value: object) -> str:
 def numbers(values: Mapping[str, object]) -> str:
     """Values by name, as a sentence shows them."""
     return ", ".join(f"{name} {number(value)}" for name, value in values.items())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

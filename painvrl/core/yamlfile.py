@@ -1,4 +1,4 @@
-"""YAML files as settings, and every mistake in them as one line that names file, key, rule and value.
+"""YAML files as settings, and every mistake in them as one line: file, line, column, key, rule and value.
 
 The loader follows YAML 1.2's core schema where PyYAML follows 1.1: ``1e-5`` is a number, ``on``,
 ``off``, ``yes`` and ``no`` are strings, ``012`` is twelve, and a key that stands twice is an error.
@@ -6,34 +6,57 @@ The loader follows YAML 1.2's core schema where PyYAML follows 1.1: ``1e-5`` is 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.renamed import new_choice, new_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=BaseModel)
+T = TypeVar("T")
 
 _SHOWN_VALUE = 80  # characters; a whole section as "found" would bury the message
+_ROUNDS = 5  # of taking out what is wrong: a part, then the section that lacks it
 
 
 def load_settings(path: Path, model: type[S]) -> S:
     """Read a YAML file as ``model``.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or breaks a rule of ``model``.
+        ConfigError: the file cannot be read, is not YAML, or breaks rules of ``model``.
     """
-    return validated(model, read_yaml(path), file=path)
+    return checked(path, lambda content: validated(model, content))
+
+
+def checked(path: Path, check: Callable[[dict[str, object]], T]) -> T:
+    """What ``check`` makes of the content of a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML; or all keys that stand twice and all that
+            ``check`` finds wrong, each with its line and column. What ``check`` says of an option stays so.
+    """
+    text = _text_of(path)
+    content, mistakes = _parsed(text, path)
+    with mistakes.noted():
+        made = check(content)
+    if not mistakes.found:
+        return made
+    root = yaml.compose(text, Loader=_Loader)
+    mistakes.found = sorted(
+        (_placed(mistake, path, root) for mistake in mistakes.found), key=lambda one: one.at or (0, 0)
+    )
+    raise mistakes.whole()
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -42,15 +65,21 @@ def read_yaml(path: Path) -> dict[str, object]:
     Raises:
         ConfigError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
+    return parse_yaml(_text_of(path), file=path)
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError("no such file", file=path) from None
+        beside = {one.stem: one for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}
+        near = difflib.get_close_matches(path.stem, beside, n=1)
+        meant = f"; did you mean {beside[near[0]]}?" if near else ""
+        raise ConfigError(f"no such file{meant}", file=path) from None
     except UnicodeDecodeError:
         raise ConfigError("must be UTF-8 text", file=path) from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
-    return parse_yaml(text, file=path)
 
 
 def parse_yaml(text: str, *, file: object = None) -> dict[str, object]:
@@ -59,19 +88,59 @@ def parse_yaml(text: str, *, file: object = None) -> dict[str, object]:
     Raises:
         ConfigError: see :func:`read_yaml`.
     """
+    data, mistakes = _parsed(text, file)
+    mistakes.raise_all()
+    return data
+
+
+def _parsed(text: str, file: object) -> tuple[dict[str, object], Mistakes]:
+    """The mapping, and what of its keys is wrong: of equal ones the last is in it, and only texts are."""
+    mistakes = Mistakes()
     try:
-        data = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        data = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = None if mark is None else f"line {mark.line + 1}"
-        raise ConfigError(str(error.problem or error.context), file=file, key=line) from None
+        at = None if mark is None else _at(mark)
+        raise ConfigError(str(error.problem or error.context), file=file, at=at) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"is not YAML: {str(error).splitlines()[0]}", file=file) from None
+    mistakes.found = [ConfigError(rule, file=file, at=_at(mark)) for rule, mark in loader.wrong_keys]
     if data is None:
         raise ConfigError("is empty; it must hold keys and values", file=file)
     if not isinstance(data, dict):
         raise ConfigError("must hold keys and values", file=file, value=_shown(data))
-    return data
+    return data, mistakes
+
+
+def _at(mark: yaml.Mark) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
+
+
+def _placed(mistake: ConfigError, path: Path, root: yaml.Node | None) -> ConfigError:
+    """``mistake`` with the file, and the place of its key there: or of the section that lacks it."""
+    rest = mistake.key or ""
+    if mistake.file is not None or mistake.at is not None or root is None or rest.startswith("--"):
+        return mistake
+    node = root
+    at = _at(root.start_mark) if rest else None
+    while rest:
+        if isinstance(node, yaml.MappingNode):  # a key may hold dots
+            inside = {key.value: (key, value) for key, value in node.value if isinstance(key.value, str)}
+            name = max((one for one in inside if f"{rest}.".startswith(f"{one}.")), key=len, default=None)
+            if name is None:
+                break
+            marked, node = inside[name]
+            rest = rest[len(name) + 1 :]
+        elif isinstance(node, yaml.SequenceNode):
+            position, _, rest = rest.partition(".")
+            if not position.isdecimal() or int(position) >= len(node.value):
+                break
+            marked = node = node.value[int(position)]
+        else:
+            break
+        at = _at(marked.start_mark)
+    return ConfigError(mistake.rule, file=path, key=mistake.key, value=mistake.value, at=at)
 
 
 def parse_value(text: str, *, key: str) -> object:
@@ -102,16 +171,41 @@ def yaml_value(value: object) -> str:
     return str(text).removesuffix("\n...\n").rstrip("\n")
 
 
-def validated(model: type[S], data: Mapping[str, object], *, file: object = None, prefix: str = "") -> S:
-    """``data`` as ``model``; ``prefix`` is put before the keys that errors name.
+def validated(
+    model: type[S],
+    data: Mapping[str, object],
+    *,
+    file: object = None,
+    prefix: str = "",
+    check: Callable[[S], None] | None = None,
+    basis: str = "",
+) -> S:
+    """``data`` as ``model``.
+
+    Args:
+        model: the settings.
+        data: what a file holds.
+        file: is named in errors.
+        prefix: is put before the keys that errors name.
+        check: rules that join several keys. It is also asked about what is left of ``data`` without its
+            mistakes, so that all are found at once.
+        basis: the section by which ``check`` judges the others: not asked where a choice in it is wrong.
 
     Raises:
-        ConfigError: the first broken rule, and the keys of the others.
+        ConfigError: all broken rules.
     """
     try:
-        return model.model_validate(data)
+        made = model.model_validate(data)
     except ValidationError as error:
-        raise config_error(error, model, data, file=file, prefix=prefix) from None
+        mistakes = Mistakes()
+        mistakes.found += config_error(error, model, data, file=file, prefix=prefix).each
+        if check is not None:
+            mistakes.found += _further(error, model, data, check, basis)
+        mistakes.raise_all()
+        raise
+    if check is not None:
+        check(made)
+    return made
 
 
 def config_error(
@@ -122,25 +216,101 @@ def config_error(
     file: object = None,
     prefix: str = "",
 ) -> ConfigError:
-    """The report of pydantic on ``data`` as one :class:`ConfigError`."""
+    """The report of pydantic on ``data``: one :class:`ConfigError`, which may hold several."""
     details = error.errors(include_url=False)
     # An unknown key first: a misspelt one shows up as a missing one, too.
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_key_path(detail, data) for detail in details]
-    rule = _rule(details[0], model, _dotted(paths[0], ""))
-    others = list(dict.fromkeys(path for path in paths[1:] if path != paths[0]))
-    if others:
-        rule += f" [also wrong: {', '.join(_dotted(path, prefix) for path in others[:4])}"
-        rule += f" and {len(others) - 4} more]" if len(others) > 4 else "]"
-    return ConfigError(rule, file=file, key=_dotted(paths[0], prefix) or None, value=_found(details[0]))
+    unknown = [one for one, detail in zip(paths, details, strict=True) if detail["type"] == "extra_forbidden"]
+    mistakes, seen = Mistakes(), set[tuple[str, ...]]()
+    for path, detail in zip(paths, details, strict=True):
+        beside = [one[-1] for one in unknown if one[:-1] == path[:-1]]
+        misspelt = detail["type"] == "missing" and difflib.get_close_matches(path[-1], beside)
+        is_below = any(len(one) > len(path) and one[: len(path)] == path for one in paths)
+        if path in seen or misspelt or is_below:  # said twice
+            continue
+        seen.add(path)
+        rule, key = _rule(detail, model, _dotted(path, "")), _dotted(path, prefix) or None
+        mistakes.found.append(ConfigError(rule, file=file, key=key, value=_found(detail)))
+    return mistakes.whole()
+
+
+def _further(
+    error: ValidationError,
+    model: type[S],
+    data: Mapping[str, object],
+    check: Callable[[S], None],
+    basis: str,
+) -> list[ConfigError]:
+    """What ``check`` finds wrong in ``data`` without what ``error`` names, and says nothing of that.
+
+    Nothing is found where the rest is no model.
+    """
+    tree: dict[str, Any] = copy.deepcopy(dict(data))
+    kept: dict[tuple[str, ...], list[int]] = {}  # of each list that lost entries, those that are left
+    gone: list[str] = []
+    for _ in range(_ROUNDS):
+        paths = set()
+        for detail in error.errors(include_url=False):
+            path = _key_path(detail, tree)
+            is_choice = not isinstance(detail["input"], int | float) and detail["type"] != "extra_forbidden"
+            if path[:1] == (basis,) and is_choice:
+                return []
+            paths.add(path[:-1] if detail["type"] == "missing" else path)
+        for path in sorted(paths, reverse=True):  # later entries of a list first
+            if not path or not _removed(tree, path, kept):
+                return []
+            gone.append(path[-1])
+        try:
+            left = model.model_validate(tree)
+            break
+        except ValidationError as again:
+            error = again
+    else:
+        return []
+    mistakes = Mistakes()
+    with mistakes.noted():
+        check(left)
+    return [
+        ConfigError(one.rule, key=_renumbered(one.key or "", kept), value=one.value)
+        for one in mistakes.found
+        if not any((one.key or "").endswith(f".{name}") for name in gone if not name.isdecimal())
+    ]
+
+
+def _removed(tree: dict[str, Any], path: tuple[str, ...], kept: dict[tuple[str, ...], list[int]]) -> bool:
+    """Remove what ``path`` leads to, if it is there."""
+    here: Any = tree
+    for piece in path[:-1]:
+        here = here[int(piece) if isinstance(here, list) else piece]
+    if isinstance(here, list):
+        kept.setdefault(path[:-1], list(range(len(here)))).pop(int(path[-1]))
+        del here[int(path[-1])]
+        return True
+    return isinstance(here, dict) and here.pop(path[-1], path) is not path
+
+
+def _renumbered(key: str, kept: Mapping[tuple[str, ...], list[int]]) -> str:
+    """``key`` with the numbers that entries of lists had before others were removed."""
+    for path, positions in kept.items():
+        before, _, rest = key.partition(f"{'.'.join(path)}.")
+        position, dot, below = rest.partition(".")
+        if not before and position.isdecimal():
+            return ".".join((*path, str(positions[int(position)]))) + dot + below
+    return key
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?`` for a misspelt word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:
     """``; did you mean ...?`` for a misspelt word, or the known words if few, or nothing."""
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
+    if meant := did_you_mean(word, known):
+        return meant
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
@@ -169,7 +339,9 @@ def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
         return f"is named {choice} now; rename it"
     # ValueErrors of our validators are sentences already; pydantic's start with "Input should".
     message = detail["msg"].removeprefix("Value error, ")
-    return message.replace("Input should", "must").replace("must be a valid", "must be a")
+    message = message.replace("Input should", "must").replace("must be a valid", "must be a")
+    choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    return message + did_you_mean(str(detail["input"]), choices)
 
 
 def _key_path(detail: ErrorDetails, data: object) -> tuple[str, ...]:
@@ -235,18 +407,21 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own)
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.wrong_keys: list[tuple[str, yaml.Mark]] = []
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Hashable, int] = {}
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            problem = None
+        for pair in list(node.value):
+            key, mark = self.construct_object(pair[0], deep=True), pair[0].start_mark
             if not isinstance(key, str):
-                problem = f"a key must be text; found {key!r}"
-            elif key in seen:
-                problem = f"the key {key!r} stands twice; first on line {seen[key]}"
-            if problem is not None:
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
-            seen[key] = key_node.start_mark.line + 1
+                self.wrong_keys.append((f"a key must be text; found {key!r}", mark))
+                node.value.remove(pair)
+                continue
+            if key in seen:
+                self.wrong_keys.append((f"the key {key!r} stands twice; first on line {seen[key]}", mark))
+            seen[key] = mark.line + 1
         return super().construct_mapping(node, deep)
 
     def construct_core_int(self, node: yaml.ScalarNode) -> int:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from painvrl.engine.job import DataSummary
 from painvrl.engine.outcomes import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What there is so far.
+
+    Attributes:
+        on_front: how many points of a trial are on the front. front_size: points on the front.
+        best: value of each objective by name.
+    """
+
+    on_front: int = 0
+    front_size: int = 0
+    hypervolume: float = 0.0
+    best: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +33,8 @@ class StudyStarted:
         reaped: numbers of trials that a dead process had left behind.
         data: what the trials are trained on, with the split's statistics.
         taken_over: trials of another study that it began with, and what was left out, in words.
+        plan: where the trials requested come from, in words.
+        standing: what earlier calls have found.
     """
 
     study: str
@@ -27,6 +44,8 @@ class StudyStarted:
     reaped: tuple[int, ...]
     data: DataSummary
     taken_over: str | None = None
+    plan: str | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +70,7 @@ class TrialFinished:
 
     Attributes:
         values: of the objectives by name; ``None`` for a failed trial.
-        on_front: how many of its points are on the front now. front_size: points on the front now.
+        standing: what the study has found now.
         title: what to call it instead of its number.
     """
 
@@ -61,8 +80,7 @@ class TrialFinished:
     seconds: float
     finished: int
     requested: int
-    on_front: int
-    front_size: int
+    standing: Standing = field(default_factory=Standing)
     title: str | None = None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from painvrl.core.errors import StudyError
-from painvrl.engine.events import Progress
+from painvrl.engine.events import Progress, Standing
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
 from painvrl.engine.loop import MAX_DEATHS, Task, Tracker, run_jobs
@@ -138,9 +138,9 @@ class Grid(Generic[C]):
         """The metrics that are measured."""
         return self.measured
 
-    def on_front(self, number: int) -> tuple[int, int]:
-        """A grid has none."""
-        return 0, 0
+    def standing(self, number: int) -> Standing:
+        """A grid has no front."""
+        return Standing()
 
     def _title(self, cell: C) -> str:
         return f"{cell.row:<{self.width}} seed {cell.seed}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from painvrl.core.errors import StudyError
-from painvrl.engine.events import Progress, TrialFinished, TrialStarted
+from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
@@ -86,8 +86,8 @@ class Source(Protocol):
     def objectives(self) -> Sequence[str]:
         """Names of the metrics that progress reports."""
 
-    def on_front(self, number: int) -> tuple[int, int]:
-        """How many points of a job are on the front, and the front's size; zeros where there is no front."""
+    def standing(self, number: int) -> Standing:
+        """What there is so far, with a job's share of the front; zeros where there is no front."""
 
 
 @dataclass(kw_only=True)
@@ -173,7 +173,6 @@ class _Loop:
         self._report(task, outcome, time.perf_counter() - ended.start)
 
     def _report(self, task: Task, outcome: Outcome, seconds: float) -> None:
-        on_front, front_size = self._source.on_front(task.number)
         values = None
         if isinstance(outcome, Completed):
             values = {name: outcome.metrics[name] for name in self._source.objectives()}
@@ -185,8 +184,7 @@ class _Loop:
                 seconds=seconds,
                 finished=self._source.finished(),
                 requested=self._source.requested,
-                on_front=on_front,
-                front_size=front_size,
+                standing=self._source.standing(task.number),
                 title=task.title,
             )
         )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from painvrl.core.renamed import METRICS as METRICS_BEFORE
+from painvrl.core.yamlfile import did_you_mean
 from painvrl.data.parts import LOEO, is_scored_name
 from painvrl.evaluation.metrics import METRICS, split_name
 
@@ -32,6 +33,7 @@ def valid_part_metric(name: str) -> str:
         raise ValueError(
             "is not a metric; one reads PART/METRIC_at_K with PART iid, ood, ood_NAME or loeo and METRIC "
             f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}"
+            + did_you_mean(metric or name.partition("/")[2].partition("_at_")[0], METRICS.names())
         )
     return name
 

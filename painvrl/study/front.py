@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from painvrl.core.tables import Block, Fitting, Result, TextTable, number, numbers
+from painvrl.core.tables import Block, Result, TextTable, number, numbers
+from painvrl.engine.events import Standing
 from painvrl.engine.outcomes import point_name
 from painvrl.run.distributions import Value
 from painvrl.stats.dominance import hypervolume
@@ -81,10 +82,7 @@ class FrontTable(Result):
 
     def blocks(self) -> Iterator[Block]:
         """One row a point, objectives first, then the hyperparameters; the IID-only choice below it."""
-        hyperparameters = sorted({hyperparameter for row in self.rows for hyperparameter in row.point})
-        names = ", ".join(hyperparameters)
-        too_narrow = f"the terminal is too narrow for the hyperparameters ({names}); --json has them"
-        yield Fitting(self._table(hyperparameters), (self._table(()), too_narrow))
+        yield self._table(sorted({hyperparameter for row in self.rows for hyperparameter in row.point}))
         if self.iid_only is not None:
             values = numbers(self.iid_only.values)
             yield f"chosen by IID alone, without a look at OOD: trial {self.iid_only.name} ({values})"
@@ -262,6 +260,18 @@ def status(study: StoredStudy, records: Sequence[TrialRecord] | None = None) -> 
             if record.preset is not None and record.repeats is not None
         },
         warm_start=warm_start_of(study.study),
+    )
+
+
+def standing_of(study: StoredStudy, trial: int = -1) -> Standing:
+    """What a study has found so far, with the share of ``trial`` in it."""
+    records = study.trials()
+    front = front_of(records)
+    return Standing(
+        on_front=sum(point.number == trial for point in front),
+        front_size=len(front),
+        hypervolume=_hypervolume(front),
+        best={best.objective: best.value for best in best_of(study.objectives, front)},
     )
 
 

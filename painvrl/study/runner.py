@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import torch
 
 from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
@@ -19,8 +21,9 @@ from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_value_store import SaveUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.checks import check_measured
+from painvrl.study.file.plan import by_origin, in_words
 from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
-from painvrl.study.front import FrontTable, StudyStatus, front_table, status
+from painvrl.study.front import FrontTable, StudyStatus, front_table, standing_of, status
 from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import note_header
 from painvrl.study.report.page import PAGE, report_page
@@ -40,7 +43,7 @@ from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHead
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySummary:
+class StudySummary(Result):
     """What a study came to.
 
     Attributes:
@@ -53,6 +56,16 @@ class StudySummary:
     front: FrontTable
     link: str | None
     ended_by: str | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """The front, what else is to say, and the link."""
+        yield from self.front.blocks()
+        if self.status.repeats:
+            yield self.status.repeats
+        if self.ended_by:
+            yield f"ended before all trials: {self.ended_by}"
+        if self.link:
+            yield self.link
 
 
 def run_study(
@@ -147,6 +160,8 @@ def run_study(
             reaped=reaped,
             data=executor.data,
             taken_over=taken_over,
+            plan=in_words(by_origin(spec, wanted)),
+            standing=standing_of(stored),
         )
         progress.study_started(event)
         budget = Budget(trials=wanted, seconds=spec.study.timeout, stall=spec.study.stall)

@@ -4,7 +4,7 @@ import pytest
 
 from painvrl.cli.progress import run_progress, study_progress
 from painvrl.core.observer import GOES_ON
-from painvrl.engine.events import TrialFinished, TrialStarted
+from painvrl.engine.events import Standing, TrialFinished, TrialStarted
 from painvrl.engine.outcomes import Completed, SweptPoint
 
 
@@ -44,8 +44,7 @@ def test_the_line_of_a_trial_says_what_of_it_is_on_the_front(
                 seconds=1.25,
                 finished=8,
                 requested=9,
-                on_front=on_front,
-                front_size=20,
+                standing=Standing(on_front=on_front, front_size=20),
             )
         )
     assert capsys.readouterr().out == f"[8/9] trial   7    1.2 s  iid/ndcg_at_20 0.2500{said}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_a_mistake_in_a_split_is_one_line_with_its_key(
 ) -> None:
     answer = cli("study", "run", file(split), "--dry-run")
     assert answer.code == 2
-    assert f"shift.yaml: {said}" in answer.err
+    assert re.search(rf"shift\.yaml:\d+:\d+: {re.escape(said)}", answer.err)
     assert len(answer.err.splitlines()) == 1
 
 
@@ -180,7 +181,7 @@ def test_several_ood_parts_go_from_a_column_to_the_test_table(
 ) -> None:
     path = file({"protocol": "given"}, "ood_far")
     answer = cli("study", "run", path, "--workspace", new_workspace, "--device", "cpu")
-    assert (answer.code, answer.err) == (0, "")
+    assert (answer.code, "nothing is searched" in answer.err) == (0, True)
     front = json.loads(cli("study", "front", "--json", "--workspace", new_workspace).out)
     metrics = front["rows"][0]["metrics"]
     assert {name.partition("/")[0] for name in metrics} == {"iid", "ood", "ood_far", "ood_near"}

@@ -104,18 +104,6 @@ def test_the_workspace_can_come_from_the_environment(
     assert cli("study", "front").out == cli("study", "front", "--workspace", workspace).out != ""
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(60, False), (200, True)])
-def test_a_narrow_terminal_gets_the_objectives_and_a_hint_where_the_hyperparameters_are(
-    cli: Call, finished_study: Finished, monkeypatch: pytest.MonkeyPatch, columns: int, shown: bool
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(columns))
-    out = cli("study", "front", "--workspace", finished_study[0]).out
-    assert ("--json has them" in out) is not shown
-    assert out.count("mask.sparsity") == 1, "in the head of the table, or in the hint"
-    assert "ood/ndcg_at_20" in out
-
-
 def test_status_counts_trials_and_gives_the_best_of_each_objective(cli: Call, swept_study: Path) -> None:
     workspace = swept_study
     status = json.loads(cli("study", "status", "--json", "--workspace", workspace).out)
@@ -210,7 +198,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import study_progress
-    from painvrl.engine.events import TrialFinished, TrialStarted
+    from painvrl.engine.events import Standing, TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal now
@@ -225,8 +213,7 @@ def test_trial_lines_go_to_stdout_even_while_a_terminal_shows_the_stage(
                 seconds=1.25,
                 finished=5,
                 requested=9,
-                on_front=0,
-                front_size=2,
+                standing=Standing(on_front=0, front_size=2),
             )
         )
     captured = capsys.readouterr()
@@ -238,7 +225,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painvrl.cli.progress import Spinner, StudyLines
-    from painvrl.engine.events import TrialFinished, TrialStarted
+    from painvrl.engine.events import Standing, TrialFinished, TrialStarted
     from painvrl.engine.outcomes import Failed
 
     shown: list[str] = []
@@ -256,8 +243,7 @@ def test_a_terminal_shows_every_trial_that_is_under_way(
             seconds=1.25,
             finished=5,
             requested=9,
-            on_front=0,
-            front_size=2,
+            standing=Standing(on_front=0, front_size=2),
         )
     )
     assert shown == [

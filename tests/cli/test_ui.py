@@ -148,6 +148,44 @@ def test_a_study_in_another_storage_is_linked_by_its_file(
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_yaml(spec_of(tiny_config, storage=f"sqlite:///{elsewhere}")))
     place = Workspace(workspace)
-    assert module._fronts(place, "http://ui", None) == []
-    (line,) = module._fronts(place, "http://ui", named_study(str(path)))
-    assert line.startswith("front of tiny: http://ui/#/experiments/")
+    assert module._fronts(place, "http://ui", None) == {}
+    fronts = module._fronts(place, "http://ui", named_study(str(path)))
+    assert list(fronts) == ["tiny"]
+    assert fronts["tiny"].startswith("http://ui/#/experiments/")
+
+
+@pytest.mark.parametrize("command", ["ui", "serve"])
+@pytest.mark.parametrize("port", [6000, 5060, 10080])
+def test_a_port_that_browsers_refuse_is_refused(
+    cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch, command: str, port: int
+) -> None:
+    monkeypatch.setattr("painvrl.serving.registered_models.find_model", lambda *_: "models:/tiny/1")
+    answer = cli(command, "--port", port, "--workspace", workspace)
+    assert answer.code == 2
+    said = r"error: --port: belongs to another protocol, so browsers refuse it; --port \d+ is free"
+    assert re.fullmatch(rf"{said} \(found {port}\)\n", answer.err)
+
+
+@pytest.mark.parametrize(
+    ("fronts", "opened"),
+    [
+        ({}, "http://here"),
+        ({"a": "http://here/a"}, "http://here/a"),
+        ({"a": "http://here/a", "b": "http://here/b"}, "http://here"),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_open_shows_the_only_front_or_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fronts: dict[str, str],
+    opened: str,
+    there: bool,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(module.webbrowser, "open", lambda link: (asked.append(link), there)[1])
+    module._show(fronts, "http://here", browser=False)
+    assert (asked, capsys.readouterr().err) == ([], "")
+    module._show(fronts, "http://here", browser=True)
+    assert asked == [opened]
+    assert ("no browser could be opened" in capsys.readouterr().err) != there

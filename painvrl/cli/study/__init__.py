@@ -7,7 +7,10 @@ import typer
 from painvrl.cli.study import confirm, look, pick, run
 
 app: typer.Typer = typer.Typer(
-    help="Run studies and look at them.", no_args_is_help=True, rich_markup_mode=None
+    help="Run studies and look at them.",
+    epilog="Example: painvrl study front",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.command(name="run")(run.run)
 app.command(name="validate")(run.validate)

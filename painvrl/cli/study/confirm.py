@@ -15,6 +15,7 @@ from painvrl.cli.options import (
     StudyArgument,
     WorkersOption,
     WorkspaceOption,
+    first_words,
     goes_on,
     open_named,
 )
@@ -54,12 +55,15 @@ def confirm(
     Trains the front's candidates under seeds that the study has not seen, until for each the probability of
     being on the front is at least P or at most 1 - P; points of one trial share its training. Prints their
     means with intervals, the confirmed front, and how optimistic the first one was.
+
+    Example: painvrl study confirm --seeds-at-most 5
     """
     if candidates not in SCOPES:
         raise ConfigError(f"must be one of {', '.join(SCOPES)}", key="--candidates", value=candidates)
     if not 0.5 < sure < 1:
         raise ConfigError("must lie above 0.5 and below 1", key="--sure", value=sure)
 
+    first_words("loading PyTorch, Optuna and MLflow", quiet=quiet or json)
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
     from painvrl.study.confirmation.confirm import run_confirmation

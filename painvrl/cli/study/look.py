@@ -44,6 +44,8 @@ def front(
 
     Pictures show a plane for recall and one for NDCG, IID against OOD, at the objectives' K. The page works
     offline and shows the objectives and hyperparameters of the trial that the mouse points at.
+
+    Example: painvrl study front --plot
     """
     if plot and json:
         raise ConfigError("does not go with --json", key="--plot")
@@ -102,7 +104,10 @@ def status(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
 ) -> None:
-    """Print how far a study is, and why trials failed."""
+    """Print how far a study is, and why trials failed.
+
+    Example: painvrl study status --json
+    """
     from painvrl.cli import render
     from painvrl.study.front import status as status_of
 
@@ -129,6 +134,8 @@ def report(
     The front and its history, the price of invariance, importance, what happened inside the trials, and
     what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
     figures are printed instead, and nothing is written.
+
+    Example: painvrl study report --output report.html
     """
     from painvrl.cli import render
     from painvrl.engine.user_value_store import UserStore
@@ -179,6 +186,8 @@ def compare(
 
     Regressed means: the whole interval of the relative difference of hypervolumes, of equally many trials,
     lies below minus the margin.
+
+    Example: painvrl study compare movielens movielens-v2
     """
     from painvrl.cli import render
     from painvrl.study.comparison.compare import compare as compare_studies

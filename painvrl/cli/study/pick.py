@@ -70,6 +70,8 @@ def pick(
     The pick is what `train --best` trains. It is stored with the study under a name, and shown on the trial's
     run in MLflow; the model that is trained from it gets that name as its alias. OOD here is the validation
     part: picking by it uses knowledge of the shift that the test will have.
+
+    Example: painvrl study pick --max-ood-with-iid 90%
     """
     given = {
         "--knee": knee,

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
+    JsonOption,
     MemoryFractionOption,
     QuietOption,
     SetOption,
     SpecArgument,
     WorkersOption,
     WorkspaceOption,
+    YesOption,
+    first_words,
     goes_on,
 )
 from painvrl.core.errors import ConfigError, PlaceError, UserError
@@ -38,6 +43,7 @@ def run(
             min=1, metavar="N", help="Finished trials requested in all, in place of the file's study.trials."
         ),
     ] = None,
+    *,
     workers: WorkersOption = 1,
     memory_fraction: MemoryFractionOption = None,
     quiet: QuietOption = False,
@@ -64,15 +70,20 @@ def run(
             "objectives. That does not count towards the trials requested.",
         ),
     ] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Run a study or an ablation. The same command continues one that was stopped.
 
     Searches the space that SPEC.yaml describes, or continues the latest version of that study. Prints the
     split's statistics, a line for each trial, and the front. The last line is a link to the front in the
-    MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs.
+    MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs. With
+    --json what it came to is on stdout, and the progress on stderr. Asks on a terminal whether a study with
+    fewer trials than presets is meant.
 
     Example: painvrl study run studies/movielens.yaml --trials 10
     """
+    first_words(f"reading {spec}, loading PyTorch, Optuna and MLflow", quiet=quiet or dry_run)
     from painvrl.cli import progress, render
     from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
@@ -91,8 +102,10 @@ def run(
     from painvrl.study.runner import StudySummary, run_study
 
     place, where = Workspace(workspace), select_device(device)
+    if not isinstance(loaded, AblationSpec):
+        _need_room_for_presets(loaded, place, trials, ask=not (yes or quiet or json))
     summary: StudySummary | AblationSummary
-    with goes_on(), progress.study_progress(quiet=quiet) as lines:
+    with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines:
         if isinstance(loaded, AblationSpec):
             summary = run_ablation(
                 loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
@@ -109,17 +122,26 @@ def run(
                 new_version=new_version,
                 warm_start=warm_start,
             )
-    if isinstance(summary, AblationSummary):
-        render.show(*summary.table.blocks())
-        typer.echo(f"table: {summary.folder / 'table.md'}")
+    if json:
+        render.print_json(summary.as_dict())
     else:
-        render.show(*summary.front.blocks())
-        if summary.status.repeats:
-            typer.echo(summary.status.repeats)
-        if summary.ended_by:
-            typer.echo(f"ended before all trials: {summary.ended_by}")
-    if summary.link:
-        typer.echo(summary.link)
+        render.show(*summary.blocks())
+
+
+def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | None, *, ask: bool) -> None:
+    """Say that a new study has fewer trials than presets, and ask on a terminal whether that is meant."""
+    from painvrl.study.file.plan import by_origin
+    from painvrl.study.store.storage import list_studies
+
+    asked = spec.study.trials if trials is None else trials
+    before = by_origin(spec, asked + len(spec.presets))["preset"]
+    if asked >= before or spec.study.name in list_studies(workspace, storage=spec.study.storage):
+        return
+    said = f"all trials requested ({asked}) go to presets, of which there are {before}: nothing is searched"
+    typer.echo(f"warning: {said}", err=True)
+    if ask and sys.stdin.isatty() and sys.stderr.isatty() and not typer.confirm("Go on?", err=True):
+        rule = f"the file has {before} presets, which come first; request more, or take some from the file"
+        raise ConfigError(rule, key="--trials", value=asked)
 
 
 def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
@@ -169,36 +191,51 @@ def validate(
         typer.Option("--data", help="Read and split the data, too; what was joined and left out is printed."),
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json: JsonOption = False,
 ) -> None:
     """Check files as `study run` would, all rules included; data are read with --data only.
 
-    Prints a line a file. Exit code 2 if any of them is wrong.
+    Prints a line a file, and one a mistake. Exit code 2 if any of them is wrong.
 
     Example: painvrl study validate studies/movielens.yaml --data
     """
     from painvrl.cli import render
     from painvrl.study.ablation.spec import load_study_file
 
-    wrong = 0
+    answers = []
     for file in files:
+        found = None
         try:
             spec = load_study_file(file, settings or ())
             found = _statistics(spec.config, workspace) if data else None
+            answers.append({"file": str(file), "kind": _kind(spec), "mistakes": ()})
         except PlaceError:
             raise
         except UserError as error:
-            wrong += 1
-            # What is wrong with data names the data's file, not the study's.
-            typer.echo(
-                f"error: {error}" if isinstance(error, ConfigError) else f"error: {file}: {error}", err=True
-            )
-        else:
-            typer.echo(f"{file}: ok, {_kind(spec)}")
-            if found is not None:
-                render.data_warnings(found.provenance.warnings)
-                render.print_split(found.tables())
-    if wrong:
+            answers.append({"file": str(file), "kind": None, "mistakes": _said(error, file)})
+        if not json:
+            _print_check(answers[-1], found)
+    if json:
+        render.print_json({"files": answers})
+    if any(answer["mistakes"] for answer in answers):
         raise typer.Exit(2)
+
+
+def _said(error: UserError, file: Path) -> tuple[str, ...]:
+    """Each mistake; what is wrong with data names the data's file, not the study's."""
+    return tuple(map(str, error.each)) if isinstance(error, ConfigError) else (f"{file}: {error}",)
+
+
+def _print_check(answer: Mapping[str, Any], found: SplitStatistics | None) -> None:
+    from painvrl.cli import render
+
+    for mistake in answer["mistakes"]:
+        typer.echo(f"error: {mistake}", err=True)
+    if not answer["mistakes"]:
+        typer.echo(f"{answer['file']}: ok, {answer['kind']}")
+    if found is not None:
+        render.data_warnings(found.provenance.warnings)
+        render.print_split(found.tables())
 
 
 def _statistics(config: TrainConfig, workspace: Path) -> SplitStatistics:
@@ -221,7 +258,10 @@ def _kind(spec: object) -> str:
 
 
 def schema() -> None:
-    """Print the JSON schema of study files, for completion in editors."""
+    """Print the JSON schema of study files, for completion in editors.
+
+    Example: painvrl study schema
+    """
     from painvrl.cli import render
     from painvrl.study.file.schema import study_schema
 

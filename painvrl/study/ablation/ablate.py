@@ -9,6 +9,7 @@ A run's file (:mod:`painvrl.engine.saved`) is written by the process that traine
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from painvrl.core.errors import NothingFeasible
+from painvrl.core.tables import Block, Result
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
@@ -36,12 +38,23 @@ from painvrl.study.tracking.port import DEFAULT_UI_URL, StudyHeader, Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationSummary:
+class AblationSummary(Result):
     """What an ablation came to. ``folder``: where its table is. ``link`` shows its runs in MLflow's UI."""
 
     table: AblationTable
     folder: Path
     link: str | None
+
+    def blocks(self) -> Iterator[Block]:
+        """The table, where it is written, and the link."""
+        yield from self.table.blocks()
+        yield f"table: {self.folder / 'table.md'}"
+        if self.link:
+            yield self.link
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready values."""
+        return {**self.table.as_dict(), "folder": str(self.folder), "link": self.link}
 
 
 @dataclass(frozen=True, kw_only=True)

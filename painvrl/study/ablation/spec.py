@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import config_error, near_matches, validated
 from painvrl.engine.grid import Cell
@@ -111,9 +111,7 @@ def study_or_ablation(content: Mapping[str, object]) -> StudySpec | AblationSpec
     """The content of either file, checked; see :func:`load_study_file`. Errors do not name the file."""
     if ABLATION not in content:
         return spec_of(content)
-    spec = validated(AblationSpec, content)
-    check_ablation(spec)
-    return spec
+    return validated(AblationSpec, content, check=check_ablation, basis="config")
 
 
 def check_ablation(spec: AblationSpec) -> None:
@@ -122,20 +120,25 @@ def check_ablation(spec: AblationSpec) -> None:
     Raises:
         ConfigError: see :func:`load_study_file`.
     """
-    settings = spec.ablation
+    settings, mistakes = spec.ablation, Mistakes()
     for name, turned in spec.variants.items():
-        if name in settings.presets:
-            rule = "is the name of a preset's row already; choose another"
-            raise ConfigError(rule, key=f"variants.{name}")
+        with mistakes.noted():
+            if name in settings.presets:
+                rule = "is the name of a preset's row already; choose another"
+                raise ConfigError(rule, key=f"variants.{name}")
         for path, value in turned.items():
-            _check_change(spec, name, path, value)
-    rows = spec.changes()
-    if not rows:
-        raise ConfigError("must name a row: a preset, or one of variants", key="ablation.presets")
-    if settings.reference not in rows:
-        rule = "must be one of the rows" + near_matches(settings.reference, rows)
-        raise ConfigError(rule, key="ablation.reference", value=settings.reference)
-    _check_metrics(spec)
+            with mistakes.noted():
+                _check_change(spec, name, path, value)
+    with mistakes.noted():
+        _check_metrics(spec)
+    with mistakes.noted():
+        rows = spec.changes()
+        if not rows:
+            raise ConfigError("must name a row: a preset, or one of variants", key="ablation.presets")
+        if settings.reference not in rows:
+            rule = "must be one of the rows" + near_matches(settings.reference, rows)
+            raise ConfigError(rule, key="ablation.reference", value=settings.reference)
+    mistakes.raise_all()
     for name, turned in rows.items():
         try:
             apply(spec.config, turned)

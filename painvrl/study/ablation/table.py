@@ -9,14 +9,14 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from painvrl.core.errors import StudyError
 from painvrl.core.rng import derive_seed
-from painvrl.core.tables import Block, Fitting, Result, TextTable, markdown_page
+from painvrl.core.tables import Block, Result, TextTable, markdown_page
 from painvrl.engine.saved import SavedRun
 from painvrl.evaluation.metrics import name
 from painvrl.run.distributions import Value
@@ -92,15 +92,8 @@ class AblationTable(Result):
         return any(row.label_recovery is not None for row in self.rows)
 
     def blocks(self) -> Iterator[Block]:
-        """The tables, one a metric, in two where they are too wide, and what failed."""
-        for whole in map(self.text, self.metrics):
-            columns, rows = whole.columns, whole.rows
-            compared = len(columns) - len(MEASURES)
-            figures = replace(whole, columns=columns[:compared], rows=[row[:compared] for row in rows])
-            differences = TextTable(
-                columns=["row", *columns[compared:]], rows=[[row[0], *row[compared:]] for row in rows]
-            )
-            yield Fitting(whole, (figures, differences))
+        """The tables, one a metric, and what failed."""
+        yield from map(self.text, self.metrics)
         yield from (f"failed: {failure}" for failure in self.failures())
 
     def text(self, metric: str) -> TextTable:

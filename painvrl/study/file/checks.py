@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.yamlfile import config_error, near_matches
 from painvrl.engine.constraints import COSTS
 from painvrl.evaluation.metrics import split_name
@@ -32,27 +32,36 @@ if TYPE_CHECKING:
 
 def check_objectives(spec: StudySpec) -> None:
     """Objectives differ, and are metrics that trials measure."""
+    mistakes = Mistakes()
     for position, name in enumerate(spec.objectives):
         key = f"objectives.{position}"
-        if name in spec.objectives[:position]:
-            raise ConfigError("must not stand twice", key=key, value=name)
-        _check_metric(spec, name, key)
+        with mistakes.noted():
+            if name in spec.objectives[:position]:
+                raise ConfigError("must not stand twice", key=key, value=name)
+            _check_metric(spec, name, key)
+    mistakes.raise_all()
 
 
 def check_constraints(spec: StudySpec) -> None:
     """Constraints are of what trials measure, each bound is given once, and they can be kept."""
-    for position, one in enumerate(spec.constraints):
-        key = f"constraints.{position}"
-        others = spec.constraints[:position]
-        if any(one.name == other.name for other in others):
-            raise ConfigError(f"bounds {one.name} a second time", key=key)
-        for other in others:
-            low, high = (one, other) if one.side == "min" else (other, one)
-            if one.metric == other.metric and low.bound > high.bound:
-                rule = f"leaves nothing: {one.metric} cannot be at least {low.bound} and at most {high.bound}"
-                raise ConfigError(rule, key=key)
-        if one.metric not in COSTS:
-            _check_metric(spec, one.metric, f"{key}.metric")
+    mistakes = Mistakes()
+    for position in range(len(spec.constraints)):
+        with mistakes.noted():
+            _check_constraint(spec, position)
+    mistakes.raise_all()
+
+
+def _check_constraint(spec: StudySpec, position: int) -> None:
+    one, others, key = spec.constraints[position], spec.constraints[:position], f"constraints.{position}"
+    if any(one.name == other.name for other in others):
+        raise ConfigError(f"bounds {one.name} a second time", key=key)
+    for other in others:
+        low, high = (one, other) if one.side == "min" else (other, one)
+        if one.metric == other.metric and low.bound > high.bound:
+            rule = f"leaves nothing: {one.metric} cannot be at least {low.bound} and at most {high.bound}"
+            raise ConfigError(rule, key=key)
+    if one.metric not in COSTS:
+        _check_metric(spec, one.metric, f"{key}.metric")
 
 
 def _check_metric(spec: StudySpec, full: str, key: str) -> None:
@@ -69,7 +78,7 @@ def check_measured(spec: StudySpec, parts: tuple[str, ...]) -> None:
     """Objectives and constraints are of ``parts``, those that the split has.
 
     Raises:
-        ConfigError: the first that is not is named.
+        ConfigError: those that are not are named.
     """
     named = [(f"objectives.{position}", name) for position, name in enumerate(spec.objectives)]
     named += [
@@ -77,21 +86,27 @@ def check_measured(spec: StudySpec, parts: tuple[str, ...]) -> None:
         for position, one in enumerate(spec.constraints)
         if one.metric not in COSTS
     ]
+    mistakes = Mistakes()
     for key, name in named:
         if name.partition("/")[0] not in parts:
             rule = f"the split has no such part; it has {', '.join(parts)}"
-            raise ConfigError(rule, key=key, value=name)
+            mistakes.found.append(ConfigError(rule, key=key, value=name))
+    mistakes.raise_all()
 
 
 def check_space(spec: StudySpec) -> None:
     """Hyperparameters are the configuration's, their conditions can hold, their values are accepted."""
-    known = leaves(spec.config)
+    known, mistakes = leaves(spec.config), Mistakes()
     for path in spec.space.root:
-        if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
-            rule = "cannot be searched: all trials of a study share their data, split, evaluation and seed"
-            raise ConfigError(rule, key=f"space.{path}")
-        _check_condition(spec, path, known)
-        _check_values(spec, path)
+        with mistakes.noted():
+            if path.split(".", maxsplit=1)[0] in FIXED_SECTIONS:
+                rule = (
+                    "cannot be searched: all trials of a study share their data, split, evaluation and seed"
+                )
+                raise ConfigError(rule, key=f"space.{path}")
+            _check_condition(spec, path, known)
+            _check_values(spec, path)
+    mistakes.raise_all()
     if not spec.space.searched(spec.config):
         raise ConfigError("has no hyperparameter whose condition can hold", key="space")
 
@@ -186,21 +201,28 @@ def check_sampler(spec: StudySpec) -> None:
 
 def check_presets(spec: StudySpec) -> None:
     """The configuration accepts the presets."""
+    mistakes = Mistakes()
     for position, name in enumerate(spec.presets):
-        with _accepted(f"presets.{position}", name, "this preset, so leave it out"):
+        with mistakes.noted(), _accepted(f"presets.{position}", name, "this preset, so leave it out"):
             config_of_preset(spec.config, spec.space, name)
+    mistakes.raise_all()
 
 
 def check_points(spec: StudySpec) -> None:
     """Points lie in the space, say what theirs depend on, and are accepted by the configuration."""
+    mistakes = Mistakes()
     for position, point in enumerate(spec.points):
-        key = f"points.{position}"
+        key, before = f"points.{position}", len(mistakes.found)
         for path, value in point.items():
-            _check_coordinate(spec, point, path, value, f"{key}.{path}")
-        if any(dict(point) == dict(other) for other in spec.points[:position]):
-            raise ConfigError("stands twice", key=key)
-        with _accepted(key):
-            apply(spec.config, {**spec.space.fixed(spec.config), **point})
+            with mistakes.noted():
+                _check_coordinate(spec, point, path, value, f"{key}.{path}")
+        with mistakes.noted():
+            if any(dict(point) == dict(other) for other in spec.points[:position]):
+                raise ConfigError("stands twice", key=key)
+            if len(mistakes.found) == before:
+                with _accepted(key):
+                    apply(spec.config, {**spec.space.fixed(spec.config), **point})
+    mistakes.raise_all()
 
 
 def _check_coordinate(spec: StudySpec, point: Point, path: str, value: Value, key: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from painvrl.core.errors import ConfigError
-from painvrl.core.yamlfile import near_matches, parse_value, read_yaml
+from painvrl.core.errors import ConfigError, Mistakes
+from painvrl.core.yamlfile import checked, near_matches, parse_value
 from painvrl.run.hyperparameters import all_hyperparameters
 
 T = TypeVar("T")
@@ -21,14 +20,23 @@ def loaded(path: Path, overrides: Sequence[str], check: Callable[[Mapping[str, o
     """What ``check`` makes of the content of a YAML file with ``overrides`` in it.
 
     Raises:
-        ConfigError: a rule is broken; it names ``--set`` where that broke it, and else the file.
+        ConfigError: rules are broken; each names ``--set`` where that broke it, and else the file.
     """
-    content = read_yaml(path)
-    changed = with_overrides(content, overrides)
-    try:
-        return check(changed)
-    except ConfigError as error:
-        raise _blamed(error, path, overrides, lambda: check(content)) from None
+
+    def with_options(content: Mapping[str, object]) -> T:
+        changed, mistakes = with_overrides(content, overrides), Mistakes()
+        with mistakes.noted():
+            made = check(changed)
+        if not mistakes.found:
+            return made
+        of_file = Mistakes()
+        with of_file.noted():
+            check(content)
+        own = {str(mistake) for mistake in of_file.found}
+        mistakes.found = [_blamed(mistake, overrides, own) for mistake in mistakes.found]
+        raise mistakes.whole()
+
+    return checked(path, with_options)
 
 
 def with_overrides(content: Mapping[str, object], overrides: Sequence[str]) -> dict[str, object]:
@@ -40,12 +48,15 @@ def with_overrides(content: Mapping[str, object], overrides: Sequence[str]) -> d
         ConfigError: an override does not read so, or leads nowhere.
     """
     tree: dict[str, Any] = copy.deepcopy(dict(content))
+    mistakes = Mistakes()
     for override in overrides:
         path, equals, text = override.partition("=")
         path = path.strip()
-        if not equals or not all(path.split(".")):
-            raise ConfigError("must read path=value", key=OPTION, value=override)
-        _put(tree, _keys(tree, path), parse_value(text, key=f"{OPTION} {path}"), path)
+        with mistakes.noted():
+            if not equals or not all(path.split(".")):
+                raise ConfigError("must read path=value", key=OPTION, value=override)
+            _put(tree, _keys(tree, path), parse_value(text, key=f"{OPTION} {path}"), path)
+    mistakes.raise_all()
     return tree
 
 
@@ -86,17 +97,14 @@ def _step(here: object, key: str, path: str) -> str | int:
     return int(key)
 
 
-def _blamed(
-    error: ConfigError, path: Path, overrides: Sequence[str], without: Callable[[], object]
-) -> ConfigError:
-    """``error``, reported of the option where the option is why, and else of the file."""
-    place, key = str(path), error.key or ""
+def _blamed(mistake: ConfigError, overrides: Sequence[str], of_file: Container[str]) -> ConfigError:
+    """``mistake``, reported of the option where the option is why; ``of_file`` are those without options."""
+    key = mistake.key or ""
     for override in overrides:
         turned = override.partition("=")[0].strip()
         if key == turned or key.startswith(f"{turned}."):
-            return ConfigError(error.rule, key=f"{OPTION} {key}", value=error.value)
-    if overrides:
-        with suppress(ConfigError):
-            without()
-            place = f"{OPTION} {f' {OPTION} '.join(overrides)}"
-    return ConfigError(error.rule, file=place, key=error.key, value=error.value)
+            return ConfigError(mistake.rule, key=f"{OPTION} {key}", value=mistake.value)
+    if not overrides or str(mistake) in of_file:
+        return mistake
+    options = f"{OPTION} {f' {OPTION} '.join(overrides)}"
+    return ConfigError(mistake.rule, file=options, key=mistake.key, value=mistake.value)

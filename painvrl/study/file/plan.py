@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from painvrl.core.errors import TrialFailure, UserError
+from painvrl.core.tables import duration
 from painvrl.core.workspace import Workspace
 from painvrl.engine.sweep import SweepConfig
 from painvrl.run.cost import Cost, cost_of
@@ -65,7 +66,7 @@ def plan_of(
         hyperparameters=len(spec.sampled.searched(spec.config)),
         size=spec.sampled.size(spec.config),
         sampler=SAMPLERS.get(spec.study.sampler).foreseen(spec, budget),
-        trials=_by_origin(spec, budget),
+        trials=by_origin(spec, budget),
         device=str(device),
         cost=cost,
         no_cost=no_cost,
@@ -83,7 +84,7 @@ def _sweep(spec: StudySpec) -> SweepConfig:
     return spec.sweep if isinstance(spec.sweep, SweepConfig) else SweepConfig()
 
 
-def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
+def by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
     """How many of the first ``budget`` trials come from where."""
     queue = queue_of(spec.config, spec.sampled, spec.presets, spec.points)[:budget]
     counts = Counter[str](one.origin for one in queue)
@@ -94,6 +95,16 @@ def _by_origin(spec: StudySpec, budget: int) -> dict[str, int]:
         # the hyperparameters and all such points are taken; a preset seldom is one of the space.
         sampled = max(0, min(sampled, int(size) - counts["base"] - counts["point"]))
     return {**{origin: counts[origin] for origin in ("preset", "base", "point")}, "sampled": sampled}
+
+
+def in_words(trials: Mapping[str, int]) -> str:
+    """Trials by origin: ``5 presets, 1 default, 34 sampled``."""
+    names = {"preset": "preset", "base": "default", "point": "point", "sampled": "sampled"}
+    return ", ".join(
+        f"{count} {names[origin]}{'s' * (count > 1 and origin in {'preset', 'point'})}"
+        for origin, count in trials.items()
+        if count
+    )
 
 
 def lines_of(plan: Plan) -> Iterator[str]:
@@ -111,9 +122,7 @@ def lines_of(plan: Plan) -> Iterator[str]:
             f"{plan.sweep.keep} of its front, the best of each objective and the configuration's own values"
         )
     yield f"sampler: {plan.sampler.sampler} ({plan.sampler.reason})"
-    names = {"preset": "presets", "base": "base", "point": "points", "sampled": "sampled"}
-    counts = ", ".join(f"{count} {names[origin]}" for origin, count in plan.trials.items() if count)
-    yield f"trials: {sum(plan.trials.values())} ({counts})"
+    yield f"trials: {sum(plan.trials.values())} ({in_words(plan.trials)})"
     yield f"device: {plan.device}"
     if plan.cost is None:
         yield f"cost: unknown: {plan.no_cost}"
@@ -132,10 +141,3 @@ def lines_of(plan: Plan) -> Iterator[str]:
         "  rough: early stopping, pruning and kept pretrainings make it less; environments, masks and "
         "evaluation come on top; hyperparameters that change the model's size or the loss are not in it"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import validated
 from painvrl.engine.constraints import Constraint
@@ -130,9 +130,12 @@ def spec_of(content: Mapping[str, object]) -> StudySpec:
     if ABLATION in content:
         rule = "an ablation has a table and no front: only `painvrl study run` and `validate` take its file"
         raise ConfigError(rule, key=ABLATION)
-    spec = validated(StudySpec, content)
-    check_spec(spec)
-    return spec
+    if content.keys().isdisjoint(StudySpec.model_fields) and not content.keys().isdisjoint(
+        TrainConfig.model_fields
+    ):
+        rule = "is a configuration: `painvrl train` trains it; a study has it under `config`"
+        raise ConfigError(rule)
+    return validated(StudySpec, content, check=check_spec, basis="config")
 
 
 def check_spec(spec: StudySpec) -> None:
@@ -141,15 +144,22 @@ def check_spec(spec: StudySpec) -> None:
     Raises:
         ConfigError: see :func:`load_spec`.
     """
-    spec_rules.check_objectives(spec)
-    spec_rules.check_constraints(spec)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        spec_rules.check_objectives(spec)
+    with mistakes.noted():
+        spec_rules.check_constraints(spec)
     parts = spec.config.scored_names()
     if parts is not None:
-        spec_rules.check_measured(spec, parts)
-    spec_rules.check_space(spec)
-    spec_rules.check_sampler(spec)
-    spec_rules.check_presets(spec)
-    spec_rules.check_points(spec)
+        with mistakes.noted():
+            spec_rules.check_measured(spec, parts)
+    with mistakes.noted():
+        spec_rules.check_space(spec)
+        # A space that is wrong says nothing of what is in it.
+        for check in (spec_rules.check_sampler, spec_rules.check_presets, spec_rules.check_points):
+            with mistakes.noted():
+                check(spec)
+    mistakes.raise_all()
 
 
 MAX_SHARED_PRETRAININGS = 64

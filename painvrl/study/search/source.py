@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from painvrl.core.yamlfile import config_error
+from painvrl.engine.events import Standing
 from painvrl.engine.job import Job
 from painvrl.engine.loop import Task
 from painvrl.engine.outcomes import Failed, Outcome
 from painvrl.engine.sweep import Sweep
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
+from painvrl.study.front import standing_of
 from painvrl.study.search.asktell import Asked, AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner, axes_by_part
@@ -113,10 +115,9 @@ class StudySource:
         """In the study's order."""
         return self.stored.objectives
 
-    def on_front(self, number: int) -> tuple[int, int]:
-        """A trial may have several points on it."""
-        front = front_of(self.stored.trials())
-        return sum(point.number == number for point in front), len(front)
+    def standing(self, number: int) -> Standing:
+        """A trial may have several points on the front."""
+        return standing_of(self.stored, number)
 
 
 def mark_front(tracker: Tracker, records: Sequence[TrialRecord]) -> None:
@@ -137,7 +138,7 @@ def job_of(stored: StoredStudy, number: int, point: Point, preset: str | None = 
         config = stored.config_at(point, preset)
     except ValidationError as error:
         cause = config_error(error, TrainConfig, stored.config.model_dump(mode="json"))
-        return Failed(reason="refused", message=str(cause))
+        return Failed(reason="refused", message="; ".join(map(str, cause.each)))
     return Job(
         number=number,
         point=point,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ def load(spec_tree: Tree, tmp_path: Path) -> Callable[[], Any]:
 def refusal(load: Callable[[], Any]) -> str:
     with pytest.raises(ConfigError) as caught:
         load()
-    assert "\n" not in str(caught.value)
-    return str(caught.value).partition("study.yaml: ")[2]
+    first = str(caught.value.each[0])
+    assert "\n" not in first
+    return re.split(r"study\.yaml(?::\d+:\d+)?: ", first, maxsplit=1)[1]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.core.tables import duration
 from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Completed
 from painvrl.run.cost import Cost
 from painvrl.study.file import plan as module
-from painvrl.study.file.plan import duration, lines_of, plan_of
+from painvrl.study.file.plan import lines_of, plan_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
@@ -69,7 +70,7 @@ def test_more_points_of_the_file_than_the_space_has_leave_none_to_sample(
 def test_the_estimate_is_epochs_times_trainings_times_trials(spec: StudySpec, workspace: Workspace) -> None:
     text = "\n".join(lines_of(plan_of(spec, workspace, CPU, trials=30)))
     assert "hyperparameters: 4; size of the space: continuous" in text
-    assert "trials: 30 (1 base, 29 sampled)" in text
+    assert "trials: 30 (1 default, 29 sampled)" in text
     assert "at most 75 min for 30 trials, 150.0 s each" not in text
     assert "at most 75 min for 30 trials, 2 min each" in text
     assert "= 3 trainings x 100 epochs x 0.5000 s" in text
