@@ -202,7 +202,7 @@ def validate(
     from painvrl.cli import render
     from painvrl.study.ablation.spec import load_study_file
 
-    answers = []
+    answers: list[dict[str, Any]] = []
     for file in files:
         found = None
         try:
