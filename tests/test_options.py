@@ -59,6 +59,16 @@ CONTEXTS: dict[str, dict[str, Value]] = {
 LOSS, WEIGHT = "backbone.loss.kind", "backbone.item_item_weight"
 
 
+@pytest.fixture(scope="session")
+def tiny_config(tiny_config: TrainConfig) -> TrainConfig:
+    """One that names known environments, which ``assignment: column`` needs and the others do not read."""
+    environments = {
+        **tiny_config.environments.model_dump(mode="json"),
+        "column": {"column": "popularity", "bins": 2},
+    }
+    return TrainConfig.model_validate(tiny_config.model_dump() | {"environments": environments})
+
+
 @pytest.fixture(scope="module")
 def train(tiny_config: TrainConfig, tiny_prepared: Prepared) -> Train:
     """Trains a choice of an option, once for all laws."""
