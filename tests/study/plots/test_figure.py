@@ -52,10 +52,10 @@ def test_each_group_is_drawn_where_its_trials_are_and_named_once(table: FrontTab
         "dominated (1)": [(0.05, 0.05)],
         "front (2)": [(0.1, 0.4), (0.3, 0.2)],
         "what IID alone would choose": [(0.3, 0.2)],
-        "preset": [(0.05, 0.05)],
+        "preset behind the front": [(0.05, 0.05)],
         "picked": [(0.1, 0.4)],
     }
-    assert on_ndcg["preset"].text == ("erm",)
+    assert on_ndcg["preset behind the front"].text == ("erm",)
     assert on_ndcg["picked"].text == ("balanced",)
     named = [trace.name for trace in drawn if trace.showlegend]
     assert sorted(named) == sorted(set(on_ndcg))
