@@ -31,7 +31,6 @@ _AROUND = {
     for right, x in (("right", 1), ("left", -1), ("center", 0))
     if (x, y) != (0, 0)
 }
-_HALO = {"shadow": "auto"}  # tells a label from what it may lie on
 _SIDE, _LETTER, _LINE, _APART = 400, 7, 15, 8
 """Pixels that labels are placed for: a panel's side, a letter, a line, from a point to its label."""
 
@@ -104,6 +103,7 @@ def _label_places(panel: Panel, drawn: Sequence[Layer]) -> dict[tuple[str, str],
     points = np.column_stack(panel.at(panel.everything))
     extent = np.ptp(points, axis=0)
     scale = _SIDE / np.where(extent > 0, extent, 1.0)
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2 * scale
     around = np.array(list(_AROUND.values()))
     found: dict[tuple[str, str], str] = {}
     taken = np.empty((0, 4))  # middle and half the size of the labels so far
@@ -113,7 +113,9 @@ def _label_places(panel: Panel, drawn: Sequence[Layer]) -> dict[tuple[str, str],
             middles = np.column_stack(panel.at([row])) * scale + around * (half + _APART)
             labels = np.abs(taken[:, :2] - middles[:, None]) < taken[:, 2:] + half
             hidden = np.abs(points * scale - middles[:, None]) < half
-            best = np.lexsort((hidden.all(axis=2).sum(axis=1), labels.all(axis=2).sum(axis=1)))[0]
+            outside = (np.abs(middles - centre) + half > 0.56 * _SIDE).any(axis=1)  # axes end a little beyond
+            taking = labels.all(axis=2).sum(axis=1) + outside
+            best = np.lexsort((hidden.all(axis=2).sum(axis=1), taking))[0]
             found[layer.name, row.name] = list(_AROUND)[best]
             taken = np.vstack([taken, [*middles[best], *half]])
     return found
@@ -136,7 +138,7 @@ def _trace(panel: Panel, layer: Layer, places: Mapping[tuple[str, str], str]) ->
     if layer.names:
         labels = [safe(name) for name in layer.names]
         beside = [places[layer.name, row.name] for row in rows]
-        return {**trace, "mode": "markers+text", "text": labels, "textposition": beside, "textfont": _HALO}
+        return {**trace, "mode": "markers+text", "text": labels, "textposition": beside}
     if layer.curve:
         # Points of the curve that are off the front have another sign already.
         sizes = [_SIGNS[layer.sign]["size"] if row in layer.rows else 0 for row in rows]

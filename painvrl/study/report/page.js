@@ -2,12 +2,12 @@
 // Draws the page's pictures, sorts its table, and shows a selection in the front, the lines and the table.
 const page = JSON.parse(document.getElementById("page").textContent);
 const colours = new Map(Object.entries(page.dark));
-const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 760px)");
+const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 860px)");
 const pictures = [...document.querySelectorAll(".picture")];
 const [front, lines] = ["front", "parallel"].map(name => document.getElementById("picture-" + name));
 const table = document.getElementById("points"), rows = [...table.tBodies[0].rows];
 const rowOf = new Map(rows.map(row => [row.dataset.name, row]));
-let chosen = null, busy = false;
+let chosen = null, source = null;
 
 function figureOf(picture) {
   const tint = (_, value) => (dark.matches && colours.get(value)) || value;
@@ -19,7 +19,7 @@ function figureOf(picture) {
       layout[name].domain = [0, 1];
       layout[name.replace("x", "y")].domain = [1 - (place + 0.8) / axes.length, 1 - place / axes.length];
     });
-    layout.height = 200 + 360 * axes.length;
+    layout.height = 320 + 400 * axes.length; // the legend is long there
     layout.legend.font.size = 11;
   }
   picture.style.height = layout.height + "px";
@@ -40,9 +40,7 @@ function draw() {
 
 // Selections: names of points, from the front or from the axes of the lines; null is no selection.
 function choose(names, from) {
-  if (busy) return;
-  busy = true; // what is set here is told to the listeners, too
-  chosen = names;
+  [chosen, source] = [names, from];
   if (front) {
     const places = trace => (trace.customdata ?? []).flatMap((name, at) => (names.has(name) ? [at] : []));
     Plotly.restyle(front, { selectedpoints: names ? front.data.map(places) : [null] });
@@ -58,7 +56,6 @@ function choose(names, from) {
   const shown = rows.filter(row => !row.hidden).length;
   document.getElementById("chosen").textContent = names ? `${shown} of ${rows.length} selected` : "";
   document.getElementById("clear").hidden = names === null;
-  busy = false;
 }
 
 function passing() {
@@ -100,12 +97,15 @@ for (const query of [dark, narrow]) query.addEventListener("change", () => { dra
   button.addEventListener("click", () => sort(column, button));
 });
 document.getElementById("clear").addEventListener("click", () => choose(null));
-front?.on("plotly_selected", told => told && choose(new Set(told.points.map(point => point.customdata)), front));
+front?.on("plotly_selected", told => {
+  if (told?.points.length) choose(new Set(told.points.map(point => point.customdata)), front);
+});
 front?.on("plotly_deselect", () => choose(null));
 front?.on("plotly_click", told => rowOf.get(told.points[0].customdata)?.querySelector("a")?.click());
 front?.on("plotly_afterplot", hideCoveredLabels);
 lines?.on("plotly_restyle", ([change]) => {
-  if (Object.keys(change).some(name => name.includes("constraintrange"))) choose(passing(), lines);
+  const names = Object.keys(change).some(name => name.includes("constraintrange")) && passing();
+  if (names || (names === null && source === lines)) choose(names, lines); // else it was set here, for another
 });
 if (front) hideCoveredLabels();
 if (page.refresh) setInterval(() => {

@@ -70,22 +70,24 @@ def _hyperparameter(
     known = [number for number in numbers if number is not None]
     if not known:
         return None
-    low, high = min(known), max(known)
+    low, high, absent = min(known), max(known), len(known) < len(numbers)
     if isinstance(distribution, IntRange):
         values = sorted({value for point in points if isinstance(value := point.get(path), int)})
         shown = [values[round(share * (len(values) - 1) / 6)] for share in range(7)]  # such as some trial had
         texts = {_scaled(value, log=distribution.log): str(value) for value in shown}
-    elif not isinstance(distribution, Categorical | Fixed) and (texts or distribution.log):
+    elif not isinstance(distribution, Categorical | Fixed) and (distribution.log or absent):
         ticks = [low + (high - low) * step / 4 for step in range(5)] if high > low else [low]
         texts = {tick: f"{10**tick if distribution.log else tick:.3g}" for tick in ticks}
     below = low - 0.12 * ((high - low) or 1.0)
-    if len(known) < len(numbers):
+    if absent:
         texts[below] = "absent"
     return {
         "label": safe(path),
         "values": [below if number is None else number for number in numbers],
-        "tickvals": list(texts),
-        "ticktext": list(texts.values()),
+        "tickformat": ".3~g",
+        # With ticks of ours a selection along the axis snaps to them, so there are none where Plotly has some.
+        "tickvals": list(texts) or None,
+        "ticktext": list(texts.values()) or None,
     }
 
 
