@@ -178,29 +178,28 @@ def _write_report(stored: StoredStudy, place: Workspace, path: Path, *, running:
     from painvrl.study.report.watch import EVERY
     from painvrl.study.tracking.mlflow_notes import run_pages, write_notes
 
-    untracked = "it is not in MLflow"
+    runs, reached = None, True
     try:
         runs = run_pages(stored, place)
     except StudyError as error:
-        runs = None
-        typer.echo(f"warning: {untracked}: {error}", err=True)
+        reached = False
+        typer.echo(f"warning: no links to runs, and no copy in MLflow: {error}", err=True)
+    users, refresh = UserStore(place.users / stored.name), EVERY if running else None
     try:
-        _, page = report_page(
-            stored, UserStore(place.users / stored.name), runs=runs, refresh=EVERY if running else None
-        )
+        _, page = report_page(stored, users, runs=runs, refresh=refresh)
     except NothingFeasible:
         if running:
             return
         raise
     write_whole(path, page, what="the report")
     typer.echo(f"report: {path}")
-    if runs is None or running:
+    if running or not reached:
         return
     try:
         if write_notes(stored, place, pages={PAGE: page}):
             typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")
     except StudyError as error:
-        typer.echo(f"warning: {untracked}: {error}", err=True)
+        typer.echo(f"warning: it is not in MLflow: {error}", err=True)
 
 
 def compare(

@@ -149,7 +149,9 @@ def _trace(panel: Panel, layer: Layer, places: Mapping[tuple[str, str], str]) ->
 
 
 def _at(panel: Panel, rows: Sequence[FrontRow]) -> dict[str, object]:
-    return dict(zip("xy", panel.at(rows), strict=True))
+    # Plotly cannot draw an axis along which values differ by rounding alone.
+    placed = ([round(value, 12) for value in values] for values in panel.at(rows))
+    return dict(zip("xy", placed, strict=True))
 
 
 def _hover(row: FrontRow) -> str:

@@ -85,7 +85,7 @@ def _hyperparameter(
         "label": safe(path),
         "values": [below if number is None else number for number in numbers],
         "tickformat": ".3~g",
-        # With ticks of ours a selection along the axis snaps to them, so there are none where Plotly has some.
+        # A selection along the axis snaps to ticks of ours, so there are none where Plotly has some.
         "tickvals": list(texts) or None,
         "ticktext": list(texts.values()) or None,
     }

@@ -74,6 +74,31 @@ def test_the_mouse_shows_trial_objectives_hyperparameters_and_preset(table: Fron
     assert "<b>trial 2</b>, preset erm" in hover
 
 
+def test_values_that_differ_by_rounding_alone_are_one(table: FrontTable) -> None:
+    near = tuple(replace(row, metrics=dict.fromkeys(NAMES, 0.1 + 1e-16 * row.trial)) for row in table.rows)
+    drawn = front_figure(panels_of(replace(table, rows=near, dominated=(), picks={}))).data
+    assert {value for trace in drawn for value in (*trace.x, *trace.y)} == {0.1}
+
+
+def test_labels_of_points_close_together_stand_on_different_sides(table: FrontTable) -> None:
+    presets = tuple(
+        replace(table.dominated[0], trial=9 + place, name=str(9 + place), preset=name)
+        for place, name in enumerate(("erm", "irm", "invrl", "ultragcn"))
+    )
+    drawn = front_figure(panels_of(replace(table, dominated=presets))).data
+    (sides,) = [trace.textposition for trace in drawn if "behind" in trace.name and trace.xaxis == "x2"]
+    assert len(set(sides)) == len(presets)
+    assert not any("bottom" in side or "left" in side for side in sides[:1]), "the corner is near there"
+
+
+def test_presets_on_the_front_have_another_sign_than_those_behind_it(table: FrontTable) -> None:
+    on = (replace(table.rows[0], preset="irm"), *table.rows[1:])
+    drawn = {trace.name: trace for trace in front_figure(panels_of(replace(table, rows=on))[:1]).data}
+    signs = {name: drawn[f"preset {name} the front"] for name in ("on", "behind")}
+    assert [signs[name].text for name in signs] == [("irm",), ("erm",)]
+    assert [signs[name].marker.symbol for name in signs] == ["diamond", "diamond-open"]
+
+
 def test_without_dominated_points_the_legend_still_has_their_group(table: FrontTable) -> None:
     alone = replace(table, dominated=(), picks={})
     named = [trace.name for trace in front_figure(panels_of(alone)[:1]).data]
