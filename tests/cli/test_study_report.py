@@ -361,7 +361,8 @@ def test_a_selection_is_one_in_the_front_the_lines_and_the_table(page: Any) -> N
     everybody = names_shown(page)
     (x, y), name = page.evaluate(
         """() => {
-            const trace = front.data.find(each => each.name.startsWith("front (")), layout = front._fullLayout;
+            const trace = front.data.find(each => each.name.startsWith("front ("));
+            const layout = front._fullLayout;
             const box = front.getBoundingClientRect();
             return [[box.x + layout._size.l + layout.xaxis.d2p(trace.x[0]),
                      box.y + layout._size.t + layout.yaxis.d2p(trace.y[0])], trace.customdata[0]];
