@@ -21,6 +21,8 @@ function figureOf(picture) {
     });
     layout.height = 320 + 400 * axes.length; // the legend is long there
     layout.legend.font.size = 11;
+    layout.modebar.orientation = "v"; // beside the planes: the legend has the whole width
+    layout.margin.r = 44;
   }
   picture.style.height = layout.height + "px";
   return figure;
