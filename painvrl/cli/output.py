@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-_FORMS = dict(zip("─━│┌┐└┘├┤┬┴┼·●◆◎★→", "--|+++++++++.o#@*>", strict=True)) | {"±": "+-", "…": "..."}
+_FORMS = dict(zip("─━│┌┐└┘├┤┬┴┼·●◆◇◎★→", "--|+++++++++.o#%@*>", strict=True)) | {"±": "+-", "…": "..."}
 """What draws tables and pictures, in ASCII."""
 
 

@@ -188,7 +188,8 @@ def run_study(
         picture = front_page(table)
         pages = {} if picture is None else {"front.html": picture}
         if table.rows:
-            pages[PAGE] = report_page(stored, UserStore(workspace.users / stored.name))[1]
+            users = UserStore(workspace.users / stored.name)
+            pages[PAGE] = report_page(stored, users, runs=tracker.run_pages(ui_url))[1]
         tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
         if not table.rows:
             raise NothingFeasible(why_no_front(stored.name, stored.trials()))

@@ -163,6 +163,9 @@ class Diary:
     def link(self, base_url: str) -> str | None:
         return f"{base_url}/front"
 
+    def run_pages(self, base_url: str) -> str | None:
+        return f"{base_url}/runs/"
+
     def study_started(self, event: StudyStarted) -> None:
         self.started.append(event)
 

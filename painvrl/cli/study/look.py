@@ -16,13 +16,14 @@ from painvrl.cli.options import (
     nothing_feasible,
     open_named,
 )
-from painvrl.core.errors import ConfigError, Regressed, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, Regressed, StudyError
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.study.comparison.compare import ComparedStudy
     from painvrl.study.front import FrontTable
+    from painvrl.study.store.storage import StoredStudy
 
 PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the terminal is not narrower
 
@@ -127,32 +128,73 @@ def report(
         ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write it anew after each trial, until the study ends.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write the study's report: one HTML file that works offline.
 
     The front and its history, the price of invariance, importance, what happened inside the trials, and
     what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
-    figures are printed instead, and nothing is written.
+    figures are printed instead, and nothing is written. With --watch an open page renews itself.
 
-    Example: painvrl study report --output report.html
+    Example: painvrl study report movielens --watch
     """
     from painvrl.cli import render
     from painvrl.engine.user_value_store import UserStore
-    from painvrl.study.report.page import PAGE, report_page, study_report
+    from painvrl.study.report.page import study_report
+    from painvrl.study.report.watch import watched
 
     if json and output is not None:
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
+    if json and watch:
+        raise ConfigError("does not go with --json", key="--watch")
     stored, place = open_named(study, workspace), Workspace(workspace)
-    users = UserStore(place.users / stored.name)
     if json:
-        render.print_json(study_report(stored, users).as_dict())
+        render.print_json(study_report(stored, UserStore(place.users / stored.name)).as_dict())
         return
-    from painvrl.study.tracking.mlflow_notes import write_notes
+    path = output or place.reports / f"{stored.name}.html"
+    if not watch:
+        _write_report(stored, place, path)
+        return
+    typer.echo("the report is written anew after each trial; Ctrl-C ends this, not the study", err=True)
+    try:
+        for running in watched(stored, place):
+            _write_report(stored, place, path, running=running)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the report stays as it was written last") from None
 
-    _, page = report_page(stored, users)
-    path = write_whole(output or place.reports / f"{stored.name}.html", page, what="the report")
+
+def _write_report(stored: StoredStudy, place: Workspace, path: Path, *, running: bool = False) -> None:
+    """Write the report; of a study that runs for the page alone, and nothing while it has no front.
+
+    Raises:
+        NothingFeasible: a study that does not run has no front.
+        UserError: the file cannot be written.
+    """
+    from painvrl.engine.user_value_store import UserStore
+    from painvrl.study.report.page import PAGE, report_page
+    from painvrl.study.report.watch import EVERY
+    from painvrl.study.tracking.mlflow_notes import run_pages, write_notes
+
+    runs, reached = None, True
+    try:
+        runs = run_pages(stored, place)
+    except StudyError as error:
+        reached = False
+        typer.echo(f"warning: no links to runs, and no copy in MLflow: {error}", err=True)
+    users, refresh = UserStore(place.users / stored.name), EVERY if running else None
+    try:
+        _, page = report_page(stored, users, runs=runs, refresh=refresh)
+    except NothingFeasible:
+        if running:
+            return
+        raise
+    write_whole(path, page, what="the report")
     typer.echo(f"report: {path}")
+    if running or not reached:
+        return
     try:
         if write_notes(stored, place, pages={PAGE: page}):
             typer.echo(f"also the artifact {PAGE} of the study's run in MLflow")

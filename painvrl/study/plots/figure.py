@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from painvrl.study.front import FrontRow, FrontTable
 from painvrl.study.plots.panels import Layer, Panel, Sign, layers, panels_of
@@ -18,9 +20,19 @@ _SIGNS: dict[Sign, dict[str, object]] = {
     "cross": {"size": 8, "symbol": "x-thin-open"},
     "dot": {"size": 10},
     "diamond": {"size": 11, "symbol": "diamond"},
+    "hollow": {"size": 11, "symbol": "diamond-open", "line": {"width": 2}},
     "ring": {"size": 18, "symbol": "circle-open"},
     "star": {"size": 18, "symbol": "star", "line": {"width": 1}},
 }
+
+_AROUND = {
+    f"{up} {right}": (x, y)
+    for up, y in (("top", 1), ("bottom", -1), ("middle", 0))
+    for right, x in (("right", 1), ("left", -1), ("center", 0))
+    if (x, y) != (0, 0)
+}
+_SIDE, _LETTER, _LINE, _APART = 400, 7, 15, 8
+"""Pixels that labels are placed for: a panel's side, a letter, a line, from a point to its label."""
 
 
 def front_page(table: FrontTable) -> str | None:
@@ -77,12 +89,39 @@ def _layers(panel: Panel) -> Iterator[dict[str, object]]:
         "legendgroup": "edge",
         "hoverinfo": "skip",
     }
-    for layer in layers(panel):
-        if layer.rows or layer.name in {"dominated", "front"}:
-            yield _trace(panel, layer)
+    drawn = [layer for layer in layers(panel) if layer.rows or layer.name in {"dominated", "front"}]
+    places = _label_places(panel, drawn)
+    for layer in drawn:
+        yield _trace(panel, layer, places)
 
 
-def _trace(panel: Panel, layer: Layer) -> dict[str, object]:
+def _label_places(panel: Panel, drawn: Sequence[Layer]) -> dict[tuple[str, str], str]:
+    """Where each label stands beside its point: it covers the fewest labels there, then the fewest points.
+
+    By names of the layer and the point.
+    """
+    points = np.column_stack(panel.at(panel.everything))
+    extent = np.ptp(points, axis=0)
+    scale = _SIDE / np.where(extent > 0, extent, 1.0)
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2 * scale
+    around = np.array(list(_AROUND.values()))
+    found: dict[tuple[str, str], str] = {}
+    taken = np.empty((0, 4))  # middle and half the size of the labels so far
+    for layer in drawn:
+        for name, row in zip(layer.names, layer.rows, strict=False):  # most have no names
+            half = np.array([_LETTER * len(name), _LINE]) / 2
+            middles = np.column_stack(panel.at([row])) * scale + around * (half + _APART)
+            labels = np.abs(taken[:, :2] - middles[:, None]) < taken[:, 2:] + half
+            hidden = np.abs(points * scale - middles[:, None]) < half
+            outside = (np.abs(middles - centre) + half > 0.56 * _SIDE).any(axis=1)  # axes end a little beyond
+            taking = labels.all(axis=2).sum(axis=1) + outside
+            best = np.lexsort((hidden.all(axis=2).sum(axis=1), taking))[0]
+            found[layer.name, row.name] = list(_AROUND)[best]
+            taken = np.vstack([taken, [*middles[best], *half]])
+    return found
+
+
+def _trace(panel: Panel, layer: Layer, places: Mapping[tuple[str, str], str]) -> dict[str, object]:
     rows = layer.curve or layer.rows
     counted = layer.sign in {"small", "cross", "dot"}
     name = f"{layer.name} ({len(layer.rows)})" if counted else layer.name
@@ -92,12 +131,14 @@ def _trace(panel: Panel, layer: Layer) -> dict[str, object]:
         "name": name,
         "legendgroup": name,
         "marker": {"color": layer.colour, **_SIGNS[layer.sign]},
+        "customdata": [row.name for row in rows],
         "hovertext": [_hover(row) for row in rows],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
     if layer.names:
         labels = [safe(name) for name in layer.names]
-        return {**trace, "mode": "markers+text", "text": labels, "textposition": "top right"}
+        beside = [places[layer.name, row.name] for row in rows]
+        return {**trace, "mode": "markers+text", "text": labels, "textposition": beside}
     if layer.curve:
         # Points of the curve that are off the front have another sign already.
         sizes = [_SIGNS[layer.sign]["size"] if row in layer.rows else 0 for row in rows]
@@ -108,7 +149,9 @@ def _trace(panel: Panel, layer: Layer) -> dict[str, object]:
 
 
 def _at(panel: Panel, rows: Sequence[FrontRow]) -> dict[str, object]:
-    return dict(zip("xy", panel.at(rows), strict=True))
+    # Plotly cannot draw an axis along which values differ by rounding alone.
+    placed = ([round(value, 12) for value in values] for values in panel.at(rows))
+    return dict(zip("xy", placed, strict=True))
 
 
 def _hover(row: FrontRow) -> str:

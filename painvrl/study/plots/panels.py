@@ -17,7 +17,7 @@ ALWAYS = ("recall", "ndcg")
 
 Rows: TypeAlias = tuple[FrontRow, ...]
 
-Sign: TypeAlias = Literal["small", "cross", "dot", "diamond", "ring", "star"]
+Sign: TypeAlias = Literal["small", "cross", "dot", "diamond", "hollow", "ring", "star"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,11 @@ def layers(panel: Panel, trainings: int = len(TRAININGS)) -> Iterator[Layer]:
         name = f"front, training {curve[0].trial}"
         of_front = tuple(row for row in curve if row in panel.front)
         yield Layer(name=name, sign="dot", colour=colour, rows=of_front, curve=curve)
-    yield _named("preset", "diamond", PRESET, panel.presets)
+    on_front, behind = (
+        [preset for preset in panel.presets if (preset[1] in panel.front) is on] for on in (True, False)
+    )
+    yield _named("preset on the front", "diamond", PRESET, on_front)
+    yield _named("preset behind the front", "hollow", PRESET, behind)
     alone = () if panel.iid_only is None else (panel.iid_only,)
     yield Layer(name="what IID alone would choose", sign="ring", colour=ALONE, rows=alone)
     yield _named("picked", "star", PICK, panel.picks)

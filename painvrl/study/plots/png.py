@@ -32,6 +32,7 @@ _SIGNS: dict[Sign, dict[str, Any]] = {
     "cross": {"s": 34, "marker": "x"},
     "dot": {"s": 46},
     "diamond": {"s": 52, "marker": "D"},
+    "hollow": {"s": 46, "marker": "D", "facecolor": "none", "linewidth": 1.8},
     "ring": {"s": 210, "facecolor": "none", "linewidth": 1.4},
     "star": {"s": 240, "marker": "*", "edgecolor": ALONE},
 }

@@ -14,6 +14,7 @@ _SIGNS: dict[Sign, tuple[str, str]] = {
     "cross": ("x", "gray"),
     "dot": ("●", "red"),
     "diamond": ("◆", "blue"),
+    "hollow": ("◇", "blue"),
     "ring": ("◎", "magenta"),
     "star": ("★", "orange"),
 }

@@ -10,6 +10,7 @@ from painvrl.core import tables
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+PAPER = "#ffffff"
 INK = "#22303c"
 MUTED = "#66727f"
 GRID = "#e9edf1"
@@ -22,8 +23,27 @@ FRONT, OTHERS, PRESET, PICK, ALONE = "#c0392b", "#b8bcc2", "#2c6fbb", "#e69f00",
 TRAININGS = ("#1b7f5c", "#7a5ab5", "#d6438a", "#8a6d1d", "#3a9fb0", "#7f9a1e")
 """The trainings that have the most points on the front; the points of others look alike."""
 
-LOW_TO_HIGH = ((0.0, "#3a5ba0"), (0.5, "#8a8fa3"), (1.0, "#c4622d"))
-"""A scale of colours for one number a trial, dark enough on white from end to end."""
+TINTS = (MAIN, "#3f8aa3", "#7fb2c4", "#a9c9d4", "#8a8fa3", "#b9bccb")
+"""The objectives, where each has a bar."""
+
+LOW_TO_HIGH = ((0.0, "#4a78d0"), (0.5, "#8a8fa3"), (1.0, "#c4622d"))
+"""A scale of colours for one number a trial, which shows on white and in the dark from end to end."""
+
+DARK = {
+    PAPER: "#12181f",
+    INK: "#e4e9ee",
+    MUTED: "#9aa6b2",
+    GRID: "#26303a",
+    MAIN: "#8fd3ea",
+    ACCENT: "#e58a5c",
+    FRONT: "#f0695a",
+    OTHERS: "#5b6672",
+    PRESET: "#6ea8f0",
+    ALONE: "#ffffff",
+    **dict(zip(TRAININGS, ("#3fb389", "#a78be0", "#ef6fab", "#c9a545", "#5cc0d1", "#a9c63c"), strict=True)),
+    **dict(zip(TINTS[1:4], ("#5aa9c4", "#3d7d95", "#2b5a6d"), strict=True)),
+}
+"""What a colour is on a dark page; one that is not named stays."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -44,11 +64,12 @@ def style(figure: Figure, *, height: int = 420) -> Figure:
         template="none",
         height=height,
         font={"family": FONT, "size": 13, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor=PAPER,  # of a picture that is saved, too
+        plot_bgcolor=PAPER,
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": MAIN},
         margin={"l": 64, "r": 24, "t": 44, "b": 56},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": MUTED}},
-        hoverlabel={"bgcolor": "white", "bordercolor": OTHERS, "font": {"family": FONT, "color": INK}},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": OTHERS, "font": {"family": FONT, "color": INK}},
     )
     axis = {
         "gridcolor": GRID,
@@ -116,12 +137,15 @@ def facets(
     return figure.update_layout(legend={**place, "yanchor": "top"})
 
 
+def whole(highest: float) -> dict[str, int | str]:
+    """Of an axis from zero that counts: ticks at whole numbers alone, about five of them."""
+    return {"tickmode": "linear", "tick0": 0, "dtick": max(1, round(highest / 5))}
+
+
 def div(figure: Figure, name: str) -> str:
-    """A picture as a piece of HTML for a page that holds plotly once."""
-    text: str = figure.to_html(
-        include_plotlyjs=False,
-        full_html=False,
-        div_id=f"picture-{name}",  # plotly's own would differ from call to call
-        config={"responsive": True, "displaylogo": False, "displayModeBar": False},
+    """A picture as a piece of HTML: its place, and what the page's script draws there."""
+    # Plotly writes <, > and / of texts as escapes, so that none of them ends the script.
+    return (
+        f'<div class="picture" id="picture-{name}" style="height: {figure.layout.height}px"></div>'
+        f'<script type="application/json">{figure.to_json()}</script>'
     )
-    return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from painvrl.stats.dominance import hypervolume, non_dominated
-from painvrl.study.plots.theme import MAIN, MUTED, facets
+from painvrl.study.plots.theme import MAIN, MUTED, facets, whole
 from painvrl.study.store.records import FINISHED, TrialRecord
 
 if TYPE_CHECKING:
@@ -86,4 +86,6 @@ def picture(moments: tuple[Moment, ...], *, swept: bool = False) -> Figure:
     figure.update_layout(showlegend=False)
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(whole(moments[-1].finished), col=1)
+    figure.update_yaxes(whole(max(moment.front_size for moment in moments)), row=1)
     return figure

@@ -25,7 +25,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from optuna.trial import FrozenTrial, create_trial
 
 from painvrl.study.plots.figure import safe
-from painvrl.study.plots.theme import ACCENT, INK, facets
+from painvrl.study.plots.theme import ACCENT, INK, TINTS, facets
 from painvrl.study.report.trials import Trials
 from painvrl.study.store.storage import StoredStudy
 
@@ -37,8 +37,6 @@ MIN_TRIALS = 10
 
 SHUFFLES = 39
 """The second largest of so many is beaten by one share in twenty of a hyperparameter that does nothing."""
-
-_TINTS = ("#14607a", "#3f8aa3", "#7fb2c4", "#a9c9d4", "#8a8fa3", "#b9bccb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +131,7 @@ def picture(found: Importance, objectives: tuple[str, ...]) -> Figure | None:
         )
     ]
     names = [safe(hyperparameter.hyperparameter) for hyperparameter in found.hyperparameters]
-    colours = {**dict(zip(map(safe, objectives), cycle(_TINTS), strict=False)), "the front": ACCENT}
+    colours = {**dict(zip(map(safe, objectives), cycle(TINTS), strict=False)), "the front": ACCENT}
     height = 140 + (24 + 10 * len(objectives)) * len(names)
     figure = facets("bar", rows, colours, height=height, barmode="group", orders={"y": names})
     figure.add_scatter(

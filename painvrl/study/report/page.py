@@ -16,7 +16,7 @@ from painvrl.study.choice.picks import stored_picks
 from painvrl.study.front import FrontTable, StudyStatus, front_table, of_trainings, status
 from painvrl.study.plots.figure import front_figure
 from painvrl.study.plots.panels import panels_of
-from painvrl.study.plots.theme import div, number, style
+from painvrl.study.plots.theme import ACCENT, DARK, GRID, INK, MAIN, MUTED, PAPER, div, number, style
 from painvrl.study.report import history, importance, inside, parallel, price
 from painvrl.study.report.header import Header, header_of
 from painvrl.study.report.history import Moment
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 """The report's name among the artifacts of the study's own run."""
 
-TEMPLATE = Path(__file__).with_name("template.html")
+TEMPLATE, SCRIPT = (Path(__file__).with_name(name) for name in ("template.html", "page.js"))
+
+PALETTE = {"paper": PAPER, "ink": INK, "muted": MUTED, "grid": GRID, "main": MAIN, "accent": ACCENT}
+"""Colours that the page shares with its pictures, by their names in its style."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +85,16 @@ def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = N
     )
 
 
-def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]:
+def report_page(
+    study: StoredStudy, users: UserStore, *, runs: str | None = None, refresh: int | None = None
+) -> tuple[StudyReport, str]:
     """The report and its page: self-contained HTML, plotly included once, that asks no network for anything.
+
+    Args:
+        study: which.
+        users: what each user got from its points.
+        runs: where the pages of MLflow runs are, each under its id; without it the page links to none.
+        refresh: seconds after which an open page loads itself anew.
 
     Raises:
         NothingFeasible: see :func:`study_report`.
@@ -100,11 +111,17 @@ def report_page(study: StoredStudy, users: UserStore) -> tuple[StudyReport, str]
         "ratio": partial(_with_ends, shown="{:.2f}".format),
         "change": price.change_of,
     }
+    rows = (*report.front.rows, *report.front.dominated)
     template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         report=report,
         pictures={name: div(figure, name) for name, figure in _pictures(trials, report).items()},
-        hyperparameters=sorted({hyperparameter for row in report.front.rows for hyperparameter in row.point}),
+        hyperparameters=list(dict.fromkeys([*trials.space, *(name for row in rows for name in row.point)])),
+        runs=runs,
+        refresh=refresh,
+        palette=PALETTE,
+        dark=DARK,
+        script=SCRIPT.read_text(encoding="utf-8"),
         swept=trials.swept,
         of_trainings=of_trainings(report.status.front_size, report.status.front_trainings),
         plotly=get_plotlyjs(),
@@ -132,7 +149,8 @@ def _front(table: FrontTable) -> Figure | None:
     if not panels:
         return None
     figure = front_figure(panels)
-    return style(figure, height=int(figure.layout.height))
+    figure.update_layout(dragmode="select")
+    return style(figure, height=int(figure.layout.height) + 40)
 
 
 def _with_ends(value: Bounded, shown: Callable[[float], str]) -> str:

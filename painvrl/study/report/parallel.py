@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from painvrl.run.distributions import Categorical, Distribution, Fixed, Value
+from painvrl.run.distributions import Categorical, Distribution, Fixed, IntRange, Value
 from painvrl.run.hyperparameters import Point
 from painvrl.study.plots.figure import safe
 from painvrl.study.plots.theme import FRONT, INK, MUTED, OTHERS, style
@@ -44,6 +44,7 @@ def picture(trials: Trials) -> Figure | None:
                 "cmax": 1,
             },
             dimensions=dimensions,
+            customdata=[record.name for record in records],
             labelfont={"size": 12, "color": INK},
             tickfont={"size": 11, "color": MUTED},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # of a logarithm it would mislead
@@ -69,18 +70,24 @@ def _hyperparameter(
     known = [number for number in numbers if number is not None]
     if not known:
         return None
-    low, high = min(known), max(known)
-    if not isinstance(distribution, Categorical | Fixed):
+    low, high, absent = min(known), max(known), len(known) < len(numbers)
+    if isinstance(distribution, IntRange):
+        values = sorted({value for point in points if isinstance(value := point.get(path), int)})
+        shown = [values[round(share * (len(values) - 1) / 6)] for share in range(7)]  # such as some trial had
+        texts = {_scaled(value, log=distribution.log): str(value) for value in shown}
+    elif not isinstance(distribution, Categorical | Fixed) and (distribution.log or absent):
         ticks = [low + (high - low) * step / 4 for step in range(5)] if high > low else [low]
         texts = {tick: f"{10**tick if distribution.log else tick:.3g}" for tick in ticks}
     below = low - 0.12 * ((high - low) or 1.0)
-    if len(known) < len(numbers):
+    if absent:
         texts[below] = "absent"
     return {
         "label": safe(path),
         "values": [below if number is None else number for number in numbers],
-        "tickvals": list(texts),
-        "ticktext": list(texts.values()),
+        "tickformat": ".3~g",
+        # A selection along the axis snaps to ticks of ours, so there are none where Plotly has some.
+        "tickvals": list(texts) or None,
+        "ticktext": list(texts.values()) or None,
     }
 
 

@@ -13,6 +13,7 @@ from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
+from painvrl.study.store.storage import StoredStudy
 
 
 @contextmanager
@@ -63,7 +64,23 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
 
     ``name``: of one of the study's versions.
     """
-    url, name = spec.study.storage, name or spec.study.name
-    with readable_errors(url or workspace.storage_url):
-        file = None if url is None else sqlite_file(url)
-    return (workspace if file is None else Workspace(file.parent)).lock_path(name)
+    return _beside(spec.study.storage or workspace.storage_url, workspace).lock_path(name or spec.study.name)
+
+
+def is_run(study: StoredStudy, workspace: Workspace) -> bool:
+    """Whether a process runs the study. The lock is taken for a moment to see that nobody holds it."""
+    url = study.storage.url
+    try:
+        with (
+            study_lock(_beside(url, workspace).lock_path(study.name), study.name),
+            sole_runner(url, study.name),
+        ):
+            return False
+    except StudyError:
+        return True
+
+
+def _beside(url: str, workspace: Workspace) -> Workspace:
+    with readable_errors(url):
+        file = sqlite_file(url)
+    return workspace if file is None else Workspace(file.parent)

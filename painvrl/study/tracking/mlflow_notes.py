@@ -9,7 +9,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_database import tracked
 from painvrl.study.tracking.mlflow_view import VIEW_TAG, opens_views, view_url
-from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, is_server
+from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, is_server, run_pages_url
 
 
 def write_notes(
@@ -103,3 +103,15 @@ def front_link(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFA
         if VIEW_TAG + store.parent_run in tags and opens_views(store.uri):
             return view_url(base, experiment, store.parent_run)
         return front_url(base, experiment, store.parent_run, study.objectives[0])
+
+
+def run_pages(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFAULT_UI_URL) -> str | None:
+    """Where MLflow's UI has the pages of the study's runs, each under its id; ``None`` if it has none.
+
+    Raises:
+        StudyError: MLflow does not answer.
+    """
+    with tracked(study, workspace) as store:
+        if store is None or (experiment := store.experiment) is None:
+            return None
+        return run_pages_url(store.uri if is_server(store.uri) else base_url, experiment)

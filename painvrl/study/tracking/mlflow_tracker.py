@@ -47,6 +47,7 @@ from painvrl.study.tracking.port import (
     front_url,
     is_server,
     resolve_tracking_uri,
+    run_pages_url,
     runs_filter,
     runs_url,
 )
@@ -212,6 +213,10 @@ class MlflowTracker(Tracker):
         if not self._has_front:
             return runs_url(base, self._experiment, runs_filter(self._parent), self._objectives[0])
         return front_url(base, self._experiment, self._parent, self._objectives[0])
+
+    def run_pages(self, base_url: str) -> str:
+        """Where MLflow's UI has the pages of runs, each under its id."""
+        return run_pages_url(self._uri if is_server(self._uri) else base_url, self._experiment)
 
     def _parent_run(self, header: StudyHeader) -> str:
         run = None if header.parent_run is None else self._find(header.parent_run)

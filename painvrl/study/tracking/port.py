@@ -132,6 +132,10 @@ class Tracker:
         """A link that shows the front, or all runs of what has none."""
         return None
 
+    def run_pages(self, base_url: str) -> str | None:
+        """Where the pages of runs are, each under its id."""
+        return None
+
 
 class NullTracker(Tracker):
     """Keeps nothing."""
@@ -164,6 +168,11 @@ def front_url(base_url: str, experiment_id: str, parent_run: str, metric: str) -
     """The page of MLflow's UI that shows exactly the front of a study."""
     search = f"tags.pareto = 'true' and {runs_filter(parent_run)}"
     return runs_url(base_url, experiment_id, search, metric)
+
+
+def run_pages_url(base_url: str, experiment_id: str) -> str:
+    """Where MLflow's UI has the pages of an experiment's runs, each under its id."""
+    return f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs/"
 
 
 def runs_url(base_url: str, experiment_id: str, search: str, metric: str) -> str:

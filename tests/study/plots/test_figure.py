@@ -52,10 +52,10 @@ def test_each_group_is_drawn_where_its_trials_are_and_named_once(table: FrontTab
         "dominated (1)": [(0.05, 0.05)],
         "front (2)": [(0.1, 0.4), (0.3, 0.2)],
         "what IID alone would choose": [(0.3, 0.2)],
-        "preset": [(0.05, 0.05)],
+        "preset behind the front": [(0.05, 0.05)],
         "picked": [(0.1, 0.4)],
     }
-    assert on_ndcg["preset"].text == ("erm",)
+    assert on_ndcg["preset behind the front"].text == ("erm",)
     assert on_ndcg["picked"].text == ("balanced",)
     named = [trace.name for trace in drawn if trace.showlegend]
     assert sorted(named) == sorted(set(on_ndcg))
@@ -72,6 +72,36 @@ def test_the_mouse_shows_trial_objectives_hyperparameters_and_preset(table: Fron
         "ood/ndcg_at_20: 0.2000<br>mask.sparsity: 0.01"
     )
     assert "<b>trial 2</b>, preset erm" in hover
+
+
+def test_values_that_differ_by_rounding_alone_are_one(table: FrontTable) -> None:
+    near = tuple(replace(row, metrics=dict.fromkeys(NAMES, 0.1 + 1e-16 * row.trial)) for row in table.rows)
+    drawn = front_figure(panels_of(replace(table, rows=near, dominated=(), picks={}))).data
+    assert {value for trace in drawn for value in (*trace.x, *trace.y)} == {0.1}
+
+
+def test_labels_of_points_close_together_stand_on_different_sides(table: FrontTable) -> None:
+    presets = tuple(
+        replace(
+            table.dominated[0],
+            trial=9 + place,
+            name=str(9 + place),
+            preset=name,
+            metrics=dict.fromkeys(NAMES, 0.2),
+        )
+        for place, name in enumerate(("erm", "irm", "invrl", "ultragcn"))
+    )
+    drawn = front_figure(panels_of(replace(table, dominated=presets))).data
+    (sides,) = [trace.textposition for trace in drawn if "behind" in trace.name and trace.xaxis == "x2"]
+    assert len(set(sides)) == len(presets)
+
+
+def test_presets_on_the_front_have_another_sign_than_those_behind_it(table: FrontTable) -> None:
+    on = (replace(table.rows[0], preset="irm"), *table.rows[1:])
+    drawn = {trace.name: trace for trace in front_figure(panels_of(replace(table, rows=on))[:1]).data}
+    signs = {name: drawn[f"preset {name} the front"] for name in ("on", "behind")}
+    assert [signs[name].text for name in signs] == [("irm",), ("erm",)]
+    assert [signs[name].marker.symbol for name in signs] == ["diamond", "diamond-open"]
 
 
 def test_without_dominated_points_the_legend_still_has_their_group(table: FrontTable) -> None:

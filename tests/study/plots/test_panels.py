@@ -152,7 +152,8 @@ def test_each_point_of_the_front_is_in_one_layer_and_those_with_names_lie_above(
         ("front, other trainings", ["2.0"]),
         ("front, training 0", ["0.1", "0.2"]),
         ("front, training 1", ["1.1", "1.0"]),
-        ("preset", ["0.0"]),
+        ("preset on the front", []),
+        ("preset behind the front", ["0.0"]),
         ("what IID alone would choose", ["0.2"]),
         ("picked", ["2.0"]),
     ]

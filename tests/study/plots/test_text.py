@@ -47,7 +47,7 @@ def test_names_of_picks_and_presets_stand_beside_their_trials_on_both_halves(tab
     text = draw(replace(table, dominated=off, picks={"ood": "0", "iid": "1"}))
     assert "★ ood" in text
     assert "iid ★" in text
-    assert "◆ erm" in text
+    assert "◇ erm" in text, "behind the front"
 
 
 def test_below_the_planes_stands_which_trial_has_which_sign(table: FrontTable) -> None:

@@ -79,3 +79,14 @@ def test_a_swept_trial_is_one_moment_and_adds_all_its_points(swept: Make, record
         assert moment.front_size == len(front)
         assert moment.hypervolume == pytest.approx(hypervolume([one.values for one in front]))
     assert "points on the front" in {line.name for line in picture(moments, swept=True).data}
+
+
+def test_axes_that_count_have_ticks_at_whole_numbers_alone(record: Make) -> None:
+    few, many = (
+        picture(history([record(number, (0.1 * number, 5.0 - number)) for number in range(count)]))
+        for count in (2, 48)
+    )
+    assert (few.layout.xaxis.dtick, many.layout.xaxis.dtick) == (1, 10)
+    sizes = [name for name in ("yaxis", "yaxis2", "yaxis3", "yaxis4") if few.layout[name].dtick == 1]
+    lines = {line.yaxis.replace("y", "yaxis") for line in few.data if "front" in line.name}
+    assert set(sizes) == lines

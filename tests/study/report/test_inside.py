@@ -122,7 +122,7 @@ def test_rounds_are_drawn_side_by_side_in_the_colour_of_the_weight(curves: Any, 
     assert lines[heavy, "cosine of the two gradients"][1] == [-0.5, -0.25, -0.125, 0.0]
     assert lines[heavy, "penalty"][1] == [1.5, 0.75, 0.375, 0.0]
     colours = {line.name: line.line.color for line in figure.data}
-    assert colours == {light: "rgb(58, 91, 160)", heavy: "rgb(196, 98, 45)"}
+    assert colours == {light: "rgb(74, 120, 208)", heavy: "rgb(196, 98, 45)"}
     assert [line.name for line in figure.data if line.showlegend] == [light, heavy]
 
 

@@ -36,6 +36,7 @@ SECTIONS = (
     "environments",
     "weights",
     "losses",
+    "data",
 )
 
 
@@ -98,7 +99,7 @@ def test_the_page_holds_every_section_and_plotly_once(stored: StoredStudy) -> No
     _, page = report_page(stored, NOBODY)
     tags = Tags(page)
     assert tuple(tags.ids("section")) == SECTIONS
-    pictures = [name for name in SECTIONS if name not in {"losses", "luck"}]
+    pictures = [name for name in SECTIONS if name not in {"losses", "luck", "data"}]
     assert tags.ids("div") == [f"picture-{name}" for name in pictures]
     assert page.count("plotly.js v") == 1
     assert 4_000_000 < len(page.encode()) < 6_000_000
@@ -109,7 +110,7 @@ def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
     tags = Tags(page)
     assert not {"link", "img", "iframe", "object"} & set(tags.tags)
     targets = [value for _, name, value in tags.attributes if name in {"src", "href"}]
-    assert len(targets) == len(SECTIONS)
+    assert len(targets) == len(SECTIONS) + 1, "and the front names the parallel coordinates"
     assert all(target.startswith("#") for target in targets)
     assert {target.removeprefix("#") for target in targets} == set(SECTIONS)
     (policy,) = [value for _, name, value in tags.attributes if name == "content" and "default-src" in value]
@@ -221,7 +222,7 @@ def test_without_ood_nothing_is_traded(go: Make, formula: Any, spec: StudySpec, 
     assert report.price.metrics is None
     text = Tags(page).text
     assert "There is no OOD metric beside an IID one, so nothing is traded." in text
-    assert "picture-front" not in page
+    assert "picture-front" not in Tags(page).ids("div")
     assert "picture-history" in page
 
 

@@ -73,6 +73,20 @@ def test_a_trial_without_a_hyperparameter_lies_below_the_others_and_is_named_so(
     assert dict(zip(weight.ticktext, weight.tickvals, strict=True))["absent"] == pytest.approx(-0.12)
 
 
+def test_an_axis_of_whole_numbers_has_ticks_at_those_alone_that_trials_had(
+    trials: Make, record: Make
+) -> None:
+    counts = {"environments.count": {"type": "int", "low": 2, "high": 64, "log": True}}
+    points = [record(place, (0.1, 0.1), point={"environments.count": 2**place}) for place in range(1, 7)]
+    figure = picture(trials(*points, space=counts))
+    assert figure is not None
+    (lines,) = figure.data
+    assert list(lines.dimensions[0].ticktext) == ["2", "4", "8", "16", "32", "64"]
+    assert list(lines.dimensions[0].tickvals) == pytest.approx(list(lines.dimensions[0]["values"]))
+    assert list(lines.customdata) == [str(place) for place in range(1, 7)]
+    assert lines.dimensions[1].tickvals is None, "a selection along it snaps to nothing"
+
+
 def test_one_trial_draws_no_lines(trials: Make, record: Make) -> None:
     assert picture(trials(record(0, (0.3, 0.1)))) is None
 
