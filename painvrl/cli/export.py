@@ -35,8 +35,9 @@ def export(
 ) -> None:
     """Write the vectors of users and items with raw ids and titles, and what the score is.
 
-    A score is the inner product of two vectors, offsets included. Example: `painvrl export --output
-    vectors.parquet`.
+    A score is the inner product of two vectors, offsets included.
+
+    Example: painvrl export --output vectors.parquet
     """
     from painvrl.cli import render
     from painvrl.run.checkpoint import latest_checkpoint, load_checkpoint
