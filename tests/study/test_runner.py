@@ -203,7 +203,7 @@ def test_the_front_is_kept_current_as_trials_land(go: Go, spec: StudySpec, formu
         for place, (iid, ood) in enumerate(values)
     }
     go(spec, formula, diary=diary)
-    assert [(event.on_front, event.front_size) for event in diary.trials] == [
+    assert [(event.standing.on_front, event.standing.front_size) for event in diary.trials] == [
         (1, 1),
         (1, 2),
         (1, 1),
