@@ -212,6 +212,10 @@ def _gains(
     columns = [torch.cat([groups[name] for name in names]) for names in subsets]
     both: tuple[list[Array], list[Array]] = ([], [])
     asked = [_Asked(one, fitted, users, seed) for one in (iid, ood)]
+    for one, named in zip(asked, ("the IID part", "ood_valid"), strict=True):
+        if not len(one.user):
+            rule = f"the gate asks users that it has fitted, and {named} has none of them"
+            raise ConfigError(rule, key="split.protocol", value=prepared.split.statistics.protocol)
     for each in columns:
         scored = _ridges(features[:, each], fitted, users)
         tried = [[one.gains(scores) for one in asked] for scores in scored]
@@ -275,7 +279,7 @@ class _Asked:
     def gains(self, scores: Tensor) -> Array:
         """``[P]``: what each positive adds to its user's NDCG."""
         scores = scores[:, self._candidates].float()
-        scores = scores + 1e-6 * scores.abs().max() * self._lot
+        scores = scores + 1e-6 * scores.abs().max().clamp_min(1e-12) * self._lot
         own = scores[self._row, self._column]
         others = scores.masked_fill_(self._hidden, -torch.inf)
         top = others.topk(min(CUTOFF, others.shape[1]), dim=1).values

@@ -11,6 +11,9 @@ from torch import Tensor
 from painvrl.data.interactions import Interactions
 from painvrl.data.provenance import Provenance
 
+BATCH = "batch"
+"""The column of the items that says which of them a shift of features has changed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:

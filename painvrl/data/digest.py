@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -76,16 +76,19 @@ def dataset_fingerprint(
     return digest_of(*parts)
 
 
-def digest_for_all_seeds(dataset: Dataset) -> str:
+def digest_for_all_seeds(dataset: Dataset, *, without: Collection[str] = ()) -> str:
     """A hex digest of all that data and splits are made of beside settings and seed.
 
     That is what training can see and the columns that splits go by; nothing of planted data, which
     settings and seed make.
+
+    ``without``: columns of the items that a split has drawn.
     """
     if dataset.truth is not None:
         return digest_of("planted")
     columns = dataset.columns
+    items = {name: labels for name, labels in columns.item.items() if name not in without}
     parts: list[object] = [dataset.fingerprint, None if columns.time is None else columns.time.numpy()]
-    for of in (columns.interaction, columns.item, columns.user):
+    for of in (columns.interaction, items, columns.user):
         parts += [sorted(of), *(of[name] for name in sorted(of))]
     return digest_of(*parts)

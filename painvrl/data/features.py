@@ -118,5 +118,6 @@ def column_scaling(
         width = modality.values.shape[1]
         return torch.zeros(width), torch.ones(width)
     fitted = modality.values[train_items & modality.present]
+    fitted = fitted if len(fitted) else torch.zeros(1, fitted.shape[1])  # no train item has it
     deviation, mean = torch.std_mean(fitted, dim=0, correction=0)
     return mean, torch.where(deviation > 1e-6, deviation, 1.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError, listing
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
-from painvrl.data.dataset import Dataset
+from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.interactions import Interactions
 from painvrl.data.smooth import numbers_of
 from painvrl.data.splits.clusters import content_clusters
@@ -140,12 +140,24 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
     if grouping.of is None and grouping.column == CLUSTERS:
         assert isinstance(grouping.bins, int)
         source = generator(seed, "environments", "clusters")
-        labels = content_clusters(table, grouping.bins, source, key=f"{key}.bins")[item]
+        labels = content_clusters(_warm_alone(table), grouping.bins, source, key=f"{key}.bins")[item]
     else:
         labels = _labels(table, grouping, key)
     if grouping.bins is None or grouping.column == CLUSTERS:
         return _named(labels, grouping, key)
     return _binned(numbers_of(labels, key=key, column=grouping.column), grouping, key)
+
+
+def _warm_alone(table: Table) -> Table:
+    """The same without the features of items that train does not have."""
+    warm = table.interactions.item_degree() > 0
+    seen = {
+        name: Modality(
+            values=torch.where(warm[:, None], modality.values, 0.0), present=modality.present & warm
+        )
+        for name, modality in table.modalities.items()
+    }
+    return replace(table, modalities=seen)
 
 
 def _labels(table: Table, grouping: Grouping, key: str) -> np.ndarray:
@@ -190,7 +202,7 @@ def _binned(values: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarra
         edges = np.unique(np.quantile(values[~unknown], places, method="higher"))
         edges = edges[edges > values[~unknown].min()]
         if len(edges) < grouping.bins - 1:
-            rule = "so many bins cannot hold about equally many interactions: too many have equal values"
+            rule = "so many bins cannot hold about equally many interactions; name the edges instead"
             raise ConfigError(rule, key=f"{key}.bins", value=f"{grouping.bins}, of which {len(edges) + 1}")
     else:
         edges = np.array([_number(edge) for edge in grouping.bins])

@@ -83,10 +83,11 @@ def smooth_columns(
     if len(trained) == 0:
         raise ConfigError("no train item has a value", key=key, value=name)
     low, high = float(trained.min()), float(trained.max())
-    count = math.ceil((high - low) / config.width) + 1
-    if count > MAX_BUMPS:
+    steps = (high - low) / config.width
+    if not steps <= MAX_BUMPS - 1:
         rule = f"must make at most {MAX_BUMPS} columns; widen it"
-        raise ConfigError(rule, key=f"{key}.width", value=f"{config.width:g} makes {count}")
+        raise ConfigError(rule, key=f"{key}.width", value=f"{config.width:g} makes {steps + 1:.4g}")
+    count = math.ceil(steps) + 1
     # In the middle of the span, so that both ends are covered alike.
     first = (low + high - (count - 1) * config.width) / 2
     centres = first + config.width * torch.arange(count, dtype=torch.float64)

@@ -19,6 +19,7 @@ import torch
 from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
 from painvrl.core.observer import GOES_ON
+from painvrl.data.dataset import BATCH
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.parts import LOEO
 from painvrl.engine.job import DataSummary, Job, OnRung
@@ -76,7 +77,7 @@ def summary_of(prepared: Prepared) -> DataSummary:
         statistics=split.statistics.as_dict(),
         warnings=split.statistics.provenance.warnings,
         parts=(*prepared.valid_plan.names, *((LOEO,) if prepared.evaluation.loeo else ())),
-        all_seeds=digest_for_all_seeds(prepared.dataset),
+        all_seeds=digest_for_all_seeds(prepared.dataset, without=() if split.shown is None else (BATCH,)),
         numbers=numbers_of(prepared.device),
     )
 
@@ -207,7 +208,7 @@ class TrainingObjective:
         # Of what `prepare` reads only the features may differ between trials of one study under one seed:
         # the split and what is indexed of it are everybody's.
         split = config.model_dump_json(include=set(FIXED_SECTIONS))
-        key = config.features.model_dump_json()
+        key = config.model_dump_json(include={"features": True, "environments": {"column"}})
         if split not in self._prepared:
             while len(self._prepared) >= self._splits:
                 self._prepared.popitem(last=False)  # before the next one takes the device's memory

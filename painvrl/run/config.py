@@ -123,6 +123,11 @@ class TrainConfig(Settings):
     def _leaves_out_what_is_known(self) -> Self:
         if self.evaluation.loeo and not self.environments.column:
             raise ValueError("evaluation.loeo leaves known environments out: name them, environments.column")
+        if self.evaluation.loeo and not self.training.monitor.startswith("iid/"):
+            raise ValueError(
+                "evaluation.loeo needs epochs that no OOD part has chosen: training.monitor iid/... "
+                f"(found {self.training.monitor!r})"
+            )
         return self
 
     @model_validator(mode="after")

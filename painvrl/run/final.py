@@ -68,8 +68,13 @@ def refit(
     )
     enlarged = prepare_split(config, prepared.dataset, split, more, prepared.device)
     key = run_key(config, enlarged, steps_of.epochs)
+    # Known environments are those of the train part: OOD rows would be one that nobody has judged.
+    known = config.environments.assignment == "column"
+    mask = steps_of.mask if known else None
     with run_state(resume_dir, key, prepared.device, final=TrialFailure) as state:
-        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, state=state)
+        result = run(config, enlarged, observer=observer, epochs=steps_of.epochs, mask=mask, state=state)
+    if known:
+        result = replace(result, environments=steps_of.environments, rounds=steps_of.rounds)
     return replace(result, metrics=steps_of.metrics, refit=True)
 
 

@@ -8,7 +8,7 @@ whole training part, so two environments are enough, and a training costs one fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -70,9 +70,10 @@ def leave_out(
         rest = train.select(~inside)
         part = _asked_for(prepared, train.select(inside), rest, name)
         without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
-        plan = plan_parts(
-            {LOEO: part}, [rest], config.evaluation, prepared.device, data=prepared.dataset.columns
-        )
+        # The mask gates the features as they were, with smooth columns and statistics of all of train.
+        without = replace(without, features=prepared.features, widths=prepared.widths)
+        measured = config.evaluation.model_copy(update={"also": ()})
+        plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
         stages = Stages(config=config, prepared=without, fixed_epochs=epochs, branch=branch)
         models.append((convert(stages, mask), plan))
     return LeftOut(models=tuple(models))

@@ -70,6 +70,7 @@ def run(
     observer: Observer | None = None,
     epochs: Mapping[str, int] | None = None,
     branch: bool = False,
+    mask: Tensor | None = None,
     look: Look | None = None,
     store: PretrainedStore | None = None,
     state: RunState | None = None,
@@ -82,6 +83,7 @@ def run(
         observer: is called on stages and curves.
         epochs: train exactly so many epochs instead of stopping early (a refit on more data).
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
+        mask: ``[F]`` that was learned already; nothing is identified or learned then.
         look: tells more of a training at its evaluations.
         store: of pretrained backbones that runs share.
         state: of this very run (:func:`painvrl.run.state.run_state`), if it is to go on where an earlier
@@ -101,6 +103,8 @@ def run(
         state=state,
     )
     invariance: Invariance | None = state.load("invariance")
+    if mask is not None:
+        invariance = Invariance(mask=mask)
     if invariance is None:
         pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
         invariance = learn_invariance(stages, pretrained)

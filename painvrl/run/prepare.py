@@ -12,14 +12,14 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
-from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.digest import digest_for_all_seeds
+from painvrl.data.dataset import BATCH, Columns, Dataset
+from painvrl.data.digest import digest_of
 from painvrl.data.features import build_features, modalities_of
+from painvrl.data.grouping import TIME, known_groups
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
 from painvrl.data.splits import Split, make_split
-from painvrl.data.splits.modality import BATCH
 from painvrl.data.splits.rows import ShownFeatures
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
@@ -81,7 +81,10 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     """
     dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
     split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
-    return (dataset if split.shown is None else as_shown(dataset, split.shown)), split
+    dataset = dataset if split.shown is None else as_shown(dataset, split.shown)
+    if config.environments.column:  # what is wrong with it is said before anything is trained
+        known_groups(dataset, split.train, config.environments.column, config.seed)
+    return dataset, split
 
 
 def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
@@ -94,7 +97,8 @@ def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
     """``prepared`` with the features of ``config``, whose data, split and evaluation must be the same."""
     features, widths = _features(config, prepared.dataset, prepared.train, prepared.device)
-    return replace(prepared, features=features, widths=widths)
+    read = columns_read(config, prepared.dataset.columns)
+    return replace(prepared, features=features, widths=widths, columns_read=read)
 
 
 def _features(
@@ -130,7 +134,6 @@ def prepare_split(
             value=watched,
         )
     features, widths = _features(config, dataset, train, device)
-    reads_columns = bool(config.features.smooth or config.environments.column)
     return Prepared(
         dataset=dataset,
         split=split,
@@ -142,8 +145,20 @@ def prepare_split(
         valid_plan=plan,
         support=support,
         device=device,
-        columns_read=digest_for_all_seeds(dataset) if reads_columns else "",
+        columns_read=columns_read(config, dataset.columns),
     )
+
+
+def columns_read(config: TrainConfig, columns: Columns) -> str:
+    """A digest of the columns that features and environments are made of; empty where there are none."""
+    names = sorted({*config.features.smooth, *(one.column for one in config.environments.column)})
+    if not names:
+        return ""
+    time = columns.time if TIME in names else None
+    parts: list[object] = [names, None if time is None else time.numpy()]
+    for of in (columns.interaction, columns.item, columns.user):
+        parts += [of[name] for name in names if name in of]
+    return digest_of(*parts)
 
 
 def plan_parts(

@@ -15,7 +15,7 @@ from painvrl.data.dataset import PlantedTruth
 from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
-from painvrl.invariance.gates import gate_groups
+from painvrl.invariance.gates import closed_gates, gate_groups
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.label_recovery import label_recovery
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
@@ -68,6 +68,9 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     n_gates = features.shape[1]
     if group is not None:
         group, n_gates = group.to(prepared.device), int(group[-1]) + 1
+        if closed_gates(n_gates, config.mask.sparsity) == n_gates:
+            rule = f"closes all of the {n_gates} gates of mask.groups {config.mask.groups!r}"
+            raise ConfigError(rule, key="mask.sparsity", value=config.mask.sparsity)
     with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,

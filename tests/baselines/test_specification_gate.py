@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,22 @@ def test_equal_scores_are_told_apart_by_a_lot() -> None:
     rows = Interactions(user=torch.zeros(40).long(), item=torch.arange(40), n_users=1, n_items=80)
     fitted = Interactions(user=torch.tensor([0]), item=torch.tensor([79]), n_users=1, n_items=80)
     part = Part(name="ood", interactions=rows, candidates=torch.ones(80, dtype=torch.bool))
-    gains = module._Asked(part, fitted, torch.tensor([0]), 0).gains(torch.ones(1, 80, dtype=torch.float64))
-    assert 0.2 < gains.sum() < 0.8
+    for score in (0.0, 1.0):
+        scores = torch.full((1, 80), score, dtype=torch.float64)
+        gains = module._Asked(part, fitted, torch.tensor([0]), 0).gains(scores)
+        assert 0.2 < gains.sum() < 0.8
+
+
+def test_users_that_train_does_not_have_cannot_be_asked(tmp_path: Path) -> None:
+    config = TrainConfig.model_validate({"data": SMALL, "split": {"protocol": "planted"}})
+    (prepared,) = under_seeds(config, 1, tmp_path)
+    part = prepared.split.ood_valid
+    new = part.interactions.select(part.interactions.user < 5)
+    valid = {**prepared.split.valid, "ood": replace(part, interactions=new)}
+    known = prepared.train.select(prepared.train.user >= 5)
+    without = replace(prepared, train=known, split=replace(prepared.split, valid=valid))
+    with pytest.raises(ConfigError, match="ood_valid has none of them"):
+        specification_gate([without])
 
 
 def test_a_planted_shift_can_pay(tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def test_clusters_group_whole_items(dataset, train):
     assert all(len(names) == 1 for names in by_item.values())
 
 
+def test_features_of_items_that_train_does_not_have_decide_no_cluster(dataset, train):
+    some = train.select(train.item % 3 != 0)
+    wanted = {"column": "clusters", "bins": 3}
+    moved = {
+        name: replace(one, values=torch.where((torch.arange(90) % 3 == 0)[:, None], 9.0, one.values))
+        for name, one in dataset.modalities.items()
+    }
+    found = grouped(replace(dataset, modalities=moved), some, wanted)
+    assert torch.equal(found.label, grouped(dataset, some, wanted).label)
+
+
 def test_crossed_groupings_are_the_pairs_that_occur(dataset, train):
     both = grouped(dataset, train, {"column": "genre"}, {"column": "year", "bins": [1980]})
     first = names_of(grouped(dataset, train, {"column": "genre"}), train)
@@ -148,7 +159,7 @@ def test_unknown_numbers_are_a_group_of_their_own_on_request(dataset, train):
         ({"column": "city"}, "no label for some train interactions"),
         ({"column": "year", "of": "users"}, "no such column"),
         ({"column": "time", "of": "items"}, "no such column"),
-        ({"column": "popularity", "bins": 50}, "too many have equal values"),
+        ({"column": "popularity", "bins": 50}, "name the edges instead"),
     ],
 )
 def test_what_cannot_be_grouped_says_why(dataset, train, grouping, said):

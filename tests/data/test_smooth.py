@@ -59,3 +59,8 @@ def test_a_missing_column_a_bare_one_and_a_narrow_width_are_refused():
         smooth_columns({"year": YEARS}, "year", Smooth(width=1), TRAIN & (torch.arange(5) == 3))
     with pytest.raises(ConfigError, match=f"at most {MAX_BUMPS}"):
         smooth_columns({"year": YEARS}, "year", Smooth(width=0.001), TRAIN)
+    with pytest.raises(ConfigError, match=f"at most {MAX_BUMPS}"):
+        smooth_columns({"year": YEARS}, "year", Smooth(width=1e-320), TRAIN)
+    huge = np.array(["-1e308", "1e308", "0", "0", "0"])
+    with pytest.raises(ConfigError, match=f"at most {MAX_BUMPS}"):
+        smooth_columns({"year": huge}, "year", Smooth(width=10), TRAIN)

@@ -162,3 +162,15 @@ def test_a_refit_with_true_environments_is_refused(
     result = run(config, tiny_prepared)
     with pytest.raises(ConfigError, match=r"environments\.assignment"):
         refit(config, tiny_prepared, steps_of=result)
+
+
+def test_a_refit_keeps_the_mask_of_known_environments(tiny_settings: dict[str, Any], tmp_path: Path) -> None:
+    """OOD rows would be an environment of which nobody has judged a mask."""
+    environments = {"assignment": "column", "column": {"column": "popularity", "bins": 2}}
+    config, prepared = cold(tiny_settings | {"environments": environments}, tmp_path)
+    before = run(config, prepared)
+    again = refit(config, prepared, steps_of=before)
+    assert torch.equal(again.mask, before.mask)
+    assert again.environments is before.environments
+    assert again.rounds == before.rounds
+    assert again.refit

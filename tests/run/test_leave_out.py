@@ -18,7 +18,7 @@ from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.leave_out import leave_out
 from painvrl.run.pipeline import RunResult, reweighed, run
-from painvrl.run.prepare import Prepared, prepare
+from painvrl.run.prepare import Prepared, prepare, prepare_split
 
 CPU = torch.device("cpu")
 
@@ -127,3 +127,21 @@ def test_it_needs_known_environments_and_stands_in_no_fingerprint_while_off(
     with pytest.raises(ValidationError, match=r"name them, environments\.column"):
         TrainConfig.model_validate(tiny_settings | {"evaluation": {"loeo": True}})
     assert "loeo" not in TrainConfig.model_validate(tiny_settings).model_dump()["evaluation"]
+
+
+def test_the_mask_meets_the_features_that_it_was_learned_on(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A smooth column that spans less without an environment would have fewer columns."""
+    config = TrainConfig.model_validate(settings | {"features": {"smooth": {"size": {"width": 5}}}})
+    plain = prepare(TrainConfig.model_validate(settings), cache_dir=tmp_path, device=CPU)
+    degree = plain.train.item_degree().int().tolist()
+    columns = replace(plain.dataset.columns, item={"size": np.array([str(one) for one in degree])})
+    dataset = replace(plain.dataset, columns=columns)
+    prepared = prepare_split(config, dataset, plain.split, plain.train, CPU)
+    assert prepared.features.shape[1] > 10
+    assert "loeo/ndcg_at_20" in run(config, prepared).metrics
+
+
+def test_epochs_that_an_ood_part_has_chosen_are_refused(settings: dict[str, Any]) -> None:
+    training = {**settings["training"], "monitor": "ood/ndcg_at_20"}
+    with pytest.raises(ValidationError, match="epochs that no OOD part has chosen"):
+        TrainConfig.model_validate(settings | {"training": training})

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from painvrl.core.errors import ConfigError
 from painvrl.core.rng import derive_seed
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import make_split
 from painvrl.run.config import TrainConfig
-from painvrl.run.prepare import plan_parts, prepare, prepare_split
+from painvrl.run.prepare import plan_parts, prepare, prepare_split, split_of, with_features
 
 if TYPE_CHECKING:
     from painvrl.evaluation.ranking import RankingPlan
@@ -165,3 +166,14 @@ def test_widths_name_the_columns_of_each_modality_and_columns_that_are_read_are_
     assert torch.equal(made.features[:, :10], plain.features)
     assert made.fingerprints[:2] == plain.fingerprints
     assert len(made.fingerprints) == 3
+    later = with_features(plain, TrainConfig.model_validate(settings))
+    assert later.fingerprints == made.fingerprints
+
+
+def test_a_column_that_is_not_there_is_said_before_anything_is_trained(
+    tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    wrong = {"assignment": "column", "column": "era"}
+    config = TrainConfig.model_validate(tiny_settings | {"environments": wrong})
+    with pytest.raises(ConfigError, match=r"environments\.column: .* has no such column"):
+        split_of(config, cache_dir=tmp_path)

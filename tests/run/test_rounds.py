@@ -118,3 +118,11 @@ def test_known_environments_are_labelled_pair_by_pair_and_gates_close_by_modalit
     assert sorted(len(set(half.tolist())) for half in result.mask.split(5)) == [1, 1]
     assert int((result.mask == 0).sum()) == 5
     assert result.rounds[1].metrics["environments/moved_share"] == 0.0
+
+
+def test_a_sparsity_that_closes_every_gate_of_a_group_is_refused(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    mask = {"steps": 3, "groups": "blocks", "block_width": 5, "sparsity": 0.8}
+    with pytest.raises(ConfigError, match="closes all of the 2 gates"):
+        run(TrainConfig.model_validate(tiny_settings | {"mask": mask}), tiny_prepared)

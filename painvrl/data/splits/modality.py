@@ -16,6 +16,7 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
+from painvrl.data.dataset import BATCH
 from painvrl.data.draws import draw
 from painvrl.data.splits.held_out import ColdItemOod
 from painvrl.data.splits.rows import (
@@ -27,9 +28,6 @@ from painvrl.data.splits.rows import (
     Table,
     with_iid,
 )
-
-BATCH = "batch"
-"""The column of the items that says which of them are broken: ``changed`` or ``as it is``."""
 
 AnyShare = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -54,6 +52,10 @@ class _BrokenModality(ColdItemOod, SplitRule):
             known = ", ".join(table.modalities) or "none"
             rule = f"the data set {table.name} has no such modality; it has {known}"
             raise ConfigError(rule, key="split.modality", value=self.modality)
+        columns = table.columns
+        if any(BATCH in of for of in (columns.interaction, columns.item, columns.user)):
+            rule = f"the data have a column {BATCH}, which names the broken items here; rename it"
+            raise ConfigError(rule, key="split.protocol", value=self.protocol)
         drawn = self.draw_ood(table, seed)
         held_out = torch.zeros(table.interactions.n_items, dtype=torch.bool)
         held_out[table.interactions.item[drawn.taken]] = True

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.yamlfile import config_error, near_matches
+from painvrl.data.parts import LOEO
 from painvrl.engine.constraints import COSTS
-from painvrl.evaluation.metrics import split_name
+from painvrl.evaluation.metrics import STANDARD, split_name
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value, same
 from painvrl.run.hyperparameters import (
@@ -65,8 +66,10 @@ def _check_constraint(spec: StudySpec, position: int) -> None:
 
 
 def _check_metric(spec: StudySpec, full: str, key: str) -> None:
-    _, metric, cutoff = split_name(full)
+    part, metric, cutoff = split_name(full)
     evaluation = spec.config.evaluation
+    if part == LOEO and metric not in (names := [one.name for one in STANDARD]):
+        raise ConfigError(f"environments are left out for {', '.join(names)} alone", key=key, value=full)
     if cutoff not in evaluation.ks:
         rule = f"its K must be one of config.evaluation.ks, {list(evaluation.ks)}"
         raise ConfigError(rule, key=key, value=full)

@@ -85,3 +85,10 @@ def test_a_single_broken_item_has_no_one_to_swap_with(dataset):
     config = WrongModalitySplit(modality="m", ood_broken=0, train_broken=0.015)
     with pytest.raises(ConfigError, match="at least 2 items"):
         make_split(dataset, config, seed=0)
+
+
+@BOTH
+def test_a_column_of_the_data_is_not_replaced(dataset, protocol):
+    columns = replace(dataset.columns, item={**dataset.columns.item, "batch": dataset.columns.item["genre"]})
+    with pytest.raises(ConfigError, match="the data have a column batch"):
+        make_split(replace(dataset, columns=columns), protocol(modality="m"), seed=0)
