@@ -340,6 +340,7 @@ def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
     # ValueErrors of our validators are sentences already; pydantic's start with "Input should".
     message = detail["msg"].removeprefix("Value error, ")
     message = message.replace("Input should", "must").replace("must be a valid", "must be a")
+    message = message.replace("must be a integer", "must be an integer")
     choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
     return message + did_you_mean(str(detail["input"]), choices)
 

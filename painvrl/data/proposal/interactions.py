@@ -93,7 +93,10 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
     if rating is not None:
         entries += _rating(rating, looks[rating.name], answers)
     used = {entry.value for entry in entries}
-    if left := [name for name in table.names if name not in used]:
+    answers.said += [
+        f"{look.name} is not used: {look.foreign}" for look in rest if look.foreign and look.name not in used
+    ]
+    if left := [name for name in table.names if name not in used and not looks[name].foreign]:
         answers.said.append(f"not used of {file}: {', '.join(left)}")
     return Roles(
         entries=tuple(entries),
@@ -105,7 +108,13 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
 
 def _may_be_ids(look: Look, answers: Answers) -> bool:
     """Whether every row has a value, values come back, and they are no times or ratings."""
-    if look.texts is None or look.missing or look.is_key or look.name == answers.given.get("--rating"):
+    if (
+        look.texts is None
+        or look.missing
+        or look.is_key
+        or look.foreign
+        or look.name == answers.given.get("--rating")
+    ):
         return False
     if look.is_called(USER) or look.is_called(ITEM):
         return True

@@ -69,7 +69,8 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
             answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
             return Described()
         raise Place(path, "init").error(
-            f"no column holds the ids of the items, each once (they are {items[0]}, ...)",
+            f"no column holds the ids of the items, each once (they are {items[0]}, ...); the interactions "
+            "come first, and --item names their column of items",
             ", ".join(look.name for look in keys) or "no column without repeated values",
         )
     key = answers.decide(
@@ -129,6 +130,11 @@ def _item_table(
     entries = []
     if title is not None:
         entries.append(Entry(key="title", value=title.name, why="what people are shown"))
+    answers.said += [
+        f"no title in {file}: ids are shown; --title names a column, such as {look.name}"
+        for look in free[:1]
+        if title is None
+    ]
     if columns:
         try:
             encoder_id()

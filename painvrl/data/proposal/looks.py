@@ -29,6 +29,11 @@ TIME = re.compile(
 RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
 TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
 TITLE = re.compile(r"title|name")
+_FOREIGN = {
+    re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"): "dates are read as ISO 8601, such as 2024-09-18",
+    re.compile(r"-?\d+,\d+"): "numbers are read with a decimal point",
+}
+"""Values as other countries write them, and what is read."""
 _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
 _EPOCH = (6e8, 4.2e9)
 """Seconds since 1970 from 1989 to 2103, which no other numbers are likely to be all between."""
@@ -111,6 +116,14 @@ class Look:
         low, high = _EPOCH
         scaled = times / (1e3 if len(times) and times.max() > 1e11 else 1.0)
         return None if (scaled >= low).all() and (scaled < high).all() else "its numbers are no times"
+
+    @cached_property
+    def foreign(self) -> str | None:
+        """How its dates or numbers would have to be written; ``None`` where they are, or it has none."""
+        for written, rule in _FOREIGN.items():
+            if self.sample and all(written.fullmatch(text) or text.isdecimal() for text in self.sample):
+                return None if self.numbers is not None else f"{rule} (found {self.sample[0]!r})"
+        return None
 
     @cached_property
     def sample(self) -> list[str]:

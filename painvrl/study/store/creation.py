@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.run.distributions import Value
+from painvrl.run.hyperparameters import leaves
 from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import connect, quick_commits, readable_errors, sole_creator
@@ -76,11 +77,25 @@ def create_study(
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
         kept = [one.model_dump(mode="json") for one in spec.constraints]
         study.set_user_attr(Attr.CONSTRAINTS, kept)
+        _note_kept_values(stored, spec)
         _note_sweep(stored, spec, existed=existed)
         if taken_over is not None:
             take_over(stored, taken_over, workspace)
         _queue(stored, spec)
         return stored, existed
+
+
+def _note_kept_values(stored: StoredStudy, spec: StudySpec) -> None:
+    """Presets and the default configuration take the values that the study was made with."""
+    kept, now = leaves(stored.config), leaves(spec.config)
+    for path in spec.sampled.root:
+        if path in kept and path in now and kept[path] != now[path]:
+            _logger.warning(
+                "note: config.%s stays %s, with which the study was made; the file has %s now",
+                path,
+                kept[path],
+                now[path],
+            )
 
 
 def _note_sweep(stored: StoredStudy, spec: StudySpec, *, existed: bool) -> None:

@@ -268,7 +268,8 @@ def open_study(
         rule = "holds no study yet" if storage is None or is_there(storage) else "is no file"
         raise StudyError(f"{rule}; `painvrl study run SPEC.yaml` makes one", file=place)
     if name is None and len(known) > 1:
-        raise StudyError(f"several studies are here; name one of {', '.join(known)}", file=place)
+        rule = f"several studies are here; name one of {', '.join(known)} (of `train`: --study NAME)"
+        raise StudyError(rule, file=place)
     name = name or known[0]
     if name not in known:
         raise StudyError(f"no such study; there are {', '.join(known)}", file=place, value=name)

@@ -264,3 +264,18 @@ def test_ratings_on_no_scale_count_alike(sheets, taken, proposed):
     data, _, answers, _ = proposed([write("log.csv", ("user", "item", "score"), rows), sheets[1]])
     assert "min_rating" not in data
     assert any("score is on no scale" in line for line in answers.said)
+
+
+def test_dates_and_numbers_of_other_countries_are_named_with_what_is_read(sheets, taken, proposed):
+    rows = [
+        (user, item, f"{int(stars)},5", f"{1 + place % 28:02d}.03.2024")
+        for place, (user, item, stars, _) in enumerate(taken)
+    ]
+    paths = [write("interactions.csv", ("Kunde", "PRODUCT-Id", "Note", "Datum"), rows), *sheets[1:]]
+    data, _, answers, _ = proposed(paths)
+    assert "time" not in data
+    assert "rating" not in data
+    said = "\n".join(answers.said)
+    assert "Datum is not used: dates are read as ISO 8601, such as 2024-09-18 (found '" in said
+    assert "Note is not used: numbers are read with a decimal point (found '" in said
+    assert data["user"] == "Kunde"

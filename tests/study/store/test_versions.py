@@ -103,3 +103,18 @@ def test_a_version_is_run_by_one_process_at_a_time(
         go(make(2), formula)
     assert formula.jobs == []
     assert go(make(2), formula, trials=1).study == "toy-v2"
+
+
+def test_a_base_value_of_what_is_searched_stays_and_that_is_said(
+    spec_tree: dict[str, Any], workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(StudySpec.model_validate(spec_tree), workspace)
+    assert not caplog.records
+    tree = copy.deepcopy(spec_tree)
+    path = "mask.sparsity"
+    assert path in tree["space"]
+    tree["config"].setdefault("mask", {})["sparsity"] = 0.123
+    run(StudySpec.model_validate(tree), workspace)
+    (note,) = [record.getMessage() for record in caplog.records]
+    assert note.startswith(f"note: config.{path} stays ")
+    assert note.endswith("with which the study was made; the file has 0.123 now")
