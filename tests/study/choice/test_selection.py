@@ -13,11 +13,14 @@ from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.engine.outcomes import Failed
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
-from painvrl.study.choice.rules import PREFERENCES, MaxOodWithIid, Reference, Rule, Weighted, rule_named
+from painvrl.study.choice.rules import PREFERENCES as ALL_PREFERENCES
+from painvrl.study.choice.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
 from painvrl.study.choice.selection import select
 from painvrl.study.store.records import TrialState
 
 Plane = Callable[..., Any]
+PREFERENCES = tuple(word for word in ALL_PREFERENCES if word != "loeo")
+"""Those that look at the plane of IID and OOD."""
 
 COARSE = st.sampled_from([0.05, 0.1, 0.2, 0.25, 0.3])
 POINTS = st.lists(st.tuples(COARSE, COARSE), min_size=1, max_size=8)
@@ -184,7 +187,7 @@ def test_two_tags_are_a_mistake_that_names_both(plane: Plane) -> None:
         (
             {"prefer": "best"},
             ConfigError,
-            r"prefer: must be one of knee, iid, ood, balanced \(found 'best'\)",
+            r"prefer: must be one of knee, iid, ood, loeo, balanced \(found 'best'\)",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_trial_that_was_swept_tells_how_many_of_its_points_are_on_the_front(
         3: swept((0.5, 0.5), (0.6, 0.1)),
     }
     run(stored, spec, Executor(1, script=script), diary, 4)
-    reported = [(event.on_front, event.front_size) for event in diary.trials]
+    reported = [(event.standing.on_front, event.standing.front_size) for event in diary.trials]
     assert reported == [(2, 2), (1, 3), (0, 3), (2, 2)]
     assert [event.values["iid/ndcg_at_20"] for event in diary.trials] == [0.4, 0.3, 0.1, 0.5]
 
