@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,11 +35,12 @@ def serve(
 
     Example: painvrl serve --port 8001
     """
-    from painvrl.serving.registered_models import find_model
+    from painvrl.serving.registered_models import example_request, find_model
     from painvrl.study.tracking.port import IGNORED, resolve_tracking_uri
 
     place = Workspace(workspace)
     uri = find_model(model, place)
+    request = shlex.quote(example_request(uri, place))
     need_free(port)
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri),
@@ -58,10 +60,7 @@ def serve(
         wait_until_up(server, port, log)
         address = f"http://{HOST}:{port}/invocations"
         typer.echo(f"serving {uri}: {address} (Ctrl-C ends it)")
-        typer.echo(
-            f"curl {address} -H 'Content-Type: application/json' "
-            """-d '{"dataframe_records": [{"user": "1"}], "params": {"k": 5}}'"""
-        )
+        typer.echo(f"curl {address} -H 'Content-Type: application/json' -d {request}")
         sys.stdout.flush()
         # Ctrl-C is how this command ends, not an interruption of work.
         with contextlib.suppress(KeyboardInterrupt):

@@ -7,6 +7,7 @@ Its environment has a few packages; painvrl and torch are not among them.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,19 @@ def find_model(model: str | None, workspace: Workspace) -> str:
         raise _no_model(workspace, model)
     latest = max(found, key=lambda version: int(version.version))
     return f"models:/{latest.name}/{latest.version}"
+
+
+def example_request(uri: str, workspace: Workspace) -> str:
+    """The body of a request that the model ``uri`` of :func:`find_model` answers, for a user whom it knows.
+
+    Raises:
+        StudyError: MLflow refuses.
+    """
+    store = resolve_tracking_uri(workspace)
+    with mlflow_calls(store), _global_uri(store):
+        import mlflow
+
+        return json.dumps(json.loads(mlflow.artifacts.load_text(f"{uri}/serving_input_example.json")))
 
 
 def _no_model(workspace: Workspace, model: str | None) -> StudyError:

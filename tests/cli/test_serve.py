@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -104,6 +105,9 @@ def test_the_model_answers_until_ctrl_c(place: Workspace, checkpoint: Checkpoint
         address = f"http://127.0.0.1:{port}/invocations"
         assert first == f"serving models:/two/1: {address} (Ctrl-C ends it)\n"
         assert second.startswith(f"curl {address} ")
+        printed = json.loads(shlex.split(second)[-1])
+        ((known,),) = printed["dataframe_split"]["data"]
+        assert known in checkpoint.trained_users, "whoever pastes it gets an answer of their own"
         body = json.dumps({"dataframe_records": [{"user": 7}], "params": {"k": 4}}).encode()
         request = urllib.request.Request(address, body, headers={"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as response:
