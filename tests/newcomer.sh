@@ -4,7 +4,8 @@
 #
 #   tests/newcomer.sh [FOLDER]    the clone lies in FOLDER, or in a temporary folder that is removed
 #
-# Needs git, make and Python 3.11 with venv and pip, and ports 5000 and 5001.
+# Needs make and Python 3.11 with venv and pip, and ports 5000 and 5001. A copy without git stands in for the
+# clone where git does not read the repository.
 set -euo pipefail
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 scratch="$(mktemp -d)"
@@ -15,11 +16,17 @@ finish() {
 }
 trap finish EXIT
 clone="${1:-$scratch/painvrl}"
+# Where packages come from is the machine's business, also if that is said below the old HOME.
+[[ -n "${PIP_CONFIG_FILE:-}" || ! -f "$HOME/.config/pip/pip.conf" ]] ||
+  export PIP_CONFIG_FILE="$HOME/.config/pip/pip.conf"
 export HOME="$scratch/home" MLFLOW_DISABLE_TELEMETRY=true
 mkdir "$HOME"
 unset PYTHONPATH VIRTUAL_ENV PAINVRL_WORKSPACE MLFLOW_TRACKING_URI
 
-git clone --quiet "$repository" "$clone"
+if ! git clone --quiet "$repository" "$clone"; then
+  rm -rf "$clone" && mkdir -p "$clone"
+  tar -C "$repository" --exclude=./.venv --exclude=./workspace --exclude=./.git -cf - . | tar -C "$clone" -xf -
+fi
 cd "$clone"
 
 # Ask a server until it answers, for at most two minutes.
