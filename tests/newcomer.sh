@@ -49,17 +49,24 @@ else:
 PYTHON
 }
 
-# Start a server in the background, ask it, and end it as Ctrl-C does.
+# Start a server in the background, ask it, and end it as Ctrl-C does. Python gives SIGINT back its meaning,
+# which is ignored below a shell that runs in the background itself.
 served() {
-  local url="$1" body="$2"
+  local url="$1" body="$2" listen
   shift 2
-  set -m # a job of its own takes SIGINT
-  "$@" &
+  listen='import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])'
+  .venv/bin/python -c "$listen" "$@" &
   server=$!
-  set +m
   if [[ -n "$body" ]]; then answered "$url" "$body" >answer.json; else answered "$url" >/dev/null; fi
   kill -INT "$server"
-  wait "$server" || true
+  for _ in $(seq 120); do
+    kill -0 "$server" 2>/dev/null || break
+    sleep 0.5
+  done
+  if kill -9 "$server" 2>/dev/null; then
+    echo "$* does not end by Ctrl-C" >&2
+    exit 1
+  fi
   server=""
 }
 
