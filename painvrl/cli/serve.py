@@ -38,10 +38,10 @@ def serve(
     from painvrl.serving.registered_models import example_request, find_model
     from painvrl.study.tracking.port import IGNORED, resolve_tracking_uri
 
+    need_free(port)  # before the registry is asked: a port that cannot be had needs no model to say so
     place = Workspace(workspace)
     uri = find_model(model, place)
     request = shlex.quote(example_request(uri, place))
-    need_free(port)
     command = [
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri),
         *("--env-manager", "local", "--host", HOST, "--port", str(port)),
