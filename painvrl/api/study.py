@@ -34,7 +34,7 @@ class Study:
 
     def __init__(self, stored: StoredStudy, workspace: Workspace, storage: str | None = None) -> None:
         self._stored, self._storage = stored, storage
-        self.name = stored.name
+        self.name: str = stored.name
         self.workspace = workspace
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, SetOption, SpecArgument, WorkspaceOption
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Look at data before they are trained on.",

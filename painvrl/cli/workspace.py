@@ -8,7 +8,7 @@ import typer
 
 from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     help="Look after the folder of studies, runs and checkpoints.",
     epilog="Example: painvrl workspace upgrade",
