@@ -47,8 +47,9 @@ from painvrl.invariance.soft_mixture import (
 )
 from painvrl.model.batches import epoch_of_batches
 from painvrl.model.fit import TrainingConfig, fit
-from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.losses import GramianLoss, SampledLoss, SoftmaxLoss
 from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
+from painvrl.model.robust import GroupDRO, KnownEnvironments, RiskExtrapolation
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
@@ -170,14 +171,20 @@ def labels(data: TrainingData) -> Tensor:
 
 def backbone(
     data: TrainingData,
-    loss: GramianLoss | SampledLoss,
+    loss: GramianLoss | SampledLoss | SoftmaxLoss,
     *,
     base: bool = False,
     mixing: type[Mixing] = Sum,
     item_item_weight: float = 0.0,
+    modality_dropout: float = 0.0,
 ) -> Backbone:
     config = BackboneConfig(
-        id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss, item_item_weight=item_item_weight
+        id_dim=2,
+        content_dim=WIDTH,
+        id_dropout=0.5,
+        loss=loss,
+        item_item_weight=item_item_weight,
+        modality_dropout=modality_dropout,
     )
     vectors = (meta(USERS, 4), meta(ITEMS, 4)) if base else None
     gates = None if mixing is Sum else meta(2 * FEATURES)
@@ -190,6 +197,7 @@ def backbone(
         base=vectors,
         base_id_dim=2 if base else 0,
         mixing=mixing,
+        widths=(3, FEATURES - 3),
     )
 
 
@@ -220,11 +228,12 @@ def silent(epoch: int, values: Mapping[str, float]) -> None:
         GramianLoss(),
         SampledLoss(negatives=4, batch_size=5),
         SampledLoss(negatives=4, batch_size=5, negatives_per="pair"),
+        SoftmaxLoss(negatives=4, batch_size=5),
     ],
-    ids=["gramian", "sampled", "sampled-per-pair"],
+    ids=["gramian", "sampled", "sampled-per-pair", "softmax"],
 )
 def test_a_training_step_stays_on_the_device(
-    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, base: bool
+    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss | SoftmaxLoss, base: bool
 ) -> None:
     model = backbone(data, loss, base=base)
     optimizer = torch.optim.Adam(model.parameters())
@@ -269,18 +278,40 @@ def test_a_step_with_the_item_item_term_stays_on_the_device(
 @pytest.mark.parametrize("updates", ["lazy", "dense"])
 @pytest.mark.parametrize(
     ("loss", "steps"),
-    [(GramianLoss(), 1), (SampledLoss(negatives=4, batch_size=5), None)],
-    ids=["gramian", "sampled"],
+    [
+        (GramianLoss(), 1),
+        (SampledLoss(negatives=4, batch_size=5), None),
+        (SoftmaxLoss(negatives=4, batch_size=5), None),
+    ],
+    ids=["gramian", "sampled", "softmax"],
 )
+@pytest.mark.parametrize("modality_dropout", [0.0, 0.5])
 def test_training_reads_nothing_back_before_its_evaluation(
-    data: TrainingData, guard: Guard, loss: GramianLoss | SampledLoss, steps: int | None, updates: str
+    data: TrainingData,
+    guard: Guard,
+    loss: GramianLoss | SampledLoss | SoftmaxLoss,
+    steps: int | None,
+    updates: str,
+    modality_dropout: float,
 ) -> None:
     steps = steps or -(-data.n_pairs // 5)
-    model = backbone(data, loss)
+    model = backbone(data, loss, modality_dropout=modality_dropout)
     config = TrainingConfig.model_validate({"evaluate_every": 3, "updates": updates})
     with pytest.raises(ReadBack):  # the loss of the third epoch, at its evaluation
         fit(model, config, gen(), evaluate=None, observe=silent, epochs=3)
     assert guard.updates == 3 * steps * 5
+
+
+@pytest.mark.parametrize("risks", [RiskExtrapolation(), GroupDRO()], ids=["vrex", "group_dro"])
+def test_a_step_on_the_risks_of_environments_stays_on_the_device(
+    data: TrainingData, guard: Guard, risks: RiskExtrapolation | GroupDRO
+) -> None:
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, risks=risks)
+    environments = KnownEnvironments(label=labels(data), count=ENVIRONMENTS)
+    model = Backbone(meta(ITEMS, FEATURES), data, config, gen(), environments=environments)
+    with pytest.raises(ReadBack):  # the loss of the third epoch, at its evaluation
+        fit(model, TrainingConfig(evaluate_every=3), gen(), evaluate=None, observe=silent, epochs=3)
+    assert guard.updates == 3 * 5
 
 
 def test_a_calibration_step_stays_on_the_device(guard: Guard) -> None:

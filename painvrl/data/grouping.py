@@ -91,6 +91,15 @@ class KnownGroups:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
 
+    def without(self, index: int) -> KnownGroups:
+        """The other groups, of the interactions that are in them."""
+        label = self.label[self.label != index]
+        return KnownGroups(
+            label=torch.where(label > index, label - 1, label),
+            names=self.names[:index] + self.names[index + 1 :],
+            sizes=self.sizes[:index] + self.sizes[index + 1 :],
+        )
+
     def said(self) -> str:
         """All groups with their sizes, for people."""
         each = [f"{name} ({size:,})" for name, size in zip(self.names, self.sizes, strict=True)]

@@ -45,9 +45,9 @@ class MaskConfig(Settings):
     :mod:`painvrl.invariance.contrasts`.
     """
 
-    source: Literal["learned", "ones", "given", "half"] = "learned"
+    source: Literal["learned", "ones", "given", "half", "random"] = "learned"
     """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only);
-    ``half`` fixes 1/2 for all.
+    ``half`` fixes 1/2 for all; ``random`` closes as many gates as ``sparsity`` says, whichever.
     """
     groups: Grain = "feature"
     """What a gate opens and closes: one ``feature``, a whole ``modality``, or ``blocks`` of neighbouring

@@ -1,4 +1,4 @@
-"""Mini-batches for the sampled loss: which rows a step touches, and where its pairs find them.
+"""Mini-batches for the losses on samples: which rows a step touches, and where its pairs find them.
 
 Batches are drawn and indexed on the CPU, where the pairs are listed, so that no step asks the device
 how many rows it touches.
@@ -17,7 +17,7 @@ from torch import Tensor
 from painvrl.core.device import to_device
 from painvrl.data.interactions import Interactions
 from painvrl.model.item_graph import ItemNeighbours
-from painvrl.model.losses import SampledLoss
+from painvrl.model.losses import MiniBatchLoss
 from painvrl.model.pairs import Pairs, canonical_order, sort_pairs
 from painvrl.model.training_data import TrainingData
 
@@ -44,6 +44,7 @@ class Batch:
         negative: ``[J]`` places in ``items`` of the negatives that all pairs share; empty if ``drawn``.
         drawn: ``B * J`` pairs (place in the batch, place in ``items``) of negatives drawn per pair.
         kept: ``[n_i]`` 1 where the batch sees the item's ID part; ``None`` if it sees all.
+        modalities: ``[n_i, M]`` what each of the item's modalities weighs; ``None`` if all weigh 1.
         neighbours: of the positives' items; ``None`` without an item-item term.
     """
 
@@ -57,6 +58,7 @@ class Batch:
     drawn: Pairs | None
     kept: Tensor | None
     neighbours: NeighbourPairs | None = None
+    modalities: Tensor | None = None
 
 
 def make_batch(
@@ -66,6 +68,7 @@ def make_batch(
     kept: Tensor | None,
     device: torch.device,
     neighbours: ItemNeighbours | None = None,
+    modalities: Tensor | None = None,
 ) -> Batch:
     """Index a batch by the rows that it touches.
 
@@ -76,6 +79,7 @@ def make_batch(
         kept: ``[I]`` on the CPU, or ``None``.
         device: where the batch goes.
         neighbours: of all items, on the CPU.
+        modalities: ``[I, M]`` on the CPU, or ``None``.
     """
     size = user.shape[0]
     users, user_place, user_count = torch.unique(user, return_inverse=True, return_counts=True)
@@ -102,6 +106,7 @@ def make_batch(
         negative=there(negative_place),
         drawn=None if drawn is None else drawn.map(there),
         kept=None if kept is None else there(kept[items]),
+        modalities=None if modalities is None else there(modalities[items]),
         neighbours=None
         if neighbours is None
         else _neighbour_pairs(near_place.view_as(near), neighbours.weight[item], items.shape[0], there),
@@ -127,12 +132,13 @@ def _neighbour_pairs(
 
 def epoch_of_batches(
     data: TrainingData,
-    loss: SampledLoss,
+    loss: MiniBatchLoss,
     id_dropout: float,
     generator: torch.Generator,
     device: torch.device,
     *,
     neighbours: ItemNeighbours | None = None,
+    modalities: Callable[[torch.Generator], Tensor | None] = lambda _: None,
 ) -> Iterator[Batch]:
     """A permutation of the training pairs in batches, each with fresh negatives and dropout.
 
@@ -145,6 +151,7 @@ def epoch_of_batches(
         generator: a CPU generator.
         device: where the batches go.
         neighbours: for the item-item term.
+        modalities: draws what each modality of each item weighs, ``[I, M]`` on the CPU.
     """
     host = data.host
     for rows in torch.randperm(data.n_pairs, generator=generator).split(loss.batch_size):
@@ -153,4 +160,5 @@ def epoch_of_batches(
         kept = None
         if id_dropout > 0:
             kept = (torch.rand(data.n_items, generator=generator) >= id_dropout).float()
-        yield make_batch(host.user[rows], host.item[rows], negative, kept, device, neighbours)
+        weights = modalities(generator)
+        yield make_batch(host.user[rows], host.item[rows], negative, kept, device, neighbours, weights)

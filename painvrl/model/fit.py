@@ -1,6 +1,6 @@
 """The training loop: epochs of optimiser steps, early stopping, and the best state.
 
-One epoch of the gramian loss is one full-batch step; one of the sampled loss is a permutation of
+One epoch of the gramian loss is one full-batch step; one of the others is a permutation of
 the training pairs in mini-batches.
 """
 
@@ -18,12 +18,13 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from painvrl.core.compilation import step_function
+from painvrl.core.device import to_device
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
 from painvrl.data.parts import is_scored_name
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.lazy_adam import LazyAdam
-from painvrl.model.losses import SampledLoss
+from painvrl.model.losses import MiniBatchLoss
 from painvrl.model.ultragcn import Backbone, Rows
 
 
@@ -41,7 +42,7 @@ class TrainingConfig(Settings):
     monitor: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
     """Metric of a valid part that decides which state is best, and when training stops."""
     updates: Literal["lazy", "dense"] = "lazy"
-    """What a step of the sampled loss changes in embedding tables: the batch's rows (``lazy``), or all by
+    """What a step on a mini-batch changes in embedding tables: the batch's rows (``lazy``), or all by
     their momentum (``dense``, InvRL's code).
     """
     weight_decay: float = Field(default=0.0, ge=0)
@@ -126,7 +127,7 @@ def fit(
     Raises:
         Diverged: the loss is not finite at an evaluation.
     """
-    lazy = isinstance(model.config.loss, SampledLoss) and config.updates == "lazy"
+    lazy = isinstance(model.config.loss, MiniBatchLoss) and config.updates == "lazy"
     steps = (_lazy_steps if lazy else _dense_steps)(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
     known = None if start is None else start()
@@ -208,7 +209,7 @@ def _adam(groups: list[dict[str, object]], config: TrainingConfig, device: torch
     return torch.optim.Adam(groups, lr=config.learning_rate, fused=device.type in {"cpu", "cuda"})
 
 
-def _batches(model: Backbone, loss: SampledLoss, generator: torch.Generator) -> Iterator[Batch]:
+def _batches(model: Backbone, loss: MiniBatchLoss, generator: torch.Generator) -> Iterator[Batch]:
     return epoch_of_batches(
         model.data,
         loss,
@@ -216,6 +217,7 @@ def _batches(model: Backbone, loss: SampledLoss, generator: torch.Generator) -> 
         generator,
         model.weight.device,
         neighbours=model.item_neighbours(),
+        modalities=model.modality_weights,
     )
 
 
@@ -236,8 +238,9 @@ def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Gener
 
     def losses() -> Iterator[Tensor]:
         loss = model.config.loss
-        if not isinstance(loss, SampledLoss):
-            yield full_loss(model.kept_items(generator))
+        if not isinstance(loss, MiniBatchLoss):
+            kept, weights = model.kept_items(generator), model.modality_weights(generator)
+            yield full_loss(kept, None if weights is None else to_device(weights, model.weight.device))
             return
         for batch in _batches(model, loss, generator):
             yield batch_loss(batch)
@@ -255,7 +258,7 @@ def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Gener
 def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
     """Of the embedding tables only the rows of the batch move."""
     loss_config, device = model.config.loss, model.weight.device
-    assert isinstance(loss_config, SampledLoss)
+    assert isinstance(loss_config, MiniBatchLoss)
     assert config.weight_decay == 0, "a row that is not touched cannot decay"
     content = _adam([{"params": model.content_parameters()}], config, device)
     tables = LazyAdam(model.tables(), config.learning_rate)

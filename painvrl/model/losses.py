@@ -1,7 +1,7 @@
-"""The backbone's two losses: the whole-data ``gramian`` one and the paper's ``sampled`` one.
+"""The backbone's losses: the whole-data ``gramian`` one, the paper's ``sampled`` one, and a ``softmax``.
 
 The first is that of implicit ALS (Hu et al., ICDM 2008; Rendle et al., RecSys 2022), the second that of
-UltraGCN (Mao et al., CIKM 2021).
+UltraGCN (Mao et al., CIKM 2021), the third the sampled softmax loss (Wu et al., TOIS 2024).
 
 Shape letters: ``U`` users, ``I`` items, ``N`` training pairs, ``D`` width of the score vectors,
 ``B`` pairs of a batch, ``J`` negatives.
@@ -9,12 +9,12 @@ Shape letters: ``U`` users, ``I`` items, ``N`` training pairs, ``D`` width of th
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 from painvrl.core.settings import Settings
 
@@ -55,6 +55,28 @@ class SampledLoss(Settings):
     """
     batch_size: int = Field(default=2048, ge=1)
     """Train interactions in a step."""
+
+
+class SoftmaxLoss(Settings):
+    """Softmax over a positive and uniform negatives: ``-log exp(s_ui / t) / sum exp(s / t)``.
+
+    The pairs of a batch share their negatives; a pair's own item among them is left out.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    """Which loss; decides which other keys there are."""
+    temperature: float = Field(default=0.2, gt=0)
+    """``t``: the smaller, the more the strongest negatives count."""
+    negatives: int = Field(default=200, ge=1)
+    """Negatives drawn for each batch, whose pairs share them."""
+    batch_size: int = Field(default=2048, ge=1)
+    """Train interactions in a step."""
+
+    negatives_per: ClassVar[Literal["batch", "pair"]] = "batch"
+
+
+MiniBatchLoss: TypeAlias = SampledLoss | SoftmaxLoss
+"""A loss that is trained on batches of pairs; the other takes all of them in a step."""
 
 
 class _GramProduct(torch.autograd.Function):
@@ -132,6 +154,23 @@ def sampled_loss(positive: Tensor, positive_b: Tensor, repulsion: Tensor, config
     """
     attract = (config.w1 + config.w2 * positive_b) * softplus(-positive)
     return (attract + config.negative_weight * repulsion).mean()
+
+
+def softmax_loss(positive: Tensor, negative: Tensor, hit: Tensor, temperature: float) -> Tensor:
+    """The mean over a batch of the sampled softmax loss.
+
+    >>> alike = torch.zeros(1), torch.zeros(1, 3)
+    >>> round(float(softmax_loss(*alike, torch.zeros(1, 3, dtype=torch.bool), 0.1).exp()), 4)  # one of four
+    4.0
+
+    Args:
+        positive: ``[B]`` scores of the pairs.
+        negative: ``[B, J]`` of the negatives.
+        hit: ``[B, J]`` bool, where a negative is the pair's own item; it does not count.
+        temperature: ``t``.
+    """
+    logits = torch.cat([positive[:, None], negative.masked_fill(hit, -torch.inf)], dim=1) / temperature
+    return cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
 
 
 def neighbour_attraction(scores: Tensor, weight: Tensor, n_pairs: int) -> Tensor:

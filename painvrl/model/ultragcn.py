@@ -9,6 +9,7 @@ content width, ``D`` width of the score vectors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
@@ -22,15 +23,18 @@ from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import (
     GramianLoss,
     SampledLoss,
+    SoftmaxLoss,
     drawn_repulsion,
     gramian_loss,
     neighbour_attraction,
     sampled_loss,
     shared_repulsion,
+    softmax_loss,
     ultragcn_weights,
 )
 from painvrl.model.mixing import Mixing, Projection, Sum
 from painvrl.model.pairs import pair_scores
+from painvrl.model.robust import KnownEnvironments, MeanRisk, Risks, environment_risks
 from painvrl.model.training_data import TrainingData
 
 
@@ -49,6 +53,8 @@ class BackboneConfig(Settings):
     """Weight of the squared projection ``W``."""
     id_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a step does not see an item's ID part, so that the content part can stand alone."""
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability ``p`` that a step does not see a modality of an item; the others weigh ``1 / (1 - p)``."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of products with the features, their factors and results. ``bfloat16`` halves the memory that
     they read; all else stays float32.
@@ -57,8 +63,24 @@ class BackboneConfig(Settings):
     """``gamma`` of UltraGCN's item-item term on the ID parts; a term of the sampled loss."""
     item_item_neighbours: int = Field(default=10, ge=1, le=1000)
     """Strongest neighbours of a positive item that the item-item term counts."""
-    loss: Annotated[GramianLoss | SampledLoss, Field(discriminator="kind")] = GramianLoss()
+    loss: Annotated[GramianLoss | SampledLoss | SoftmaxLoss, Field(discriminator="kind")] = GramianLoss()
     """What training minimises."""
+    risks: Annotated[Risks, Field(discriminator="kind")] = MeanRisk()
+    """How the risks of known environments make the loss: their ``mean``, ``vrex``, or ``group_dro``."""
+
+    @property
+    def reads_environments(self) -> bool:
+        """Whether training reads which environment an interaction is from."""
+        return not isinstance(self.risks, MeanRisk)
+
+    @model_validator(mode="after")
+    def _risks_of_whole_data(self) -> Self:
+        if self.reads_environments and not isinstance(self.loss, GramianLoss):
+            raise ValueError(
+                f"risks.kind {self.risks.kind!r} needs loss.kind 'gramian': a mini-batch hardly knows an "
+                f"environment's risk (found {self.loss.kind!r})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _item_item_term_has_its_place(self) -> Self:
@@ -101,6 +123,8 @@ class Backbone(nn.Module):
         base: tuple[Tensor, Tensor] | None = None,
         base_id_dim: int = 0,
         mixing: type[Mixing] = Sum,
+        widths: Sequence[int] = (),
+        environments: KnownEnvironments | None = None,
     ) -> None:
         """Initialise from ``generator``, the same for every device.
 
@@ -115,6 +139,8 @@ class Backbone(nn.Module):
             base: ``([U, D], [I, D])`` frozen vectors of an earlier model.
             base_id_dim: how many leading columns of ``base`` are its ID part.
             mixing: how the projections of the copies make one.
+            widths: columns of each modality, in their order; one modality without them.
+            environments: of the training pairs, where ``config.risks`` reads them.
         """
         super().__init__()
         n_items, width = features.shape
@@ -134,7 +160,15 @@ class Backbone(nn.Module):
         self.user_content: nn.Parameter = normal(n_users, config.content_dim)
         self.weight: nn.Parameter = normal(self.gates.shape[0], config.content_dim)
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(config.content_dim, device=device))
+        self.n_modalities = max(1, len(widths))
+        index = torch.arange(self.n_modalities).repeat_interleave(torch.tensor(widths or (width,)))
+        self.modality: Tensor = index.to(device)
         self.mixing: Mixing = mixing(self.gates.shape[0] // width, config.content_dim, device)
+        self.environments = environments if config.reads_environments else None
+        self.log_weights: Tensor
+        if self.environments is not None:  # a buffer: a training that continues goes on with the weights
+            uniform = torch.full((self.environments.count,), 1 / self.environments.count, device=device)
+            self.register_buffer("log_weights", uniform.log())
         self.base = base
         self.base_id_dim = base_id_dim
         a0 = config.loss.all_pairs_weight if isinstance(config.loss, GramianLoss) else 0.0
@@ -144,9 +178,14 @@ class Backbone(nn.Module):
         self.item_b: Tensor
         self.user_b, self.item_b = ultragcn_weights(data.user_degree, data.item_degree)
 
-    def content(self, features: Tensor | None = None) -> Tensor:
-        """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them."""
+    def content(self, features: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them.
+
+        ``weights``: ``[I, M]`` of the rows' modalities, from :meth:`modality_weights`.
+        """
         rows = self.features if features is None else features
+        if weights is not None:
+            rows = rows * weights.to(rows.dtype).index_select(1, self.modality)
         mixed: Tensor = self.mixing(rows, self._gated())
         return mixed + self.bias
 
@@ -200,6 +239,14 @@ class Backbone(nn.Module):
         kept = torch.rand(self.item_id.shape[0], generator=generator) >= self.config.id_dropout
         return to_device(kept.float(), self.item_id.device)
 
+    def modality_weights(self, generator: torch.Generator) -> Tensor | None:
+        """``[I, M]`` on the CPU: 0 where a step does not see the modality; ``None`` without dropout."""
+        dropout = self.config.modality_dropout
+        if dropout == 0:
+            return None
+        seen = torch.rand(self.item_id.shape[0], self.n_modalities, generator=generator) >= dropout
+        return seen.float() / (1 - dropout)
+
     def _visible(self, base: Tensor | None, item_id: Tensor, content: Tensor, kept: Tensor | None) -> Tensor:
         """``[n, D]`` of some items as a step sees them: without ID parts where ``kept`` ``[n]`` is 0."""
         if kept is not None:
@@ -219,19 +266,35 @@ class Backbone(nn.Module):
             self.config.l2 * rows / self.data.n_pairs + self.config.projection_l2 * self.weight.square().sum()
         )
 
-    def full_loss(self, kept: Tensor | None) -> Tensor:
-        """The gramian loss of the whole training part, with its L2 term; ``kept``: see :meth:`kept_items`."""
+    def full_loss(self, kept: Tensor | None, modalities: Tensor | None = None) -> Tensor:
+        """The gramian loss of the whole training part, with its L2 term.
+
+        ``kept``: see :meth:`kept_items`. ``modalities``: see :meth:`modality_weights`, on the device.
+        """
         assert isinstance(self.config.loss, GramianLoss)
         data = self.data
         users = self.user_vectors()
         items = self._visible(
             None if self.base is None else data.warm_rows(self.base[1]),
             data.warm_rows(self.item_id),
-            self.content(self.warm_features),
+            self.content(self.warm_features, None if modalities is None else data.warm_rows(modalities)),
             None if kept is None else data.warm_rows(kept),
         )
         positive = pair_scores(users, items, data.warm_pairs)
+        if self.environments is not None:
+            return self._risk(positive, users, items) + self.penalty()
         return gramian_loss(positive, users, items, self.config.loss.all_pairs_weight) + self.penalty()
+
+    def _risk(self, positive: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """What the environments' risks come to."""
+        loss, risks, environments = self.config.loss, self.config.risks, self.environments
+        assert isinstance(loss, GramianLoss)
+        assert not isinstance(risks, MeanRisk)
+        assert environments is not None
+        user, degree = self.data.warm_pairs.user, self.data.user_degree
+        each = environment_risks(positive, users, items, user, degree, environments, loss.all_pairs_weight)
+        shares = environments.sums(torch.ones_like(positive)) / positive.shape[0]
+        return risks.combine(each, shares, self.log_weights)
 
     def rows(self, batch: Batch) -> Rows:
         """The rows of the tables that ``batch`` touches."""
@@ -242,7 +305,7 @@ class Backbone(nn.Module):
         )
 
     def batch_loss(self, batch: Batch, rows: Rows) -> Tensor:
-        """The sampled loss of a batch of training pairs, with its estimate of the L2 term.
+        """The loss of a batch of training pairs, with its estimate of the L2 term.
 
         Only the batch's items are projected, unless they are most of the catalogue anyway, and only
         its rows are regularised: each is weighed so that the mean over batches is :meth:`penalty`.
@@ -252,19 +315,24 @@ class Backbone(nn.Module):
             rows: :meth:`rows` of it, or leaves of the same values.
         """
         loss = self.config.loss
-        assert isinstance(loss, SampledLoss)
+        assert not isinstance(loss, GramianLoss)
         own = torch.cat([rows.user_id, rows.user_content], dim=1)
         users = (
             own if self.base is None else torch.cat([self.base[0].index_select(0, batch.users), own], dim=1)
         )
-        if 2 * batch.items.shape[0] > self.features.shape[0]:
+        if batch.modalities is None and 2 * batch.items.shape[0] > self.features.shape[0]:
             content = self.content().index_select(0, batch.items)
         else:
-            content = self.content(self.features.index_select(0, batch.items))
+            content = self.content(self.features.index_select(0, batch.items), batch.modalities)
         base = None if self.base is None else self.base[1].index_select(0, batch.items)
         items = self._visible(base, rows.item_id, content, batch.kept)
-        by_user, by_item = self.user_b[batch.users], self.item_b[batch.items]
-        users, by_user = users.index_select(0, batch.user), by_user[batch.user]
+        users = users.index_select(0, batch.user)
+        positive = (users * items.index_select(0, batch.item)).sum(1)
+        if isinstance(loss, SoftmaxLoss):
+            negative = users @ items.index_select(0, batch.negative).T
+            hit = batch.item[:, None] == batch.negative
+            return softmax_loss(positive, negative, hit, loss.temperature) + self._batch_penalty(batch, rows)
+        by_user, by_item = self.user_b[batch.users][batch.user], self.item_b[batch.items]
         if batch.drawn is None:
             negative = users @ items.index_select(0, batch.negative).T
             repulsion = shared_repulsion(negative, by_user, by_item[batch.negative], loss)
@@ -273,7 +341,7 @@ class Backbone(nn.Module):
             negative_b = by_user[:, None] * by_item[batch.drawn.item].view(users.shape[0], -1)
             repulsion = drawn_repulsion(negative, negative_b, loss)
         value = sampled_loss(
-            positive=(users * items.index_select(0, batch.item)).sum(1),
+            positive=positive,
             positive_b=by_user * by_item[batch.item],
             repulsion=repulsion,
             config=loss,

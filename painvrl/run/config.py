@@ -85,10 +85,10 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _decays_whole_tables(self) -> Self:
-        lazy = self.backbone.loss.kind == "sampled" and self.training.updates == "lazy"
+        lazy = self.backbone.loss.kind != "gramian" and self.training.updates == "lazy"
         if self.training.weight_decay > 0 and lazy:
             raise ValueError(
-                "training.weight_decay moves whole tables, so with the sampled loss it needs "
+                "training.weight_decay moves whole tables, so with mini-batches it needs "
                 f"training.updates 'dense' (found {self.training.weight_decay} with 'lazy')"
             )
         return self
@@ -117,6 +117,15 @@ class TrainConfig(Settings):
                     f"environments.count must be {known}, the number of planted environments "
                     f"(found {self.environments.count})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _risks_of_known_environments(self) -> Self:
+        if self.backbone.reads_environments and self.environments.assignment != "column":
+            raise ValueError(
+                f"backbone.risks.kind {self.backbone.risks.kind!r} needs known environments: "
+                f"environments.assignment 'column' (found {self.environments.assignment!r})"
+            )
         return self
 
     @model_validator(mode="after")

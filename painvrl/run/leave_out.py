@@ -74,7 +74,9 @@ def leave_out(
         without = replace(without, features=prepared.features, widths=prepared.widths)
         measured = config.evaluation.model_copy(update={"also": ()})
         plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
-        stages = Stages(config=config, prepared=without, fixed_epochs=epochs, branch=branch)
+        stages = Stages(
+            config=config, prepared=without, fixed_epochs=epochs, branch=branch, groups=groups.without(index)
+        )
         models.append((convert(stages, mask), plan))
     return LeftOut(models=tuple(models))
 

@@ -26,8 +26,9 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
 
 NOT_READ = frozenset({"environments", "mask", "rounds", "fusion"})
-"""Sections of a configuration that a pretraining does not read. A new section is read until it stands
-here: a key that says too much costs a training, one that says too little a wrong result."""
+"""Sections of a configuration that a pretraining does not read; environments are read where the backbone's
+risks are theirs. A new section is read until it stands here: a key that says too much costs a training, one
+that says too little a wrong result."""
 
 MEMORY_BYTES = 1 << 30
 DISK_BYTES = 4 << 30
@@ -66,8 +67,9 @@ def pretraining_key(config: TrainConfig, prepared: Prepared, reported: str = "")
 
     ``reported``: what is reported of the training beside its metrics, which is kept with it.
     """
+    unread = set(NOT_READ) - ({"environments"} if config.backbone.reads_environments else set())
     return digest_of(
-        config.model_dump(mode="json", exclude=set(NOT_READ)),
+        config.model_dump(mode="json", exclude=unread),
         list(prepared.fingerprints),
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),

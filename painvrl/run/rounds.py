@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,10 +12,9 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import derive_seed, generator
 from painvrl.data.dataset import PlantedTruth
-from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
-from painvrl.invariance.gates import closed_gates, gate_groups
+from painvrl.invariance.gates import closed_gates, gate_groups, spread
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.label_recovery import label_recovery
 from painvrl.invariance.mask import Gated, MaskState, learn_mask
@@ -24,7 +23,7 @@ from painvrl.invariance.shared_model import Affinities, SharedModel, calibrate, 
 from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared
-from painvrl.run.stages import Stages, all_pairs_weight
+from painvrl.run.stages import Stages, all_pairs_weight, known_environments
 
 LABEL_RECOVERY = "environments/label_recovery"
 """How much of planted environments was found; see :mod:`painvrl.invariance.label_recovery`."""
@@ -63,14 +62,8 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
     if pretrained is None:
         return Invariance(mask=_fixed_mask(stages))
     features, run = prepared.features, stages.state
-    groups = _known_groups(stages)
-    group = gate_groups(prepared.widths.values(), config.mask.groups, config.mask.block_width)
-    n_gates = features.shape[1]
-    if group is not None:
-        group, n_gates = group.to(prepared.device), int(group[-1]) + 1
-        if closed_gates(n_gates, config.mask.sparsity) == n_gates:
-            rule = f"closes all of the {n_gates} gates of mask.groups {config.mask.groups!r}"
-            raise ConfigError(rule, key="mask.sparsity", value=config.mask.sparsity)
+    groups = known_environments(stages)
+    group, n_gates = _gates(stages)
     with run.stage("calibrate"):
         frozen = freeze(
             prepared.training,
@@ -155,15 +148,6 @@ def _feature_variances(
     return feature_variances(fit_coefficients(features, shared, affinities, sample, label, half, count))
 
 
-def _known_groups(stages: Stages) -> KnownGroups | None:
-    """The groups of ``assignment: column``, in the canonical order of the training pairs."""
-    config, prepared = stages.config, stages.prepared
-    if config.environments.assignment != "column":
-        return None
-    found = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
-    return replace(found, label=found.label[canonical_order(prepared.train)].to(prepared.device))
-
-
 def _report(stages: Stages, environments: Environments, learned: MaskState) -> RoundReport:
     sizes = {f"environments/size_{index + 1}": size for index, size in enumerate(environments.sizes)}
     metrics = {name: float(size) for name, size in sizes.items()} | {
@@ -184,9 +168,27 @@ def _report(stages: Stages, environments: Environments, learned: MaskState) -> R
     return RoundReport(metrics=metrics, trace=learned.trace)
 
 
+def _gates(stages: Stages) -> tuple[Tensor | None, int]:
+    """``[F]`` the gate of each feature where several share one, and how many gates there are."""
+    prepared, config = stages.prepared, stages.config.mask
+    group = gate_groups(prepared.widths.values(), config.groups, config.block_width)
+    if group is None:
+        return None, prepared.features.shape[1]
+    n_gates = int(group[-1]) + 1
+    if closed_gates(n_gates, config.sparsity) == n_gates:
+        rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
+        raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
+    return group.to(prepared.device), n_gates
+
+
 def _fixed_mask(stages: Stages) -> Tensor:
     width = stages.prepared.features.shape[1]
     source = stages.config.mask.source
+    if source == "random":
+        group, n_gates = _gates(stages)
+        order = torch.randperm(n_gates, generator=generator(stages.config.seed, "mask", "random"))
+        closed = order[: closed_gates(n_gates, stages.config.mask.sparsity)]
+        return spread(torch.ones(n_gates).index_fill(0, closed, 0.0).to(stages.prepared.device), group)
     if source == "given":
         truth = stages.prepared.dataset.truth
         if truth is None:

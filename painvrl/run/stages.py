@@ -7,7 +7,7 @@ between them, and :mod:`painvrl.run.pipeline` is the list of them all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from painvrl.core.rng import generator
+from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import fit
 from painvrl.model.folding import fold_in
 from painvrl.model.fusion import Learner, ScoreParts
 from painvrl.model.losses import GramianLoss
 from painvrl.model.mixing import Mixing, Projection, Sum
+from painvrl.model.pairs import canonical_order
+from painvrl.model.robust import KnownEnvironments
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared
@@ -50,6 +53,8 @@ class Stages:
         fixed_epochs: by training; where set, nothing stops early.
         branch: train the variant branch even where it weighs nothing: somebody will weigh it.
         look: what else is reported of a training at an evaluation; nothing by default.
+        groups: of the train interactions where they are not those that ``environments.column`` makes of
+            them: what is left of groups when one is left out.
         state: of the run; stages and curves are noted in it, and it is saved while the run is under way.
     """
 
@@ -58,6 +63,7 @@ class Stages:
     fixed_epochs: Mapping[str, int] | None = None
     branch: bool = False
     look: Look | None = None
+    groups: KnownGroups | None = None
     state: RunState = field(default_factory=RunState)
 
     @property
@@ -101,6 +107,26 @@ def all_pairs_weight(backbone: BackboneConfig) -> float:
     """That of the whole-data loss, which stands in where the backbone is trained with the sampled one."""
     loss = backbone.loss if isinstance(backbone.loss, GramianLoss) else GramianLoss()
     return loss.all_pairs_weight
+
+
+def known_environments(stages: Stages) -> KnownGroups | None:
+    """The groups of ``assignment: column``, in the canonical order of the training pairs."""
+    config, prepared = stages.config, stages.prepared
+    if config.environments.assignment != "column":
+        return None
+    found = stages.groups or known_groups(
+        prepared.dataset, prepared.train, config.environments.column, config.seed
+    )
+    return replace(found, label=found.label[canonical_order(prepared.train)].to(prepared.device))
+
+
+def _of_risks(stages: Stages) -> KnownEnvironments | None:
+    """The environments whose risks make the loss, if any do."""
+    if not stages.config.backbone.reads_environments:
+        return None
+    groups = known_environments(stages)
+    assert groups is not None  # the configuration sees to it
+    return KnownEnvironments(label=groups.label, count=len(groups.names))
 
 
 def pretrain(stages: Stages, store: PretrainedStore | None) -> Backbone:
@@ -167,6 +193,8 @@ def _initial(
         base=base,
         base_id_dim=config.backbone.id_dim if base is not None else 0,
         mixing=mixing,
+        widths=tuple(prepared.widths.values()),
+        environments=_of_risks(stages),
     )
 
 

@@ -27,8 +27,9 @@ from painvrl.invariance.shared_model import calibrate, calibration_step
 from painvrl.invariance.soft_mixture import FitSample, mixture_loss
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.fit import TrainingConfig, fit
-from painvrl.model.losses import GramianLoss, SampledLoss
+from painvrl.model.losses import GramianLoss, SampledLoss, SoftmaxLoss
 from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights
+from painvrl.model.robust import KnownEnvironments
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig, Rows
 
@@ -111,6 +112,32 @@ def test_a_whole_data_step_is_one_graph(data: TrainingData, base: bool) -> None:
     found = loss_and_gradients(model, one_graph(model.full_loss), kept)
     assert len(found) == 6
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["vrex", "group_dro"])
+def test_a_step_on_the_risks_of_environments_is_one_graph(data: TrainingData, kind: str) -> None:
+    config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": WIDTH, "risks": {"kind": kind}})
+    environments = KnownEnvironments(label=torch.arange(data.n_pairs) % 2, count=2)
+    features = torch.randn(ITEMS, FEATURES, generator=gen())
+    plain, other = (Backbone(features, data, config, gen(), environments=environments) for _ in range(2))
+    expected = loss_and_gradients(plain, plain.full_loss, None)
+    found = loss_and_gradients(other, one_graph(other.full_loss), None)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    if kind == "group_dro":  # the weights have moved, and alike
+        torch.testing.assert_close(other.log_weights, plain.log_weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_softmax_step_with_modality_dropout_is_one_graph(data: TrainingData) -> None:
+    loss = SoftmaxLoss(negatives=4, batch_size=8)
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, loss=loss, modality_dropout=0.5)
+    features = torch.randn(ITEMS, FEATURES, generator=gen())
+    model = Backbone(features, data, config, gen(), widths=(2, FEATURES - 2))
+    compiled = one_graph(model.batch_loss)
+    batches = epoch_of_batches(data, loss, 0.5, gen(), CPU, modalities=model.modality_weights)
+    for batch in list(batches)[:2]:
+        expected = loss_and_gradients(model, model.batch_loss, batch, leaves(model, batch))
+        found = loss_and_gradients(model, compiled, batch, leaves(model, batch))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("per", ["batch", "pair"])

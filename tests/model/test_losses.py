@@ -19,6 +19,7 @@ from painvrl.model.losses import (
     pointwise_gramian,
     sampled_loss,
     shared_repulsion,
+    softmax_loss,
     ultragcn_weights,
 )
 from painvrl.model.pairs import pair_scores, sort_pairs
@@ -139,3 +140,30 @@ def test_shared_negatives_estimate_the_loss_of_all_negatives_in_the_mean() -> No
     error = draws.std(ddof=1) / math.sqrt(len(draws))
     assert abs(draws.mean() - whole) < 3 * error
     assert error < 0.01 * whole  # the bound above means something
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(seed=st.integers(0, 10**6), temperature=st.floats(0.05, 5))
+def test_the_softmax_loss_equals_its_formula_pair_by_pair(seed: int, temperature: float) -> None:
+    rng = np.random.default_rng(seed)
+    size, negatives = rng.integers(1, 6), rng.integers(1, 6)
+    positive, negative = rng.standard_normal(size), rng.standard_normal((size, negatives))
+    hit = rng.random((size, negatives)) < 0.3
+    expected = 0.0
+    for own, others, skipped in zip(positive, negative, hit, strict=True):
+        against = [math.exp(one / temperature) for one, skip in zip(others, skipped, strict=True) if not skip]
+        chance = math.exp(own / temperature) / (math.exp(own / temperature) + sum(against))
+        expected -= math.log(chance) / size
+    tensors = torch.from_numpy(positive), torch.from_numpy(negative), torch.from_numpy(hit)
+    assert float(softmax_loss(*tensors, temperature)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_colder_softmax_pushes_the_strongest_negatives_only() -> None:
+    pushed = []
+    for temperature in (0.05, 1.0):
+        negative = torch.tensor([[1.0, 0.0]], requires_grad=True)
+        softmax_loss(torch.zeros(1), negative, torch.zeros(1, 2, dtype=torch.bool), temperature).backward()
+        assert negative.grad is not None
+        pushed.append(float(negative.grad[0, 1] / negative.grad[0, 0]))
+    assert pushed[0] < 1e-6
+    assert pushed[1] == pytest.approx(math.exp(-1), rel=1e-5)

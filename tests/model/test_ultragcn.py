@@ -455,3 +455,79 @@ def test_training_data_know_degrees_and_warm_items(toy: Toy) -> None:
     assert toy.data.warm_items.tolist() == [0, 1, 3, 4, 5]
     assert toy.data.active.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
     assert toy.data.n_pairs == len(toy.listed)
+
+
+def test_a_softmax_batch_is_the_loop_over_pairs_and_shared_negatives(toy: Toy) -> None:
+    """The pair's own item among the negatives does not count; cold items are no negatives at all."""
+    loss = {"kind": "softmax", "temperature": 0.5}
+    model = build(toy, l2=0.0, projection_l2=0.0, loss=loss)
+    pairs, negatives = [(0, 1), (1, 3), (2, 0)], [0, 3, 3]
+    expected = 0.0
+    for user, item in pairs:
+        own = slow_score(model, toy, user, item) / 0.5
+        others = [slow_score(model, toy, user, other) / 0.5 for other in negatives if other != item]
+        expected += math.log(sum(math.exp(one) for one in [own, *others])) - own
+    user, item = torch.tensor(pairs).T
+    batch = make_batch(user, item, torch.tensor(negatives), None, torch.device("cpu"))
+    assert number(model.batch_loss(batch, model.rows(batch))) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def with_modalities(toy: Toy, features: Tensor | None = None, **hyperparameters: object) -> Backbone:
+    config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3} | hyperparameters)
+    return Backbone(toy.features if features is None else features, toy.data, config, gen(), widths=(1, 3))
+
+
+@pytest.mark.parametrize("loss", [GramianLoss(), SAMPLED], ids=["gramian", "sampled"])
+def test_a_dropped_modality_is_one_of_zeros_and_the_others_are_scaled(
+    toy: Toy, loss: GramianLoss | SampledLoss
+) -> None:
+    model = with_modalities(toy, modality_dropout=0.6, loss=loss.model_dump())
+    weights = model.modality_weights(gen(5))
+    assert weights is not None
+    assert weights.unique().tolist() == pytest.approx([0.0, 2.5])
+    by_hand = toy.features.clone()
+    by_hand[:, :1] *= weights[:, :1]
+    by_hand[:, 1:] *= weights[:, 1:]
+    plain = with_modalities(toy, by_hand, loss=loss.model_dump())
+    if isinstance(loss, GramianLoss):
+        assert number(model.full_loss(None, weights)) == pytest.approx(
+            number(plain.full_loss(None)), rel=1e-5
+        )
+        return
+    sides = []
+    for one, drawn in ((model, weights), (plain, None)):
+        batch = make_batch(
+            torch.tensor([0, 1]),
+            torch.tensor([1, 3]),
+            torch.tensor([0, 3, 4]),
+            None,
+            torch.device("cpu"),
+            modalities=drawn,
+        )
+        sides.append(number(one.batch_loss(batch, one.rows(batch))))
+    assert sides[0] == pytest.approx(sides[1], rel=1e-5)
+
+
+def test_modality_dropout_leaves_the_content_part_as_it_is_on_average(toy: Toy) -> None:
+    model, draws = with_modalities(toy, modality_dropout=0.5), gen(2)
+    total = torch.zeros_like(model.content())
+    for _ in range(4000):
+        total += model.content(None, model.modality_weights(draws)).detach()
+    torch.testing.assert_close(total / 4000, model.content().detach(), atol=0.02, rtol=0.02)
+
+
+def test_without_modality_dropout_nothing_is_drawn(toy: Toy) -> None:
+    draws = gen(2)
+    before = draws.get_state()
+    assert with_modalities(toy).modality_weights(draws) is None
+    assert torch.equal(draws.get_state(), before)
+
+
+def test_each_modality_of_each_item_is_dropped_on_its_own(toy: Toy) -> None:
+    model, draws = with_modalities(toy, modality_dropout=0.3), gen(2)
+    many = [model.modality_weights(draws) for _ in range(500)]
+    seen = torch.stack([one for one in many if one is not None]) > 0
+    assert seen.shape == (500, toy.n_items, 2)
+    assert float(seen.float().mean()) == pytest.approx(0.7, abs=0.02)
+    both = (seen[:, :, 0] & seen[:, :, 1]).float().mean()
+    assert float(both) == pytest.approx(0.49, abs=0.03)

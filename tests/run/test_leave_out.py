@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.observer import NullObserver
-from painvrl.data.grouping import known_groups
+from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.leave_out import leave_out
 from painvrl.run.pipeline import RunResult, reweighed, run
 from painvrl.run.prepare import Prepared, prepare, prepare_split
+from painvrl.run.pretrained import pretraining_key
+from painvrl.run.stages import Stages, known_environments
 
 CPU = torch.device("cpu")
 
@@ -145,3 +147,61 @@ def test_epochs_that_an_ood_part_has_chosen_are_refused(settings: dict[str, Any]
     training = {**settings["training"], "monitor": "ood/ndcg_at_20"}
     with pytest.raises(ValidationError, match="epochs that no OOD part has chosen"):
         TrainConfig.model_validate(settings | {"training": training})
+
+
+ROBUST = [{"kind": "vrex", "variance_weight": 5.0}, {"kind": "group_dro", "step": 2.0}]
+
+
+@pytest.mark.parametrize("risks", ROBUST, ids=["vrex", "group_dro"])
+def test_risks_are_those_of_the_known_environments_and_of_those_that_are_left(
+    settings: dict[str, Any], tiny_prepared: Prepared, result: RunResult, risks: dict[str, object]
+) -> None:
+    """The labels come in the order of the pairs: put there by hand they make the same model."""
+    backbone = settings["backbone"] | {"risks": risks}
+    mask = {"source": "ones"}
+    config = TrainConfig.model_validate(settings | {"backbone": backbone, "mask": mask})
+    found = run(config, tiny_prepared)
+    plain = run(TrainConfig.model_validate(settings | {"mask": mask}), tiny_prepared)
+    assert not torch.equal(found.parts.items, plain.parts.items)
+    assert found.metrics["loeo/ndcg_at_20"] != plain.metrics["loeo/ndcg_at_20"]
+    train = tiny_prepared.train
+    groups = known_groups(tiny_prepared.dataset, train, config.environments.column, config.seed)
+    of_pair = {
+        (user, item): label
+        for user, item, label in zip(
+            train.user.tolist(), train.item.tolist(), groups.label.tolist(), strict=True
+        )
+    }
+    pairs = tiny_prepared.training.pairs
+    expected = [of_pair[pair] for pair in zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)]
+    known = known_environments(Stages(config=config, prepared=tiny_prepared))
+    assert known is not None
+    assert known.label.tolist() == expected
+
+
+def test_groups_without_one_are_the_others_numbered_anew() -> None:
+    groups = KnownGroups(label=torch.tensor([2, 0, 1, 2, 1]), names=("a", "b", "c"), sizes=(1, 2, 2))
+    left = groups.without(1)
+    assert left.label.tolist() == [1, 0, 1]
+    assert (left.names, left.sizes) == (("a", "c"), (1, 2))
+
+
+def test_risks_of_environments_need_known_ones_and_whole_data(settings: dict[str, Any]) -> None:
+    backbone = settings["backbone"] | {"risks": {"kind": "vrex"}}
+    with pytest.raises(ValidationError, match=r"backbone\.risks\.kind 'vrex' needs known environments"):
+        TrainConfig.model_validate(settings | {"backbone": backbone, "environments": {}, "evaluation": {}})
+    with pytest.raises(ValidationError, match=r"risks\.kind 'vrex' needs loss\.kind 'gramian'"):
+        TrainConfig.model_validate(settings | {"backbone": backbone | {"loss": {"kind": "softmax"}}})
+
+
+def test_a_pretraining_on_risks_is_shared_by_runs_of_the_same_environments_alone(
+    settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    def key(bins: int, risks: str) -> str:
+        backbone = settings["backbone"] | {"risks": {"kind": risks}}
+        environments = {"assignment": "column", "column": {"column": "popularity", "bins": bins}}
+        changed = settings | {"backbone": backbone, "environments": environments}
+        return pretraining_key(TrainConfig.model_validate(changed), tiny_prepared)
+
+    assert key(2, "mean") == key(3, "mean")
+    assert key(2, "vrex") != key(3, "vrex")

@@ -34,6 +34,29 @@ def test_a_constant_mask_needs_no_rounds(
     assert invariance.environments is None
 
 
+@pytest.mark.parametrize(("groups", "closed"), [("feature", 3), ("blocks", 2)])
+def test_a_random_mask_closes_as_many_gates_as_a_learned_one(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, groups: str, closed: int
+) -> None:
+    """Ten features, or five blocks of two; others by another seed, and the same by the same."""
+    mask = {"source": "random", "sparsity": 0.3, "groups": groups, "block_width": 2}
+
+    def drawn(seed: int) -> list[float]:
+        config = TrainConfig.model_validate(tiny_config.model_dump() | {"mask": mask, "seed": seed})
+        found: list[float] = learn_invariance(stages_of(config, tiny_prepared), None).mask.tolist()
+        return found
+
+    masks = [drawn(seed) for seed in range(6)]
+    for one in masks:
+        assert set(one) == {0.0, 1.0}
+        gates = one if groups == "feature" else one[::2]
+        assert gates.count(0.0) == closed
+        if groups == "blocks":
+            assert one[::2] == one[1::2]
+    assert drawn(0) == masks[0]
+    assert len({tuple(one) for one in masks}) > 2
+
+
 def test_the_given_mask_is_the_planted_one(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     invariance = learn_invariance(stages_of(with_mask(tiny_config, "given"), tiny_prepared), None)
     assert invariance.mask.tolist() == [1.0] * 4 + [0.0] * 6
