@@ -221,7 +221,11 @@ def config_error(
     # An unknown key first: a misspelt one shows up as a missing one, too.
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_key_path(detail, data) for detail in details]
-    unknown = [one for one, detail in zip(paths, details, strict=True) if detail["type"] == "extra_forbidden"]
+    unknown = [
+        one
+        for one, detail in zip(paths, details, strict=True)
+        if one and detail["type"] == "extra_forbidden"
+    ]
     mistakes, seen = Mistakes(), set[tuple[str, ...]]()
     for path, detail in zip(paths, details, strict=True):
         beside = [one[-1] for one in unknown if one[:-1] == path[:-1]]

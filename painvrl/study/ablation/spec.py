@@ -18,7 +18,7 @@ from painvrl.engine.job import Job
 from painvrl.evaluation import metrics
 from painvrl.run.config import TrainConfig
 from painvrl.run.distributions import Value
-from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, hyperparameters
+from painvrl.run.hyperparameters import FIXED_SECTIONS, all_hyperparameters, apply, hyperparameters
 from painvrl.run.presets import KEY, PRESETS, PresetName, changes_of, is_preset
 from painvrl.study.file.checks import check_is_no_section
 from painvrl.study.file.overrides import loaded
@@ -176,7 +176,8 @@ def _check_change(spec: AblationSpec, name: str, path: str, value: Value) -> Non
     if path in BUDGET:
         rule = "cannot differ between rows: they have equal budgets, those of config.training"
         raise ConfigError(rule, key=key)
-    known = hyperparameters(spec.config)
+    # Those of a variant that the base has not chosen, too: the row may choose it.
+    known = {**hyperparameters(spec.config), **dict.fromkeys(all_hyperparameters())}
     check_is_no_section(path, known, key)
     if path not in known:
         raise ConfigError("is not a hyperparameter of the config" + near_matches(path, known), key=key)

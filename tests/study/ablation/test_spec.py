@@ -151,6 +151,31 @@ def test_the_shipped_ablation_is_movielens_of_the_shipped_study() -> None:
     assert len(list(cells_of(ablation))) == 40
 
 
+def test_the_arms_differ_from_the_study_of_a_wrong_modality_in_the_method_alone() -> None:
+    arms = load_study_file(REPOSITORY / "studies" / "arms.yaml")
+    study = load_spec(REPOSITORY / "studies" / "wrong-modality.yaml")
+    assert isinstance(arms, AblationSpec)
+    named = study.config.features.model_copy(update={"scales": arms.config.features.scales})
+    assert arms.config == study.config.model_copy(update={"features": named})
+    assert set(arms.config.features.scales.values()) == {1.0}
+    rows = {cell.row: cell.job.config for cell in cells_of(arms) if cell.seed == 0}
+    assert rows["known"].mask.source == "learned"
+    assert {rows[name].backbone.risks.kind for name in ("vrex", "group-dro")} == {"vrex", "group_dro"}
+    assert rows["oracle"].features.scales["text"] == 0
+    assert len({config.fingerprint() for config in rows.values()}) == len(rows) == 12
+
+
+def test_a_row_may_choose_a_variant_and_set_its_hyperparameters(tree: dict[str, Any]) -> None:
+    turned = {"backbone.loss.kind": "softmax", "backbone.loss.temperature": 0.7}
+    spec = validated(AblationSpec, changed(tree, "variants/x", turned))
+    check_ablation(spec)
+    (softmax,) = {cell.job.config.backbone.loss for cell in cells_of(spec) if cell.row == "x"}
+    assert (softmax.kind, softmax.temperature) == ("softmax", 0.7)  # type: ignore[union-attr]
+    alone = validated(AblationSpec, changed(tree, "variants/x", {"backbone.loss.temperature": 0.7}))
+    with pytest.raises(ConfigError, match=r"variants\.x: the config refuses it"):
+        check_ablation(alone)
+
+
 def test_a_metric_without_values_of_users_is_in_no_table(tree: dict[str, Any], tmp_path: Path) -> None:
     measured = changed(
         changed(tree, "config/evaluation", {"also": ["coverage"]}), "ablation/metrics", ["coverage"]
