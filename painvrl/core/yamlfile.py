@@ -222,9 +222,7 @@ def config_error(
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
     paths = [_key_path(detail, data) for detail in details]
     unknown = [
-        one
-        for one, detail in zip(paths, details, strict=True)
-        if one and detail["type"] == "extra_forbidden"
+        one for one, detail in zip(paths, details, strict=True) if one and detail["type"] == "extra_forbidden"
     ]
     mistakes, seen = Mistakes(), set[tuple[str, ...]]()
     for path, detail in zip(paths, details, strict=True):

@@ -135,6 +135,45 @@ def known_groups(
     return groups
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOutGroup:
+    """What can be asked for of a group that train lacks.
+
+    Attributes:
+        rows: of its interactions those whose users train knows without it.
+        candidates: ``[I]`` bool, among which items they are ranked.
+        alone: its new items are ranked among themselves; rows of other items are left out.
+        said: how many of its rows are left out, and why; empty where none is.
+    """
+
+    rows: Interactions
+    candidates: Tensor
+    alone: bool
+    said: str
+
+
+def left_out_group(train: Interactions, groups: KnownGroups, index: int, *, held_out: bool) -> LeftOutGroup:
+    """A group of ``train`` as a part to be asked for; ``held_out`` as the OOD items are ranked."""
+    inside = groups.label == index
+    left, rest = train.select(inside), train.select(~inside)
+    users, items = rest.user_degree() > 0, rest.item_degree() > 0
+    rows = left.select(users[left.user])
+    new = (left.item_degree() > 0) & ~items
+    alone = held_out and bool(new[rows.item].any())
+    why = {"of users whom no other group has": len(left) - len(rows)}
+    if alone:
+        known = len(rows)
+        rows = rows.select(new[rows.item])
+        why["of items that another group has"] = known - len(rows)
+    lost = " and ".join(f"{count:,} {what}" for what, count in why.items() if count)
+    return LeftOutGroup(
+        rows=rows,
+        candidates=new if alone else (train.item_degree() > 0),
+        alone=alone,
+        said=lost and f"{groups.names[index]} is not asked for {lost} (of {len(left):,} rows)",
+    )
+
+
 def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndarray, list[str]]:
     """``[N]`` groups by number, and their names in that order."""
     if grouping.of is None and grouping.column == TIME:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from painvrl.core.errors import ConfigError
 from painvrl.core.observer import Observer
-from painvrl.data.grouping import known_groups
-from painvrl.data.interactions import Interactions
+from painvrl.data.grouping import LeftOutGroup, known_groups, left_out_group
 from painvrl.data.parts import LOEO, Part
 from painvrl.evaluation.ranking import RankingPlan, evaluate_each
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
@@ -66,9 +65,9 @@ def leave_out(
     models = []
     for index, name in enumerate(groups.names):
         observer.stage(f"leave out {name}")
-        inside = groups.label == index
-        rest = train.select(~inside)
-        part = _asked_for(prepared, train.select(inside), rest, name)
+        rest = train.select(groups.label != index)
+        held_out = prepared.split.ood_valid.held_out
+        part = _asked_for(left_out_group(train, groups, index, held_out=held_out), name)
         without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
         # The mask gates the features as they were, with smooth columns and statistics of all of train.
         without = replace(without, features=prepared.features, widths=prepared.widths)
@@ -81,16 +80,9 @@ def leave_out(
     return LeftOut(models=tuple(models))
 
 
-def _asked_for(prepared: Prepared, left: Interactions, rest: Interactions, name: str) -> Part:
-    """The rows of an environment as a part; like the OOD part it ranks new items alone, or all of train."""
-    users, items = rest.user_degree() > 0, rest.item_degree() > 0
-    rows = left.select(users[left.user])
-    new = (left.item_degree() > 0) & ~items
-    alone = prepared.split.ood_valid.held_out and bool(new[rows.item].any())
-    if alone:
-        rows = rows.select(new[rows.item])
-    if len(rows) == 0:
+def _asked_for(left: LeftOutGroup, name: str) -> Part:
+    """An environment as a part; like the OOD part it ranks new items alone, or all of train."""
+    if len(left.rows) == 0:
         rule = "no user of this environment has an interaction in another one, so none can be asked for it"
         raise ConfigError(rule, key="evaluation.loeo", value=name)
-    candidates = new if alone else (prepared.train.item_degree() > 0)
-    return Part(name=LOEO, interactions=rows, candidates=candidates, held_out=alone)
+    return Part(name=LOEO, interactions=left.rows, candidates=left.candidates, held_out=left.alone)

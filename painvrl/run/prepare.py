@@ -15,7 +15,7 @@ from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import BATCH, Columns, Dataset
 from painvrl.data.digest import digest_of
 from painvrl.data.features import build_features, modalities_of
-from painvrl.data.grouping import TIME, known_groups
+from painvrl.data.grouping import TIME, KnownGroups, known_groups, left_out_group
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
@@ -83,8 +83,25 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
     dataset = dataset if split.shown is None else as_shown(dataset, split.shown)
     if config.environments.column:  # what is wrong with it is said before anything is trained
-        known_groups(dataset, split.train, config.environments.column, config.seed)
+        groups = known_groups(dataset, split.train, config.environments.column, config.seed)
+        if config.evaluation.loeo:
+            split = _with_what_is_not_asked(split, groups)
     return dataset, split
+
+
+def _with_what_is_not_asked(split: Split, groups: KnownGroups) -> Split:
+    """The split, whose warnings say how many rows ``evaluation.loeo`` asks nobody for."""
+    held_out = split.ood_valid.held_out
+    each = [
+        left_out_group(split.train, groups, index, held_out=held_out).said
+        for index in range(len(groups.names))
+    ]
+    said = "; ".join(one for one in each if one)
+    if not said:
+        return split
+    found = split.statistics.provenance
+    found = replace(found, findings=(*found.findings, f"evaluation.loeo: {said}"))
+    return replace(split, statistics=replace(split.statistics, provenance=found))
 
 
 def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from painvrl.model.pairs import canonical_order
 from painvrl.model.ultragcn import Backbone
 from painvrl.run.prepare import Prepared
 from painvrl.run.stages import Stages, all_pairs_weight, known_environments
+
+_logger = logging.getLogger(__name__)
 
 LABEL_RECOVERY = "environments/label_recovery"
 """How much of planted environments was found; see :mod:`painvrl.invariance.label_recovery`."""
@@ -178,6 +181,11 @@ def _gates(stages: Stages) -> tuple[Tensor | None, int]:
     if closed_gates(n_gates, config.sparsity) == n_gates:
         rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
         raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
+    if config.sparsity > 0 and closed_gates(n_gates, config.sparsity) == 0:
+        _logger.warning(
+            "mask.sparsity %g closes no gate: %g of the %d gates of mask.groups %s rounds to none",
+            *(config.sparsity, config.sparsity * n_gates, n_gates, config.groups),
+        )
     return group.to(prepared.device), n_gates
 
 

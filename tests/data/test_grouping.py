@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
 from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.grouping import Grouping, KnownGroups, known_groups
+from painvrl.data.grouping import Grouping, KnownGroups, known_groups, left_out_group
 from painvrl.data.interactions import Interactions
 
 
@@ -200,3 +200,26 @@ def test_contradicting_rows_and_data_without_times_are_refused(dataset, train):
 def test_a_grouping_that_means_nothing_is_refused(wrong):
     with pytest.raises(ValidationError):
         Grouping.model_validate(wrong)
+
+
+def test_a_left_out_group_is_asked_for_what_the_others_can_answer() -> None:
+    """User 2 is in group 1 alone, and item 0 in both; items 2 and 3 are new there."""
+    listed = torch.tensor([[0, 0], [0, 1], [1, 1], [0, 2], [1, 0], [1, 3], [2, 2]])
+    train = Interactions(user=listed[:, 0], item=listed[:, 1], n_users=3, n_items=5)
+    groups = KnownGroups(label=torch.tensor([0, 0, 0, 1, 1, 1, 1]), names=("old", "new"), sizes=(3, 4))
+    anyone = left_out_group(train, groups, 1, held_out=False)
+    assert list(zip(anyone.rows.user.tolist(), anyone.rows.item.tolist(), strict=True)) == [
+        (0, 2),
+        (1, 0),
+        (1, 3),
+    ]
+    assert anyone.candidates.tolist() == [True, True, True, True, False]
+    assert anyone.said == "new is not asked for 1 of users whom no other group has (of 4 rows)"
+    alone = left_out_group(train, groups, 1, held_out=True)
+    assert list(zip(alone.rows.user.tolist(), alone.rows.item.tolist(), strict=True)) == [(0, 2), (1, 3)]
+    assert alone.candidates.tolist() == [False, False, True, True, False]
+    assert alone.said == (
+        "new is not asked for 1 of users whom no other group has and 1 of items that another group has "
+        "(of 4 rows)"
+    )
+    assert left_out_group(train, groups, 0, held_out=False).said == ""

@@ -205,3 +205,20 @@ def test_a_pretraining_on_risks_is_shared_by_runs_of_the_same_environments_alone
 
     assert key(2, "mean") == key(3, "mean")
     assert key(2, "vrex") != key(3, "vrex")
+
+
+def test_rows_that_nobody_is_asked_for_are_counted(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Counted row by row."""
+    environments = {"assignment": "column", "column": {"column": "popularity", "bins": 2}}
+    config = TrainConfig.model_validate(settings | {"environments": environments})
+    prepared = prepare(config, cache_dir=tmp_path, device=CPU)
+    (said,) = (one for one in prepared.split.statistics.provenance.warnings if "loeo" in one)
+    train = prepared.train
+    groups = known_groups(prepared.dataset, train, config.environments.column, config.seed)
+    rows = list(zip(train.user.tolist(), groups.label.tolist(), strict=True))
+    for index, name in enumerate(groups.names):
+        users = {user for user, label in rows if label != index}
+        inside = [user for user, label in rows if label == index]
+        lost = sum(user not in users for user in inside)
+        told = f"{name} is not asked for {lost:,} of users whom no other group has (of {len(inside):,} rows)"
+        assert (told in said) == (lost > 0)

@@ -57,6 +57,22 @@ def test_a_random_mask_closes_as_many_gates_as_a_learned_one(
     assert len({tuple(one) for one in masks}) > 2
 
 
+def test_a_sparsity_that_rounds_to_no_closed_gate_is_said(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, caplog: pytest.LogCaptureFixture
+) -> None:
+    def learn(sparsity: float) -> None:
+        mask = {"source": "random", "sparsity": sparsity, "groups": "blocks", "block_width": 2}
+        config = TrainConfig.model_validate(tiny_config.model_dump() | {"mask": mask})
+        learn_invariance(stages_of(config, tiny_prepared), None)
+
+    for sparsity in (0.0, 0.2):
+        learn(sparsity)
+    assert not caplog.records
+    learn(0.05)
+    said = "mask.sparsity 0.05 closes no gate: 0.25 of the 5 gates of mask.groups blocks rounds to none"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
 def test_the_given_mask_is_the_planted_one(tiny_config: TrainConfig, tiny_prepared: Prepared) -> None:
     invariance = learn_invariance(stages_of(with_mask(tiny_config, "given"), tiny_prepared), None)
     assert invariance.mask.tolist() == [1.0] * 4 + [0.0] * 6
