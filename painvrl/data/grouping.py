@@ -48,8 +48,10 @@ class Grouping(Settings):
     """Of numbers or times: how many bins of equally many interactions, or where one bin ends and the next
     begins (dates for ``time``). Of ``clusters``: how many.
     """
-    unknown: Literal["error", "own"] = "error"
-    """Interactions without a label are an ``error``, or a group of their ``own``."""
+    unknown: Literal["error", "own", "open"] = "error"
+    """Interactions without a label are an ``error``, a group of their ``own``, or left ``open`` for an
+    identification that starts from the others.
+    """
 
     @field_validator("bins")
     @classmethod
@@ -82,7 +84,7 @@ class KnownGroups:
     """Groups of the train interactions.
 
     Attributes:
-        label: ``[N]`` int64 in ``[0, E)``, in the order of the interactions.
+        label: ``[N]`` int64 in ``[0, E)``, in the order of the interactions; -1 of those left open.
         names: of the ``E`` groups.
         sizes: interactions of each.
     """
@@ -122,9 +124,11 @@ def known_groups(
     for position, grouping in enumerate(groupings):
         key = f"{KEY}.{position}" if len(groupings) > 1 else KEY
         code, own = _one(table, grouping, key, seed)
-        codes = codes * len(own) + code
+        codes = np.where((codes < 0) | (code < 0), -1, codes * len(own) + code)
         names = [f"{above} x {name}".removeprefix(" x ") for above in names for name in own]
-    found, label, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    found, places, sizes = np.unique(codes[codes >= 0], return_inverse=True, return_counts=True)
+    label = np.full(len(codes), -1, dtype=np.int64)
+    label[codes >= 0] = places
     groups = KnownGroups(
         label=torch.from_numpy(label),
         names=tuple(names[index] for index in found),
@@ -237,6 +241,8 @@ def _named(labels: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarray
     """Groups of equal labels, in the order of their names."""
     names, code = np.unique(labels.astype(np.str_), return_inverse=True)
     _require_known(code[np.isin(code, np.flatnonzero(names == ""))], grouping, key, len(labels))
+    if grouping.unknown == "open" and names[:1].tolist() == [""]:
+        code, names = code - 1, names[1:]
     return code, [f"{grouping.column}={name or 'unknown'}" for name in names.tolist()]
 
 
@@ -258,7 +264,7 @@ def _binned(values: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarra
     shown = [_day(edge) if dated else f"{edge:g}" for edge in edges.tolist()]
     ranges = [f"< {shown[0]}", *(f"{a} to {b}" for a, b in pairwise(shown)), f">= {shown[-1]}"]
     code = np.searchsorted(edges, values, side="right")
-    code[unknown] = len(ranges)
+    code[unknown] = -1 if grouping.unknown == "open" else len(ranges)
     return code, [f"{grouping.column} {name}" for name in (*ranges, "unknown")]
 
 

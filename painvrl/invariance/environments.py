@@ -23,7 +23,7 @@ from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_ha
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
 from painvrl.invariance.per_user_mixture import fit_per_user_mixture, per_user_posterior
 from painvrl.invariance.shared_model import Affinities, SharedModel
-from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, posterior
+from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, labelled_offsets, posterior
 from painvrl.invariance.variant import ItemFeatures, VariantPart
 from painvrl.model.training_data import TrainingData
 
@@ -52,7 +52,11 @@ class EnvironmentConfig(MixtureSettings):
     """
     column: Groupings = ()
     """Of ``assignment: column``: the groups that are the environments, such as ``decade``; several are
-    crossed. Other assignments do not read it.
+    crossed. Other assignments read it where they start from it.
+    """
+    start: Literal["random", "column"] = "random"
+    """Where ``soft_mixture`` and ``hard_em`` start: at ``random``, or from the groups of ``column``, whose
+    number is then that of the environments. Where they end is what they find.
     """
     count: int = Field(default=2, ge=2, le=50)
     """Number of environments; of ``assignment: column`` the groups decide it."""
@@ -69,6 +73,17 @@ class EnvironmentConfig(MixtureSettings):
             raise ValueError("assignment 'column' needs environments.column")
         if self.column and "assignment" not in self.model_fields_set:
             raise ValueError("column is read by assignment: column alone, which must be set")
+        if self.start == "column":
+            if not self.column:
+                raise ValueError("start 'column' needs environments.column")
+            if self.assignment not in ("soft_mixture", "hard_em"):
+                raise ValueError(
+                    f"start 'column' needs assignment 'soft_mixture' or 'hard_em' (found {self.assignment!r})"
+                )
+            if self.assignment == "soft_mixture" and self.logit_offset != "shared":
+                raise ValueError(f"start 'column' needs logit_offset 'shared' (found {self.logit_offset!r})")
+        if self.assignment == "column" and any(one.unknown == "open" for one in self.column):
+            raise ValueError("unknown: open is for start: column; known environments leave none open")
         return self
 
 
@@ -131,7 +146,7 @@ def identify(
             is seen. Without one all of it is.
         last: the round before; this fit starts from its logit offsets, or from its labels and models.
         given: ``[N]`` true labels for ``assignment: given``.
-        known: the groups of ``assignment: column``, with labels ``[N]`` on the device.
+        known: the groups of ``assignment: column`` or ``start: column``, with labels ``[N]`` on the device.
         affinities: of the users, for a ``logit_offset`` that is not ``shared``.
         compiled: whether steps go through ``torch.compile``.
 
@@ -143,9 +158,11 @@ def identify(
     if config.assignment == "column":
         assert known is not None
         return _of_groups(known, last, needed)
-    if config.count * needed > data.n_pairs:
+    from_groups = known if config.start == "column" else None
+    count = config.count if from_groups is None else len(from_groups.names)
+    if count * needed > data.n_pairs:
         raise EmptyEnvironment(
-            f"{data.n_pairs} training interactions cannot fill {config.count} environments with at "
+            f"{data.n_pairs} training interactions cannot fill {count} environments with at "
             f"least {needed} each; lower environments.count or environments.min_share"
         )
     if config.assignment == "given":
@@ -156,17 +173,30 @@ def identify(
         return _labelled(label.to(features.device) if last is None else last.label, last, config.count)
     if config.assignment == "hard_em":
         start = None if last is None or last.models is None else (last.label, last.models)
+        labels = None if from_groups is None else from_groups.label
         seen = _seen(data.warm_features(features), mask, config.sees)
         found = fit_hard_em(
-            seen, data, config.count, needed, config.hard_em, generator, start=start, compiled=compiled
+            seen,
+            data,
+            count,
+            needed,
+            config.hard_em,
+            generator,
+            start=start,
+            labels=labels,
+            compiled=compiled,
         )
-        labelled = _labelled(found.label, last, config.count)
+        labelled = _labelled(found.label, last, count)
         return replace(labelled, models=found.models, moves=found.moves, reseeded=found.reseeded)
     variant = _seen(features, mask, config.sees)
     start_at = None if last is None else last.offsets
+    if start_at is None and from_groups is not None:
+        start_at = labelled_offsets(
+            variant, shared, data, from_groups.label, count, config, generator, compiled=compiled
+        )
     if config.logit_offset == "shared":
         mixture = fit_mixture(
-            variant, shared, data, config.count, config, generator, start=start_at, compiled=compiled
+            variant, shared, data, count, config, generator, start=start_at, compiled=compiled
         )
         log_posterior = posterior(variant, shared, data, mixture.offsets)
     else:
@@ -176,7 +206,7 @@ def identify(
             shared,
             affinities,
             data,
-            config.count,
+            count,
             config,
             generator,
             start=start_at,
@@ -184,10 +214,10 @@ def identify(
         )
         log_posterior = per_user_posterior(variant, shared, affinities, data, mixture.offsets, config)
     label, reseeded = with_least_size(
-        log_posterior.argmax(dim=1), log_posterior.logsumexp(dim=1), config.count, needed
+        log_posterior.argmax(dim=1), log_posterior.logsumexp(dim=1), count, needed
     )
     return replace(
-        _labelled(label, last, config.count),
+        _labelled(label, last, count),
         offsets=mixture.offsets,
         reseeded=reseeded,
         log_likelihood=mixture.log_likelihood,

@@ -183,6 +183,7 @@ def fit_hard_em(
     generator: torch.Generator,
     *,
     start: tuple[Tensor, EnvironmentModels] | None = None,
+    labels: Tensor | None = None,
     compiled: bool = False,
 ) -> HardEM:
     """Fit and relabel in turn until the labels have settled, or ``max_rounds`` are over.
@@ -195,12 +196,15 @@ def fit_hard_em(
         settings: see there.
         generator: a CPU generator.
         start: labels and models to go on with, instead of random ones.
+        labels: ``[N]`` that the first fit has in the place of random ones, where they are not -1.
         compiled: whether steps go through ``torch.compile``.
 
     Raises:
         Diverged: a score is not finite.
     """
     label, models = start or _random_start(variant, data, count, settings, generator)
+    if start is None and labels is not None:
+        label = torch.where(labels < 0, label, labels)
     models = models.map(lambda tensor: tensor.clone().requires_grad_())
     optimizer = torch.optim.Adam([models.users, models.weight, models.bias], lr=settings.learning_rate)
     step_losses = step_function(environment_losses, compiled=compiled)

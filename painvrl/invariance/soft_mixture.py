@@ -31,9 +31,10 @@ from torch import Tensor
 from painvrl.core.compilation import step_function
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
+from painvrl.data.interactions import Interactions
 from painvrl.invariance.shared_model import SharedModel, sample_users
 from painvrl.invariance.variant import ItemFeatures
-from painvrl.model.pairs import Pairs, pair_scores
+from painvrl.model.pairs import Pairs, pair_scores, sort_pairs
 from painvrl.model.training_data import TrainingData
 
 _POSTERIOR_USERS = 1024
@@ -154,6 +155,53 @@ def fit_mixture(
     sample = fit_sample(shared, data, settings, generator)
     starts = first_offsets(start, count, variant.shape[1], settings, generator).to(variant.device)
     return likeliest(mixture_loss, (variant, sample), starts, settings.ridge, settings, compiled=compiled)
+
+
+def labelled_offsets(
+    variant: ItemFeatures,
+    shared: SharedModel,
+    data: TrainingData,
+    label: Tensor,
+    count: int,
+    settings: MixtureSettings,
+    generator: torch.Generator,
+    *,
+    compiled: bool = False,
+) -> Tensor:
+    """``[E, F]`` the likeliest logit offsets of each group of interactions: where a mixture may start.
+
+    Args:
+        variant: ``[I, F]``.
+        shared: the calibrated model that all environments share.
+        data: the training part.
+        label: ``[N]`` in ``[0, E)``, or -1 of an interaction that tells nothing.
+        count: ``E``.
+        settings: of each fit.
+        generator: a CPU generator; draws the users of the fits.
+        compiled: whether steps go through ``torch.compile``.
+
+    Raises:
+        Diverged: a likelihood is not finite.
+    """
+    users = sample_users(data, settings.fit_cells // data.n_items, generator)
+    weights, pairs, everything = shared.probabilities(users.users), users.pairs, data.pairs
+    cells = everything.user * data.n_items + everything.item
+    of_pair = label[torch.searchsorted(cells, users.users[pairs.user] * data.n_items + pairs.item)]
+    found = []
+    for environment in range(count):
+        mine = of_pair == environment
+        rows = Interactions(
+            user=pairs.user[mine], item=pairs.item[mine], n_users=len(users.users), n_items=data.n_items
+        )
+        sample = FitSample(weights=weights, pairs=sort_pairs(rows))
+        zeros = torch.zeros(1, 1, variant.shape[1], device=weights.device, dtype=weights.dtype)
+        if len(rows) == 0:  # none of the users of the fit has one
+            found.append(zeros[0, 0])
+            continue
+        seen = (variant, sample)  # a mixture of one
+        fitted = likeliest(mixture_loss, seen, zeros, settings.ridge, settings, compiled=compiled)
+        found.append(fitted.offsets[0])
+    return torch.stack(found)
 
 
 def first_offsets(

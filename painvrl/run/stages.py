@@ -110,9 +110,9 @@ def all_pairs_weight(backbone: BackboneConfig) -> float:
 
 
 def known_environments(stages: Stages) -> KnownGroups | None:
-    """The groups of ``assignment: column``, in the canonical order of the training pairs."""
+    """The groups of ``assignment: column`` or ``start: column``, in the canonical order of the pairs."""
     config, prepared = stages.config, stages.prepared
-    if config.environments.assignment != "column":
+    if "column" not in (config.environments.assignment, config.environments.start):
         return None
     found = stages.groups or known_groups(
         prepared.dataset, prepared.train, config.environments.column, config.seed

@@ -16,7 +16,7 @@ from painvrl.invariance import per_user_mixture, soft_mixture
 from painvrl.invariance.environments import EnvironmentConfig, Environments, identify
 from painvrl.invariance.hard_em import _random_start
 from painvrl.invariance.shared_model import Affinities, calibrate
-from painvrl.invariance.soft_mixture import OffsetKind, first_offsets
+from painvrl.invariance.soft_mixture import OffsetKind, first_offsets, labelled_offsets
 
 if TYPE_CHECKING:
     from conftest import PlantedWorld, Small
@@ -277,3 +277,74 @@ def test_hard_em_stays_near_chance_where_the_mixture_does_not(planted_world: Pla
     start, _ = _random_start(planted_world.features, data, 2, settings, gen())
     assert float((found["hard_em"].label == start).double().mean()) > 0.58  # after five rounds
     assert accuracy(found["soft_mixture"].label, planted_world.label) >= 0.65
+
+
+def groups_of(label: Tensor, count: int) -> KnownGroups:
+    sizes = torch.bincount(label[label >= 0], minlength=count)
+    return KnownGroups(label=label, names=tuple(f"g{e}" for e in range(count)), sizes=tuple(sizes.tolist()))
+
+
+def start_from_column(**hyperparameters: Any) -> EnvironmentConfig:
+    asked = {"assignment": "soft_mixture", "start": "column", "column": "batch"} | hyperparameters
+    return EnvironmentConfig.model_validate(asked)
+
+
+def test_a_labelled_start_is_the_likeliest_offset_of_each_group(small: Small) -> None:
+    """No small move of an environment's offset makes its own interactions likelier."""
+    label = torch.arange(small.data.n_pairs) % 3 - 1  # every third is left open
+    settings = start_from_column(steps=400, learning_rate=0.05, ridge=1e-2)
+    found = labelled_offsets(small.variant, small.shared, small.data, label, 2, settings, gen())
+
+    def loss(offsets: Tensor, environment: int) -> float:
+        log_p = small.slow_log_p(offsets[None].double().numpy())[:, 0]
+        return float(-log_p[(label == environment).numpy()].mean() + 1e-2 * offsets.square().sum())
+
+    for environment in (0, 1):
+        best = loss(found[environment], environment)
+        assert best < loss(torch.zeros_like(found[environment]), environment)
+        for move in 0.05 * torch.randn(20, found.shape[1], generator=gen(4)).to(found.dtype):
+            assert loss(found[environment] + move, environment) > best - 1e-5
+
+
+@pytest.mark.parametrize("assignment", ["soft_mixture", "hard_em"])
+def test_identification_starts_from_known_groups_whose_number_it_has(small: Small, assignment: str) -> None:
+    label = torch.arange(small.data.n_pairs) % 3
+    config = start_from_column(
+        assignment=assignment, count=2, steps=5, min_share=0.0, hard_em={"steps": 1, "max_rounds": 1}
+    )
+    found = run(small, config, known=groups_of(label, 3))
+    assert len(found.sizes) == 3
+    turned = run(small, config, known=groups_of((label + 1) % 3, 3))
+    assert not torch.equal(found.label, turned.label)
+    if assignment == "soft_mixture":  # named as the groups are
+        assert found.offsets is not None
+        assert turned.offsets is not None
+        torch.testing.assert_close(turned.offsets.roll(-1, 0), found.offsets, rtol=1e-4, atol=1e-5)
+        assert torch.equal((found.label + 1) % 3, turned.label)
+
+
+def test_a_later_round_does_not_start_from_the_groups_again(small: Small) -> None:
+    known = groups_of(torch.arange(small.data.n_pairs) % 2, 2)
+    first = run(small, start_from_column(steps=10, min_share=0.0), known=known)
+    still = start_from_column(steps=1, learning_rate=1e-9, min_share=0.0)
+    second = run(small, still, known=known, last=first)
+    assert first.offsets is not None
+    assert second.offsets is not None
+    torch.testing.assert_close(second.offsets, first.offsets)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "column"}, "start 'column' needs environments.column"),
+        ({"start": "column", "column": "a", "assignment": "column"}, "needs assignment 'soft_mixture' or"),
+        (
+            {"start": "column", "column": "a", "assignment": "soft_mixture", "logit_offset": "both"},
+            "needs logit_offset 'shared'",
+        ),
+        ({"assignment": "column", "column": {"column": "a", "unknown": "open"}}, "unknown: open is for"),
+    ],
+)
+def test_a_start_that_cannot_be_made_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EnvironmentConfig.model_validate(settings)
