@@ -211,7 +211,7 @@ def _gains(
     features = prepared.features.cpu().double()
     columns = [torch.cat([groups[name] for name in names]) for names in subsets]
     both: tuple[list[Array], list[Array]] = ([], [])
-    asked = [_Asked(one, fitted, users, seed) for one in (iid, ood)]
+    asked = [Asked(one, fitted, users, seed) for one in (iid, ood)]
     for one, named in zip(asked, ("the IID part", "ood_valid"), strict=True):
         if not len(one.user):
             rule = f"the gate asks users that it has fitted, and {named} has none of them"
@@ -251,7 +251,7 @@ def _ridges(features: Tensor, fitted: Interactions, users: Tensor) -> list[Tenso
     return [(taken[users] * (size / (size.square() + ridge))) @ items.T for ridge in RIDGES]
 
 
-class _Asked:
+class Asked:
     """Ranks a part's positives among its candidates without what a user took in training."""
 
     def __init__(self, part: Part, fitted: Interactions, users: Tensor, seed: int) -> None:

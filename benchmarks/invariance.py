@@ -1,0 +1,451 @@
+"""Does an invariant mask pay where it can? ``python -m benchmarks.invariance --study wrong-text``.
+
+Every arm is trained at every point of its grid, under every seed. For each seed a point is chosen twice: by
+``loeo/ndcg_at_20``, which reads no OOD part, and by ``iid/ndcg_at_20``. What the chosen points are worth is
+the NDCG@20 of the valid parts. With ``--test`` it is that of the test parts, read for chosen points alone.
+
+Intervals come of a crossed bootstrap over seeds, users and items. Differences to ``known``, the mask that is
+told the environments, are simultaneous by Holm's method; the study's primary comparison stands alone.
+Trainings are kept in ``--keep``, and the same command goes on where it stopped. Seconds are of the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.common import CACHE, config, merged, print_table
+from benchmarks.machine import RESULTS, write_results
+from painvrl.baselines.specification_gate import Asked
+from painvrl.core.rng import generator
+from painvrl.core.wholefile import write_whole
+from painvrl.data.dataset import BATCH
+from painvrl.data.guard import AccessLog
+from painvrl.data.interactions import Interactions
+from painvrl.data.parts import Part
+from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import RunResult, run
+from painvrl.run.prepare import Prepared, prepare, with_features
+from painvrl.run.pretrained import PretrainedStore
+from painvrl.study.file.spec import load_spec
+
+ROOT = Path(__file__).parent.parent
+Change = dict[str, Any]
+Array = NDArray[np.float64]
+RULES = {"loeo": "loeo/ndcg_at_20", "iid": "iid/ndcg_at_20"}
+L2 = (0.1, 0.3)
+LAMBDAS = (1.0, 30.0)
+REFERENCE, BASE, ORACLE = "known", "all", "oracle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A shift: the file that describes it, what is changed in it, and what is known of it.
+
+    ``closed``: the modality that the oracle closes, if one is known to be broken. ``primary``: the one
+    comparison that is no part of Holm's family.
+    """
+
+    file: str
+    change: Change
+    closed: str | None
+    primary: tuple[str, str] = (REFERENCE, BASE)
+
+
+def _wrong(modality: str, share: float = 0.3) -> Study:
+    split = {"modality": modality, "train_broken": share, "ood_broken": 1.0 if share else 0.0}
+    return Study(file="wrong-modality", change={"split": split}, closed=modality)
+
+
+STUDIES = {
+    "wrong-text": _wrong("text"),
+    "wrong-genres": _wrong("genres"),
+    "control": _wrong("text", 0.0),  # batches that say nothing: no vector is wrong
+    "era-older": Study(file="era", change={}, closed=None),
+    "era-newer": Study(
+        file="era", change={"split": {"train": [None, 1996], "ood": [2002, None]}}, closed=None
+    ),
+}
+
+
+def base_of(study: Study, share_closed: float, id_dim: int) -> Change:
+    """The study's configuration as it is for every arm."""
+    spec = load_spec(ROOT / "studies" / f"{study.file}.yaml")
+    more = {
+        "evaluation": {"ks": [20], "loeo": True},
+        "mask": {"sparsity": share_closed},
+        "backbone": {"id_dim": id_dim},
+    }
+    return merged(merged(spec.config.model_dump(mode="json"), study.change), more)
+
+
+def arms_of(study: Study, names: Sequence[str], share_closed: float, count: int) -> dict[str, list[Change]]:
+    """The grid of each arm: what every point changes in the configuration.
+
+    Args:
+        study: whose modality the oracle closes.
+        names: of the modalities.
+        share_closed: the sparsity that closes one gate.
+        count: of environments, for arms that do not know them.
+    """
+    plain: Change = {"mask": {"source": "ones"}}
+    masks = [{"mask": {"sparsity": one}} for one in (0.0, share_closed)]
+    lambdas = [{"mask": {"irm_weight": one}} for one in LAMBDAS]
+    found: Change = {"environments": {"assignment": "soft_mixture", "count": count}}
+    arms: dict[str, list[list[Change]]] = {
+        BASE: [[plain]],
+        REFERENCE: [masks, lambdas],
+        "inferred": [[found], masks, lambdas],
+        "inferred-from-batches": [[merged(found, {"environments": {"start": "column"}})], masks, lambdas],
+        "shuffled-labels": [
+            [{"environments": {"assignment": "random", "count": count}}],
+            masks,
+            lambdas,
+        ],
+        "erm": [[{"mask": {"balancer": "erm"}}], masks],
+        "loeo-subset": [[merged(plain, {"features": {"scales": kept}}) for kept in subsets(names)]],
+        "group-dro": [[plain], [_risks("group_dro", step=one) for one in (0.1, 1.0, 10.0)]],
+        "vrex": [[plain], [_risks("vrex", variance_weight=one) for one in (1.0, 10.0, 100.0)]],
+        "modality-dropout": [[plain], [{"backbone": {"modality_dropout": one}} for one in (0.1, 0.3, 0.5)]],
+        "half": [[{"mask": {"source": "half"}}]],
+        "random-gates": [[{"mask": {"source": "random", "sparsity": share_closed}}]],
+    }
+    if study.closed is not None:
+        arms[ORACLE] = [[merged(plain, {"features": {"scales": {study.closed: 0.0}}})]]
+    free: list[Change] = [{"backbone": {"l2": one}} for one in L2]
+    return {
+        name: [_laid_over(point) for point in itertools.product(*axes, free)] for name, axes in arms.items()
+    }
+
+
+def _risks(kind: str, **hyperparameters: float) -> Change:
+    return {"backbone": {"risks": {"kind": kind, **hyperparameters}}}
+
+
+def _laid_over(changes: Iterable[Change]) -> Change:
+    whole: Change = {}
+    for change in changes:
+        whole = merged(whole, change)
+    return whole
+
+
+def subsets(names: Sequence[str]) -> list[dict[str, float]]:
+    """Every non-empty subset of the modalities, as scales of the others that are 0."""
+    kept = itertools.product((1.0, 0.0), repeat=len(names))
+    return [dict(zip(names, scales, strict=True)) for scales in kept if any(scales)]
+
+
+def data_of(settings: TrainConfig, study: Study) -> Prepared:
+    """The data under the configuration's seed.
+
+    Where no vector is wrong the batches say nothing: three items in ten are called changed, at random.
+    """
+    if study is not STUDIES["control"]:
+        return prepare(settings, cache_dir=CACHE, device=torch.device("cpu"))
+    blind = settings.model_dump(mode="json", exclude={"environments"}) | {"evaluation": {"ks": [20]}}
+    prepared = prepare(TrainConfig.model_validate(blind), cache_dir=CACHE, device=torch.device("cpu"))
+    columns = prepared.dataset.columns
+    drawn = torch.rand(prepared.train.n_items, generator=generator(settings.seed, "benchmark", "batch")) < 0.3
+    batch = np.where(drawn.numpy(), "changed", "as it is")
+    named = replace(columns, item={**columns.item, BATCH: batch})
+    return replace(prepared, dataset=replace(prepared.dataset, columns=named))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """What each positive of a part adds to its user's NDCG@20: ``[P]`` each."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    gain: NDArray[np.float32]
+
+    def mean(self) -> float:
+        """The mean NDCG over users."""
+        return float(self.gain.sum() / len(np.unique(self.user)))
+
+
+def gains_of(result: RunResult, part: Part, seen: Sequence[Interactions]) -> Gains:
+    """Rank a part by a trained model, without what its users took in ``seen``."""
+    known = Interactions(
+        user=torch.cat([one.user for one in seen]),
+        item=torch.cat([one.item for one in seen]),
+        n_users=seen[0].n_users,
+        n_items=seen[0].n_items,
+    )
+    asked = part.interactions.user_degree() > 0
+    users = asked.nonzero(as_tuple=True)[0]
+    scores = result.user_vectors[users] @ result.item_vectors.T
+    judge = Asked(part, known, users, 0)
+    gain = judge.gains(scores).astype(np.float32)
+    return Gains(user=judge.user, item=judge.item, gain=gain)
+
+
+class Kept:
+    """Trainings of a study in a folder: ``rows.json``, and a file of gains for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "rows.json"
+        (folder / "gains").mkdir(parents=True, exist_ok=True)
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else "{}"
+        self.rows: dict[str, dict[str, Any]] = json.loads(text)
+
+    def store(self, key: str, row: Mapping[str, Any], gains: Mapping[str, Gains]) -> None:
+        """Keep a training: its gains first, so that no row lacks them."""
+        arrays = {
+            f"{part}_{name}": getattr(one, name)
+            for part, one in gains.items()
+            for name in ("user", "item", "gain")
+        }
+        np.savez_compressed(self.folder / "gains" / f"{key}.npz", **arrays)
+        self.rows[key] = dict(row)
+        write_whole(self.path, json.dumps(self.rows), what="the trainings")
+
+    def gains(self, key: str, part: str) -> Gains:
+        """Those of a kept training."""
+        with np.load(self.folder / "gains" / f"{key}.npz") as arrays:
+            return Gains(**{name: arrays[f"{part}_{name}"] for name in ("user", "item", "gain")})
+
+
+class Seed:
+    """A seed's data and pretrained backbones, which all arms share; read when something is to be trained."""
+
+    def __init__(self, study: Study, base: Change, seed: int) -> None:
+        self.study, self.base = study, merged(base, {"seed": seed})
+        self.store = PretrainedStore()
+        self._prepared: Prepared | None = None
+
+    def config(self, change: Change) -> TrainConfig:
+        """The configuration of a point."""
+        return config(self.base, change)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The data."""
+        if self._prepared is None:
+            self._prepared = data_of(self.config({}), self.study)
+        return self._prepared
+
+    def train(self, settings: TrainConfig, test: AccessLog | None) -> tuple[dict[str, Any], dict[str, Gains]]:
+        """Train a point; the gains are those of the valid parts, or with ``test`` of the test parts."""
+        start = time.process_time()
+        data = self.prepared
+        if settings.features != self.config({}).features:
+            data = with_features(data, settings)
+        result = run(settings, data, store=self.store)
+        parts, seen = dict(data.split.valid), [data.train]
+        if test is not None:
+            seen += [part.interactions for part in parts.values()]
+            parts = dict(data.split.sealed.open(test, "benchmarks.invariance").parts)
+        gains = {name: gains_of(result, part, seen) for name, part in parts.items()}
+        row = {
+            "metrics": {
+                name: value for name, value in result.metrics.items() if name.endswith("/ndcg_at_20")
+            },
+            "mask": [float(one.mean()) for one in result.mask.split(list(data.widths.values()))],
+            "seconds": round(time.process_time() - start, 2),
+        }
+        return row, gains
+
+
+def chosen(rows: Sequence[tuple[str, Mapping[str, Any]]], metric: str) -> str:
+    """The key of the point with the best metric; the first of equal ones."""
+    return max(rows, key=lambda one: one[1]["metrics"][metric])[0]
+
+
+def measure(
+    kept: Kept, at: Seed, seed: int, arms: Mapping[str, list[Change]], test: AccessLog | None
+) -> dict[str, dict[str, str]]:
+    """Train what is missing under a seed; by arm and rule, the key of what was chosen."""
+    picked: dict[str, dict[str, str]] = {}
+    for arm, changes in arms.items():
+        points: list[tuple[str, Mapping[str, Any]]] = []
+        for change in changes:
+            settings = at.config(change)
+            key = f"valid-{settings.fingerprint()}"
+            if key not in kept.rows:
+                row, gains = at.train(settings, None)
+                kept.store(key, {"arm": arm, "seed": seed, "change": change, **row}, gains)
+                print(f"seed {seed}, {arm}: {change} {row}", flush=True)
+            points.append((key, kept.rows[key]))
+        picked[arm] = {rule: chosen(points, metric) for rule, metric in RULES.items()}
+        if test is None:
+            continue
+        for rule, key in picked[arm].items():
+            row = kept.rows[key]
+            sealed = key.replace("valid-", "test-")
+            if sealed not in kept.rows:
+                found, gains = at.train(at.config(row["change"]), test)
+                kept.store(sealed, {**row, **found}, gains)
+            picked[arm][rule] = sealed
+    return picked
+
+
+def drawn_means(seeds: Sequence[Sequence[Gains]], draws: int, rng: np.random.Generator) -> Array:
+    """``[1 + D, R]``: mean NDCG over seeds of each of ``R`` models, as it is and under crossed draws.
+
+    Seeds are drawn with replacement; users and items get Poisson weights, the same under every seed of a
+    draw. A user's value is the sum of the weighted gains of the user's positives.
+    """
+    n_users = 1 + max(int(of_seed[0].user.max()) for of_seed in seeds)
+    n_items = 1 + max(int(of_seed[0].item.max()) for of_seed in seeds)
+    users = np.concatenate([np.ones((1, n_users)), rng.poisson(1.0, (draws, n_users))])
+    items = np.concatenate([np.ones((1, n_items)), rng.poisson(1.0, (draws, n_items))])
+    means = []
+    for of_seed in seeds:
+        user, item = of_seed[0].user, of_seed[0].item
+        gain = np.stack([one.gain for one in of_seed], axis=1).astype(np.float64)
+        total = users[:, np.unique(user)].sum(axis=1, keepdims=True)
+        found = np.empty((1 + draws, gain.shape[1]))
+        for block in np.array_split(np.arange(1 + draws), max(1, draws * len(user) // 2**24)):
+            found[block] = (users[np.ix_(block, user)] * items[np.ix_(block, item)]) @ gain
+        means.append(found / np.maximum(total, 1e-12))
+    stacked = np.stack(means)  # [S, 1 + D, R]
+    taken = rng.integers(len(seeds), size=(draws, len(seeds)))
+    under = stacked[taken, 1 + np.arange(draws)[:, None]].mean(axis=1)
+    return np.concatenate([stacked[:, :1].mean(axis=0), under])
+
+
+def holm_levels(p_values: Sequence[float], level: float = 0.95) -> list[float]:
+    """The level of each comparison's interval: Holm's, by the order of the ``p_values``.
+
+    >>> [round(one, 4) for one in holm_levels([0.2, 0.001, 0.03])]
+    [0.95, 0.9833, 0.975]
+    """
+    order = np.argsort(np.asarray(p_values), kind="stable")
+    levels = [0.0] * len(p_values)
+    for rank, place in enumerate(order):
+        levels[place] = 1 - (1 - level) / (len(p_values) - rank)
+    return levels
+
+
+def two_sided(draws: Array) -> float:
+    """The share of draws on the other side of 0, doubled; never 0."""
+    aside = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return min(1.0, 2 * (aside + 1) / (len(draws) + 1))
+
+
+def interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """The estimate ``values[0]`` and the middle ``level`` of the draws behind it."""
+    low, high = np.nanquantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    return float(values[0]), float(low), float(high)
+
+
+def said(values: tuple[float, float, float], style: str = "+.4f") -> str:
+    """``mean [low, high]``."""
+    mean, low, high = values
+    return f"{mean:{style}} [{low:{style}}, {high:{style}}]"
+
+
+def table(
+    kept: Kept, study: Study, picked: Mapping[int, Mapping[str, Mapping[str, str]]], rule: str, draws: int
+) -> list[dict[str, Any]]:
+    """A row an arm, where points are chosen by ``rule``."""
+    arms = list(next(iter(picked.values())))
+    means = {}
+    for part in ("iid", "ood"):
+        of_seeds = [[kept.gains(by[arm][rule], part) for arm in arms] for by in picked.values()]
+        means[part] = drawn_means(of_seeds, draws, np.random.default_rng(0))
+    place = {arm: number for number, arm in enumerate(arms)}
+    rows = []
+    for arm in arms:
+        row: dict[str, Any] = {"arm": arm}
+        for part, values in means.items():
+            row[part] = interval(values[:, place[arm]])
+        if ORACLE in place and BASE in place:
+            ood = means["ood"]
+            gap = ood[:, place[ORACLE]] - ood[:, place[BASE]]
+            row["share of the gap"] = interval((ood[:, place[arm]] - ood[:, place[BASE]]) / gap)
+        keys = [by[arm][rule] for by in picked.values()]
+        points = [kept.rows[key]["change"] for key in keys]
+        row["chosen"] = points
+        row["open"] = sum(point.get("mask", {}).get("sparsity") == 0 for point in points)
+        row["seconds"] = sum(kept.rows[key]["seconds"] for key in keys) / len(keys)
+        rows.append(row)
+    if REFERENCE in place:
+        gaps = {
+            arm: means["ood"][:, place[REFERENCE]] - means["ood"][:, place[arm]]
+            for arm in arms
+            if arm != REFERENCE
+        }
+        alone = study.primary[1]
+        family = [arm for arm in gaps if arm != alone]
+        levels = dict(zip(family, holm_levels([two_sided(gaps[arm][1:]) for arm in family]), strict=True))
+        for row in rows:
+            if row["arm"] in gaps:
+                row["known ahead by"] = interval(gaps[row["arm"]], levels.get(row["arm"], 0.95))
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and write ``results/invariance-STUDY.json``."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", choices=list(STUDIES), default="wrong-text")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 to 9; with --test 10 to 19")
+    parser.add_argument("--arms", nargs="+", help="those of the table; all by default")
+    parser.add_argument("--points", type=int, help="at most so many of each grid, to try it out")
+    parser.add_argument("--id-dim", type=int, default=0, help="width of the ID part")
+    parser.add_argument("--test", action="store_true", help="read the test parts, for chosen points")
+    parser.add_argument("--draws", type=int, default=2000, help="of the bootstrap")
+    parser.add_argument("--keep", type=Path, default=ROOT / "workspace" / "invariance")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds = asked.seeds or list(range(10, 20) if asked.test else range(10))
+    if not asked.test and max(seeds) >= 10:
+        parser.error("seeds from 10 on are for --test")
+    if asked.test and min(seeds) < 10:
+        parser.error("--test is for seeds from 10 on: the others are for development")
+    study = STUDIES[asked.study]
+    names = (
+        ("text", "genres", "year", "decoy") if study.file == "wrong-modality" else ("text", "genres", "year")
+    )
+    share_closed = round(1 / len(names) + 0.005, 2)
+    count = 2 if study.file == "wrong-modality" else 3
+    arms = arms_of(study, names, share_closed, count)
+    whole = asked.arms is None and asked.points is None and len(seeds) == 10
+    arms = {name: arms[name][: asked.points] for name in asked.arms or arms}
+    base = base_of(study, share_closed, asked.id_dim)
+    kept = Kept(asked.keep / f"{asked.study}-{asked.id_dim}")
+    test = AccessLog(asked.keep / "access.jsonl") if asked.test else None
+    picked = {seed: measure(kept, Seed(study, base, seed), seed, arms, test) for seed in seeds}
+    results: dict[str, Any] = {
+        "study": asked.study,
+        "id_dim": asked.id_dim,
+        "seeds": seeds,
+        "test": asked.test,
+    }
+    parts = "test" if asked.test else "valid"
+    for rule in RULES:
+        rows = results[f"chosen by {rule}"] = table(kept, study, picked, rule, asked.draws)
+        columns = ["iid", "ood", "share of the gap", "known ahead by"]
+        print_table(
+            f"{asked.study}, seeds {seeds}, {parts} parts, NDCG@20, chosen by {rule}",
+            ["arm", *columns, "chose sparsity 0", "seconds"],
+            [
+                [
+                    row["arm"],
+                    *(said(row[name]) if name in row else "" for name in columns),
+                    str(row["open"]),
+                    f"{row['seconds']:.1f}",
+                ]
+                for row in rows
+            ],
+        )
+    name = f"invariance-{asked.study}-{asked.id_dim}-{parts}"
+    write_results(name, results, folder=RESULTS if whole else asked.keep)
+
+
+if __name__ == "__main__":
+    main()
