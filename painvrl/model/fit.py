@@ -21,7 +21,7 @@ from painvrl.core.compilation import step_function
 from painvrl.core.device import to_device
 from painvrl.core.errors import Diverged
 from painvrl.core.settings import Settings
-from painvrl.data.parts import is_scored_name
+from painvrl.data.parts import LOEO, is_scored_name
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.lazy_adam import LazyAdam
 from painvrl.model.losses import MiniBatchLoss
@@ -40,7 +40,9 @@ class TrainingConfig(Settings):
     patience: int = Field(default=3, ge=1)
     """Evaluations without a better ``monitor`` before training stops."""
     monitor: str = Field(default="iid/ndcg_at_20", pattern=r"^[^/]+/[^/]+_at_[1-9][0-9]*$")
-    """Metric of a valid part that decides which state is best, and when training stops."""
+    """Metric of a valid part that decides which state is best, and when training stops. With ``loeo/...``
+    left-out environments choose the epochs of the final model, and the same metric of ``iid`` the others.
+    """
     updates: Literal["lazy", "dense"] = "lazy"
     """What a step on a mini-batch changes in embedding tables: the batch's rows (``lazy``), or all by
     their momentum (``dense``, InvRL's code).
@@ -50,11 +52,24 @@ class TrainingConfig(Settings):
     compile: bool = False
     """Run the steps of backbone, mixture and mask through ``torch.compile``; results differ by rounding."""
 
+    @property
+    def stops_by_loeo(self) -> bool:
+        """Whether the epochs of the final model are chosen by environments that are left out."""
+        return self.monitor.startswith(f"{LOEO}/")
+
+    def monitoring(self, part: str) -> TrainingConfig:
+        """The same with the monitored metric of another part."""
+        monitor = f"{part}/{self.monitor.partition('/')[2]}"
+        return self.model_copy(update={"monitor": monitor})
+
     @field_validator("monitor")
     @classmethod
     def _of_a_valid_part(cls, monitor: str) -> str:
-        if not is_scored_name(monitor.partition("/")[0]):
-            raise ValueError("must be a metric of a valid part: iid/..., ood/... or ood_NAME/...")
+        part = monitor.partition("/")[0]
+        if part != LOEO and not is_scored_name(part):
+            raise ValueError(
+                "must be a metric of a valid part: iid/..., ood/..., ood_NAME/... or loeo/..."
+            )
         return monitor
 
 

@@ -76,7 +76,12 @@ class TrainConfig(Settings):
         except ValueError as error:
             raise ValueError(f"training.monitor {error} (found {monitor!r})") from None
         names = self.split.ood_names()
-        if names is not None and part not in ("iid", *names, *ood_mean(names)):
+        if part == LOEO:
+            if not self.evaluation.loeo:
+                raise ValueError(f"training.monitor {monitor!r} needs evaluation.loeo: true")
+            if metric in [one.name for one in self.evaluation.also]:
+                raise ValueError(f"training.monitor {monitor!r} is not measured of what is left out")
+        elif names is not None and part not in ("iid", *names, *ood_mean(names)):
             raise ValueError(
                 "training.monitor must name a part of the split, "
                 f"{', '.join(('iid', *names, *ood_mean(names)))} (found {monitor!r})"
@@ -132,10 +137,10 @@ class TrainConfig(Settings):
     def _leaves_out_what_is_known(self) -> Self:
         if self.evaluation.loeo and not self.environments.column:
             raise ValueError("evaluation.loeo leaves known environments out: name them, environments.column")
-        if self.evaluation.loeo and not self.training.monitor.startswith("iid/"):
+        if self.evaluation.loeo and not self.training.monitor.startswith(("iid/", f"{LOEO}/")):
             raise ValueError(
-                "evaluation.loeo needs epochs that no OOD part has chosen: training.monitor iid/... "
-                f"(found {self.training.monitor!r})"
+                "evaluation.loeo needs epochs that no OOD part has chosen: training.monitor iid/... or "
+                f"loeo/... (found {self.training.monitor!r})"
             )
         return self
 

@@ -13,6 +13,7 @@ import torch
 
 from painvrl.core.observer import NullObserver
 from painvrl.core.workspace import Workspace
+from painvrl.data.grouping import known_groups
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.stages import Stages, train_backbone
@@ -63,9 +64,13 @@ def cost_of(
     with kept as folder:
         prepared = prepare(config, cache_dir=Path(folder), device=device)
     learners = config.fusion.learners(branch="fusion.variant_weight" in swept)
+    finals = 1
+    if config.evaluation.loeo:  # once without each environment, and once more where it chooses the epochs
+        groups = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
+        finals += len(groups.names) * (1 + config.training.stops_by_loeo)
     return Cost(
         epoch_seconds=timed_epoch(config, prepared),
-        trainings=(config.mask.source == "learned") + len(learners),
+        trainings=(config.mask.source == "learned") + len(learners) * finals,
         epochs=config.training.max_epochs,
         seeds=seeds,
     )

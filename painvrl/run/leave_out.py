@@ -7,7 +7,7 @@ whole training part, so two environments are enough, and a training costs one fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -60,24 +60,58 @@ def leave_out(
     Raises:
         ConfigError: the groups do not fit the data, or nobody can be asked for one of them.
     """
+    models = []
+    for stages, plan in _without_each(config, prepared, observer):
+        fixed = replace(stages, fixed_epochs=epochs, branch=branch)
+        models.append((convert(fixed, mask), plan))
+    return LeftOut(models=tuple(models))
+
+
+def epochs_by_left_out(
+    config: TrainConfig, prepared: Prepared, mask: Tensor, *, branch: bool, observer: Observer
+) -> dict[str, int]:
+    """The epoch of each learner of the final model at which left-out environments are served best.
+
+    The final model is trained once without each environment, to the end. Its curves of the monitored metric
+    are averaged over the environments, and the epoch with the best mean is taken.
+
+    Args:
+        config: the run, which monitors ``loeo/...``.
+        prepared: its data.
+        mask: ``[F]`` that the run learned.
+        branch: train the variant branch even where it weighs nothing.
+        observer: hears of each environment.
+    """
+    training = config.training.model_copy(update={"patience": config.training.max_epochs})
+    config = config.model_copy(update={"training": training})
+    curves: dict[str, dict[int, list[float]]] = {}
+    for stages, plan in _without_each(config, prepared, observer):
+        asked = replace(stages.prepared, valid_plan=plan)
+        watched = replace(stages, prepared=asked, branch=branch)
+        convert(watched, mask)
+        for learner in watched.state.epochs:
+            for epoch, values in watched.state.points(learner):
+                curves.setdefault(learner, {}).setdefault(epoch, []).append(values[training.monitor])
+    return {learner: max(curve, key=lambda epoch: sum(curve[epoch])) for learner, curve in curves.items()}
+
+
+def _without_each(
+    config: TrainConfig, prepared: Prepared, observer: Observer
+) -> Iterator[tuple[Stages, RankingPlan]]:
+    """For each environment what trains without it, and how it is asked for."""
     train = prepared.train
     groups = known_groups(prepared.dataset, train, config.environments.column, config.seed)
-    models = []
+    held_out = prepared.split.ood_valid.held_out
     for index, name in enumerate(groups.names):
         observer.stage(f"leave out {name}")
         rest = train.select(groups.label != index)
-        held_out = prepared.split.ood_valid.held_out
         part = _asked_for(left_out_group(train, groups, index, held_out=held_out), name)
         without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
         # The mask gates the features as they were, with smooth columns and statistics of all of train.
         without = replace(without, features=prepared.features, widths=prepared.widths)
         measured = config.evaluation.model_copy(update={"also": ()})
         plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
-        stages = Stages(
-            config=config, prepared=without, fixed_epochs=epochs, branch=branch, groups=groups.without(index)
-        )
-        models.append((convert(stages, mask), plan))
-    return LeftOut(models=tuple(models))
+        yield Stages(config=config, prepared=without, groups=groups.without(index)), plan
 
 
 def _asked_for(left: LeftOutGroup, name: str) -> Part:

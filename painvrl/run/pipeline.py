@@ -15,7 +15,7 @@ from painvrl.evaluation.ranking import evaluate_each
 from painvrl.invariance.environments import Environments
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
-from painvrl.run.leave_out import LeftOut, leave_out
+from painvrl.run.leave_out import LeftOut, epochs_by_left_out, leave_out
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import PretrainedStore
 from painvrl.run.rounds import Invariance, RoundReport, learn_invariance
@@ -109,6 +109,10 @@ def run(
         pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
         invariance = learn_invariance(stages, pretrained)
         del pretrained  # what `convert` trains needs its memory
+    if config.training.stops_by_loeo and epochs is None:
+        with state.stage("stop by loeo"):
+            chosen = epochs_by_left_out(config, prepared, invariance.mask, branch=branch, observer=observer)
+        stages = replace(stages, fixed_epochs=chosen)
     parts = convert(stages, invariance.mask)
     left_out = None
     if config.evaluation.loeo and epochs is None:  # a refit is not judged again

@@ -144,7 +144,7 @@ def prepare_split(
         support = plan_support(cold, train.item_degree() > 0, device)
     plan = plan_parts(split.valid, hidden, config.evaluation, device, data=dataset.columns, means=split.means)
     watched = config.training.monitor.partition("/")[0]
-    if watched not in plan.names:
+    if not config.training.stops_by_loeo and watched not in plan.names:
         raise ConfigError(
             f"the split has no such part; it has {', '.join(plan.names)}",
             key="training.monitor",

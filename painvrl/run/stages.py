@@ -16,6 +16,7 @@ from torch import Tensor
 
 from painvrl.core.rng import generator
 from painvrl.data.grouping import KnownGroups, known_groups
+from painvrl.data.parts import LOEO
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import fit
 from painvrl.model.folding import fold_in
@@ -221,10 +222,13 @@ def train_backbone(
         return reported
 
     refit, run = stages.fixed_epochs, stages.state
+    training = config.training
+    if training.stops_by_loeo and LOEO not in prepared.valid_plan.names:
+        training = training.monitoring("iid")
     with run.stage(name):
         run.epochs[name] = fit(
             model,
-            config.training,
+            training,
             generator(config.seed, name, "fit"),
             evaluate=curves if refit is None else None,
             observe=partial(run.curve, name),

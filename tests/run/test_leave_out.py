@@ -222,3 +222,43 @@ def test_rows_that_nobody_is_asked_for_are_counted(settings: dict[str, Any], tmp
         lost = sum(user not in users for user in inside)
         told = f"{name} is not asked for {lost:,} of users whom no other group has (of {len(inside):,} rows)"
         assert (told in said) == (lost > 0)
+
+
+def test_epochs_by_loeo_are_the_best_of_the_mean_curve(
+    settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    """Curves are made by hand: a model without each environment, at every epoch that is evaluated."""
+    training = settings["training"] | {"monitor": "loeo/ndcg_at_20", "patience": 1}
+    config = TrainConfig.model_validate(settings | {"training": training, "mask": {"source": "ones"}})
+    found = run(config, tiny_prepared)
+    curve = {}
+    plain = config.model_copy(update={"training": config.training.monitoring("iid")})
+    for epoch in (3, 6, 9, 12):
+        epochs = {"invariant": epoch, "variant": epoch}
+        left = leave_out(plain, tiny_prepared, torch.ones(10), epochs, branch=False, observer=NullObserver())
+        (metrics,) = left.metrics([config.fusion.model_copy(update={"variant_weight": 0.0})])
+        curve[epoch] = metrics["loeo/ndcg_at_20"]
+    assert len(set(curve.values())) == 4
+    best = max(curve, key=lambda epoch: curve[epoch])
+    assert found.epochs["invariant"] == best
+    again = leave_out(
+        plain, tiny_prepared, torch.ones(10), found.epochs, branch=False, observer=NullObserver()
+    )
+    (metrics,) = again.metrics([config.fusion])
+    assert found.metrics["loeo/ndcg_at_20"] == metrics["loeo/ndcg_at_20"]
+
+
+def test_a_pretraining_is_stopped_by_iid_where_loeo_stops_the_final_model(
+    settings: dict[str, Any], tiny_prepared: Prepared
+) -> None:
+    training = settings["training"] | {"monitor": "loeo/ndcg_at_20"}
+    by_loeo = run(TrainConfig.model_validate(settings | {"training": training}), tiny_prepared)
+    by_iid = run(TrainConfig.model_validate(settings), tiny_prepared)
+    assert by_loeo.epochs["pretrain"] == by_iid.epochs["pretrain"]
+    assert torch.equal(by_loeo.mask, by_iid.mask)
+
+
+def test_stopping_by_loeo_needs_loeo(settings: dict[str, Any]) -> None:
+    training = settings["training"] | {"monitor": "loeo/ndcg_at_20"}
+    with pytest.raises(ValidationError, match=r"'loeo/ndcg_at_20' needs evaluation\.loeo: true"):
+        TrainConfig.model_validate(settings | {"training": training, "evaluation": {}})
