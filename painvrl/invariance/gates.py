@@ -56,6 +56,15 @@ def sample_gates(mu: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
     return (mu + sigma * noise + 0.5).clamp(0.0, 1.0)
 
 
+def attention(mu: Tensor) -> Tensor:
+    """``softmax(mu) / max softmax(mu)``: gates from attention over modalities, the strongest of which has 1.
+
+    >>> attention(torch.tensor([0.0, 1.0]))
+    tensor([0.3679, 1.0000])
+    """
+    return (mu - mu.amax()).exp()
+
+
 def expected_density(mu: Tensor, sigma: float | Tensor) -> Tensor:
     """``mean Phi((mu + 1/2) / sigma)``, the expected share of open gates, for ``mu`` ``[..., F]``."""
     open_gates: Tensor = torch.special.ndtr((mu + 0.5) / sigma)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from painvrl.core.compilation import step_function
@@ -31,7 +31,7 @@ from painvrl.invariance.contrasts import (
     draw_contrasts,
     plan_contrasts,
 )
-from painvrl.invariance.gates import Grain, final_mask, sample_gates, spread, with_density
+from painvrl.invariance.gates import Grain, attention, final_mask, sample_gates, spread, with_density
 from painvrl.invariance.pareto import BALANCERS, Balance, balance
 from painvrl.invariance.penalties import PENALTIES, Estimate, Seen
 from painvrl.invariance.risks import Frozen, empirical_risk, score
@@ -48,6 +48,10 @@ class MaskConfig(Settings):
     source: Literal["learned", "ones", "given", "half", "random"] = "learned"
     """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only);
     ``half`` fixes 1/2 for all; ``random`` closes as many gates as ``sparsity`` says, whichever.
+    """
+    form: Literal["gates", "attention"] = "gates"
+    """Stochastic ``gates``, or ``attention`` over modalities (our reading of the paper's abstract), which closes
+    none and needs ``groups: modality``.
     """
     groups: Grain = "feature"
     """What a gate opens and closes: one ``feature``, a whole ``modality``, or ``blocks`` of neighbouring
@@ -86,6 +90,17 @@ class MaskConfig(Settings):
             raise ValueError(missing)
         return balancer
 
+    @model_validator(mode="after")
+    def _attends_to_modalities(self) -> Self:
+        if self.form == "attention" and self.groups != "modality":
+            raise ValueError(f"form 'attention' needs groups 'modality' (found {self.groups!r})")
+        return self
+
+    @property
+    def closes(self) -> float:
+        """The share of the gates that end closed: ``sparsity``, which attention does not read."""
+        return 0.0 if self.form == "attention" else self.sparsity
+
     @property
     def reads_variances(self) -> bool:
         """Whether a step reads how differently the environments weigh each feature."""
@@ -111,7 +126,7 @@ class MaskState:
     """The learned mask and how it came about.
 
     Attributes:
-        mask: ``[F]`` in [0, 1]; exactly ``round(sparsity G)`` gates are 0.
+        mask: ``[F]`` in [0, 1]; exactly ``round(sparsity G)`` gates are 0, and none of attention's.
         learned: the next round starts from it.
         measured: by the names of :data:`MEASURED`, the mean over the last quarter of the steps.
         trace: by the same names, ``[S]`` numbers, one a step.
@@ -181,7 +196,8 @@ def gate_step(
         group: ``[F]``, the gate of each feature; each has its own without it.
     """
     mu, weight, bias = (tensor.detach().requires_grad_() for tensor in (at.mu, at.weight, at.bias))
-    gates = spread(sample_gates(mu, draw.sigma, draw.noise), group)
+    attends = config.form == "attention"
+    gates = spread(attention(mu) if attends else sample_gates(mu, draw.sigma, draw.noise), group)
     scored = score(gates, weight, bias, frozen)
     risk = empirical_risk(scored, frozen)
     objective = risk + projection_l2 * weight.square().sum()
@@ -278,8 +294,8 @@ def learn_mask(
         taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances, group)
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
-        if config.sparsity > 0:
-            mu = keep_density(mu, sigma, 1 - config.sparsity)
+        if config.closes > 0:
+            mu = keep_density(mu, sigma, 1 - config.closes)
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
         log[step] = torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine])
@@ -288,7 +304,7 @@ def learn_mask(
     last = log[-max(1, config.steps // 4) :].mean(dim=0)
     means, *steps = torch.cat([last[None], log]).tolist()
     return MaskState(
-        mask=spread(final_mask(mu, config.sparsity), group),
+        mask=spread(attention(mu) if config.form == "attention" else final_mask(mu, config.sparsity), group),
         learned=Gated(mu=mu, weight=weight, bias=bias),
         measured=dict(zip(MEASURED, means, strict=True)),
         trace=dict(zip(MEASURED, zip(*steps, strict=True), strict=True)),

@@ -67,9 +67,7 @@ class TrainingConfig(Settings):
     def _of_a_valid_part(cls, monitor: str) -> str:
         part = monitor.partition("/")[0]
         if part != LOEO and not is_scored_name(part):
-            raise ValueError(
-                "must be a metric of a valid part: iid/..., ood/..., ood_NAME/... or loeo/..."
-            )
+            raise ValueError("must be a metric of a valid part: iid/..., ood/..., ood_NAME/... or loeo/...")
         return monitor
 
 

@@ -178,10 +178,10 @@ def _gates(stages: Stages) -> tuple[Tensor | None, int]:
     if group is None:
         return None, prepared.features.shape[1]
     n_gates = int(group[-1]) + 1
-    if closed_gates(n_gates, config.sparsity) == n_gates:
+    if closed_gates(n_gates, config.closes) == n_gates:
         rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
         raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
-    if config.sparsity > 0 and closed_gates(n_gates, config.sparsity) == 0:
+    if config.closes > 0 and closed_gates(n_gates, config.closes) == 0:
         _logger.warning(
             "mask.sparsity %g closes no gate: %g of the %d gates of mask.groups %s rounds to none",
             *(config.sparsity, config.sparsity * n_gates, n_gates, config.groups),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from painvrl.invariance.gates import (
     Grain,
+    attention,
     closed_gates,
     expected_density,
     final_mask,
@@ -149,3 +150,12 @@ def test_a_gate_is_that_of_all_its_features_and_gathers_their_gradients() -> Non
     assert spread_out.tolist() == gates[[0, 0, 1, 0]].tolist()
     (gradient,) = torch.autograd.grad((spread_out * torch.tensor([1.0, 2.0, 4.0, 8.0])).sum(), gates)
     assert gradient.tolist() == [11.0, 4.0]
+
+
+def test_attention_is_the_softmax_over_its_largest_weight_whatever_all_logits_are_moved_by() -> None:
+    mu = torch.tensor([0.3, -1.0, 2.0, 2.0], dtype=torch.float64)
+    weights = mu.softmax(dim=0)
+    torch.testing.assert_close(attention(mu), weights / weights.max())
+    torch.testing.assert_close(attention(mu + 7), attention(mu))
+    assert float(attention(mu).max()) == 1.0
+    assert float(attention(mu).min()) > 0.0

@@ -241,3 +241,34 @@ def test_variances_are_read_only_where_the_penalty_that_reads_them_is_estimated(
     assert [key for key, config in asked.items() if config.reads_variances] == [
         ("mgda", "coefficient_variance")
     ]
+
+
+def attended(planted: PlantedWorld, group: Tensor, **hyperparameters: object) -> MaskState:
+    return learn(planted, group=group, form="attention", groups="modality", steps=20, **hyperparameters)
+
+
+def test_attention_closes_nothing_reads_no_sparsity_and_prefers_the_invariant_modality(
+    planted_world: PlantedWorld,
+) -> None:
+    group = torch.zeros(planted_world.width, dtype=torch.int64)
+    group[planted_world.spurious], group[planted_world.spurious.stop :] = 1, 2
+    found = attended(planted_world, group, sparsity=0.34)
+    assert torch.equal(found.mask, attended(planted_world, group, sparsity=0.0).mask)
+    weights = found.learned.mu.softmax(dim=0)
+    torch.testing.assert_close(found.mask, (weights / weights.max())[group])
+    assert float(found.mask.min()) > 0
+    assert int(weights.argmax()) == 0
+    assert float(weights[1]) < float(weights[0]) - 0.01
+
+
+def test_names_of_modalities_mean_nothing_to_attention(planted_world: PlantedWorld) -> None:
+    """It has no noise, so another order of the modalities is the same mask."""
+    order = torch.tensor([2, 0, 3, 1])
+    group = torch.arange(planted_world.width) % 4
+    found, renamed = attended(planted_world, group), attended(planted_world, order[group])
+    torch.testing.assert_close(renamed.mask, found.mask, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_is_over_modalities_alone() -> None:
+    with pytest.raises(ValidationError, match="form 'attention' needs groups 'modality'"):
+        MaskConfig(form="attention", groups="blocks")
