@@ -107,6 +107,7 @@ def arms_of(study: Study, names: Sequence[str], share_closed: float, count: int)
         REFERENCE: [masks, lambdas],
         "inferred": [[found], masks, lambdas],
         "inferred-from-batches": [[merged(found, {"environments": {"start": "column"}})], masks, lambdas],
+        "disagreement": [[_grouped_by_disagreement(count)], masks, lambdas],
         "shuffled-labels": [
             [{"environments": {"assignment": "random", "count": count}}],
             masks,
@@ -130,6 +131,11 @@ def arms_of(study: Study, names: Sequence[str], share_closed: float, count: int)
 
 def _risks(kind: str, **hyperparameters: float) -> Change:
     return {"backbone": {"risks": {"kind": kind, **hyperparameters}}}
+
+
+def _grouped_by_disagreement(count: int) -> Change:
+    """Environments, also those of ``loeo``, that no label names: clusters by how little modalities agree."""
+    return {"environments": {"assignment": "column", "column": [{"column": "disagreement", "bins": count}]}}
 
 
 def _laid_over(changes: Iterable[Change]) -> Change:

@@ -24,13 +24,14 @@ from painvrl.core.errors import ConfigError, listing
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
 from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.disagreement import disagreement
 from painvrl.data.interactions import Interactions
 from painvrl.data.smooth import numbers_of
 from painvrl.data.splits.clusters import content_clusters
 from painvrl.data.splits.rows import Table, table_of
 
 KEY = "environments.column"
-TIME, POPULARITY, CLUSTERS = BUILT_IN = ("time", "popularity", "clusters")
+TIME, POPULARITY, CLUSTERS, DISAGREEMENT = "time", "popularity", "clusters", "disagreement"
 
 Edge = dt.date | float
 
@@ -40,13 +41,14 @@ class Grouping(Settings):
 
     column: str = Field(min_length=1)
     """A column of the interactions, the items or the users. Or ``time``, ``popularity`` (the item's train
-    interactions) or ``clusters`` (k-means on the items' features).
+    interactions), ``clusters`` (k-means on the items' features) or ``disagreement`` (how little an item's
+    modalities agree).
     """
     of: Literal["interactions", "items", "users"] | None = None
     """Whose column it is; needed only where several have one of that name."""
     bins: int | tuple[Edge, ...] | None = None
     """Of numbers or times: how many bins of equally many interactions, or where one bin ends and the next
-    begins (dates for ``time``). Of ``clusters``: how many.
+    begins (dates for ``time``). Of ``clusters``: how many; a count of ``disagreement`` makes clusters, too.
     """
     unknown: Literal["error", "own", "open"] = "error"
     """Interactions without a label are an ``error``, a group of their ``own``, or left ``open`` for an
@@ -69,6 +71,8 @@ class Grouping(Settings):
         dates = isinstance(self.bins, tuple) and isinstance(self.bins[0], dt.date)
         if self.of is None and self.column in (POPULARITY, CLUSTERS) and not isinstance(self.bins, int):
             raise ValueError(f"{self.column} needs bins, the number of groups (found {self.bins})")
+        if self.of is None and self.column == DISAGREEMENT and (self.bins is None or dates):
+            raise ValueError("disagreement needs bins: a number of groups, or edges")
         if self.of is None and self.column == TIME:
             if self.bins is None:
                 raise ValueError("time needs bins: a number of groups, or dates")
@@ -189,6 +193,12 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
     item = table.interactions.item.numpy()
     if grouping.of is None and grouping.column == POPULARITY:
         return _binned(table.interactions.item_degree().double().numpy()[item], grouping, key)
+    if grouping.of is None and grouping.column == DISAGREEMENT:
+        values = _disagreement(table, key, seed)
+        if isinstance(grouping.bins, int):
+            edges = _edges_between_clusters(values, grouping.bins)
+            grouping = grouping.model_copy(update={"bins": edges})
+        return _binned(values[item], grouping, key)
     if grouping.of is None and grouping.column == CLUSTERS:
         assert isinstance(grouping.bins, int)
         source = generator(seed, "environments", "clusters")
@@ -198,6 +208,33 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
     if grouping.bins is None or grouping.column == CLUSTERS:
         return _named(labels, grouping, key)
     return _binned(numbers_of(labels, key=key, column=grouping.column), grouping, key)
+
+
+def _disagreement(table: Table, key: str, seed: int) -> np.ndarray:
+    """``[I]`` how little the modalities of each item agree."""
+    if len(table.modalities) < 2:
+        known = listing(list(table.modalities), 5) or "none"
+        rule = f"needs two modalities; the data set {table.name} has {known}"
+        raise ConfigError(rule, key=key, value=DISAGREEMENT)
+    warm = table.interactions.item_degree() > 0
+    source = generator(seed, "environments", "disagreement")
+    found: np.ndarray = disagreement(table.modalities, warm, source).numpy()
+    return found
+
+
+def _edges_between_clusters(values: np.ndarray, count: int) -> tuple[float, ...]:
+    """Half-way between the means of k-means on numbers, from a start at their quantiles."""
+    known = values[~np.isnan(values)]
+    means = np.quantile(known, (np.arange(count) + 0.5) / count)
+    for _ in range(100):
+        edges = (means[1:] + means[:-1]) / 2
+        group = np.searchsorted(edges, known, side="right")
+        sizes = np.bincount(group, minlength=count)
+        moved = np.where(sizes > 0, np.bincount(group, known, count) / np.maximum(sizes, 1), means)
+        if np.allclose(moved, means):
+            break
+        means = moved
+    return tuple(((means[1:] + means[:-1]) / 2).tolist())
 
 
 def _warm_alone(table: Table) -> Table:

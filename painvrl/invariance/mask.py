@@ -50,8 +50,8 @@ class MaskConfig(Settings):
     ``half`` fixes 1/2 for all; ``random`` closes as many gates as ``sparsity`` says, whichever.
     """
     form: Literal["gates", "attention"] = "gates"
-    """Stochastic ``gates``, or ``attention`` over modalities (our reading of the paper's abstract), which closes
-    none and needs ``groups: modality``.
+    """Stochastic ``gates``, or ``attention`` over modalities (our reading of the paper's abstract), which
+    closes none and needs ``groups: modality``.
     """
     groups: Grain = "feature"
     """What a gate opens and closes: one ``feature``, a whole ``modality``, or ``blocks`` of neighbouring

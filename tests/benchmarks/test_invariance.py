@@ -32,7 +32,7 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
     study = STUDIES[name]
     base = base_of(study, 0.25, 0)
     arms = arms_of(study, NAMES, 0.25, 2)
-    assert len(arms) == 13
+    assert len(arms) == 14
     points = {arm: [config(base, change) for change in changes] for arm, changes in arms.items()}
     for arm, found in points.items():
         assert len({one.fingerprint() for one in found}) == len(found), arm

@@ -13,8 +13,14 @@ import torch
 from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
-from painvrl.data.dataset import Columns, Dataset
-from painvrl.data.grouping import Grouping, KnownGroups, known_groups, left_out_group
+from painvrl.data.dataset import Columns, Dataset, Modality
+from painvrl.data.grouping import (
+    Grouping,
+    KnownGroups,
+    _edges_between_clusters,
+    known_groups,
+    left_out_group,
+)
 from painvrl.data.interactions import Interactions
 
 
@@ -241,3 +247,36 @@ def test_rows_without_a_label_may_be_left_open(dataset, train, bins):
     crossed = grouped(holes, train, {"column": "genre"}, {"column": "year", "bins": bins, "unknown": "open"})
     assert torch.equal(crossed.label < 0, unknown)
     assert sum(crossed.sizes) == int((~unknown).sum())
+
+
+def test_groups_by_disagreement_part_the_items_at_a_gap(dataset, train):
+    """A modality that is shown with the vectors of others for a part of the items."""
+    draws = torch.Generator().manual_seed(5)
+    hidden = torch.randn(train.n_items, 6, generator=draws)
+    views = [hidden @ torch.randn(6, width, generator=draws) for width in (9, 7)]
+    wrong = torch.arange(train.n_items) % 3 == 0
+    views[0][wrong] = views[0][wrong].roll(1, 0)
+    present = torch.ones(train.n_items, dtype=torch.bool)
+    seen = {name: Modality(values=view, present=present) for name, view in zip("ab", views, strict=True)}
+    found = grouped(replace(dataset, modalities=seen), train, {"column": "disagreement", "bins": 2})
+    assert [name.split()[0] for name in found.names] == ["disagreement"] * 2
+    agree = (found.label == 1) == wrong[train.item]
+    assert float(agree.double().mean()) > 0.9
+    alone = replace(dataset, modalities={"a": seen["a"]})
+    with pytest.raises(ConfigError, match=r"environments\.column: needs two modalities"):
+        grouped(alone, train, {"column": "disagreement", "bins": 2})
+    with pytest.raises(ValidationError, match="disagreement needs bins"):
+        Grouping(column="disagreement")
+
+
+def test_clusters_of_numbers_are_those_of_every_way_to_cut_them():
+    """Against all cuts of the sorted numbers: the least sum of squares within."""
+    values = np.sort(np.concatenate([np.linspace(0, 1, 8), np.linspace(3, 3.5, 5), [4.0, np.nan]]))
+    known = values[~np.isnan(values)]
+
+    def within(cut: int) -> float:
+        return sum(float(((part - part.mean()) ** 2).sum()) for part in (known[:cut], known[cut:]))
+
+    best = min(range(1, len(known)), key=within)
+    (edge,) = _edges_between_clusters(values, 2)
+    assert int((known < edge).sum()) == best
