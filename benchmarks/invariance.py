@@ -78,12 +78,11 @@ STUDIES = {
 }
 
 
-def base_of(study: Study, share_closed: float, id_dim: int) -> Change:
+def base_of(study: Study, id_dim: int) -> Change:
     """The study's configuration as it is for every arm."""
     spec = load_spec(ROOT / "studies" / f"{study.file}.yaml")
     more = {
         "evaluation": {"ks": [20], "loeo": True},
-        "mask": {"sparsity": share_closed},
         "backbone": {"id_dim": id_dim},
     }
     return merged(merged(spec.config.model_dump(mode="json"), study.change), more)
@@ -417,12 +416,12 @@ def main() -> None:
     names = (
         ("text", "genres", "year", "decoy") if study.file == "wrong-modality" else ("text", "genres", "year")
     )
-    share_closed = round(1 / len(names) + 0.005, 2)
+    share_closed = load_spec(ROOT / "studies" / f"{study.file}.yaml").config.mask.sparsity  # one gate
     count = 2 if study.file == "wrong-modality" else 3
     arms = arms_of(study, names, share_closed, count)
     whole = asked.arms is None and asked.points is None and len(seeds) == 10
     arms = {name: arms[name][: asked.points] for name in asked.arms or arms}
-    base = base_of(study, share_closed, asked.id_dim)
+    base = base_of(study, asked.id_dim)
     kept = Kept(asked.keep / f"{asked.study}-{asked.id_dim}")
     test = AccessLog(asked.keep / "access.jsonl") if asked.test else None
     picked = {seed: measure(kept, Seed(study, base, seed), seed, arms, test) for seed in seeds}

@@ -30,7 +30,7 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
     from benchmarks.invariance import STUDIES, arms_of, base_of
 
     study = STUDIES[name]
-    base = base_of(study, 0.25, 0)
+    base = base_of(study, 0)
     arms = arms_of(study, NAMES, 0.25, 2)
     assert len(arms) == 14
     points = {arm: [config(base, change) for change in changes] for arm, changes in arms.items()}
@@ -106,7 +106,7 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
 
     monkeypatch.setattr(invariance.Seed, "train", train)
     study = STUDIES["wrong-text"]
-    base = base_of(study, 0.25, 0)
+    base = base_of(study, 0)
     arms = {"all": arms_of(study, NAMES, 0.25, 2)["all"]}
 
     def again(test: AccessLog | None) -> dict[str, dict[str, str]]:
