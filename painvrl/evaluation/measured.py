@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from painvrl.core.renamed import METRICS as METRICS_BEFORE
-from painvrl.core.yamlfile import did_you_mean
 from painvrl.data.parts import LOEO, is_scored_name
 from painvrl.evaluation.metrics import METRICS, split_name
 
@@ -32,10 +32,20 @@ def valid_part_metric(name: str) -> str:
             raise ValueError(f"is named {name.replace(metric, now)} now; rename it")
         raise ValueError(
             "is not a metric; one reads PART/METRIC_at_K with PART iid, ood, ood_NAME or loeo and METRIC "
-            f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}"
-            + did_you_mean(metric or name.partition("/")[2].partition("_at_")[0], METRICS.names())
+            f"{', '.join(METRICS.names()[:-1])} or {METRICS.names()[-1]}{_meant(name)}"
         )
     return name
+
+
+def _meant(name: str) -> str:
+    """``; did you mean ...?`` with the whole name, or nothing."""
+    written = re.fullmatch(r"(?:([^/]*)/)?(.*?)(?:@|_at_|_|-)?0*(\d*)", name.lower())
+    assert written is not None  # it takes any text
+    part, metric, cutoff = (piece or "" for piece in written.groups())
+    part = part.removesuffix("_valid")
+    near = difflib.get_close_matches(metric, METRICS.names(), n=1)
+    part = part if is_scored_name(part) or part == LOEO else "iid"
+    return f"; did you mean {part}/{near[0]}_at_{cutoff or 20}?" if near else ""
 
 
 def _offer(schema: dict[str, Any]) -> None:

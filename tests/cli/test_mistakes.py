@@ -82,36 +82,6 @@ def test_a_mistake_in_a_file_names_the_file_and_the_key(
     assert message in line
 
 
-def test_a_newcomer_is_told_the_line_that_solves_it(
-    cli: Call, workspace: Path, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "mine.yaml").write_text(spec.read_text())
-    config = tmp_path / "config.yaml"
-    config.write_text("data: {kind: planted}\nsplit: {protocol: planted}\n")
-    film = tmp_path / "films.yaml"
-    film.write_text(spec.read_text().replace("kind: planted", "kind: movielens", 1))
-    monkeypatch.chdir(tmp_path)
-    here = ["--workspace", workspace]
-    for arguments, solution in (
-        (["study", "run", "mine.yaml"], "did you mean studies/mine.yaml?"),
-        (["study", "run", "studies/mien.yaml"], "did you mean studies/mine.yaml?"),
-        (["train", spec], f"is the file of a whole study: `painvrl study run {spec}` runs it"),
-        (["study", "run", config], "is a configuration: `painvrl train` trains it"),
-        (["front"], "Did you mean 'study front'?"),
-        (["study", "rnu", spec], "Did you mean 'run'?"),
-        (["study", "run", spec, "--trails", 3], "--trials"),
-        (["study", "front", "tyni", *here], "tiny"),
-        (["study", "run", spec, "--device", "mps"], "--device auto takes the best one that there is"),
-        (["baselines", spec, "--baseline", "itemknn"], "did you mean item-knn?"),
-        (["study", "run", spec, "--set", "config.data.n_users=70", *here], "--new-version"),
-    ):
-        answer = cli(*arguments)
-        assert answer.code == 2, arguments
-        assert solution in answer.err, (arguments, answer.err)
-        assert "Traceback" not in answer.err
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

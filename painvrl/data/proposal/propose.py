@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from painvrl.core.errors import DataError, listing
+from painvrl.core.errors import ConfigError, DataError, listing
 from painvrl.data.proposal.entries import Entry, plain
-from painvrl.data.proposal.interactions import roles_of
+from painvrl.data.proposal.interactions import matches, roles_of
 from painvrl.data.proposal.items import AT_LEAST, described, keys_in
 from painvrl.data.proposal.looks import ITEM, USER, looks_of
 from painvrl.data.proposal.protocol import fitted
 from painvrl.data.proposal.questions import Answers, Candidate, Question
 from painvrl.data.sources.messages import Place, files_in
 from painvrl.data.sources.table import TableConfig
-from painvrl.data.sources.tabular import SUFFIXES, read_table, resolve
+from painvrl.data.sources.tabular import SUFFIXES, Table, read_table, resolve
 
 FEATURES = (".npz", ".npy")
 
@@ -47,7 +47,15 @@ def propose(paths: Sequence[Path], answers: Answers) -> Proposal:
     table = read_table(first, key="init")
     # Of a folder, a file that is nothing of ours is passed over; a file that was named must be usable.
     keys = {str(path): list(keys_in(path)) for path in rest if path in others or _readable(path, answers)}
-    roles = roles_of(table, keys, answers)
+    try:
+        roles = roles_of(table, keys, answers)
+    except ConfigError:
+        if (swapped := _swapped(table, [path for path in rest if path.suffix not in FEATURES])) is None:
+            raise
+        raise Place(first, "init").error(
+            f"names each item once, so it is the table of items; the interactions come first: "
+            f"painvrl init {swapped} {first}"
+        ) from None
     sections: list[tuple[Entry, ...]] = []
     modalities: list[Entry] = []
     most = 0
@@ -108,6 +116,16 @@ def _readable(path: Path, answers: Answers) -> bool:
         answers.said.append(f"not used: {error}")
         return False
     return True
+
+
+def _swapped(table: Table, others: Sequence[Path]) -> Path | None:
+    """The table in which ids come back that ``table`` has once each, if there is one."""
+    once = [look.distinct for look in looks_of(table) if look.is_key]
+    for path in others:
+        again = [look.distinct for look in looks_of(read_table(path, key="init")) if not look.is_key]
+        if any(2 * matches(ids, own) >= len(ids) > 0 for ids in again for own in once):
+            return path
+    return None
 
 
 def _interactions(files: set[Path], answers: Answers) -> Path:

@@ -182,6 +182,12 @@ def described_modalities(
         DataError: no item has one of them.
     """
     place = find(items.left, described.ids).tolist()
+    if len(described.ids) and max(place) < 0:
+        ids = (", ".join(map(str, some[:3])) for some in (described.ids, items.left))
+        rule = "none of its ids is one of the items': it has {}, ..., and the interactions {}, ...".format(
+            *ids
+        )
+        raise DataError(rule, key=described.key)
     modalities: dict[str, Modality] = {}
     names: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()

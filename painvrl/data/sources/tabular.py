@@ -7,6 +7,7 @@ from 1, without the header.
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import io
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from painvrl.core.errors import listing
-from painvrl.data.sources.messages import Place, first_line
+from painvrl.data.sources.messages import Place, files_in, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,6 +62,8 @@ def resolve(path: Path, *, key: str) -> Path:
         rule = "must be a file, not a folder" if expanded.is_dir() else "there is no such file"
         if not expanded.is_absolute():
             rule += f" under the current directory {Path.cwd()}"
+        near = difflib.get_close_matches(path.name, files_in(expanded.parent), n=1)
+        rule += f"; did you mean {path.parent / near[0]}?" if near else ""
         raise Place(path, key).error(rule)
     return expanded
 
@@ -75,8 +78,8 @@ def read_table(
 ) -> Table:
     """All columns of a ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file.
 
-    A ``.csv`` whose header holds semicolons and no comma is divided by semicolons, as spreadsheets write it
-    where the comma is the decimal point.
+    A ``.csv`` whose header holds no comma is divided by semicolons, as spreadsheets write it where the comma
+    is the decimal point, or by tabs.
 
     Args:
         path: the file.
@@ -104,8 +107,8 @@ def read_table(
             content = gzip.decompress(content)
     separator = _SEPARATORS[kind]
     header = re.match(rb"[\r\n]*[^\r\n]*", content)
-    if separator == "," and header is not None and b"," not in header[0] and b";" in header[0]:
-        separator = ";"
+    if separator == "," and header is not None and b"," not in header[0]:
+        separator = next((other for other in ";\t" if other.encode() in header[0]), separator)
     return parse_table(content, place, separator=separator, quotes=quotes, texts=texts)
 
 

@@ -135,6 +135,11 @@ def test_a_modality_that_no_item_has_is_an_error(tmp_path, fake_encoder):
         described_modalities(items("20"), DESCRIBED, ArrayCache(tmp_path))
 
 
+def test_ids_none_of_which_is_known_are_shown_beside_those_of_the_interactions(tmp_path, fake_encoder):
+    with pytest.raises(DataError, match=r"it has 10, 20, 30, \.\.\., and the interactions 50, \.\.\."):
+        described_modalities(items("50"), DESCRIBED, ArrayCache(tmp_path))
+
+
 def test_titles_and_labels_are_in_the_order_of_the_items_and_empty_where_unknown():
     assert titles_of(ids("40 30 20 10"), DESCRIBED) == ("", "Cedar", "", "Ash")
     labels = labels_at(ids("40 30 10"), DESCRIBED.ids, {"x": ["a", "bb", "ccc"]})

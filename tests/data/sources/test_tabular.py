@@ -49,9 +49,10 @@ def test_every_kind_of_table_reads_the_same(tmp_path, name):
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n\r\n"])
-def test_a_csv_whose_header_has_semicolons_and_no_comma_is_divided_by_them(read, start):
+def test_a_csv_whose_header_has_semicolons_or_tabs_and_no_comma_is_divided_by_them(read, start):
     assert content(read(start + b'id;x;name\r\n3;0.5;a\r\n1;1.5;"b"\r\n')) == CONTENT
     assert read(start + b"id;x;name\n3;0.5;a, b\n").data["name"].to_pylist() == ["a, b"]
+    assert content(read(start + b'id\tx\tname\r\n3\t0.5\ta\r\n1\t1.5\t"b"\r\n')) == CONTENT
     assert read(start + b"id;x,name\n3;0.5,a\n").names == ("id;x", "name"), "one comma, and it is that"
 
 
