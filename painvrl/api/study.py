@@ -99,8 +99,8 @@ class Study:
             weights: of objectives; the largest weighted sum wins.
             reference: values of objectives; the largest worst margin over them wins.
             trial: a point by its name, such as ``12.3``.
-            alias: what the pick is called; by default ``iid``, ``ood``, ``loeo`` or ``balanced``, by the
-                rule. A pick of that name is replaced.
+            alias: what the pick is called; by default what its rule is called on the command line, such as
+                ``knee``, ``max-ood-with-iid`` or ``trial``. A pick of that name is replaced.
 
         Raises:
             ConfigError: not exactly one rule is given, or it breaks a rule itself.

@@ -161,7 +161,7 @@ def test_ids_that_do_not_match_are_shown_side_by_side(cli: Call, shop: Path) -> 
 def test_a_table_divided_by_tabs_or_semicolons_is_read_as_it_is(cli: Call, shop: Path) -> None:
     table = Path("data/interactions.csv")
     known = cli("study", "validate", shop, "--data").out
-    assert "cold_item" in shop.read_text() and "ood_valid" in known
+    assert "ood_valid" in known
     for separator in "\t;":
         table.write_text(table.read_text().replace(",", separator).replace("\t", separator))
         assert cli("study", "validate", shop, "--data").out == known
@@ -184,7 +184,8 @@ def test_a_port_that_is_taken_is_answered_with_one_that_is_free(
     with socket.create_server(("127.0.0.1", port)):
         answer = cli(command, "--port", port, "--workspace", workspace)
     found = answer.err.rpartition("name another one: --port ")[2].partition(" is free")[0]
-    assert found.isdecimal() and int(found) != port
+    assert found.isdecimal()
+    assert int(found) != port
     assert answer.code == 2
 
 

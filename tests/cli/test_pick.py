@@ -49,18 +49,18 @@ def mlflow_client(workspace: Path) -> Any:
 @pytest.mark.parametrize(
     ("rule", "alias", "label"),
     [
-        (["--knee"], "balanced", "knee"),
+        (["--knee"], "knee", "knee"),
         (["--iid"], "iid", "iid"),
         (["--ood"], "ood", "ood"),
         (["--balanced"], "balanced", "balanced"),
-        (["--max-ood-with-iid", "98%"], "ood", "max-ood-with-iid 98%"),
-        (["--max-ood-with-iid", "0.98"], "ood", "max-ood-with-iid 98%"),
-        (["--weights", f"{IID}=1,{OOD}=2"], "balanced", f"weights {IID}=1,{OOD}=2"),
-        (["--reference", f" {IID} = 0.2 , {OOD}=5e-2"], "balanced", f"reference {IID}=0.2,{OOD}=0.05"),
-        (["--trial", "0.0"], "balanced", "trial 0.0"),
+        (["--max-ood-with-iid", "98%"], "max-ood-with-iid", "max-ood-with-iid 98%"),
+        (["--max-ood-with-iid", "0.98"], "max-ood-with-iid", "max-ood-with-iid 98%"),
+        (["--weights", f"{IID}=1,{OOD}=2"], "weights", f"weights {IID}=1,{OOD}=2"),
+        (["--reference", f" {IID} = 0.2 , {OOD}=5e-2"], "reference", f"reference {IID}=0.2,{OOD}=0.05"),
+        (["--trial", "0.0"], "trial", "trial 0.0"),
     ],
 )
-def test_each_rule_picks_and_is_stored_under_its_alias(
+def test_each_rule_picks_and_is_stored_under_its_own_name(
     cli: Call, workspace: Path, rule: list[str], alias: str, label: str
 ) -> None:
     pick = picked(cli, workspace, *rule)
@@ -180,8 +180,8 @@ def test_the_alias_moves_to_the_version_that_was_trained_last(cli: Call, workspa
     for version, trial in enumerate(("0.0", "1.0"), start=1):
         cli("study", "pick", "--trial", trial, "--workspace", workspace)
         out = cli("train", "--best", "--device", "cpu", "--workspace", workspace).out
-        assert "alias: models:/tiny@balanced" in out
-        found = mlflow_client(workspace).get_model_version_by_alias("tiny", "balanced")
+        assert "alias: models:/tiny@trial" in out
+        found = mlflow_client(workspace).get_model_version_by_alias("tiny", "trial")
         assert int(found.version) == version
         assert f"trial {trial} was asked for by its number" in found.description
 
@@ -200,16 +200,16 @@ def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None
     assert named.out.startswith(f"trial {end} of the study: it is the pick 'ood'")
     assert "alias: models:/tiny@ood" in named.out
     by_rule = cli("train", "--best", "--prefer", "knee", "--device", "cpu", "--workspace", workspace)
-    assert "alias: models:/tiny@balanced" in by_rule.out
+    assert "alias: models:/tiny@knee" in by_rule.out
 
 
 def test_a_tag_in_mlflow_wins_over_a_pick_and_sets_no_alias(cli: Call, workspace: Path) -> None:
     picked(cli, workspace, "--trial", "0.0")
     tagged = front_of(open_study(None, Workspace(workspace)).trials())[-1]
     mlflow_client(workspace).set_tag(tagged.run_id, "selected", "true")
-    answer = cli("train", "--best", "--pick", "balanced", "--device", "cpu", "--workspace", workspace)
+    answer = cli("train", "--best", "--pick", "trial", "--device", "cpu", "--workspace", workspace)
     assert answer.out.startswith(f"trial {tagged.name} of the study: ")
-    assert "which wins over the pick 'balanced'" in answer.out
+    assert "which wins over the pick 'trial'" in answer.out
     assert "alias:" not in answer.out
 
 

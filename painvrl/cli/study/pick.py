@@ -57,7 +57,7 @@ def pick(
         typer.Option(
             "--as",
             metavar="NAME",
-            help="Its name, and its model's alias in MLflow; left out, the rule says one, such as balanced.",
+            help="Its name, and its model's alias in MLflow; left out, it is the rule's, such as knee.",
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what was picked.")] = False,

@@ -35,12 +35,10 @@ class Verdict:
     Attributes:
         place: a row of the candidates.
         reason: one sentence, with what was weighed and what it gives up against the best of each.
-        alias: what a model of that trial is called unless somebody names it otherwise.
     """
 
     place: int
     reason: str
-    alias: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +82,9 @@ class Candidates:
         order = np.lexsort((rows, *(-key[rows] for key in reversed(keys))))
         return int(rows[order[0]])
 
-    def verdict(self, place: int, why: str, *, alias: str, reported: Sequence[str] = ()) -> Verdict:
+    def verdict(self, place: int, why: str, *, reported: Sequence[str] = ()) -> Verdict:
         """A choice with its reason: ``why``, and what it has and loses on the axes and on ``reported``."""
-        return Verdict(
-            place=place, reason=f"{why}; {self.against_the_best(self.values[place], reported)}", alias=alias
-        )
+        return Verdict(place=place, reason=f"{why}; {self.against_the_best(self.values[place], reported)}")
 
     def against_the_best(self, values: Sequence[float] | Column, reported: Sequence[str] = ()) -> str:
         """What a trial of ``values`` ``[M]`` has on the axes and on ``reported``, and loses to the best."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.choice.picks import Pick, remove_pick, store_pick, stored_picks
-from painvrl.study.choice.rules import BALANCED, Rule
+from painvrl.study.choice.rules import Rule, name_of
 from painvrl.study.choice.selection import Selection, candidates_of, select
 from painvrl.study.store.records import front_of, named
 from painvrl.study.store.storage import StoredStudy
@@ -50,7 +50,7 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | str, *, alias:
         study: with at least one complete trial.
         workspace: whose MLflow store holds the runs.
         what: a rule, or the name of a trial or point.
-        alias: what to store it under; by default what the rule calls it, ``balanced`` for a number.
+        alias: what to store it under; by default the rule's name, ``trial`` for a number.
 
     Raises:
         ConfigError: MLflow would refuse the alias, or the rule does not fit the study.
@@ -64,7 +64,7 @@ def choose(study: StoredStudy, workspace: Workspace, what: Rule | str, *, alias:
         chosen, rule = select(study, prefer=what), what.label
         reason = chosen.reason
     pick = Pick(
-        alias=alias or chosen.alias or BALANCED,
+        alias=alias or name_of(rule),
         trial=chosen.trial,
         place=chosen.place,
         rule=rule,

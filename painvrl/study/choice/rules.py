@@ -17,9 +17,6 @@ from painvrl.core.errors import ConfigError
 from painvrl.data.parts import LOEO
 from painvrl.study.choice.candidates import Candidates, Column, Plane, Verdict, axes_of, scaled
 
-IID, OOD, BALANCED = "iid", "ood", "balanced"
-"""Aliases that rules give."""
-
 _KNEE_MARGIN = 1e-9  # of the front's extent: below it a bend is rounding
 _TIE = 1e-12  # of a score's size: what rounding may make of equal scores
 _LARGEST = 1e100  # of a number that a rule is given: sums and quotients of larger ones overflow
@@ -30,7 +27,7 @@ class Rule(Protocol):
 
     @property
     def label(self) -> str:
-        """As the command line takes it."""
+        """As the command line takes it: its name, then its numbers."""
         ...
 
     def choose(self, front: Candidates) -> Verdict:
@@ -69,7 +66,7 @@ class BestLeftOut:
             raise ConfigError(rule, key=LOEO, value=", ".join(front.objectives))
         name = next((name for name in names if "/ndcg_at_" in name), names[0])
         why = f"it has the best {name} {_of(front)}"
-        return front.verdict(front.best(front.column(name)), why, alias=LOEO)
+        return front.verdict(front.best(front.column(name)), why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +103,7 @@ class MaxOodWithIid:
             f"it has the best {ood} of the {count} on the front whose {iid} is at least "
             f"{_percent(self.share)} of the best, {floor:.4f}"
         )
-        return front.verdict(front.best(np.where(allowed, plane.ood, -np.inf)), why, alias=OOD)
+        return front.verdict(front.best(np.where(allowed, plane.ood, -np.inf)), why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +142,7 @@ class Weighted:
             f"it has the largest weighted sum {_of(front)}, {score[place]:.4g} of {total:g} "
             f"({terms}, each scaled to the front's range)"
         )
-        return front.verdict(place, why, alias=BALANCED, reported=tuple(self.weights))
+        return front.verdict(place, why, reported=tuple(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +191,7 @@ class Reference:
             f"it has the largest worst margin {_of(front)} over the reference {point}, "
             f"{worst[place]:+.4g} of the front's range, so {end}"
         )
-        return front.verdict(place, why, alias=BALANCED, reported=tuple(self.reference))
+        return front.verdict(place, why, reported=tuple(self.reference))
 
 
 def _knee(front: Candidates, plane: Plane) -> Verdict:
@@ -207,17 +204,17 @@ def _knee(front: Candidates, plane: Plane) -> Verdict:
         return _balanced(front, plane, "the front has no knee; ")
     iid, ood = plane.names
     why = f"it is the knee {_of(front)}: farthest above the line of its ends in {iid} and {ood}"
-    return front.verdict(front.best(height, tie=_TIE), why, alias=BALANCED)
+    return front.verdict(front.best(height, tie=_TIE), why)
 
 
 def _best_iid(front: Candidates, plane: Plane) -> Verdict:
     """Take the best IID metric; ties go to the better OOD metric."""
-    return front.verdict(front.best(plane.iid), f"it has the best {plane.names[0]} {_of(front)}", alias=IID)
+    return front.verdict(front.best(plane.iid), f"it has the best {plane.names[0]} {_of(front)}")
 
 
 def _best_ood(front: Candidates, plane: Plane) -> Verdict:
     """Take the best OOD metric; ties go to the better IID metric."""
-    return front.verdict(front.best(plane.ood), f"it has the best {plane.names[1]} {_of(front)}", alias=OOD)
+    return front.verdict(front.best(plane.ood), f"it has the best {plane.names[1]} {_of(front)}")
 
 
 def _balanced(front: Candidates, plane: Plane, before: str = "") -> Verdict:
@@ -227,7 +224,7 @@ def _balanced(front: Candidates, plane: Plane, before: str = "") -> Verdict:
     place = front.best(mean, tie=_TIE * float(mean.max()))
     iid, ood = plane.names
     why = f"{before}it has the largest harmonic mean of {iid} and {ood} {_of(front)}, {mean[place]:.4f}"
-    return front.verdict(place, why, alias=BALANCED)
+    return front.verdict(place, why)
 
 
 KNEE = Preference(label="knee", weigh=_knee)
@@ -254,12 +251,21 @@ def rule_named(word: str) -> Rule:
     return _PREFERENCES[word]
 
 
+def name_of(label: str) -> str:
+    """The name of a rule by its label: what a pick by it is called, and the model that is trained from it.
+
+    >>> name_of("max-ood-with-iid 90%")
+    'max-ood-with-iid'
+    """
+    return label.partition(" ")[0]
+
+
 def _only_part(front: Candidates) -> Verdict:
-    """With objectives of one part there is nothing to weigh; the alias tells the part and not the rule."""
+    """With objectives of one part there is nothing to weigh."""
     iid, ood = axes_of(front.objectives)
     name = iid or ood or front.objectives[0]
     why = f"it has the best {name}; the study has no other part to weigh"
-    return front.verdict(front.best(front.column(name)), why, alias=OOD if iid is None else IID)
+    return front.verdict(front.best(front.column(name)), why)
 
 
 def _above_the_line(front: Candidates, plane: Plane) -> Column:

@@ -14,7 +14,7 @@ from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import Point
 from painvrl.study.choice.candidates import Candidates, axes_of
 from painvrl.study.choice.picks import Pick, pick_named
-from painvrl.study.choice.rules import KNEE, Rule, rule_named
+from painvrl.study.choice.rules import KNEE, Rule, name_of, rule_named
 from painvrl.study.store.records import TrialRecord, feasible, front_of, named, why_no_front
 from painvrl.study.store.storage import StoredStudy
 
@@ -214,7 +214,7 @@ def _by_rule(study: StoredStudy, front: Sequence[TrialRecord], rule: Rule) -> Ch
     if not front:
         raise NothingFeasible(why_no_front(study.name, study.trials()))
     verdict = rule.choose(candidates_of(front, study.objectives))
-    return front[verdict.place], verdict.reason, verdict.alias
+    return front[verdict.place], verdict.reason, name_of(rule.label)
 
 
 def _require_point(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:

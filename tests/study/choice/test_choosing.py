@@ -36,7 +36,7 @@ def study(go: Any, spec: StudySpec, formula: Any, workspace: Workspace) -> Store
 def test_a_rule_gives_a_pick_that_is_stored_with_its_reason(study: StoredStudy, workspace: Workspace) -> None:
     kept = choose(study, workspace, KNEE)
     assert kept.pick.model_dump() == {
-        "alias": "balanced",
+        "alias": "knee",
         "trial": 1,
         "place": None,
         "rule": "knee",
@@ -64,13 +64,13 @@ def test_a_pick_says_which_other_trial_it_replaces(study: StoredStudy, workspace
     first = choose(study, workspace, KNEE)
     assert first.replaced is None
     assert choose(study, workspace, KNEE).replaced is None, "the same trial again"
-    assert choose(study, workspace, "2").replaced == first.pick
+    assert choose(study, workspace, "2", alias="knee").replaced == first.pick
     assert choose(study, workspace, rule_named("ood")).replaced is None, "another alias"
 
 
 def test_a_trial_by_its_number_says_what_it_gives_up(study: StoredStudy, workspace: Workspace) -> None:
     kept = choose(study, workspace, "3")
-    assert (kept.pick.alias, kept.pick.rule, kept.standing) == ("balanced", "trial 3", "dominated")
+    assert (kept.pick.alias, kept.pick.rule, kept.standing) == ("trial", "trial 3", "dominated")
     assert kept.pick.reason == (
         "trial 3 was asked for by its number (another point dominates it); "
         "iid/ndcg_at_20 0.0500 (83.3% below the best, 0.3000), "
@@ -139,5 +139,5 @@ def test_a_store_that_does_not_answer_costs_a_warning_and_not_the_pick(
     monkeypatch.setattr(mlflow_notes, "tag_pick", down)
     assert choose(study, workspace, KNEE).warning == "MLflow is down"
     assert [pick.trial for pick in stored_picks(study)] == [1]
-    assert forget(study, workspace, "balanced").warning == "MLflow is down"
+    assert forget(study, workspace, "knee").warning == "MLflow is down"
     assert stored_picks(study) == ()

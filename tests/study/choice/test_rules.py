@@ -45,7 +45,6 @@ LOEO = ("iid/ndcg_at_20", "loeo/recall_at_20", "loeo/ndcg_at_20", "ood/ndcg_at_2
 def test_the_left_out_environments_choose_by_their_ndcg_and_not_by_ood() -> None:
     points = [(0.3, 0.2, 0.10, 0.1), (0.2, 0.1, 0.20, 0.0), (0.1, 0.3, 0.15, 0.3)]
     assert choose(rule_named("loeo"), points, LOEO).place == 1
-    assert choose(rule_named("loeo"), points, LOEO).alias == "loeo"
     blind = [(iid, *middle, 1 - ood) for iid, *middle, ood in points]
     assert choose(rule_named("loeo"), blind, LOEO).place == 1
     tied = [(0.3, 0.2, 0.20, 0.1), (0.4, 0.2, 0.20, 0.1)]
@@ -172,7 +171,6 @@ def test_the_weighted_sum_by_hand(weights: dict[str, float], place: int, score: 
     verdict = choose(Weighted(weights=weights), FRONT)
     assert verdict.place == place
     assert f"the largest weighted sum of the 4 points on the front, {score} (" in verdict.reason
-    assert verdict.alias == "balanced"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +287,7 @@ def test_the_reason_tells_what_was_weighed_beside_the_axes() -> None:
 def test_max_ood_says_how_many_trials_it_had_to_choose_from() -> None:
     # At least .24: two trials.
     verdict = choose(MaxOodWithIid(share=0.8), FRONT)
-    assert (verdict.place, verdict.alias) == (2, "ood")
+    assert verdict.place == 2
     assert "of the 2 points on the front whose iid/ndcg_at_20 is at least 80% of the best, 0.2400" in (
         verdict.reason
     )
@@ -297,10 +295,10 @@ def test_max_ood_says_how_many_trials_it_had_to_choose_from() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES[:4])
-def test_with_one_part_a_rule_takes_its_best_and_the_alias_tells_the_part(rule: Rule) -> None:
+def test_with_one_part_a_rule_takes_its_best(rule: Rule) -> None:
     for part, points in (("iid", [(0.1,), (0.3,), (0.3,)]), ("ood", [(0.1,), (0.3,), (0.2,)])):
         verdict = choose(rule, points, [f"{part}/ndcg_at_20"])
-        assert (verdict.place, verdict.alias) == (1, part)
+        assert verdict.place == 1
         assert "the study has no other part to weigh" in verdict.reason
 
 
