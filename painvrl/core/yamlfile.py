@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 _SHOWN_VALUE = 80  # characters; a whole section as "found" would bury the message
 _ROUNDS = 5  # of taking out what is wrong: a part, then the section that lacks it
+_MANY = 100  # choices in place of wrong ones: trying more would take seconds
+_NO_SECTION = {"model_type", "dict_type", "model_attributes_type"}
 
 
 def load_settings(path: Path, model: type[S]) -> S:
@@ -189,7 +192,8 @@ def validated(
         prefix: is put before the keys that errors name.
         check: rules that join several keys. It is also asked about what is left of ``data`` without its
             mistakes, so that all are found at once.
-        basis: the section by which ``check`` judges the others: not asked where a choice in it is wrong.
+        basis: the section by which ``check`` judges the others. Where a choice in it is wrong, what is said
+            of the others would be wrong with any choice.
 
     Raises:
         ConfigError: all broken rules.
@@ -246,30 +250,50 @@ def _further(
 ) -> list[ConfigError]:
     """What ``check`` finds wrong in ``data`` without what ``error`` names, and says nothing of that.
 
-    Nothing is found where the rest is no model.
+    A wrong choice in ``basis`` might be any of its choices: what is wrong with each of them is named. Nothing
+    is found where the rest is no model.
     """
-    tree: dict[str, Any] = copy.deepcopy(dict(data))
+    details = {_key_path(detail, data): detail for detail in error.errors(include_url=False)}
+    choices = {
+        path: found for path, one in details.items() if path[:1] == (basis,) and (found := _choices(one))
+    }
+    if math.prod(map(len, choices.values())) > _MANY:
+        return []
+    every: list[dict[tuple[str | None, str], ConfigError]] = []
+    for chosen in itertools.product(*choices.values()):
+        tree: dict[str, Any] = copy.deepcopy(dict(data))
+        for path, choice in zip(choices, chosen, strict=True):
+            _within(tree, path)[path[-1]] = choice
+        if (mistakes := _left(model, tree, check, basis)) is not None:
+            every.append({(one.key, str(one.value)): one for one in mistakes})
+    return [one for key, one in every[0].items() if all(key in other for other in every)] if every else []
+
+
+def _left(
+    model: type[S], tree: dict[str, Any], check: Callable[[S], None], basis: str
+) -> list[ConfigError] | None:
+    """What ``check`` finds in what is left of ``tree`` without its mistakes; ``None`` if that is no model."""
     kept: dict[tuple[str, ...], list[int]] = {}  # of each list that lost entries, those that are left
     gone: list[str] = []
     for _ in range(_ROUNDS):
-        paths = set()
-        for detail in error.errors(include_url=False):
-            path = _key_path(detail, tree)
-            is_choice = not isinstance(detail["input"], int | float) and detail["type"] != "extra_forbidden"
-            if path[:1] == (basis,) and is_choice:
-                return []
-            paths.add(path[:-1] if detail["type"] == "missing" else path)
-        for path in sorted(paths, reverse=True):  # later entries of a list first
-            if not path or not _removed(tree, path, kept):
-                return []
-            gone.append(path[-1])
         try:
             left = model.model_validate(tree)
             break
-        except ValidationError as again:
-            error = again
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        paths = set()
+        for detail in details:
+            path, kind = _key_path(detail, tree), detail["type"]
+            is_section = isinstance(detail["input"], Mapping) or kind in _NO_SECTION
+            if path[:1] == (basis,) and kind != "extra_forbidden" and (is_section or _choices(detail)):
+                return None  # what would be judged is a default that the file does not have
+            paths.add(path[:-1] if kind == "missing" else path)
+        for path in sorted(paths, reverse=True):  # later entries of a list first
+            if not path or not _removed(tree, path, kept):
+                return None
+            gone.append(path[-1])
     else:
-        return []
+        return None
     mistakes = Mistakes()
     with mistakes.noted():
         check(left)
@@ -280,11 +304,28 @@ def _further(
     ]
 
 
-def _removed(tree: dict[str, Any], path: tuple[str, ...], kept: dict[tuple[str, ...], list[int]]) -> bool:
-    """Remove what ``path`` leads to, if it is there."""
+def _choices(detail: ErrorDetails) -> list[str]:
+    """Those that there are, where a wrong one is the mistake."""
+    context = detail.get("ctx", {})
+    is_choice = detail["type"] in {"literal_error", "union_tag_invalid"}
+    return (
+        re.findall(r"'([^']*)'", str(context.get("expected_tags") or context["expected"]))
+        if is_choice
+        else []
+    )
+
+
+def _within(tree: dict[str, Any], path: tuple[str, ...]) -> Any:
+    """What holds the last piece of ``path``."""
     here: Any = tree
     for piece in path[:-1]:
         here = here[int(piece) if isinstance(here, list) else piece]
+    return here
+
+
+def _removed(tree: dict[str, Any], path: tuple[str, ...], kept: dict[tuple[str, ...], list[int]]) -> bool:
+    """Remove what ``path`` leads to, if it is there."""
+    here = _within(tree, path)
     if isinstance(here, list):
         kept.setdefault(path[:-1], list(range(len(here)))).pop(int(path[-1]))
         del here[int(path[-1])]
@@ -328,14 +369,15 @@ def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
     if kind == "extra_forbidden":
         if (now := new_name(path)) is not None:
             return f"is named {now} now; rename it"
-        known = _properties(model.model_json_schema(), detail["loc"][:-1])
-        return "is not a known key" + near_matches(str(detail["loc"][-1]), known)
+        key = str(detail["loc"][-1])
+        known, elsewhere = _properties(model.model_json_schema(), detail["loc"][:-1], key)
+        return elsewhere or "is not a known key" + near_matches(key, known)
     if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
     if kind == "union_tag_invalid":
         tags = re.findall(r"'([^']*)'", context["expected_tags"])
         return "is not a known choice" + near_matches(str(context["tag"]), tags)
-    if kind in {"model_type", "dict_type", "model_attributes_type"}:
+    if kind in _NO_SECTION:
         return "must hold keys and values"
     if (choice := new_choice(path, detail["input"])) is not None:
         return f"is named {choice} now; rename it"
@@ -378,8 +420,11 @@ def _shown(value: object) -> object:
     return value if len(repr(value)) <= _SHOWN_VALUE else f"{repr(value)[:_SHOWN_VALUE]}..."
 
 
-def _properties(schema: Mapping[str, Any], location: Sequence[int | str]) -> list[str]:
-    """Keys that a model's JSON schema knows at pydantic's location (union tags included)."""
+def _properties(schema: Mapping[str, Any], location: Sequence[int | str], key: str) -> tuple[list[str], str]:
+    """Keys that a model's JSON schema knows at pydantic's location (union tags included).
+
+    Also, where that is one choice of several and others have ``key``: which.
+    """
     definitions = schema.get("$defs", {})
 
     def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -389,20 +434,25 @@ def _properties(schema: Mapping[str, Any], location: Sequence[int | str]) -> lis
         sections = [choice for choice in node.get("anyOf", []) if "$ref" in choice]
         return resolve(sections[0]) if len(sections) == 1 else node
 
-    node = resolve(schema)
+    node, elsewhere = resolve(schema), ""
     for piece in location:
-        tags = node.get("discriminator", {}).get("mapping", {})
+        choice = node.get("discriminator", {})
+        tags = choice.get("mapping", {})
         if piece in definitions and "properties" in node:
             continue  # the one section of a union, which `resolve` has entered
+        elsewhere = ""
         if piece in node.get("properties", {}):
             node = resolve(node["properties"][piece])
         elif piece in tags:
+            having = [tag for tag in tags if key in resolve({"$ref": tags[tag]}).get("properties", {})]
+            name = choice.get("propertyName")
+            elsewhere = f"is no key of {name} {piece}; these have it: {', '.join(having)}" if having else ""
             node = resolve({"$ref": tags[piece]})
         elif isinstance(piece, int) and isinstance(node.get("items"), Mapping):
             node = resolve(node["items"])
         elif isinstance(node.get("additionalProperties"), Mapping):
             node = resolve(node["additionalProperties"])
-    return list(node.get("properties", {}))
+    return list(node.get("properties", {})), elsewhere
 
 
 class _Loader(yaml.SafeLoader):

@@ -150,6 +150,10 @@ def test_a_good_file_becomes_settings(tmp_path: Path) -> None:
             "h.yaml: home.pet.live: is not a known key; did you mean lives?",
         ),
         (
+            {"pet": {"kind": "cat", "name": "x"}},
+            "h.yaml: home.pet.name: is no key of kind cat; these have it: dog",
+        ),
+        (
             {"pet": {"kind": "cat", "lives": 0}},
             "h.yaml: home.pet.lives: must be greater than or equal to 1 (found 0)",
         ),
@@ -213,7 +217,11 @@ def no_heat(home: Home) -> None:
         ({"pet": {"kind": "dgo"}, "heat": 40}, "", ["pet.kind: is not a known"]),  # nothing is left of it
         ({"pet": {"kind": "cat", "lives": 0}, "heat": 40}, "", ["pet.lives: must", "heat: is too"]),
         ({"pet": {"kind": "cat", "lives": 0}, "heat": 40}, "pet", ["pet.lives: must", "heat: is too"]),
-        ({"pet": {"kind": "cat", "lives": "x"}, "heat": 40}, "pet", ["pet.lives: must"]),
+        ({"pet": {"kind": "cat", "lives": "x"}, "heat": 40}, "pet", ["pet.lives: must", "heat: is too"]),
+        ({"pet": {"kind": "ct"}, "heat": 40}, "pet", ["pet.kind: is not a known", "heat: is too"]),
+        ({"pet": {"kind": "dog", "name": "cat"}, "heat": 40}, "pet", ["pet: a dog is not"]),
+        ({"pet": {"kind": "dgo", "name": "cat"}, "heat": 40}, "pet", ["pet.kind: is not", "heat: is too"]),
+        ({"pet": 3, "heat": 40}, "pet", ["pet: must hold"]),
         (
             {"pet": {"kind": "cat"}, "rooms": [0, 0, 200]},
             "",
