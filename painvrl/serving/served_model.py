@@ -7,8 +7,10 @@ batch must go on: such a user gets the items that most users have, and a status 
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc import PyFuncModel, PythonModel, PythonModelContext
 from safetensors.numpy import load_file
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 COLUMNS = ["user", "rank", "item", "title", "score", "status"]
 OK, UNKNOWN, UNTRAINED = "ok", "unknown user", "user without training data"
 UNKNOWN_CANDIDATE = "unknown candidate"
+ASKED = ("user", "candidates", "new_items")
+"""Columns of a request."""
+DEFAULTS: Mapping[str, Any] = {"k": 10, "exclude_seen": True}
+"""Parameters of a request."""
 
 
 class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no types
@@ -66,16 +72,19 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
             row of its own after the user's items, without rank, title and score.
 
         Raises:
-            MlflowException: ``k`` is below 1, or a new item's features are not what the model takes; over
-                HTTP a status of 400.
+            MlflowException: a parameter or a column is none of these, ``k`` is below 1, or a new item's
+                features are not what the model takes; over HTTP a status of 400.
         """
-        wanted = {"k": 10, "exclude_seen": True, **(params or {})}
+        asked_columns, asked_params = _as_asked(model_input, params)
+        _need_known("column", asked_columns, ASKED)
+        _need_known("parameter", asked_params, DEFAULTS)
+        wanted = {**DEFAULTS, **(params or {})}
         if wanted["k"] < 1:
             raise _mistake(f"k must be at least 1 (found {wanted['k']})")
         nothing = [None] * len(model_input)
         asked = (
             model_input["user"],
-            *(model_input.get(name, nothing) for name in ("candidates", "new_items")),
+            *(model_input.get(name, nothing) for name in ASKED[1:]),
         )
         rows = [
             row
@@ -153,6 +162,33 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
 
 def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple | np.ndarray)
+
+
+def _as_asked(columns: Iterable[Any], params: Iterable[str] | None) -> tuple[Iterable[Any], Iterable[str]]:
+    """Names of the columns and parameters that MLflow was given.
+
+    It drops those that the signature does not have, and says so in its own log alone: what its public
+    ``predict(data, params)`` was called with is still among that call's variables.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        given = frame.f_locals
+        if frame.f_code.co_name == "predict" and isinstance(given.get("self"), PyFuncModel):
+            data = given.get("data")
+            columns = data if isinstance(data, pd.DataFrame | Mapping) else columns
+            return columns, given.get("params") or ()
+        frame = frame.f_back
+    return columns, params or ()
+
+
+def _need_known(what: str, asked: Iterable[Any], known: Iterable[str]) -> None:
+    """Refuse a misspelt name: an answer to something else looks like one to what was asked."""
+    names = list(known)
+    for name in asked:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            meant = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
+            raise _mistake(f"{name!r} is not a {what} of this model{meant}")
 
 
 def _mistake(sentence: str) -> MlflowException:

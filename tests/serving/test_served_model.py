@@ -203,6 +203,36 @@ def test_no_row_is_an_answer_without_rows(ask: Ask) -> None:
     assert rows(ask({"user": []})) == []
 
 
+@pytest.mark.parametrize(
+    ("columns", "params", "sentence"),
+    [
+        ({}, {"kk": 5}, "'kk' is not a parameter of this model; did you mean k?"),
+        ({}, {"seen": True}, "'seen' is not a parameter of this model; known: k, exclude_seen"),
+        ({"candidats": [[1]]}, {}, "'candidats' is not a column of this model; did you mean candidates?"),
+    ],
+)
+def test_a_name_that_mlflow_would_drop_is_refused(
+    ask: Ask,
+    registered: RegisteredModel,
+    place: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: dict[str, object],
+    params: dict[str, object],
+    sentence: str,
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.tracking_uri)
+    model = mlflow.pyfunc.load_model(registered.uri)
+    with pytest.raises(MlflowException, match=re.escape(sentence)):
+        ask({"user": ["7"], **columns}, **params)
+    with pytest.raises(MlflowException, match=re.escape(sentence)):
+        model.predict(pd.DataFrame({"user": ["7"], **columns}), params=params)
+    assert rows(model.predict(pd.DataFrame({"user": ["7"]}), params={"k": 2})) == rows(
+        ask({"user": ["7"]}, k=2)
+    )
+
+
 ALONE = """
 import sys
 class Forbidden:
@@ -322,6 +352,15 @@ def test_a_mistake_in_a_request_is_answered_with_400_and_a_sentence(address: str
     for body, sentence in (
         ({"dataframe_records": [{"user": "7"}], "params": {"k": 0}}, "k must be at least 1 (found 0)"),
         ({"dataframe_records": [{"name": "7"}]}, "missing"),
+        (
+            {"dataframe_records": [{"user": "7"}], "params": {"kk": 5}},
+            "'kk' is not a parameter of this model; did you mean k?",
+        ),
+        (
+            {"dataframe_split": {"columns": ["user", "candidats"], "data": [["7", [1]]]}},
+            "'candidats' is not a column of this model; did you mean candidates?",
+        ),
+        ({"inputs": {"user": ["7"], "new": ["x"]}}, "'new' is not a column of this model"),
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(address, body)
