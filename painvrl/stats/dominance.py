@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +80,39 @@ def hypervolume(values: ArrayLike) -> float:
     if inside.shape[1] == 1:
         return float(inside.max())
     return float(moocore.hypervolume(inside, ref=0, maximise=True))
+
+
+def spread(values: ArrayLike, size: int, *, kept: Sequence[int] = ()) -> list[int]:
+    """Places of points that stand for all of them: greedy hypervolume subset selection.
+
+    The best point of each metric is in. Then the point is added, again and again, that adds most to the
+    :func:`hypervolume` of those that are in (Guerreiro, Fonseca and Paquete, Evolutionary Computation 2016).
+    An upper bound of what a point adds is what it added before, so that few are measured anew.
+
+    >>> spread([[4, 1], [3.9, 1.1], [2, 3], [1, 4]], 3)
+    [0, 2, 3]
+
+    Args:
+        values: ``[T, M]``, finite, larger is better.
+        size: how many are wanted; more are returned if more are ``kept`` or best in a metric.
+        kept: places that are in whatever they add.
+
+    Returns:
+        Ascending.
+    """
+    points = _points(values)
+    chosen = list(dict.fromkeys([*kept, *points.argmax(axis=0).tolist()]))
+    volume = hypervolume(points[chosen])
+    bounds = [(-np.inf, place) for place in range(len(points)) if place not in chosen]
+    while bounds and len(chosen) < size:
+        _, place = heapq.heappop(bounds)
+        gain = hypervolume(points[[*chosen, place]]) - volume
+        if bounds and -gain > bounds[0][0]:
+            heapq.heappush(bounds, (-gain, place))
+        else:
+            chosen.append(place)
+            volume += gain
+    return sorted(chosen)
 
 
 def hypervolumes(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from painvrl.core.tables import Block, Result, TextTable, number, numbers
 from painvrl.engine.events import Standing
 from painvrl.engine.outcomes import point_name
 from painvrl.run.distributions import Value
-from painvrl.stats.dominance import hypervolume
+from painvrl.stats.dominance import hypervolume, spread
 from painvrl.study.choice.candidates import axes_of
 from painvrl.study.choice.picks import Pick
 from painvrl.study.choice.selection import iid_only, values_of
@@ -27,6 +27,9 @@ from painvrl.study.store.records import (
 )
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.store.warm_start import WarmStart, warm_start_of
+
+SHOWN = 20
+"""Points of a front that people are shown at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,26 +83,47 @@ class FrontTable(Result):
     picks: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 1
 
-    def blocks(self) -> Iterator[Block]:
-        """One row a point, objectives first, then the hyperparameters; the IID-only choice below it."""
-        yield self._table(sorted({hyperparameter for row in self.rows for hyperparameter in row.point}))
+    def blocks(self, *, everything: bool = False) -> Iterator[Block]:
+        """One row a point, objectives first, then the hyperparameters; the IID-only choice below it.
+
+        Of more than :data:`SHOWN` points so many are shown, and it is said, but where ``everything`` is
+        wanted: points that somebody picked, and others that are well spread.
+        """
+        rows = self.rows if everything else self._spread()
+        yield self._table(rows)
+        if len(rows) < len(self.rows):
+            share = hypervolume([list(row.values.values()) for row in rows]) / (self.hypervolume or 1.0)
+            yield (
+                f"{len(rows)} of {len(self.rows)} points are shown, with {share:.1%} of the hypervolume "
+                "(greedy hypervolume subset, with the best of each objective and every pick); "
+                "`painvrl study front --all` shows all"
+            )
         if self.iid_only is not None:
             values = numbers(self.iid_only.values)
             yield f"chosen by IID alone, without a look at OOD: trial {self.iid_only.name} ({values})"
 
-    def _table(self, hyperparameters: Sequence[str]) -> TextTable:
+    def _spread(self) -> tuple[FrontRow, ...]:
+        """At most :data:`SHOWN` of the rows, unless more were picked."""
+        if len(self.rows) <= SHOWN:
+            return self.rows
+        picked = [place for place, row in enumerate(self.rows) if row.name in self.picks.values()]
+        values = [[row.values[name] for name in self.objectives] for row in self.rows]
+        return tuple(self.rows[place] for place in spread(values, SHOWN, kept=picked))
+
+    def _table(self, shown: Sequence[FrontRow]) -> TextTable:
+        hyperparameters = sorted({hyperparameter for row in shown for hyperparameter in row.point})
         columns: dict[str, Callable[[FrontRow], str]] = {"trial": lambda row: row.name}
-        if any(row.preset is not None for row in self.rows):
+        if any(row.preset is not None for row in shown):
             columns["preset"] = lambda row: row.preset or ""
-        if any(row.taken_from is not None for row in self.rows):
+        if any(row.taken_from is not None for row in shown):
             columns["taken over from"] = lambda row: str(row.taken_from or "")
         rows = [
             [
-                *(shown(row) for shown in columns.values()),
+                *(cell(row) for cell in columns.values()),
                 *(number(row.values[name]) for name in self.objectives),
                 *(number(row.point.get(hyperparameter, "")) for hyperparameter in hyperparameters),
             ]
-            for row in self.rows
+            for row in shown
         ]
         means = f", means over {self.seeds} seeds" if self.seeds > 1 else ""
         caption = (

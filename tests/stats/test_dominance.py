@@ -18,6 +18,7 @@ from painvrl.stats.dominance import (
     hypervolumes,
     non_dominated,
     ranks,
+    spread,
 )
 
 # Few distinct values, so that ties and duplicates are the rule.
@@ -271,3 +272,17 @@ def test_each_set_has_the_volume_that_it_has_alone() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.5, (6, 9, 4))
     assert hypervolumes(values).tolist() == [hypervolume(points) for points in values]
     assert hypervolumes(values[:, :0]).tolist() == [0.0] * 6
+
+
+@given(COARSE.filter(len), st.integers(1, 9))
+def test_the_spread_is_what_a_greedy_search_over_all_points_keeps(values: np.ndarray, size: int) -> None:
+    kept = {0, *values.argmax(axis=0).tolist()}
+    left = [place for place in range(len(values)) if place not in kept]
+    while left and len(kept) < size:
+        volumes = [hypervolume(values[[*kept, place]]) for place in left]
+        largest = max(volumes)
+        kept.add(left.pop(next(at for at, one in enumerate(volumes) if one >= largest - 1e-12)))
+    found = spread(values, size, kept=[0])
+    assert found == sorted(set(found))
+    assert len(found) == len(kept)
+    assert hypervolume(values[found]) == pytest.approx(hypervolume(values[sorted(kept)]))

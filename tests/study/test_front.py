@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from painvrl.core.tables import TextTable
 from painvrl.engine.outcomes import Completed, Failed
-from painvrl.study.front import counted, front_table, status
+from painvrl.stats.dominance import hypervolume
+from painvrl.study.choice.picks import Pick
+from painvrl.study.front import SHOWN, counted, front_table, status
 from painvrl.study.store.storage import Attr
 
 Plane = Callable[..., Any]
@@ -130,3 +133,30 @@ def test_rows_are_points_and_what_takes_time_are_trials(plane: Plane) -> None:
     assert [best.name for best in now.best] == ["1", "0.0"]
     assert now.seconds_per_trial == 10.5
     json.dumps(table.as_dict(), allow_nan=False)
+
+
+def test_of_a_long_front_the_ends_the_picks_and_what_spreads_are_shown_and_the_rest_is_counted(
+    plane: Plane,
+) -> None:
+    points = [(0.01 * place, 0.31 - 0.01 * place) for place in range(1, 31)]
+    table = front_table(plane(*points), [Pick(alias="a", trial=1, rule="r", reason="w", values={})])
+    shown, said, *_ = table.blocks()
+    assert isinstance(shown, TextTable)
+    names = [row[0] for row in shown.rows]
+    assert len(names) == SHOWN
+    assert {"0", "29", "1"} <= set(names)
+    assert names == [row.name for row in table.rows if row.name in names], "the best IID first, as ever"
+    kept = hypervolume([points[int(name)] for name in names]) / table.hypervolume
+    assert str(said).startswith(f"20 of 30 points are shown, with {kept:.1%} of the hypervolume")
+    assert str(said).endswith("`painvrl study front --all` shows all")
+    whole, *rest = table.blocks(everything=True)
+    assert isinstance(whole, TextTable)
+    assert len(whole.rows) == 30
+    assert not any("are shown" in str(line) for line in rest)
+    assert len(table.as_dict()["rows"]) == 30  # type: ignore[arg-type]
+
+
+def test_a_short_front_is_shown_as_it_is(plane: Plane) -> None:
+    points = [(0.01 * place, 0.21 - 0.01 * place) for place in range(1, 21)]
+    table = front_table(plane(*points))
+    assert list(map(str, table.blocks())) == list(map(str, table.blocks(everything=True)))

@@ -31,6 +31,9 @@ PLOT_WIDTH, PLOT_HEIGHT = 90, 22  # columns and lines of a plane, where the term
 def front(
     study: StudyArgument = None,
     *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every point; without it, of many, those that spread best.")
+    ] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw it below the table.")] = False,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it into this file, as a PNG.")
@@ -42,6 +45,9 @@ def front(
     json: JsonOption = False,
 ) -> None:
     """Print the front: the points that no other point beats.
+
+    Of more than 20 points, 20 are printed that stand for all: the best of each objective, every pick, and
+    those that add most to the hypervolume. JSON and pictures always have all.
 
     Pictures show a plane for recall and one for NDCG, IID against OOD, at the objectives' K. The page works
     offline and shows the objectives and hyperparameters of the trial that the mouse points at.
@@ -57,8 +63,10 @@ def front(
 
     stored = open_named(study, workspace)
     table = front_table(stored, stored_picks(stored))
-    if json or table.rows:
-        render.answer(table, json=json)
+    if json:
+        render.print_json(table.as_dict())
+    elif table.rows:
+        render.show(*table.blocks(everything=everything))
     if not table.rows:
         raise nothing_feasible(stored)
     if plot or png is not None or html is not None:
