@@ -19,13 +19,18 @@ from painvrl.data.grouping import TIME, KnownGroups, known_groups, left_out_grou
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
+from painvrl.data.split_statistics import SplitStatistics
 from painvrl.data.splits import Split, make_split
 from painvrl.data.splits.rows import ShownFeatures
+from painvrl.evaluation.metrics import split_name
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
 from painvrl.model.folding import Support, plan_support
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.run.config import TrainConfig
+
+CANDIDATES = 4
+"""Times as many candidates as a list is long; with fewer, chance finds more than a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,8 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
     split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
     dataset = dataset if split.shown is None else as_shown(dataset, split.shown)
+    if (short := _short_lists(config, split.statistics)) is not None:
+        split = _with_finding(split, short)
     if config.environments.column:  # what is wrong with it is said before anything is trained
         groups = known_groups(dataset, split.train, config.environments.column, config.seed)
         if config.evaluation.loeo:
@@ -99,9 +106,33 @@ def _with_what_is_not_asked(split: Split, groups: KnownGroups) -> Split:
     said = "; ".join(one for one in each if one)
     if not said:
         return split
+    return _with_finding(split, f"evaluation.loeo: {said}")
+
+
+def _with_finding(split: Split, finding: str) -> Split:
+    """The split, with something more that looks wrong."""
     found = split.statistics.provenance
-    found = replace(found, findings=(*found.findings, f"evaluation.loeo: {said}"))
+    found = replace(found, findings=(*found.findings, finding))
     return replace(split, statistics=replace(split.statistics, provenance=found))
+
+
+def _short_lists(config: TrainConfig, statistics: SplitStatistics) -> str | None:
+    """A warning where a list of the monitored metric holds a large part of what it is chosen from."""
+    length = split_name(config.training.monitor)[2]
+    short = {
+        part.name: part.candidates
+        for part in statistics.parts
+        if part.candidates is not None and part.name.endswith("_valid")
+        if part.candidates < CANDIDATES * length
+    }
+    if not short:
+        return None
+    ranked = " and ".join(f"{count:,} of {name}" for name, count in short.items())
+    return (
+        f"training.monitor: a list of {length} is chosen from few candidates, {ranked}: at random it has "
+        f"{min(1.0, length / min(short.values())):.0%} of what is sought; take metrics of a smaller K, or "
+        "bring more items"
+    )
 
 
 def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:

@@ -177,3 +177,23 @@ def test_a_column_that_is_not_there_is_said_before_anything_is_trained(
     config = TrainConfig.model_validate(tiny_settings | {"environments": wrong})
     with pytest.raises(ConfigError, match=r"environments\.column: .* has no such column"):
         split_of(config, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("items", "k", "share"), [(60, 20, "33%"), (60, 50, "83%"), (80, 20, ""), (60, 10, "")]
+)
+def test_a_list_that_holds_a_large_part_of_its_candidates_is_a_warning(
+    tiny_settings: dict[str, Any], tmp_path: Path, items: int, k: int, share: str
+) -> None:
+    tiny_settings["data"]["n_items"] = items
+    tiny_settings["training"]["monitor"] = f"iid/ndcg_at_{k}"
+    _, split = split_of(TrainConfig.model_validate(tiny_settings), cache_dir=tmp_path)
+    said = [text for text in split.statistics.provenance.warnings if text.startswith("training.monitor")]
+    if not share:
+        assert said == []
+        return
+    (text,) = said
+    assert (
+        f"a list of {k} is chosen from few candidates, {items} of iid_valid and {items} of ood_valid" in text
+    )
+    assert f"at random it has {share} of what is sought" in text
