@@ -10,6 +10,7 @@ import numpy as np
 from painvrl.data.proposal.entries import Entry
 from painvrl.data.proposal.looks import ITEM, RATING, TIME, USER, Look, looks_of
 from painvrl.data.proposal.questions import Answers, Candidate, Question
+from painvrl.data.sources.columns import DATE
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.texts import find
 
@@ -94,6 +95,9 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
         entries += _rating(rating, looks[rating.name], answers)
     used = {entry.value for entry in entries}
     answers.said += [
+        note for one in (time, rating) if one is not None and (note := looks[one.name].assumed) is not None
+    ]
+    answers.said += [
         f"{look.name} is not used: {look.foreign}" for look in rest if look.foreign and look.name not in used
     ]
     if left := [name for name in table.names if name not in used and not looks[name].foreign]:
@@ -168,6 +172,8 @@ def _as_time(look: Look, answers: Answers) -> Candidate | None:
 
 def _begins_like_a_date(look: Look) -> bool:
     first = look.sample[0] if look.sample else ""
+    if DATE.fullmatch(first.strip()):
+        return True
     return (first[:4].isdecimal() and first[4:5] == "-") or (first.isdecimal() and len(first) >= 9)
 
 

@@ -30,8 +30,10 @@ RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
 TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
 TITLE = re.compile(r"title|name")
 _FOREIGN = {
-    re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"): "dates are read as ISO 8601, such as 2024-09-18",
-    re.compile(r"-?\d+,\d+"): "numbers are read with a decimal point",
+    re.compile(
+        r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"
+    ): "its dates cannot be read as they stand, and data.dates may say how",
+    re.compile(r"-?\d+,\d+"): "its numbers cannot be read as they stand, and data.decimal may say how",
 }
 """Values as other countries write them, and what is read."""
 _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
@@ -100,6 +102,14 @@ class Look:
             return False
 
     @property
+    def assumed(self) -> str | None:
+        """How its numbers or dates are read, where that is to be said."""
+        try:
+            return self.column.assumed
+        except DataError:
+            return None
+
+    @property
     def is_list(self) -> bool:
         """Each row holds several numbers."""
         return is_kind(self.column.values.type, "list", "large_list", "fixed_size_list")
@@ -122,7 +132,8 @@ class Look:
         """How its dates or numbers would have to be written; ``None`` where they are, or it has none."""
         for written, rule in _FOREIGN.items():
             if self.sample and all(written.fullmatch(text) or text.isdecimal() for text in self.sample):
-                return None if self.numbers is not None else f"{rule} (found {self.sample[0]!r})"
+                is_read = self.numbers is not None or self.not_a_time is None
+                return None if is_read else f"{rule} (found {self.sample[0]!r})"
         return None
 
     @cached_property

@@ -5,10 +5,12 @@ Ids, labels and titles are texts as they stand in the file; only numbers and tim
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
+DATE: Final = re.compile(r"(\d{1,2})([./])(\d{1,2})[./](\d{4})(?:[ T](\d{1,2}:\d{2}(?::\d{2})?))?")
+"""A date whose year comes last, perhaps with a time of day."""
+_COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?")
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+
+
+Decimal: TypeAlias = Literal[",", "."]
+DateOrder: TypeAlias = Literal["day_first", "month_first"]
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of ``table`` that ``key`` of the configuration asks for by its ``name``.
+
+    ``decimal``: what stands before the decimals, a comma or a point. ``dates``: what of a date stands first,
+    ``day_first`` or ``month_first``. Without them a text column is read as all of it can only be read.
 
     Every method reads it as something else, and raises a ``DataError`` where there is no such column; that
     one names those that exist.
@@ -37,6 +49,8 @@ class Column:
     table: Table
     name: str
     key: str
+    decimal: Decimal | None = None
+    dates: DateOrder | None = None
 
     @property
     def place(self) -> Place:
@@ -91,7 +105,7 @@ class Column:
         """Finite numbers, ``[rows]`` float64; texts that are all true or false are 1 and 0.
 
         Raises:
-            DataError: a value is missing, infinite or no number.
+            DataError: a value is missing, infinite or no number; or a comma may divide thousands.
         """
         values = self._numbers()
         if isinstance(values, int):
@@ -108,12 +122,13 @@ class Column:
         return values
 
     def times(self) -> np.ndarray:
-        """Times, ``[rows]`` float64: numbers as they are, ISO 8601 dates in seconds since 1970.
+        """Times, ``[rows]`` float64: numbers as they are, dates in seconds since 1970.
 
-        A date without a zone is UTC.
+        Dates are written as ISO 8601 says, or as 18.09.2024 or 09/18/2024. One without a zone is UTC.
 
         Raises:
-            DataError: a value is missing, no time, or a date before 1678 or after 2261.
+            DataError: a value is missing, no time, or a date before 1678 or after 2261; or nothing tells
+                days from months.
         """
         if is_kind(self.values.type, "timestamp", "date"):
             return self._typed_times()
@@ -121,7 +136,8 @@ class Column:
         if not isinstance(no_number, int):
             return self.numbers()
         texts = self._texts()
-        every = np.array([*(_seconds(text) for text in texts.distinct.tolist()), np.nan])
+        order = self._date_order(texts.distinct.tolist())
+        every = np.array([*(_seconds(text, order) for text in texts.distinct.tolist()), np.nan])
         seconds: np.ndarray = every[texts.code]
         wrong = np.isnan(seconds)
         if wrong.any():
@@ -130,6 +146,64 @@ class Column:
                 row = no_number  # all before it are numbers
             raise self._no_time(row, texts[row] or "nothing")
         return seconds
+
+    @property
+    def assumed(self) -> str | None:
+        """How its numbers or dates are read, where that is not the usual way and no key says it.
+
+        Raises:
+            DataError: as :meth:`numbers` and :meth:`times`.
+        """
+        from pyarrow import compute
+
+        values = self.values
+        if not is_kind(values.type, *_TEXTUAL):
+            return None
+        if self.dates is None and compute.any(compute.match_substring_regex(values, DATE.pattern)).as_py():
+            texts = self._texts().distinct.tolist()
+            if (order := self._date_order(texts)) is not None:
+                example = next(text for text in texts if DATE.fullmatch(text.strip()))
+                return f"{self.name}: dates such as {example} are read with the {order.split('_')[0]} first"
+        if self.decimal is None and compute.any(compute.match_substring(values, ",")).as_py():
+            texts = self._texts().distinct.tolist()
+            if self._has_decimal_commas(texts):
+                example = next(text for text in texts if "," in text)
+                return f"{self.name}: numbers such as {example} are read with a decimal comma"
+        return None
+
+    def _date_order(self, texts: Sequence[str]) -> DateOrder | None:
+        """What of dates that are not ISO 8601 stands first; ``None`` where there is no such date."""
+        if self.dates is not None:
+            return self.dates
+        found = [(DATE.fullmatch(text.strip()), text) for text in texts]
+        dates = [date for date, _ in found if date is not None]
+        if not dates or any(date is None and not math.isnan(_seconds(text, None)) for date, text in found):
+            return None  # one column in two ways
+        if all(date[2] == "." for date in dates):
+            return "day_first"
+        late = [any(int(date[place]) > 12 for date in dates) for place in (1, 3)]
+        if late[0] != late[1]:
+            return "day_first" if late[0] else "month_first"
+        raise self.place.error(
+            f"dates such as {dates[0][0]} may put the day or the month first"
+            + (", and none has a day above 12" if not late[0] else ": one part and the other are above 12")
+            + "; data.dates, day_first or month_first, says which"
+        )
+
+    def _has_decimal_commas(self, texts: Iterable[str | None]) -> bool:
+        """Whether ``texts`` are numbers, some with a comma before the decimals."""
+        written = {text.strip() for text in texts if text}
+        commas = [text for text in written if "," in text]
+        if self.decimal is not None:
+            return self.decimal == ","
+        if not commas or not all(_COMMA_NUMBER.fullmatch(text) for text in written):
+            return False
+        if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text) for text in commas):
+            raise self.place.error(
+                f"numbers such as {min(commas)} may have a decimal comma, or one that divides thousands; "
+                "data.decimal, ',' or '.', says what is before decimals"
+            )
+        return True
 
     def _texts(self, *, ids: bool = False) -> Texts:
         """As text, whatever the type: whole numbers without a point, bytes decoded."""
@@ -178,13 +252,17 @@ class Column:
         if is_kind(kind, *_TEXTUAL):
             trimmed = compute.ascii_trim_whitespace(values.cast(pa.string()))
             trimmed = compute.if_else(compute.equal(trimmed, ""), None, trimmed)
+            if self.decimal == ",":
+                trimmed = _with_points(trimmed)
             try:
                 values = trimmed.cast(pa.float64())
             except pa.ArrowInvalid:
                 texts = trimmed.to_pylist()
                 if all(text is None or text in _FLAGS for text in texts):
                     return np.array([_FLAGS.get(text, np.nan) for text in texts])
-                return _first_that_is_no_number(trimmed)
+                if self.decimal is not None or not self._has_decimal_commas(texts):
+                    return _first_that_is_no_number(trimmed)
+                values = _with_points(trimmed).cast(pa.float64())
         elif is_kind(kind, "boolean"):
             values = values.cast(pa.int8())
         elif not is_kind(kind, "integer", "floating", "decimal", "null"):
@@ -218,7 +296,7 @@ class Column:
     def _no_time(self, row: int, value: str) -> DataError:
         return self.place.error(
             "the column must hold numbers, or ISO 8601 dates such as 2017-07-14T03:25:00 from the years 1678 "
-            f"to 2261; row {row + 1} has {value}"
+            f"to 2261, or dates such as 14.07.2017; row {row + 1} has {value}"
         )
 
 
@@ -297,6 +375,13 @@ def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:
     return start
 
 
+def _with_points(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers with decimal commas as numbers with points; one with a point is none any more."""
+    from pyarrow import compute
+
+    return compute.replace_substring(compute.replace_substring(texts, ".", "?"), ",", ".")
+
+
 def _date(seconds: float) -> str:
     """The date for a message, whatever it is."""
     try:
@@ -305,9 +390,13 @@ def _date(seconds: float) -> str:
         return f"{seconds:.0f} seconds since 1970"
 
 
-def _seconds(text: str) -> float:
-    """Seconds since 1970 of an ISO 8601 date; NaN where it is none, or does not fit."""
+def _seconds(text: str, order: DateOrder | None) -> float:
+    """Seconds since 1970 of a date, ISO 8601 or in ``order``; NaN where it is none, or does not fit."""
     written = text.strip()
+    if order is not None and (found := DATE.fullmatch(written)):
+        first, _, second, year, clock = found.groups()
+        day, month = (first, second) if order == "day_first" else (second, first)
+        written = f"{year}-{int(month):02}-{int(day):02}" + (f" {clock:0>5}" if clock else "")
     try:
         date = datetime.fromisoformat(f"{written}-01" if re.fullmatch(r"\d{4}-\d{2}", written) else written)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,7 +12,7 @@ from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_users
-from painvrl.data.sources.columns import Column
+from painvrl.data.sources.columns import Column, DateOrder, Decimal
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, ItemTable, described_by
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
@@ -49,6 +50,14 @@ class TableConfig(SourceConfig):
     """Column of the ratings; ``null``: there are none."""
     time: str | None = None
     """Column of the times; ``null``: there are none."""
+    # Both are left out of what is written while nothing is in them, as configurations of old have none.
+    decimal: Decimal | None = Field(default=None, exclude_if=lambda decimal: decimal is None)
+    """What stands before the decimals of the ratings, ``,`` or ``.``; ``null``: what all of them can only be.
+    """
+    dates: DateOrder | None = Field(default=None, exclude_if=lambda dates: dates is None)
+    """Whether dates such as 09/08/2024 put the day or the month first; ``null``: what all of them can only
+    be.
+    """
     columns: tuple[str, ...] = ()
     """Further columns: labels that splits may go by."""
     item_table: ItemTable | None = None
@@ -70,8 +79,11 @@ class TableConfig(SourceConfig):
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:
         """See :class:`Source`."""
         table = read_table(self.path, key="data.path")
-        rating = None if self.rating is None else Column(table, self.rating, "data.rating")
-        time = None if self.time is None else Column(table, self.time, "data.time")
+        rating = time = None
+        if self.rating is not None:
+            rating = Column(table, self.rating, "data.rating", decimal=self.decimal)
+        if self.time is not None:
+            time = Column(table, self.time, "data.time", decimal=self.decimal, dates=self.dates)
         raw = RawInteractions(
             user=Column(table, self.user, "data.user").ids(),
             item=Column(table, self.item, "data.item").ids(),
@@ -82,6 +94,10 @@ class TableConfig(SourceConfig):
         )
         described = NOTHING if self.item_table is None else _describe(self.item_table)
         dataset = assemble(self.path.stem, raw, described, self, encodings)
+        assumed = tuple(note for one in (rating, time) if one is not None and (note := one.assumed))
+        if assumed:
+            provenance = replace(dataset.provenance, notes=(*assumed, *dataset.provenance.notes))
+            dataset = replace(dataset, provenance=provenance)
         if self.item_table is not None:
             join = next(join for join in dataset.provenance.joins if join.name == "item table")
             join.require(self.item_table.at_least, file=self.item_table.path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -154,10 +155,10 @@ def test_interactions_alone_cannot_be_learnt_from(sheets, proposed):
 
 
 def test_times_that_do_not_parse_are_said_and_left_out(sheets, taken, proposed):
-    rows = [(user, item, "7.1.2024") for user, item, *_ in taken]
+    rows = [(user, item, "7.1.24") for user, item, *_ in taken]
     data, _, answers, _ = proposed([write("log.csv", ("user", "item", "date"), rows), sheets[1]])
     assert "time" not in data
-    assert any("date is called like a time, but" in line and "7.1.2024" in line for line in answers.said)
+    assert any("date is called like a time, but" in line and "7.1.24" in line for line in answers.said)
 
 
 @pytest.mark.parametrize(("separator", "written"), [("|", None), (", ", ", "), (",", ",")])
@@ -266,16 +267,33 @@ def test_ratings_on_no_scale_count_alike(sheets, taken, proposed):
     assert any("score is on no scale" in line for line in answers.said)
 
 
-def test_dates_and_numbers_of_other_countries_are_named_with_what_is_read(sheets, taken, proposed):
+@pytest.mark.parametrize("written", ["{:02d}.03.2024", "{:02d}/03/2024", "03/{:02d}/2024"])
+def test_dates_and_numbers_of_other_countries_are_read_and_it_is_said(sheets, taken, proposed, written):
     rows = [
-        (user, item, f"{int(stars)},5", f"{1 + place % 28:02d}.03.2024")
+        (user, item, f"{int(stars)},5", written.format(1 + place % 28))
         for place, (user, item, stars, _) in enumerate(taken)
     ]
-    paths = [write("interactions.csv", ("Kunde", "PRODUCT-Id", "Note", "Datum"), rows), *sheets[1:]]
+    paths = [write("interactions.csv", ("Kunde", "PRODUCT-Id", "Rating", "Datum"), rows), *sheets[1:]]
+    data, _, answers, _ = proposed(paths)
+    assert (data["user"], data["time"], data["rating"]) == ("Kunde", "Datum", "Rating")
+    said = "\n".join(answers.said)
+    first = "month" if written.startswith("03") else "day"
+    assert re.search(rf"^Datum: dates such as [0-9./]+ are read with the {first} first$", said, re.MULTILINE)
+    assert re.search(r"^Rating: numbers such as \d,5 are read with a decimal comma$", said, re.MULTILINE)
+
+
+def test_dates_and_numbers_that_may_mean_two_things_are_left_out_and_the_key_is_named(
+    sheets, taken, proposed
+):
+    rows = [
+        (user, item, f"{int(stars)},500", f"{1 + place % 12:02d}/03/2024")
+        for place, (user, item, stars, _) in enumerate(taken)
+    ]
+    paths = [write("interactions.csv", ("Kunde", "PRODUCT-Id", "Rating", "Datum"), rows), *sheets[1:]]
     data, _, answers, _ = proposed(paths)
     assert "time" not in data
     assert "rating" not in data
     said = "\n".join(answers.said)
-    assert "Datum is not used: dates are read as ISO 8601, such as 2024-09-18 (found '" in said
-    assert "Note is not used: numbers are read with a decimal point (found '" in said
+    assert "Datum is not used: its dates cannot be read as they stand, and data.dates may say how" in said
+    assert "Rating is not used: its numbers cannot be read as they stand, and data.decimal may say" in said
     assert data["user"] == "Kunde"

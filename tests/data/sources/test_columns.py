@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,63 @@ def test_a_date_that_does_not_fit_is_reported_with_its_row(bad):
         rf"row 2 has {bad or 'nothing'} \(found 'd'\)$",
     ):
         Column(table(d=["1970-01-02", bad]), "d", "data.time").times()
+
+
+def seconds(*days: str) -> list[float]:
+    return [datetime.fromisoformat(f"{day}+00:00").timestamp() for day in days]
+
+
+@pytest.mark.parametrize(
+    ("texts", "dates", "days"),
+    [
+        (["18.09.2024", "1.2.2023 9:05"], None, ["2024-09-18", "2023-02-01T09:05"]),
+        (["01.02.2024", "03.04.2024"], None, ["2024-02-01", "2024-04-03"]),  # points: the day stands first
+        (["18/09/2024", "01/02/2023"], None, ["2024-09-18", "2023-02-01"]),
+        (["09/18/2024", "01/02/2023 10:30:01"], None, ["2024-09-18", "2023-01-02T10:30:01"]),
+        (["01/02/2024", "03/04/2024"], "day_first", ["2024-02-01", "2024-04-03"]),
+        (["01/02/2024", "03/04/2024"], "month_first", ["2024-01-02", "2024-03-04"]),
+        (["01/02/2024", "2024-03-04"], "month_first", ["2024-01-02", "2024-03-04"]),
+    ],
+)
+def test_a_date_whose_year_comes_last_is_read_as_the_column_or_the_key_says(texts, dates, days):
+    column = Column(table(d=texts), "d", "data.time", dates=dates)
+    assert column.times().tolist() == seconds(*days)
+    assert (column.assumed is None) == (dates is not None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["01/02/2024", "12/12/2024"], "may put the day or the month first, and none has a day above 12"),
+        (
+            ["13/02/2024", "02/13/2024"],
+            "may put the day or the month first: one part and the other are above",
+        ),
+    ],
+)
+def test_dates_that_may_mean_two_days_are_refused_and_the_key_is_named(texts, words):
+    with pytest.raises(DataError, match=rf"{words}.*; data\.dates, day_first or month_first, says which"):
+        Column(table(d=texts), "d", "data.time").times()
+
+
+@pytest.mark.parametrize(
+    ("texts", "decimal", "numbers"),
+    [
+        (["4,5", " 3 ", "-0,25"], None, [4.5, 3.0, -0.25]),
+        (["0,125", "1,250"], None, [0.125, 1.25]),  # no thousands begin with 0
+        (["1,250", "2,000"], ",", [1.25, 2.0]),
+        (["1.250", "2"], ".", [1.25, 2.0]),
+    ],
+)
+def test_a_decimal_comma_is_read_as_the_column_or_the_key_says(texts, decimal, numbers):
+    column = Column(table(r=texts), "r", "data.rating", decimal=decimal)
+    assert column.numbers().tolist() == numbers
+    assert (column.assumed is None) == (decimal is not None)
+
+
+def test_a_comma_that_may_divide_thousands_is_refused_and_the_key_is_named():
+    with pytest.raises(DataError, match=r"such as 1,250 may have a decimal comma.*data\.decimal"):
+        Column(table(r=["1,250", "17", "22,000"]), "r", "data.rating").numbers()
+    for decimal, text in ((".", "1,250"), (",", "1.250")):
+        with pytest.raises(DataError, match=rf"must hold numbers; row 2 has {text}"):
+            Column(table(r=["17", text]), "r", "data.rating", decimal=decimal).numbers()

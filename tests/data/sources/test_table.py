@@ -393,3 +393,25 @@ def test_every_file_that_decides_the_data_is_named(tmp_path):
     assert [str(path) for path in named] == [
         str(tmp_path / "r.csv"), "i.csv", "u.csv", "features.npz", "x/v.npy", "x/ids.txt"
     ]  # fmt: skip
+
+
+def test_how_numbers_and_dates_are_read_is_noted_unless_a_key_says_it(read, rewrite):
+    before = read()
+
+    def abroad(rows: pd.DataFrame) -> pd.DataFrame:
+        days = [f"{13 + place % 15}/02/2024" for place in range(len(rows))]
+        return rows.assign(stars=[f"{stars:g},25" for stars in rows["stars"].astype(int)], when=days)
+
+    rewrite(abroad)
+    notes = read().provenance.notes
+    assert [note.partition(":")[0] for note in notes[:2]] == ["stars", "when"]
+    assert notes[0].endswith(",25 are read with a decimal comma")
+    assert notes[1].endswith("/02/2024 are read with the day first")
+    said = read(decimal=",", dates="day_first")
+    assert said.provenance.notes == before.provenance.notes
+    assert said.columns.time.tolist() == read().columns.time.tolist()
+
+
+def test_what_is_written_of_a_table_has_no_key_that_says_nothing():
+    assert {"decimal", "dates"}.isdisjoint(config().model_dump())
+    assert config(dates="day_first").model_dump()["dates"] == "day_first"
