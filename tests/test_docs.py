@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,21 +283,6 @@ def test_the_front_of_the_readme_is_that_of_the_results() -> None:
     rows = re.findall(r"^\| (?:point|for comparison).*$", readme, re.MULTILINE)
     assert len(rows) > 5
     assert "\n".join(rows) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
-    plain = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "GuardedParts" in (tmp_path / "reference" / "api" / "data.html").read_text(encoding="utf-8")
-    for page in tmp_path.rglob("*.html"):
-        loaded = re.findall(
-            r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"?(https?:)", page.read_text("utf-8")
-        )
-        assert loaded == [], page
 
 
 def test_the_exit_codes_of_the_documents_are_those_of_the_code() -> None:

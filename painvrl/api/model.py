@@ -86,8 +86,8 @@ class Model:
         A product with a row of :attr:`user_vectors` is such an item's score.
 
         Args:
-            features: by modality ``[n, F_a]``, all that the data have, as they stand before any scaling.
-                A row of NaN is an item without this modality.
+            features: by modality ``[n, F_a]``, all that the data have, as they stand before any scaling;
+                ``[n, 1]`` numbers of a smooth column. A row of NaN is an item without this modality.
 
         Raises:
             UserError: the features are not what the model takes, or an earlier version saved the model.

@@ -66,7 +66,7 @@ def inspect(
     if output is not None and output.suffix.lower() != ".png":
         raise ConfigError("the picture's name must end in .png", key="--output", value=str(output))
     config, cache = load_study_file(spec, settings or ()).config, Workspace(workspace).cache
-    found = look_at(*split_of(config, cache_dir=cache))
+    found = look_at(*split_of(config, cache_dir=cache), config.features, config.seed)
     render.data_warnings(found.statistics.provenance.warnings)
     if gate:
         from painvrl.baselines.specification_gate import specification_gate, under_seeds

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from painvrl.core.tables import Block, Result, TextTable
 from painvrl.data.dataset import Dataset
+from painvrl.data.features import FeatureConfig, modalities_of
 from painvrl.data.interactions import Interactions
 from painvrl.data.split_statistics import SplitStatistics
 from painvrl.data.splits.split import Split
@@ -46,7 +47,7 @@ class Inspection(Result):
         statistics: of the split, with what was read, joined and left out.
         popularity: of train and of each valid part, the share of its interactions with the most popular
             :data:`SHARES` of the items.
-        modalities: in their order.
+        modalities: in their order, those of ``features.smooth`` and decoys last.
         undescribed: items that have none of them.
     """
 
@@ -90,12 +91,24 @@ class Inspection(Result):
         yield f"items without any modality: {self.undescribed:,}"
 
 
-def inspect(dataset: Dataset, split: Split) -> Inspection:
-    """Look at a data set and its split; the rows of the test parts are not looked at."""
+def inspect(
+    dataset: Dataset, split: Split, features: FeatureConfig | None = None, seed: int = 0
+) -> Inspection:
+    """Look at a data set and its split; the rows of the test parts are not looked at.
+
+    ``features``: adds the modalities that it makes of columns, and decoys under ``seed``.
+
+    Raises:
+        ConfigError: a column of ``features`` is none of the items', or not numeric.
+    """
+    features = features or FeatureConfig()
+    modalities = modalities_of(
+        dataset.modalities, dataset.columns, split.train.item_degree() > 0, features, seed
+    )
     parts = {"train": split.train, **{part.name: part.interactions for part in split.valid.values()}}
     degree = torch.stack([part.item_degree() for part in parts.values()]).sum(dim=0)
     order = torch.argsort(degree, descending=True, stable=True)[: int((degree > 0).sum())]
-    present = [modality.present for modality in dataset.modalities.values()]
+    present = [modality.present for name, modality in modalities.items() if name not in features.decoys]
     none = ~torch.stack(present).any(dim=0) if present else torch.ones_like(degree, dtype=torch.bool)
     return Inspection(
         data=dataset.name,
@@ -109,7 +122,7 @@ def inspect(dataset: Dataset, split: Split) -> Inspection:
                 missing=int((~modality.present).sum()),
                 missing_interactions=float((~modality.present)[split.train.item].double().mean()),
             )
-            for name, modality in dataset.modalities.items()
+            for name, modality in modalities.items()
         ),
         undescribed=int(none.sum()),
     )

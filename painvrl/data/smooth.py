@@ -61,7 +61,6 @@ def smooth_columns(
 ) -> Modality:
     """The column ``name`` as Gaussian bumps, ``exp(-((x - c) / width)^2 / 2)`` at centres ``width`` apart.
 
-    The centres span the values of the train items and no others, so that what is held out decides nothing.
     An item without a value lacks the modality.
 
     Args:
@@ -71,6 +70,24 @@ def smooth_columns(
         train_items: ``[I]`` bool.
 
     Raises:
+        ConfigError: see :func:`centres_of`.
+    """
+    numbers, centres = centres_of(columns, name, config, train_items)
+    present = numbers.isfinite()
+    # An item beyond the last bump keeps the direction of that one instead of fading to nothing.
+    inside = numbers.nan_to_num(float(centres[0])).clamp(float(centres[0]), float(centres[-1]))
+    heights = (-0.5 * ((inside[:, None] - centres) / config.width).square()).exp()
+    return Modality(values=torch.where(present[:, None], heights, 0.0).float(), present=present)
+
+
+def centres_of(
+    columns: Mapping[str, np.ndarray], name: str, config: Smooth, train_items: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``[I]`` float64 values of a column, NaN where one is missing, and ``[B]`` centres of its bumps.
+
+    The centres span the values of the train items and no others, so that what is held out decides nothing.
+
+    Raises:
         ConfigError: there is no such column, it is not numeric, or the width asks for too many bumps.
     """
     key = f"features.smooth.{name}"
@@ -78,8 +95,7 @@ def smooth_columns(
         known = f"they have {', '.join(sorted(columns))}" if columns else "they have none"
         raise ConfigError(f"the items have no such column; {known}", key=key, value=name)
     numbers = torch.from_numpy(numbers_of(columns[name], key=key, column=name))
-    present = numbers.isfinite()
-    trained = numbers[present & train_items]
+    trained = numbers[numbers.isfinite() & train_items]
     if len(trained) == 0:
         raise ConfigError("no train item has a value", key=key, value=name)
     low, high = float(trained.min()), float(trained.max())
@@ -90,8 +106,4 @@ def smooth_columns(
     count = math.ceil(steps) + 1
     # In the middle of the span, so that both ends are covered alike.
     first = (low + high - (count - 1) * config.width) / 2
-    centres = first + config.width * torch.arange(count, dtype=torch.float64)
-    # An item beyond the last bump keeps the direction of that one instead of fading to nothing.
-    inside = numbers.nan_to_num(low).clamp(float(centres[0]), float(centres[-1]))
-    heights = (-0.5 * ((inside[:, None] - centres) / config.width).square()).exp()
-    return Modality(values=torch.where(present[:, None], heights, 0.0).float(), present=present)
+    return numbers, first + config.width * torch.arange(count, dtype=torch.float64)

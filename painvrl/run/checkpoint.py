@@ -284,6 +284,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         columns=about.get("columns", {}),
         encoder=ItemEncoder(
             widths=about["modalities"],
+            smooth=about.get("smooth", {}),  # earlier versions did not keep them
             **{name.removeprefix(ENCODER): values for name, values in encoder.items()},
         )
         if encoder
@@ -343,6 +344,7 @@ def _write(folder: Path, result: RunResult, prepared: Prepared, origin: Mapping[
             "origin": origin,
             "columns": _columns(result),
             "modalities": dict(prepared.widths),
+            "smooth": _smooth(result, prepared),
         },
     )
     _dump(
@@ -363,6 +365,17 @@ def _columns(result: RunResult) -> dict[str, int]:
     content = "invariant" if fusion.learners()[0] is INVARIANT else "content"
     counts = zip(("offset", "id", content, "variant"), result.parts.columns(fusion), strict=True)
     return {name: count for name, count in counts if count}
+
+
+def _smooth(result: RunResult, prepared: Prepared) -> dict[str, dict[str, object]]:
+    """What makes smooth features of a column's values, by the column's name."""
+    from painvrl.data.smooth import centres_of
+
+    columns, warm = prepared.dataset.columns.item, prepared.train.item_degree() > 0
+    return {
+        name: {"centres": centres_of(columns, name, smooth, warm)[1].tolist(), "width": smooth.width}
+        for name, smooth in result.config.features.smooth.items()
+    }
 
 
 def _encoder(result: RunResult, prepared: Prepared) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ NumPy only. ``serving/served_model.py``, which stands alone, computes the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,14 @@ class ItemEncoder:
 
     Attributes:
         widths: columns of each modality, in the order in which they are concatenated.
+        smooth: of the modalities that are a column of numbers as bumps, the ``centres`` and the ``width``
+            (:mod:`painvrl.data.smooth`); of these the number itself is asked for.
         mean: ``[F]``. deviation: ``[F]``; columns are centred and divided by them.
         weight: ``[C, F, k]``. query: ``[k]``. bias: ``[D]``; see :class:`painvrl.model.mixing.Projection`.
     """
 
     widths: Mapping[str, int]
+    smooth: Mapping[str, Mapping[str, Any]]
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
     weight: NDArray[np.float32]
@@ -39,7 +42,8 @@ class ItemEncoder:
 
         Args:
             features: by modality ``[n, F_a]``, all of them, as the data's own features stand before any
-                scaling. A row of NaN is an item that lacks the modality.
+                scaling; ``[n, 1]`` numbers of a smooth column. A row of NaN is an item that lacks the
+                modality.
 
         Raises:
             ConfigError: a modality is missing or unknown, or its values are not what the model takes.
@@ -53,9 +57,13 @@ class ItemEncoder:
         scaled, start = [], 0
         for name, width in self.widths.items():
             columns = slice(start, start := start + width)
-            values = _matrix(name, features[name], width)
+            values = _matrix(name, features[name], 1 if name in self.smooth else width)
+            if name in self.smooth:
+                values = _bumps(values, **self.smooth[name])
             absent = _absent(values)
-            rows = (np.where(absent, 0, values) - self.mean[columns]) / self.deviation[columns]
+            rows = (np.where(absent, 0, values).astype(np.float32) - self.mean[columns]) / self.deviation[
+                columns
+            ]
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
             scaled.append(np.where(absent, np.float32(0), rows))
         counts = sorted({len(rows) for rows in scaled})
@@ -70,9 +78,16 @@ class ItemEncoder:
         return vectors
 
 
-def _matrix(name: str, given: Any, width: int) -> NDArray[np.float32]:
+def _bumps(numbers: NDArray[np.floating[Any]], centres: Sequence[float], width: float) -> NDArray[np.float32]:
+    """``[n, B]`` heights of the bumps at ``[n, 1]`` numbers, as :mod:`painvrl.data.smooth` makes them."""
+    inside = np.clip(numbers, centres[0], centres[-1])
+    heights: NDArray[np.float32] = np.exp(-0.5 * ((inside - centres) / width) ** 2).astype(np.float32)
+    return heights
+
+
+def _matrix(name: str, given: Any, width: int) -> NDArray[np.floating[Any]]:
     try:
-        values = np.asarray(given, dtype=np.float32)
+        values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
         raise ConfigError("must be a matrix of numbers", key=f"features.{name}") from None
     if values.ndim != 2 or values.shape[1] != width:
@@ -89,6 +104,6 @@ def _matrix(name: str, given: Any, width: int) -> NDArray[np.float32]:
     return values
 
 
-def _absent(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _absent(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """``[n, 1]``: rows of NaN alone."""
     return np.asarray(np.isnan(values).all(axis=1, keepdims=True))

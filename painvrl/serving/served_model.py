@@ -43,6 +43,7 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
         arrays = load_file(folder / "weights.safetensors")
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._arrays, self._widths = arrays, about.get("modalities", {})
+        self._smooth = about.get("smooth", {})
         self._user_vectors, self._item_vectors = arrays["user_vectors"], arrays["item_vectors"]
         self._seen = np.split(arrays["seen_items"], arrays["seen_offsets"][1:-1])
         self._popularity = np.bincount(arrays["seen_items"], minlength=len(ids["items"]))
@@ -61,7 +62,7 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
                 ``candidates``, if there, holds lists of the items to rank for a row; a row without a
                 list ranks all. A column ``new_items``, if there, holds lists of further items to rank,
                 each ``{"item": ID, "features": {MODALITY: numbers, or null where it has none}}``, and a
-                ``title`` if wanted.
+                ``title`` if wanted. Of a smooth column it is the number.
             params: ``k``, items a user (10 by default); ``exclude_seen``, whether items that the user
                 has taken are left out (true by default).
 
@@ -138,7 +139,7 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
             mean, deviation = (self._arrays[f"encoder.{one}"][part] for one in ("mean", "deviation"))
             rows = np.zeros((len(new), width), dtype=np.float32)
             for place, one in enumerate(new):
-                if (values := _values(one, name, self._widths)) is not None:
+                if (values := _values(one, name, self._widths, self._smooth.get(name))) is not None:
                     scaled = (values - mean) / deviation
                     rows[place] = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
             blocks.append(rows)
@@ -195,20 +196,30 @@ def _mistake(sentence: str) -> MlflowException:
     return MlflowException.invalid_parameter_value(sentence)
 
 
-def _values(new: Mapping[str, Any], name: str, widths: Mapping[str, int]) -> NDArray[np.float32] | None:
-    """The numbers of a new item's modality, or ``None`` if it has none; all modalities must be named."""
+def _values(
+    new: Mapping[str, Any], name: str, widths: Mapping[str, int], smooth: Mapping[str, Any] | None
+) -> NDArray[np.float32] | None:
+    """The numbers of a new item's modality, or ``None`` if it has none; all modalities must be named.
+
+    Of a smooth column the number itself is asked for, and made bumps of as painvrl makes them.
+    """
     features, item = new.get("features"), new.get("item")
     if not isinstance(features, Mapping) or set(features) != set(widths):
         raise _mistake(f"features of the new item {item!r} must have the keys {', '.join(widths)}")
     if features[name] is None:
         return None
+    wanted = (widths[name],) if smooth is None else (1,)
     try:
-        values = np.asarray(features[name], dtype=np.float32)
+        values = np.atleast_1d(np.asarray(features[name], dtype=np.float64))
     except (TypeError, ValueError):
-        values = np.zeros(0, dtype=np.float32)
-    if values.shape != (widths[name],) or not np.isfinite(values).all():
-        raise _mistake(f"{name} of the new item {item!r} must be a list of {widths[name]} finite numbers")
-    return values
+        values = np.zeros(0)
+    if values.shape != wanted or not np.isfinite(values).all():
+        what = f"a list of {widths[name]} finite numbers" if smooth is None else "a finite number"
+        raise _mistake(f"{name} of the new item {item!r} must be {what}")
+    if smooth is not None:
+        inside = np.clip(values, smooth["centres"][0], smooth["centres"][-1])
+        values = np.exp(-0.5 * ((inside - smooth["centres"]) / smooth["width"]) ** 2)
+    return values.astype(np.float32)
 
 
 def _text(raw: object) -> str:

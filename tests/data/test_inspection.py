@@ -4,10 +4,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from painvrl.data.features import FeatureConfig
 from painvrl.data.inspection import SHARES, inspect
+from painvrl.data.smooth import Smooth
 from painvrl.data.splits import ColdItemSplit, make_split
 
 
@@ -49,3 +52,16 @@ def test_figures_for_programs_are_json(found):
     tree = json.loads(said.as_json())
     assert tree["shares"] == list(SHARES)
     assert tree["statistics"]["parts"][0]["name"] == "train"
+
+
+def test_smooth_columns_are_listed_and_decoys_describe_no_item(found):
+    dataset, split, before = found
+    years = np.array([str(1900 + place) if place % 2 else "" for place in range(len(dataset.item_ids))])
+    dataset = replace(dataset, columns=replace(dataset.columns, item={"year": years.astype(object)}))
+    features = FeatureConfig(smooth={"year": Smooth(width=5)}, decoys={"noise": 2})
+    said = inspect(dataset, split, features)
+    assert [one.name for one in said.modalities] == ["m", "year", "noise"]
+    assert said.modalities[0] == before.modalities[0]
+    assert said.modalities[1].missing == sum(not year for year in years)
+    assert said.modalities[2].missing == 0
+    assert said.undescribed == sum(place % 3 == 0 and not year for place, year in enumerate(years))

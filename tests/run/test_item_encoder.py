@@ -34,6 +34,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"fusion": {"kind": "scalar", "popularity_weight": 0.1}},
     {"fusion": {"kind": "item", **OFFSETS}, "features": {"scales": {"image": 2.5}, "decoys": {"noise": 3}}},
     {"fusion": {"kind": "item"}, "backbone": {"id_dim": 0, "content_dim": 4}},
+    {"fusion": {"kind": "sum"}, "features": {"smooth": {"year": {"width": 5}}, "standardise": ["year"]}},
 )
 
 
@@ -48,7 +49,9 @@ def data(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     present = torch.arange(80) % 3 > 0
     second = 2 + 3 * torch.randn(80, 6, generator=draws) * present[:, None]
     modalities = {**dataset.modalities, "image": Modality(values=second, present=present)}
-    return replace(dataset, modalities=modalities), split
+    years = np.array(["" if place % 7 == 0 else str(1950.5 + place) for place in range(80)], dtype=object)
+    columns = replace(dataset.columns, item={**dataset.columns.item, "year": years})
+    return replace(dataset, modalities=modalities, columns=columns), split
 
 
 def prepared_for(config: TrainConfig, data: tuple[Any, Any]) -> Prepared:
@@ -63,6 +66,8 @@ def raw_features(checkpoint: Checkpoint, prepared: Prepared) -> dict[str, np.nda
     data, known = prepared.dataset, prepared.train.item_degree() > 0
     for name, modality in modalities_of(data.modalities, data.columns, known, config).items():
         values = modality.values.numpy().copy()
+        if name in config.smooth:  # the number itself, and not what is made of it
+            values = np.array([[float(label or "nan")] for label in data.columns.item[name]])
         values[~modality.present.numpy()] = np.nan
         found[name] = values
     return found
