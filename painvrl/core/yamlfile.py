@@ -306,13 +306,8 @@ def _left(
 
 def _choices(detail: ErrorDetails) -> list[str]:
     """Those that there are, where a wrong one is the mistake."""
-    context = detail.get("ctx", {})
-    is_choice = detail["type"] in {"literal_error", "union_tag_invalid"}
-    return (
-        re.findall(r"'([^']*)'", str(context.get("expected_tags") or context["expected"]))
-        if is_choice
-        else []
-    )
+    listed = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}.get(detail["type"])
+    return re.findall(r"'([^']*)'", detail["ctx"][listed]) if listed else []
 
 
 def _within(tree: dict[str, Any], path: tuple[str, ...]) -> Any:
@@ -375,8 +370,7 @@ def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
     if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
     if kind == "union_tag_invalid":
-        tags = re.findall(r"'([^']*)'", context["expected_tags"])
-        return "is not a known choice" + near_matches(str(context["tag"]), tags)
+        return "is not a known choice" + near_matches(str(context["tag"]), _choices(detail))
     if kind in _NO_SECTION:
         return "must hold keys and values"
     if (choice := new_choice(path, detail["input"])) is not None:

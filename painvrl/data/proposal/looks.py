@@ -97,7 +97,8 @@ class Look:
     def holds_numbers(self) -> bool:
         """Whatever is not missing is a number."""
         try:
-            return bool(np.isfinite(np.array(self.sample, dtype=np.float64)).all())
+            numbers = [text.replace(",", ".") for text in self.sample]
+            return bool(np.isfinite(np.array(numbers, dtype=np.float64)).all())
         except ValueError:
             return False
 

@@ -194,8 +194,6 @@ class Column:
         """Whether ``texts`` are numbers, some with a comma before the decimals."""
         written = {text.strip() for text in texts if text}
         commas = [text for text in written if "," in text]
-        if self.decimal is not None:
-            return self.decimal == ","
         if not commas or not all(_COMMA_NUMBER.fullmatch(text) for text in written):
             return False
         if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text) for text in commas):

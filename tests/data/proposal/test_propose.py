@@ -297,3 +297,9 @@ def test_dates_and_numbers_that_may_mean_two_things_are_left_out_and_the_key_is_
     assert "Datum is not used: its dates cannot be read as they stand, and data.dates may say how" in said
     assert "Rating is not used: its numbers cannot be read as they stand, and data.decimal may say" in said
     assert data["user"] == "Kunde"
+
+
+def test_a_price_with_a_decimal_comma_is_no_tag(sheets, proposed):
+    rows = [(item, f"Thing {n} of some length", f"{n % 4},5") for n, item in enumerate(ITEMS)]
+    data, *_ = proposed([sheets[0], write("things.csv", ("id", "name", "price"), rows)])
+    assert "categories" not in data["item_table"]
