@@ -59,6 +59,7 @@ class Gate(Result):
         regret: OOD NDCG@20 that a choice of the subset by IID loses, cross-fitted.
         chosen_by_iid: place of the subset with the best IID mean.
         cold: IID is asked for held-out train items, because the OOD items have no train interaction.
+        left_out: what of the first seed's split is not asked, a sentence each.
     """
 
     subsets: tuple[tuple[str, ...], ...]
@@ -68,6 +69,7 @@ class Gate(Result):
     regret: Interval
     chosen_by_iid: int
     cold: bool
+    left_out: tuple[str, ...] = ()
 
     @property
     def can_pay(self) -> bool:
@@ -95,6 +97,7 @@ class Gate(Result):
         )
         reads = "held-out train items and ood_valid" if self.cold else "iid_valid and ood_valid"
         yield f"specification gate: {self.verdict}; it reads {reads}, and sets nothing"
+        yield from (f"left out by the gate: {one}" for one in self.left_out)
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -102,7 +105,8 @@ class Gate(Result):
         return {
             "can_pay": self.can_pay,
             "verdict": self.verdict,
-            "correlation": self.correlation,
+            "correlation": None if np.isnan(self.correlation) else self.correlation,
+            "left_out": list(self.left_out),
             "regret": {"mean": self.regret.mean, "low": self.regret.low, "high": self.regret.high},
             "iid_is_of_held_out_items": self.cold,
             "reads": ["train", "ood_valid"] if self.cold else ["train", "iid_valid", "ood_valid"],
@@ -117,6 +121,16 @@ class _Gains:
     user: NDArray[np.int64]
     item: NDArray[np.int64]
     gain: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The gains of the IID and the OOD positives; see :class:`Gate` for the others."""
+
+    iid: _Gains
+    ood: _Gains
+    cold: bool
+    left_out: tuple[str, ...]
 
 
 def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int = DRAWS) -> Gate:
@@ -134,9 +148,9 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
     subsets = _subsets(list(groups), seed)
     rng = np.random.default_rng([seed, 1])
     found = [_gains(prepared, groups, subsets, seed) for prepared in seeds]
-    iid = np.mean([_means(iid, 1, 1) for iid, _, _ in found], axis=0)
-    ood = np.mean([_means(ood, 1, 1) for _, ood, _ in found], axis=0)
-    of_seeds = np.array([_regrets(iid, ood, draws, rng) for iid, ood, _ in found])  # [seeds, 1 + D]
+    iid = np.mean([_means(one.iid, 1, 1) for one in found], axis=0)
+    ood = np.mean([_means(one.ood, 1, 1) for one in found], axis=0)
+    of_seeds = np.array([_regrets(one.iid, one.ood, draws, rng) for one in found])  # [seeds, 1 + D]
     chosen = rng.integers(len(seeds), size=(draws, len(seeds)))
     drawn = of_seeds[:, 1:][chosen, np.arange(draws)[:, None]].mean(axis=1)
     low, high = percentiles(drawn)
@@ -148,7 +162,8 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
         correlation=float(np.corrcoef(iid, ood)[0, 1]) if spread else float("nan"),
         regret=Interval(mean=float(of_seeds[:, 0].mean()), low=float(low), high=float(high)),
         chosen_by_iid=int(iid.argmax()),
-        cold=found[0][2],
+        cold=found[0].cold,
+        left_out=found[0].left_out,
     )
 
 
@@ -191,8 +206,9 @@ def _subsets(names: list[str], seed: int) -> tuple[tuple[str, ...], ...]:
 
 def _gains(
     prepared: Prepared, groups: Mapping[str, Tensor], subsets: Sequence[tuple[str, ...]], seed: int
-) -> tuple[_Gains, _Gains, bool]:
-    """The gains of the IID and the OOD positives, and whether IID is asked for held-out items."""
+) -> _Found:
+    """What one seed's split says."""
+    left_out: list[str] = []
     train, part = prepared.train, prepared.split.ood_valid
     warm = train.item_degree() > 0
     cold = float(warm[part.interactions.item].double().mean()) < 0.5
@@ -205,9 +221,12 @@ def _gains(
         iid = Part(name="iid", interactions=train.select(held[train.item]), candidates=held)
         rows = part.interactions
         ood = Part(name="ood", interactions=rows.select(new[rows.item]), candidates=new)
+        if warm_rows := len(rows) - len(ood.interactions):
+            left_out.append(f"{warm_rows:,} of {len(rows):,} rows of ood_valid, of items that train has")
     else:
         fitted, iid, ood = train, prepared.split.iid_valid, part
-    users = _users(fitted, iid, ood, seed)
+    users, said = _users(fitted, iid, ood, seed)
+    left_out += said
     features = prepared.features.cpu().double()
     columns = [torch.cat([groups[name] for name in names]) for names in subsets]
     both: tuple[list[Array], list[Array]] = ([], [])
@@ -226,17 +245,24 @@ def _gains(
         _Gains(user=one.user, item=one.item, gain=np.stack(gains))
         for one, gains in zip(asked, both, strict=True)
     )
-    return of_iid, of_ood, cold
+    return _Found(iid=of_iid, ood=of_ood, cold=cold, left_out=tuple(left_out))
 
 
-def _users(fitted: Interactions, iid: Part, ood: Part, seed: int) -> Tensor:
-    """Users who are asked for something and are known, as many as may be scored; ascending."""
+def _users(fitted: Interactions, iid: Part, ood: Part, seed: int) -> tuple[Tensor, list[str]]:
+    """Users who are asked for something and are known, as many as may be scored; ascending.
+
+    Also who is left out, a sentence each.
+    """
+    left_out = []
     asked = iid.interactions.user_degree() + ood.interactions.user_degree()
     known = (asked > 0) & (fitted.user_degree() > 0)
+    if unknown := int((asked > 0).sum()) - int(known.sum()):
+        left_out.append(f"{unknown:,} of {int((asked > 0).sum()):,} users, who have no row that is fitted")
     most = max(1, MAX_CELLS // fitted.n_items)
-    if int(known.sum()) > most:
+    if (count := int(known.sum())) > most:
+        left_out.append(f"{count - most:,} of {count:,} users at random: all would be too many scores")
         known = draw(known, most, generator=generator(seed, "gate", "users"))
-    return known.nonzero(as_tuple=True)[0]
+    return known.nonzero(as_tuple=True)[0], left_out
 
 
 def _ridges(features: Tensor, fitted: Interactions, users: Tensor) -> list[Tensor]:

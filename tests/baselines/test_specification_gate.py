@@ -86,6 +86,45 @@ def test_users_that_train_does_not_have_cannot_be_asked(tmp_path: Path) -> None:
         specification_gate([without])
 
 
+def test_what_is_not_asked_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig.model_validate({"data": SMALL, "split": {"protocol": "planted"}})
+    (prepared,) = under_seeds(config, 1, tmp_path)
+    assert specification_gate([prepared], draws=5).left_out == ()
+    known = prepared.train.select(prepared.train.user >= 5)
+    without = replace(prepared, train=known)
+    asked_of = [prepared.split.iid_valid.interactions, prepared.split.ood_valid.interactions]
+    users = {user for rows in asked_of for user in rows.user.tolist()}
+    few = sum(user < 5 for user in users)
+    assert few
+    said = f"{few} of {len(users)} users, who have no row that is fitted"
+    assert specification_gate([without], draws=5).left_out == (said,)
+    monkeypatch.setattr(module, "MAX_CELLS", 40 * 160)
+    gate = specification_gate([without], draws=5)
+    drawn = len(users) - few
+    assert gate.left_out == (said, f"{drawn - 40} of {drawn} users at random: all would be too many scores")
+    lines = [str(block) for block in gate.blocks()]
+    assert lines[-2:] == [f"left out by the gate: {one}" for one in gate.left_out]
+    assert gate.as_dict()["left_out"] == list(gate.left_out)
+
+
+def test_rows_of_items_that_train_has_are_counted_where_ood_items_are_new(tmp_path: Path) -> None:
+    config = TrainConfig.model_validate({"data": SMALL, "split": {"protocol": "cold_item"}})
+    (prepared,) = under_seeds(config, 1, tmp_path)
+    part = prepared.split.ood_valid
+    warm = prepared.train.select(torch.arange(len(prepared.train)) < 7)
+    rows = Interactions(
+        user=torch.cat([part.interactions.user, warm.user]),
+        item=torch.cat([part.interactions.item, warm.item]),
+        n_users=warm.n_users,
+        n_items=warm.n_items,
+    )
+    valid = {**prepared.split.valid, "ood": replace(part, interactions=rows)}
+    mixed = replace(prepared, split=replace(prepared.split, valid=valid))
+    gate = specification_gate([mixed], draws=5)
+    assert gate.cold
+    assert f"7 of {len(rows)} rows of ood_valid, of items that train has" in gate.left_out
+
+
 def test_a_planted_shift_can_pay(tmp_path: Path) -> None:
     gate = asked(tmp_path, seeds=2, split={"protocol": "planted"})
     assert gate.can_pay

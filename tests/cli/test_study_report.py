@@ -125,6 +125,20 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, tracked: Path) ->
     assert "--output" in refused.err
 
 
+def test_the_gate_is_asked_once_and_stands_in_every_later_report(cli: Call, untracked: Path) -> None:
+    before = json.loads(cli("study", "report", "--json", "--workspace", untracked).out)
+    assert before["gate"] is None
+    asked = json.loads(cli("study", "report", "--gate", "--json", "--workspace", untracked).out)["gate"]
+    assert asked["figures"]["reads"] == ["train", "iid_valid", "ood_valid"]
+    assert asked["sentences"][0].startswith("specification gate: ")
+    answer = cli("study", "report", "-o", "page.html", "--workspace", untracked)
+    assert answer.code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert asked["figures"]["verdict"].partition(":")[0] in page
+    for row in asked["table"]["rows"]:
+        assert all(f">{cell}</td>" in page for cell in row)
+
+
 def test_the_report_of_a_real_study_says_how_much_of_its_front_is_luck(cli: Call, swept_study: Path) -> None:
     luck = json.loads(cli("study", "report", "--json", "--workspace", swept_study).out)["luck"]
     front = json.loads(cli("study", "front", "--json", "--workspace", swept_study).out)

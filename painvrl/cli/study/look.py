@@ -139,13 +139,20 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Write it anew after each trial, until the study ends.")
     ] = False,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate", help="First read the data, and ask whether a mask can pay. It reads ood_valid."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write the study's report: one HTML file that works offline.
 
     The front and its history, the price of invariance, importance, what happened inside the trials, and
     what was pruned or failed. It becomes an artifact of the study's MLflow run, too. With --json the
-    figures are printed instead, and nothing is written. With --watch an open page renews itself.
+    figures are printed instead, and nothing is written. With --watch an open page renews itself. What --gate
+    says is kept with the study, for every later report.
 
     Example: painvrl study report movielens --watch
     """
@@ -159,6 +166,12 @@ def report(
     if json and watch:
         raise ConfigError("does not go with --json", key="--watch")
     stored, place = open_named(study, workspace), Workspace(workspace)
+    if gate:
+        from painvrl.baselines.specification_gate import specification_gate, under_seeds
+        from painvrl.study.report.header import note_gate
+
+        prepared = under_seeds(stored.config, stored.identity.seeds, place.cache)
+        note_gate(stored, specification_gate(prepared, seed=stored.config.seed))
     if json:
         render.print_json(study_report(stored, UserStore(place.users / stored.name)).as_dict())
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from painvrl.core.tables import TextTable
+from painvrl.core.tables import Result, TextTable
 from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.store.storage import Attr, StoredStudy
@@ -54,4 +54,43 @@ def header_of(study: StoredStudy) -> Header | None:
         ),
         warnings=tuple(noted.get("warnings", ())),
         settings=dict(noted["settings"]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedGate:
+    """What the specification gate said of the study's data and split.
+
+    Attributes:
+        table: for people, and sentences: below it.
+        figures: for programs.
+    """
+
+    table: TextTable
+    sentences: tuple[str, ...]
+    figures: Mapping[str, object]
+
+
+def note_gate(study: StoredStudy, gate: Result) -> None:
+    """Keep with the study what the gate says, a table and sentences: the report loads no data."""
+    table, *sentences = gate.blocks()
+    assert isinstance(table, TextTable)
+    noted = {
+        "table": {"columns": table.columns, "rows": table.rows},
+        "sentences": [str(one) for one in sentences],
+        "figures": gate.as_dict(),
+    }
+    study.study.set_user_attr(Attr.GATE, noted)
+
+
+def gate_of(study: StoredStudy) -> NotedGate | None:
+    """What the gate said; ``None`` where nobody asked it."""
+    noted = study.study.user_attrs.get(Attr.GATE)
+    if noted is None:
+        return None
+    table = noted["table"]
+    return NotedGate(
+        table=TextTable(columns=table["columns"], rows=table["rows"]),
+        sentences=tuple(noted["sentences"]),
+        figures=noted["figures"],
     )

@@ -18,7 +18,7 @@ from painvrl.study.plots.figure import front_figure
 from painvrl.study.plots.panels import panels_of
 from painvrl.study.plots.theme import ACCENT, DARK, GRID, INK, MAIN, MUTED, PAPER, div, number, style
 from painvrl.study.report import history, importance, inside, parallel, price
-from painvrl.study.report.header import Header, header_of
+from painvrl.study.report.header import Header, NotedGate, gate_of, header_of
 from painvrl.study.report.history import Moment
 from painvrl.study.report.importance import Importance
 from painvrl.study.report.inside import Inside, WeightCurve, insides, weight_curves
@@ -47,6 +47,7 @@ class StudyReport(Result):
 
     status: StudyStatus
     header: Header | None
+    gate: NotedGate | None
     front: FrontTable
     luck: Luck
     history: tuple[Moment, ...]
@@ -74,6 +75,7 @@ def study_report(study: StoredStudy, users: UserStore, trials: Trials | None = N
     return StudyReport(
         status=status(study, trials.records),
         header=header_of(study),
+        gate=gate_of(study),
         front=front_table(study, stored_picks(study), trials.records),
         luck=luck(trials, users),
         history=history.history(trials.records),

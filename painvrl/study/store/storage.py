@@ -52,6 +52,7 @@ class Attr:
     PARENT_RUN = "painvrl:parent_run"
     RUNS = "painvrl:runs"
     SPLIT = "painvrl:card"
+    GATE = "painvrl:gate"
     SAMPLER = "painvrl:sampler"
     CONSTRAINTS = "painvrl:constraints"
     AUTO = "painvrl:auto"

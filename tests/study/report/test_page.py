@@ -156,6 +156,7 @@ def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
     assert set(tree) == {
         "status",
         "header",
+        "gate",
         "front",
         "luck",
         "history",
