@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from painvrl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+F = TypeVar("F", np.float32, np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +59,13 @@ class ItemEncoder:
         scaled, start = [], 0
         for name, width in self.widths.items():
             columns = slice(start, start := start + width)
-            values = _matrix(name, features[name], 1 if name in self.smooth else width)
             if name in self.smooth:
-                values = _bumps(values, **self.smooth[name])
+                numbers = _matrix(name, features[name], 1, np.float64)
+                values = _bumps(numbers, **self.smooth[name])
+            else:
+                values = _matrix(name, features[name], width, np.float32)
             absent = _absent(values)
-            rows = (np.where(absent, 0, values).astype(np.float32) - self.mean[columns]) / self.deviation[
-                columns
-            ]
+            rows = (np.where(absent, 0, values) - self.mean[columns]) / self.deviation[columns]
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
             scaled.append(np.where(absent, np.float32(0), rows))
         counts = sorted({len(rows) for rows in scaled})
@@ -78,16 +80,17 @@ class ItemEncoder:
         return vectors
 
 
-def _bumps(numbers: NDArray[np.floating[Any]], centres: Sequence[float], width: float) -> NDArray[np.float32]:
+def _bumps(numbers: NDArray[np.float64], centres: Sequence[float], width: float) -> NDArray[np.float32]:
     """``[n, B]`` heights of the bumps at ``[n, 1]`` numbers, as :mod:`painvrl.data.smooth` makes them."""
     inside = np.clip(numbers, centres[0], centres[-1])
     heights: NDArray[np.float32] = np.exp(-0.5 * ((inside - centres) / width) ** 2).astype(np.float32)
     return heights
 
 
-def _matrix(name: str, given: Any, width: int) -> NDArray[np.floating[Any]]:
+def _matrix(name: str, given: Any, width: int, kind: type[F]) -> NDArray[F]:
     try:
-        values = np.asarray(given, dtype=np.float64)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            values: NDArray[F] = np.asarray(given, dtype=kind)
     except (TypeError, ValueError):
         raise ConfigError("must be a matrix of numbers", key=f"features.{name}") from None
     if values.ndim != 2 or values.shape[1] != width:

@@ -208,9 +208,9 @@ def _values(
         raise _mistake(f"features of the new item {item!r} must have the keys {', '.join(widths)}")
     if features[name] is None:
         return None
-    wanted = (widths[name],) if smooth is None else (1,)
+    wanted, kind = ((widths[name],), np.float32) if smooth is None else ((1,), np.float64)
     try:
-        values = np.atleast_1d(np.asarray(features[name], dtype=np.float64))
+        values: NDArray[Any] = np.atleast_1d(np.asarray(features[name], dtype=kind))
     except (TypeError, ValueError):
         values = np.zeros(0)
     if values.shape != wanted or not np.isfinite(values).all():

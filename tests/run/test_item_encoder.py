@@ -154,6 +154,7 @@ def test_features_that_the_model_does_not_take_are_mistakes_of_the_user(
         ({**good, "image": good["image"][:1]}, r"^features: modalities must have as many rows"),
         ({**good, "image": np.array([[1.0] * 6, [1.0] * 5 + [np.nan]])}, r"finite.*\(found 'row 1'\)"),
         ({**good, "image": np.array([[np.inf] * 6, [1.0] * 6])}, r"finite.*\(found 'row 0'\)"),
+        ({**good, "image": np.array([[1e39] * 6, [1.0] * 6])}, r"finite.*\(found 'row 0'\)"),
     ):
         with pytest.raises(ConfigError, match=message):
             checkpoint.encode_items(bad)

@@ -171,7 +171,9 @@ def report(
         from painvrl.study.report.header import note_gate
 
         prepared = under_seeds(stored.config, stored.identity.seeds, place.cache)
-        note_gate(stored, specification_gate(prepared, seed=stored.config.seed))
+        asked = specification_gate(prepared, seed=stored.config.seed)
+        note_gate(stored, asked)
+        typer.echo(f"specification gate: {asked.verdict}", err=json)
     if json:
         render.print_json(study_report(stored, UserStore(place.users / stored.name)).as_dict())
         return

@@ -30,12 +30,10 @@ RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
 TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
 TITLE = re.compile(r"title|name")
 _FOREIGN = {
-    re.compile(
-        r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"
-    ): "its dates cannot be read as they stand, and data.dates may say how",
-    re.compile(r"-?\d+,\d+"): "its numbers cannot be read as they stand, and data.decimal may say how",
+    re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"): "its dates cannot be read, unless data.dates says how",
+    re.compile(r"-?\d+,\d+"): "its numbers cannot be read, unless data.decimal says how",
 }
-"""Values as other countries write them, and what is read."""
+"""Values as other countries write them, and what is said where they may mean two things."""
 _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
 _EPOCH = (6e8, 4.2e9)
 """Seconds since 1970 from 1989 to 2103, which no other numbers are likely to be all between."""

@@ -53,7 +53,7 @@ def propose(paths: Sequence[Path], answers: Answers) -> Proposal:
         if (swapped := _swapped(table, [path for path in rest if path.suffix not in FEATURES])) is None:
             raise
         raise Place(first, "init").error(
-            f"names each item once, so it is the table of items; the interactions come first: "
+            "names each item once, so it is the table of items; the interactions come first: "
             f"painvrl init {swapped} {first}"
         ) from None
     sections: list[tuple[Entry, ...]] = []
