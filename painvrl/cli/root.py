@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -76,7 +78,10 @@ class Guarded(TyperGroup):
         """Run the command; see :data:`EPILOG` for the exit codes."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort):
+            raise
+        except typer.TyperException as error:
+            error.message = _with_what_is_meant(error.message)
             raise
         except ReaderLeft:  # who left needs no message
             raise typer.Exit(UNREAD) from None
@@ -100,6 +105,15 @@ class Guarded(TyperGroup):
             _complain(f"{type(error).__name__}: {error}".splitlines()[0])
             _complain(f"this is a bug of painvrl; the details are in {_log(error)}", kind="note")
             raise typer.Exit(INTERNAL_ERROR) from None
+
+
+def _with_what_is_meant(message: str) -> str:
+    """What Typer says of an option, with the near one of its choices, and not the kind of an exception."""
+    message = message.removeprefix("Value error, ")
+    if found := re.fullmatch(r"'(.*?)' is not one of (.*)\.", message):
+        near = difflib.get_close_matches(found[1], re.findall("'(.*?)'", found[2]), n=1)
+        message += f" Did you mean '{near[0]}'?" if near else ""
+    return message
 
 
 app: typer.Typer = typer.Typer(

@@ -60,6 +60,13 @@ def test_whoever_runs_a_configuration_is_told_to_train_it(cli: Call) -> None:
     [
         (["front"], "No such command 'front'. Did you mean 'study front'?"),
         (["study", "rnu"], "No such command 'rnu'. Did you mean 'run'?"),
+        (
+            ["train", "--best", "--prefer", "kne"],
+            (
+                "Invalid value for '--prefer': 'kne' is not one of 'knee', 'iid', 'ood', 'loeo', 'balanced'. "
+                "Did you mean 'knee'?"
+            ),
+        ),
         (["study", "front", "--plto"], "No such option: --plto (Possible options: --plot)"),
     ],
 )
