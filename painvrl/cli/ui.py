@@ -52,9 +52,9 @@ def ui(
     uri = resolve_tracking_uri(place)
     if is_server(uri):
         _need_answer(uri)
-        server = ui_of(uri, "")
-        typer.echo(f"the runs are on the server {server}")
-        _show(_fronts(place, server, only), server, browser=browser)
+        there = ui_of(uri, "")
+        typer.echo(f"the runs are on the server {there}")
+        _show(_fronts(place, there, only), there, browser=browser)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)

@@ -479,11 +479,12 @@ class _Loader(yaml.SafeLoader):
         self._of_anchor: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call] # PyYAML's stubs
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.anchors and event.anchor not in self._of_anchor:
-                raise _refused(f"the alias {event.anchor} stands inside of what it names", event)
-            self._count(self._of_anchor.get(event.anchor, 0), event)
+            anchor = str(event.anchor)
+            if anchor in self.anchors and anchor not in self._of_anchor:
+                raise _refused(f"the alias {anchor} stands inside of what it names", event)
+            self._count(self._of_anchor.get(anchor, 0), event)
             return super().compose_node(parent, index)
         before = self._values
         self._count(1 + len(getattr(event, "value", "")) // _LONG_TEXT, event)
@@ -525,7 +526,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _refused(rule: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=rule, problem_mark=at.start_mark)
+    mark: Any = at.start_mark
+    return yaml.MarkedYAMLError(problem=rule, problem_mark=mark)
 
 
 def _check_node(node: yaml.Node) -> None:
