@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import itertools
 import math
 import re
@@ -245,6 +246,7 @@ def config_error(
         one for one, detail in zip(paths, details, strict=True) if one and detail["type"] == "extra_forbidden"
     ]
     mistakes, seen = Mistakes(), set[tuple[str, ...]]()
+    schema = functools.cache(model.model_json_schema)  # it takes long, and not all mistakes need it
     for path, detail in zip(paths, details, strict=True):
         beside = [one[-1] for one in unknown if one[:-1] == path[:-1]]
         misspelt = detail["type"] == "missing" and difflib.get_close_matches(path[-1], beside)
@@ -252,7 +254,7 @@ def config_error(
         if path in seen or misspelt or is_below:  # said twice
             continue
         seen.add(path)
-        rule, key = _rule(detail, model, _dotted(path, "")), _dotted(path, prefix) or None
+        rule, key = _rule(detail, schema, _dotted(path, "")), _dotted(path, prefix) or None
         mistakes.found.append(ConfigError(rule, file=file, key=key, value=_found(detail)))
     return mistakes.whole()
 
@@ -375,13 +377,13 @@ def _found(detail: ErrorDetails) -> object:
     return None if detail["type"] in silent else _shown(detail["input"])
 
 
-def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
+def _rule(detail: ErrorDetails, schema: Callable[[], Mapping[str, Any]], path: str) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         if (now := new_name(path)) is not None:
             return f"is named {now} now; rename it"
         key = str(detail["loc"][-1])
-        known, elsewhere = _properties(model.model_json_schema(), detail["loc"][:-1], key)
+        known, elsewhere = _properties(schema(), detail["loc"][:-1], key)
         return elsewhere or "is not a known key" + near_matches(key, known)
     if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
