@@ -16,7 +16,8 @@ from painvrl.core.errors import ConfigError
 
 _MIB = 2**20
 
-_FULL = ("DefaultCPUAllocator", "MPS backend out of memory")  # torch raises a plain RuntimeError for these
+_FULL = ("DefaultCPUAllocator", "MPS backend out of memory", "bad_alloc", "Cannot allocate memory")
+"""What libraries say in errors of a general kind: torch, MPS, C++ and the system."""
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -159,4 +160,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of a device is full."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _FULL)
+    kinds = (RuntimeError, ValueError, OSError)
+    return isinstance(error, kinds) and any(said in str(error) for said in _FULL)

@@ -12,6 +12,7 @@ import sqlalchemy
 
 from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.packages import not_installed
+from painvrl.core.shown import conceal, redacted
 from painvrl.study.store.database import advice_on, sqlite_file
 from painvrl.study.tracking.port import IGNORED
 
@@ -21,6 +22,7 @@ EXPERIMENT = "painvrl"
 @contextmanager
 def mlflow_calls(uri: str) -> Iterator[None]:
     """Around every use of MLflow: no telemetry, no chatter, no one else's runs, its errors as one line."""
+    conceal(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # With a server it would print a link to stdout, among results that programs read.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -39,7 +41,8 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             try:
                 yield
             except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-                cause = str(getattr(error.__cause__ or error, "orig", error)).partition("\n")[0][:300]
+                said = redacted(str(getattr(error.__cause__ or error, "orig", error)))  # before it is cut
+                cause = said.partition("\n")[0][:300]
                 raise _refusal(uri, advice_on(cause)) from error
             except OSError as error:
                 file = error.filename2 or error.filename or _public(uri)
@@ -56,8 +59,6 @@ def _refusal(uri: str, cause: str) -> StudyError:
 
 
 def _public(uri: str) -> str:
-    """The URI's file, or the URI without a password."""
-    if uri.startswith("sqlite") and (file := sqlite_file(uri)) is not None:
-        return str(file)
-    head, at, tail = uri.rpartition("@")
-    return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri
+    """The URI's file, or the URI."""
+    file = sqlite_file(uri) if uri.startswith("sqlite") else None
+    return uri if file is None else str(file)
