@@ -5,9 +5,8 @@ value of every hyperparameter. There are no presets, no pruning and no sweep. Pr
 trainings and seconds. Optuna's storage is in memory and nothing is tracked, so all seconds are trainings and
 asks. They are the processor's: with one thread they do not depend on what else the machine does.
 
-``painvrl`` is the file's own study, swept, with its presets and its pruning. Its seconds are those of its
-trials by the wall clock, so its core should have no other work. What ``--results`` holds already is not run
-again. ``--picture`` draws the hypervolume against the seconds.
+What ``--results`` holds already is not run again. ``--picture`` draws the hypervolume against the seconds,
+beside the studies of ``results/sweeps.json``, whose seconds are those of their trials by the wall clock.
 
 ``MOASHA`` is Syne Tune's, where that is installed: points are drawn at random, and its scheduler stops
 trainings by the values at their first evaluations. Reads valid parts only.
@@ -23,13 +22,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
 import torch
 
-from benchmarks import sweeps
 from benchmarks.common import mean_and_spread, print_table
 from benchmarks.machine import RESULTS, describe, write_results
 from benchmarks.sweeps import ROOT
@@ -48,7 +45,8 @@ SAMPLERS: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "MOASHA": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-OURS = "painvrl"
+OURS = {"painvrl, swept": "curve swept", "painvrl, one value": "curve one value"}
+"""Name in the picture, and in the rows of ``results/sweeps.json``."""
 EVALUATIONS = tuple(range(1, 7))
 """Of the first training of a run: where MOASHA may stop it."""
 OnRung = Callable[[str, Mapping[str, float]], str | None]
@@ -126,11 +124,14 @@ def run(spec: StudySpec, sampler: str, seed: int, trials: int, cache: Path) -> l
     return curve
 
 
-def run_ours(spec: StudySpec, seed: int, trials: int, cache: Path) -> list[list[float]]:
-    """The same of the file's own study."""
-    with TemporaryDirectory() as folder:
-        moments = sweeps.run(sweeps.with_seed(spec, seed, "auto", trials), Path(folder), cache)
-    return [[moment.seconds, moment.hypervolume] for moment in moments]
+def ours() -> list[dict[str, Any]]:
+    """The rows of ``results/sweeps.json`` in the form of this file's."""
+    kept = json.loads((RESULTS / "sweeps.json").read_text())["rows"]
+    return [
+        {"sampler": name, "seed": row["seed"], "curve": [moment[1:] for moment in row[key]]}
+        for name, key in OURS.items()
+        for row in kept
+    ]
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -138,7 +139,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import numpy as np
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.0), layout="constrained")
     axes = figure.add_subplot()
     longest = max(row["curve"][-1][0] for row in rows)
     seconds = np.geomspace(2.0, longest, 200)
@@ -151,9 +152,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             for curve, index in zip(curves, there, strict=True)
         ]
         shown = seconds <= max(curve[-1, 0] for curve in curves)
-        label = "painvrl, swept" if sampler == OURS else sampler
         (line,) = axes.plot(
-            seconds[shown], np.mean(steps, axis=0)[shown], label=f"{label} ({len(curves)} seeds)"
+            seconds[shown], np.mean(steps, axis=0)[shown], label=f"{sampler} ({len(curves)} seeds)"
         )
         axes.fill_between(
             seconds[shown], np.min(steps, axis=0)[shown], np.max(steps, axis=0)[shown],
@@ -161,7 +161,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         )  # fmt: skip
     axes.set(xscale="log", xlabel="seconds, one thread", ylabel="hypervolume x 10,000", ylim=(0, None))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(frameon=False, loc="center left")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -170,9 +170,7 @@ def main() -> None:
     """Measure, print, and write ``results/plain_optuna.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, nargs="?", default=ROOT / "studies" / "movielens.yaml")
-    parser.add_argument(
-        "--samplers", nargs="+", default=["TPE", "NSGA-II", "random"], choices=[OURS, *SAMPLERS]
-    )
+    parser.add_argument("--samplers", nargs="+", default=["TPE", "NSGA-II", "random"], choices=SAMPLERS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--cache", type=Path, default=ROOT / "workspace" / "cache", help="of prepared data")
@@ -187,15 +185,12 @@ def main() -> None:
         for sampler in asked.samplers:
             if (sampler, seed) in kept:
                 continue
-            if sampler == OURS:
-                curve = run_ours(spec, seed, asked.trials, asked.cache)
-            else:
-                curve = run(spec, sampler, seed, asked.trials, asked.cache)
+            curve = run(spec, sampler, seed, asked.trials, asked.cache)
             rows.append({"sampler": sampler, "seed": seed, "curve": curve})
             print(sampler, seed, curve[-1], flush=True)
             path = write_results(asked.results, {"study": asked.study.name, "rows": rows}, machine=machine)
     if asked.picture:
-        draw([row for row in rows if row["sampler"] in asked.samplers], asked.picture)
+        draw([*ours(), *rows], asked.picture)
     looks = [look for look in LOOKS if look <= asked.trials]
     table = []
     for sampler in asked.samplers:
