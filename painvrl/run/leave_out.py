@@ -7,13 +7,12 @@ whole training part, so two environments are enough, and a training costs one fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError
-from painvrl.core.observer import Observer
 from painvrl.data.grouping import known_groups
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import LOEO, Part
@@ -22,6 +21,7 @@ from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
 from painvrl.run.stages import Stages, convert
+from painvrl.run.state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,9 @@ def leave_out(
     config: TrainConfig,
     prepared: Prepared,
     mask: Tensor,
-    epochs: Mapping[str, int],
+    state: RunState,
     *,
     branch: bool,
-    observer: Observer,
 ) -> LeftOut:
     """Train the final model once without each known environment.
 
@@ -54,9 +53,9 @@ def leave_out(
         config: the run, whose ``environments.column`` names the environments.
         prepared: its data.
         mask: ``[F]`` that the run learned.
-        epochs: that early stopping chose for each learner of the final model.
+        state: of the run, with the epochs that early stopping chose for each learner of the final model. Each
+            of the models is a stage of it.
         branch: train the variant branch even where it weighs nothing.
-        observer: hears of each environment.
 
     Raises:
         ConfigError: the groups do not fit the data, or nobody can be asked for one of them.
@@ -65,17 +64,26 @@ def leave_out(
     groups = known_groups(prepared.dataset, train, config.environments.column, config.seed)
     models = []
     for index, name in enumerate(groups.names):
-        observer.stage(f"leave out {name}")
-        inside = groups.label == index
-        rest = train.select(~inside)
-        part = _asked_for(prepared, train.select(inside), rest, name)
-        without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
-        # The mask gates the features as they were, with smooth columns and statistics of all of train.
-        without = replace(without, features=prepared.features, widths=prepared.widths)
-        measured = config.evaluation.model_copy(update={"also": ()})
-        plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
-        stages = Stages(config=config, prepared=without, fixed_epochs=epochs, branch=branch)
-        models.append((convert(stages, mask), plan))
+        stage = f"leave out {name}"
+        with state.stage("leave out", stage):
+            inside = groups.label == index
+            rest = train.select(~inside)
+            part = _asked_for(prepared, train.select(inside), rest, name)
+            without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
+            # The mask gates the features as they were, with smooth columns and statistics of all of train.
+            without = replace(without, features=prepared.features, widths=prepared.widths)
+            measured = config.evaluation.model_copy(update={"also": ()})
+            plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
+            stages = Stages(config=config, prepared=without, fixed_epochs=state.epochs, branch=branch)
+            known = state.load(stage)
+            if known is None:
+                parts = convert(stages, mask)
+            else:
+                users, items, projection = known
+                parts = stages.parts_of(users=users, items=items, projection=projection)
+        if known is None:
+            state.save(stage, (parts.users, parts.items, parts.projection))
+        models.append((parts, plan))
     return LeftOut(models=tuple(models))
 
 

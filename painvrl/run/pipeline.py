@@ -112,10 +112,7 @@ def run(
     parts = convert(stages, invariance.mask)
     left_out = None
     if config.evaluation.loeo and epochs is None:  # a refit is not judged again
-        with state.stage("leave out"):
-            left_out = leave_out(
-                config, prepared, invariance.mask, state.epochs, branch=branch, observer=observer
-            )
+        left_out = leave_out(config, prepared, invariance.mask, state, branch=branch)
     with state.stage("evaluate"):
         (metrics,) = score_valid(prepared, parts, [config.fusion], left_out)
     return RunResult(

@@ -12,13 +12,13 @@ import torch
 from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
-from painvrl.core.observer import NullObserver
 from painvrl.data.grouping import known_groups
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.leave_out import leave_out
 from painvrl.run.pipeline import RunResult, reweighed, run
 from painvrl.run.prepare import Prepared, prepare, prepare_split
+from painvrl.run.state import RunState
 
 CPU = torch.device("cpu")
 
@@ -99,8 +99,9 @@ def test_where_ood_ranks_held_out_items_alone_so_is_a_left_out_environment(
     config = TrainConfig.model_validate(settings | {"split": {"protocol": "cold_item"}})
     prepared = prepare(config, cache_dir=tmp_path, device=CPU)
     mask = torch.ones(10)
-    epochs = {"invariant": 1, "variant": 1}
-    found = leave_out(config, prepared, mask, epochs, branch=False, observer=NullObserver())
+    state = RunState()
+    state.epochs |= {"invariant": 1, "variant": 1}
+    found = leave_out(config, prepared, mask, state, branch=False)
     groups = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
     for index, (_, plan) in enumerate(found.models):
         inside = set(prepared.train.item[groups.label == index].tolist())
@@ -118,7 +119,7 @@ def test_an_environment_that_nobody_else_knows_is_refused(
     environments = {"assignment": "column", "column": "city"}
     by_city = TrainConfig.model_validate(config.model_dump() | {"environments": environments})
     with pytest.raises(ConfigError, match=r"evaluation\.loeo: no user of this environment"):
-        leave_out(by_city, prepared, torch.ones(10), {"invariant": 1}, branch=False, observer=NullObserver())
+        leave_out(by_city, prepared, torch.ones(10), RunState(), branch=False)
 
 
 def test_it_needs_known_environments_and_stands_in_no_fingerprint_while_off(
