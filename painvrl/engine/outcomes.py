@@ -98,8 +98,8 @@ class Failed:
 
     Attributes:
         reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``interrupted`` or
-            ``worker_died``.
+            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``interrupted``,
+            ``worker_died`` or ``taken_over``.
         message: one sentence for people.
         log: the traceback, for the trial's log.
     """
