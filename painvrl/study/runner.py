@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
-from painvrl.engine.executor import executor_of
+from painvrl.engine.executor import Placement, executor_of
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
@@ -22,7 +22,7 @@ from painvrl.engine.user_value_store import SaveUserValues, UserStore
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.checks import check_measured
 from painvrl.study.file.plan import by_origin, in_words
-from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
+from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back, spec_of
 from painvrl.study.front import FrontTable, StudyStatus, front_table, standing_of, status
 from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import note_header
@@ -33,10 +33,10 @@ from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.source import StudySource, job_of, mark_front
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import quick_commits
+from painvrl.study.store.database import are_shared, quick_commits, sole_creator
 from painvrl.study.store.lock import held_study
-from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.records import FINISHED, TrialState, front_of, trained, why_no_front
+from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
@@ -76,6 +76,7 @@ def run_study(
     trials: int | None = None,
     workers: int = 1,
     memory_fraction: float | None = None,
+    placement: Placement | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     objective: Objective | None = None,
@@ -85,6 +86,9 @@ def run_study(
 ) -> StudySummary:
     """Run a study, or continue it, until it has as many finished trials as wanted.
 
+    In a PostgreSQL any number of processes may do so at once, on one host or on several: they share the
+    trials, and each returns when all are finished.
+
     Args:
         spec: what to search.
         workspace: where everything is kept.
@@ -92,6 +96,7 @@ def run_study(
         trials: finished trials requested in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
         memory_fraction: see :func:`painvrl.engine.executor.executor_of`.
+        placement: who trains, if not this process or processes beside it.
         progress: is called on every trial.
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
@@ -129,6 +134,7 @@ def run_study(
             workers,
             memory_fraction,
             objective,
+            placement,
         ) as executor,
         ExitStack() as version,
     ):
@@ -148,8 +154,11 @@ def run_study(
         note_header(stored, spec.study, executor.data)
         tracker = tracker or mlflow_tracker(workspace)
         adapter = AskTell(stored, spec.study)
+        version.enter_context(adapter.leases.renewed())
+        _keep_file(stored, spec)
         reaped = adapter.reap()
-        _open_tracker(tracker, spec, stored, executor.data)
+        with _one_at_a_time(stored):  # the study has one run of its own
+            _open_tracker(tracker, spec, stored, executor.data)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
         event = StudyStarted(
@@ -177,35 +186,111 @@ def run_study(
             mark_front(tracker, stored.trials())
             run_jobs(source, executor, tracker, progress)
             _track_points(tracker, stored)
+            mark_front(tracker, stored.trials())  # others may have moved it
         except BaseException as error:
             # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
-            with suppress(Exception):
-                _track_points(tracker, stored)
-            with suppress(StudyError):
-                tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            if not _others_work(adapter):  # else they go on with the study's run
+                with suppress(Exception):
+                    _track_points(tracker, stored)
+                with suppress(StudyError):
+                    tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        table = front_table(stored, stored_picks(stored))
-        picture = front_page(table)
-        pages = {} if picture is None else {"front.html": picture}
-        if table.rows:
-            users = UserStore(workspace.users / stored.name)
-            pages[PAGE] = report_page(stored, users, runs=tracker.run_pages(ui_url))[1]
-        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
-        if not table.rows:
-            raise NothingFeasible(why_no_front(stored.name, stored.trials()))
-        return StudySummary(
-            study=stored.name,
-            status=status(stored),
-            front=table,
-            link=tracker.link(ui_url),
-            ended_by=source.ended_by,
+        return _closed(tracker, stored, workspace, ui_url, source.ended_by)
+
+
+def _closed(
+    tracker: Tracker, stored: StoredStudy, workspace: Workspace, ui_url: str, ended_by: str | None
+) -> StudySummary:
+    """What a study has come to; its run in the tracker shows it, too."""
+    table = front_table(stored, stored_picks(stored))
+    picture = front_page(table)
+    pages = {} if picture is None else {"front.html": picture}
+    if table.rows:
+        users = UserStore(workspace.users / stored.name)
+        pages[PAGE] = report_page(stored, users, runs=tracker.run_pages(ui_url))[1]
+    tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
+    if not table.rows:
+        raise NothingFeasible(why_no_front(stored.name, stored.trials()))
+    return StudySummary(
+        study=stored.name,
+        status=status(stored),
+        front=table,
+        link=tracker.link(ui_url),
+        ended_by=ended_by,
+    )
+
+
+def join_study(
+    name: str,
+    workspace: Workspace,
+    device: torch.device,
+    *,
+    storage: str | None,
+    workers: int = 1,
+    memory_fraction: float | None = None,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+    objective: Objective | None = None,
+) -> StudySummary:
+    """Work on a study that others run, from what they have stored of its file.
+
+    The arguments are those of :func:`run_study`; ``name`` and ``storage`` say which study.
+
+    Raises:
+        StudyError: the study lies in a file, which one process runs; or there is no such study.
+    """
+    if storage is None or not are_shared(storage):
+        rule = (
+            "only a study in a PostgreSQL is joined; one in a SQLite file is for one process on one host: "
+            "`painvrl study run SPEC.yaml --storage postgresql://...`"
         )
+        raise StudyError(rule, key=name)
+    stored = open_study(name, workspace, storage=storage)
+    kept = stored.study.user_attrs.get(Attr.FILE)
+    if kept is None:
+        rule = "was run by an earlier version of painvrl alone: `painvrl study run SPEC.yaml` joins it"
+        raise StudyError(rule, key=name)
+    spec = spec_of({**kept, "study": {**kept["study"], "storage": storage}})
+    return run_study(
+        spec,
+        workspace,
+        device,
+        trials=stored.requested,
+        workers=workers,
+        memory_fraction=memory_fraction,
+        placement=placement,
+        progress=progress,
+        tracker=tracker,
+        objective=objective,
+    )
 
 
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
+
+
+def _one_at_a_time(stored: StoredStudy) -> AbstractContextManager[None]:
+    """Of several processes that run the study one alone makes runs that belong to all."""
+    url = stored.storage.url
+    return sole_creator(url) if are_shared(url) else nullcontext()
+
+
+def _others_work(adapter: AskTell) -> bool:
+    """Whether other processes have trials under way, after an error that ended those of this one."""
+    with suppress(Exception):
+        return adapter.leases.shared and adapter.running() > 0
+    return False
+
+
+def _keep_file(stored: StoredStudy, spec: StudySpec) -> None:
+    """So that `study work` needs the study's name alone; where it is stored is nothing that it tells."""
+    kept = spec.model_dump(mode="json", exclude_unset=True)
+    kept["study"].pop("storage", None)
+    if stored.study.user_attrs.get(Attr.FILE) != kept:
+        stored.study.set_user_attr(Attr.FILE, kept)
 
 
 def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: DataSummary) -> None:
@@ -217,12 +302,13 @@ def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: 
         hyperparameters=tuple(stored.space.root),
         parent_run=stored.parent_run,
     )
-    finished = []
-    for record in stored.trials():
+    finished, records = [], stored.trials()
+    for record in records:
         job = job_of(stored, record.number, record.point, record.preset)
         if record.state in FINISHED and isinstance(job, Job):
             finished.append(FinishedTrial(record=record, job=job))
-    opened = tracker.open(header, finished)
+    under_way = {each.run_id for each in records if each.state is TrialState.RUNNING and each.run_id}
+    opened = tracker.open(header, finished, under_way)
     if opened.parent_run is None:
         return
     stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
@@ -237,8 +323,9 @@ def _track_points(tracker: Tracker, stored: StoredStudy) -> None:
     records = stored.trials()
     if not any(record.points for record in records):
         return
-    made = tracker.points(trained(records), {point.name for point in front_of(records)}, stored.config_of)
-    _keep_runs(stored, {**_runs(stored), **made})
+    with _one_at_a_time(stored):  # and so has each point
+        made = tracker.points(trained(records), {one.name for one in front_of(records)}, stored.config_of)
+        _keep_runs(stored, {**_runs(stored), **made})
     mark_front(tracker, stored.trials())
 
 

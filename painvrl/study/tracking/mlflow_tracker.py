@@ -89,7 +89,9 @@ class MlflowTracker(Tracker):
         self._points: dict[str, str] = {}
         self._half_made: set[str] = set()
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
         """Find the study's run or make it; write again, without curves, the runs of trials that are gone."""
         self._objectives, self._study = header.objectives, header.name
         self._has_front = header.kind == "study"
@@ -97,12 +99,8 @@ class MlflowTracker(Tracker):
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
             self._has_view = self._save_view(header)
-            children = {run.info.run_id: run for run in self._children()}
-            self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
-            of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
-            self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
-            self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
-            rewritten = dict(self._bring_up_to_date(finished, children))
+            children = self._read_children()
+            rewritten = dict(self._bring_up_to_date(finished, children, under_way))
             if self._has_view:
                 self._chart_old(finished, children)
         return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
@@ -174,6 +172,7 @@ class MlflowTracker(Tracker):
     ) -> dict[str, str]:
         """Make what is missing of the runs of the front's points, and the table of all points again."""
         with mlflow_calls(self._uri):
+            self._read_children()  # other processes may have made some
             for training in trainings:
                 if not training.points or training.run_id is None:
                     continue
@@ -267,6 +266,15 @@ class MlflowTracker(Tracker):
         usable = run.info.lifecycle_stage == "active" and run.info.experiment_id == self._experiment
         return run if usable else None
 
+    def _read_children(self) -> dict[str, Run]:
+        """The runs of trials and points, and what is known of them from now on."""
+        children = {run.info.run_id: run for run in self._children()}
+        self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
+        of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
+        self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
+        self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
+        return children
+
     def _children(self) -> Iterator[Run]:
         token = None
         while True:
@@ -307,7 +315,7 @@ class MlflowTracker(Tracker):
             self._half_made.remove(run_id)
 
     def _bring_up_to_date(
-        self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]
+        self, finished: Sequence[FinishedTrial], children: Mapping[str, Run], under_way: Collection[str]
     ) -> Iterator[tuple[int, str]]:
         ended = {trial.record.run_id: trial for trial in finished}
         for run_id, run in children.items():
@@ -315,7 +323,9 @@ class MlflowTracker(Tracker):
                 self._finish_again(run_id, ended[run_id])
             # A final model may be training in another process: only trials stand under the study's lock.
             elif (
-                run_id not in ended and run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial"
+                run_id not in {*ended, *under_way}
+                and run.info.status == "RUNNING"
+                and run.data.tags.get("kind") == "trial"
             ):
                 self.kill(run_id)
         for trial in finished:

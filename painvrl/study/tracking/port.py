@@ -94,10 +94,18 @@ class Opened:
 
 
 class Tracker:
-    """Receives a study's trials, in one process, in order. A method that is not overridden keeps nothing."""
+    """Receives the trials of a study that one process trains, in order.
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
-        """Begin or go on; bring runs of earlier processes up to date."""
+    A method that is not overridden keeps nothing.
+    """
+
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
+        """Begin or go on; bring runs of earlier processes up to date.
+
+        ``under_way``: runs of trials that other processes train now.
+        """
         return Opened()
 
     def start(self, job: Job) -> str | None:
