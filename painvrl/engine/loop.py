@@ -49,6 +49,15 @@ def deaths_after(deaths: int, death: Death) -> int:
     return 0 if death.kept else deaths + death.begun
 
 
+class TakenOver(Exception):
+    """A job that another process was given meanwhile, since nothing was heard of this one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"nothing was heard of the process that trained trial {number}: its point went to another"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a source wants next.
@@ -101,7 +110,11 @@ class Source(Protocol):
         """The process died that computed the task: whether it comes again, as a task of its own."""
 
     def keep(self, task: Task, outcome: Outcome) -> None:
-        """Keep what a task came to. The tracker comes later: it can be mended."""
+        """Keep what a task came to. The tracker comes later: it can be mended.
+
+        Raises:
+            TakenOver: nothing is kept.
+        """
 
     def tracked(self, task: Task, run_id: str | None) -> None:
         """The task has ended, for good or to come again, and its run with it."""
@@ -150,7 +163,9 @@ class _Loop:
                 self._start_jobs()
                 if not self._under_way:
                     return
-                self._end(*self._executor.next(self._heard, self._source.judge))
+                ended = self._executor.next(self._heard, self._source.judge)
+                if ended is not None:
+                    self._end(*ended)
         except BaseException as error:
             for each in self._under_way.values():
                 with suppress(UserError):  # the first error is the one to show
@@ -209,9 +224,14 @@ class _Loop:
             outcome = replace(outcome, message=f"{outcome.message}; it is tried again")
             self._tracker.kill(run_id)
         else:
-            self._source.keep(task, outcome)
-            if isinstance(task.job, Job):
-                self._tracker.finish(run_id, task.job, outcome)
+            try:
+                self._source.keep(task, outcome)
+            except TakenOver as error:
+                outcome = Failed(reason="taken_over", message=str(error))
+                self._tracker.kill(run_id)
+            else:
+                if isinstance(task.job, Job):
+                    self._tracker.finish(run_id, task.job, outcome)
         del self._under_way[number]
         self._source.tracked(task, run_id)
         self._report(task, outcome, time.perf_counter() - ended.start)

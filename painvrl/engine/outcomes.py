@@ -101,8 +101,8 @@ class Failed:
 
     Attributes:
         reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected`` or ``worker_died``; earlier
-            versions had ``interrupted``, too.
+            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``worker_died`` or
+            ``taken_over``; earlier versions had ``interrupted``, too.
         message: one sentence for people.
         log: the traceback, for the trial's log.
     """

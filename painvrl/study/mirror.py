@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from painvrl.core.errors import StudyError
@@ -17,7 +17,9 @@ from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import header_of
 from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.source import job_of, mark_front
+from painvrl.study.store.database import are_shared, sole_creator
 from painvrl.study.store.lock import study_run
+from painvrl.study.store.patience import patiently
 from painvrl.study.store.records import FINISHED, TrialState, finished_here, front_of, named, trained
 from painvrl.study.store.storage import Attr, StoredStudy, open_study
 from painvrl.study.tracking.mlflow_notes import tag_pick
@@ -41,6 +43,17 @@ def open_tracker(
     Raises:
         StudyError: the tracker or the storage refuses.
     """
+    with _one_at_a_time(stored):  # the study has one run of its own
+        finished = _opened(tracker, stored, data, yaml, spool)
+    mark_front(tracker, stored.trials())
+    for trial in finished:
+        if trial.spooled:
+            spool.drop(trial.record.number)
+
+
+def _opened(
+    tracker: Tracker, stored: StoredStudy, data: DataSummary, yaml: str, spool: Spool
+) -> list[FinishedTrial]:
     records, spooled = stored.trials(), spool.load()
     frozen = stored.study.get_trials(deepcopy=False)
     alive = {record.run_id for record in records if record.state is TrialState.RUNNING}
@@ -74,20 +87,18 @@ def open_tracker(
         rewritten = {str(number): run_id for number, run_id in opened.rewritten.items()}
         # A point whose run is gone goes by its training's until it gets a new one.
         _keep_runs(stored, {**of_trials, **rewritten, **opened.points})
-    mark_front(tracker, stored.trials())
-    for trial in finished:
-        if trial.spooled:
-            spool.drop(trial.record.number)
+    return finished
 
 
 def track_points(tracker: Tracker, stored: StoredStudy) -> None:
-    """At the end of a swept study: the points on its front get runs of their own, and these are its front."""
-    records = stored.trials()
-    if not any(record.points for record in records):
-        return
-    made = tracker.points(trained(records), {point.name for point in front_of(records)}, stored.config_of)
-    _keep_runs(stored, {**_runs(stored), **made})
-    mark_front(tracker, stored.trials())
+    """At the end: a swept study's points on the front get runs of their own; which runs are on the front."""
+    if any(record.points for record in stored.trials()):
+        with _one_at_a_time(stored):  # each point has one run, whoever makes it
+            records = stored.trials()
+            front = {point.name for point in front_of(records)}
+            made = tracker.points(trained(records), front, stored.config_of)
+            _keep_runs(stored, {**_runs(stored), **made})
+    mark_front(tracker, stored.trials())  # others may have moved it
 
 
 def show(tracker: Tracker, stored: StoredStudy, workspace: Workspace, ui_url: str) -> FrontTable:
@@ -184,3 +195,13 @@ def _runs(stored: StoredStudy) -> dict[str, str]:
 def _keep_runs(stored: StoredStudy, runs: dict[str, str]) -> None:
     if runs != _runs(stored):
         stored.study.set_user_attr(Attr.RUNS, runs)
+
+
+@contextmanager
+def _one_at_a_time(stored: StoredStudy) -> Iterator[None]:
+    """Of several processes that run the study one alone makes runs that belong to all."""
+    url = stored.storage.url
+    with ExitStack() as lock:
+        if are_shared(url):
+            patiently(lambda: lock.enter_context(sole_creator(url)))
+        yield

@@ -9,19 +9,19 @@ from functools import partial
 
 import torch
 
-from painvrl.core.errors import ConfigError, NothingFeasible, UserError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError, UserError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
-from painvrl.engine.executor import executor_of
+from painvrl.engine.executor import Placement, executor_of
 from painvrl.engine.job import Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_value_store import SaveUserValues
 from painvrl.study.file.checks import check_measured
 from painvrl.study.file.plan import by_origin, in_words
-from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
+from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back, spec_of
 from painvrl.study.front import FrontTable, StudyStatus, standing_of, status
 from painvrl.study.mirror import open_tracker, show, track_points
 from painvrl.study.report.header import note_header
@@ -31,10 +31,10 @@ from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import quick_commits
+from painvrl.study.store.database import are_shared, quick_commits
 from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy, note_code
+from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.patient_tracker import PatientTracker
@@ -76,6 +76,7 @@ def run_study(
     trials: int | None = None,
     workers: int = 1,
     memory_fraction: float | None = None,
+    placement: Placement | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     objective: Objective | None = None,
@@ -85,6 +86,9 @@ def run_study(
 ) -> StudySummary:
     """Run a study, or continue it, until it has as many finished trials as wanted.
 
+    In a PostgreSQL any number of processes may do so at once, on one host or on several: they share the
+    trials, and each returns when all are finished.
+
     Args:
         spec: what to search.
         workspace: where everything is kept.
@@ -92,6 +96,7 @@ def run_study(
         trials: finished trials requested in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
         memory_fraction: see :func:`painvrl.engine.executor.executor_of`.
+        placement: who trains, if not this process or processes beside it.
         progress: is called on every trial.
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
@@ -129,6 +134,7 @@ def run_study(
             workers,
             memory_fraction,
             objective,
+            placement,
         ) as executor,
         ExitStack() as version,
     ):
@@ -147,7 +153,9 @@ def run_study(
         stored.study.set_user_attr(Attr.REQUESTED, wanted)
         note_header(stored, spec.study, executor.data)
         note_code(stored, executor.data.numbers)
+        _keep_file(stored, spec)
         adapter = AskTell(stored, spec.study, code=executor.data.numbers)
+        version.enter_context(adapter.leases.renewed())
         reaped = adapter.reap()
         spool = spool_of(workspace, stored.name)
         yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))
@@ -190,11 +198,16 @@ def run_study(
             track_points(mirror, stored)
         except BaseException as error:
             # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
+            others = _others_work(adapter)
             with suppress(Exception):
                 mirror.try_now()
-                track_points(mirror, stored)
+                if not others:
+                    track_points(mirror, stored)
             with suppress(UserError):
-                mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                if others:  # they go on with the study's run
+                    mirror.leave()
+                else:
+                    mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = show(mirror, stored, workspace, ui_url)
         if not table.rows:
@@ -208,7 +221,68 @@ def run_study(
         )
 
 
+def join_study(
+    name: str,
+    workspace: Workspace,
+    device: torch.device,
+    *,
+    storage: str | None,
+    workers: int = 1,
+    memory_fraction: float | None = None,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+    objective: Objective | None = None,
+) -> StudySummary:
+    """Work on a study that others run, from what they have stored of its file.
+
+    The arguments are those of :func:`run_study`; ``name`` and ``storage`` say which study.
+
+    Raises:
+        StudyError: the study lies in a file, which one process runs; or there is no such study.
+    """
+    if storage is None or not are_shared(storage):
+        rule = (
+            "only a study in a PostgreSQL is joined; one in a SQLite file is for one process on one host: "
+            "`painvrl study run SPEC.yaml --storage postgresql://...`"
+        )
+        raise StudyError(rule, key=name)
+    stored = open_study(name, workspace, storage=storage)
+    kept = stored.study.user_attrs.get(Attr.FILE)
+    if kept is None:
+        rule = "was run by an earlier version of painvrl alone: `painvrl study run SPEC.yaml` joins it"
+        raise StudyError(rule, key=name)
+    spec = spec_of({**kept, "study": {**kept["study"], "storage": storage}})
+    return run_study(
+        spec,
+        workspace,
+        device,
+        trials=stored.requested,
+        workers=workers,
+        memory_fraction=memory_fraction,
+        placement=placement,
+        progress=progress,
+        tracker=tracker,
+        objective=objective,
+    )
+
+
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
+
+
+def _others_work(adapter: AskTell) -> bool:
+    """Whether other processes have trials under way, after an error that ended those of this one."""
+    with suppress(Exception):
+        return adapter.leases.shared and adapter.running() > 0
+    return False
+
+
+def _keep_file(stored: StoredStudy, spec: StudySpec) -> None:
+    """So that `study work` needs the study's name alone; where it is stored is nothing that it tells."""
+    kept = spec.model_dump(mode="json", exclude_unset=True)
+    kept["study"].pop("storage", None)
+    if stored.study.user_attrs.get(Attr.FILE) != kept:
+        stored.study.set_user_attr(Attr.FILE, kept)

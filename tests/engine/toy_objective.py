@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class Toy:
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         for stage in ("pretrain", f"round {job.number}"):
             on_stage(stage)
+        while job.point.get("while") and Path(str(job.point["while"])).exists():
+            time.sleep(0.05)
         if job.point.get("act") == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if job.point.get("act") == "stop":

@@ -134,7 +134,9 @@ class Diary:
     trials: list[TrialFinished] = field(default_factory=list)
     front: dict[str, bool] = field(default_factory=dict)
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
         self.events.append(("open", header.parent_run, [trial.record.number for trial in finished]))
         return Opened(parent_run="parent")
 

@@ -13,6 +13,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="run")(run.run)
+app.command(name="work")(run.work)
 app.command(name="validate")(run.validate)
 app.command(name="schema")(run.schema)
 app.command(name="front")(look.front)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +26,8 @@ LOCKED_SECONDS = 20
 
 SMALLEST = 512
 """Bytes of the smallest page that a SQLite file can have."""
+IDLE_SECONDS = 60
+"""How long others wait for a process that was stopped in the middle of a transaction."""
 
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that no one else picks."""
@@ -78,7 +81,9 @@ def sole_creator(url: str) -> Iterator[None]:
                 raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
-        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool)
+        # In no transaction: the end of one is an error where the server was restarted meanwhile.
+        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        sqlalchemy.event.listen(engine, "handle_error", partial(_refused, url))
         with engine.connect() as connection:  # the lock goes with the connection, however it ends
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
             yield
@@ -86,11 +91,21 @@ def sole_creator(url: str) -> Iterator[None]:
         yield
 
 
+def are_shared(url: str) -> bool:
+    """Whether several hosts may work on one of its studies: in a PostgreSQL, not in a file."""
+    with readable_errors(url):
+        return engine_url(url).get_backend_name() == "postgresql"
+
+
 @contextmanager
-def sole_runner(url: str, study: str) -> Iterator[None]:
+def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterator[None]:
     """Keep processes on other machines from running the study, where the database is a PostgreSQL.
 
-    The lock goes with its connection, however that ends. Other servers are not locked.
+    The lock goes with its connection, however that ends. Other servers are not locked. That each trial has
+    one process does not hang on it (:mod:`painvrl.study.store.lease`).
+
+    ``among_runners`` makes it one of any number of runners. It keeps out those alone that want the study for
+    themselves, such as an earlier version of painvrl.
 
     Raises:
         StudyError: another process holds it.
@@ -105,10 +120,45 @@ def sole_runner(url: str, study: str) -> Iterator[None]:
         engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
     with connection:
-        if not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(name))):
+        take = sqlalchemy.func.pg_try_advisory_lock
+        if among_runners:
+            take = sqlalchemy.func.pg_try_advisory_lock_shared
+        # Whoever asks whether the study is run holds it for a moment.
+        tries = (0, 0.3, 1) if among_runners else (0,)
+        if not any(_taken(connection, take(name), wait) for wait in tries):
             rule = "is being run by another process, on this machine or another; wait for it or stop it"
             raise StudyError(rule, key=study)
         yield
+
+
+def _taken(connection: sqlalchemy.Connection, lock: sqlalchemy.Function[bool], wait: float) -> bool:
+    time.sleep(wait)
+    return bool(connection.scalar(sqlalchemy.select(lock)))
+
+
+@contextmanager
+def one_transaction(storage: RDBStorage, study: int) -> Iterator[None]:
+    """All that this thread has the storage do meanwhile is one transaction; others wait for their own.
+
+    Optuna's sessions join a transaction that is begun here, with the study's row locked. The server ends it
+    where it idles, so that a process that was stopped in the middle keeps nobody waiting for ever.
+
+    Args:
+        storage: in a PostgreSQL.
+        study: the study's number there.
+    """
+    storage.remove_session()
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+        connection.execute(
+            sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE"),
+            {"study": study},
+        )
+        storage.scoped_session(bind=connection)
+        try:
+            yield
+        finally:
+            storage.remove_session()
 
 
 def connect(url: str) -> RDBStorage:

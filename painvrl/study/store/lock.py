@@ -1,4 +1,4 @@
-"""One process a study: locks that the operating system, or the database, drops when their holder dies."""
+"""Who runs a study: locks that the operating system, or the database, drops when their holder dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
+from painvrl.study.store.database import are_shared, readable_errors, sole_runner, sqlite_file
 from painvrl.study.store.storage import StoredStudy
 
 
@@ -46,16 +46,17 @@ def study_lock(path: Path, study: str) -> Iterator[None]:
 
 @contextmanager
 def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
-    """Hold a study, or one of its versions by ``name``: no one else runs it, here or elsewhere.
+    """Run a study, or one of its versions by ``name``: alone, or in a PostgreSQL beside other runners.
 
     Raises:
         StudyError: another process holds it, or it cannot be locked.
     """
-    held = name or spec.study.name
-    with (
-        study_lock(lock_path(spec, workspace, name), held),
-        sole_runner(spec.study.storage or workspace.storage_url, held),
-    ):
+    held, url = name or spec.study.name, spec.study.storage or workspace.storage_url
+    with ExitStack() as locks:
+        if are_shared(url):
+            locks.enter_context(sole_runner(url, held, among_runners=True))
+        else:
+            locks.enter_context(study_lock(lock_path(spec, workspace, name), held))
         yield
 
 

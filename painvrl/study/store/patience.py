@@ -34,6 +34,31 @@ class ServerGone(StudyError):
     """The connection to a database's server was lost, or none can be made."""
 
 
+def patiently(call: Callable[[], R]) -> R:
+    """Call, again and again while the server is away that answered before.
+
+    Raises:
+        ServerGone: it has not come back for :data:`RECONNECT_SECONDS`.
+    """
+    begun, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        try:
+            result = call()
+        except ServerGone as error:
+            waited = time.monotonic() - begun
+            if waited > RECONNECT_SECONDS:
+                raise
+            if pause == FIRST_PAUSE:
+                _logger.warning("note: %s; trying again for %.0f s", error, RECONNECT_SECONDS)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            if pause != FIRST_PAUSE:
+                after = time.monotonic() - begun
+                _logger.warning("note: the studies' database answers again after %.0f s", after)
+            return result
+
+
 class PatientStorage(RDBStorage):
     """A storage whose calls wait for a server that restarts, and end in one line where they cannot succeed.
 
@@ -69,29 +94,20 @@ class PatientStorage(RDBStorage):
         return self._patiently(attempt)
 
     def _patiently(self, call: Callable[[], R]) -> R:
-        begun, pause = time.monotonic(), FIRST_PAUSE
-        while True:
-            try:
-                result = call()
-            except ServerGone as error:
-                waited = time.monotonic() - begun
-                if waited > RECONNECT_SECONDS:
-                    raise
-                if pause == FIRST_PAUSE:
-                    _logger.warning("note: %s; trying again for %.0f s", error, RECONNECT_SECONDS)
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE)
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                raise self.refusal(error) from error
-            except (ValueError, TypeError, LookupError) as error:
-                # What was written cannot be read, or is not there: another database, or a damaged one.
-                said = f"what is stored there is not as it was written ({type(error).__name__}: {error})"
-                raise self.refusal(RuntimeError(said)) from error
-            else:
-                if pause != FIRST_PAUSE:
-                    after = time.monotonic() - begun
-                    _logger.warning("note: the studies' database answers again after %.0f s", after)
-                return result
+        try:
+            return call() if self._within_transaction else patiently(call)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise self.refusal(error) from error
+        except (ValueError, TypeError, LookupError) as error:
+            # What was written cannot be read, or is not there: another database, or a damaged one.
+            said = f"what is stored there is not as it was written ({type(error).__name__}: {error})"
+            raise self.refusal(RuntimeError(said)) from error
+
+    @property
+    def _within_transaction(self) -> bool:
+        """Whether this call is part of a transaction, which is repeated as a whole or not at all."""
+        sessions = self.scoped_session.registry
+        return sessions.has() and isinstance(sessions().bind, sqlalchemy.Connection)
 
 
 def _repeatable(name: str) -> Callable[..., object]:

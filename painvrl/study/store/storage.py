@@ -17,6 +17,7 @@ from painvrl.core.errors import StudyError
 from painvrl.core.renamed import with_new_names
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint, excess, violated
+from painvrl.engine.loop import TakenOver
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.engine.sweep import SweepConfig
 from painvrl.run.config import TrainConfig
@@ -61,6 +62,7 @@ class Attr:
     SWEEP = "painvrl:sweep"
     WARM_START = "painvrl:warm_start"
     MADE_BY = "painvrl:made_by"
+    FILE = "painvrl:file"
     ORIGIN = "origin"
     DROPPED = "dropped"
     OUTCOME = "outcome"
@@ -71,6 +73,7 @@ class Attr:
     REPEATS = "repeats"
     TAKEN_FROM = "taken_from"
     CODE = "code"
+    OWNER = "owner"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
@@ -161,10 +164,11 @@ class StoredStudy:
 
     def trial_id(self, number: int) -> int:
         """What the storage knows a trial by."""
-        return int(self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
+        return int(self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number))
 
     @cached_property
-    def _study_id(self) -> int:
+    def study_id(self) -> int:
+        """What the storage knows the study by."""
         return int(self.storage.get_study_id_from_name(self.name))
 
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -221,8 +225,20 @@ class StoredStudy:
         return found
 
     def note(self, number: int, name: str, value: object) -> None:
-        """Keep something with a trial that has not ended; handing the trial out first would read it whole."""
-        self.storage.set_trial_user_attr(self.trial_id(number), name, value)
+        """Keep something with a trial that has not ended; handing the trial out first would read it whole.
+
+        Raises:
+            TakenOver: another process has ended it.
+        """
+        try:
+            self.storage.set_trial_user_attr(self.trial_id(number), name, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            raise TakenOver(number) from None
+
+    def forget(self) -> None:
+        """Read everything anew: a transaction was taken back."""
+        self._ended.clear()
+        self.study._storage = optuna.storages.get_storage(self.storage)  # noqa: SLF001 (it caches)
 
     def trial(self, number: int) -> optuna.Trial:
         """A trial that has not ended, as Optuna hands it out."""

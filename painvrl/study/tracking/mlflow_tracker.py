@@ -97,11 +97,7 @@ class MlflowTracker(Tracker):
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
             self._has_view = self._save_view(header)
-            children = {run.info.run_id: run for run in self._children()}
-            self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
-            of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
-            self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
-            self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
+            children = self._read_children()
             rewritten = dict(self._bring_up_to_date(finished, children, header.alive))
             if self._has_view:
                 self._chart_old(finished, children)
@@ -168,6 +164,7 @@ class MlflowTracker(Tracker):
     ) -> dict[str, str]:
         """Make what is missing of the runs of the front's points, and the table of all points again."""
         with mlflow_calls(self._uri):
+            self._read_children()  # other processes may have made some
             for training in trainings:
                 if not training.points or training.run_id is None:
                     continue
@@ -272,6 +269,15 @@ class MlflowTracker(Tracker):
         # A run in another experiment or in the bin would not be found by the front's link.
         usable = run.info.lifecycle_stage == "active" and run.info.experiment_id == self._experiment
         return run if usable else None
+
+    def _read_children(self) -> dict[str, Run]:
+        """The runs of trials and points, and what is known of them from now on."""
+        children = {run.info.run_id: run for run in self._children()}
+        self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
+        of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
+        self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
+        self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
+        return children
 
     def _children(self) -> Iterator[Run]:
         token = None

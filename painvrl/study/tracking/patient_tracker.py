@@ -106,6 +106,10 @@ class PatientTracker(Tracker):
     ) -> None:
         """The study stops here."""
         self._tell(lambda tracker: tracker.close(status, pages=pages, front=front))
+        self.leave()
+
+    def leave(self) -> None:
+        """This process is done with the study; others may go on with it."""
         if self._tracker is not None:
             self._spool.end()
         else:

@@ -64,7 +64,7 @@ class StudyHeader:
         parent_run: the run that an earlier process made for it.
         hyperparameters: paths of those that are searched, before a training or after it.
         kind: what the study is; only a ``study`` has a front.
-        alive: runs of trials that are under way.
+        alive: runs of trials that are under way, those of other processes included.
     """
 
     name: str
@@ -109,7 +109,10 @@ class Opened:
 
 
 class Tracker:
-    """Receives a study's trials, in one process, in order. A method that is not overridden keeps nothing."""
+    """Receives the trials of a study that one process trains, in order.
+
+    A method that is not overridden keeps nothing.
+    """
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
         """Begin or go on; bring runs of earlier processes up to date."""

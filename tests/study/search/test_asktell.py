@@ -110,7 +110,7 @@ def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
         return AskTell(create_study(named, workspace, data="d")[0], named.study)
 
     together, turn = adapter("together"), adapter("turn")
-    points = [together.ask(under_way=number).point for number in range(4)]
+    points = [together.ask().point for _ in range(4)]
     in_turn = []
     for _ in range(4):
         asked = turn.ask()

@@ -31,6 +31,7 @@ from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
+from painvrl.study.tracking.port import StudyHeader
 
 Go = Callable[..., StudySummary]
 
@@ -517,3 +518,24 @@ def test_what_was_taken_over_has_runs_of_the_study_s_own_that_name_where_they_ar
     front = {record.run_id for record in front_of(now)}
     assert {run_id for run_id, run in runs.items() if run.data.tags["pareto"] == "true"} == front
     assert "taken_from" not in runs[now[-1].run_id].data.tags
+
+
+def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    statuses: list[str] = []
+
+    def another() -> None:
+        stored, store = open_study("toy", tracked), Store(tracked)
+        run_id = stored.trials()[1].run_id
+        assert run_id is not None
+        header = StudyHeader(
+            name="toy", objectives=spec.objectives, yaml="", data=DATA, parent_run=stored.parent_run
+        )
+        for under_way in ({run_id}, set[str]()):
+            mlflow_tracker(tracked).open(header, (), under_way)
+            statuses.append(store.client.get_run(run_id).info.status)
+
+    go(spec, type(formula)(script={1: another}), tracker=tracker, trials=2)
+    assert statuses == ["RUNNING", "KILLED"]
+    assert len(Store(tracked).parents()) == 1
