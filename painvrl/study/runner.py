@@ -15,7 +15,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
 from painvrl.engine.executor import Placement, executor_of
-from painvrl.engine.job import Objective
+from painvrl.engine.job import DataSummary, Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
 from painvrl.engine.user_value_store import SaveUserValues
@@ -157,17 +157,7 @@ def run_study(
         adapter = AskTell(stored, spec.study, code=executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
         reaped = adapter.reap()
-        spool = spool_of(workspace, stored.name)
-        yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))
-        given = tracker
-        mirror = PatientTracker(
-            (lambda: mlflow_tracker(workspace)) if given is None else (lambda: given),
-            lambda there: open_tracker(there, stored, executor.data, yaml=yaml, spool=spool),
-            spool,
-            catches_up="`painvrl workspace sync` writes it there, and so does the same command",
-        )
-        mirror.begin()
-        spool.begin(yaml)
+        mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
         event = StudyStarted(
@@ -265,6 +255,22 @@ def join_study(
         tracker=tracker,
         objective=objective,
     )
+
+
+def _begun_mirror(
+    spec: StudySpec, workspace: Workspace, stored: StoredStudy, data: DataSummary, given: Tracker | None
+) -> PatientTracker:
+    spool = spool_of(workspace, stored.name)
+    yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))
+    mirror = PatientTracker(
+        (lambda: mlflow_tracker(workspace)) if given is None else (lambda: given),
+        lambda there: open_tracker(there, stored, data, yaml=yaml, spool=spool),
+        spool,
+        catches_up="`painvrl workspace sync` writes it there, and so does the same command",
+    )
+    mirror.begin()
+    spool.begin(yaml)
+    return mirror
 
 
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:

@@ -123,9 +123,8 @@ class AskTell:
     def _choice(self) -> Choice:
         """The sampler of the next trial; reported to whoever looks at the study."""
         choice = SAMPLERS.get(self._settings.sampler).choice(self._stored, self._settings)
-        if self._stored.storage.get_study_user_attrs(self._stored.study_id).get(Attr.SAMPLER) != asdict(
-            choice
-        ):
+        noted = self._stored.storage.get_study_user_attrs(self._stored.study_id).get(Attr.SAMPLER)
+        if noted != asdict(choice):
             self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
         return choice
 

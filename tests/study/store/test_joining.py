@@ -19,7 +19,7 @@ import torch
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.engine.loop import TakenOver
+from painvrl.engine.loop import Death, TakenOver
 from painvrl.engine.outcomes import Completed
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import join_study, run_study
@@ -95,7 +95,7 @@ def test_a_process_that_was_reaped_before_its_tell_is_refused_and_nothing_is_dou
     with pytest.raises(TakenOver):
         old.tell(paused.number, DONE)
     old.interrupt(paused.number)
-    assert old.retry(paused.number)
+    assert old.retry(paused.number, Death())
     first, second = old._stored.trials()
     assert (first.state, first.outcome, first.values) == (TrialState.INTERRUPTED, None, None)
     assert (second.state, second.values) == (TrialState.COMPLETE, (0.2, 0.1))
@@ -304,11 +304,11 @@ def test_two_processes_share_the_studys_own_run_and_each_trial_has_that_of_who_t
         client = MlflowClient(tracking_uri=tracked.tracking_uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         runs = client.search_runs([experiment.experiment_id])
-    ended = {run.info.run_id: run.info.status for run in runs if run.data.tags["kind"] == "trial"}
-    assert ended == {
-        record.run_id: "FINISHED" if record.state is TrialState.COMPLETE else "KILLED" for record in records
-    }
-    assert len(ended) == 5
+    ended = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] == "trial"}
+    complete = {str(each.number): each.run_id for each in records if each.state is TrialState.COMPLETE}
+    assert {trial: run.info.run_id for trial, run in ended.items()} == complete
+    assert {run.info.status for run in ended.values()} == {"FINISHED"}
+    assert records[1].run_id == complete["2"], "whoever took the trial over goes on in its run"
     (own,) = (run for run in runs if run.data.tags["kind"] == "study")
     assert own.info.status == "FINISHED"
 
