@@ -129,7 +129,7 @@ def run(spec: StudySpec, sampler: str, seed: int, trials: int, cache: Path) -> l
 def run_ours(spec: StudySpec, seed: int, trials: int, cache: Path) -> list[list[float]]:
     """The same of the file's own study."""
     with TemporaryDirectory() as folder:
-        moments = sweeps.run(sweeps.with_seed(spec, seed, "auto", trials), Path(folder), cache.absolute())
+        moments = sweeps.run(sweeps.with_seed(spec, seed, "auto", trials), Path(folder), cache)
     return [[moment.seconds, moment.hypervolume] for moment in moments]
 
 

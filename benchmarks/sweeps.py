@@ -34,7 +34,8 @@ def run(spec: StudySpec, folder: Path, cache: Path) -> tuple[Moment, ...]:
     """A study from its beginning to its end, and its history."""
     workspace = Workspace(folder).create()
     if not workspace.cache.exists():
-        workspace.cache.symlink_to(cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        workspace.cache.symlink_to(cache.absolute())
     run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker())
     return history(open_study(spec, workspace).trials())
 
@@ -124,10 +125,9 @@ def main() -> None:
     parser.add_argument("--results", default="sweeps", help="name of the file in results/")
     asked = parser.parse_args()
     spec = load_spec(asked.study, asked.set)
-    asked.cache.mkdir(parents=True, exist_ok=True)
     machine = describe()
     rows: list[dict[str, Any]] = []
-    for row in measure(spec, asked.seeds, asked.trials, asked.cache.absolute(), asked.keep):
+    for row in measure(spec, asked.seeds, asked.trials, asked.cache, asked.keep):
         rows.append(row)
         content = {"study": asked.study.name, "set": asked.set, "rows": rows}
         path = write_results(asked.results, content, machine=machine)

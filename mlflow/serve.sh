@@ -39,7 +39,8 @@ command=("$python" -m mlflow server
   --workers "${MLFLOW_WORKERS:-1}")
 
 if [[ "${1:-}" == "--print" ]]; then
-  printf 'MLFLOW_BACKEND_STORE_URI=%q ' "$(sed -E 's#(://[^:/@]*):[^@]*@#\1:***@#' <<< "$MLFLOW_BACKEND_STORE_URI")"
+  hide='s#(://[^:/@]*):[^/?]*@#\1:***@#; s#((password|passfile|passwd|token|secret)=)[^&]*#\1***#g'
+  printf 'MLFLOW_BACKEND_STORE_URI=%q ' "$(sed -E "$hide" <<< "$MLFLOW_BACKEND_STORE_URI")"
   printf '%q ' "${command[@]}"
   echo
   exit 0

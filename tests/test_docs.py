@@ -86,6 +86,9 @@ STAND_INS: dict[str, Callable[[], None]] = {
         "tests/data/test_encoders.py",
         "test_texts_become_a_file_that_a_study_reads_and_missing_ones_are_counted",
     ),
+    ".venv/bin/torchrun --nproc-per-node 2 -m painvrl.cli train movielens.yaml": _tested_in(
+        "tests/cli/test_train.py", "test_processes_of_torchrun_train_what_one_process_does"
+    ),
     ".venv/bin/optuna-dashboard sqlite:///workspace/optuna.db": _tested_in(
         "tests/study/store/test_dashboard.py", "test_the_command_of_the_documents_serves_it"
     ),

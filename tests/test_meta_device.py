@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from painvrl.data.dataset import Modality
+from painvrl.data.features import FeatureConfig, FeatureRows
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.evaluation.protocol import EvaluationConfig
@@ -50,6 +52,7 @@ from painvrl.model.fit import TrainingConfig, fit
 from painvrl.model.losses import GramianLoss, SampledLoss, SoftmaxLoss
 from painvrl.model.mixing import ItemAttention, Mixing, ScalarWeights, Sum
 from painvrl.model.robust import GroupDRO, KnownEnvironments, RiskExtrapolation
+from painvrl.model.streamed import StreamedFeatures
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 
@@ -262,6 +265,50 @@ def test_a_step_of_a_learned_fusion_stays_on_the_device(
         fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=1)
     steps = 1 if isinstance(loss, GramianLoss) else -(-data.n_pairs // 5)
     assert guard.updates == 6 * steps
+
+
+def streamed() -> StreamedFeatures:
+    """Features on the CPU that pass the device in blocks."""
+    values = torch.randn(ITEMS, FEATURES, generator=gen())
+    modality = Modality(values=values, present=torch.ones(ITEMS, dtype=torch.bool))
+    config = FeatureConfig(standardise=True)
+    return StreamedFeatures(made=FeatureRows.of({"a": modality}, modality.present, config), device=META)
+
+
+@pytest.mark.parametrize(
+    "loss", [GramianLoss(), SampledLoss(negatives=4, batch_size=5)], ids=["gramian", "sampled"]
+)
+def test_a_step_on_streamed_features_reads_nothing_back(
+    guard: Guard, loss: GramianLoss | SampledLoss, monkeypatch: pytest.MonkeyPatch, data: TrainingData
+) -> None:
+    monkeypatch.setattr("painvrl.model.streamed.BLOCK_BYTES", 4 * FEATURES * 3)
+    config = BackboneConfig(id_dim=2, content_dim=WIDTH, id_dropout=0.5, loss=loss)
+    model = Backbone(streamed(), data, config, gen())
+    with pytest.raises(ReadBack):  # the loss of the first epoch, at its evaluation
+        fit(model, TrainingConfig(), gen(), evaluate=None, observe=silent, epochs=1)
+    steps = 1 if isinstance(loss, GramianLoss) else -(-data.n_pairs // 5)
+    assert guard.updates == 5 * steps
+
+
+def test_a_step_over_blocks_of_users_reads_nothing_back(guard: Guard) -> None:
+    there = training_data(interactions(), CPU, block_users=2)
+    data = dataclasses.replace(on_meta(there), host=there.host)
+    model = backbone(data, GramianLoss())
+    with pytest.raises(ReadBack):
+        fit(model, TrainingConfig(evaluate_every=3), gen(), evaluate=None, observe=silent, epochs=3)
+    assert len(data.user_blocks) == 3
+    assert guard.updates == 3 * 5
+
+
+def test_learning_a_mask_of_streamed_features_reads_nothing_back(
+    data: TrainingData, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("painvrl.model.streamed.BLOCK_BYTES", 4 * FEATURES * 3)
+    frozen = freeze(data, streamed(), meta(USERS, 2), meta(ITEMS, 2), meta(USERS, WIDTH), 0.1)
+    start = Gated(mu=meta(FEATURES), weight=meta(FEATURES, WIDTH), bias=meta(WIDTH))
+    with pytest.raises(ReadBack):  # whether the gates are finite
+        learn_mask(start, labels(data), ENVIRONMENTS, frozen, MaskConfig(steps=2), projection_l2=0.0, seed=0)
+    assert guard.updates == 2 * 2
 
 
 @pytest.mark.parametrize("updates", ["lazy", "dense"])

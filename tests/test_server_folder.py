@@ -110,6 +110,12 @@ def test_the_driver_need_not_be_named_and_the_password_is_not_printed(copy: Path
     assert "a=b:c" not in printed(copy, MLFLOW_BACKEND_STORE_URI=uri)
 
 
+def test_a_password_behind_the_question_mark_is_not_printed_either(copy: Path) -> None:
+    uri = "postgresql+psycopg://me:a@b@127.0.0.1/mlflow?sslpassword=a@b&password=a@b&user=me"
+    shown = options(copy, MLFLOW_BACKEND_STORE_URI=uri)["database"]
+    assert shown == "postgresql+psycopg://me:***@127.0.0.1/mlflow?sslpassword=***&password=***&user=me"
+
+
 def test_every_setting_of_the_example_is_one_that_something_reads(repository: Path) -> None:
     folder = repository / "mlflow"
     example = (folder / "server.env.example").read_text()

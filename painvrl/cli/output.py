@@ -1,15 +1,21 @@
-"""Standard output and error: what they cannot take is said in one line, what they cannot show is escaped."""
+"""Standard output and error: what they cannot take is said in one line, what they cannot show is escaped.
+
+Whatever is printed, by painvrl or by a library, passes :class:`_Stream`: secrets end there, and characters
+that steer a terminal.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
+import re
 import shutil
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from painvrl.core.errors import PlaceError
+from painvrl.core.shown import redacted, visible_lines
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -39,6 +45,9 @@ def _plain_ascii(name: str) -> codecs.CodecInfo | None:
 
 codecs.register_error("in_ascii", _in_ascii)
 codecs.register(_plain_ascii)
+
+
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 class ReaderLeft(PlaceError):
@@ -75,6 +84,37 @@ class _Device(io.FileIO):
             raise PlaceError.of(error, "cannot be written", file=self._called) from None
 
 
+class _Stream(io.TextIOWrapper):
+    """A standard stream: shows no secrets, and no characters that steer a terminal."""
+
+    def write(self, text: str, /) -> int:
+        super().write(visible_lines(redacted(text)))
+        return len(text)
+
+
+class _AsItIs:
+    """The same stream for who has seen to what is shown, and steers the terminal."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return io.TextIOWrapper.write(self._stream, text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def as_it_is(stream: IO[str]) -> IO[str]:
+    """``stream`` without what :func:`guard_output` does to texts: for Rich, for colours and for JSON."""
+    return cast("IO[str]", _AsItIs(stream)) if isinstance(stream, _Stream) else stream
+
+
+def with_colours(text: str) -> str:
+    """``text`` in which nothing steers a terminal but the codes of colours."""
+    return "".join(part if at % 2 else visible_lines(part) for at, part in enumerate(_COLOUR.split(text)))
+
+
 def guard_output() -> None:
     """Take the place of the standard streams that Python has opened; others are somebody's own."""
     for name, called in (("stdout", "standard output"), ("stderr", "standard error")):
@@ -83,7 +123,7 @@ def guard_output() -> None:
             device = io.BufferedWriter(_Device(stream.fileno(), called))
             encoding = "plain_ascii" if codecs.lookup(stream.encoding).name == "ascii" else stream.encoding
             buffered = stream.line_buffering
-            setattr(sys, name, io.TextIOWrapper(device, encoding, "in_ascii", line_buffering=buffered))
+            setattr(sys, name, _Stream(device, encoding, "in_ascii", line_buffering=buffered))
 
 
 WIDE = 100_000  # columns of a file or a pipe, where there is no screen to fit into

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from rich.spinner import Spinner as Turning
 from rich.table import Table
 from rich.text import Text
 
-from painvrl.cli.output import whole_words
+from painvrl.cli.output import as_it_is, whole_words
 from painvrl.cli.render import data_warnings, print_split
 from painvrl.core.observer import GOES_ON
+from painvrl.core.shown import redacted, visible
 from painvrl.core.tables import duration, number, numbers
 from painvrl.engine.events import Progress, Standing, StudyStarted, TrialFinished, TrialStarted
 from painvrl.engine.outcomes import Completed, Failed, Pruned
@@ -48,7 +50,7 @@ class Spinner:
 
     def show(self, text: str) -> None:
         """Name what is under way."""
-        self._turning.update(text=Text(whole_words(text, err=True)))
+        self._turning.update(text=Text(whole_words(visible(redacted(text)), err=True)))
         if self._live is not None:
             self._live.refresh()
 
@@ -69,7 +71,7 @@ class Spinner:
         """Print lines."""
         with self.paused():
             for line in lines:
-                typer.echo(whole_words(line, err=err), err=err)
+                typer.echo(whole_words(visible(line), err=err), err=err)
 
     @property
     def is_live(self) -> bool:
@@ -227,7 +229,7 @@ def run_progress() -> Iterator[RunLine]:
 
 @contextmanager
 def _spinner(*, hidden: bool = False) -> Iterator[Spinner]:
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Console(file=as_it_is(sys.stderr), highlight=False, markup=False)
     if hidden or not console.is_terminal or _logger.isEnabledFor(logging.DEBUG):
         yield Spinner(None)
     else:

@@ -15,7 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from painvrl.cli.output import WIDE, columns, takes_unicode, whole_words
+from painvrl.cli.output import WIDE, as_it_is, columns, takes_unicode, whole_words
+from painvrl.core.shown import redacted, visible, visible_json
 from painvrl.core.tables import Block, Result, TextTable, number, numbers
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """Print JSON; a NaN is an error, since JSON has none."""
-    typer.echo(json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=not takes_unicode()))
+    """Print JSON, in which nothing is left out; a NaN is an error, since JSON has none."""
+    text = json_module.dumps(value, indent=2, allow_nan=False, ensure_ascii=not takes_unicode())
+    typer.echo(visible_json(text), file=as_it_is(sys.stdout))
 
 
 def answer(result: Result, *, json: bool) -> None:
@@ -171,7 +173,7 @@ def print_split(tables: Sequence[TextTable]) -> None:
 def data_warnings(warnings: Sequence[str]) -> None:
     """Say what of the data looks wrong."""
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
 
 
 def _repetition(report: TrainReport) -> None:
@@ -212,13 +214,18 @@ TEXTUAL = {"item", "title", "best", "settings", "preset", "rule", "largest colum
 
 def show(*blocks: Block) -> None:
     """Print tables and lines. On a terminal no word is broken: a table that is too wide goes on below."""
-    console = Console(highlight=False, markup=False, file=sys.stdout, width=WIDE)
+    console = Console(highlight=False, markup=False, file=as_it_is(sys.stdout), width=WIDE)
     for block in blocks:
         if isinstance(block, str):
-            typer.echo(whole_words(block))
+            typer.echo(whole_words(visible(block)))
             continue
-        for places, widths in _fitting(block, columns()):
-            console.print(_drawn(block, places, widths))
+        table = block.each(_cell)
+        for places, widths in _fitting(table, columns()):
+            console.print(_drawn(table, places, widths))
+
+
+def _cell(text: str) -> str:
+    return visible(redacted(text))
 
 
 def _fitting(table: TextTable, width: int) -> list[tuple[list[int], list[int]]]:

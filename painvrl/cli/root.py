@@ -41,6 +41,7 @@ from painvrl.core.errors import (
     UserError,
     is_of_the_place,
 )
+from painvrl.core.shown import redacted
 
 _logger = logging.getLogger("painvrl")
 
@@ -213,6 +214,6 @@ def _log(error: BaseException) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     descriptor, path = tempfile.mkstemp(prefix=f"painvrl-{stamp}-", suffix=".log")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"painvrl {painvrl.__version__}, {' '.join(sys.argv)}\n")
-        traceback.print_exception(error, file=file)
+        said = "".join(traceback.format_exception(error))
+        file.write(redacted(f"painvrl {painvrl.__version__}, {' '.join(sys.argv)}\n{said}"))
     return path

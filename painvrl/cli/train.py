@@ -101,7 +101,8 @@ def train(
     a study: the one tagged selected=true in the MLflow UI, or what `study pick` stored, or what --prefer
     picks from the front. It is trained again, its valid metrics are checked against the trial's, and the
     sealed test parts are read: each read is counted in the workspace, printed and logged. The model of a
-    pick or of a rule gets its alias in MLflow.
+    pick or of a rule gets its alias in MLflow. Where torchrun starts several processes, they train one
+    model together.
 
     Example: painvrl train --best --prefer knee
     """
@@ -113,25 +114,32 @@ def train(
     first_words("loading PyTorch and MLflow")
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config
+    from painvrl.core.ranks import joined_ranks, rank, started_together
+    from painvrl.serving.retrain import Choice, TrainOptions, train_along, train_best, train_config
 
+    if started_together() and config is None:
+        raise ConfigError("torchrun trains a configuration file", key="--best")
     place = Workspace(workspace, run_states)
-    options = TrainOptions(
-        device=select_device(device), seed=seed, refit=refit is not None, test=test or config is None
-    )
-    with progress.run_progress() as observer:
-        if config is None:
-            choice = Choice(
-                study=named_study(study),
-                trial=trial,
-                run_id=run,
-                pick=pick,
-                prefer=None if prefer is None else prefer.value,
-            )
-            report = train_best(choice, place, options, observer=observer)
-        else:
-            settings = _config_in(config)
-            report = train_config(settings, config.stem, place, options, observer=observer)
+    with joined_ranks(select_device(device)) as own_device:
+        options = TrainOptions(
+            device=own_device, seed=seed, refit=refit is not None, test=test or config is None
+        )
+        if rank() > 0 and config is not None:
+            train_along(_config_in(config), place, options)
+            return
+        with progress.run_progress() as observer:
+            if config is None:
+                choice = Choice(
+                    study=named_study(study),
+                    trial=trial,
+                    run_id=run,
+                    pick=pick,
+                    prefer=None if prefer is None else prefer.value,
+                )
+                report = train_best(choice, place, options, observer=observer)
+            else:
+                settings = _config_in(config)
+                report = train_config(settings, config.stem, place, options, observer=observer)
     if json:
         render.data_warnings(report.statistics.provenance.warnings)
         render.print_json(report.as_dict())

@@ -19,6 +19,7 @@ import typer
 from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
 from painvrl.cli.server import HOST, need_free, running, wait_until_up
 from painvrl.core.errors import ConfigError
+from painvrl.core.shown import visible
 from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ def ui(
     Example: painvrl ui --open
     """
     from painvrl.study.tracking.mlflow_database import ready_database
-    from painvrl.study.tracking.port import is_server, resolve_tracking_uri
+    from painvrl.study.tracking.port import is_server, resolve_tracking_uri, ui_of
 
     place = Workspace(workspace)
     only = named_study(study)
     uri = resolve_tracking_uri(place)
     if is_server(uri):
         _need_answer(uri)
-        typer.echo(f"the runs are on the server {uri}")
-        _show(_fronts(place, uri, only), uri, browser=browser)
+        there = ui_of(uri, "")
+        typer.echo(f"the runs are on the server {there}")
+        _show(_fronts(place, there, only), there, browser=browser)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
@@ -75,7 +77,7 @@ def ui(
 def _show(fronts: Mapping[str, str], base: str, *, browser: bool) -> None:
     """Print the links; open the only one in the browser, or what all of them begin with."""
     for name, link in fronts.items():
-        typer.echo(f"front of {name}: {link}")
+        typer.echo(f"front of {visible(name)}: {link}")
     sys.stdout.flush()
     if browser and not webbrowser.open(next(iter(fronts.values())) if len(fronts) == 1 else base):
         typer.echo("warning: no browser could be opened; open the link yourself", err=True)
@@ -95,9 +97,11 @@ def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> di
 def _need_answer(uri: str) -> None:
     """MLflow itself would try for minutes."""
     address = urlsplit(uri)
-    port = address.port or (443 if address.scheme == "https" else 80)
     try:
+        port = address.port or (443 if address.scheme == "https" else 80)
         socket.create_connection((address.hostname or "", port), timeout=10).close()
+    except ValueError:  # without its words, which may be those of a password
+        raise ConfigError("is not a server's URL", key="MLFLOW_TRACKING_URI", value=uri) from None
     except OSError as error:
         raise ConfigError(
             f"the server does not answer ({error.strerror or error})", key="MLFLOW_TRACKING_URI", value=uri

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import sys
 from contextlib import suppress
@@ -15,7 +16,8 @@ from painvrl.core.errors import ConfigError
 
 _MIB = 2**20
 
-_FULL = ("DefaultCPUAllocator", "MPS backend out of memory")  # torch raises a plain RuntimeError for these
+_FULL = ("DefaultCPUAllocator", "MPS backend out of memory", "bad_alloc", "Cannot allocate memory")
+"""What libraries say in errors of a general kind: torch, MPS, C++ and the system."""
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -79,6 +81,15 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return (tensor.pin_memory() if tensor.device.type == "cpu" else tensor).to(device, non_blocking=True)
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that ``device`` has in all; ``None`` where no system tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if sys.platform == "win32":
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -148,4 +159,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of a device is full."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _FULL)
+    kinds = (RuntimeError, ValueError, OSError)
+    return isinstance(error, kinds) and any(said in str(error) for said in _FULL)

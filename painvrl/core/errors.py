@@ -6,6 +6,7 @@ PainvrlError
 │   │   └── ConfigErrors several of them, all of one file
 │   ├── DataError        a data file or its content
 │   ├── StudyError       a study, trial or run that is missing or does not fit
+│   │   └── Differs      a study that was run otherwise, with a line for each difference
 │   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; try again later
 ├── NothingFeasible      the study has no trial on a front: exit code 3
 ├── Regressed            a study's front is worse than the one it was compared with: exit code 4
@@ -20,7 +21,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Final, Self
+
+from painvrl.core.shown import redacted, visible, visible_lines
 
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -43,7 +46,15 @@ _REMEDIES = {
 
 
 class PainvrlError(Exception):
-    """The root of every error that painvrl raises on purpose."""
+    """The root of every error that painvrl raises on purpose.
+
+    Its text is one line without secrets, and without characters that steer a terminal.
+    """
+
+    _visible = staticmethod(visible)
+
+    def __str__(self) -> str:
+        return self._visible(redacted(super().__str__()))
 
 
 class UserError(PainvrlError):
@@ -102,6 +113,9 @@ class ConfigErrors(ConfigError):
 class Mistakes:
     """Collects mistakes, so that a user hears of all at once."""
 
+    MOST: Final = 50
+    """Of more, the first so many are said."""
+
     def __init__(self) -> None:
         self.found: list[ConfigError] = []
 
@@ -112,6 +126,8 @@ class Mistakes:
             yield
         except ConfigError as error:
             self.found += error.each
+        if len(self.found) >= self.MOST:  # no one reads more, and to find them all can take any time
+            raise self.whole()
 
     def raise_all(self) -> None:
         """Raise what was found.
@@ -124,24 +140,24 @@ class Mistakes:
 
     def whole(self) -> ConfigError:
         """What was found, as one error."""
+        if len(self.found) > self.MOST:
+            more = f"has more mistakes than the first {self.MOST}, which are above"
+            self.found[self.MOST :] = [ConfigError(more, file=self.found[0].file)]
         return self.found[0] if len(self.found) == 1 else ConfigErrors(self.found)
 
 
 class DataError(UserError):
-    """A data file is missing, unreadable, or its content breaks a rule.
-
-    What a file holds may be quoted in the rule; characters that cannot be printed are escaped.
-    """
-
-    def __init__(
-        self, rule: str, *, file: object = None, key: str | None = None, value: object = None
-    ) -> None:
-        plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in rule)
-        super().__init__(plain, file=file, key=key, value=value)
+    """A data file is missing, unreadable, or its content breaks a rule."""
 
 
 class StudyError(UserError):
     """A study, a trial or a run does not exist or does not fit the request."""
+
+
+class Differs(StudyError):
+    """A study was run otherwise; a line for each difference."""
+
+    _visible = staticmethod(visible_lines)
 
 
 class PlaceError(UserError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Self, TypeAlias
 
 
@@ -30,6 +30,15 @@ class TextTable:
         cells = tuple(rows)
         columns = tuple(cells[0]) if cells else ()
         return cls(columns=columns, rows=tuple(tuple(row.values()) for row in cells))
+
+    def each(self, change: Callable[[str], str]) -> Self:
+        """The same table with every text of it changed."""
+        return replace(
+            self,
+            columns=[change(name) for name in self.columns],
+            rows=[[change(cell) for cell in row] for row in self.rows],
+            caption=None if self.caption is None else change(self.caption),
+        )
 
     def to_text(self) -> str:
         """Columns of spaces, for a file; without the caption."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import zipfile
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 
 from painvrl.core.wholefile import taking_its_place
+
+_logger = logging.getLogger(__name__)
 
 _TORN_SECONDS = 3600.0
 """A file that is being written is younger; an older one belongs to a process that died over it."""
@@ -36,14 +39,22 @@ def write_tree(path: Path, tree: object, *, most_bytes: int) -> bool:
 
 
 def read_tree(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What :func:`write_tree` wrote, with its tensors on ``device``; ``None`` if nothing whole is there."""
+    """What :func:`write_tree` wrote, with its tensors on ``device``; ``None`` if nothing whole is there.
+
+    Of a file that is there it is said that it is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # torch writes checksums, and does not look at them
-                return None
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception:  # noqa: BLE001 (damage comes out as any error; whoever asked computes it again)
+            wrong = archive.testzip()  # torch writes checksums, and does not look at them
+        if wrong is None:
+            return torch.load(path, map_location=device, weights_only=True)
+        why = f"{wrong} is not what was written"
+    except FileNotFoundError:
         return None
+    except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+        why = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    _logger.warning("note: damaged, so it counts as none: %s (%s)", path, why)
+    return None
 
 
 def sweep_trees(folder: Path, most_bytes: int, *, oldest: float = math.inf) -> None:

@@ -2,12 +2,16 @@
 
 The loader follows YAML 1.2's core schema where PyYAML follows 1.1: ``1e-5`` is a number, ``on``,
 ``off``, ``yes`` and ``no`` are strings, ``012`` is twelve, and a key that stands twice is an error.
+
+What a file may ask for is limited while it is read: its bytes, its values (those behind an alias count each
+time), their depth, and the digits of a number.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import itertools
 import math
 import re
@@ -20,12 +24,20 @@ from pydantic import BaseModel, ValidationError
 
 from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.renamed import new_choice, new_name
+from painvrl.core.shown import redacted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
+
+MOST_BYTES = 1 << 20
+MOST_VALUES = 50_000
+"""Keys and values of a file; a long text counts as several."""
+MOST_DEPTH = 50
+MOST_DIGITS = 100
+_LONG_TEXT = 64  # characters that count as one value
 
 _SHOWN_VALUE = 80  # characters; a whole section as "found" would bury the message
 _ROUNDS = 5  # of taking out what is wrong: a part, then the section that lacks it
@@ -73,7 +85,9 @@ def read_yaml(path: Path) -> dict[str, object]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+        return content.decode("utf-8") if len(content) <= MOST_BYTES else " " * len(content)
     except FileNotFoundError:
         beside = {one.stem: one for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}
         near = difflib.get_close_matches(path.stem, beside, n=1)
@@ -99,6 +113,8 @@ def parse_yaml(text: str, *, file: object = None) -> dict[str, object]:
 def _parsed(text: str, file: object) -> tuple[dict[str, object], Mistakes]:
     """The mapping, and what of its keys is wrong: of equal ones the last is in it, and only texts are."""
     mistakes = Mistakes()
+    if len(text) > MOST_BYTES:
+        raise ConfigError(f"has more than {MOST_BYTES >> 20} MiB: it is something else", file=file)
     try:
         loader = _Loader(text)
         data = loader.get_single_data()
@@ -106,7 +122,7 @@ def _parsed(text: str, file: object) -> tuple[dict[str, object], Mistakes]:
         mark = error.problem_mark or error.context_mark
         at = None if mark is None else _at(mark)
         raise ConfigError(str(error.problem or error.context), file=file, at=at) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # of escapes, for one
         raise ConfigError(f"is not YAML: {str(error).splitlines()[0]}", file=file) from None
     mistakes.found = [ConfigError(rule, file=file, at=_at(mark)) for rule, mark in loader.wrong_keys]
     if data is None:
@@ -154,9 +170,9 @@ def parse_value(text: str, *, key: str) -> object:
     """
     try:
         value: object = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"is not YAML: {problem}", key=key, value=text) from None
+        raise ConfigError(f"is not YAML: {problem}", key=key, value=_shown(text)) from None
     return value
 
 
@@ -203,7 +219,7 @@ def validated(
     except ValidationError as error:
         mistakes = Mistakes()
         mistakes.found += config_error(error, model, data, file=file, prefix=prefix).each
-        if check is not None:
+        if check is not None and len(mistakes.found) < Mistakes.MOST:
             mistakes.found += _further(error, model, data, check, basis)
         mistakes.raise_all()
         raise
@@ -224,11 +240,13 @@ def config_error(
     details = error.errors(include_url=False)
     # An unknown key first: a misspelt one shows up as a missing one, too.
     details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
+    details = details[: Mistakes.MOST + 1]
     paths = [_key_path(detail, data) for detail in details]
     unknown = [
         one for one, detail in zip(paths, details, strict=True) if one and detail["type"] == "extra_forbidden"
     ]
     mistakes, seen = Mistakes(), set[tuple[str, ...]]()
+    schema = functools.cache(model.model_json_schema)  # it takes long, and not all mistakes need it
     for path, detail in zip(paths, details, strict=True):
         beside = [one[-1] for one in unknown if one[:-1] == path[:-1]]
         misspelt = detail["type"] == "missing" and difflib.get_close_matches(path[-1], beside)
@@ -236,7 +254,7 @@ def config_error(
         if path in seen or misspelt or is_below:  # said twice
             continue
         seen.add(path)
-        rule, key = _rule(detail, model, _dotted(path, "")), _dotted(path, prefix) or None
+        rule, key = _rule(detail, schema, _dotted(path, "")), _dotted(path, prefix) or None
         mistakes.found.append(ConfigError(rule, file=file, key=key, value=_found(detail)))
     return mistakes.whole()
 
@@ -359,13 +377,13 @@ def _found(detail: ErrorDetails) -> object:
     return None if detail["type"] in silent else _shown(detail["input"])
 
 
-def _rule(detail: ErrorDetails, model: type[BaseModel], path: str) -> str:
+def _rule(detail: ErrorDetails, schema: Callable[[], Mapping[str, Any]], path: str) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         if (now := new_name(path)) is not None:
             return f"is named {now} now; rename it"
         key = str(detail["loc"][-1])
-        known, elsewhere = _properties(model.model_json_schema(), detail["loc"][:-1], key)
+        known, elsewhere = _properties(schema(), detail["loc"][:-1], key)
         return elsewhere or "is not a known key" + near_matches(key, known)
     if kind in {"missing", "union_tag_not_found"}:
         return "is missing"
@@ -411,7 +429,8 @@ def _dotted(path: Sequence[str], prefix: str) -> str:
 
 
 def _shown(value: object) -> object:
-    return value if len(repr(value)) <= _SHOWN_VALUE else f"{repr(value)[:_SHOWN_VALUE]}..."
+    text = redacted(repr(value))  # before it is cut: half a URL would not be known for one
+    return value if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."
 
 
 def _properties(schema: Mapping[str, Any], location: Sequence[int | str], key: str) -> tuple[list[str], str]:
@@ -457,6 +476,35 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.wrong_keys: list[tuple[str, yaml.Mark]] = []
+        self._depth = 0
+        self._values = 0
+        self._of_anchor: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call] # PyYAML's stubs
+        if isinstance(event, yaml.AliasEvent):
+            anchor = str(event.anchor)
+            if anchor in self.anchors and anchor not in self._of_anchor:
+                raise _refused(f"the alias {anchor} stands inside of what it names", event)
+            self._count(self._of_anchor.get(anchor, 0), event)
+            return super().compose_node(parent, index)
+        before = self._values
+        self._count(1 + len(getattr(event, "value", "")) // _LONG_TEXT, event)
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise _refused(f"is nested deeper than {MOST_DEPTH} levels", event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if getattr(event, "anchor", None) is not None:
+            self._of_anchor[event.anchor] = self._values - before
+        if node is not None:
+            _check_node(node)
+        return node
+
+    def _count(self, values: int, event: yaml.Event) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            raise _refused(f"has more than {MOST_VALUES:,} keys and values, aliases included", event)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Hashable, int] = {}
@@ -477,6 +525,28 @@ class _Loader(yaml.SafeLoader):
 
     def construct_core_float(self, node: yaml.ScalarNode) -> float:
         return float(self.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _refused(rule: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    mark: Any = at.start_mark
+    return yaml.MarkedYAMLError(problem=rule, problem_mark=mark)
+
+
+def _check_node(node: yaml.Node) -> None:
+    """Refuse a tag that does not fit its value, and texts that no file can hold."""
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    kinds = {yaml.MappingNode: ["map"], yaml.SequenceNode: ["seq"], yaml.ScalarNode: ["str", *_PATTERNS]}
+    if kind not in kinds[type(node)]:
+        raise _refused(f"the tag {node.tag} is not known here", node)
+    if not isinstance(node, yaml.ScalarNode):
+        return
+    text = node.value
+    if kind != "str" and not _PATTERNS[kind].match(text):
+        raise _refused(f"{_shown(text)} is not of the kind of its tag, {kind}", node)
+    if kind == "int" and len(text) > MOST_DIGITS:
+        raise _refused(f"is a number of more than {MOST_DIGITS} digits", node)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _refused("holds half of a pair of surrogates, which is no text", node)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -504,8 +574,8 @@ _CORE_SCHEMA = (
         list("-+.0123456789"),
     ),
 )
-for _name, _pattern, _first in _CORE_SCHEMA:
-    _tag = f"tag:yaml.org,2002:{_name}"
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+_PATTERNS = {_name: re.compile(rf"^(?:{_pattern})$") for _name, _pattern, _ in _CORE_SCHEMA}
+for _name, _, _first in _CORE_SCHEMA:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _PATTERNS[_name], _first)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_core_float)

@@ -7,18 +7,25 @@ memory only where they are touched, the system can take it back, and processes s
 from __future__ import annotations
 
 import json
-import zipfile
+import logging
+import os
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from painvrl.core.errors import PlaceError
+from painvrl.core.memory import uncounted
 from painvrl.core.wholefile import taking_its_place
+
+_logger = logging.getLogger(__name__)
+
+_END_OF_ZIP = 12
+"""Bytes from a zip archive's end to the number of its members."""
 
 _BESIDE = "beside"
 """Among an entry's arrays: the checksum of each that lies beside it, as text."""
@@ -39,7 +46,7 @@ class ArrayCache:
     folder: Path
 
     def load(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays under ``key``, or None if there are none or a file is damaged.
+        """The arrays under ``key``, or None if there are none or a file is damaged, which is said.
 
         Every checksum is verified, so that a damaged file cannot pass for data. What lies beside the entry
         is mapped; who writes to it changes a copy of its own.
@@ -47,16 +54,23 @@ class ArrayCache:
         try:
             # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
             with self.path(key).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                _require_whole(archive, stream)
                 arrays = {name: archive[name] for name in archive.files}
             if _BESIDE in arrays:
                 for name, checksum in cast("dict[str, int]", unpack_text(arrays.pop(_BESIDE))).items():
-                    path = self._beside(key, name)
-                    if _checksum(path) != checksum:
-                        return None
+                    path = self._beside(key, Path(name).name)
+                    _require(_checksum(path) == checksum, path.name)
                     arrays[name] = mapped(path)
             return arrays
-        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error):
+        except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+            if not isinstance(error, FileNotFoundError) or self.path(key).exists():
+                self.note_damage(key, error)
             return None
+
+    def note_damage(self, key: str, error: Exception) -> None:
+        """Say of an entry that is there, and cannot be read, that it counts as none."""
+        why = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        _logger.warning("note: damaged, so it counts as none: %s (%s)", self.path(key), why)
 
     def store(self, key: str, arrays: Mapping[str, np.ndarray], *, beside: Collection[str] = ()) -> None:
         """Write ``arrays`` under ``key``; a reader sees all of it or nothing.
@@ -83,8 +97,11 @@ class ArrayCache:
             raise PlaceError.of(error, "the cache folder cannot be written", file=self.folder) from error
 
     def _write(self, path: Path, save: Callable[[IO[bytes]], None]) -> None:
-        with taking_its_place(path) as temporary, temporary.open("wb") as stream:
-            save(stream)
+        with taking_its_place(path) as temporary:
+            with temporary.open("wb") as stream:
+                save(stream)
+            if path.is_dir():  # no file can replace it; it may hold somebody's work
+                path.rename(path.with_name(f"{path.name}.damaged-{os.getpid()}"))
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""
@@ -92,6 +109,23 @@ class ArrayCache:
 
     def _beside(self, key: str, name: str) -> Path:
         return self.folder / f"{key}.{name}.npy"
+
+
+def _require_whole(archive: Any, stream: IO[bytes]) -> None:
+    """Look at all of an open archive.
+
+    NumPy reads what an array's header asks for, and a shorter shape would pass the checksum by. Python's
+    reader does not look at how many members there are, and an entry that is damaged can swallow the next.
+    """
+    wrong = archive.zip.testzip()
+    _require(wrong is None, wrong)
+    stream.seek(-_END_OF_ZIP, os.SEEK_END)
+    _require(int.from_bytes(stream.read(2), "little") == len(archive.files), "its list of arrays")
+
+
+def _require(is_whole: bool, what: str | None) -> None:
+    if not is_whole:
+        raise ValueError(f"{what} is not what was stored")
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -103,7 +137,8 @@ def mapped(path: Path) -> np.ndarray:
         OSError: the file cannot be read.
         ValueError: it holds no such array, or not all of it.
     """
-    return np.asarray(np.lib.format.open_memmap(path, mode="c"))
+    with uncounted():
+        return np.asarray(np.lib.format.open_memmap(path, mode="c"))
 
 
 def _checksum(path: Path) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from painvrl.core.device import to_device
 from painvrl.core.errors import ConfigError
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
@@ -16,6 +18,8 @@ from painvrl.data.dataset import Columns, Modality
 from painvrl.data.smooth import Smooth, smooth_columns
 
 _BLOCK_ROWS = 8192
+_LARGE_BYTES = 4 << 30
+"""Columns of larger modalities are standardised by sums over blocks, without a copy of the train items."""
 
 
 class FeatureConfig(Settings):
@@ -90,24 +94,87 @@ def build_features(modalities: Mapping[str, Modality], train_items: Tensor, conf
     Returns:
         ``[I, F]`` float32; a row is zeros in each modality that the item lacks.
     """
-    widths = [modality.values.shape[1] for modality in modalities.values()]
+    made = FeatureRows.of(modalities, train_items, config)
     # Blocks of rows go straight to their place: the values of some data sets fill a fair part of the memory.
-    matrix = torch.empty(len(train_items), sum(widths))
-    for columns, (name, modality) in zip(matrix.split(widths, dim=1), modalities.items(), strict=True):
-        standardised = config.standardises(name)
-        mean, deviation = column_scaling(name, modality, train_items, config)
-        scale = config.scales.get(name, 1.0)
-        blocks = len(matrix) // _BLOCK_ROWS + 1
-        for block, values, present in zip(
-            columns.tensor_split(blocks),
-            modality.values.tensor_split(blocks),
-            modality.present.tensor_split(blocks),
-            strict=True,
-        ):
-            scaled = (values - mean) / deviation if standardised else values
-            unit = torch.nn.functional.normalize(scaled, dim=1)
-            block.copy_(torch.where(present[:, None], unit if scale == 1 else scale * unit, 0.0))
+    matrix = torch.empty(made.n_items, made.width)
+    for block in torch.arange(made.n_items).split(_BLOCK_ROWS):
+        rows = slice(int(block[0]), int(block[-1]) + 1)
+        made.write(rows, matrix[rows])
     return matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """A modality with what its rows are scaled by.
+
+    Attributes:
+        modality: its values may be mapped from a file.
+        moments: mean and deviation ``[F_a]`` of its columns where they are standardised.
+        scale: length of a row.
+    """
+
+    modality: Modality
+    moments: tuple[Tensor, Tensor] | None
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRows:
+    """The rows of :func:`build_features`, each made when it is asked for; no matrix of all is held.
+
+    Attributes:
+        parts: the modalities in their order.
+        n_items: ``I``.
+    """
+
+    parts: tuple[Scaled, ...]
+    n_items: int
+
+    @classmethod
+    def of(
+        cls, modalities: Mapping[str, Modality], train_items: Tensor, config: FeatureConfig
+    ) -> FeatureRows:
+        """See :func:`build_features`."""
+        parts = [
+            Scaled(
+                modality=modality,
+                moments=column_scaling(name, modality, train_items, config)
+                if config.standardises(name)
+                else None,
+                scale=config.scales.get(name, 1.0),
+            )
+            for name, modality in modalities.items()
+        ]
+        return cls(parts=tuple(parts), n_items=len(train_items))
+
+    @property
+    def width(self) -> int:
+        """``F``."""
+        return sum(part.modality.values.shape[1] for part in self.parts)
+
+    def rows(self, items: slice | Tensor, device: torch.device) -> Tensor:
+        """``[n, F]`` of some items (indices on the CPU), made on ``device``."""
+        blocks = [_scaled(part, items, device) for part in self.parts]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+    def write(self, items: slice, target: Tensor) -> None:
+        """:meth:`rows` into ``target`` ``[n, F]``, without holding them twice."""
+        widths = [part.modality.values.shape[1] for part in self.parts]
+        for columns, part in zip(target.split(widths, dim=1), self.parts, strict=True):
+            columns.copy_(_scaled(part, items, target.device))
+
+
+def _scaled(part: Scaled, items: slice | Tensor, device: torch.device) -> Tensor:
+    values, present = (
+        to_device(each[items], device) for each in (part.modality.values, part.modality.present)
+    )
+    if part.moments is not None:
+        mean, deviation = (to_device(moment, device) for moment in part.moments)
+        values = (values - mean) / deviation
+    unit = torch.nn.functional.normalize(values, dim=1)
+    if part.scale != 1:
+        unit *= part.scale
+    return unit.masked_fill_(~present[:, None], 0.0)
 
 
 def column_scaling(
@@ -117,7 +184,25 @@ def column_scaling(
     if not config.standardises(name):
         width = modality.values.shape[1]
         return torch.zeros(width), torch.ones(width)
-    fitted = modality.values[train_items & modality.present]
+    rows = train_items & modality.present
+    if modality.values.nbytes > _LARGE_BYTES:
+        return _scaling_of_blocks(modality.values, rows)
+    fitted = modality.values[rows]
     fitted = fitted if len(fitted) else torch.zeros(1, fitted.shape[1])  # no train item has it
     deviation, mean = torch.std_mean(fitted, dim=0, correction=0)
     return mean, torch.where(deviation > 1e-6, deviation, 1.0)
+
+
+def _scaling_of_blocks(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the ``rows`` (``[I]`` bool), in two passes of float64 sums: the mean, then the squares around it."""
+    count = max(1, int(rows.sum()))
+
+    def mean_of(change: Callable[[Tensor], Tensor]) -> Tensor:
+        total = torch.zeros(values.shape[1], dtype=torch.float64)
+        for block, kept in zip(values.split(_BLOCK_ROWS), rows.split(_BLOCK_ROWS), strict=True):
+            total += change(block[kept].double()).sum(dim=0)
+        return total / count
+
+    mean = mean_of(lambda block: block)
+    deviation = mean_of(lambda block: (block - mean).square()).sqrt().float()
+    return mean.float(), torch.where(deviation > 1e-6, deviation, 1.0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from painvrl.core.shown import redacted
 from painvrl.run.distributions import Value
 
 WORKER_DIED = "worker_died"
@@ -110,6 +111,11 @@ class Failed:
     reason: str
     message: str
     log: str | None = None
+
+    def __post_init__(self) -> None:
+        """Both are stored, tracked and shown: no secret gets that far."""
+        object.__setattr__(self, "message", redacted(self.message))
+        object.__setattr__(self, "log", None if self.log is None else redacted(self.log))
 
     def __str__(self) -> str:
         """For people."""

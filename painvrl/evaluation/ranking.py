@@ -219,7 +219,8 @@ class DotProducts:
 
     def among(self, candidates: Tensor) -> BlockScores:
         """See :class:`Scorer`."""
-        items = self.items[candidates]
+        everything = len(candidates) == len(self.items)  # they ascend, so no copy is needed
+        items = self.items if everything else self.items[candidates]
         return lambda users: self.users[users] @ items.T
 
 

@@ -25,6 +25,7 @@ from painvrl.invariance.per_user_mixture import fit_per_user_mixture, per_user_p
 from painvrl.invariance.shared_model import Affinities, SharedModel
 from painvrl.invariance.soft_mixture import MixtureSettings, fit_mixture, labelled_offsets, posterior
 from painvrl.invariance.variant import ItemFeatures, VariantPart
+from painvrl.model.streamed import Features
 from painvrl.model.training_data import TrainingData
 
 Sees = Literal["variant", "all"]
@@ -121,7 +122,7 @@ class Environments:
 
 
 def identify(
-    features: Tensor,
+    features: Features,
     shared: SharedModel,
     data: TrainingData,
     config: EnvironmentConfig,
@@ -224,7 +225,7 @@ def identify(
     )
 
 
-def _seen(features: Tensor, mask: Tensor | None, sees: Sees) -> ItemFeatures:
+def _seen(features: Features, mask: Tensor | None, sees: Sees) -> ItemFeatures:
     """What the environments are fitted on."""
     return features if mask is None or sees == "all" else VariantPart(features, 1 - mask)
 

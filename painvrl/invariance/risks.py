@@ -27,6 +27,7 @@ from torch import Tensor
 
 from painvrl.model.losses import pointwise_gramian
 from painvrl.model.pairs import Pairs, pair_scores
+from painvrl.model.streamed import Features
 from painvrl.model.training_data import TrainingData
 
 
@@ -51,7 +52,7 @@ class Frozen:
 
     pairs: Pairs
     user_degree: Tensor
-    features: Tensor
+    features: Features
     users: Tensor
     item_id: Tensor
     user_content: Tensor
@@ -65,7 +66,7 @@ class Frozen:
 
 def freeze(
     data: TrainingData,
-    features: Tensor,
+    features: Features,
     user_id: Tensor,
     item_id: Tensor,
     user_content: Tensor,

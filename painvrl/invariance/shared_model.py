@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,10 @@ from painvrl.data.interactions import Interactions
 from painvrl.model.pairs import Pairs, sort_pairs
 from painvrl.model.training_data import TrainingData
 
+_logger = logging.getLogger(__name__)
+
+_FEW_USERS = 20
+"""A fit on fewer users says so: with very many items the budget of cells is used up by these."""
 _LONGEST_STEP = 2.0
 """Of Newton's method on each number, so that a flat start does not throw it far away."""
 
@@ -79,6 +84,9 @@ def sample_users(data: TrainingData, budget: int, generator: torch.Generator) ->
     """All users where there are no more than ``budget``, else so many at random, but one at least."""
     n_users, n_items = data.user_degree.shape[0], data.warm.shape[0]
     budget, pairs = max(1, budget), data.pairs
+    if budget < min(_FEW_USERS, n_users):
+        told = f"{budget} of {n_users:,} users", f"{n_items:,} items"
+        _logger.info("%s are fitted, since more do not fit beside %s; environments may be poor", *told)
     if budget >= n_users:
         device = data.warm.device
         return UserSample(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from painvrl.model.streamed import Features
+
 
 @dataclass(frozen=True)
 class VariantPart:
@@ -23,7 +25,7 @@ class VariantPart:
     (tensor([[0., 1.]]), tensor([[1.]]))
     """
 
-    features: Tensor
+    features: Features
     gates: Tensor
 
     @property
@@ -45,5 +47,5 @@ class VariantPart:
         return self.features[items] * self.gates
 
 
-ItemFeatures = Tensor | VariantPart
-"""``[I, F]``: a tensor, or a :class:`VariantPart` of one."""
+ItemFeatures = Features | VariantPart
+"""``[I, F]``: features, or a :class:`VariantPart` of one."""

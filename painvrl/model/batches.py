@@ -19,6 +19,7 @@ from painvrl.data.interactions import Interactions
 from painvrl.model.item_graph import ItemNeighbours
 from painvrl.model.losses import MiniBatchLoss
 from painvrl.model.pairs import Pairs, canonical_order, sort_pairs
+from painvrl.model.streamed import StreamedFeatures
 from painvrl.model.training_data import TrainingData
 
 
@@ -46,6 +47,7 @@ class Batch:
         kept: ``[n_i]`` 1 where the batch sees the item's ID part; ``None`` if it sees all.
         modalities: ``[n_i, M]`` what each of the item's modalities weighs; ``None`` if all weigh 1.
         neighbours: of the positives' items; ``None`` without an item-item term.
+        features: ``[n_i, F]`` of ``items``, where the features are not on the device.
     """
 
     users: Tensor
@@ -59,6 +61,7 @@ class Batch:
     kept: Tensor | None
     neighbours: NeighbourPairs | None = None
     modalities: Tensor | None = None
+    features: Tensor | None = None
 
 
 def make_batch(
@@ -69,6 +72,7 @@ def make_batch(
     device: torch.device,
     neighbours: ItemNeighbours | None = None,
     modalities: Tensor | None = None,
+    features: StreamedFeatures | None = None,
 ) -> Batch:
     """Index a batch by the rows that it touches.
 
@@ -80,6 +84,7 @@ def make_batch(
         device: where the batch goes.
         neighbours: of all items, on the CPU.
         modalities: ``[I, M]`` on the CPU, or ``None``.
+        features: of all items, where they are not on the device.
     """
     size = user.shape[0]
     users, user_place, user_count = torch.unique(user, return_inverse=True, return_counts=True)
@@ -110,6 +115,7 @@ def make_batch(
         neighbours=None
         if neighbours is None
         else _neighbour_pairs(near_place.view_as(near), neighbours.weight[item], items.shape[0], there),
+        features=None if features is None else features.gathered(items),
     )
 
 
@@ -139,6 +145,7 @@ def epoch_of_batches(
     *,
     neighbours: ItemNeighbours | None = None,
     modalities: Callable[[torch.Generator], Tensor | None] = lambda _: None,
+    features: StreamedFeatures | None = None,
 ) -> Iterator[Batch]:
     """A permutation of the training pairs in batches, each with fresh negatives and dropout.
 
@@ -152,6 +159,7 @@ def epoch_of_batches(
         device: where the batches go.
         neighbours: for the item-item term.
         modalities: draws what each modality of each item weighs, ``[I, M]`` on the CPU.
+        features: of all items, where they are not on the device.
     """
     host = data.host
     for rows in torch.randperm(data.n_pairs, generator=generator).split(loss.batch_size):
@@ -161,4 +169,6 @@ def epoch_of_batches(
         if id_dropout > 0:
             kept = (torch.rand(data.n_items, generator=generator) >= id_dropout).float()
         weights = modalities(generator)
-        yield make_batch(host.user[rows], host.item[rows], negative, kept, device, neighbours, weights)
+        yield make_batch(
+            host.user[rows], host.item[rows], negative, kept, device, neighbours, weights, features
+        )

@@ -20,13 +20,16 @@ from torch import Tensor
 from painvrl.core import interrupts
 from painvrl.core.compilation import step_function
 from painvrl.core.device import to_device
-from painvrl.core.errors import Diverged
+from painvrl.core.errors import ConfigError, Diverged
+from painvrl.core.ranks import from_first, n_ranks
 from painvrl.core.settings import Settings
 from painvrl.data.parts import LOEO, is_scored_name
 from painvrl.model.batches import Batch, epoch_of_batches
 from painvrl.model.lazy_adam import LazyAdam
 from painvrl.model.losses import MiniBatchLoss
+from painvrl.model.streamed import StreamedFeatures
 from painvrl.model.ultragcn import Backbone, Rows
+from painvrl.model.user_blocks import OwnUsers
 
 
 class TrainingConfig(Settings):
@@ -145,9 +148,9 @@ def fit(
 
     Raises:
         Diverged: the loss is not finite at an evaluation.
+        ConfigError: several processes train, but not by the whole-data loss, or there are too few users.
     """
-    lazy = isinstance(model.config.loss, MiniBatchLoss) and config.updates == "lazy"
-    steps = (_lazy_steps if lazy else _dense_steps)(model, config, generator)
+    steps = _steps(model, config, generator)
     length = config.max_epochs if epochs is None else epochs
     known = None if start is None else start()
     done, best = (0, Best()) if known is None else (known.epoch, known.best)
@@ -160,13 +163,16 @@ def fit(
         if epoch % config.evaluate_every and epoch < length:
             continue
         values = {"loss": _finite_mean(losses, epoch)}  # the only read-back, at evaluation cadence
+        steps.share()
         if evaluate is not None:
             with torch.no_grad():
                 values |= evaluate(epoch, model.user_vectors(), model.item_vectors())
+            values = from_first(values)  # where several processes train, all must stop alike
         observe(epoch, values)
         if evaluate is None or epochs is not None:
             best = Best(epoch=epoch)
         elif values[config.monitor] > best.value:
+            best = Best()  # the state before goes first
             best = Best(epoch=epoch, value=values[config.monitor], state=copy.deepcopy(model.state_dict()))
         elif epoch - best.epoch >= config.patience * config.evaluate_every:
             break
@@ -201,10 +207,13 @@ class Steps:
     Attributes:
         epoch: takes the steps of one epoch and yields the loss of each, detached.
         optimizers: whose moments go on from epoch to epoch.
+        share: makes the model whole where each of several processes has trained some of its rows; does
+            nothing elsewhere.
     """
 
     epoch: Callable[[], Iterator[Tensor]]
     optimizers: tuple[torch.optim.Adam | LazyAdam, ...]
+    share: Callable[[], object] = bool
 
 
 def _state_of(model: Backbone, steps: Steps, generator: torch.Generator, epoch: int, best: Best) -> FitState:
@@ -238,41 +247,68 @@ def _batches(model: Backbone, loss: MiniBatchLoss, generator: torch.Generator) -
         model.weight.device,
         neighbours=model.item_neighbours(),
         modalities=model.modality_weights,
+        features=model.features if isinstance(model.features, StreamedFeatures) else None,
     )
+
+
+def _steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
+    loss = model.config.loss
+    if n_ranks() > 1 and (isinstance(loss, MiniBatchLoss) or model.environments is not None):
+        rule = "several processes train one model by loss.kind gramian and risks.kind mean alone"
+        raise ConfigError(rule, key="backbone", value=f"{loss.kind}, {model.config.risks.kind}")
+    if not isinstance(loss, MiniBatchLoss):
+        return _dense_steps(model, config, generator)
+    return (_lazy_steps if config.updates == "lazy" else _dense_steps)(model, config, generator)
 
 
 def _dense_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:
     """Every parameter moves in every step."""
+    # Risks of environments are no sums over users: those take the full batch.
+    in_blocks = (model.data.user_blocks or n_ranks() > 1) and model.environments is None
+    own = OwnUsers.of(model) if in_blocks else None
+    tables = model.tables() if own is None else [*own.tables, model.item_id]
     optimizer = _adam(
         [
-            {"params": model.tables(), "weight_decay": config.weight_decay},
+            {"params": tables, "weight_decay": config.weight_decay},
             {"params": model.content_parameters()},
         ],
         config,
         model.weight.device,
     )
     full_loss = step_function(model.full_loss, compiled=config.compile)
+    block_loss = step_function(model.block_loss, compiled=config.compile)
     batch_loss = step_function(
         lambda batch: model.batch_loss(batch, model.rows(batch)), compiled=config.compile
     )
 
-    def losses() -> Iterator[Tensor]:
+    def steps() -> Iterator[Callable[[], Tensor]]:
+        """Each adds the gradient of its loss to the parameters."""
         loss = model.config.loss
-        if not isinstance(loss, MiniBatchLoss):
-            kept, weights = model.kept_items(generator), model.modality_weights(generator)
-            yield full_loss(kept, None if weights is None else to_device(weights, model.weight.device))
+        if isinstance(loss, MiniBatchLoss):
+            for batch in _batches(model, loss, generator):
+                yield partial(_differentiated, batch_loss, batch)
             return
-        for batch in _batches(model, loss, generator):
-            yield batch_loss(batch)
+        kept, weights = model.kept_items(generator), model.modality_weights(generator)
+        weights = None if weights is None else to_device(weights, model.weight.device)
+        if own is None:
+            yield partial(_differentiated, full_loss, kept, weights)
+        else:
+            yield partial(own.add_gradients, kept, weights, block_loss)
 
     def epoch() -> Iterator[Tensor]:
-        for loss in losses():
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+        for step in steps():
+            loss = step()
             optimizer.step()
-            yield loss.detach()
+            optimizer.zero_grad(set_to_none=True)  # an evaluation, and what comes after, has their memory
+            yield loss
 
-    return Steps(epoch=epoch, optimizers=(optimizer,))
+    return Steps(epoch=epoch, optimizers=(optimizer,), share=bool if own is None else own.share)
+
+
+def _differentiated(loss_of: Callable[..., Tensor], *arguments: object) -> Tensor:
+    loss = loss_of(*arguments)
+    loss.backward()
+    return loss.detach()
 
 
 def _lazy_steps(model: Backbone, config: TrainingConfig, generator: torch.Generator) -> Steps:

@@ -218,7 +218,9 @@ class WeighedScores:
 
         Each is the same to the last bit whatever else is asked for with it.
         """
-        parts, items = self.parts, self.parts.items[candidates]
+        parts = self.parts
+        everything = len(candidates) == len(parts.items)  # they ascend, so no copy is needed
+        items = parts.items if everything else parts.items[candidates]
         ends = (0, parts.id_width, parts.base_width, items.shape[1])
         offsets = [parts.offset(fusion) for fusion in self.fusions]
         added = [None if offset is None else offset[candidates] for offset in offsets]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from painvrl.model.streamed import Features
+
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
@@ -54,7 +56,7 @@ class Mixing(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+    def forward(self, features: Features, projections: Tensor) -> Tensor:
         """``[n, k]`` in float32, of features ``[n, F]`` and gated projections ``[C, F, k]``."""
 
     def kept(self, projections: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -68,7 +70,7 @@ class Mixing(nn.Module, ABC):
 class Sum(Mixing):
     """``h = sum_c f W_c``; nothing is learned beside the projections."""
 
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+    def forward(self, features: Features, projections: Tensor) -> Tensor:
         """See :class:`Mixing`."""
         return project(features, projections.sum(dim=0))
 
@@ -87,7 +89,7 @@ class ScalarWeights(Mixing):
         super().__init__(parts, content_dim, device)
         self.logits: nn.Parameter = nn.Parameter(torch.zeros(parts, device=device))
 
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+    def forward(self, features: Features, projections: Tensor) -> Tensor:
         """See :class:`Mixing`."""
         return project(features, self._weighed(projections).sum(dim=0))
 
@@ -110,7 +112,7 @@ class ItemAttention(Mixing):
         super().__init__(parts, content_dim, device)
         self.query: nn.Parameter = nn.Parameter(torch.zeros(content_dim, device=device))
 
-    def forward(self, features: Tensor, projections: Tensor) -> Tensor:
+    def forward(self, features: Features, projections: Tensor) -> Tensor:
         """See :class:`Mixing`."""
         parts, width, content_dim = projections.shape
         side_by_side = projections.transpose(0, 1).reshape(width, parts * content_dim)
@@ -123,6 +125,6 @@ class ItemAttention(Mixing):
         return projections, self.query / math.sqrt(projections.shape[2])
 
 
-def project(features: Tensor, projection: Tensor) -> Tensor:
+def project(features: Features, projection: Tensor) -> Tensor:
     """The product in the features' precision, its result in float32."""
     return (features @ projection.to(features.dtype)).float()

@@ -67,13 +67,18 @@ def canonical_order(interactions: Interactions) -> Tensor:
 def sort_pairs(interactions: Interactions) -> Pairs:
     """Index the interactions by both sides, on their device."""
     order = canonical_order(interactions)
-    user, item = interactions.user[order], interactions.item[order]
+    n_users, n_items = interactions.n_users, interactions.n_items
+    return by_sides(interactions.user[order], interactions.item[order], n_users, n_items)
+
+
+def by_sides(user: Tensor, item: Tensor, n_users: int, n_items: int) -> Pairs:
+    """Index pairs that are in the canonical order already."""
     by_item = torch.argsort(item, stable=True)
     return Pairs(
         user=user,
         item=item,
-        user_offsets=offsets(user, interactions.n_users),
-        item_offsets=offsets(item, interactions.n_items),
+        user_offsets=offsets(user, n_users),
+        item_offsets=offsets(item, n_items),
         by_item=by_item,
         user_by_item=user[by_item],
     )

@@ -27,6 +27,7 @@ from painvrl.model.losses import (
     drawn_repulsion,
     gramian_loss,
     neighbour_attraction,
+    pointwise_gramian,
     sampled_loss,
     shared_repulsion,
     softmax_loss,
@@ -35,7 +36,8 @@ from painvrl.model.losses import (
 from painvrl.model.mixing import Mixing, Projection, Sum
 from painvrl.model.pairs import pair_scores
 from painvrl.model.robust import KnownEnvironments, MeanRisk, Risks, environment_risks
-from painvrl.model.training_data import TrainingData
+from painvrl.model.streamed import Features
+from painvrl.model.training_data import TrainingData, UserBlock
 
 
 class BackboneConfig(Settings):
@@ -105,6 +107,17 @@ class Rows(NamedTuple):
     item_id: Tensor
 
 
+class UserRows(NamedTuple):
+    """The embedding rows of some users: ``[B, d]`` and ``[B, k]``."""
+
+    user_id: Tensor
+    user_content: Tensor
+
+    def squares(self) -> Tensor:
+        """``[B]`` the squared length of each user's row."""
+        return self.user_id.square().sum(1) + self.user_content.square().sum(1)
+
+
 class Backbone(nn.Module):
     """Trainable parameters, and the vectors whose dot products are the scores.
 
@@ -114,7 +127,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        features: Tensor,
+        features: Features,
         data: TrainingData,
         config: BackboneConfig,
         generator: torch.Generator,
@@ -152,8 +165,8 @@ class Backbone(nn.Module):
 
         self.config = config
         self.data = data
-        self.features: Tensor = features.to(getattr(torch, config.precision))
-        self.warm_features: Tensor = data.warm_features(self.features)
+        self.features: Features = features.to(getattr(torch, config.precision))
+        self.warm_features: Features = data.warm_features(self.features)
         self.gates: Tensor = torch.ones(width, device=device) if gates is None else gates
         self.user_id: nn.Parameter = normal(n_users, config.id_dim)
         self.item_id: nn.Parameter = normal(n_items, config.id_dim)
@@ -178,13 +191,14 @@ class Backbone(nn.Module):
         self.item_b: Tensor
         self.user_b, self.item_b = ultragcn_weights(data.user_degree, data.item_degree)
 
-    def content(self, features: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def content(self, features: Features | None = None, weights: Tensor | None = None) -> Tensor:
         """``h``, ``[I, k]``: what the features say about every item, or about the given rows of them.
 
         ``weights``: ``[I, M]`` of the rows' modalities, from :meth:`modality_weights`.
         """
         rows = self.features if features is None else features
         if weights is not None:
+            assert isinstance(rows, Tensor), "refused when the data were prepared"
             rows = rows * weights.to(rows.dtype).index_select(1, self.modality)
         mixed: Tensor = self.mixing(rows, self._gated())
         return mixed + self.bias
@@ -207,6 +221,10 @@ class Backbone(nn.Module):
     def tables(self) -> list[nn.Parameter]:
         """A row a user or an item, of which a mini-batch touches a few."""
         return [self.user_id, self.user_content, self.item_id]
+
+    def user_tables(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Those of :meth:`tables` with a row a user."""
+        return self.user_id, self.user_content
 
     def content_parameters(self) -> list[nn.Parameter]:
         """What every item's content part depends on."""
@@ -260,11 +278,19 @@ class Backbone(nn.Module):
 
     def penalty(self) -> Tensor:
         """The L2 term of the whole tables, per training pair."""
-        rows = (self.user_l2 * (self.user_id.square().sum(1) + self.user_content.square().sum(1))).sum()
-        rows = rows + (self.item_l2 * self.item_id.square().sum(1)).sum()
-        return (
-            self.config.l2 * rows / self.data.n_pairs + self.config.projection_l2 * self.weight.square().sum()
-        )
+        rows = (self.user_l2 * UserRows(*self.user_tables()).squares()).sum() + self._item_squares()
+        return self._penalty_of(rows)
+
+    def item_penalty(self) -> Tensor:
+        """What of :meth:`penalty` is not about users."""
+        return self._penalty_of(self._item_squares())
+
+    def _item_squares(self) -> Tensor:
+        return (self.item_l2 * self.item_id.square().sum(1)).sum()
+
+    def _penalty_of(self, squares: Tensor) -> Tensor:
+        projection = self.config.projection_l2 * self.weight.square().sum()
+        return self.config.l2 * squares / self.data.n_pairs + projection
 
     def full_loss(self, kept: Tensor | None, modalities: Tensor | None = None) -> Tensor:
         """The gramian loss of the whole training part, with its L2 term.
@@ -272,18 +298,40 @@ class Backbone(nn.Module):
         ``kept``: see :meth:`kept_items`. ``modalities``: see :meth:`modality_weights`, on the device.
         """
         assert isinstance(self.config.loss, GramianLoss)
+        users, items = self.user_vectors(), self.step_items(kept, modalities)
+        positive = pair_scores(users, items, self.data.warm_pairs)
+        if self.environments is not None:
+            return self._risk(positive, users, items) + self.penalty()
+        return gramian_loss(positive, users, items, self.config.loss.all_pairs_weight) + self.penalty()
+
+    def step_items(self, kept: Tensor | None, modalities: Tensor | None) -> Tensor:
+        """``[I_w, D]``: the warm items as a step of the whole-data loss sees them; see :meth:`full_loss`."""
         data = self.data
-        users = self.user_vectors()
-        items = self._visible(
+        return self._visible(
             None if self.base is None else data.warm_rows(self.base[1]),
             data.warm_rows(self.item_id),
             self.content(self.warm_features, None if modalities is None else data.warm_rows(modalities)),
             None if kept is None else data.warm_rows(kept),
         )
-        positive = pair_scores(users, items, data.warm_pairs)
-        if self.environments is not None:
-            return self._risk(positive, users, items) + self.penalty()
-        return gramian_loss(positive, users, items, self.config.loss.all_pairs_weight) + self.penalty()
+
+    def block_loss(self, rows: UserRows, block: UserBlock, items: Tensor, item_gram: Tensor) -> Tensor:
+        """What a block of users adds to :meth:`full_loss`, without :meth:`item_penalty`.
+
+        Args:
+            rows: of the block's users.
+            block: the users and their pairs.
+            items: ``[I_w, D]`` of :meth:`step_items`.
+            item_gram: ``[D, D]`` ``items' items``.
+        """
+        assert isinstance(self.config.loss, GramianLoss)
+        a0, own = self.config.loss.all_pairs_weight, slice(block.start, block.stop)
+        users = torch.cat(rows, dim=1) * self.data.active[own, None]
+        if self.base is not None:
+            users = torch.cat([self.base[0][own], users], dim=1)
+        pairs = pointwise_gramian(pair_scores(users, items, block.pairs), a0).sum()
+        everything = a0 * ((users.T @ users) * item_gram).sum()
+        penalty = self.config.l2 * (self.user_l2[own] * rows.squares()).sum()
+        return (pairs + everything + penalty) / self.data.n_pairs
 
     def _risk(self, positive: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """What the environments' risks come to."""
@@ -320,7 +368,9 @@ class Backbone(nn.Module):
         users = (
             own if self.base is None else torch.cat([self.base[0].index_select(0, batch.users), own], dim=1)
         )
-        if batch.modalities is None and 2 * batch.items.shape[0] > self.features.shape[0]:
+        if batch.features is not None:
+            content = self.content(batch.features, batch.modalities)
+        elif batch.modalities is None and 2 * batch.items.shape[0] > self.features.shape[0]:
             content = self.content().index_select(0, batch.items)
         else:
             content = self.content(self.features.index_select(0, batch.items), batch.modalities)

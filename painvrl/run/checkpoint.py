@@ -292,6 +292,15 @@ def _load(folder: Path, manifest: Mapping[str, object]) -> Checkpoint:
         if _digest(files / name) != digest:
             raise DataError("is not the file that was saved; the checkpoint is damaged", file=files / name)
 
+    try:
+        return _assembled(folder, files, str(manifest["created"]))
+    except MemoryError:
+        raise
+    except Exception as error:  # whole files that are another program's
+        raise DataError("holds something else than a checkpoint of painvrl", file=folder) from error
+
+
+def _assembled(folder: Path, files: Path, created: str) -> Checkpoint:
     from safetensors.numpy import load_file
 
     weights = load_file(files / WEIGHTS)
@@ -300,7 +309,7 @@ def _load(folder: Path, manifest: Mapping[str, object]) -> Checkpoint:
     about = json.loads((files / CONFIG).read_text(encoding="utf-8"))
     return Checkpoint(
         path=folder,
-        created=str(manifest["created"]),
+        created=created,
         settings=about["config"],
         fingerprint=about["fingerprint"],
         data_fingerprint=about["data_fingerprint"],
@@ -485,7 +494,7 @@ def _manifest(folder: Path) -> Mapping[str, object]:
         raise DataError(f"is no checkpoint: it has no {MANIFEST}", file=folder)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError("the manifest cannot be read; the checkpoint is damaged", file=path) from error
     if not isinstance(manifest, dict) or not {"format", "created", "files"} <= set(manifest):
         raise DataError("is no manifest of a painvrl checkpoint", file=path)

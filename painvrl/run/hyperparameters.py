@@ -39,7 +39,9 @@ def apply(base: TrainConfig, point: Point) -> TrainConfig:
     for path, value in point.items():
         branch, leaf = _branch(tree, path)
         branch[leaf] = value
-    return TrainConfig.model_validate(tree)
+    turned = TrainConfig.model_validate(tree)
+    kept = {"memory_limit": base.data.memory_limit}  # which no dump has
+    return turned.model_copy(update={"data": turned.data.model_copy(update=kept)})
 
 
 def _branch(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

@@ -106,9 +106,9 @@ def run(
     if mask is not None:
         invariance = Invariance(mask=mask)
     if invariance is None:
-        pretrained = pretrain(stages, store) if config.mask.source == "learned" else None
-        invariance = learn_invariance(stages, pretrained)
-        del pretrained  # what `convert` trains needs its memory
+        learned = config.mask.source == "learned"
+        # No name is kept for the backbone: the rounds let it go, and what `convert` trains needs its memory.
+        invariance = learn_invariance(stages, pretrain(stages, store) if learned else None)
     if config.training.stops_by_loeo and epochs is None:
         chosen = epochs_by_left_out(config, prepared, invariance.mask, state, branch=branch)
         stages = replace(stages, fixed_epochs=chosen)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from painvrl.core.device import memory_of
 from painvrl.core.errors import ConfigError, DataError
 from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import BATCH, Columns, Dataset
 from painvrl.data.digest import digest_of
-from painvrl.data.features import build_features, modalities_of
+from painvrl.data.features import FeatureRows, build_features, modalities_of
 from painvrl.data.grouping import TIME, KnownGroups, known_groups, left_out_group
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
@@ -26,11 +27,16 @@ from painvrl.evaluation.metrics import split_name
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
 from painvrl.model.folding import Support, plan_support
+from painvrl.model.streamed import Features, StreamedFeatures
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.run.config import TrainConfig
 
+_logger = logging.getLogger(__name__)
+
 CANDIDATES = 4
 """Times as many candidates as a list is long; with fewer, chance finds more than a quarter."""
+MOST_OF_MEMORY = 0.25
+"""Of the device's memory: features that take more stay on the host, and pass the device in blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Prepared:
     Attributes:
         dataset, split: on the CPU.
         train: the interactions trained on, on the CPU: ``split.train``, or more for a refit.
-        features: ``[I, F]`` on the device; statistics fitted on the train items.
+        features: ``[I, F]`` on the device, or what streams them to it; statistics fitted on the train items.
         widths: columns of the features by modality, in their order.
         training: the training part indexed for the losses.
         valid_plan: how the valid parts are ranked, in one pass.
@@ -52,7 +58,7 @@ class Prepared:
     dataset: Dataset
     split: Split
     train: Interactions
-    features: Tensor
+    features: Features
     widths: Mapping[str, int]
     training: TrainingData
     evaluation: EvaluationConfig
@@ -151,12 +157,37 @@ def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:
 
 def _features(
     config: TrainConfig, dataset: Dataset, train: Interactions, device: torch.device
-) -> tuple[Tensor, dict[str, int]]:
+) -> tuple[Features, dict[str, int]]:
     """``[I, F]``, and how many of the columns each modality has."""
     known = train.item_degree() > 0
     modalities = modalities_of(dataset.modalities, dataset.columns, known, config.features, config.seed)
     widths = {name: modality.values.shape[1] for name, modality in modalities.items()}
-    return build_features(modalities, known, config.features).to(device), widths
+    size, memory = 4 * dataset.interactions.n_items * sum(widths.values()), memory_of(device)
+    if memory is None or size <= MOST_OF_MEMORY * memory:
+        return build_features(modalities, known, config.features).to(device), widths
+    said = f"{size / 2**30:,.1f} GiB, more than {MOST_OF_MEMORY:.0%} of the memory of {device}"
+    _require_streaming(config, said)
+    _logger.info("features take %s: they pass it in blocks", said)
+    made = FeatureRows.of(modalities, known, config.features)
+    return StreamedFeatures(made=made, device=device), widths
+
+
+def _require_streaming(config: TrainConfig, said: str) -> None:
+    """Refuse what needs the whole matrix of the features on the device.
+
+    Raises:
+        ConfigError: the setting, and that they do not fit.
+    """
+    mask, backbone = config.mask, config.backbone
+    dropped = backbone.modality_dropout if backbone.loss.kind == "gramian" else 0.0
+    for key, value, asks in (
+        ("training.compile", config.training.compile, config.training.compile),
+        ("backbone.modality_dropout", dropped, dropped > 0),
+        ("mask.penalty", mask.penalty, mask.source == "learned" and mask.reads_variances),
+    ):
+        if asks:
+            rule = f"needs features that fit the device; they take {said}"
+            raise ConfigError(rule, key=key, value=value)
 
 
 def prepare_split(

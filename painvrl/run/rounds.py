@@ -78,7 +78,7 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             all_pairs_weight(config.backbone),
         )
         shared = calibrate(
-            pretrained.user_vectors().detach(),
+            frozen.users,  # those of `pretrained`
             pretrained.item_vectors().detach(),
             prepared.training,
             generator(config.seed, "calibrate"),
@@ -87,13 +87,15 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
             user_content=pretrained.user_content.detach() * shared.temperature,
             weight=pretrained.weight.detach(),
         )
-    known: tuple[Gated, Invariance] | None = run.load("rounds")
-    gated, found = known or (
-        Gated(
+        first = Gated(
             mu=torch.zeros(n_gates, device=prepared.device),
             weight=pretrained.weight.detach(),
             bias=pretrained.bias.detach(),
-        ),
+        )
+        del pretrained  # whose tables no one reads from here on
+    known: tuple[Gated, Invariance] | None = run.load("rounds")
+    gated, found = known or (
+        first,
         Invariance(mask=torch.full((features.shape[1],), 0.5, device=prepared.device)),
     )
     for index in range(len(found.rounds), config.rounds):
@@ -151,6 +153,7 @@ def _feature_variances(
     """How differently this round's environments weigh each feature."""
     config, prepared, label = stages.config, stages.prepared, environments.label
     features, data = prepared.features, prepared.training
+    assert isinstance(features, Tensor), "refused when the data were prepared"
     draws = generator(config.seed, "coefficients", index)
     sample = sample_users(data, config.environments.fit_cells // features.shape[0], draws)
     half = torch.randint(2, label.shape, generator=draws).to(label.device)

@@ -156,6 +156,8 @@ class RunState:
 
         Its tensors must not change any more. This is a point at which the run may be saved.
         """
+        if self._file is None:  # nothing is gone on with, so nothing is held
+            return
         self._results[name] = result
         self._offer({})
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from painvrl.core.errors import StudyError
+from painvrl.core.shown import redacted
 from painvrl.core.workspace import Workspace
 from painvrl.run.checkpoint import load_checkpoint
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
@@ -275,10 +275,8 @@ def _input_example(user: str) -> tuple[pd.DataFrame, dict[str, object]]:
 
 def _snippet(tracking_uri: str, model_uri: str, user: str) -> str:
     """A URI with a password is not shown: MLflow finds it where painvrl has found it, in its variable."""
-    address = urlsplit(tracking_uri)
-    secret = address.password is not None or "password" in address.query
     lines = ["import mlflow, pandas as pd"]
-    lines += [] if secret else [f"mlflow.set_tracking_uri({tracking_uri!r})"]
+    lines += [] if redacted(tracking_uri) != tracking_uri else [f"mlflow.set_tracking_uri({tracking_uri!r})"]
     lines += [
         f"model = mlflow.pyfunc.load_model({model_uri!r})",
         f"print(model.predict(pd.DataFrame({{'user': [{user!r}]}}), params={{'k': 5}}))",

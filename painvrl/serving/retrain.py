@@ -19,6 +19,7 @@ import torch
 
 from painvrl.core.errors import ConfigError, StudyError, TrialFailure
 from painvrl.core.observer import NullObserver, Observer
+from painvrl.core.ranks import first_alone, n_ranks
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.data.guard import AccessLog
@@ -188,6 +189,24 @@ def train_config(
     return _train(config, workspace, options, observer or NullObserver(), label=label, study=None, pick=None)
 
 
+def train_along(config: TrainConfig, workspace: Workspace, options: TrainOptions) -> None:
+    """What each process but the first does in the :func:`train_config` of them all; it keeps nothing.
+
+    Raises:
+        UserError: as there.
+    """
+    if options.seed is not None:
+        config = config.model_copy(update={"seed": options.seed})
+    with first_alone():
+        prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    try:
+        result = run(config, prepared)
+        if options.refit:
+            refit(config, prepared, steps_of=result)
+    except TrialFailure as failure:
+        raise ConfigError(f"this configuration cannot be trained ({failure.reason}): {failure}") from failure
+
+
 def compare(trial: Mapping[str, float], retrained: Mapping[str, float]) -> Repetition:
     """Compare two sets of metrics by name; a NaN on one side only is an infinite difference."""
     worst, largest = None, 0.0
@@ -219,8 +238,10 @@ def _train(
     if options.seed is not None:
         config = config.model_copy(update={"seed": options.seed})
     observer.stage("prepare")
-    prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
-    key, resume_dir = run_key(config, prepared), workspace.run_states
+    with first_alone():
+        prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    # Processes that train together would each have to go on from the same epoch.
+    key, resume_dir = run_key(config, prepared), workspace.run_states if n_ranks() == 1 else None
     try:
         # Gone on with until the model is kept: a refit that is interrupted needs the run before.
         with run_state(resume_dir, key, options.device, final=TrialFailure) as state:

@@ -150,10 +150,7 @@ def run_study(
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
-        stored.study.set_user_attr(Attr.REQUESTED, wanted)
-        note_header(stored, spec.study, executor.data)
-        note_code(stored, executor.data.numbers)
-        _keep_file(stored, spec)
+        _note_run(stored, spec, wanted, executor.data)
         adapter = AskTell(stored, spec.study, code=executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
         reaped = adapter.reap()
@@ -286,8 +283,14 @@ def _others_work(adapter: AskTell) -> bool:
     return False
 
 
-def _keep_file(stored: StoredStudy, spec: StudySpec) -> None:
-    """So that `study work` needs the study's name alone; where it is stored is nothing that it tells."""
+def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSummary) -> None:
+    """What the study keeps of whoever runs it now.
+
+    With its file `study work` needs the study's name alone; where it is stored is nothing that it tells.
+    """
+    stored.study.set_user_attr(Attr.REQUESTED, wanted)
+    note_header(stored, spec.study, data)
+    note_code(stored, data.numbers)
     kept = spec.model_dump(mode="json", exclude_unset=True)
     kept["study"].pop("storage", None)
     if stored.study.user_attrs.get(Attr.FILE) != kept:

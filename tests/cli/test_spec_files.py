@@ -174,14 +174,6 @@ def test_the_help_names_the_command(cli: Call, command: str) -> None:
     assert f" {command} " in cli("study", "--help").out
 
 
-def test_a_dry_run_prints_no_password(cli: Call, spec: Path, tmp_path: Path) -> None:
-    storage = "study.storage=postgresql://user:geheim@host/studies"
-    answer = cli("study", "run", spec, "--dry-run", "--set", storage, "--workspace", tmp_path / "none")
-    assert answer.code == 0
-    assert "geheim" not in answer.out + answer.err
-    assert parse_yaml(answer.out)["study"]["storage"] == "postgresql://user:***@host/studies"  # type: ignore[index]
-
-
 @pytest.mark.parametrize(
     ("space", "sweep", "said"),
     [

@@ -307,3 +307,38 @@ def test_a_study_in_another_storage_is_reached_by_its_file(
     answer = cli("train", "--best", "--study", path, "--workspace", workspace)
     assert answer.code == 0
     assert "repeat the trial's to the last digit" in answer.out
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_train_what_one_process_does(
+    cli: Call, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(dump_yaml(tiny_config.model_dump(mode="json")))
+    alone = cli("train", file, "--device", "cpu", "--json", "--workspace", tmp_path / "one")
+    assert alone.code == 0
+    command = f"train {file} --refit train+valid --device cpu --json --workspace {tmp_path / 'two'}"
+    launcher = "torch.distributed.run --standalone --nproc-per-node 2 -m painvrl.cli"
+    together = subprocess.run(
+        [sys.executable, "-m", *launcher.split(), *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert together.returncode == 0, together.stderr
+    expected, found = json.loads(alone.out), json.loads(together.stdout)  # one report, of the first process
+    assert found["metrics"] == pytest.approx(expected["metrics"], abs=0.05)
+    assert found["trained_on"] == "train+valid"
+    one, two = (load_checkpoint(Path(report["checkpoint"])) for report in (expected, found))
+    assert one.item_vectors.shape == two.item_vectors.shape
+    assert len(list(Workspace(tmp_path / "two").checkpoints.iterdir())) == 1
+    versions = mlflow_client(tmp_path / "two").search_model_versions("name = 'small'")
+    assert len(versions) == 1
+
+
+def test_torchrun_trains_a_file_and_no_trial_of_a_front(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    answer = cli("train", "--best")
+    assert (answer.code, answer.err) == (2, "error: --best: torchrun trains a configuration file\n")

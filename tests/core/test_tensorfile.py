@@ -147,3 +147,27 @@ def test_a_sweep_takes_what_is_too_old_and_what_a_write_left_behind(tmp_path: Pa
     sweep_trees(tmp_path, 1000, oldest=100)
     assert left(tmp_path) == [".new.lock", "new.pt"]
     sweep_trees(tmp_path / "missing", 1000)
+
+
+def test_damage_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_tree(tmp_path / "none.pt") is None
+    assert caplog.messages == []
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"garbage")
+    assert read_tree(path) is None
+    (said,) = caplog.messages
+    assert said.startswith(f"note: damaged, so it counts as none: {path} (")
+
+
+def test_whichever_bit_of_a_file_flips_it_is_whole_or_none(tmp_path: Path) -> None:
+    tree = {"a": torch.arange(40.0), "pair": Pair(one=torch.ones(2), other=(1, 2))}
+    path = written(tmp_path / "a.pt", tree)
+    content = path.read_bytes()
+    draw = np.random.default_rng(0)
+    for bit in draw.choice(8 * len(content), 150, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        if (found := read_tree(path)) is not None:
+            assert torch.equal(found["a"], tree["a"])
+            assert found["pair"].other == (1, 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from painvrl.core.yamlfile import (
     near_matches,
     parse_value,
     parse_yaml,
+    read_yaml,
     validated,
     yaml_value,
 )
@@ -281,3 +283,68 @@ def test_a_value_on_one_line_reads_back_whatever_stands_around_it(value: object)
     assert len(line.splitlines()) == 1
     assert parse_value(line, key="k") == value
     assert parse_yaml(f"a:\n    b: {line}  # why\nc: 1") == {"a": {"b": value}, "c": 1}
+
+
+def _ten(letter: str) -> str:
+    return ", ".join([f"*{letter}"] * 10)
+
+
+_LETTERS = "abcdefghij"
+LISTS = "a: &a [x]\n" + "".join(
+    f"{one}: &{one} [{_ten(before)}]\n" for before, one in itertools.pairwise(_LETTERS)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (LISTS, "has more than 50,000 keys and values, aliases included"),
+        (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 9000)}]", "has more than 50,000 keys and values"),
+        ("".join(f"k{one}: 1\n" for one in range(30_000)), "has more than 50,000 keys and values"),
+        ("".join(f"k{one}: 1\n" for one in range(300_000)), "has more than 1 MiB: it is something else"),
+        ("a: &a [*a]", "1:8: the alias a stands inside of what it names"),
+        ("a: &a {b: 1}\nc: {!!merge <<: *a}", "2:5: the tag tag:yaml.org,2002:merge is not known here"),
+        (f"a: {'9' * 5000}", "1:4: is a number of more than 100 digits"),
+        (f"a: 0x{'f' * 5000}", "1:4: is a number of more than 100 digits"),
+        ("a: !!bool perhaps", "1:4: perhaps is not of the kind of its tag, bool"),
+        ("a: !!int many", "1:4: many is not of the kind of its tag, int"),
+        ("a: !!timestamp x", "1:4: the tag tag:yaml.org,2002:timestamp is not known here"),
+        ("a: !!map [1]", "1:4: the tag tag:yaml.org,2002:map is not known here"),
+        ("a: !!set {x}", "1:4: the tag tag:yaml.org,2002:set is not known here"),
+        (f"a: {'[' * 20_000}", "is nested deeper than 50 levels"),
+        ("{a: " * 20_000, "is nested deeper than 50 levels"),
+        ('a: "\\UFFFFFFFF"', "is not YAML"),
+        ('a: "\\ud800"', "1:4: holds half of a pair of surrogates"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_a_text_may_ask_for_is_limited_while_it_is_read(text: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(rule)):
+        parse_yaml(text, file="a.yaml")
+
+
+def test_aliases_and_known_tags_are_read() -> None:
+    assert parse_yaml("a: &a [1, 2]\nb: *a\nc: !!float 1\nd: !!str 2\ne: !!null ~") == {
+        "a": [1, 2],
+        "b": [1, 2],
+        "c": 1.0,
+        "d": "2",
+        "e": None,
+    }
+
+
+def test_no_more_of_a_file_is_read_than_a_file_may_have() -> None:
+    if Path("/dev/zero").exists():
+        with pytest.raises(ConfigError, match="has more than 1 MiB"):
+            read_yaml(Path("/dev/zero"))
+
+
+def test_of_many_mistakes_the_first_are_said() -> None:
+    said = message({f"k{one}": 1 for one in range(20_000)}).splitlines()
+    assert len(said) == 51
+    assert said[-1] == "has more mistakes than the first 50, which are above"
+
+
+def test_a_value_is_redacted_before_it_is_cut() -> None:
+    url = f"postgresql://someone:{'hunter2' * 20}@host/db"
+    assert "hunter2" not in message({"pet": {"kind": "dog", "name": [url]}})

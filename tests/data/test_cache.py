@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -166,3 +168,68 @@ def test_damage_beside_an_entry_is_a_miss_and_can_be_stored_again(tmp_path, dama
     assert cache.load("k") is None
     cache.store("k", ARRAYS, beside=["values.0"])
     same(cache.load("k"), ARRAYS)
+
+
+def test_damage_is_said_in_one_line_and_an_entry_that_is_not_there_is_none(tmp_path, caplog):
+    cache = ArrayCache(tmp_path)
+    assert cache.load("k") is None
+    assert caplog.messages == []
+    cache.path("k").write_bytes(b"garbage")
+    assert cache.load("k") is None
+    (said,) = caplog.messages
+    assert said.startswith(f"note: damaged, so it counts as none: {cache.path('k')} (")
+    assert "\n" not in said
+
+
+def test_a_folder_in_an_entry_s_place_is_put_aside(tmp_path):
+    cache = ArrayCache(tmp_path)
+    (cache.path("k") / "work").mkdir(parents=True)
+    assert cache.load("k") is None
+    cache.store("k", ARRAYS)
+    same(cache.load("k"), ARRAYS)
+    (aside,) = tmp_path.glob("k.npz.damaged-*")
+    assert [path.name for path in aside.iterdir()] == ["work"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_entry_that_may_not_be_read_is_made_again(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+    cache.path("k").chmod(0)
+    assert cache.load("k") is None
+    cache.store("k", ARRAYS)
+    same(cache.load("k"), ARRAYS)
+
+
+def test_a_header_that_asks_for_less_does_not_pass_the_checksum_by(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+    content = cache.path("k").read_bytes()
+    assert content.count(b"(50, 7)") == 1
+    cache.path("k").write_bytes(content.replace(b"(50, 7)", b"(10, 7)"))
+    assert cache.load("k") is None
+
+
+def test_whichever_bit_of_an_entry_flips_it_is_whole_or_none(tmp_path):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+    content = cache.path("k").read_bytes()
+    draw = np.random.default_rng(0)
+    for bit in draw.choice(8 * len(content), 400, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        cache.path("k").write_bytes(flipped)
+        if (found := cache.load("k")) is not None:
+            same(found, ARRAYS)
+
+
+def test_a_name_in_an_entry_leads_to_no_other_folder(tmp_path):
+    (tmp_path / "outside").mkdir()
+    cache, other = ArrayCache(tmp_path / "cache"), ArrayCache(tmp_path / "outside")
+    other.store("k", ARRAYS, beside=["values.0"])
+    path = tmp_path / "outside" / "k.values.0.npy"
+    checksum = zlib.crc32(path.read_bytes())
+    path.rename(tmp_path / "outside" / "x.npy")
+    cache.store("k", {"beside": pack_text({"/../../outside/x": checksum})})
+    (tmp_path / "cache" / "k.").mkdir()
+    assert cache.load("k") is None

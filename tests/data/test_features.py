@@ -128,3 +128,20 @@ def test_names_that_the_data_do_not_have_are_refused(wrong, key):
     with pytest.raises(ConfigError) as refused:
         modalities_of({"a": A}, Columns(), TRAIN, FeatureConfig.model_validate(wrong))
     assert refused.value.key == key
+
+
+def test_columns_of_large_modalities_are_standardised_alike_without_a_copy_of_their_rows(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    values = 50 + 3 * torch.randn(40, 5, generator=draw)
+    values[:, 2] = 7.0  # a constant column
+    modality = Modality(values=values, present=torch.arange(40) % 3 > 0)
+    train = torch.arange(40) % 5 > 0
+    expected = build_features({"a": modality}, train, FeatureConfig(standardise=True))
+    nobody = build_features({"a": modality}, torch.zeros_like(train), FeatureConfig(standardise=True))
+    monkeypatch.setattr(features_module, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(features_module, "_BLOCK_ROWS", 7)
+    found = build_features({"a": modality}, train, FeatureConfig(standardise=True))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(
+        build_features({"a": modality}, torch.zeros_like(train), FeatureConfig(standardise=True)), nobody
+    )

@@ -364,3 +364,13 @@ def test_any_scorer_is_ranked_like_vectors_a_block_at_a_time(*, own: bool) -> No
     assert scorer.asked == [len(block.users) for block in made.blocks]
     assert len(scorer.asked) > 3
     assert torch.equal(scorer.table, table)
+
+
+def test_a_second_table_of_items_is_made_only_where_not_all_are_candidates() -> None:
+    items, users = torch.ones(9, 3), torch.ones(4, 3)
+    scorer = DotProducts(users, items)
+    of_all, of_some = scorer.among(torch.arange(9)), scorer.among(torch.tensor([0, 4, 8]))
+    items.zero_()  # a table of its own would not notice
+    known = torch.tensor([3, 1])
+    assert of_all(known).tolist() == [[0.0] * 9] * 2
+    assert of_some(known).tolist() == [[3.0] * 3] * 2

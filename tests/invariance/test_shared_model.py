@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from painvrl.data.interactions import Interactions
-from painvrl.invariance.shared_model import SharedModel, calibrate, calibration_loss
+from painvrl.invariance.shared_model import SharedModel, calibrate, calibration_loss, sample_users
 from painvrl.model.training_data import TrainingData, training_data
 
 CPU = torch.device("cpu")
@@ -143,3 +143,12 @@ def test_a_subset_of_the_users_calibrates_alike() -> None:
     assert float(some.temperature) != float(whole.temperature)
     again = calibrate(users, items, data, gen(), cells=ITEMS * 100)
     assert torch.equal(some.temperature, again.temperature)
+
+
+def test_a_fit_on_very_few_of_many_users_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    _, _, data = drawn(1.0)
+    with caplog.at_level("INFO", logger="painvrl"):
+        assert len(sample_users(data, 20, gen()).users) == 20
+        assert caplog.text == ""
+        assert len(sample_users(data, 3, gen()).users) == 3
+    assert "3 of 300 users are fitted, since more do not fit beside 40 items" in caplog.text

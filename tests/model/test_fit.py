@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -478,3 +480,39 @@ def test_a_training_that_goes_on_keeps_the_best_state_and_patience_of_before(
     assert result == 2
     for name, value in calm.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+def with_evaluations(model: Backbone, look: Callable[[int], None]) -> None:
+    """Train six epochs, each better than the last, and ``look`` at every evaluation."""
+
+    def evaluate(epoch: int, *_: Tensor) -> dict[str, float]:
+        look(epoch)
+        return {"iid/ndcg_at_20": float(epoch)}
+
+    config = TrainingConfig(max_epochs=6, evaluate_every=2)
+    fit(model, config, gen(), evaluate=evaluate, observe=silent)
+
+
+def test_an_evaluation_and_what_comes_after_have_the_memory_of_the_gradients() -> None:
+    model = build()
+
+    def hold_none(_: int) -> None:
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+    with_evaluations(model, hold_none)
+    hold_none(0)
+
+
+def test_one_best_state_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[weakref.ref[Tensor]] = []
+    real = copy.deepcopy
+
+    def counted(state: Any) -> Any:
+        assert all(known() is None for known in copies)
+        copied = real(state)
+        copies.append(weakref.ref(copied["weight"]))
+        return copied
+
+    monkeypatch.setattr("painvrl.model.fit.copy", SimpleNamespace(deepcopy=counted))
+    with_evaluations(build(), lambda _: None)
+    assert len(copies) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from painvrl.data.guard import GuardedParts
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run, score_valid
 from painvrl.run.prepare import prepare
+from painvrl.run.stages import pretrain
 
 if TYPE_CHECKING:
     from painvrl.data.interactions import Interactions
     from painvrl.data.parts import Part
+    from painvrl.model.ultragcn import Backbone
     from painvrl.run.pipeline import RunResult
     from painvrl.run.prepare import Prepared
 
@@ -247,3 +250,26 @@ def test_vectors_that_are_not_finite_have_no_metrics(tiny_prepared: Prepared, ti
     items[0, 0] = math.nan
     with pytest.raises(Diverged):
         score_valid(tiny_prepared, replace(tiny_result.parts, items=items), [tiny_result.config.fusion])
+
+
+def test_the_rounds_let_the_backbone_go(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[weakref.ref[torch.Tensor]] = []
+
+    def pretrained(*given: Any) -> Backbone:
+        model = pretrain(*given)
+        tables.append(weakref.ref(model.user_id))
+        return model
+
+    class Looks(Diary):
+        def stage(self, name: str) -> None:
+            super().stage(name)
+            if "environments" in name:
+                assert tables[0]() is None
+
+    monkeypatch.setattr("painvrl.run.pipeline.pretrain", pretrained)
+    diary = Looks()
+    run(tiny_config, tiny_prepared, observer=diary)
+    assert any("environments" in name for name in diary.stages)
+    assert len(tables) == 1

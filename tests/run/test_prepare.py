@@ -11,7 +11,9 @@ from painvrl.core.rng import derive_seed
 from painvrl.data.interactions import Interactions
 from painvrl.data.sources.planted import read_planted
 from painvrl.data.splits import make_split
+from painvrl.model.streamed import StreamedFeatures
 from painvrl.run.config import TrainConfig
+from painvrl.run.pipeline import run
 from painvrl.run.prepare import plan_parts, prepare, prepare_split, split_of, with_features
 
 if TYPE_CHECKING:
@@ -197,3 +199,51 @@ def test_a_list_that_holds_a_large_part_of_its_candidates_is_a_warning(
         f"a list of {k} is chosen from few candidates, {items} of iid_valid and {items} of ood_valid" in text
     )
     assert f"at random it has {share} of what is sought" in text
+
+
+def test_features_that_do_not_fit_are_streamed_and_train_to_the_same_model(
+    tiny_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = TrainConfig.model_validate(
+        tiny_settings | {"split": {"protocol": "cold_item"}, "features": {"standardise": True}}
+    )
+    whole = prepare(config, cache_dir=tmp_path, device=CPU)
+    monkeypatch.setattr("painvrl.run.prepare.MOST_OF_MEMORY", 0.0)
+    monkeypatch.setattr("painvrl.model.streamed.BLOCK_BYTES", 4 * whole.features.shape[1] * 7)
+    with caplog.at_level("INFO", logger="painvrl"):
+        streamed = prepare(config, cache_dir=tmp_path, device=CPU)
+    assert isinstance(streamed.features, StreamedFeatures)
+    assert "features take 0.0 GiB, more than 0% of the memory of cpu: they pass it in blocks" in caplog.text
+    assert streamed.widths == whole.widths
+    assert isinstance(whole.features, torch.Tensor)
+    assert torch.equal(streamed.features.cpu(), whole.features)
+    found, expected = run(config, streamed), run(config, whole)
+    assert len(found.parts.items) == len(whole.features)
+    torch.testing.assert_close(found.mask, expected.mask, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.parts.items, expected.parts.items, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(found.parts.users, expected.parts.users, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"training": {"compile": True}}, "training.compile"),
+        ({"backbone": {"modality_dropout": 0.5}}, "backbone.modality_dropout"),
+        ({"mask": {"penalty": "coefficient_variance"}}, "mask.penalty"),
+    ],
+)
+def test_what_needs_all_features_at_once_is_refused_where_they_do_not_fit(
+    tiny_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    key: str,
+) -> None:
+    monkeypatch.setattr("painvrl.run.prepare.MOST_OF_MEMORY", 0.0)
+    config = TrainConfig.model_validate(tiny_settings | change)
+    with pytest.raises(ConfigError, match="needs features that fit the device") as refused:
+        prepare(config, cache_dir=tmp_path, device=CPU)
+    assert refused.value.key == key

@@ -674,3 +674,9 @@ def test_no_more_is_saved_than_the_rest_of_the_run_needs(
         (frozenset({"invariance", "invariant"}), "variant"),
         (frozenset({"invariance", "converted"}), None),
     ]
+
+
+def test_a_run_that_is_saved_nowhere_holds_nothing() -> None:
+    state = RunState()
+    state.save("pretrain", torch.ones(2))
+    assert state.load("pretrain") is None

@@ -16,6 +16,7 @@ from painvrl.cli.options import (
     nothing_feasible,
     open_named,
 )
+from painvrl.cli.output import as_it_is, with_colours
 from painvrl.core.errors import ConfigError, NothingFeasible, Regressed, StudyError
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace
@@ -96,7 +97,8 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
         width = min(console.width, PLOT_WIDTH) if console.is_terminal else PLOT_WIDTH
         colour = console.is_terminal and not console.no_color
         text = front_text(panels, width=width, height=PLOT_HEIGHT, colour=colour)
-        typer.echo(text, color=True)  # the codes are there only if they are wanted
+        # The codes are there only if they are wanted.
+        typer.echo(with_colours(text), color=True, file=as_it_is(sys.stdout))
     if png is not None:
         from painvrl.study.plots.png import front_png
 

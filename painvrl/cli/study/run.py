@@ -245,22 +245,13 @@ def _print_plan(loaded: StudySpec | AblationSpec, workspace: Path, device: str, 
             hyperparameters = ", ".join(f"{path}: {value}" for path, value in turned.items())
             typer.echo(f"# row {row} = config with {hyperparameters or 'no change'}")
         return
-    typer.echo(dump_yaml(_without_password(loaded)), nl=False)
+    typer.echo(dump_yaml(loaded), nl=False)
 
     from painvrl.core.device import select_device
     from painvrl.study.file.plan import lines_of, plan_of
 
     for line in lines_of(plan_of(loaded, Workspace(workspace), select_device(device), trials=trials)):
         typer.echo(f"# {line}")
-
-
-def _without_password(spec: StudySpec) -> StudySpec:
-    if spec.study.storage is None:
-        return spec
-    from painvrl.study.store.database import without_password
-
-    study = spec.study.model_copy(update={"storage": without_password(spec.study.storage)})
-    return spec.model_copy(update={"study": study})
 
 
 def validate(

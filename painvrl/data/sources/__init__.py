@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import painvrl
+from painvrl.core.device import is_out_of_memory
+from painvrl.core.errors import DataError
+from painvrl.core.memory import at_most, refusal
 from painvrl.core.registry import SettingsIn, foreign_code
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
@@ -44,9 +47,19 @@ def load(config: DataConfig, *, cache_dir: Path, seed: int) -> Dataset:
         seed: only planted data depend on it.
 
     Raises:
-        DataError: a package, a file, a column or a value is not as it must be.
+        DataError: a package, a file, a column or a value is not as it must be, or takes too much memory.
     """
     _logger.info("%s %s data", "drawing" if config.is_drawn else "reading", config.kind)
+    with at_most(config.memory_limit):
+        try:
+            return _load(config, cache_dir, seed)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DataError(refusal(), key="data") from error
+
+
+def _load(config: DataConfig, cache_dir: Path, seed: int) -> Dataset:
     encodings = ArrayCache(cache_dir / "encodings")
     if config.is_drawn:
         return config.read(encodings, seed)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from painvrl.core.device import is_out_of_memory
 from painvrl.core.errors import DataError, listing
+from painvrl.core.memory import refusal
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Place:
         except DataError:
             raise
         except Exception as error:
-            raise self.error(f"cannot be read: {first_line(error)}") from error
+            full = is_out_of_memory(error)
+            raise self.error(refusal() if full else f"cannot be read: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:

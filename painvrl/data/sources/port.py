@@ -6,6 +6,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from painvrl.core.registry import Registry
 from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
@@ -20,6 +22,8 @@ class Source(Settings):
 
     kind: str
     """Which source the data come from; decides which other keys there are."""
+    memory_limit: float | None = Field(default=None, gt=0, exclude=True)
+    """GiB that the process may take while data are read, on Linux; ``null``: 80% of the machine's."""
 
     @abstractmethod
     def read(self, encodings: ArrayCache, seed: int) -> Dataset:

@@ -87,5 +87,6 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
             provenance=TypeAdapter(Provenance).validate_python(texts["provenance"]),
             fingerprint=texts["fingerprint"],
         )
-    except (KeyError, TypeError, ValueError, IndexError):
+    except Exception as error:  # noqa: BLE001 (its parts are whole, and do not fit together)
+        cache.note_damage(key, error)
         return None

@@ -10,7 +10,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
+from painvrl.core.memory import uncounted
 from painvrl.data.cache import mapped
 from painvrl.data.sources.messages import Place
 from painvrl.data.sources.safe_pickle import Refused, unpickled
@@ -119,12 +120,20 @@ def read_array(path: Path, *, key: str) -> np.ndarray:
             raise Place(path, key).error("the file's name must end in .npy or .pt", value=path.name)
 
 
+def _is_compressed(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+
+
 def _read_tensor(path: Path, place: Place) -> np.ndarray:
     # A tensor may be sparse, nested or of a kind that NumPy does not know.
     with place.reading():
         try:
-            # What is no archive was written before PyTorch 1.6, and cannot be mapped.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            is_archive = zipfile.is_zipfile(path)  # what is none was written before PyTorch 1.6
+            if is_archive and _is_compressed(path):
+                raise place.error("is compressed, as PyTorch writes none; save it anew")
+            with uncounted() if is_archive else nullcontext():
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
         except pickle.UnpicklingError as error:
             rule = "holds Python objects that are never loaded, or is damaged; save one plain tensor"
             raise place.error(rule) from error

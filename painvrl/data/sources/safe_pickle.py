@@ -51,7 +51,44 @@ def unpickled(content: bytes) -> np.ndarray:
     array = _Reader(content).load()
     if not isinstance(array, np.ndarray):
         raise TypeError("the pickle is not an array")
+    _require_few(array, _BYTES_PER_BYTE * len(content))
     return array
+
+
+_CONTAINERS: Final = (list, tuple, dict, np.ndarray)
+
+
+def _require_few(array: np.ndarray, most: int) -> None:
+    """Refuse what is more than ``most`` elements where each is counted as often as it is named.
+
+    A list that holds another ten times, which holds a third ten times, takes no memory until someone looks.
+    """
+    sizes: dict[int, int] = {}
+    left: list[tuple[Any, bool]] = [(array, False)]
+    while left:
+        thing, is_known_below = left.pop()
+        if not is_known_below and id(thing) in sizes:
+            if sizes[id(thing)] < 0:
+                raise pickle.UnpicklingError("it holds a list that holds itself")
+            continue
+        below = _containers_in(thing)
+        if is_known_below:
+            size = sizes[id(thing)] = len(below[0]) + sum(sizes[id(one)] for one in below[1])
+            if size > most:
+                raise pickle.UnpicklingError(f"its lists name more than {most:,} elements")
+            continue
+        sizes[id(thing)] = -1
+        left += [(thing, True), *((one, False) for one in below[1])]
+
+
+def _containers_in(thing: Any) -> tuple[Any, list[Any]]:
+    """The elements, and those of them that have elements."""
+    if isinstance(thing, np.ndarray):
+        if thing.dtype != object:
+            return np.broadcast_to(0, thing.size), []
+        thing = thing.ravel().tolist()
+    elements = thing.values() if isinstance(thing, dict) else thing
+    return elements, [one for one in elements if isinstance(one, _CONTAINERS)]
 
 
 class Refused(pickle.UnpicklingError):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """What names of tables end in."""
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+_MISFIT: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
+"""What Arrow says. Its handler of such rows is not asked: of a row that is no UTF-8 it prints a traceback."""
 _BLOCK: Final = 1 << 24
 """Bytes parsed at a time; no row may be longer."""
 
@@ -140,12 +142,7 @@ def parse_table(
 
     if quotes and b'"' in content:
         _check_quotes(content, separator, place)
-    wrong: list[arrow.InvalidRow] = []
     block = min(len(content) + 1, _BLOCK)
-
-    def note(row: arrow.InvalidRow) -> str:
-        wrong.append(row)
-        return "error"
 
     def parse(types: dict[str, pa.DataType]) -> pa.Table:
         return arrow.read_csv(
@@ -156,7 +153,6 @@ def parse_table(
                 delimiter=separator,
                 quote_char='"' if quotes else False,
                 newlines_in_values=quotes,
-                invalid_row_handler=note,
             ),
             convert_options=arrow.ConvertOptions(
                 column_types=types, strings_can_be_null=False, null_values=[""]
@@ -172,16 +168,15 @@ def parse_table(
             try:
                 data = parse({name: pa.string() if name in texts else pa.float64() for name in names})
             except pa.ArrowInvalid:  # some cell is no number: whoever asks for that column names it
-                wrong.clear()
                 data = parse(everything)
     except pa.ArrowInvalid as error:
         before = 1 if header is None else 0
-        if wrong:
-            row = wrong[0]
+        if fields := _MISFIT.search(str(error)):
+            row, expected, actual = (int(fields[at]) for at in (1, 2, 3))
             raise place.error(
-                f"row {row.number - before} has {row.actual_columns} fields where the "
-                f"{'header' if header is None else 'format'} has {row.expected_columns}",
-                value=row.text[:80],
+                f"row {row - before} has {actual} fields where the "
+                f"{'header' if header is None else 'format'} has {expected}",
+                value=fields[4][:80],
             ) from error
         found = re.search(r"column #(\d+): Row #(\d+)", str(error))
         if found:

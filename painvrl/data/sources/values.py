@@ -75,7 +75,7 @@ def checked_matrix(
         rule = "the features must be a matrix [items, features] of real numbers"
         raise place.error(rule, f"{values.dtype} {list(values.shape)}")
     for start, block in chunks(values):
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes inf
             wrong = ~(np.abs(block.astype(np.float32, copy=False)) < LARGEST)
         if not wrong.any():
             continue

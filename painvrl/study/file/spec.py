@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -25,6 +26,9 @@ from painvrl.study.file.space import Space
 from painvrl.study.search.budget import StallConfig
 from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.samplers import SamplerName
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+"""A study's name and, behind it, its version: files and folders are called so."""
 
 
 class StudySettings(Settings):

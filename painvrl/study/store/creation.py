@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from painvrl.core.errors import StudyError
+from painvrl.core.errors import Differs
 from painvrl.core.workspace import Workspace
 from painvrl.run.distributions import Value
 from painvrl.run.hyperparameters import leaves
@@ -133,7 +133,7 @@ def _version_for(
     if new_version:
         return next_version(connection, name)
     version, shown = latest
-    raise StudyError(
+    raise Differs(
         f"the study {version!r} exists and was run otherwise; its trials would not compare:\n{shown}\n"
         "take the change back, choose a new name, or make a new version of the study with --new-version",
         key="study.name",

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.packages import not_installed
+from painvrl.core.shown import conceal
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.patience import PatientStorage, SameFile, ServerGone
 
@@ -35,18 +36,12 @@ CREATION = 7_209_377_364_102_051_843
 
 def engine_url(url: str) -> sqlalchemy.URL:
     """``url`` with the driver of the extra ``postgres`` where it names none."""
-    parsed = sqlalchemy.make_url(url)
+    conceal(url)
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except ValueError:  # of a port; without its words, which may be those of a password
+        raise ConfigError("is not a database URL", key="storage", value=url) from None
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
-
-
-def without_password(url: str) -> str:
-    """``url`` as it may be shown.
-
-    Raises:
-        ConfigError: it is no database URL.
-    """
-    with readable_errors(url):
-        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -267,5 +262,4 @@ def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
 
 def _refusal(url: str, error: BaseException, kind: type[StudyError] = StudyError) -> StudyError:
     cause = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
-    shown = sqlite_file(url) or sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    return kind(f"the studies' database refuses: {advice_on(cause)}", file=shown)
+    return kind(f"the studies' database refuses: {advice_on(cause)}", file=sqlite_file(url) or url)

@@ -26,13 +26,8 @@ from painvrl.run.hyperparameters import Point, apply
 from painvrl.run.presets import is_preset
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Space
-from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import (
-    connect,
-    is_there,
-    readable_errors,
-    without_password,
-)
+from painvrl.study.file.spec import FILE_NAME, StudySpec
+from painvrl.study.store.database import connect, is_there, readable_errors
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.stamp import is_newer, refuse_newer, too_new
@@ -287,7 +282,7 @@ def open_study(
     else:
         name = study
     known = list_studies(workspace, storage=storage)
-    place = workspace.root if storage is None else without_password(storage)
+    place = workspace.root if storage is None else storage
     if not known:
         rule = "holds no study yet" if storage is None or is_there(storage) else "is no file"
         raise StudyError(f"{rule}; `painvrl study run SPEC.yaml` makes one", file=place)
@@ -320,7 +315,7 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         StudyError: it was made by something else, or by another version.
     """
     stored = study.user_attrs.get(Attr.IDENTITY)
-    if stored is None:
+    if stored is None or not FILE_NAME.fullmatch(study.study_name):
         raise not_ours(study.study_name)
     made_by = study.user_attrs.get(Attr.MADE_BY, {})
     if is_newer(version := str(made_by.get("painvrl", ""))):

@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
-from painvrl.core.errors import StudyError
+from painvrl.core.errors import Differs, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import near_matches
 from painvrl.engine.user_value_store import UserStore
@@ -205,7 +205,7 @@ def _check_compares(source: StoredStudy, identity: StudyIdentity) -> None:
     if changes:
         shown = "\n".join(lines_of(changes))
         rule = f"trials of the study {source.name!r} do not compare with those of the file:\n{shown}"
-        raise StudyError(rule, key=OPTION)
+        raise Differs(rule, key=OPTION)
 
 
 def _taken_over(source: StoredStudy, record: TrialRecord, trial: FrozenTrial, spec: StudySpec) -> FrozenTrial:

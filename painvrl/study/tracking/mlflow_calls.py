@@ -13,6 +13,7 @@ import sqlalchemy
 
 from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.packages import not_installed
+from painvrl.core.shown import conceal, redacted
 from painvrl.study.store.database import advice_on, sqlite_file
 from painvrl.study.tracking.port import IGNORED, TrackerAway, is_server
 
@@ -28,6 +29,7 @@ _SERVER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES
 @contextmanager
 def mlflow_calls(uri: str) -> Iterator[None]:
     """Around every use of MLflow: no telemetry, no chatter, no one else's runs, its errors as one line."""
+    conceal(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # With a server it would print a link to stdout, among results that programs read.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -48,7 +50,8 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             try:
                 yield
             except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-                cause = str(getattr(error.__cause__ or error, "orig", error)).partition("\n")[0][:300]
+                said = redacted(str(getattr(error.__cause__ or error, "orig", error)))  # before it is cut
+                cause = said.partition("\n")[0][:300]
                 raise _refusal(uri, advice_on(cause), away=_is_away(uri, error)) from error
             except OSError as error:
                 if _is_away(uri, error):  # of a server's artifacts
@@ -109,8 +112,6 @@ def _refusal(uri: str, cause: str, *, away: bool = False) -> StudyError:
 
 
 def _public(uri: str) -> str:
-    """The URI's file, or the URI without a password."""
-    if uri.startswith("sqlite") and (file := sqlite_file(uri)) is not None:
-        return str(file)
-    head, at, tail = uri.rpartition("@")
-    return f"{head.split('://', 1)[0]}://...@{tail}" if at and "://" in head else uri
+    """The URI's file, or the URI."""
+    file = sqlite_file(uri) if uri.startswith("sqlite") else None
+    return uri if file is None else str(file)

@@ -9,7 +9,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.mlflow_database import tracked
 from painvrl.study.tracking.mlflow_view import VIEW_TAG, opens_views, view_url
-from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, is_server, run_pages_url
+from painvrl.study.tracking.port import DEFAULT_UI_URL, front_url, run_pages_url, ui_of
 
 
 def write_notes(
@@ -98,7 +98,7 @@ def front_link(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFA
     with tracked(study, workspace) as store:
         if store is None or (experiment := store.experiment) is None:
             return None
-        base = store.uri if is_server(store.uri) else base_url
+        base = ui_of(store.uri, base_url)
         tags = store.client.get_experiment(experiment).tags
         if VIEW_TAG + store.parent_run in tags and opens_views(store.uri):
             return view_url(base, experiment, store.parent_run)
@@ -114,4 +114,4 @@ def run_pages(study: StoredStudy, workspace: Workspace, *, base_url: str = DEFAU
     with tracked(study, workspace) as store:
         if store is None or (experiment := store.experiment) is None:
             return None
-        return run_pages_url(store.uri if is_server(store.uri) else base_url, experiment)
+        return run_pages_url(ui_of(store.uri, base_url), experiment)

@@ -45,11 +45,11 @@ from painvrl.study.tracking.port import (
     StudyHeader,
     Tracker,
     front_url,
-    is_server,
     resolve_tracking_uri,
     run_pages_url,
     runs_filter,
     runs_url,
+    ui_of,
 )
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class MlflowTracker(Tracker):
 
     def link(self, base_url: str) -> str:
         """The page of MLflow's UI that shows the front, in the study's view if it has one."""
-        base = self._uri if is_server(self._uri) else base_url
+        base = ui_of(self._uri, base_url)
         if self._has_view:
             return view_url(base, self._experiment, self._parent)
         if not self._has_front:
@@ -210,7 +210,7 @@ class MlflowTracker(Tracker):
 
     def run_pages(self, base_url: str) -> str:
         """Where MLflow's UI has the pages of runs, each under its id."""
-        return run_pages_url(self._uri if is_server(self._uri) else base_url, self._experiment)
+        return run_pages_url(ui_of(self._uri, base_url), self._experiment)
 
     def _parent_run(self, header: StudyHeader) -> str:
         run = None if header.parent_run is None else self._find(header.parent_run)

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from painvrl.core.errors import StudyError
+from painvrl.core.shown import without_user
 from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.outcomes import Outcome
@@ -178,6 +179,11 @@ def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> s
 def is_server(uri: str) -> bool:
     """Whether a tracking URI is a server's, which has a UI of its own."""
     return uri.startswith(("http://", "https://"))
+
+
+def ui_of(uri: str, base_url: str) -> str:
+    """Where MLflow's UI is: on the server that ``uri`` names, without its password, or at ``base_url``."""
+    return without_user(uri) if is_server(uri) else base_url
 
 
 def runs_filter(parent_run: str) -> str:

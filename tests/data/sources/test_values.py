@@ -108,3 +108,9 @@ def test_facts_of_columns_match_a_plain_computation(seed, rows, columns):
     if facts.outlier:
         first = facts.outlier[0]
         assert matrix[facts.outlier_row, first] ** 2 == (block[:, first] ** 2).max()
+
+
+def test_a_bit_pattern_that_is_no_number_is_refused_without_a_warning() -> None:
+    signalling = np.array([[0x7FF0000000000001]], dtype=np.uint64).view(np.float64)
+    with pytest.raises(DataError, match="is NaN or infinite"):
+        checked_matrix(signalling, Place("a.npy", "data.files.x"), row_name=lambda row: f"row {row}")

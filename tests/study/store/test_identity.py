@@ -3,7 +3,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import optuna
+import pytest
+
+from painvrl.core.errors import StudyError
 from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.storage import Attr, identity_of
 
 Tree = dict[str, Any]
 
@@ -75,3 +80,12 @@ def test_how_the_data_are_read_counts_only_where_other_data_come_of_it(spec_tree
         "- the data (content or split): 'd'",
         "+ the data (content or split): 'e'",
     )
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", ".hidden", "a\nb", "\x1b[2J", "x" * 200])
+def test_a_name_that_could_lead_out_of_the_workspace_is_of_no_study_of_ours(name: str) -> None:
+    study = optuna.create_study(study_name=name, storage=optuna.storages.InMemoryStorage())
+    study.set_user_attr(Attr.IDENTITY, {"config": {"data": {}}})
+    with pytest.raises(StudyError, match="was not made by painvrl") as caught:
+        identity_of(study)
+    assert len(str(caught.value).splitlines()) == 1

@@ -462,7 +462,7 @@ def test_passwords_are_not_shown() -> None:
 
     with pytest.raises(StudyError) as caught, mlflow_calls("postgresql://user:geheim@host/db"):
         raise MlflowException("no\nconnection")
-    assert str(caught.value) == "postgresql://...@host/db: MLflow does not answer as it should: no"
+    assert str(caught.value) == "postgresql://user:***@host/db: MLflow does not answer as it should: no"
 
 
 def test_telemetry_is_off_and_mlflow_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

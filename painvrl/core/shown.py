@@ -1,0 +1,105 @@
+r"""What may be shown: text without secrets, and without characters that steer a terminal.
+
+>>> redacted("postgresql://me:geheim@host/db?sslpassword=too")
+'postgresql://me:***@host/db?sslpassword=***'
+>>> visible("a title\x1b[2J")
+'a title\\x1b[2J'
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from urllib.parse import unquote
+
+_NAME: Final = (
+    r"(?:passw(?:or)?d|passphrase|passfile|pwd|secret|token|credentials?|signature"
+    r"|(?:api|access|private|secret)[_-]?key|sslkey|authorization)"
+)
+_NAMED: Final = re.compile(
+    rf"""({_NAME}=|["'][\w.-]{{0,40}}{_NAME}["']\s?:\s?|[{{,]\s?[\w.-]{{0,40}}{_NAME}:\s?|\bbearer\s)"""
+    r"""("[^"]*"|'[^']*'|[^\s&]+)""",
+    re.IGNORECASE,
+)
+"""``password=...`` of URLs and options, the same of mappings, and what HTTP asks for."""
+
+_SCHEME: Final = r"\b([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)"
+_USER: Final = re.compile(rf"{_SCHEME}([^\s/?#]*)@")
+_SLASHED: Final = re.compile(rf"{_SCHEME}([^\s/?#:@\[]*):(?!\*\*\*@)(?!\d*(?:[/?#]|\s|$))(\S*)@")
+"""A password that holds what ends a URL's authority; a port is none."""
+
+_ENVIRONMENT: Final = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY)$")
+_LEAST: Final = 6
+"""Characters of a secret that is known by itself: shorter ones would be words of messages."""
+
+_known: set[str] = set()
+
+
+def conceal(url: str) -> None:
+    """Know the password of a URL by itself, for what drivers quote of it when they read it otherwise."""
+    for pattern in (_USER, _SLASHED):
+        for found in pattern.finditer(url):
+            password = found[2].partition(":")[2] if pattern is _USER else found[3]
+            _known.update(one for one in {*password.split("@"), unquote(password)} if len(one) >= _LEAST)
+
+
+def redacted(text: str) -> str:
+    """``text`` with ``***`` for passwords and tokens.
+
+    They are found by how they are written: in URLs, and behind names such as ``password=`` and ``token=``.
+    Also hidden is what a variable of the environment called so holds, and what :func:`conceal` was told.
+    """
+    hidden = {
+        value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and len(value) >= _LEAST
+    }
+    for secret in sorted(hidden | _known, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    if "://" in text:
+        text = _USER.sub(_without_user, text)
+        text = _SLASHED.sub(r"\1\2:***@", text)
+    return _NAMED.sub(_without_value, text)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    value = found[2]
+    if value == "None":
+        return found[0]
+    quoted = value[:1] in {"'", '"'} and value[-1:] == value[:1]
+    return f"{found[1]}***" + ("" if quoted else value[len(value.rstrip("'\")]},.:;")) :])
+
+
+def _without_user(found: re.Match[str]) -> str:
+    """A database's user may be read; a server's is a token where there is no password."""
+    user, colon, _ = found[2].partition(":")
+    if found[1].lower().startswith("http"):
+        return f"{found[1]}***@"
+    return f"{found[1]}{user}:***@" if colon else found[0]
+
+
+def without_user(url: str) -> str:
+    """A server's URL as a link: whoever follows it is asked who they are."""
+    return _USER.sub(r"\1", _SLASHED.sub(r"\1", url))
+
+
+_BIDI: Final = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_BREAKS: Final = "\x85\u2028\u2029"
+_STEERING: Final = {*map(chr, range(32)), *map(chr, range(127, 160)), *_BIDI, *_BREAKS}
+_IN_LINE: Final = str.maketrans({one: repr(one)[1:-1] for one in _STEERING})
+_IN_TEXT: Final = str.maketrans({one: repr(one)[1:-1] for one in _STEERING - {"\n", "\t"}})
+_IN_JSON: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in _STEERING - {"\n", "\t"}})
+
+
+def visible(text: str) -> str:
+    """One line: what steers a terminal, turns the direction of reading or breaks lines is escaped."""
+    return text.translate(_IN_LINE)
+
+
+def visible_lines(text: str) -> str:
+    """The same of a text that has lines and tabs."""
+    return text.translate(_IN_TEXT)
+
+
+def visible_json(text: str) -> str:
+    """JSON that holds none of these characters itself; who reads it gets them."""
+    return text.translate(_IN_JSON)
