@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 # A suite that a script starts in the background inherits an ignored SIGINT, and so would every
-# process that a Ctrl-C test starts.
+# process that a Ctrl-C test starts. One under nohup inherits an ignored SIGHUP.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -27,6 +27,15 @@ WorkspaceOption = Annotated[
         help="Folder of studies, runs, caches and checkpoints.",
     ),
 ]
+RunStatesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-states",
+        metavar="DIR",
+        help="Where runs under way are kept, so that one that is killed goes on; run_states in the workspace "
+        "by default. A folder that several hosts reach lets any of them go on with it.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps; auto takes the best one here."),

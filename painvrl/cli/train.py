@@ -13,6 +13,7 @@ from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
+    RunStatesOption,
     WorkspaceOption,
     first_words,
     named_study,
@@ -90,6 +91,7 @@ def train(
         ),
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    run_states: RunStatesOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -113,7 +115,7 @@ def train(
     from painvrl.core.device import select_device
     from painvrl.serving.retrain import Choice, TrainOptions, train_best, train_config
 
-    place = Workspace(workspace)
+    place = Workspace(workspace, run_states)
     options = TrainOptions(
         device=select_device(device), seed=seed, refit=refit is not None, test=test or config is None
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from painvrl.core.errors import StudyError
+from painvrl.core.observer import KEPT
 from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
@@ -20,7 +21,32 @@ from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.run.hyperparameters import Point
 
 MAX_DEATHS = 3
-"""A job over which so many processes died counts as failed."""
+"""A job over which so many processes died counts as failed; see :func:`deaths_after`."""
+
+MAX_EARLY_DEATHS = 5
+"""So many processes may die in a row before their jobs have begun, with no stage of any job in between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """How far a job was when its process died.
+
+    Attributes:
+        begun: whether it had entered a stage.
+        kept: whether its state had been saved in this process: the next one begins further on.
+    """
+
+    begun: bool = True
+    kept: bool = False
+
+
+def deaths_after(deaths: int, death: Death) -> int:
+    """The deaths that count against a job: those since its state was saved last, once it had begun.
+
+    >>> deaths_after(1, Death()), deaths_after(1, Death(begun=False)), deaths_after(1, Death(kept=True))
+    (2, 1, 0)
+    """
+    return 0 if death.kept else deaths + death.begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +69,7 @@ class Tracker(Protocol):
     """A mirror of jobs for people to look at."""
 
     def start(self, job: Job) -> str | None:
-        """A job begins; the id of its run."""
+        """A job begins, or goes on in its own run; the id of its run."""
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """A job came to its outcome."""
@@ -71,7 +97,7 @@ class Source(Protocol):
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Why a job is to stop at a rung, or ``None``."""
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
         """The process died that computed the task: whether it comes again, as a task of its own."""
 
     def keep(self, task: Task, outcome: Outcome) -> None:
@@ -95,13 +121,15 @@ class _UnderWay:
     task: Task
     start: float
     run_id: str | None = None
+    death: Death = field(default_factory=lambda: Death(begun=False))
 
 
 def run_jobs(source: Source, executor: Executor, tracker: Tracker, progress: Progress) -> None:
     """Run the jobs of a source until it has no more; what is under way at an error is interrupted.
 
     Raises:
-        UserError: what keeps or tracks the outcomes is not as it must be.
+        UserError: what keeps or tracks the outcomes is not as it must be, or processes die before they have
+            begun.
         KeyboardInterrupt: the user stopped it. What is finished is kept.
     """
     _Loop(source, executor, tracker, progress).run()
@@ -114,6 +142,7 @@ class _Loop:
         self._tracker = tracker
         self._progress = progress
         self._under_way: dict[int, _UnderWay] = {}
+        self._early_deaths = 0
 
     def run(self) -> None:
         try:
@@ -121,7 +150,7 @@ class _Loop:
                 self._start_jobs()
                 if not self._under_way:
                     return
-                self._end(*self._executor.next(self._progress.trial_stage, self._source.judge))
+                self._end(*self._executor.next(self._heard, self._source.judge))
         except BaseException as error:
             for each in self._under_way.values():
                 self._source.interrupted(each.task)
@@ -158,10 +187,24 @@ class _Loop:
         self._source.started(task, begun.run_id)
         self._executor.start(task.job)
 
+    def _heard(self, number: int, stage: str) -> None:
+        self._early_deaths = 0
+        job = self._under_way[number]
+        job.death = Death(kept=job.death.kept or stage == KEPT)
+        if stage != KEPT:
+            self._progress.trial_stage(number, stage)
+
     def _end(self, number: int, outcome: Outcome) -> None:
         ended = self._under_way[number]
         task, run_id = ended.task, ended.run_id
-        if isinstance(outcome, Failed) and outcome.reason == WORKER_DIED and self._source.retry(task):
+        died = isinstance(outcome, Failed) and outcome.reason == WORKER_DIED
+        if died and not ended.death.begun:
+            self._early_deaths += 1
+            if self._early_deaths == MAX_EARLY_DEATHS:
+                rule = "worker processes die before they train; where memory is short, take fewer --workers"
+                raise StudyError(rule, value=MAX_EARLY_DEATHS)
+        if died and self._source.retry(task, ended.death):
+            assert isinstance(outcome, Failed)
             outcome = replace(outcome, message=f"{outcome.message}; it is tried again")
             self._tracker.kill(run_id)
         else:

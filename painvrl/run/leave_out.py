@@ -20,7 +20,8 @@ from painvrl.evaluation.ranking import RankingPlan, evaluate_each
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
-from painvrl.run.stages import Stages, convert
+from painvrl.run.stages import Stages, Vectors, convert
+from painvrl.run.state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def leave_out(
     *,
     branch: bool,
     observer: Observer,
+    state: RunState | None = None,
 ) -> LeftOut:
     """Train the final model once without each known environment.
 
@@ -56,14 +58,22 @@ def leave_out(
         epochs: that early stopping chose for each learner of the final model.
         branch: train the variant branch even where it weighs nothing.
         observer: hears of each environment.
+        state: of the run; a model that is there is not trained again.
 
     Raises:
         ConfigError: the groups do not fit the data, or nobody can be asked for one of them.
     """
-    models = []
-    for stages, plan in _without_each(config, prepared, observer):
-        fixed = replace(stages, fixed_epochs=epochs, branch=branch)
-        models.append((convert(fixed, mask), plan))
+    models, state = [], state or RunState()
+    for index, (stages, plan) in enumerate(_without_each(config, prepared, observer)):
+        name = f"left out {index}"
+        known: Vectors | None = state.load(name)
+        if known is None:
+            parts = convert(replace(stages, fixed_epochs=epochs, branch=branch), mask)
+            state.save(name, (parts.users, parts.items, parts.projection))
+        else:
+            users, items, projection = known
+            parts = stages.parts_of(users=users, items=items, projection=projection)
+        models.append((parts, plan))
     return LeftOut(models=tuple(models))
 
 

@@ -118,7 +118,13 @@ def run(
     if config.evaluation.loeo and epochs is None:  # a refit is not judged again
         with state.stage("leave out"):
             left_out = leave_out(
-                config, prepared, invariance.mask, state.epochs, branch=branch, observer=observer
+                config,
+                prepared,
+                invariance.mask,
+                state.epochs,
+                branch=branch,
+                observer=observer,
+                state=state,
             )
     with state.stage("evaluate"):
         (metrics,) = score_valid(prepared, parts, [config.fusion], left_out)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
@@ -13,6 +16,7 @@ from typing import TypeAlias
 import pytest
 import torch
 
+from painvrl.core.errors import StudyError
 from painvrl.engine.executor import Executor, executor_of
 from painvrl.engine.job import Job
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
@@ -130,3 +134,49 @@ def test_a_death_ends_its_own_job_alone_and_leaves_room_for_another(
     assert isinstance(died, Failed)
     assert died.reason == WORKER_DIED
     assert all(isinstance(outcome, Completed) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("name", OUTLIVES_A_DEATH)
+def test_a_job_that_hangs_ends_when_its_time_is_over_and_leaves_room_for_another(
+    name: str, toys: ModuleType, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("painvrl.engine.processes.GRACE_SECONDS", 0.2)
+    with EXECUTORS[name](toys) as executor:
+        hangs = replace(job(1, "stop"), timeout=0.1)
+        outcomes = all_of(executor, [job(0), hangs, job(2), job(3)], [])
+    late = outcomes.pop(1)
+    assert isinstance(late, Failed)
+    assert (late.reason, "time was over" in late.message) == (WORKER_DIED, True)
+    assert all(isinstance(outcome, Completed) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("name", OUTLIVES_A_DEATH)
+def test_an_interrupt_that_was_swallowed_ends_the_wait_for_a_job_and_closing_waits_for_nobody(
+    name: str, toys: ModuleType, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("painvrl.engine.processes.END_SECONDS", 0.5)
+    others = multiprocessing.active_children()
+
+    def on_stage(number: int, stage: str) -> None:
+        monkeypatch.setattr("painvrl.core.interrupts._asked", stage == "round 1")
+
+    with pytest.raises(KeyboardInterrupt), EXECUTORS[name](toys) as executor:  # noqa: PT012 (to its end)
+        executor.start(job(1, "stop"))
+        executor.next(on_stage)
+    assert multiprocessing.active_children() == others
+
+
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_deaths_over_the_data_are_tried_again_and_said_in_the_end(
+    toys: ModuleType, tmp_path: Path, deaths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("painvrl.engine.processes.MAX_DESCRIBERS", 2)
+    (tmp_path / "deaths").write_text(str(deaths))
+    made = executor_of(partial(toys.Frail, tmp_path / "deaths"), CPU, 2)
+    if deaths == 1:
+        with made as executor:
+            assert executor.data.fingerprint == "toy on cpu"
+    else:
+        with pytest.raises(StudyError, match=r"die while they prepare the data.*\(found 2\)"), made:
+            pass
+    assert (tmp_path / "deaths").read_text() == str(max(0, deaths - 2))

@@ -1,10 +1,11 @@
-"""An objective that worker processes can import: a formula, which dies or fails where its point says so."""
+"""An objective that worker processes can import: a formula, which dies, stops or fails as its point says."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -21,6 +22,8 @@ class Toy:
             on_stage(stage)
         if job.point.get("act") == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if job.point.get("act") == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if job.point.get("act") == "fail":
             return Failed(reason="diverged", message=f"job {job.number} is not finite")
         for rung in sorted(job.rungs):
@@ -30,3 +33,14 @@ class Toy:
         return Completed(
             metrics={"iid/ndcg_at_20": job.number / 8, "ood/ndcg_at_20": job.config.mask.sparsity}
         )
+
+
+class Frail(Toy):
+    """Dies over its data as often as the file says."""
+
+    def __init__(self, deaths: Path, *, device: torch.device) -> None:
+        left = int(deaths.read_text())
+        if left > 0:
+            deaths.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(device=device)

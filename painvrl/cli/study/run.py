@@ -15,6 +15,7 @@ from painvrl.cli.options import (
     JsonOption,
     MemoryFractionOption,
     QuietOption,
+    RunStatesOption,
     SetOption,
     SpecArgument,
     WorkersOption,
@@ -46,6 +47,7 @@ def run(
     *,
     workers: WorkersOption = 1,
     memory_fraction: MemoryFractionOption = None,
+    run_states: RunStatesOption = None,
     quiet: QuietOption = False,
     dry_run: Annotated[
         bool,
@@ -101,7 +103,7 @@ def run(
     from painvrl.study.ablation.ablate import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
 
-    place, where = Workspace(workspace), select_device(device)
+    place, where = Workspace(workspace, run_states), select_device(device)
     if not isinstance(loaded, AblationSpec):
         _need_room_for_presets(loaded, place, trials, ask=not (yes or quiet or json))
     summary: StudySummary | AblationSummary

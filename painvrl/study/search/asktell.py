@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 
 import optuna
 
-from painvrl.engine.loop import MAX_DEATHS
+from painvrl.engine.loop import MAX_DEATHS, Death, deaths_after
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
 from painvrl.study.file.spec import StudySettings
@@ -45,11 +45,15 @@ WORST = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A trial that is running now; that of a preset has no point."""
+    """A trial that is running now; that of a preset has no point.
+
+    ``run_id``: the tracker's run of the interrupted trial that it tries again.
+    """
 
     number: int
     point: dict[str, Value]
     preset: str | None = None
+    run_id: str | None = None
 
 
 class AskTell:
@@ -96,14 +100,15 @@ class AskTell:
             self._fail(asked.number)
 
     def _start(self, trial: optuna.Trial) -> Asked:
-        preset = trial.user_attrs.get(Attr.PRESET)
+        preset, retried = (trial.user_attrs.get(name) for name in (Attr.PRESET, Attr.RETRY_OF))
+        run_id = None if retried is None else self._stored.trials()[retried].run_id
         if preset is not None:
             self._presets.add(trial.number)
-            return Asked(number=trial.number, point={}, preset=preset)
+            return Asked(number=trial.number, point={}, preset=preset, run_id=run_id)
         queued = self._stored.trials()[trial.number].point
         reported = {path: value for path, value in queued.items() if path in self._stored.swept}
         point = {**reported, **self._stored.sampled.suggest(trial, self._stored.config)}
-        return Asked(number=trial.number, point=point)
+        return Asked(number=trial.number, point=point, run_id=run_id)
 
     def _choice(self) -> Choice:
         """The sampler of the next trial; reported to whoever looks at the study."""
@@ -147,14 +152,14 @@ class AskTell:
         else:
             self._fail(number)
 
-    def retry(self, number: int) -> bool:
-        """End a running trial whose process died, and queue its point again.
+    def retry(self, number: int, death: Death) -> bool:
+        """End a running trial whose worker died, and queue its point again.
 
         Returns:
-            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be
+            False if :data:`MAX_DEATHS` workers have died over the point: its failure is still to be
             reported.
         """
-        deaths = self._stored.trials()[number].deaths + 1
+        deaths = deaths_after(self._stored.trials()[number].deaths, death)
         self._stored.note(number, Attr.DEATHS, deaths)
         if deaths >= MAX_DEATHS:
             return False
@@ -167,7 +172,8 @@ class AskTell:
 
         Whoever calls it holds the study, so no one alive trains a trial that it finds running.
         Trials that it left running end (with their outcome if it was stored already). Points of
-        interrupted trials are queued again, each once.
+        interrupted trials are queued again, each once. None is blamed: what ended the process that ran the
+        study need not have been a trial.
 
         Returns:
             The numbers of the trials that were left running.
@@ -176,9 +182,8 @@ class AskTell:
         for record in left:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
-            elif not self.retry(record.number):
-                message = f"{record.deaths + 1} processes died while they trained this point"
-                self.tell(record.number, Failed(reason="interrupted", message=message))
+            else:
+                self._fail(record.number)
         self._requeue()
         return tuple(record.number for record in left)
 

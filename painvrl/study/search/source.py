@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from painvrl.core.yamlfile import config_error
 from painvrl.engine.events import Standing
 from painvrl.engine.job import Job
-from painvrl.engine.loop import Task
+from painvrl.engine.loop import Death, Task
 from painvrl.engine.outcomes import Failed, Outcome
 from painvrl.engine.sweep import Sweep
 from painvrl.run.config import TrainConfig
@@ -82,7 +82,7 @@ class StudySource:
         job = job_of(self.stored, asked.number, asked.point, asked.preset)
         if isinstance(job, Job):
             rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
-            job = replace(job, rungs=rungs, timeout=self.trial_timeout)
+            job = replace(job, rungs=rungs, timeout=self.trial_timeout, run_id=asked.run_id)
         title = _title(asked.number, asked.preset)
         return Task(number=asked.number, point=asked.point, job=job, title=title)
 
@@ -95,9 +95,9 @@ class StudySource:
         """What the pruner says."""
         return None if self.pruner is None else self.pruner.judge(number, rung, values)
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
         """Its point is queued again."""
-        return self.adapter.retry(task.number)
+        return self.adapter.retry(task.number, death)
 
     def keep(self, task: Task, outcome: Outcome) -> None:
         """Reported to the storage, which is the truth."""

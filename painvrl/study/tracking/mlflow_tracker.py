@@ -108,11 +108,14 @@ class MlflowTracker(Tracker):
         return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
 
     def start(self, job: Job) -> str:
-        """Open a child run with the trial's parameters and its resolved configuration."""
+        """Open a child run with the trial's parameters and its resolved configuration.
+
+        What was interrupted goes on in its run, which has the trial's new number from now on.
+        """
         from mlflow.entities import Param
 
         with mlflow_calls(self._uri):
-            run_id = self._new_child(
+            run_id = self._reopened(job) or self._new_child(
                 f"{self._study}-{job.run_name}",
                 kind="trial",
                 trial=str(job.trial),
@@ -139,6 +142,8 @@ class MlflowTracker(Tracker):
             logged = of_pruned(outcome)
         else:
             tags = {CHARTED_TAG: "true"}
+            if outcome.mixed:
+                tags["continued_with_another"] = ", ".join(outcome.mixed)
             if outcome.points:
                 tags["reported"] = _reported(job.trial, outcome)
             logged = of_outcome(outcome, {*self._objectives, job.config.training.monitor})
@@ -252,6 +257,17 @@ class MlflowTracker(Tracker):
         known = {key: value for key, value in tags.items() if value is not None}
         run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known})
         self._tags[run_id] = known
+        return run_id
+
+    def _reopened(self, job: Job) -> str | None:
+        """The run of the attempt before, if there was one and its run is there."""
+        run = None if job.run_id is None else self._find(job.run_id)
+        if run is None:
+            return None
+        run_id = str(run.info.run_id)
+        self._client.update_run(run_id, status="RUNNING", name=f"{self._study}-{job.run_name}")
+        self._tags[run_id] = dict(run.data.tags)
+        self._tag(run_id, "trial", str(job.trial))
         return run_id
 
     def _find(self, run_id: str) -> Run | None:

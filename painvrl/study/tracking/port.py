@@ -101,7 +101,7 @@ class Tracker:
         return Opened()
 
     def start(self, job: Job) -> str | None:
-        """A trial begins; the id of its run."""
+        """A trial begins, or goes on in the run that its job names; the id of its run."""
         return None
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:

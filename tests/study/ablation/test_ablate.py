@@ -328,6 +328,7 @@ class Mortal:
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         job = self._jobs.pop(0)
+        on_stage(job.number, "pretrain")
         if job.number == 0 and self.deaths > 0:
             self.deaths -= 1
             return 0, Failed(reason=WORKER_DIED, message="the process died")
