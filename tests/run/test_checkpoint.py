@@ -273,6 +273,19 @@ def test_whenever_a_process_is_killed_the_checkpoint_is_the_old_one_or_the_new_o
     assert seen == ({False} if before == "nothing" else {True, False})
 
 
+def test_an_interrupt_right_after_the_replacement_leaves_the_new_one(
+    saved: Path, tiny_result: RunResult, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> None:
+        if path == saved.parent:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "on_disk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(saved, replace(tiny_result, mask=torch.zeros_like(tiny_result.mask)), tiny_prepared)
+    assert not load_checkpoint(saved).mask.any()
+
+
 def test_the_files_are_on_the_disk_before_the_manifest_names_them(
     saved: Path, tiny_result: RunResult, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
