@@ -29,6 +29,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.run import state
 from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.records import TrialRecord
 
 ROOT = Path(__file__).parent.parent
 SCHEDULE = "PAINVRL_BENCHMARK_FAULTS"
@@ -152,7 +153,7 @@ class Account:
     """What became of a study, by its storage and by MLflow.
 
     Attributes:
-        values: of each finished trial, its point and its metrics; in the order of the points.
+        values: of each finished trial, its preset and point, and its metrics; in their order.
         states: how many trials are in each state.
         runs: how many of MLflow's runs of trials have each status.
         agree: whether MLflow has exactly the finished trials as finished, with their values.
@@ -188,12 +189,16 @@ def account_of(workspace: Path) -> Account:
         if run.info.status == "FINISHED"
     }
     return Account(
-        values=sorted((str(sorted(record.point.items())), record.metrics) for record in finished),
+        values=sorted((_configured(record), record.metrics) for record in finished),
         states=Counter(str(record.state) for record in records),
         runs=Counter(run.info.status for run in runs),
         agree=tracked == {record.number: dict(record.metrics) for record in finished},
         left=len(list(place.run_states.glob("*.pt"))),
     )
+
+
+def _configured(record: TrialRecord) -> str:
+    return str((record.preset, sorted(record.point.items())))
 
 
 def tiny_study(trials: int) -> StudySpec:
@@ -203,6 +208,7 @@ def tiny_study(trials: int) -> StudySpec:
             "study": {"name": "faults", "trials": trials, "sampler": "random"},
             "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
             "space": {"mask.sparsity": {"type": "float", "low": 0.1, "high": 0.9}},
+            "presets": [],
             "pruning": False,
             "config": {
                 "data": {"kind": "planted", "n_users": 60, "n_items": 80, "interactions_per_environment": 6},
