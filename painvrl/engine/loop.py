@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from painvrl.core.errors import StudyError
+from painvrl.core.errors import StudyError, UserError
 from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
@@ -124,7 +124,8 @@ class _Loop:
                 self._end(*self._executor.next(self._progress.trial_stage, self._source.judge))
         except BaseException as error:
             for each in self._under_way.values():
-                self._source.interrupted(each.task)
+                with suppress(UserError):  # the first error is the one to show
+                    self._source.interrupted(each.task)
                 if isinstance(error, KeyboardInterrupt):
                     with suppress(StudyError):  # an interrupt stays one
                         self._tracker.kill(each.run_id)

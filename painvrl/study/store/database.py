@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.packages import not_installed
 from painvrl.core.workspace import Workspace
+from painvrl.study.store.patience import PatientStorage, SameFile, ServerGone
 
 LOCKED_SECONDS = 20
 """How long another process's write is waited for."""
@@ -113,7 +114,10 @@ def connect(url: str) -> RDBStorage:
         engine["connect_args"] = {"timeout": LOCKED_SECONDS}
     if (file := sqlite_file(url)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    storage = RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    storage = PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    storage.refusal = partial(_refusal, url)
+    if file is not None:
+        storage.file = SameFile(file, storage.engine)
     sqlalchemy.event.listen(storage.engine, "handle_error", partial(_refused, url))
     return storage
 
@@ -131,6 +135,10 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
     if engine.dialect.name != "sqlite":
         yield storage
         return
+    file = storage.file if isinstance(storage, PatientStorage) else None
+    if file is not None:  # before there is a log: it is the file itself that gets the mark
+        with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
+            file.mark(connection)
     sqlalchemy.event.listen(engine, "connect", commit_quickly)
     engine.dispose()  # the connections so far commit slowly
     try:
@@ -140,6 +148,8 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
         engine.dispose()
         with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        if file is not None:
+            file.unmark()
         engine.dispose()  # in vain, its connection would keep the others' log from ending, too
 
 
@@ -190,11 +200,13 @@ def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
     if not isinstance(error, Exception):  # Ctrl-C in a query takes the connection along, and stays what it is
         return
     gone = (context.is_disconnect or context.connection is None) and not context.is_pre_ping
+    if gone and engine_url(url).get_backend_name() != "sqlite":
+        raise _refusal(url, error, ServerGone) from None
     if gone or any(said in str(error) for said in _ADVICE):
         raise _refusal(url, error) from None
 
 
-def _refusal(url: str, error: BaseException) -> StudyError:
+def _refusal(url: str, error: BaseException, kind: type[StudyError] = StudyError) -> StudyError:
     cause = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
     shown = sqlite_file(url) or sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    return StudyError(f"the studies' database refuses: {advice_on(cause)}", file=shown)
+    return kind(f"the studies' database refuses: {advice_on(cause)}", file=shown)
