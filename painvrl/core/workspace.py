@@ -79,6 +79,9 @@ class Workspace:
     users: ClassVar[_Below] = _Below("users")
     """What each user got from each trial, a folder a study."""
 
+    spool: ClassVar[_Below] = _Below("spool")
+    """What MLflow is still to get, a folder a study."""
+
     reports: ClassVar[_Below] = _Below("reports")
     """Reports of studies, a file each."""
 

@@ -9,37 +9,37 @@ from functools import partial
 
 import torch
 
-from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, UserError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
 from painvrl.engine.executor import executor_of
-from painvrl.engine.job import DataSummary, Job, Objective
+from painvrl.engine.job import Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
-from painvrl.engine.user_value_store import SaveUserValues, UserStore
-from painvrl.study.choice.picks import stored_picks
+from painvrl.engine.user_value_store import SaveUserValues
 from painvrl.study.file.checks import check_measured
 from painvrl.study.file.plan import by_origin, in_words
 from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
-from painvrl.study.front import FrontTable, StudyStatus, front_table, standing_of, status
-from painvrl.study.plots.figure import front_page
+from painvrl.study.front import FrontTable, StudyStatus, standing_of, status
+from painvrl.study.mirror import open_tracker, show, track_points
 from painvrl.study.report.header import note_header
-from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.search.source import StudySource, job_of, mark_front
+from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
-from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
+from painvrl.study.store.records import why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.study.tracking.patient_tracker import PatientTracker
+from painvrl.study.tracking.port import DEFAULT_UI_URL, Tracker
+from painvrl.study.tracking.spool import spool_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +146,19 @@ def run_study(
         version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.REQUESTED, wanted)
         note_header(stored, spec.study, executor.data)
-        tracker = tracker or mlflow_tracker(workspace)
         adapter = AskTell(stored, spec.study)
         reaped = adapter.reap()
-        _open_tracker(tracker, spec, stored, executor.data)
+        spool = spool_of(workspace, stored.name)
+        yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))
+        given = tracker
+        mirror = PatientTracker(
+            (lambda: mlflow_tracker(workspace)) if given is None else (lambda: given),
+            lambda there: open_tracker(there, stored, executor.data, yaml=yaml, spool=spool),
+            spool,
+            catches_up="`painvrl workspace sync` writes it there, and so does the same command",
+        )
+        mirror.begin()
+        spool.begin(yaml)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
         event = StudyStarted(
@@ -168,36 +177,32 @@ def run_study(
         source = StudySource(
             stored=stored,
             adapter=adapter,
-            tracker=tracker,
+            tracker=mirror,
             budget=budget,
             pruner=_pruner(spec, stored),
             trial_timeout=spec.study.trial_timeout,
         )
         try:
-            mark_front(tracker, stored.trials())
-            run_jobs(source, executor, tracker, progress)
-            _track_points(tracker, stored)
+            run_jobs(source, executor, mirror, progress)
+            adapter.reap()  # what a restart of the storage's server may have begun for nobody
+            mirror.try_now()
+            track_points(mirror, stored)
         except BaseException as error:
             # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
             with suppress(Exception):
-                _track_points(tracker, stored)
-            with suppress(StudyError):
-                tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                mirror.try_now()
+                track_points(mirror, stored)
+            with suppress(UserError):
+                mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        table = front_table(stored, stored_picks(stored))
-        picture = front_page(table)
-        pages = {} if picture is None else {"front.html": picture}
-        if table.rows:
-            users = UserStore(workspace.users / stored.name)
-            pages[PAGE] = report_page(stored, users, runs=tracker.run_pages(ui_url))[1]
-        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
+        table = show(mirror, stored, workspace, ui_url)
         if not table.rows:
             raise NothingFeasible(why_no_front(stored.name, stored.trials()))
         return StudySummary(
             study=stored.name,
             status=status(stored),
             front=table,
-            link=tracker.link(ui_url),
+            link=mirror.link(ui_url),
             ended_by=source.ended_by,
         )
 
@@ -206,47 +211,3 @@ def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
-
-
-def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: DataSummary) -> None:
-    header = StudyHeader(
-        name=stored.name,
-        objectives=stored.objectives,
-        yaml=dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})})),
-        data=data,
-        hyperparameters=tuple(stored.space.root),
-        parent_run=stored.parent_run,
-    )
-    finished = []
-    for record in stored.trials():
-        job = job_of(stored, record.number, record.point, record.preset)
-        if record.state in FINISHED and isinstance(job, Job):
-            finished.append(FinishedTrial(record=record, job=job))
-    opened = tracker.open(header, finished)
-    if opened.parent_run is None:
-        return
-    stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
-    of_trials = {name: run_id for name, run_id in _runs(stored).items() if name.isdecimal()}
-    rewritten = {str(number): run_id for number, run_id in opened.rewritten.items()}
-    # A point whose run is gone goes by its training's until it gets a new one.
-    _keep_runs(stored, {**of_trials, **rewritten, **opened.points})
-
-
-def _track_points(tracker: Tracker, stored: StoredStudy) -> None:
-    """At the end of a swept study: the points on its front get runs of their own, and these are its front."""
-    records = stored.trials()
-    if not any(record.points for record in records):
-        return
-    made = tracker.points(trained(records), {point.name for point in front_of(records)}, stored.config_of)
-    _keep_runs(stored, {**_runs(stored), **made})
-    mark_front(tracker, stored.trials())
-
-
-def _runs(stored: StoredStudy) -> dict[str, str]:
-    """Runs of trials and points that are others than their trials began with, by name."""
-    return dict(stored.study.user_attrs.get(Attr.RUNS, {}))
-
-
-def _keep_runs(stored: StoredStudy, runs: dict[str, str]) -> None:
-    if runs != _runs(stored):
-        stored.study.set_user_attr(Attr.RUNS, runs)

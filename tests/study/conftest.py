@@ -142,7 +142,7 @@ class Diary:
         self.events.append(("start", job.number))
         return f"run-{job.number}"
 
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome, **_: object) -> None:
         self.events.append(("finish", run_id, type(outcome).__name__))
 
     def kill(self, run_id: str | None) -> None:

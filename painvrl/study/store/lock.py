@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -67,17 +67,24 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
     return _beside(spec.study.storage or workspace.storage_url, workspace).lock_path(name or spec.study.name)
 
 
+@contextmanager
+def study_run(study: StoredStudy, workspace: Workspace) -> Iterator[bool]:
+    """Hold a stored study, so that nobody runs it meanwhile; ``False`` if somebody does."""
+    url = study.storage.url
+    with ExitStack() as held:
+        try:
+            held.enter_context(study_lock(_beside(url, workspace).lock_path(study.name), study.name))
+            held.enter_context(sole_runner(url, study.name))
+            mine = True
+        except StudyError:
+            mine = False
+        yield mine
+
+
 def is_run(study: StoredStudy, workspace: Workspace) -> bool:
     """Whether a process runs the study. The lock is taken for a moment to see that nobody holds it."""
-    url = study.storage.url
-    try:
-        with (
-            study_lock(_beside(url, workspace).lock_path(study.name), study.name),
-            sole_runner(url, study.name),
-        ):
-            return False
-    except StudyError:
-        return True
+    with study_run(study, workspace) as mine:
+        return not mine
 
 
 def _beside(url: str, workspace: Workspace) -> Workspace:

@@ -80,7 +80,7 @@ class PatientStorage(RDBStorage):
                     raise
                 if pause == FIRST_PAUSE:
                     _logger.warning("note: %s; trying again for %.0f s", error, RECONNECT_SECONDS)
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (hosts should not knock in step)
+                time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE)
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 raise self.refusal(error) from error
@@ -141,9 +141,9 @@ class SameFile:
         sqlalchemy.event.listen(engine, "do_connect", self._check)  # which would make a file that is gone
 
     def mark(self, connection: sqlalchemy.Connection) -> None:
-        """Give the file a number that no copy of before has; one with a log has it from whoever runs there."""
+        """Give the file a number that no earlier copy has; one with a log has got it from whoever runs."""
         if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
-            connection.exec_driver_sql(f"PRAGMA user_version = {random.getrandbits(31)}")  # noqa: S311
+            connection.exec_driver_sql(f"PRAGMA user_version = {random.getrandbits(31)}")
             connection.commit()
         self._marked = self._mark()
 

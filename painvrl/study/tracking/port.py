@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 
+from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.outcomes import Outcome
@@ -50,6 +51,10 @@ Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 """How a study's own run ends."""
 
 
+class TrackerAway(StudyError):
+    """A tracker is out of reach: its server does not answer, or is busy or broken."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyHeader:
     """What a tracker is given of a study.
@@ -59,6 +64,7 @@ class StudyHeader:
         parent_run: the run that an earlier process made for it.
         hyperparameters: paths of those that are searched, before a training or after it.
         kind: what the study is; only a ``study`` has a front.
+        alive: runs of trials that are under way.
     """
 
     name: str
@@ -68,14 +74,23 @@ class StudyHeader:
     hyperparameters: tuple[str, ...] = ()
     parent_run: str | None = None
     kind: Literal["study", "ablation", "baselines"] = "study"
+    alive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTrial:
-    """A trial as a tracker may have to write it again."""
+    """A trial as a tracker may have to write it again.
+
+    Attributes:
+        spooled: whether the record's outcome has its curves, which a tracker has not got yet.
+        begun, ended: when, in milliseconds since 1970; ``None`` where nobody knows.
+    """
 
     record: TrialRecord
     job: Job
+    spooled: bool = False
+    begun: int | None = None
+    ended: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +119,11 @@ class Tracker:
         """A trial begins; the id of its run."""
         return None
 
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
-        """A trial completed or failed."""
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome, *, ended: int | None = None) -> None:
+        """A trial completed or failed; ``ended``: when, in milliseconds since 1970, by default now.
+
+        Told twice with one time, it stands there once.
+        """
 
     def kill(self, run_id: str | None) -> None:
         """A trial was interrupted."""
