@@ -62,12 +62,11 @@ def open_tracker(
             None if when is None else int(when.timestamp() * 1000)
             for when in (frozen[record.number].datetime_start, frozen[record.number].datetime_complete)
         )
-        kept = spooled.get(record.number)
-        if kept is not None:
-            record, ended = replace(record, outcome=kept.outcome), kept.ended
-        finished.append(
-            FinishedTrial(record=record, job=job, spooled=kept is not None, begun=begun, ended=ended)
-        )
+        trial = FinishedTrial(record=record, job=job, begun=begun, ended=ended)
+        if (kept := spooled.get(record.number)) is not None:
+            whole = replace(record, outcome=kept.outcome)
+            trial = replace(trial, record=whole, spooled=True, ended=kept.ended)
+        finished.append(trial)
     opened = tracker.open(header, finished)
     if opened.parent_run is not None:
         stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
@@ -120,7 +119,7 @@ class Synced(Result):
         if not self.studies and not self.left:
             yield "MLflow has everything"
         for study, count in self.studies.items():
-            yield f"{study}: MLflow is up to date; it got what {count} trial{'' if count == 1 else 's'} came to"
+            yield f"{study}: MLflow is up to date; trials whose results it got: {count}"
         for study, why in self.left.items():
             yield f"{study}: left as it is: {why}"
 

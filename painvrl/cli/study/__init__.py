@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from painvrl.cli.study import confirm, look, pick, run
+from painvrl.cli.study import confirm, look, move, pick, run
 
 app: typer.Typer = typer.Typer(
     help="Run studies and look at them.",
@@ -21,3 +21,4 @@ app.command(name="pick")(pick.pick)
 app.command(name="confirm")(confirm.confirm)
 app.command(name="compare")(look.compare)
 app.command(name="report")(look.report)
+app.command(name="move")(move.move)
