@@ -34,7 +34,7 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import quick_commits
 from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.storage import Attr, StoredStudy, note_code
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.patient_tracker import PatientTracker
@@ -146,7 +146,8 @@ def run_study(
         version.enter_context(quick_commits(stored.storage))
         stored.study.set_user_attr(Attr.REQUESTED, wanted)
         note_header(stored, spec.study, executor.data)
-        adapter = AskTell(stored, spec.study)
+        note_code(stored, executor.data.numbers)
+        adapter = AskTell(stored, spec.study, code=executor.data.numbers)
         reaped = adapter.reap()
         spool = spool_of(workspace, stored.name)
         yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))

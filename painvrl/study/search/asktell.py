@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 
 import optuna
 
+import painvrl
 from painvrl.engine.loop import MAX_DEATHS
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
@@ -53,9 +54,13 @@ class Asked:
 
 
 class AskTell:
-    """Where trials are asked for and reported, by the one process that holds the study's lock."""
+    """Where trials are asked for and reported, by the one process that holds the study's lock.
 
-    def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:
+    ``code``: a digest of what computes the trials, which each of them notes.
+    """
+
+    def __init__(self, stored: StoredStudy, settings: StudySettings, *, code: str = "") -> None:
+        self._code = {"painvrl": painvrl.__version__, "code": code}
         self._stored = stored
         self._study = stored.study
         self._settings = settings
@@ -96,6 +101,7 @@ class AskTell:
             self._fail(asked.number)
 
     def _start(self, trial: optuna.Trial) -> Asked:
+        self._stored.note(trial.number, Attr.CODE, self._code)
         preset = trial.user_attrs.get(Attr.PRESET)
         if preset is not None:
             self._presets.add(trial.number)

@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
+import painvrl
 from painvrl.core.errors import StudyError
 from painvrl.core.renamed import with_new_names
 from painvrl.core.workspace import Workspace
@@ -33,6 +34,7 @@ from painvrl.study.store.database import (
 )
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
+from painvrl.study.store.stamp import is_newer, refuse_newer, too_new
 from painvrl.study.store.versions import versions_of
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
@@ -58,6 +60,7 @@ class Attr:
     AUTO = "painvrl:auto"
     SWEEP = "painvrl:sweep"
     WARM_START = "painvrl:warm_start"
+    MADE_BY = "painvrl:made_by"
     ORIGIN = "origin"
     DROPPED = "dropped"
     OUTCOME = "outcome"
@@ -67,6 +70,7 @@ class Attr:
     PRESET = "preset"
     REPEATS = "repeats"
     TAKEN_FROM = "taken_from"
+    CODE = "code"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
@@ -285,6 +289,7 @@ def open_study(
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
     """Names of the studies in a storage; none if it does not exist yet, and it is not made."""
     url = storage or workspace.storage_url
+    refuse_newer(workspace)
     with readable_errors(url):
         return tuple(optuna.get_all_study_names(connect(url))) if is_there(url) else ()
 
@@ -298,6 +303,9 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None:
         raise not_ours(study.study_name)
+    made_by = study.user_attrs.get(Attr.MADE_BY, {})
+    if is_newer(version := str(made_by.get("painvrl", ""))):
+        raise StudyError(f"was last run by {too_new(version)}", key=study.study_name)
     data = stored["config"]["data"]
     if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
         del data["duplicates"]
@@ -313,6 +321,13 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         else:
             rule += "choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
+
+
+def note_code(study: StoredStudy, code: str) -> None:
+    """Note with a study which painvrl runs it from now on; ``code``: a digest of code and device."""
+    now = {"painvrl": painvrl.__version__, "code": code}
+    if study.study.user_attrs.get(Attr.MADE_BY) != now:
+        study.study.set_user_attr(Attr.MADE_BY, now)
 
 
 def not_ours(name: str) -> StudyError:

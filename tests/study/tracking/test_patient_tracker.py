@@ -212,16 +212,6 @@ def test_a_study_that_continues_catches_up_too(
     agree(tracked)
 
 
-def test_a_store_that_was_replaced_gets_the_whole_study_again(
-    spec: StudySpec, formula: Any, tracked: Workspace, empty_mlflow: Path, line: Line
-) -> None:
-    run(spec, tracked, formula, trials=2)
-    shutil.copy(empty_mlflow, tracked.root / "new")
-    (tracked.root / "new").replace(tracked.mlflow_db)
-    run(spec, tracked, formula)
-    agree(tracked)
-
-
 @pytest.fixture
 def silent() -> Iterator[str]:
     """A server that takes connections and never answers."""
