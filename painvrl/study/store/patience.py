@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import random
@@ -84,7 +83,7 @@ class PatientStorage(RDBStorage):
                 pause = min(2 * pause, LONGEST_PAUSE)
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 raise self.refusal(error) from error
-            except (json.JSONDecodeError, UnicodeDecodeError, LookupError) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 # What was written cannot be read, or is not there: another database, or a damaged one.
                 said = f"what is stored there is not as it was written ({type(error).__name__}: {error})"
                 raise self.refusal(RuntimeError(said)) from error

@@ -188,7 +188,10 @@ class StoredStudy:
         """The record of one of Optuna's trials, under no constraint; of one that has ended it is kept."""
         known = self._ended.get(trial.number)
         if known is None:
-            known = _record(trial, self.objectives)
+            try:
+                known = _record(trial, self.objectives)
+            except (ValueError, TypeError, LookupError) as error:
+                raise damaged(self.name, f"trial {trial.number}", error) from error
             if trial.state.is_finished():
                 self._ended[trial.number] = known
         return known
@@ -306,10 +309,13 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     made_by = study.user_attrs.get(Attr.MADE_BY, {})
     if is_newer(version := str(made_by.get("painvrl", ""))):
         raise StudyError(f"was last run by {too_new(version)}", key=study.study_name)
-    data = stored["config"]["data"]
-    if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
-        del data["duplicates"]
-    stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
+    try:
+        data = stored["config"]["data"]
+        if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
+            del data["duplicates"]
+        stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
+    except (TypeError, LookupError, AttributeError) as error:
+        raise damaged(study.study_name, "what it searches", error) from error
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
@@ -328,6 +334,12 @@ def note_code(study: StoredStudy, code: str) -> None:
     now = {"painvrl": painvrl.__version__, "code": code}
     if study.study.user_attrs.get(Attr.MADE_BY) != now:
         study.study.set_user_attr(Attr.MADE_BY, now)
+
+
+def damaged(name: str, what: str, error: Exception) -> StudyError:
+    """What is said of what is stored and cannot be read."""
+    cause = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+    return StudyError(f"the database is damaged: {what} is not as it was written ({cause})", key=name)
 
 
 def not_ours(name: str) -> StudyError:
