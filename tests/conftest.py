@@ -143,7 +143,7 @@ def no_connections_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def database(postgres: Callable[[], str], no_connections_left: None) -> str:  # noqa: ARG001
+def database(postgres: Callable[[], str], no_connections_left: None) -> str:
     """The URL of an empty database on PostgreSQL."""
     return postgres()
 
