@@ -70,6 +70,9 @@ def sole_creator(url: str) -> Iterator[None]:
         path = Workspace(file.parent).lock_path("creating a study")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
+            if file.exists() and file.stat().st_size == 0:  # SQLite would take it for a new one
+                rule = "is empty, as if it had been cut off: put a copy in its place, or delete it"
+                raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
         engine = sqlalchemy.create_engine(parsed, poolclass=NullPool)
