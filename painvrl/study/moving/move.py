@@ -89,7 +89,8 @@ def move_study(
         sqlite_file(url)  # a mistake in the URL is said before anything is done
     study = open_study(name, workspace, storage=storage)
     _check(study, url, to)
-    runs, files = None, ()
+    runs: int | None = None
+    files: tuple[str, ...] = ()
     with study_run(study, workspace) as mine:
         if not mine:
             raise StudyError("is being run by another process; wait for it or stop it", key=name)

@@ -33,7 +33,7 @@ def copy_records(name: str, source: Connection, target: Connection) -> None:
     """
     studies = _table(models.StudyModel)
     row = source.execute(studies.select().where(studies.c.study_name == name)).mappings().one()
-    study = _insert(target, studies, row)
+    study = _insert(target, studies, dict(row))
     trials = _table(models.TrialModel)
     of_study = trials.c.study_id == row["study_id"]
     numbered = source.execute(trials.select().where(of_study).order_by(trials.c.trial_id)).mappings().all()
@@ -41,7 +41,7 @@ def copy_records(name: str, source: Connection, target: Connection) -> None:
     for model in _OF_A_STUDY:
         table = _table(model)
         rows = source.execute(table.select().where(table.c.study_id == row["study_id"])).mappings()
-        _insert_all(target, table, ({**_renumbered(each, ids), "study_id": study} for each in rows))
+        _insert_all(target, table, ({**_renumbered(dict(each), ids), "study_id": study} for each in rows))
     for model in _OF_A_TRIAL:
         table = _table(model)
         its = table.c.trial_id.in_(sqlalchemy.select(trials.c.trial_id).where(of_study))

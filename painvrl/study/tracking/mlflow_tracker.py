@@ -237,7 +237,7 @@ class MlflowTracker(Tracker):
         run = self._client.create_run(self._experiment, start_time=begun, run_name=name, tags=tags)
         return str(run.info.run_id)
 
-    def _new_child(self, name: str, begun: int | None = None, **tags: str | None) -> str:
+    def _new_child(self, name: str, begun: int | None = None, /, **tags: str | None) -> str:
         """The run of a trial or a point."""
         known = {key: value for key, value in tags.items() if value is not None}
         run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known}, begun)

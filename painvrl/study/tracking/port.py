@@ -1,8 +1,8 @@
 """Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
 
 A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes again what is
-missing, all but the curves of trainings: the storage does not keep them, so the tracker holds their
-only copy. This module loads no MLflow.
+missing, all but the curves of trainings: the storage does not keep them. Until the tracker has got them they
+are in the spool (:mod:`painvrl.study.tracking.spool`). This module loads no MLflow.
 """
 
 from __future__ import annotations

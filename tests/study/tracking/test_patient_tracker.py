@@ -44,7 +44,7 @@ class Line:
         if self.down:
             raise TrackerAway("MLflow's server cannot be reached")
         made = mlflow_tracker(workspace)
-        made._client = Cut(made._client, self)  # type: ignore[assignment]
+        made._client = Cut(made._client, self)
         return made
 
     def cut(self) -> None:
