@@ -227,7 +227,8 @@ def _runner(
     finally:
         if runner.poll() is None:
             runner.terminate()
-            runner.wait()
+        with runner:  # its output is closed
+            pass
 
 
 def _workers(runner: int) -> list[int]:
