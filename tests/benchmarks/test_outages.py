@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import Faults, attack
+from benchmarks.outages import Faults, attack
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Everything fails at once: ``python -m benchmarks.faults``.
+"""Everything fails at once: ``python -m benchmarks.outages``.
 
 One runner with several workers trains a cheap study on planted data. Its trials are in PostgreSQL, its runs
 on MLflow's server. Meanwhile workers are killed every few seconds, PostgreSQL is restarted at once several
 times, and MLflow's server is gone for a while. In the end every trial must be complete, none lost or twice,
 and MLflow must have of each what the storage has. Exit code 1 if not.
 
-    python -m benchmarks.faults --trials 200 --workers 4 --kill-every 5 --restarts 3 --outage 60
+    python -m benchmarks.outages --trials 200 --workers 4 --kill-every 5 --restarts 3 --outage 60
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def attack(faults: Faults, folder: Path) -> Survived:
         postgres = get_server(place, cleanup_mode="delete")
         stack.callback(postgres.cleanup)
         tracker = stack.enter_context(_Tracker(folder).up())
-        spec = folder / "faults.yaml"
+        spec = folder / "outages.yaml"
         spec.write_text(yaml.safe_dump(_spec(faults, postgres.get_uri())), encoding="utf-8")
         begun = time.monotonic()
         runner = stack.enter_context(_runner(spec, workspace, faults.workers, tracker.url, folder / "said"))
@@ -149,7 +149,7 @@ def attack(faults: Faults, folder: Path) -> Survived:
 def _spec(faults: Faults, storage: str) -> dict[str, object]:
     return {
         "study": {
-            "name": "faults",
+            "name": "outages",
             "trials": faults.trials,
             "sampler": "random",
             "storage": storage,
@@ -276,7 +276,7 @@ def _compare(
     faults: Faults, workspace: Workspace, storage: str, tracker: str
 ) -> tuple[dict[str, int], dict[str, int], list[str]]:
     """States of trials and runs, and what is wrong with them."""
-    stored = open_study("faults", workspace, storage=storage)
+    stored = open_study("outages", workspace, storage=storage)
     records = stored.trials()
     with mlflow_calls(tracker):
         from mlflow.tracking import MlflowClient
