@@ -76,10 +76,12 @@ class PatientTracker(Tracker):
     def finish(self, run_id: str | None, job: Job, outcome: Outcome, *, ended: int | None = None) -> None:
         """A trial ended: kept on disk until the tracker has it."""
         ended = self._spool.keep(job.number, outcome)
+        unknown = job.number in self._unknown
+        self._unknown.discard(job.number)
         if self._tracker is None:
             self._comes_back()  # with all that is kept
-        elif job.number in self._unknown:
-            self._tell(self._open)
+        elif unknown:
+            self._tell(self._open_again)
         else:
             self._tell(lambda tracker: tracker.finish(run_id, job, outcome, ended=ended))
             if self._tracker is not None:
@@ -130,12 +132,8 @@ class PatientTracker(Tracker):
 
     def _connect(self) -> None:
         tracker = self._make()
-        self._open(tracker)
-        self._tracker = tracker
-
-    def _open(self, tracker: Tracker) -> None:
         self._open_again(tracker)
-        self._unknown.clear()
+        self._tracker = tracker
 
     def _comes_back(self) -> bool:
         """Whether a tracker that was away is there again; not looked for more often than it makes sense."""

@@ -16,7 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
-from painvrl.engine.outcomes import Failed
+from painvrl.engine.job import Job
+from painvrl.engine.outcomes import Failed, Outcome
 from painvrl.study import mirror, runner
 from painvrl.study.choice.choosing import choose
 from painvrl.study.file.spec import StudySpec
@@ -25,8 +26,9 @@ from painvrl.study.runner import StudySummary, run_study
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking import mlflow_calls, patient_tracker
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.study.tracking.port import PARENT, TrackerAway
-from painvrl.study.tracking.spool import spool_of
+from painvrl.study.tracking.patient_tracker import PatientTracker
+from painvrl.study.tracking.port import PARENT, NullTracker, TrackerAway
+from painvrl.study.tracking.spool import Spool, spool_of
 
 CHANGING = {PARENT, "mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit"}
 
@@ -210,6 +212,39 @@ def test_a_study_that_continues_catches_up_too(
     run(spec, tracked, formula)
     assert shown(tracked) == shown(other)
     agree(tracked)
+
+
+def test_a_trial_that_began_without_mlflow_is_shown_although_mlflow_came_back_before_it_ended(
+    spec: StudySpec, formula: Any, tmp_path: Path
+) -> None:
+    shown: list[int] = []
+
+    class There(NullTracker):
+        def start(self, job: Job) -> str:
+            return f"run-{job.number}"
+
+        def finish(self, run_id: str | None, job: Job, outcome: Outcome, **_: object) -> None:
+            assert run_id is not None
+            shown.append(job.number)
+
+    there: list[There] = []
+
+    def make() -> There:
+        if not there:
+            raise TrackerAway("MLflow's server cannot be reached")
+        return there[0]
+
+    spool = Spool(tmp_path / "spool")
+    tracker = PatientTracker(make, lambda _: shown.extend(spool.load()), spool, catches_up="wait")
+    jobs = [Job(number=number, point={}, config=spec.config) for number in range(3)]
+    tracker.begin()
+    assert [tracker.start(job) for job in jobs[:2]] == [None, None]
+    there.append(There())
+    tracker.try_now()
+    run_id = tracker.start(jobs[2])
+    tracker.finish(run_id, jobs[2], FAILS)
+    tracker.finish(None, jobs[1], FAILS)
+    assert shown == [2, 1]
 
 
 @pytest.fixture
