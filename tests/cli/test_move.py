@@ -143,3 +143,17 @@ def test_a_workspace_or_a_study_of_a_newer_painvrl_is_refused_in_one_line(
         answer = cli(*command, "--workspace", workspace)
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert f"painvrl 97.1.0, and this is {painvrl.__version__}: update painvrl" in answer.err
+
+
+def test_notes_reach_standard_error_while_a_study_runs(
+    cli: Call, new_workspace: Path, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    answer = cli("study", "run", spec, "--trials", "1", *CPU, "--workspace", new_workspace)
+    assert answer.code == 0
+    lost, kept = (line for line in answer.err.splitlines() if line.startswith("note: "))
+    assert "MLflow's server cannot be reached: nobody answers; the study goes on" in lost
+    assert "MLflow is still to get what 1 trials came to" in kept
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert cli("workspace", "sync", "--workspace", new_workspace).code == 0
+    assert len(runs(new_workspace, study_of(new_workspace).parent_run)) == 2
