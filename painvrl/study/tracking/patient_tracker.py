@@ -109,7 +109,7 @@ class PatientTracker(Tracker):
         if self._tracker is not None:
             self._spool.end()
         else:
-            said = "note: MLflow is still to get what %d trials came to, kept in %s; %s"
+            said = "note: MLflow is still to get what trials came to (%d of them), kept in %s; %s"
             _logger.warning(said, len(self._spool), self._spool.folder, self._catches_up)
 
     def link(self, base_url: str) -> str | None:
@@ -146,7 +146,9 @@ class PatientTracker(Tracker):
             self._next = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
-        _logger.warning("note: MLflow answers again, and has what %d trials came to meanwhile", kept)
+        _logger.warning(
+            "note: MLflow answers again, and has what trials came to meanwhile (%d of them)", kept
+        )
         self._pause, self._told = FIRST_PAUSE, False
         return True
 
@@ -155,7 +157,5 @@ class PatientTracker(Tracker):
         self._next = time.monotonic() + self._pause
         if not self._told:
             self._told = True
-            said = (
-                "note: %s; the study goes on, and MLflow gets what it misses later (%d trials are kept in %s)"
-            )
-            _logger.warning(said, error, len(self._spool), self._spool.folder)
+            said = "note: %s; the study goes on, and what MLflow misses is kept in %s (trials so far: %d)"
+            _logger.warning(said, error, self._spool.folder, len(self._spool))

@@ -158,8 +158,8 @@ def test_a_study_goes_on_without_mlflow_which_shows_in_the_end_what_it_would_hav
     lost = [one for one in said if "the study goes on" in one]
     back = [one for one in said if "answers again" in one]
     assert len(lost) == len(back) == 1
-    assert "(1 trials so far)" in lost[0]
-    assert "what 4 trials came to" in back[0]
+    assert "(trials so far: 1)" in lost[0]
+    assert "(4 of them)" in back[0]
     assert not spool_of(tracked, "toy").folder.exists()
 
 
