@@ -104,6 +104,7 @@ def attack(faults: Faults, folder: Path) -> Survived:
 
         def kill() -> None:
             nonlocal kills
+            time.sleep(rng.uniform(0.0, 1.0))  # within a trial, and not where one has just ended
             if workers := _workers(runner.pid):
                 with suppress(ProcessLookupError):
                     os.kill(rng.choice(workers), signal.SIGKILL)
