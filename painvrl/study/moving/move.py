@@ -23,7 +23,7 @@ from painvrl.core.errors import ConfigError, PlaceError, StudyError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.study.moving.records import copy_records
-from painvrl.study.store.database import connect, readable_errors, sole_creator, sqlite_file, without_password
+from painvrl.study.store.database import connect, readable_errors, sole_creator, sqlite_file
 from painvrl.study.store.lock import study_run
 from painvrl.study.store.storage import StoredStudy, identity_of, list_studies, open_study
 from painvrl.study.tracking.mlflow_copy import copy_runs
@@ -103,7 +103,7 @@ def move_study(
         copied = _copy_trials(study, url, there or workspace)
         if delete:
             study.storage.delete_study(study.storage.get_study_id_from_name(name))
-    shown = str(there.root) if there is not None else without_password(url)
+    shown = str(there.root) if there is not None else url
     option = f"--workspace {shown}" if there is not None else f"--set study.storage={shown}"
     return Moved(
         study=name,
@@ -121,7 +121,7 @@ def _check(study: StoredStudy, url: str, to: str) -> None:
         raise ConfigError("is where the study is; name another place", key=OPTION, value=to)
     if study.name in list_studies(Workspace(Path()), storage=url):
         rule = f"there is a study {study.name!r} already; name another place"
-        raise ConfigError(rule, key=OPTION, value=without_password(url))
+        raise ConfigError(rule, key=OPTION, value=url)
 
 
 def _copy_trials(study: StoredStudy, url: str, workspace: Workspace) -> StoredStudy:
@@ -184,7 +184,7 @@ def _left(
     study: StoredStudy, workspace: Workspace, files: tuple[str, ...], runs: int | None, *, deleted: bool
 ) -> Iterator[str]:
     if not deleted:
-        place = sqlite_file(study.storage.url) or without_password(study.storage.url)
+        place = sqlite_file(study.storage.url) or study.storage.url
         yield f"the study itself, in {place} (--delete deletes it)"
     if runs:
         yield f"{runs} runs, in {workspace.mlflow_db}"

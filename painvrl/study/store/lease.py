@@ -38,6 +38,7 @@ LEASE = 60.0
 """Seconds after the last renewal until somebody else may have the trial."""
 
 _NOW = "timezone('utc', clock_timestamp())"
+_STARTED = "timezone('utc', pg_postmaster_start_time())"
 
 
 class Leases:
@@ -98,7 +99,7 @@ class Leases:
             return [trial.number for trial in running]
         renewed = self._execute(
             "SELECT number FROM trials JOIN trial_heartbeats USING (trial_id) WHERE study_id = :study"
-            f" AND state = 'RUNNING' AND greatest(heartbeat, timezone('utc', pg_postmaster_start_time()))"
+            f" AND state = 'RUNNING' AND greatest(heartbeat, {_STARTED})"
             f" >= {_NOW} - make_interval(secs => :lease)",
             study=self._stored.study_id,
             lease=self._lease,

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from painvrl.study.search import source
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.source import StudySource
-from painvrl.study.store import lease
+from painvrl.study.store import lease, patience
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import engine_url
 from painvrl.study.store.records import TrialState
@@ -119,7 +120,10 @@ def test_a_process_of_this_host_that_died_is_known_without_its_lease(
     assert host().reap() == (0,)
 
 
-def test_a_lease_is_renewed_as_long_as_its_process_lives(host: Callable[[], AskTell]) -> None:
+def test_a_lease_is_renewed_as_long_as_its_process_lives(
+    host: Callable[[], AskTell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_STARTED", "timestamp '2000-01-01'")
     old, other = host(), host()
     old.leases._beat = 0.01
     asked = old.ask()
@@ -133,6 +137,43 @@ def test_a_lease_is_renewed_as_long_as_its_process_lives(host: Callable[[], AskT
                 break
             threading.Event().wait(0.01)
     assert other.reap() == ()
+
+
+def test_leases_that_ran_out_while_the_server_was_away_begin_anew_with_it(
+    host: Callable[[], AskTell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, other = host(), host()
+    assert old.ask() is not None
+    with old._stored.storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2000-01-01'")
+    monkeypatch.setattr(lease, "_STARTED", lease._NOW)
+    assert other.leases.alone(other.leases.left_behind) == []
+    monkeypatch.setattr(lease, "_STARTED", "timestamp '2000-01-01'")
+    assert other.leases.alone(other.leases.left_behind) == [0]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_tell_that_was_committed_and_not_confirmed_is_told_once(
+    host: Callable[[], AskTell], monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """The server is lost when it has, or has not yet, stored what a trial came to."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
+    adapter, whole, times = host(), lease.Leases._whole, iter([True])
+
+    def lost(self: lease.Leases, call: Callable[[], Any]) -> Any:
+        if not next(times, False):
+            return whole(self, call)
+        if told:
+            whole(self, call)
+        raise patience.ServerGone("the connection is lost")
+
+    asked = adapter.ask()
+    assert asked is not None
+    monkeypatch.setattr(lease.Leases, "_whole", lost)
+    adapter.tell(asked.number, DONE)
+    assert states(host()) == [TrialState.COMPLETE]
+    with pytest.raises(TakenOver):
+        adapter.tell(asked.number, replace(DONE, metrics=dict.fromkeys(DONE.metrics, 0.9)))
 
 
 def test_what_is_asked_and_told_in_one_transaction_is_taken_back_as_a_whole(

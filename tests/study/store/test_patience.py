@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,15 +14,21 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store import patience
+from painvrl.study.runner import run_study
+from painvrl.study.search import source
+from painvrl.study.store import lease, patience
 from painvrl.study.store.database import connect
 from painvrl.study.store.patience import ServerGone
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.port import NullTracker
+
+CPU = torch.device("cpu")
 
 Go = Callable[..., Any]
 
@@ -73,6 +80,47 @@ def test_a_study_goes_on_when_its_server_restarts_and_comes_to_the_same(
     records = open_study("toy", workspace, storage=url).trials()
     assert [record.state for record in records] == [TrialState.COMPLETE] * 4
     assert [record.values for record in records] == [record.values for record in theirs]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_connections_left")
+def test_two_runners_of_a_study_outlive_a_restart_of_its_server_and_each_trial_counts_once(
+    server: Any,
+    spec_tree: dict[str, Any],
+    formula: Any,
+    go: Go,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a lost connection began for nobody is tried again when its lease has ended."""
+    monkeypatch.setattr(lease, "BEAT", 0.2)
+    monkeypatch.setattr(lease, "LEASE", 5.0)
+    monkeypatch.setattr(source, "LOOK_AGAIN", 0.05)
+    spec_tree["study"]["sampler"] = "random"
+    calm = type(formula)()
+    go(StudySpec.model_validate(spec_tree), calm, trials=8)
+    spec_tree["study"]["storage"] = url = server.get_uri()
+    spec = StudySpec.model_validate(spec_tree)
+    formulas = [type(formula)(script={1: lambda: restart(server)}), type(formula)()]
+    finished: list[int] = []
+
+    def run(place: int) -> None:
+        workspace = Workspace(tmp_path / f"host-{place}").create()
+        tracker, objective = NullTracker(), formulas[place]
+        done = run_study(spec, workspace, CPU, trials=8, tracker=tracker, objective=objective)
+        finished.append(done.status.finished)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert finished == [8, 8]
+    assert len(formulas[0].jobs) >= 2, "the server was restarted"
+    records = open_study("toy", Workspace(tmp_path), storage=url).trials()
+    complete = [str(record.point) for record in records if record.state is TrialState.COMPLETE]
+    assert sorted(complete) == sorted(map(str, calm.points()))
+    assert {record.state for record in records} <= {TrialState.COMPLETE, TrialState.INTERRUPTED}
 
 
 class Gone:
