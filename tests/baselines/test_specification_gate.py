@@ -44,7 +44,7 @@ def test_a_positives_gain_is_what_a_loop_over_the_items_gives() -> None:
     candidates = torch.zeros(n_items, dtype=torch.bool)
     candidates[rows.item] = True
     users = torch.tensor([0, 2, 3, 5, 6])
-    one = module._Asked(Part(name="ood", interactions=rows, candidates=candidates), fitted, users, 0)
+    one = module.Asked(Part(name="ood", interactions=rows, candidates=candidates), fitted, users, 0)
     scores = torch.randn(len(users), n_items, generator=rng, dtype=torch.float64)
     found = dict(zip(zip(one.user.tolist(), one.item.tolist(), strict=True), one.gains(scores), strict=True))
     for row, user in enumerate(users.tolist()):
@@ -70,7 +70,7 @@ def test_equal_scores_are_told_apart_by_a_lot() -> None:
     part = Part(name="ood", interactions=rows, candidates=torch.ones(80, dtype=torch.bool))
     for score in (0.0, 1.0):
         scores = torch.full((1, 80), score, dtype=torch.float64)
-        gains = module._Asked(part, fitted, torch.tensor([0]), 0).gains(scores)
+        gains = module.Asked(part, fitted, torch.tensor([0]), 0).gains(scores)
         assert 0.2 < gains.sum() < 0.8
 
 
