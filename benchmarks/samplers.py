@@ -42,9 +42,9 @@ def timed_asks() -> Iterator[list[float]]:
     seconds: list[float] = []
     ask = AskTell.ask
 
-    def timed(adapter: AskTell, *, under_way: int = 0) -> Asked | None:
+    def timed(adapter: AskTell) -> Asked | None:
         start = time.perf_counter()
-        asked = ask(adapter, under_way=under_way)
+        asked = ask(adapter)
         seconds.append(time.perf_counter() - start)
         return asked
 

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 # A suite that a script starts in the background inherits an ignored SIGINT, and so would every
-# process that a Ctrl-C test starts.
+# process that a Ctrl-C test starts. One under nohup inherits an ignored SIGHUP.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -124,8 +126,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
 
 @pytest.fixture
-def database(postgres: Callable[[], str]) -> Iterator[str]:
-    """The URL of an empty database on PostgreSQL; connections to it that engines keep are closed after."""
+def no_connections_left() -> Iterator[None]:
+    """Connections to PostgreSQL that engines keep are closed after the test."""
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
 
@@ -135,11 +137,17 @@ def database(postgres: Callable[[], str]) -> Iterator[str]:
         opened.append(connection)
 
     event.listen(Pool, "connect", keep)
-    yield postgres()
+    yield
     event.remove(Pool, "connect", keep)
     for connection in opened:
         if type(connection).__module__.startswith("psycopg"):
             connection.close()
+
+
+@pytest.fixture
+def database(postgres: Callable[[], str], no_connections_left: None) -> str:
+    """The URL of an empty database on PostgreSQL."""
+    return postgres()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,15 @@ WorkspaceOption = Annotated[
         envvar="PAINVRL_WORKSPACE",
         metavar="DIR",
         help="Folder of studies, runs, caches and checkpoints.",
+    ),
+]
+RunStatesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-states",
+        metavar="DIR",
+        help="Where runs under way are kept, so that one that is killed goes on; run_states in the workspace "
+        "by default. A folder that several hosts reach lets any of them go on with it.",
     ),
 ]
 DeviceOption = Annotated[
@@ -52,6 +61,37 @@ MemoryFractionOption = Annotated[
         "by default 0.95 shared equally by the workers of a device.",
     ),
 ]
+ExecutorOption = Annotated[
+    Literal["serial", "processes", "ray"] | None,
+    typer.Option(
+        "--executor",
+        help="Who trains: this process, processes beside it, or workers on a Ray cluster; "
+        "by default the first with one worker, else the second.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="Of a Ray cluster, such as HOST:6379; by default the one of this machine, or a new one.",
+    ),
+]
+CpusOption = Annotated[
+    float,
+    typer.Option(
+        "--cpus-per-trial", min=0, metavar="N", help="CPUs of a node that each worker on Ray takes."
+    ),
+]
+GpusOption = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-trial",
+        min=0,
+        metavar="N",
+        help="GPUs of a node that each worker on Ray takes; 0.5 lets two share one.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
@@ -69,6 +109,15 @@ StudyArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="STUDY", help="A study's name or file; not needed while the workspace holds only one."
+    ),
+]
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="The database that the study lies in, in place of the file's study.storage.",
     ),
 ]
 

@@ -214,7 +214,7 @@ def study_progress(*, quiet: bool, err: bool = False) -> Iterator[StudyLines]:
     """Progress of a study; ``quiet`` prints nothing but the result, ``err`` nothing on stdout."""
     with _spinner(hidden=quiet) as spinner:
         lines = StudyLines(spinner, quiet=quiet, err=err)
-        with _listening(lines.tell):
+        with _listening(lines.tell, spinner):
             yield lines
 
 
@@ -223,7 +223,7 @@ def run_progress() -> Iterator[RunLine]:
     """Progress of a single run."""
     with _spinner() as spinner:
         line = RunLine(spinner)
-        with _listening(line.tell):
+        with _listening(line.tell, spinner):
             yield line
 
 
@@ -239,9 +239,9 @@ def _spinner(*, hidden: bool = False) -> Iterator[Spinner]:
 
 
 @contextmanager
-def _listening(tell: Callable[[str], None]) -> Iterator[None]:
-    """What painvrl's modules log as information is told meanwhile: reading, encoding, ..."""
-    handler = _Teller(tell)
+def _listening(tell: Callable[[str], None], spinner: Spinner) -> Iterator[None]:
+    """What painvrl's modules log is told meanwhile: information (reading, encoding, ...), and notes."""
+    handler = _Teller(tell, spinner)
     _logger.addHandler(handler)
     try:
         yield
@@ -250,13 +250,15 @@ def _listening(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Teller(logging.Handler):
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], spinner: Spinner) -> None:
         super().__init__(logging.INFO)
-        self._tell = tell
+        self._tell, self._spinner = tell, spinner
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.INFO:  # warnings reach standard error by themselves
+        if record.levelno == logging.INFO:
             self._tell(record.getMessage())
+        elif _logger.handlers == [self]:  # else --verbose says it, too
+            self._spinner.echo(record.getMessage(), err=True)
 
 
 def _came_to(event: TrialFinished) -> str:

@@ -6,7 +6,6 @@ import difflib
 import logging
 import os
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from painvrl.cli import (
     workspace,
 )
 from painvrl.cli.output import ReaderLeft, guard_output
+from painvrl.core import interrupts
 from painvrl.core.errors import (
     ConfigError,
     NothingFeasible,
@@ -169,9 +169,9 @@ def painvrl_command(
 
 def main() -> NoReturn:
     """The entry point of the ``painvrl`` script."""
-    # Whoever ends a process from outside (kill, a container's stop, a cluster's scheduler) wants what Ctrl-C
-    # wants, and no trial is to blame for it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever ends a process from outside (kill, a container's stop, a cluster's scheduler, a lost connection)
+    # wants what Ctrl-C wants, and no trial is to blame for it.
+    interrupts.listen()
     guard_output()
     try:
         app(prog_name="painvrl")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from painvrl.core import interrupts
 from painvrl.core.errors import ConfigError, PainvrlError
 
 HOST = "127.0.0.1"  # the servers have no passwords: no one but this machine may reach them
@@ -73,7 +74,11 @@ def running(
     def terminated(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
         raise SystemExit(128 + signum)
 
-    before = signal.signal(signal.SIGTERM, terminated)
+    before = {
+        number: signal.signal(number, terminated)
+        for number in interrupts.SIGNALS - {signal.SIGINT}
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
@@ -94,7 +99,8 @@ def running(
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -13,6 +13,7 @@ from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
+    RunStatesOption,
     WorkspaceOption,
     first_words,
     named_study,
@@ -90,6 +91,7 @@ def train(
         ),
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    run_states: RunStatesOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -117,7 +119,7 @@ def train(
 
     if started_together() and config is None:
         raise ConfigError("torchrun trains a configuration file", key="--best")
-    place = Workspace(workspace)
+    place = Workspace(workspace, run_states)
     with joined_ranks(select_device(device)) as own_device:
         options = TrainOptions(
             device=own_device, seed=seed, refit=refit is not None, test=test or config is None

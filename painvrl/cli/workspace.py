@@ -42,3 +42,27 @@ def upgrade(
     from painvrl.study.store.upgrade import upgrade as upgrade_workspace
 
     render.answer(upgrade_workspace(Workspace(workspace), storage=storage), json=json)
+
+
+@app.command(name="sync")
+def sync(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="The studies' database, if not the workspace's own."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write to MLflow what it missed while it was out of reach: runs, curves, pages and picks' tags.
+
+    A study goes on without MLflow, and keeps what MLflow is to get in the workspace's folder `spool`. It
+    catches up by itself when MLflow answers again; this is for a study that ended before that. Called twice
+    it writes nothing twice.
+
+    Example: painvrl workspace sync
+    """
+    from painvrl.cli import render
+    from painvrl.core.workspace import Workspace
+    from painvrl.study.mirror import sync as sync_workspace
+
+    render.answer(sync_workspace(Workspace(workspace), storage=storage), json=json)

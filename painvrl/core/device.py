@@ -115,19 +115,18 @@ def peak_memory_mib(device: torch.device) -> float | None:
     return _peak_resident_mib()
 
 
-def rounding_of(device: torch.device) -> list[object]:
-    """What the last bits of a result depend on besides the settings; JSON-ready."""
-    model = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return [
-        device.type,
-        model,
-        _processor(),
-        torch.__version__,
-        torch.version.cuda,
-        torch.get_num_threads(),
-        torch.backends.cpu.get_cpu_capability(),
-        torch.get_float32_matmul_precision(),
-    ]
+def rounding_of(device: torch.device) -> dict[str, object]:
+    """What the last bits of a result depend on besides the settings, by its name; JSON-ready."""
+    return {
+        "device": device.type,
+        "GPU": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        "processor": _processor(),
+        "torch": str(torch.__version__),
+        "CUDA": torch.version.cuda,
+        "number of threads": torch.get_num_threads(),
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+    }
 
 
 @functools.cache

@@ -8,6 +8,9 @@ from typing import Protocol
 GOES_ON = "continues from "
 """How the first stage of a run is called that continues where it was killed; the place follows."""
 
+KEPT = "kept"
+"""What the engine passes on in place of a stage when the state of a run has been saved."""
+
 
 class Observer(Protocol):
     """Receives the stages and curves of a run as they happen."""

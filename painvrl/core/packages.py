@@ -12,6 +12,7 @@ EXTRAS = {
     "baselines": ("cornac", "implicit", "threadpoolctl", "torch-geometric"),
     "torchjd": ("torchjd",),
     "postgres": ("psycopg",),
+    "ray": ("ray",),
     "dashboard": ("optuna-dashboard",),
 }
 _PACKAGES = {"MySQLdb": "mysqlclient"}

@@ -29,7 +29,7 @@ def write_tree(path: Path, tree: object, *, most_bytes: int) -> bool:
         Whether it is there: it is not where the place cannot be written, or the file has more bytes.
     """
     try:
-        with taking_its_place(path) as temporary:
+        with taking_its_place(path, durably=True) as temporary:
             torch.save(tree, temporary)
             if temporary.stat().st_size > most_bytes:
                 temporary.unlink()  # so that nothing can take the place

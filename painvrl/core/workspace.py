@@ -26,16 +26,24 @@ class _Below:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where things lie. ``root`` is made absolute; nothing is created before :meth:`create`.
+    """Where things lie. Paths are made absolute; nothing is created before :meth:`create`.
+
+    Args:
+        root: the folder.
+        states: where the states of runs are kept that are under way, in place of ``run_states`` below
+            ``root``: a folder that several hosts reach lets each go on with what another has begun.
 
     Raises:
         UserError: the path is not UTF-8, which the databases' URLs are.
     """
 
     root: Path
+    states: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).expanduser().absolute())
+        if self.states is not None:
+            object.__setattr__(self, "states", Path(self.states).expanduser().absolute())
         try:
             str(self.root).encode()
         except UnicodeEncodeError:
@@ -61,8 +69,10 @@ class Workspace:
     checkpoints: ClassVar[_Below] = _Below("checkpoints")
     """Trained models, a folder each."""
 
-    run_states: ClassVar[_Below] = _Below("run_states")
-    """Runs that were killed half-way."""
+    @property
+    def run_states(self) -> Path:
+        """Runs that were killed half-way."""
+        return self.root / "run_states" if self.states is None else self.states
 
     artifacts: ClassVar[_Below] = _Below("mlartifacts")
     """MLflow's artifact root."""
@@ -78,6 +88,9 @@ class Workspace:
 
     users: ClassVar[_Below] = _Below("users")
     """What each user got from each trial, a folder a study."""
+
+    spool: ClassVar[_Below] = _Below("spool")
+    """What MLflow is still to get, a folder a study."""
 
     reports: ClassVar[_Below] = _Below("reports")
     """Reports of studies, a file each."""

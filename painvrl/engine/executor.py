@@ -1,4 +1,4 @@
-"""Who computes jobs: this process, one at a time, or several processes beside it.
+"""Who computes jobs: this process, one at a time, several processes beside it, or workers on a Ray cluster.
 
 Only the process that runs the loop asks for jobs and tracks them. An executor gets a job, passes on the
 names of its stages and what it measures at its rungs, and returns the outcome.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -46,8 +47,37 @@ class Executor(Protocol):
     def start(self, job: Job) -> None:
         """Put a job under way; fewer than ``size`` are."""
 
-    def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
-        """Wait until a job that is under way ends: its number and what it came to."""
+    def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome] | None:
+        """Wait until a job that is under way ends: its number and what it came to.
+
+        ``None`` where none has, but there is room for another one: :attr:`size` has grown.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Who is to compute jobs, and what each may take.
+
+    Attributes:
+        executor: ``None`` is ``serial`` with one worker, and ``processes`` with several.
+        address: of a Ray cluster, as Ray names it; ``None`` finds the one of this machine or starts one.
+        cpus, gpus: of a node, for each worker on the cluster; part of a GPU is shared with others.
+
+    Raises:
+        ConfigError: Ray's settings without Ray, or more than one GPU and part of another.
+    """
+
+    executor: Literal["serial", "processes", "ray"] | None = None
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ConfigError("must be whole above 1", key="--gpus-per-trial", value=self.gpus)
+        if self.executor != "ray" and (self.address, self.cpus, self.gpus) != (None, 1, 0):
+            rule = "--address, --cpus-per-trial and --gpus-per-trial are for --executor ray"
+            raise ConfigError(rule, key="--executor", value=self.executor)
 
 
 class SerialExecutor:
@@ -79,6 +109,7 @@ def executor_of(
     workers: int,
     memory_fraction: float | None = None,
     objective: Objective | None = None,
+    placement: Placement | None = None,
 ) -> Iterator[Executor]:
     """Who computes the jobs: ``workers`` that each call ``make(device=...)``, or ``objective`` alone.
 
@@ -90,11 +121,22 @@ def executor_of(
             the workers of a device, without a limit for one that has its device to itself. A single
             worker sets it, and the current CUDA device, for this process.
         objective: computes the jobs of a single worker, in this process.
+        placement: where workers are, if not in this process or beside it; on a cluster they take its
+            devices instead of ``device``.
     """
     if workers < 1:
         raise ConfigError("must be at least 1", key="workers", value=workers)
+    chosen = (placement and placement.executor) or ("serial" if workers == 1 else "processes")
+    if chosen == "serial" and workers > 1:
+        raise ConfigError("must be 1 with --executor serial", key="workers", value=workers)
+    if placement is not None and chosen == "ray":
+        from painvrl.engine.ray_executor import RayExecutor
+
+        with closing(RayExecutor(make, workers, placement, memory_fraction)) as cluster:
+            yield cluster
+        return
     devices = deal_devices(device, workers)
-    if workers == 1:
+    if chosen == "serial":
         use_device(devices[0], memory_fraction)
         yield SerialExecutor(make(device=devices[0]) if objective is None else objective)
         return

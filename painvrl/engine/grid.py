@@ -14,7 +14,7 @@ from painvrl.core.errors import StudyError
 from painvrl.engine.events import Progress, Standing
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
-from painvrl.engine.loop import MAX_DEATHS, Task, Tracker, run_jobs
+from painvrl.engine.loop import MAX_DEATHS, Death, Task, Tracker, deaths_after, run_jobs
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.engine.saved import RunStore, SavedRun
 
@@ -63,6 +63,7 @@ class Grid(Generic[C]):
     _waiting: deque[C] = field(default_factory=deque)
     _cells: dict[int, C] = field(default_factory=dict)
     _deaths: Counter[int] = field(default_factory=Counter)
+    _runs: dict[int, str | None] = field(default_factory=dict)
 
     def find(self, cells: Iterable[C]) -> tuple[tuple[C, SavedRun], ...]:
         """Which of the cells are in the store; they are complete from now on."""
@@ -94,19 +95,20 @@ class Grid(Generic[C]):
         if not self._waiting:
             return None
         cell = self._waiting.popleft()
-        job = replace(cell.job, key=self.key(cell))
+        job = replace(cell.job, key=self.key(cell), run_id=self._runs.get(cell.job.number))
         return Task(number=job.number, point=job.point, job=job, title=self._title(cell))
 
     def started(self, task: Task, run_id: str | None) -> None:
-        """Nothing is kept of a run that has only begun."""
+        """Its run is remembered for the case that it comes again."""
+        self._runs[task.number] = run_id
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Runs that are compared are not pruned."""
         return None
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
         """The same cell comes next, unless too many processes died over it."""
-        self._deaths[task.number] += 1
+        self._deaths[task.number] = deaths_after(self._deaths[task.number], death)
         if self._deaths[task.number] >= MAX_DEATHS:
             return False
         self._waiting.appendleft(self._cells[task.number])

@@ -25,6 +25,7 @@ class Job:
     stage begins and at every evaluation. ``sweep``: what is tried on the trained model; ``at``: points of
     what acts after training, at which it is scored instead, as another training has found them. ``seeds``:
     how often it is trained, under the configuration's seed and those after it; it comes to the means.
+    ``run_id``: the tracker's run of an attempt that was interrupted; it goes on.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Job:
     sweep: Sweep | None = None
     at: tuple[Point, ...] = ()
     seeds: int = 1
+    run_id: str | None = None
 
     @property
     def weighs_a_branch(self) -> bool:

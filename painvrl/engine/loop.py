@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from painvrl.core.errors import StudyError
+from painvrl.core.errors import StudyError, UserError
+from painvrl.core.observer import KEPT
 from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
 from painvrl.engine.job import Job
@@ -20,7 +21,41 @@ from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.run.hyperparameters import Point
 
 MAX_DEATHS = 3
-"""A job over which so many processes died counts as failed."""
+"""A job over which so many processes died counts as failed; see :func:`deaths_after`."""
+
+MAX_EARLY_DEATHS = 5
+"""So many processes may die in a row before their jobs have begun, with no stage of any job in between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """How far a job was when its process died.
+
+    Attributes:
+        begun: whether it had entered a stage.
+        kept: whether its state had been saved in this process: the next one begins further on.
+    """
+
+    begun: bool = True
+    kept: bool = False
+
+
+def deaths_after(deaths: int, death: Death) -> int:
+    """The deaths that count against a job: those since its state was saved last, once it had begun.
+
+    >>> deaths_after(1, Death()), deaths_after(1, Death(begun=False)), deaths_after(1, Death(kept=True))
+    (2, 1, 0)
+    """
+    return 0 if death.kept else deaths + death.begun
+
+
+class TakenOver(Exception):
+    """A job that another process was given meanwhile, since nothing was heard of this one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"nothing was heard of the process that trained trial {number}: its point went to another"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +78,7 @@ class Tracker(Protocol):
     """A mirror of jobs for people to look at."""
 
     def start(self, job: Job) -> str | None:
-        """A job begins; the id of its run."""
+        """A job begins, or goes on in its own run; the id of its run."""
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
         """A job came to its outcome."""
@@ -71,11 +106,15 @@ class Source(Protocol):
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Why a job is to stop at a rung, or ``None``."""
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
         """The process died that computed the task: whether it comes again, as a task of its own."""
 
     def keep(self, task: Task, outcome: Outcome) -> None:
-        """Keep what a task came to. The tracker comes later: it can be mended."""
+        """Keep what a task came to. The tracker comes later: it can be mended.
+
+        Raises:
+            TakenOver: nothing is kept.
+        """
 
     def tracked(self, task: Task, run_id: str | None) -> None:
         """The task has ended, for good or to come again, and its run with it."""
@@ -95,13 +134,15 @@ class _UnderWay:
     task: Task
     start: float
     run_id: str | None = None
+    death: Death = field(default_factory=lambda: Death(begun=False))
 
 
 def run_jobs(source: Source, executor: Executor, tracker: Tracker, progress: Progress) -> None:
     """Run the jobs of a source until it has no more; what is under way at an error is interrupted.
 
     Raises:
-        UserError: what keeps or tracks the outcomes is not as it must be.
+        UserError: what keeps or tracks the outcomes is not as it must be, or processes die before they have
+            begun.
         KeyboardInterrupt: the user stopped it. What is finished is kept.
     """
     _Loop(source, executor, tracker, progress).run()
@@ -114,6 +155,7 @@ class _Loop:
         self._tracker = tracker
         self._progress = progress
         self._under_way: dict[int, _UnderWay] = {}
+        self._early_deaths = 0
 
     def run(self) -> None:
         try:
@@ -121,10 +163,13 @@ class _Loop:
                 self._start_jobs()
                 if not self._under_way:
                     return
-                self._end(*self._executor.next(self._progress.trial_stage, self._source.judge))
+                ended = self._executor.next(self._heard, self._source.judge)
+                if ended is not None:
+                    self._end(*ended)
         except BaseException as error:
             for each in self._under_way.values():
-                self._source.interrupted(each.task)
+                with suppress(UserError):  # the first error is the one to show
+                    self._source.interrupted(each.task)
                 if isinstance(error, KeyboardInterrupt):
                     with suppress(StudyError):  # an interrupt stays one
                         self._tracker.kill(each.run_id)
@@ -158,16 +203,35 @@ class _Loop:
         self._source.started(task, begun.run_id)
         self._executor.start(task.job)
 
+    def _heard(self, number: int, stage: str) -> None:
+        self._early_deaths = 0
+        job = self._under_way[number]
+        job.death = Death(kept=job.death.kept or stage == KEPT)
+        if stage != KEPT:
+            self._progress.trial_stage(number, stage)
+
     def _end(self, number: int, outcome: Outcome) -> None:
         ended = self._under_way[number]
         task, run_id = ended.task, ended.run_id
-        if isinstance(outcome, Failed) and outcome.reason == WORKER_DIED and self._source.retry(task):
+        died = isinstance(outcome, Failed) and outcome.reason == WORKER_DIED
+        if died and not ended.death.begun:
+            self._early_deaths += 1
+            if self._early_deaths == MAX_EARLY_DEATHS:
+                rule = "worker processes die before they train; where memory is short, take fewer --workers"
+                raise StudyError(rule, value=MAX_EARLY_DEATHS)
+        if died and self._source.retry(task, ended.death):
+            assert isinstance(outcome, Failed)
             outcome = replace(outcome, message=f"{outcome.message}; it is tried again")
             self._tracker.kill(run_id)
         else:
-            self._source.keep(task, outcome)
-            if isinstance(task.job, Job):
-                self._tracker.finish(run_id, task.job, outcome)
+            try:
+                self._source.keep(task, outcome)
+            except TakenOver as error:
+                outcome = Failed(reason="taken_over", message=str(error))
+                self._tracker.kill(run_id)
+            else:
+                if isinstance(task.job, Job):
+                    self._tracker.finish(run_id, task.job, outcome)
         del self._under_way[number]
         self._source.tracked(task, run_id)
         self._report(task, outcome, time.perf_counter() - ended.start)

@@ -69,6 +69,8 @@ class Completed:
         peak_memory_mib: on CUDA what the trial's tensors took of the device at most; elsewhere the
             largest resident set meanwhile of the process that trained it, data and libraries included (on
             systems other than Linux the largest since the process began: of its earlier trials, too).
+        mixed: of a training that a second process went on with, what was another there, such as its
+            ``processor``; the last bits may differ then.
     """
 
     metrics: Mapping[str, float]
@@ -80,6 +82,7 @@ class Completed:
     seconds: Mapping[str, float] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
     peak_memory_mib: float | None = None
+    mixed: tuple[str, ...] = ()
 
     @property
     def total_seconds(self) -> float:
@@ -99,8 +102,8 @@ class Failed:
 
     Attributes:
         reason: one machine-readable word: ``diverged``, ``empty_environment``, ``refused``,
-            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``interrupted`` or
-            ``worker_died``.
+            ``not_finite``, ``out_of_memory``, ``out_of_time``, ``unexpected``, ``worker_died`` or
+            ``taken_over``; earlier versions had ``interrupted``, too.
         message: one sentence for people.
         log: the traceback, for the trial's log.
     """

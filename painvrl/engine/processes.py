@@ -1,7 +1,8 @@
 """Several processes that compute jobs: one that dies takes its own job with it and no other.
 
-A worker process gets a job, sends the names of the stages, and returns the outcome; it keeps its data on its
-device from job to job.
+A worker process gets a job, sends the names of the stages, and then the outcome; it keeps its data on its
+device from job to job. One that does not end by itself is killed: a job that has used up its time, and
+whoever is still there when the executor is closed.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import torch
 
+from painvrl.core import interrupts
 from painvrl.core.device import use_device
 from painvrl.core.errors import StudyError, UserError
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
@@ -29,14 +31,23 @@ from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.outcomes import WORKER_DIED, Failed, Outcome
 from painvrl.engine.training import failed_by
 
-P = ParamSpec("P")
-R = TypeVar("R")
+MAX_DESCRIBERS = 5
+"""So many processes may die while they prepare the data, before it is the data's fault."""
+
+GRACE_SECONDS = 60.0
+"""A job that looks at its own time is done so long after it: what it does between two looks takes less."""
+
+START_SECONDS = 600.0
+"""Before its first stage a job has so much more: its process may have to load libraries and data."""
+
+END_SECONDS = 5.0
+"""A process that is told to end does so at once; one that has not by then is killed."""
+
+_LOOK_SECONDS = 1.0
+"""How often the time of jobs, and whether this process is to stop, is looked at while nothing is reported."""
 
 _SHARED_FRACTION = 0.95
 """What workers may use together of a device that they share; the rest is the driver's."""
-
-_LISTEN_SECONDS = 0.05
-"""How often stages are passed on, and jobs at a rung get their answer, while no job ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,90 +92,155 @@ def worker_specs(
 class ProcessExecutor:
     """As many trials at a time as there are ``specs``, a process each.
 
-    Every process has an executor of its own: one that dies takes its own trial with it and no other.
-
     Raises:
         UserError: the data are missing or break a rule, or a device cannot be limited.
-        StudyError: a process died before its first trial.
+        StudyError: one process after the other died over the data.
     """
 
     def __init__(self, specs: Sequence[WorkerSpec]) -> None:
         self.size: int = len(specs)
         self._slots = [_Slot(spec) for spec in specs]
-        self._running: dict[Future[Outcome], tuple[int, _Slot]] = {}
         try:
             # The first process prepares the data alone; the others read what it left in the cache.
-            self.data: DataSummary = self._slots[0].submit(_describe).result()
-        except BaseException as error:
+            self.data: DataSummary = self._described(self._slots[0])
+        except BaseException:
             self.close()
-            if isinstance(error, BrokenProcessPool):
-                raise StudyError("a worker process died while it prepared the data") from None
             raise
+
+    def _described(self, slot: _Slot) -> DataSummary:
+        for _ in range(MAX_DESCRIBERS):
+            slot.submit(None)
+            while True:
+                _wait([slot])
+                dead = slot.is_dead()
+                for said in slot.said():
+                    if isinstance(said, DataSummary):
+                        return said
+                    if isinstance(said, _Raised):
+                        raise said.error
+                if dead:
+                    break
+        rule = "worker processes die while they prepare the data (killed, or out of memory); that many did"
+        raise StudyError(rule, value=MAX_DESCRIBERS)
 
     def start(self, job: Job) -> None:
         """Give the job to a process that has none."""
-        busy = {slot for _, slot in self._running.values()}
-        slot = next(slot for slot in self._slots if slot not in busy)
-        self._running[slot.submit(_train, job)] = (job.number, slot)
+        next(slot for slot in self._slots if slot.job is None).submit(job)
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         """Wait for the first trial that ends."""
+        busy = [slot for slot in self._slots if slot.job is not None]
         while True:
-            done, _ = wait(self._running, timeout=_LISTEN_SECONDS, return_when=FIRST_COMPLETED)
-            for number, slot in self._running.values():
-                for reported in slot.reported():
-                    if isinstance(reported, str):
-                        on_stage(number, reported)
-                    else:
-                        slot.answer(on_rung(number, *reported))
-            if done:
-                future = min(done, key=lambda one: self._running[one][0])
-                number, slot = self._running.pop(future)
-                try:
-                    return number, future.result()
-                except BrokenProcessPool:
-                    slot.close()
-                    message = "the process that trained it died (killed, or out of memory)"
-                    return number, Failed(reason=WORKER_DIED, message=message)
+            _wait(busy)
+            for slot in busy:
+                assert slot.job is not None
+                number = slot.job.number
+                outcome = _outcome_of(slot, partial(on_stage, number), partial(on_rung, number))
+                if outcome is not None:
+                    slot.job = None
+                    return number, outcome
 
     def close(self) -> None:
-        """End every process, in whatever it is doing."""
+        """End every process, in whatever it is doing, within seconds."""
         for slot in self._slots:
             slot.hang_up()
-        for slot in self._slots:
-            slot.close()
+        end = time.monotonic() + END_SECONDS
+        try:
+            for slot in self._slots:
+                slot.join(end - time.monotonic())
+        finally:  # also where somebody asks a second time
+            for slot in self._slots:
+                slot.kill()
 
 
-_Reported: TypeAlias = str | tuple[str, Mapping[str, float]]
-"""What a process says while it trains: a stage, or a rung and the metrics there, and waits for an answer."""
+def _outcome_of(
+    slot: _Slot,
+    on_stage: Callable[[str], None],
+    on_rung: Callable[[str, Mapping[str, float]], str | None],
+) -> Outcome | None:
+    """Pass on what a process has said; what its job came to, if it has ended or its process has to."""
+    dead = slot.is_dead()  # asked first: its last words may come between two questions
+    for said in slot.said():
+        if isinstance(said, str):
+            slot.has_begun()
+            on_stage(said)
+        elif isinstance(said, _AtRung):
+            slot.answer(on_rung(said.rung, said.values))
+        elif isinstance(said, _Raised):
+            raise said.error
+        elif not isinstance(said, DataSummary):
+            return said
+    if dead:
+        message = "the process that trained it died (killed, or out of memory)"
+    elif slot.is_late():
+        message = "it did not stop when its time was over, so its process was killed"
+    else:
+        return None
+    slot.kill()
+    return Failed(reason=WORKER_DIED, message=message)
+
+
+@dataclass(frozen=True)
+class _AtRung:
+    """A process has come to a rung and waits for an answer."""
+
+    rung: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An error that ends everything."""
+
+    error: Exception
+
+
+_Said: TypeAlias = str | _AtRung | _Raised | DataSummary | Outcome
+"""What a process says: a stage, a rung, and what a task came to."""
 
 
 class _Slot:
-    """A place and its process, which is started when it is needed and again after it died."""
+    """A place and its process, which is started when it is needed and again after it died.
+
+    Attributes:
+        job: the one that the process computes.
+    """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self.job: Job | None = None
         self._spec = spec
-        self._executor: ProcessPoolExecutor | None = None
+        self._process: SpawnProcess | None = None
         self._line: Connection | None = None
+        self._deadline: float | None = None
+        self._starting = True
 
-    def submit(self, task: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> Future[R]:
-        """Run ``task`` in the process."""
-        if self._executor is not None:
-            try:
-                return self._executor.submit(task, *arguments, **named)
-            except BrokenProcessPool:  # it died between two trials
-                self.close()
+    def submit(self, job: Job | None) -> None:
+        """Give the process a job, or let it describe its data."""
+        if self.is_dead():  # not started yet, or it died between two tasks
+            self.kill()
+            self._begin()
+        assert self._line is not None
+        self.job = job
+        self._allow(START_SECONDS)
+        with suppress(OSError):  # it died just now, as will be noticed
+            self._line.send(job)
+
+    def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._line, far_end = context.Pipe()
-        self._executor = ProcessPoolExecutor(
-            max_workers=1, mp_context=context, initializer=_begin, initargs=(self._spec, far_end)
-        )
+        self._process = context.Process(target=_work, args=(self._spec, far_end))
         with far_end, _interrupts_held_back():
-            return self._executor.submit(task, *arguments, **named)
+            self._process.start()
 
-    def reported(self) -> Iterator[_Reported]:
+    def heard_by(self) -> tuple[Connection | int, ...]:
+        """What to wait on for a word of the process, or its death."""
+        assert self._line is not None
+        assert self._process is not None
+        return self._line, self._process.sentinel
+
+    def said(self) -> Iterator[_Said]:
         """What the process has said since the last call."""
-        with suppress(EOFError, OSError):  # it died; its future says so, too
+        with suppress(EOFError, OSError):  # it died
             while self._line is not None and self._line.poll():
                 yield self._line.recv()
 
@@ -174,91 +250,128 @@ class _Slot:
             if self._line is not None:
                 self._line.send(verdict)
 
+    def has_begun(self) -> None:
+        """The job has entered a stage: from the first one on its time runs."""
+        if self._starting:
+            self._allow(0.0)
+
+    def _allow(self, more: float) -> None:
+        timeout = None if self.job is None else self.job.timeout
+        self._starting = more > 0
+        self._deadline = None if timeout is None else time.monotonic() + timeout + GRACE_SECONDS + more
+
+    def is_late(self) -> bool:
+        """Whether the job has used up its time, and the grace."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def is_dead(self) -> bool:
+        """Whether there is no process."""
+        return self._process is None or not self._process.is_alive()
+
     def hang_up(self) -> None:
         """Tell the process to end at once."""
         if self._line is not None:
             self._line.close()
             self._line = None
 
-    def close(self) -> None:
+    def join(self, seconds: float) -> None:
+        """Wait for its end."""
+        if self._process is not None:
+            self._process.join(max(0.0, seconds))
+
+    def kill(self) -> None:
+        """End the process, even one that is stopped."""
         self.hang_up()
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-            self._executor = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(END_SECONDS)
+            self._process = None
+
+
+def _wait(slots: Sequence[_Slot]) -> None:
+    """Until one of them may have said something or died; at most for a moment.
+
+    Raises:
+        KeyboardInterrupt: this process is to stop.
+    """
+    interrupts.check()
+    wait([each for slot in slots for each in slot.heard_by()], timeout=_LOOK_SECONDS)
 
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """A process that is started meanwhile never sees Ctrl-C, nor a SIGTERM that goes to the whole group.
+    """A process that is started meanwhile never sees Ctrl-C, nor a signal that goes to the whole group.
 
     It is reported by the one that started it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Worker:
-    """What a worker process knows; made by :func:`_begin`."""
+def _work(spec: WorkerSpec, line: Connection) -> None:
+    """What a worker process does: one task after the other, until its line is closed."""
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(spec.threads)
+    inbox: SimpleQueue[Job | str | None] = SimpleQueue()
+    threading.Thread(target=_listen, args=(line, inbox), daemon=True).start()
+    worker = _Worker(spec, line, inbox)
+    while True:
+        said = worker.do(inbox.get())
+        try:
+            line.send(said)
+        except OSError:  # no one is there
+            os._exit(1)
 
-    def __init__(self, spec: WorkerSpec, line: Connection) -> None:
-        self.line = line
-        self.answers: SimpleQueue[str | None] = SimpleQueue()
+
+def _listen(line: Connection, inbox: SimpleQueue[Job | str | None]) -> None:
+    """Take tasks and answers in; end this process when the line is closed: by its owner, or by its death."""
+    with suppress(EOFError, OSError):
+        while True:
+            inbox.put(line.recv())
+    os._exit(1)
+
+
+class _Worker:
+    """What a worker process knows."""
+
+    def __init__(self, spec: WorkerSpec, line: Connection, inbox: SimpleQueue[Job | str | None]) -> None:
         self._spec = spec
+        self._line = line
+        self._inbox = inbox
         self._objective: Objective | None = None
 
-    @property
-    def objective(self) -> Objective:
-        """Made at the first use and kept: the data stay on the device."""
+    def do(self, task: object) -> _Said:
+        """Compute a job, or describe the data."""
+        try:
+            return self._train(task) if isinstance(task, Job) else self._made().data
+        except Exception as error:  # noqa: BLE001 (it is everybody's, and raised there)
+            return _Raised(error)
+
+    def _made(self) -> Objective:
+        """The objective, made at the first use and kept: the data stay on the device."""
         if self._objective is None:
             use_device(self._spec.device, self._spec.memory_fraction)
             self._objective = self._spec.make()
         return self._objective
 
+    def _train(self, job: Job) -> Outcome:
+        try:
+            objective = self._made()
+        except UserError:  # every trial would meet it
+            raise
+        except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries again)
+            return failed_by(error)
+        return objective(job, self._line.send, self._on_rung)
 
-_worker: _Worker | None = None
-
-
-def _begin(spec: WorkerSpec, line: Connection) -> None:
-    """In a worker process, before anything else."""
-    global _worker  # noqa: PLW0603 (an executor's tasks share nothing else)
-    if not hasattr(signal, "pthread_sigmask"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(spec.threads)
-    _worker = _Worker(spec, line)
-    threading.Thread(target=_listen, args=(line, _worker.answers), daemon=True).start()
-
-
-def _listen(line: Connection, answers: SimpleQueue[str | None]) -> None:
-    """Take answers in; end this process when the other end is closed: by its owner, or because it is gone."""
-    with suppress(EOFError, OSError):
-        while True:
-            answers.put(line.recv())
-    os._exit(1)
-
-
-def _describe() -> DataSummary:
-    assert _worker is not None
-    return _worker.objective.data
-
-
-def _train(job: Job) -> Outcome:
-    assert _worker is not None
-    worker, line = _worker, _worker.line
-    try:
-        objective = worker.objective
-    except UserError:  # every trial would meet it
-        raise
-    except Exception as error:  # noqa: BLE001 (the other processes have their data; the next trial tries again)
-        return failed_by(error)
-
-    def on_rung(rung: str, values: Mapping[str, float]) -> str | None:
-        line.send((rung, dict(values)))
-        return worker.answers.get()
-
-    return objective(job, line.send, on_rung)
+    def _on_rung(self, rung: str, values: Mapping[str, float]) -> str | None:
+        self._line.send(_AtRung(rung, dict(values)))
+        answer = self._inbox.get()
+        assert not isinstance(answer, Job)
+        return answer

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ import torch
 
 from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
 from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
-from painvrl.core.observer import GOES_ON
+from painvrl.core.observer import GOES_ON, KEPT
 from painvrl.data.dataset import BATCH
 from painvrl.data.digest import digest_for_all_seeds
 from painvrl.data.parts import LOEO
@@ -40,12 +41,18 @@ _PREPARED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class UnderSeed:
-    """A job's training under one seed. ``sweep_seconds``: that scoring its points took, if it has any."""
+    """A job's training under one seed.
+
+    Attributes:
+        sweep_seconds: that scoring its points took, if it has any.
+        mixed: see :attr:`painvrl.run.state.RunState.mixed`.
+    """
 
     prepared: Prepared
     result: RunResult
     scored: tuple[Scored, ...] = ()
     sweep_seconds: float | None = None
+    mixed: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -159,7 +166,8 @@ class TrainingObjective:
         """Train a job under its own seed and score its points."""
         prepared = self._prepare(job.config)
         key = run_key(job.config, prepared, branch=job.weighs_a_branch)
-        state = states.enter_context(run_state(self._resume_dir, key, self._device))
+        kept = partial(observer.on_stage, KEPT)
+        state = states.enter_context(run_state(self._resume_dir, key, self._device, kept=kept))
         observer.began_before(state.seconds)
         result = run(
             job.config,
@@ -171,14 +179,16 @@ class TrainingObjective:
             state=state,
         )
         if job.sweep is None:
-            return UnderSeed(prepared=prepared, result=result)
+            return UnderSeed(prepared=prepared, result=result, mixed=state.mixed)
         start = time.perf_counter()
         observer.stage("sweep")
         trained = (job.config, result.parts, prepared.valid_plan)
         at, plan, out = job.at, job.sweep, result.left_out
         scored = scored_at(*trained, at, plan.objectives, out) if at else sweep(*trained, plan, out)
         seconds = time.perf_counter() - start
-        return UnderSeed(prepared=prepared, result=result, scored=scored, sweep_seconds=seconds)
+        return UnderSeed(
+            prepared=prepared, result=result, scored=scored, sweep_seconds=seconds, mixed=state.mixed
+        )
 
     def _outcome(self, job: Job, under: Sequence[UnderSeed], observer: _Recorder) -> Outcome:
         """What a job has come to: the means over its seeds, and what is inside of the first."""
@@ -201,6 +211,7 @@ class TrainingObjective:
                 seconds={name: sum(each.seconds.get(name, 0.0) for each in under) for name in stages},
                 epochs=dict(first.epochs),
                 peak_memory_mib=peak_memory_mib(self._device),
+                mixed=tuple(dict.fromkeys(name for each in under for name in each.mixed)),
             )
         )
 
@@ -325,6 +336,9 @@ class _Later(_Recorder):
         self._first.begun = self.begun  # the seeds after this one began as long ago
 
     def _reported(self, name: str) -> None:
+        if name == KEPT:
+            self._first.on_stage(name)
+            return
         goes_on = name.startswith(GOES_ON)  # people wait for these words at the beginning
         self._first.on_stage(
             f"{name}, seed {self._job.seed}" if goes_on else f"seed {self._job.seed}: {name}"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from painvrl.core import interrupts
 from painvrl.data.dataset import Columns
 from painvrl.data.interactions import Interactions, among, padded
 from painvrl.data.splits import Part
@@ -323,6 +324,7 @@ def _lists_of_each(plan: RankingPlan, scorers: Scorers) -> list[list[Lists]]:
         for _ in range(len(scorers))
     ]
     for block in plan.blocks:
+        interrupts.check()
         for of_one, scores in zip(found, scores_of(block.users), strict=True):
             ranked = _ranked(plan, block, scores, depth, reads_items=reads_items)
             for of_part, lists in zip(of_one, ranked, strict=True):

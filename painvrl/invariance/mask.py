@@ -9,14 +9,16 @@ feature has a gate of its own, ``G = F``, but where ``groups`` makes one stand f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from painvrl.core import interrupts
 from painvrl.core.compilation import step_function
 from painvrl.core.device import to_device
 from painvrl.core.errors import Diverged
@@ -139,6 +141,33 @@ class MaskState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskSteps:
+    """The learning of a mask between two steps: all that the next ones depend on.
+
+    Attributes:
+        step: so many are done.
+        gated: the parameters.
+        optimizer: its state.
+        generator: the state of the generator of noise, parts and contrasts.
+        log: ``[S, 4]``, what the first ``step`` of the steps measured.
+    """
+
+    step: int
+    gated: Gated
+    optimizer: Mapping[str, Any]
+    generator: Tensor
+    log: Tensor
+
+    @property
+    def place(self) -> str:
+        """How far it is, for people."""
+        return f"step {self.step}"
+
+
+torch.serialization.add_safe_globals([MaskSteps, Gated])  # a file of a run's state may hold them
+
+
+@dataclass(frozen=True, kw_only=True)
 class Draw:
     """The randomness of one step.
 
@@ -249,6 +278,8 @@ def learn_mask(
     variances: FeatureVariances | None = None,
     group: Tensor | None = None,
     compiled: bool = False,
+    known: Callable[[], MaskSteps | None] | None = None,
+    save: Callable[[Callable[[], MaskSteps]], object] | None = None,
 ) -> MaskState:
     """Learn the gates for fixed environments.
 
@@ -264,15 +295,24 @@ def learn_mask(
         group: ``[F]``, the gate of each feature; each has its own without it.
         compiled: whether steps go through ``torch.compile``; those of a balancer that
             does not compile never do.
+        known: hands over the state from which a mask that was killed continues, if it was.
+        save: is offered the state after every step but the last, as a function that makes it. It is true only
+            until ``save`` returns.
 
     Raises:
         Diverged: a parameter is not finite at the end.
     """
     draws = generator(seed, "gates")
     device = frozen.features.device
+    begun = None if known is None else known()
+    if begun is not None:
+        start = begun.gated
+        draws.set_state(begun.generator.cpu())
     mu, weight, bias = (tensor.detach().clone() for tensor in (start.mu, start.weight, start.bias))
     width, n_pairs = mu.shape[0], label.shape[0]
     optimizer = torch.optim.Adam([weight, bias], lr=config.learning_rate)
+    if begun is not None:
+        optimizer.load_state_dict(dict(begun.optimizer))
     kind = chosen_kind(config.contrasts, n_environments, n_pairs, frozen.user_content.shape[1])
     plan = plan_contrasts(kind, n_environments, frozen.user_content)
     sides = PENALTIES.get(config.penalty).part_pairs
@@ -280,7 +320,10 @@ def learn_mask(
     keep_density = step_function(with_density, compiled=compiled)
     # Stays on the device until the end.
     log = torch.empty(config.steps, len(MEASURED), device=device, dtype=weight.dtype)
-    for step in range(config.steps):
+    if begun is not None:
+        log.copy_(begun.log)
+    for step in range(0 if begun is None else begun.step, config.steps):
+        interrupts.check()
         progress = step / max(1, config.steps - 1)
         sigma = torch.tensor(config.sigma + (config.final_sigma - config.sigma) * progress)
         sigma = to_device(sigma.to(mu.dtype), device)
@@ -299,6 +342,8 @@ def learn_mask(
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
         log[step] = torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine])
+        if save is not None and step + 1 < config.steps:
+            save(partial(_steps_of, step + 1, Gated(mu=mu, weight=weight, bias=bias), optimizer, draws, log))
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (mu, weight, bias)):
         raise Diverged("the mask's gates are not finite; lower mask.gate_rate or mask.learning_rate")
     last = log[-max(1, config.steps // 4) :].mean(dim=0)
@@ -308,4 +353,12 @@ def learn_mask(
         learned=Gated(mu=mu, weight=weight, bias=bias),
         measured=dict(zip(MEASURED, means, strict=True)),
         trace=dict(zip(MEASURED, zip(*steps, strict=True), strict=True)),
+    )
+
+
+def _steps_of(
+    step: int, gated: Gated, optimizer: torch.optim.Optimizer, draws: torch.Generator, log: Tensor
+) -> MaskSteps:
+    return MaskSteps(
+        step=step, gated=gated, optimizer=optimizer.state_dict(), generator=draws.get_state(), log=log
     )

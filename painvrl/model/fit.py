@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from painvrl.core import interrupts
 from painvrl.core.compilation import step_function
 from painvrl.core.device import to_device
 from painvrl.core.errors import ConfigError, Diverged
@@ -108,6 +109,11 @@ class FitState:
     optimizers: Sequence[Mapping[str, Any]]
     generator: Tensor
 
+    @property
+    def place(self) -> str:
+        """How far it is, for people."""
+        return f"epoch {self.epoch}"
+
 
 torch.serialization.add_safe_globals([Best, FitState])  # a file of a run's state may hold them
 
@@ -152,6 +158,7 @@ def fit(
         _restore(known, model, steps, generator)
     del known  # what was copied takes the device's memory
     for epoch in range(done + 1, length + 1):
+        interrupts.check()
         losses = _summed(steps.epoch(), model.weight.device)
         if epoch % config.evaluate_every and epoch < length:
             continue

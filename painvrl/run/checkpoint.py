@@ -1,23 +1,30 @@
 """Checkpoints: a trained recommender in a folder that a fresh process loads without the data.
 
-    weights.safetensors   user_vectors [U, D], item_vectors [I, D], mask [F], seen items in CSR form,
-                          item_degree [I], and what makes a vector of an item's features (``encoder.``)
-    ids.json              raw ids of users and items, titles
-    config.json           the configuration, metrics, fingerprints of data and configuration, and what the
-                          columns of the vectors are
-    manifest.json         format version, time, digest of each file above; written last
+    manifest.json         format version, time, the folder of the files below, and a digest of each
+    version-.../
+      weights.safetensors   user_vectors [U, D], item_vectors [I, D], mask [F], seen items in CSR form,
+                            item_degree [I], and what makes a vector of an item's features (``encoder.``)
+      ids.json              raw ids of users and items, titles
+      config.json           the configuration, metrics, fingerprints of data and configuration, and what the
+                            columns of the vectors are
 
-A checkpoint is written into a temporary folder and renamed, so a folder with the right name is a
-whole checkpoint. Reading takes NumPy only: neither torch nor the data are loaded.
+Files are written to a folder of their own and reach the disk before the manifest names it. The manifest is
+replaced in one step. So whenever a process is killed or the power goes, the checkpoint is the old one or the
+new one. Formats 1 and 2 have the files beside the manifest.
+
+Reading takes NumPy only: neither torch nor the data are loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,6 +35,7 @@ import numpy as np
 
 import painvrl
 from painvrl.core.errors import ConfigError, DataError, PlaceError
+from painvrl.core.wholefile import on_disk, taking_its_place
 from painvrl.run.item_encoder import ItemEncoder
 
 if TYPE_CHECKING:
@@ -37,11 +45,17 @@ if TYPE_CHECKING:
     from painvrl.run.pipeline import RunResult
     from painvrl.run.prepare import Prepared
 
-FORMAT = 2
-READABLE = (1, FORMAT)
+FORMAT = 3
+READABLE = (1, 2, FORMAT)
 """Format 1 lacks ``columns``, ``item_degree``, ``encoder`` and ``origin``."""
 
 WEIGHTS, IDS, CONFIG, MANIFEST = "weights.safetensors", "ids.json", "config.json", "manifest.json"
+VERSION = "version-"
+"""Begins the names of the folders that hold the files."""
+
+_ABANDONED_SECONDS = 3600.0
+"""A version that no manifest names is being written, or was by a process that died so long ago."""
+
 ENCODER = "encoder."
 TrainedOn = Literal["train", "train+valid"]
 
@@ -229,16 +243,22 @@ def save_checkpoint(
         PlaceError: it cannot be written.
     """
     folder = folder.absolute()
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if folder.exists() and not _is_ours(folder):
         raise DataError("exists and is no checkpoint, so it is not replaced", file=folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        folder.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=VERSION, dir=folder))
         try:
+            building.chmod(0o755)  # mkdtemp makes folders that only the owner can read
             _write(building, result, prepared, dict(origin or {}))
-            _swap(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            replaced = _point_at(building)
+        except BaseException:
+            if _named(folder) != building:
+                shutil.rmtree(building, ignore_errors=True)
+                with suppress(OSError):  # it is full, of the checkpoint that is there
+                    folder.rmdir()
+            raise
+        _sweep(folder, building, replaced)
     except OSError as error:
         raise PlaceError.of(error, "the checkpoint cannot be written", file=folder) from error
     return folder
@@ -256,28 +276,37 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         DataError: the folder is missing, foreign, damaged, or of a newer format.
     """
     manifest = _manifest(folder)
-    digests = manifest["files"]
+    try:
+        return _load(folder, manifest)
+    except (DataError, OSError):
+        if _manifest(folder) == manifest:
+            raise
+        return load_checkpoint(folder)  # it was replaced meanwhile
+
+
+def _load(folder: Path, manifest: Mapping[str, object]) -> Checkpoint:
+    files, digests = _files(folder, manifest), manifest["files"]
     if not isinstance(digests, dict) or set(digests) != {WEIGHTS, IDS, CONFIG}:
         raise DataError("the manifest does not list the files of a checkpoint", file=folder / MANIFEST)
     for name, digest in digests.items():
-        if _digest(folder / name) != digest:
-            raise DataError("is not the file that was saved; the checkpoint is damaged", file=folder / name)
+        if _digest(files / name) != digest:
+            raise DataError("is not the file that was saved; the checkpoint is damaged", file=files / name)
 
     try:
-        return _assembled(folder, str(manifest["created"]))
+        return _assembled(folder, files, str(manifest["created"]))
     except MemoryError:
         raise
     except Exception as error:  # whole files that are another program's
         raise DataError("holds something else than a checkpoint of painvrl", file=folder) from error
 
 
-def _assembled(folder: Path, created: str) -> Checkpoint:
+def _assembled(folder: Path, files: Path, created: str) -> Checkpoint:
     from safetensors.numpy import load_file
 
-    weights = load_file(folder / WEIGHTS)
+    weights = load_file(files / WEIGHTS)
     encoder = {name: weights.pop(name) for name in list(weights) if name.startswith(ENCODER)}
-    ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
-    about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    ids = json.loads((files / IDS).read_text(encoding="utf-8"))
+    about = json.loads((files / CONFIG).read_text(encoding="utf-8"))
     return Checkpoint(
         path=folder,
         created=created,
@@ -304,15 +333,19 @@ def _assembled(folder: Path, created: str) -> Checkpoint:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """The checkpoint in ``folder`` that was saved last.
+    """The checkpoint in ``folder`` that was saved last; what has no manifest that can be read is none.
 
     Raises:
         DataError: there is none.
     """
-    found = [path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
+    found = []
+    for path in folder.glob(f"*/{MANIFEST}"):
+        with suppress(DataError):
+            if not path.parent.name.startswith("."):  # what earlier versions left half-made
+                found.append((str(_manifest(path.parent)["created"]), path.parent))
     if not found:
         raise DataError("there is no checkpoint; make one with `painvrl train --best`", file=folder)
-    return max(found, key=lambda path: (str(_manifest(path)["created"]), path.name))
+    return max(found)[1]
 
 
 def _write(folder: Path, result: RunResult, prepared: Prepared, origin: Mapping[str, str]) -> None:
@@ -354,15 +387,6 @@ def _write(folder: Path, result: RunResult, prepared: Prepared, origin: Mapping[
             "columns": _columns(result),
             "modalities": dict(prepared.widths),
             "smooth": _smooth(result, prepared),
-        },
-    )
-    _dump(
-        folder / MANIFEST,
-        {
-            "format": FORMAT,
-            "painvrl": painvrl.__version__,
-            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "files": {name: _digest(folder / name) for name in (WEIGHTS, IDS, CONFIG)},
         },
     )
 
@@ -408,16 +432,58 @@ def _encoder(result: RunResult, prepared: Prepared) -> dict[str, Tensor]:
     return {f"{ENCODER}{name}": tensor for name, tensor in tensors.items()}
 
 
-def _swap(building: Path, folder: Path) -> None:
-    """Give ``building`` its name. A folder cannot be renamed over a full one, so that one steps aside."""
-    building.chmod(0o755)  # mkdtemp makes folders that only the owner can read
-    if folder.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        folder.replace(aside / folder.name)
-        building.replace(folder)
-        shutil.rmtree(aside)
-    else:
-        building.replace(folder)
+def _point_at(files: Path) -> Path | None:
+    """Let the manifest name ``files``, once they are on the disk; the folder that it named before."""
+    folder = files.parent
+    before = _named(folder)
+    for path in (*files.iterdir(), files):
+        on_disk(path)
+    manifest = {
+        "format": FORMAT,
+        "painvrl": painvrl.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "version": files.name,
+        "files": {name: _digest(files / name) for name in (WEIGHTS, IDS, CONFIG)},
+    }
+    with taking_its_place(folder / MANIFEST, durably=True) as temporary:
+        _dump(temporary, manifest)
+    on_disk(folder.parent)
+    return before
+
+
+def _sweep(folder: Path, current: Path, replaced: Path | None) -> None:
+    """Delete the version that was replaced, and what processes left behind that died over another."""
+    for name in (WEIGHTS, IDS, CONFIG):  # of a format that has its files there
+        (folder / name).unlink(missing_ok=True)
+    for path in (*folder.glob(f"{VERSION}*"), *folder.glob(".*.tmp")):
+        with suppress(OSError):  # another process was here
+            abandoned = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+            if path.is_file() and abandoned:
+                path.unlink()
+            elif path != current and (path == replaced or abandoned):
+                shutil.rmtree(path)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, or what is left of one whose first writing was killed."""
+    if (folder / MANIFEST).is_file():
+        return True
+    return folder.is_dir() and all(
+        path.name.startswith(VERSION) or path.suffix == ".tmp" for path in folder.iterdir()
+    )
+
+
+def _files(folder: Path, manifest: Mapping[str, object]) -> Path:
+    """Where the files of a checkpoint lie; those of formats 1 and 2 beside the manifest."""
+    return folder / str(manifest.get("version", ""))
+
+
+def _named(folder: Path) -> Path | None:
+    """Where the files of a checkpoint lie, if there is one."""
+    try:
+        return _files(folder, _manifest(folder))
+    except DataError:
+        return None
 
 
 def _manifest(folder: Path) -> Mapping[str, object]:
@@ -437,6 +503,9 @@ def _manifest(folder: Path) -> Mapping[str, object]:
         raise DataError(
             f"this version reads formats {formats} of checkpoints", file=path, value=manifest["format"]
         )
+    version = str(manifest.get("version", VERSION))
+    if not re.fullmatch(rf"{VERSION}\w*", version):  # else it might lead anywhere
+        raise DataError("is no name of a version's folder", file=path, key="version", value=version)
     return manifest
 
 

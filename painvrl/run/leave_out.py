@@ -7,20 +7,20 @@ whole training part, so two environments are enough, and a training costs one fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from painvrl.core.errors import ConfigError
-from painvrl.core.observer import Observer
-from painvrl.data.grouping import LeftOutGroup, known_groups, left_out_group
+from painvrl.data.grouping import KnownGroups, LeftOutGroup, known_groups, left_out_group
 from painvrl.data.parts import LOEO, Part
 from painvrl.evaluation.ranking import RankingPlan, evaluate_each
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
 from painvrl.run.stages import Stages, convert
+from painvrl.run.state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,9 @@ def leave_out(
     config: TrainConfig,
     prepared: Prepared,
     mask: Tensor,
-    epochs: Mapping[str, int],
+    state: RunState,
     *,
     branch: bool,
-    observer: Observer,
 ) -> LeftOut:
     """Train the final model once without each known environment.
 
@@ -53,22 +52,34 @@ def leave_out(
         config: the run, whose ``environments.column`` names the environments.
         prepared: its data.
         mask: ``[F]`` that the run learned.
-        epochs: that early stopping chose for each learner of the final model.
+        state: of the run, with the epochs that early stopping chose for each learner of the final model. Each
+            of the models is a stage of it.
         branch: train the variant branch even where it weighs nothing.
-        observer: hears of each environment.
 
     Raises:
         ConfigError: the groups do not fit the data, or nobody can be asked for one of them.
     """
+    groups = _groups(config, prepared)
     models = []
-    for stages, plan in _without_each(config, prepared, observer):
-        fixed = replace(stages, fixed_epochs=epochs, branch=branch)
-        models.append((convert(fixed, mask), plan))
+    for index, name in enumerate(groups.names):
+        stage = f"leave out {name}"
+        with state.stage("leave out", stage):
+            stages, plan = _without(config, prepared, groups, index)
+            stages = replace(stages, fixed_epochs=state.epochs, branch=branch)
+            known = state.load(stage)
+            if known is None:
+                parts = convert(stages, mask)
+            else:
+                users, items, projection = known
+                parts = stages.parts_of(users=users, items=items, projection=projection)
+        if known is None:
+            state.save(stage, (parts.users, parts.items, parts.projection))
+        models.append((parts, plan))
     return LeftOut(models=tuple(models))
 
 
 def epochs_by_left_out(
-    config: TrainConfig, prepared: Prepared, mask: Tensor, *, branch: bool, observer: Observer
+    config: TrainConfig, prepared: Prepared, mask: Tensor, state: RunState, *, branch: bool
 ) -> dict[str, int]:
     """The epoch of each learner of the final model at which left-out environments are served best.
 
@@ -79,39 +90,51 @@ def epochs_by_left_out(
         config: the run, which monitors ``loeo/...``.
         prepared: its data.
         mask: ``[F]`` that the run learned.
+        state: of the run; each of the trainings is a stage of it.
         branch: train the variant branch even where it weighs nothing.
-        observer: hears of each environment.
     """
     training = config.training.model_copy(update={"patience": config.training.max_epochs})
     config = config.model_copy(update={"training": training})
+    groups = _groups(config, prepared)
     curves: dict[str, dict[int, list[float]]] = {}
-    for stages, plan in _without_each(config, prepared, observer):
-        asked = replace(stages.prepared, valid_plan=plan)
-        watched = replace(stages, prepared=asked, branch=branch)
-        convert(watched, mask)
-        for learner in watched.state.epochs:
-            for epoch, values in watched.state.points(learner):
-                curves.setdefault(learner, {}).setdefault(epoch, []).append(values[training.monitor])
+    for index, name in enumerate(groups.names):
+        stage = f"stop by loeo: leave out {name}"
+        found: dict[str, list[tuple[int, float]]] | None = state.load(stage)
+        if found is None:
+            with state.stage("stop by loeo", stage):
+                stages, plan = _without(config, prepared, groups, index)
+                watched = replace(stages, prepared=replace(stages.prepared, valid_plan=plan), branch=branch)
+                convert(watched, mask)
+                found = {
+                    learner: [
+                        (epoch, values[training.monitor]) for epoch, values in watched.state.points(learner)
+                    ]
+                    for learner in watched.state.epochs
+                }
+            state.save(stage, found)
+        for learner, points in found.items():
+            for epoch, value in points:
+                curves.setdefault(learner, {}).setdefault(epoch, []).append(value)
     return {learner: max(curve, key=lambda epoch: sum(curve[epoch])) for learner, curve in curves.items()}
 
 
-def _without_each(
-    config: TrainConfig, prepared: Prepared, observer: Observer
-) -> Iterator[tuple[Stages, RankingPlan]]:
-    """For each environment what trains without it, and how it is asked for."""
-    train = prepared.train
-    groups = known_groups(prepared.dataset, train, config.environments.column, config.seed)
-    held_out = prepared.split.ood_valid.held_out
-    for index, name in enumerate(groups.names):
-        observer.stage(f"leave out {name}")
-        rest = train.select(groups.label != index)
-        part = _asked_for(left_out_group(train, groups, index, held_out=held_out), name)
-        without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
-        # The mask gates the features as they were, with smooth columns and statistics of all of train.
-        without = replace(without, features=prepared.features, widths=prepared.widths)
-        measured = config.evaluation.model_copy(update={"also": ()})
-        plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
-        yield Stages(config=config, prepared=without, groups=groups.without(index)), plan
+def _groups(config: TrainConfig, prepared: Prepared) -> KnownGroups:
+    return known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
+
+
+def _without(
+    config: TrainConfig, prepared: Prepared, groups: KnownGroups, index: int
+) -> tuple[Stages, RankingPlan]:
+    """What trains without an environment, and how it is asked for."""
+    train, held_out = prepared.train, prepared.split.ood_valid.held_out
+    rest = train.select(groups.label != index)
+    part = _asked_for(left_out_group(train, groups, index, held_out=held_out), groups.names[index])
+    without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
+    # The mask gates the features as they were, with smooth columns and statistics of all of train.
+    without = replace(without, features=prepared.features, widths=prepared.widths)
+    measured = config.evaluation.model_copy(update={"also": ()})
+    plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
+    return Stages(config=config, prepared=without, groups=groups.without(index)), plan
 
 
 def _asked_for(left: LeftOutGroup, name: str) -> Part:

@@ -110,16 +110,12 @@ def run(
         # No name is kept for the backbone: the rounds let it go, and what `convert` trains needs its memory.
         invariance = learn_invariance(stages, pretrain(stages, store) if learned else None)
     if config.training.stops_by_loeo and epochs is None:
-        with state.stage("stop by loeo"):
-            chosen = epochs_by_left_out(config, prepared, invariance.mask, branch=branch, observer=observer)
+        chosen = epochs_by_left_out(config, prepared, invariance.mask, state, branch=branch)
         stages = replace(stages, fixed_epochs=chosen)
     parts = convert(stages, invariance.mask)
     left_out = None
     if config.evaluation.loeo and epochs is None:  # a refit is not judged again
-        with state.stage("leave out"):
-            left_out = leave_out(
-                config, prepared, invariance.mask, state.epochs, branch=branch, observer=observer
-            )
+        left_out = leave_out(config, prepared, invariance.mask, state, branch=branch)
     with state.stage("evaluate"):
         (metrics,) = score_valid(prepared, parts, [config.fusion], left_out)
     return RunResult(

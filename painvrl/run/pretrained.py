@@ -79,11 +79,13 @@ def pretraining_key(config: TrainConfig, prepared: Prepared, reported: str = "")
 
 
 def numbers_of(device: torch.device) -> str:
-    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds.
+    """A digest of what decides a result's numbers besides settings and data: the code, and what rounds."""
+    return digest_of(rounding_of(device), code_digest())
 
-    Code of other packages that has come in by a registry counts as well.
-    """
-    return digest_of(rounding_of(device), _code(), [list(one) for one in foreign_code()])
+
+def code_digest() -> str:
+    """A digest of the package's own code, and of that which has come in by a registry."""
+    return digest_of(_code(), [list(one) for one in foreign_code()])
 
 
 class PretrainedStore:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Invariance:
 
 
 torch.serialization.add_safe_globals(  # a file of a run's state may hold them
-    [Environments, EnvironmentModels, Gated, RoundReport, Invariance]
+    [Environments, EnvironmentModels, RoundReport, Invariance]
 )
 
 
@@ -98,22 +99,25 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
         Invariance(mask=torch.full((features.shape[1],), 0.5, device=prepared.device)),
     )
     for index in range(len(found.rounds), config.rounds):
-        with run.stage("environments", f"round {index + 1}: environments"):
-            environments = identify(
-                features,
-                shared,
-                prepared.training,
-                config.environments,
-                generator(config.seed, "environments", index),
-                mask=found.mask,
-                last=found.environments,
-                given=_true_labels(stages) if config.environments.assignment == "given" else None,
-                known=groups,
-                affinities=affinities,
-                compiled=config.training.compile,
-            )
-        count = len(environments.sizes)
-        with run.stage("mask", f"round {index + 1}: mask"):
+        environments: Environments | None = run.load("environments")
+        if environments is None:
+            with run.stage("environments", f"round {index + 1}: environments"):
+                environments = identify(
+                    features,
+                    shared,
+                    prepared.training,
+                    config.environments,
+                    generator(config.seed, "environments", index),
+                    mask=found.mask,
+                    last=found.environments,
+                    given=_true_labels(stages) if config.environments.assignment == "given" else None,
+                    known=groups,
+                    affinities=affinities,
+                    compiled=config.training.compile,
+                )
+            run.save("environments", environments)
+        count, stage = len(environments.sizes), f"round {index + 1}: mask"
+        with run.stage("mask", stage):
             variances = None
             if config.mask.reads_variances:
                 variances = _feature_variances(stages, shared, affinities, environments, index)
@@ -128,7 +132,10 @@ def learn_invariance(stages: Stages, pretrained: Backbone | None) -> Invariance:
                 variances=variances,
                 group=group,
                 compiled=config.training.compile,
+                known=partial(run.load_training, stage),
+                save=partial(run.save_training, stage),
             )
+        run.drop("environments")
         rounds = (*found.rounds, _report(stages, environments, learned))
         gated = learned.learned
         found = Invariance(mask=learned.mask, environments=environments, rounds=rounds)

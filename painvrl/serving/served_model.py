@@ -39,6 +39,8 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
     def load_context(self, context: PythonModelContext) -> None:
         """Read the checkpoint among the model's artifacts; MLflow calls this once."""
         folder = Path(context.artifacts["checkpoint"])
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        folder /= manifest.get("version", "")
         ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "weights.safetensors")
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -9,37 +9,37 @@ from functools import partial
 
 import torch
 
-from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError, UserError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
-from painvrl.engine.executor import executor_of
-from painvrl.engine.job import DataSummary, Job, Objective
+from painvrl.engine.executor import Placement, executor_of
+from painvrl.engine.job import DataSummary, Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
-from painvrl.engine.user_value_store import SaveUserValues, UserStore
-from painvrl.study.choice.picks import stored_picks
+from painvrl.engine.user_value_store import SaveUserValues
 from painvrl.study.file.checks import check_measured
 from painvrl.study.file.plan import by_origin, in_words
-from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back
-from painvrl.study.front import FrontTable, StudyStatus, front_table, standing_of, status
-from painvrl.study.plots.figure import front_page
+from painvrl.study.file.spec import StudySpec, check_spec, pretraining_comes_back, spec_of
+from painvrl.study.front import FrontTable, StudyStatus, standing_of, status
+from painvrl.study.mirror import open_tracker, show, track_points
 from painvrl.study.report.header import note_header
-from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner
 from painvrl.study.search.pruning import PruningConfig
-from painvrl.study.search.source import StudySource, job_of, mark_front
+from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import quick_commits
+from painvrl.study.store.database import are_shared, quick_commits
 from painvrl.study.store.lock import held_study
-from painvrl.study.store.records import FINISHED, front_of, trained, why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.records import why_no_front
+from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
-from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
+from painvrl.study.tracking.patient_tracker import PatientTracker
+from painvrl.study.tracking.port import DEFAULT_UI_URL, Tracker
+from painvrl.study.tracking.spool import spool_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,7 @@ def run_study(
     trials: int | None = None,
     workers: int = 1,
     memory_fraction: float | None = None,
+    placement: Placement | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     objective: Objective | None = None,
@@ -85,6 +86,9 @@ def run_study(
 ) -> StudySummary:
     """Run a study, or continue it, until it has as many finished trials as wanted.
 
+    In a PostgreSQL any number of processes may do so at once, on one host or on several: they share the
+    trials, and each returns when all are finished.
+
     Args:
         spec: what to search.
         workspace: where everything is kept.
@@ -92,6 +96,7 @@ def run_study(
         trials: finished trials requested in all, instead of ``spec.study.trials``.
         workers: trials at a time. One trains in this process, more in as many processes beside it.
         memory_fraction: see :func:`painvrl.engine.executor.executor_of`.
+        placement: who trains, if not this process or processes beside it.
         progress: is called on every trial.
         tracker: mirrors the study; MLflow by default.
         objective: computes the trials of a single worker, in this process; training by default.
@@ -129,6 +134,7 @@ def run_study(
             workers,
             memory_fraction,
             objective,
+            placement,
         ) as executor,
         ExitStack() as version,
     ):
@@ -144,12 +150,11 @@ def run_study(
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
-        stored.study.set_user_attr(Attr.REQUESTED, wanted)
-        note_header(stored, spec.study, executor.data)
-        tracker = tracker or mlflow_tracker(workspace)
-        adapter = AskTell(stored, spec.study)
+        _note_run(stored, spec, wanted, executor.data)
+        adapter = AskTell(stored, spec.study, code=executor.data.numbers)
+        version.enter_context(adapter.leases.renewed())
         reaped = adapter.reap()
-        _open_tracker(tracker, spec, stored, executor.data)
+        mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
         event = StudyStarted(
@@ -168,38 +173,101 @@ def run_study(
         source = StudySource(
             stored=stored,
             adapter=adapter,
-            tracker=tracker,
+            tracker=mirror,
             budget=budget,
             pruner=_pruner(spec, stored),
             trial_timeout=spec.study.trial_timeout,
         )
         try:
-            mark_front(tracker, stored.trials())
-            run_jobs(source, executor, tracker, progress)
-            _track_points(tracker, stored)
+            run_jobs(source, executor, mirror, progress)
+            adapter.reap()  # what a restart of the storage's server may have begun for nobody
+            mirror.try_now()
+            track_points(mirror, stored)
         except BaseException as error:
             # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
+            others = _others_work(adapter)
             with suppress(Exception):
-                _track_points(tracker, stored)
-            with suppress(StudyError):
-                tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                mirror.try_now()
+                if not others:
+                    track_points(mirror, stored)
+            with suppress(UserError):
+                if others:  # they go on with the study's run
+                    mirror.leave()
+                else:
+                    mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        table = front_table(stored, stored_picks(stored))
-        picture = front_page(table)
-        pages = {} if picture is None else {"front.html": picture}
-        if table.rows:
-            users = UserStore(workspace.users / stored.name)
-            pages[PAGE] = report_page(stored, users, runs=tracker.run_pages(ui_url))[1]
-        tracker.close("FINISHED" if table.rows else "FAILED", pages=pages, front=table)
+        table = show(mirror, stored, workspace, ui_url)
         if not table.rows:
             raise NothingFeasible(why_no_front(stored.name, stored.trials()))
         return StudySummary(
             study=stored.name,
             status=status(stored),
             front=table,
-            link=tracker.link(ui_url),
+            link=mirror.link(ui_url),
             ended_by=source.ended_by,
         )
+
+
+def join_study(
+    name: str,
+    workspace: Workspace,
+    device: torch.device,
+    *,
+    storage: str | None,
+    workers: int = 1,
+    memory_fraction: float | None = None,
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+    objective: Objective | None = None,
+) -> StudySummary:
+    """Work on a study that others run, from what they have stored of its file.
+
+    The arguments are those of :func:`run_study`; ``name`` and ``storage`` say which study.
+
+    Raises:
+        StudyError: the study lies in a file, which one process runs; or there is no such study.
+    """
+    if storage is None or not are_shared(storage):
+        rule = (
+            "only a study in a PostgreSQL is joined; one in a SQLite file is for one process on one host: "
+            "`painvrl study run SPEC.yaml --storage postgresql://...`"
+        )
+        raise StudyError(rule, key=name)
+    stored = open_study(name, workspace, storage=storage)
+    kept = stored.study.user_attrs.get(Attr.FILE)
+    if kept is None:
+        rule = "was run by an earlier version of painvrl alone: `painvrl study run SPEC.yaml` joins it"
+        raise StudyError(rule, key=name)
+    spec = spec_of({**kept, "study": {**kept["study"], "storage": storage}})
+    return run_study(
+        spec,
+        workspace,
+        device,
+        trials=stored.requested,
+        workers=workers,
+        memory_fraction=memory_fraction,
+        placement=placement,
+        progress=progress,
+        tracker=tracker,
+        objective=objective,
+    )
+
+
+def _begun_mirror(
+    spec: StudySpec, workspace: Workspace, stored: StoredStudy, data: DataSummary, given: Tracker | None
+) -> PatientTracker:
+    spool = spool_of(workspace, stored.name)
+    yaml = dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})}))
+    mirror = PatientTracker(
+        (lambda: mlflow_tracker(workspace)) if given is None else (lambda: given),
+        lambda there: open_tracker(there, stored, data, yaml=yaml, spool=spool),
+        spool,
+        catches_up="`painvrl workspace sync` writes it there, and so does the same command",
+    )
+    mirror.begin()
+    spool.begin(yaml)
+    return mirror
 
 
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
@@ -208,45 +276,22 @@ def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
 
 
-def _open_tracker(tracker: Tracker, spec: StudySpec, stored: StoredStudy, data: DataSummary) -> None:
-    header = StudyHeader(
-        name=stored.name,
-        objectives=stored.objectives,
-        yaml=dump_yaml(spec.model_copy(update={"study": spec.study.model_copy(update={"storage": None})})),
-        data=data,
-        hyperparameters=tuple(stored.space.root),
-        parent_run=stored.parent_run,
-    )
-    finished = []
-    for record in stored.trials():
-        job = job_of(stored, record.number, record.point, record.preset)
-        if record.state in FINISHED and isinstance(job, Job):
-            finished.append(FinishedTrial(record=record, job=job))
-    opened = tracker.open(header, finished)
-    if opened.parent_run is None:
-        return
-    stored.study.set_user_attr(Attr.PARENT_RUN, opened.parent_run)
-    of_trials = {name: run_id for name, run_id in _runs(stored).items() if name.isdecimal()}
-    rewritten = {str(number): run_id for number, run_id in opened.rewritten.items()}
-    # A point whose run is gone goes by its training's until it gets a new one.
-    _keep_runs(stored, {**of_trials, **rewritten, **opened.points})
+def _others_work(adapter: AskTell) -> bool:
+    """Whether other processes have trials under way, after an error that ended those of this one."""
+    with suppress(Exception):
+        return adapter.leases.shared and adapter.running() > 0
+    return False
 
 
-def _track_points(tracker: Tracker, stored: StoredStudy) -> None:
-    """At the end of a swept study: the points on its front get runs of their own, and these are its front."""
-    records = stored.trials()
-    if not any(record.points for record in records):
-        return
-    made = tracker.points(trained(records), {point.name for point in front_of(records)}, stored.config_of)
-    _keep_runs(stored, {**_runs(stored), **made})
-    mark_front(tracker, stored.trials())
+def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSummary) -> None:
+    """What the study keeps of whoever runs it now.
 
-
-def _runs(stored: StoredStudy) -> dict[str, str]:
-    """Runs of trials and points that are others than their trials began with, by name."""
-    return dict(stored.study.user_attrs.get(Attr.RUNS, {}))
-
-
-def _keep_runs(stored: StoredStudy, runs: dict[str, str]) -> None:
-    if runs != _runs(stored):
-        stored.study.set_user_attr(Attr.RUNS, runs)
+    With its file `study work` needs the study's name alone; where it is stored is nothing that it tells.
+    """
+    stored.study.set_user_attr(Attr.REQUESTED, wanted)
+    note_header(stored, spec.study, data)
+    note_code(stored, data.numbers)
+    kept = spec.model_dump(mode="json", exclude_unset=True)
+    kept["study"].pop("storage", None)
+    if stored.study.user_attrs.get(Attr.FILE) != kept:
+        stored.study.set_user_attr(Attr.FILE, kept)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,9 @@ class Diary(NullTracker, Progress):  # type: ignore[misc]
     runs: list[tuple[Mapping[str, Any], type[Outcome]]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
         self.headers.append(header)
         return Opened(parent_run="parent")
 

@@ -69,7 +69,8 @@ def test_an_unknown_user_is_one_line_and_exit_code_two(cli: Call, checkpoint: Pa
 
 
 def test_a_damaged_checkpoint_is_one_line_and_exit_code_two(cli: Call, checkpoint: Path) -> None:
-    (checkpoint / "weights.safetensors").write_bytes(b"not weights")
+    (weights,) = checkpoint.glob("*/weights.safetensors")
+    weights.write_bytes(b"not weights")
     answer = cli("recommend", "--user", 1)
     assert (answer.code, answer.out) == (2, "")
     assert "damaged" in answer.err

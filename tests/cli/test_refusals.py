@@ -25,7 +25,8 @@ Call = Callable[..., Any]
 def refusal(answer: Any) -> str:
     """The one line of a command that could not go on."""
     assert answer.code == 2, answer
-    (line,) = answer.err.splitlines()
+    said = answer.err.splitlines()
+    (line,) = [one for one in said if not one.startswith("note: the workspace was at ")]  # it is a copy
     assert line.startswith("error: ")
     return str(line)
 

@@ -46,9 +46,9 @@ def trials_of(cli: Call, workspace: Path) -> list[tuple[dict[str, Any], dict[str
 def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_the_same(
     cli: Call, spec: Path, new_workspace: Path, finished_study: tuple[Path, Any]
 ) -> None:
-    saves_of_a_trial = 13  # the trials after it share its backbone and have fewer
+    saves_of_a_trial = 18  # the trials after it share its backbone and have fewer
     command = ("study", "run", spec, "--workspace", new_workspace, "--device", "cpu")
-    killed = painvrl(*command, last=saves_of_a_trial + 4)
+    killed = painvrl(*command, last=saves_of_a_trial + 9)
     assert killed.returncode == -9
     assert [line[:5] for line in killed.stdout.splitlines() if line.startswith("[")] == ["[1/3]"]
     assert len(list(Workspace(new_workspace).run_states.glob("*.pt"))) == 1
@@ -65,10 +65,13 @@ def test_a_study_that_is_killed_within_a_trial_goes_on_within_it_and_comes_to_th
     assert list(Workspace(new_workspace).run_states.iterdir()) == []
 
 
-def test_a_study_that_is_terminated_blames_no_trial(cli: Call, spec: Path, new_workspace: Path) -> None:
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP"])
+def test_a_study_that_is_terminated_blames_no_trial(
+    cli: Call, spec: Path, new_workspace: Path, by: str
+) -> None:
     command = ("study", "run", spec, "--workspace", new_workspace, "--device", "cpu")
     for _ in range(3):  # three processes that died over a trial would count as its failure
-        stopped = painvrl(*command, last=1, by="SIGTERM")
+        stopped = painvrl(*command, last=1, by=by)
         assert (stopped.returncode, stopped.stderr.splitlines()[-1][:20]) == (130, "painvrl: interrupted")
         Path("killed").unlink()
     status = json.loads(cli("study", "status", "--json", "--workspace", new_workspace).out)
@@ -94,8 +97,9 @@ def test_a_worker_that_is_killed_within_a_trial_costs_what_it_had_not_kept(
 @pytest.mark.parametrize(
     ("last", "by", "places"),
     [
-        (7, "SIGINT", ["epoch 6 of invariant"]),
-        (16, "SIGTERM", ["the end of variant", "epoch 9 of pretrain"]),
+        (8, "SIGHUP", ["step 3 of round 1: mask"]),
+        (12, "SIGINT", ["epoch 6 of invariant"]),
+        (21, "SIGTERM", ["the end of variant", "epoch 9 of pretrain"]),
     ],
 )
 def test_a_training_that_is_interrupted_goes_on_and_says_so(

@@ -36,6 +36,7 @@ class Scripted:
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         job = self._jobs.pop(0)
+        on_stage(job.number, "pretrain")
         act = self.script.get(job.number, DONE)
         if isinstance(act, BaseException):
             raise act

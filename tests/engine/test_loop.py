@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from painvrl.core.errors import StudyError
+from painvrl.core.observer import KEPT
 from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job
-from painvrl.engine.loop import Task, run_jobs
+from painvrl.engine.loop import MAX_EARLY_DEATHS, Death, Task, deaths_after, run_jobs
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome
 from painvrl.run.config import TrainConfig
 
@@ -27,6 +28,9 @@ class Events(Progress):
 
     def trial_started(self, event: TrialStarted) -> None:
         self.seen.append(("started", event.number, event.finished, event.others))
+
+    def trial_stage(self, number: int, stage: str) -> None:
+        self.seen.append(("stage", number, stage))
 
     def trial_finished(self, event: TrialFinished) -> None:
         self.seen.append(("finished", event.number, event.finished, event.values))
@@ -51,6 +55,7 @@ class Listed:
     tasks: list[Task]
     events: Events
     dies_again: bool = True
+    deaths: list[Death] = field(default_factory=list)
     requested: int = 9
     done: int = 0
 
@@ -66,7 +71,8 @@ class Listed:
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         return f"{number} at {rung}"
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
+        self.deaths.append(death)
         return self.dies_again
 
     def keep(self, task: Task, outcome: Outcome) -> None:
@@ -92,6 +98,7 @@ class LastFirst:
 
     size: int
     script: dict[int, Outcome | BaseException] = field(default_factory=dict)
+    stages: dict[int, list[str]] = field(default_factory=dict)
     under_way: list[Job] = field(default_factory=list)
     most: int = 0
     said: list[str | None] = field(default_factory=list)
@@ -103,6 +110,8 @@ class LastFirst:
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         number = self.under_way[-1].number
+        for stage in self.stages.get(number, []):
+            on_stage(number, stage)
         self.said.append(on_rung(number, "pretrain/1", {}))
         act = self.script.get(number, DONE)
         if isinstance(act, BaseException):
@@ -162,6 +171,39 @@ def test_a_job_whose_process_died_is_its_sources_to_retry(
     given_up = [("keep", 0, "Failed"), ("tracked", "run-0", "Failed")]
     assert kept == ([("kill", "run-0")] if again else given_up)
     assert events.seen[-1] == ("finished", 0, 0 if again else 1, None)
+
+
+DIED = Failed(reason=WORKER_DIED, message="it died")
+
+
+def test_a_source_hears_how_far_a_job_was_whose_process_died(tasks: Callable[[int], list[Task]]) -> None:
+    events = Events()
+    source = Listed(tasks(3), events)
+    stages = {1: ["pretrain"], 2: ["pretrain", KEPT, "mask"]}
+    run_jobs(source, LastFirst(1, dict.fromkeys(range(3), DIED), stages), events, events)
+    assert source.deaths == [Death(begun=False), Death(), Death(kept=True)]
+    heard = [event[1:] for event in events.seen if event[0] == "stage"]
+    assert heard == [(1, "pretrain"), (2, "pretrain"), (2, "mask")], "what is kept is no stage"
+
+
+def test_deaths_count_since_the_last_progress_and_once_a_job_has_begun() -> None:
+    deaths, counted = 0, []
+    for death in (Death(), Death(begun=False), Death(), Death(kept=True), Death(begun=False), Death()):
+        deaths = deaths_after(deaths, death)
+        counted.append(deaths)
+    assert counted == [1, 1, 2, 0, 0, 1]
+
+
+def test_processes_that_die_before_they_begin_end_the_loop_if_nothing_else_begins_either(
+    tasks: Callable[[int], list[Task]],
+) -> None:
+    many, events = MAX_EARLY_DEATHS, Events()
+    dying = dict.fromkeys(range(2 * many), DIED)
+    with pytest.raises(StudyError, match=r"die before they train.*--workers \(found 5\)"):
+        run_jobs(Listed(tasks(many), events), LastFirst(1, dying), events, events)
+    assert events.seen[-1] == ("interrupted", many - 1)
+    begins = {many - 2: ["pretrain"]}
+    run_jobs(Listed(tasks(2 * many - 2), events), LastFirst(1, dying, begins), events, events)
 
 
 @pytest.mark.parametrize("unreachable", [True, False])

@@ -1,10 +1,12 @@
-"""An objective that worker processes can import: a formula, which dies or fails where its point says so."""
+"""An objective that worker processes can import: a formula, which dies, stops or fails as its point says."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -19,8 +21,12 @@ class Toy:
     def __call__(self, job: Job, on_stage: Callable[[str], None], on_rung: OnRung) -> Outcome:
         for stage in ("pretrain", f"round {job.number}"):
             on_stage(stage)
+        while job.point.get("while") and Path(str(job.point["while"])).exists():
+            time.sleep(0.05)
         if job.point.get("act") == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if job.point.get("act") == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if job.point.get("act") == "fail":
             return Failed(reason="diverged", message=f"job {job.number} is not finite")
         for rung in sorted(job.rungs):
@@ -30,3 +36,14 @@ class Toy:
         return Completed(
             metrics={"iid/ndcg_at_20": job.number / 8, "ood/ndcg_at_20": job.config.mask.sparsity}
         )
+
+
+class Frail(Toy):
+    """Dies over its data as often as the file says."""
+
+    def __init__(self, deaths: Path, *, device: torch.device) -> None:
+        left = int(deaths.read_text())
+        if left > 0:
+            deaths.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(device=device)

@@ -108,6 +108,27 @@ def test_the_values_of_each_user_are_those_of_a_part_that_holds_nobody_else(
             assert float(found.values[metric][row, ks.index(int(k))]) == pytest.approx(value, abs=1e-12)
 
 
+def test_an_interrupt_that_was_lost_ends_the_ranking_before_its_next_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(3)
+    seen: list[int] = []
+    scorer = DotProducts(*world.vectors)
+
+    class Lost:
+        def among(self, candidates: Tensor) -> Callable[[Tensor], Tensor]:
+            def scores(users: Tensor) -> Tensor:
+                seen.append(len(users))
+                monkeypatch.setattr("painvrl.core.interrupts._asked", len(seen) == 2)
+                return scorer.among(candidates)(users)
+
+            return scores
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_users(plan(world.part, world.hidden, (1, 3), 1), Lost())
+    assert len(seen) == 2
+
+
 def test_a_metric_is_the_mean_over_users() -> None:
     world, ks = World(4), (1, 3, 10)
     made = plan(world.part, world.hidden, ks)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from painvrl.core.errors import Diverged
 from painvrl.invariance import mask
 from painvrl.invariance.contrasts import draw_contrasts, plan_contrasts
-from painvrl.invariance.mask import Draw, GateStep, MaskConfig, MaskState, gate_step, learn_mask
+from painvrl.invariance.mask import Draw, GateStep, MaskConfig, MaskState, MaskSteps, gate_step, learn_mask
 from painvrl.invariance.risks import empirical_risk, score
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def learn(
     seed: int = 0,
     label: Tensor | None = None,
     group: Tensor | None = None,
+    known: Callable[[], MaskSteps | None] | None = None,
+    save: Callable[[Callable[[], MaskSteps]], object] | None = None,
     **hyperparameters: object,
 ) -> MaskState:
     config = MaskConfig.model_validate(
@@ -105,6 +109,8 @@ def learn(
         projection_l2=1e-5,
         seed=seed,
         group=group,
+        known=known,
+        save=save,
     )
 
 
@@ -115,6 +121,37 @@ def test_equal_seeds_learn_bitwise_equal_masks(planted_world: PlantedWorld) -> N
     assert torch.equal(first.mask, again.mask)
     assert first.measured == again.measured
     assert not torch.equal(first.learned.mu, other.learned.mu)
+
+
+def test_a_mask_that_continues_from_any_step_is_the_one_that_was_never_stopped(
+    planted_world: PlantedWorld,
+) -> None:
+    kept: list[MaskSteps] = []
+    whole = learn(planted_world, save=lambda make: kept.append(copy.deepcopy(make())))
+    assert [state.step for state in kept] == list(range(1, 12))
+    assert [state.place for state in kept[:2]] == ["step 1", "step 2"]
+    for state in kept:
+        later: list[int] = []
+        again = learn(planted_world, known=lambda: state, save=lambda make: later.append(make().step))  # noqa: B023
+        assert later == list(range(state.step + 1, 12))
+        for name in ("mu", "weight", "bias"):
+            assert torch.equal(getattr(again.learned, name), getattr(whole.learned, name))
+        assert torch.equal(again.mask, whole.mask)
+        assert (again.measured, again.trace) == (whole.measured, whole.trace)
+
+
+def test_an_interrupt_that_was_lost_ends_the_mask_before_its_next_step(
+    planted_world: PlantedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def lost(make: Callable[[], MaskSteps]) -> None:
+        steps.append(make().step)
+        monkeypatch.setattr("painvrl.core.interrupts._asked", len(steps) == 3)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(planted_world, save=lost)
+    assert steps == [1, 2, 3]
 
 
 def test_the_trace_holds_what_every_step_measured_in_its_order(

@@ -210,6 +210,20 @@ def test_a_refit_trains_exactly_the_asked_epochs() -> None:
     assert torch.equal(model.user_vectors(), script.shown[-1][0])
 
 
+def test_an_interrupt_that_was_lost_ends_the_training_before_its_next_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def lost(epoch: int, values: Mapping[str, float]) -> None:
+        seen.append(epoch)
+        monkeypatch.setattr("painvrl.core.interrupts._asked", epoch == 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(build(), TrainingConfig(max_epochs=9, evaluate_every=1), gen(), evaluate=None, observe=lost)
+    assert seen == [1, 2]
+
+
 def test_without_an_evaluation_training_goes_to_the_end() -> None:
     model, twin = build(), build()
     result = fit(model, TrainingConfig(max_epochs=4), gen(), evaluate=None, observe=silent)

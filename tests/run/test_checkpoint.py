@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,18 +89,23 @@ def test_a_fresh_process_loads_it_without_data_or_torch(saved: Path) -> None:
     assert loaded == "False False"
 
 
+def files_of(folder: Path) -> Path:
+    """Where the files lie that the manifest names."""
+    return folder / json.loads((folder / module.MANIFEST).read_text())["version"]
+
+
 @pytest.mark.parametrize("name", [module.WEIGHTS, module.IDS, module.CONFIG])
 def test_one_changed_byte_is_noticed(saved: Path, name: str) -> None:
-    content = bytearray((saved / name).read_bytes())
+    content = bytearray((files_of(saved) / name).read_bytes())
     content[len(content) // 2] ^= 1
-    (saved / name).write_bytes(content)
+    (files_of(saved) / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}.*damaged"):
         load_checkpoint(saved)
 
 
 @pytest.mark.parametrize("name", [module.WEIGHTS, module.IDS, module.CONFIG])
 def test_a_missing_file_is_noticed(saved: Path, name: str) -> None:
-    (saved / name).unlink()
+    (files_of(saved) / name).unlink()
     with pytest.raises(DataError, match="damaged"):
         load_checkpoint(saved)
 
@@ -107,7 +116,8 @@ def test_a_missing_file_is_noticed(saved: Path, name: str) -> None:
         ("{", "damaged"),
         ("[]", "no manifest"),
         ('{"format": 1}', "no manifest"),
-        ('{"format": 99, "created": "", "files": {}}', r"formats 1 and 2.*\(found 99\)"),
+        ('{"format": 99, "created": "", "files": {}}', r"formats 1 and 2 and 3.*\(found 99\)"),
+        ('{"format": 3, "created": "", "files": {}, "version": "../b"}', r"no name of a version.*'\.\./b'"),
         ('{"format": 1, "created": "", "files": {}}', "does not list"),
         ('{"format": 1, "created": "", "files": []}', "does not list"),
     ],
@@ -134,6 +144,7 @@ def test_a_checkpoint_of_the_same_name_is_replaced_whole(
     assert not loaded.mask.any()
     assert loaded.trained_on == "train+valid"
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert {path.name for path in saved.iterdir()} == {module.MANIFEST, files_of(saved).name}
 
 
 def test_a_folder_that_is_no_checkpoint_is_never_replaced(
@@ -159,7 +170,10 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint_and_no_litter(
     with pytest.raises(PlaceError, match="cannot be written: No space left on device; free some space"):
         save_checkpoint(saved, tiny_result, tiny_prepared)
     assert load_checkpoint(saved).created == before.created
+    with pytest.raises(PlaceError):
+        save_checkpoint(saved.parent / "other", tiny_result, tiny_prepared)
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert {path.name for path in saved.iterdir()} == {module.MANIFEST, files_of(saved).name}
 
 
 def test_the_latest_checkpoint_is_the_one_saved_last_whatever_its_name(
@@ -190,7 +204,7 @@ def test_tensors_that_share_memory_are_saved_apart(
 
 def test_the_manifest_lists_a_digest_of_every_other_file(saved: Path) -> None:
     manifest = json.loads((saved / module.MANIFEST).read_text())
-    assert set(manifest["files"]) == {path.name for path in saved.iterdir()} - {module.MANIFEST}
+    assert set(manifest["files"]) == {path.name for path in files_of(saved).iterdir()}
 
 
 def test_a_user_the_model_was_not_trained_on_gets_a_sentence_and_no_arbitrary_items(saved: Path) -> None:
@@ -202,3 +216,146 @@ def test_a_user_the_model_was_not_trained_on_gets_a_sentence_and_no_arbitrary_it
     assert loaded.trained_users == loaded.user_ids
     others = tuple(user for user in loaded.user_ids if user != "4")
     assert replace(loaded, user_vectors=vectors).trained_users == others
+
+
+class Killed(BaseException):
+    """Passes as the death of a process."""
+
+
+class Mortal:
+    """Lets so many changes of the disk happen, and none from then on: the process is dead."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, changes: int) -> None:
+        self.left = changes
+        for place, name in (
+            *((Path, name) for name in ("write_bytes", "write_text", "replace", "unlink", "rmdir", "mkdir")),
+            *((module.shutil, name) for name in ("rmtree",)),
+            *((module.tempfile, name) for name in ("mkdtemp",)),
+        ):
+            patch.setattr(place, name, self.counted(getattr(place, name)))
+
+    def counted(self, change: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return change(*arguments, **named)
+
+        return counted
+
+
+@pytest.mark.parametrize("before", ["nothing", "a version", "an old format"])
+def test_whenever_a_process_is_killed_the_checkpoint_is_the_old_one_or_the_new_one(
+    tmp_path: Path, tiny_result: RunResult, tiny_prepared: Prepared, before: str
+) -> None:
+    other = replace(tiny_result, mask=torch.zeros_like(tiny_result.mask))
+    new, changes, seen = False, 0, set()
+    while not new or changes == 0:
+        folder = tmp_path / str(changes)
+        if before != "nothing":
+            save_checkpoint(folder, tiny_result, tiny_prepared)
+        if before == "an old format":
+            as_format_2(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(patch, changes)
+            with suppress(Killed):
+                save_checkpoint(folder, other, tiny_prepared)
+            new = mortal.left >= 0
+        with suppress(*([DataError] if before == "nothing" else [])):
+            seen.add(bool(load_checkpoint(folder).mask.any()))
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            os.utime(path, (0, 0))
+        save_checkpoint(folder, other, tiny_prepared)
+        assert not load_checkpoint(folder).mask.any()
+        assert {path.name for path in folder.iterdir()} == {module.MANIFEST, files_of(folder).name}
+        changes += 1
+    assert changes > 5
+    assert seen == ({False} if before == "nothing" else {True, False})
+
+
+def test_an_interrupt_right_after_the_replacement_leaves_the_new_one(
+    saved: Path, tiny_result: RunResult, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> None:
+        if path == saved.parent:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "on_disk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(saved, replace(tiny_result, mask=torch.zeros_like(tiny_result.mask)), tiny_prepared)
+    assert not load_checkpoint(saved).mask.any()
+
+
+def test_the_files_are_on_the_disk_before_the_manifest_names_them(
+    saved: Path, tiny_result: RunResult, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    replace_, fsync = Path.replace, os.fsync
+
+    def noted(path: Path, target: Path) -> Path:
+        events.append(f"named {Path(target).name}")
+        return replace_(path, target)
+
+    def synced(descriptor: int) -> None:
+        events.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    monkeypatch.setattr(os, "fsync", synced)
+    save_checkpoint(saved, tiny_result, tiny_prepared)
+    files, at = files_of(saved).name, events.index(f"named {module.MANIFEST}")
+    assert set(events[: at - 1]) == {module.WEIGHTS, module.IDS, module.CONFIG, files}
+    assert events[at - 1].endswith(".tmp")
+    assert events[at + 1 :] == [saved.name, saved.parent.name]
+
+
+def test_what_another_process_may_be_writing_stays(
+    saved: Path, tiny_result: RunResult, tiny_prepared: Prepared
+) -> None:
+    for name in ("version-young", "version-old"):
+        (saved / name).mkdir()
+    os.utime(saved / "version-old", (0, 0))
+    (saved / "notes.txt").write_text("of the user")
+    os.utime(saved / "notes.txt", (0, 0))
+    save_checkpoint(saved, tiny_result, tiny_prepared)
+    assert {path.name for path in saved.iterdir()} == {
+        module.MANIFEST,
+        files_of(saved).name,
+        "version-young",
+        "notes.txt",
+    }
+
+
+def test_a_neighbour_that_cannot_be_read_is_not_the_latest(saved: Path) -> None:
+    for name, content in (("torn", "{"), ("newer", '{"format": 99, "created": "9", "files": {}}')):
+        (saved.parent / name).mkdir()
+        (saved.parent / name / module.MANIFEST).write_text(content)
+    assert latest_checkpoint(saved.parent) == saved
+
+
+def as_format_2(folder: Path) -> None:
+    """Put the files beside the manifest, as earlier versions did."""
+    manifest = json.loads((folder / module.MANIFEST).read_text())
+    version = folder / manifest.pop("version")
+    for path in version.iterdir():
+        path.rename(folder / path.name)
+    version.rmdir()
+    (folder / module.MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+
+
+def test_what_earlier_versions_wrote_reads_alike(saved: Path) -> None:
+    one = load_checkpoint(saved)
+    as_format_2(saved)
+    other = load_checkpoint(saved)
+    assert np.array_equal(one.user_vectors, other.user_vectors)
+    assert (one.created, one.item_ids, one.metrics) == (other.created, other.item_ids, other.metrics)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(
+    saved: Path, tiny_result: RunResult, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [module._manifest(saved)]
+    save_checkpoint(saved, replace(tiny_result, mask=torch.zeros_like(tiny_result.mask)), tiny_prepared)
+    now = module._manifest
+    monkeypatch.setattr(module, "_manifest", lambda folder: first.pop() if first else now(folder))
+    assert not load_checkpoint(saved).mask.any()

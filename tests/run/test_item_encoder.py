@@ -160,10 +160,21 @@ def test_features_that_the_model_does_not_take_are_mistakes_of_the_user(
             checkpoint.encode_items(bad)
 
 
+def as_format_2(folder: Path) -> None:
+    """Put the files beside the manifest."""
+    manifest = json.loads((folder / module.MANIFEST).read_text())
+    version = folder / manifest.pop("version")
+    for path in version.iterdir():
+        path.rename(folder / path.name)
+    version.rmdir()
+    (folder / module.MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+
+
 def as_format_1(folder: Path) -> None:
     """Take from a checkpoint what format 1 did not have."""
     from safetensors.numpy import load_file, save_file
 
+    as_format_2(folder)
     tensors = load_file(folder / module.WEIGHTS)
     new = [name for name in tensors if name == "item_degree" or name.startswith(module.ENCODER)]
     save_file({k: v for k, v in tensors.items() if k not in new}, folder / module.WEIGHTS)

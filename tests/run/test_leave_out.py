@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
-from painvrl.core.observer import NullObserver
 from painvrl.data.grouping import KnownGroups, known_groups
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
@@ -21,6 +20,7 @@ from painvrl.run.pipeline import RunResult, reweighed, run
 from painvrl.run.prepare import Prepared, prepare, prepare_split
 from painvrl.run.pretrained import pretraining_key
 from painvrl.run.stages import Stages, known_environments
+from painvrl.run.state import RunState
 
 CPU = torch.device("cpu")
 
@@ -101,8 +101,9 @@ def test_where_ood_ranks_held_out_items_alone_so_is_a_left_out_environment(
     config = TrainConfig.model_validate(settings | {"split": {"protocol": "cold_item"}})
     prepared = prepare(config, cache_dir=tmp_path, device=CPU)
     mask = torch.ones(10)
-    epochs = {"invariant": 1, "variant": 1}
-    found = leave_out(config, prepared, mask, epochs, branch=False, observer=NullObserver())
+    state = RunState()
+    state.epochs |= {"invariant": 1, "variant": 1}
+    found = leave_out(config, prepared, mask, state, branch=False)
     groups = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
     for index, (_, plan) in enumerate(found.models):
         inside = set(prepared.train.item[groups.label == index].tolist())
@@ -120,7 +121,7 @@ def test_an_environment_that_nobody_else_knows_is_refused(
     environments = {"assignment": "column", "column": "city"}
     by_city = TrainConfig.model_validate(config.model_dump() | {"environments": environments})
     with pytest.raises(ConfigError, match=r"evaluation\.loeo: no user of this environment"):
-        leave_out(by_city, prepared, torch.ones(10), {"invariant": 1}, branch=False, observer=NullObserver())
+        leave_out(by_city, prepared, torch.ones(10), RunState(), branch=False)
 
 
 def test_it_needs_known_environments_and_stands_in_no_fingerprint_while_off(
@@ -234,16 +235,17 @@ def test_epochs_by_loeo_are_the_best_of_the_mean_curve(
     curve = {}
     plain = config.model_copy(update={"training": config.training.monitoring("iid")})
     for epoch in (3, 6, 9, 12):
-        epochs = {"invariant": epoch, "variant": epoch}
-        left = leave_out(plain, tiny_prepared, torch.ones(10), epochs, branch=False, observer=NullObserver())
+        state = RunState()
+        state.epochs |= {"invariant": epoch, "variant": epoch}
+        left = leave_out(plain, tiny_prepared, torch.ones(10), state, branch=False)
         (metrics,) = left.metrics([config.fusion.model_copy(update={"variant_weight": 0.0})])
         curve[epoch] = metrics["loeo/ndcg_at_20"]
     assert len(set(curve.values())) == 4
     best = max(curve, key=lambda epoch: curve[epoch])
     assert found.epochs["invariant"] == best
-    again = leave_out(
-        plain, tiny_prepared, torch.ones(10), found.epochs, branch=False, observer=NullObserver()
-    )
+    state = RunState()
+    state.epochs |= found.epochs
+    again = leave_out(plain, tiny_prepared, torch.ones(10), state, branch=False)
     (metrics,) = again.metrics([config.fusion])
     assert found.metrics["loeo/ndcg_at_20"] == metrics["loeo/ndcg_at_20"]
 

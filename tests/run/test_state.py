@@ -289,7 +289,7 @@ def test_without_a_folder_no_state_is_made() -> None:
     assert make.made == []
 
 
-def test_the_key_holds_every_setting_the_data_the_epochs_and_what_decides_the_numbers(
+def test_the_key_holds_every_setting_the_data_the_epochs_and_the_code(
     tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = run_key(tiny_config, tiny_prepared)
@@ -310,9 +310,63 @@ def test_the_key_holds_every_setting_the_data_the_epochs_and_what_decides_the_nu
         run_key(tiny_config, tiny_prepared, {"pretrain": 3}),
         run_key(tiny_config, tiny_prepared, {"pretrain": 4}),
     ]
-    monkeypatch.setattr(module, "numbers_of", lambda device: "another version")
+    monkeypatch.setattr(module, "code_digest", lambda: "another version")
     keys.append(run_key(tiny_config, tiny_prepared))
     assert len({*keys, key}) == len(keys) + 1
+
+
+def test_the_key_holds_no_processor_and_no_number_of_threads(
+    tiny_config: TrainConfig, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = run_key(tiny_config, tiny_prepared)
+    monkeypatch.setattr("painvrl.core.device._processor", lambda: "another")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    assert run_key(tiny_config, tiny_prepared) == key
+
+
+@pytest.mark.usefixtures("always")
+def test_a_run_that_goes_on_with_another_processor_says_so_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_on(processor: str) -> tuple[RunState, str]:
+        heard = Heard()
+        monkeypatch.setattr("painvrl.core.device._processor", lambda: processor)
+        with dies(), opened(tmp_path, "a") as state:
+            state.resume(heard)
+            with state.stage("pretrain"):
+                pass
+            state.save("x", 1)
+            raise Killed
+        return state, heard.stages[0]
+
+    assert go_on("one")[0].mixed == ()
+    state, first = go_on("one")
+    assert (state.mixed, first) == ((), f"{GOES_ON}the end of pretrain")
+    for processor in ("another", "another"):
+        state, first = go_on(processor)
+        assert state.mixed == ("processor",)
+        doubt = " (kept with another processor: the last digits may differ)"
+        assert first == f"{GOES_ON}the end of pretrain{doubt}"
+
+
+@pytest.mark.usefixtures("always")
+def test_whoever_asks_hears_of_every_state_that_is_kept(tmp_path: Path) -> None:
+    kept: list[int] = []
+    with opened(tmp_path, "a", kept=lambda: kept.append(len(states(tmp_path)))) as state:
+        state.save("x", 1)
+        state.save("x", 2)
+    assert kept == [1, 1]
+
+
+def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_stage_or_evaluation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = RunState()
+    monkeypatch.setattr("painvrl.core.interrupts._asked", True)
+    with pytest.raises(KeyboardInterrupt), state.stage("pretrain"):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        state.curve("pretrain", 1, {})
 
 
 @dataclass
@@ -401,6 +455,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "mask": {"penalty": "coefficient_variance"},
     },
     "fixed mask": {"mask": {"source": "half"}},
+    "an environment left out": {
+        "environments": {"assignment": "column", "column": {"column": "popularity", "bins": 3}},
+        "evaluation": {"loeo": True},
+    },
 }
 
 
@@ -452,13 +510,33 @@ def test_a_run_that_is_killed_once_at_any_save_point_comes_to_the_same(
     assert {
         "epoch 2 of pretrain",
         "the end of pretrain",
+        "the end of round 1: environments",
+        "step 1 of round 1: mask",
         "the end of round 1: mask",
+        "step 3 of round 2: mask",
         "the end of round 2: mask",
         "epoch 4 of invariant",
         "the end of invariant",
         "epoch 6 of variant",
         "the end of variant",
     } <= set(places)
+
+
+@pytest.mark.usefixtures("always")
+def test_an_environment_that_was_left_out_before_a_kill_is_not_left_out_again(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, tmp_path: Path
+) -> None:
+    process = Process(config_of(tiny_settings, "an environment left out"), tiny_prepared, tmp_path)
+    undisturbed = process.run()
+    assert undisturbed is not None
+    saves = process.saves
+    for left in (3, 2, 1):
+        assert process.run(last=saves + 1 - left) is None
+        result = process.run()
+        assert result is not None
+        assert process.heard.stages[0].startswith(f"{GOES_ON}the end of leave out ")
+        assert process.saves == left - 1
+        assert_same_result(result, undisturbed)
 
 
 @pytest.mark.usefixtures("always")
@@ -585,7 +663,11 @@ def test_no_more_is_saved_than_the_rest_of_the_run_needs(
     assert list(dict.fromkeys(held)) == [
         (frozenset(), "pretrain"),
         (frozenset({"pretrain"}), None),
+        (frozenset({"pretrain", "environments"}), None),
+        (frozenset({"pretrain", "environments"}), "round 1: mask"),
         (frozenset({"pretrain", "rounds"}), None),
+        (frozenset({"pretrain", "rounds", "environments"}), None),
+        (frozenset({"pretrain", "rounds", "environments"}), "round 2: mask"),
         (frozenset({"invariance"}), None),
         (frozenset({"invariance"}), "invariant"),
         (frozenset({"invariance", "invariant"}), None),

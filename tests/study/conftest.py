@@ -134,7 +134,9 @@ class Diary:
     trials: list[TrialFinished] = field(default_factory=list)
     front: dict[str, bool] = field(default_factory=dict)
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
         self.events.append(("open", header.parent_run, [trial.record.number for trial in finished]))
         return Opened(parent_run="parent")
 
@@ -142,7 +144,7 @@ class Diary:
         self.events.append(("start", job.number))
         return f"run-{job.number}"
 
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome, **_: object) -> None:
         self.events.append(("finish", run_id, type(outcome).__name__))
 
     def kill(self, run_id: str | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from painvrl.core.errors import ConfigError, DataError, NothingFeasible, StudyError
+from painvrl.core.errors import ConfigError, DataError, NothingFeasible, PlaceError, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.outcomes import Completed, Failed
@@ -241,35 +241,45 @@ def test_a_study_without_a_sweep_has_no_points_to_track(
     assert "painvrl:runs" not in open_study("toy", workspace).study.user_attrs
 
 
-def test_an_error_of_the_tracker_stops_the_study_and_loses_nothing(
-    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+@pytest.mark.parametrize("method", ["start", "finish", "mark_front", "close"])
+def test_an_error_of_the_tracker_stops_no_study(
+    go: Go, spec: StudySpec, formula: Any, workspace: Workspace, method: str
 ) -> None:
     class Down(NullTracker):
-        def finish(self, *_: object) -> None:
-            if len(formula.jobs) == 2:
+        def refuse(self, *_: object, **__: object) -> None:
+            if formula.jobs:
                 raise StudyError("MLflow does not answer")
 
-    with pytest.raises(StudyError, match="does not answer"):
-        go(spec, formula, tracker=Down())
-    states = [record.state for record in open_study("toy", workspace).trials()]
-    assert states == [TrialState.COMPLETE, TrialState.COMPLETE]
-    go(spec, formula)
+    setattr(Down, method, Down.refuse)
+    summary = go(spec, formula, tracker=Down())
     assert len(formula.jobs) == 4
+    assert summary.status.counts["complete"] == 4
 
 
-def test_an_error_before_the_end_gives_the_point_back(
-    go: Go, spec: StudySpec, formula: Any, workspace: Workspace
+def test_a_tracker_that_refuses_at_the_start_is_an_error_before_anything_is_trained(
+    go: Go, spec: StudySpec, formula: Any
 ) -> None:
-    class Down(NullTracker):
-        def start(self, *_: object) -> None:
-            raise StudyError("MLflow does not answer")
+    class Wrong(NullTracker):
+        def open(self, *_: object) -> Any:
+            raise StudyError("MLflow does not answer as it should: no permission")
 
-    for _ in range(4):
-        with pytest.raises(StudyError):
-            go(spec, formula, tracker=Down())
+    with pytest.raises(StudyError, match="no permission"):
+        go(spec, formula, tracker=Wrong())
     assert formula.jobs == []
     go(spec, formula, trials=1)
     assert formula.points() == [spec.space.point_of(spec.config)]
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_first_error(
+    go: Go, spec: StudySpec, formula: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StudyError("the database is locked, too")
+
+    monkeypatch.setattr("painvrl.study.search.asktell.AskTell.interrupt", refuse)
+    formula.script = {1: PlaceError("the disk is full")}
+    with pytest.raises(PlaceError, match="the disk is full"):
+        go(spec, formula)
 
 
 def test_a_study_is_run_by_one_process_at_a_time(

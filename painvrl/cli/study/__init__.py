@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from painvrl.cli.study import confirm, look, pick, run
+from painvrl.cli.study import confirm, look, move, pick, run
 
 app: typer.Typer = typer.Typer(
     help="Run studies and look at them.",
@@ -13,6 +13,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="run")(run.run)
+app.command(name="work")(run.work)
 app.command(name="validate")(run.validate)
 app.command(name="schema")(run.schema)
 app.command(name="front")(look.front)
@@ -21,3 +22,4 @@ app.command(name="pick")(pick.pick)
 app.command(name="confirm")(confirm.confirm)
 app.command(name="compare")(look.compare)
 app.command(name="report")(look.report)
+app.command(name="move")(move.move)

@@ -1,4 +1,4 @@
-"""``painvrl study run``, ``validate`` and ``schema``: run what a file describes, or only check it."""
+"""``painvrl study run``, ``work``, ``validate``, ``schema``: run what a file describes, or only check it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import typer
 
 from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
+    AddressOption,
+    CpusOption,
     DeviceOption,
+    ExecutorOption,
+    GpusOption,
     JsonOption,
     MemoryFractionOption,
     QuietOption,
+    RunStatesOption,
     SetOption,
     SpecArgument,
+    StorageOption,
     WorkersOption,
     WorkspaceOption,
     YesOption,
@@ -46,6 +52,12 @@ def run(
     *,
     workers: WorkersOption = 1,
     memory_fraction: MemoryFractionOption = None,
+    run_states: RunStatesOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = 0,
+    storage: StorageOption = None,
     quiet: QuietOption = False,
     dry_run: Annotated[
         bool,
@@ -79,7 +91,7 @@ def run(
     split's statistics, a line for each trial, and the front. The last line is a link to the front in the
     MLflow UI; `painvrl ui` opens it. For an ablation it prints the table and a link to all its runs. With
     --json what it came to is on stdout, and the progress on stderr. Asks on a terminal whether a study with
-    fewer trials than presets is meant.
+    fewer trials than presets is meant. In a PostgreSQL any number of hosts may run the same study at once.
 
     Example: painvrl study run studies/movielens.yaml --trials 10
     """
@@ -88,8 +100,10 @@ def run(
     from painvrl.study.ablation.spec import AblationSpec, load_study_file
 
     loaded = load_study_file(spec, settings or ())
-    if isinstance(loaded, AblationSpec):
-        _refuse_for_ablations(trials=trials, new_version=new_version, warm_start=warm_start)
+    if not isinstance(loaded, AblationSpec):
+        loaded = _stored_in(storage, loaded)
+    else:
+        _refuse_for_ablations(trials=trials, new_version=new_version, warm_start=warm_start, storage=storage)
     if dry_run:
         if warm_start is not None:
             rule = "is not planned: --dry-run looks at no study; leave out one of the two"
@@ -98,17 +112,25 @@ def run(
         return
 
     from painvrl.core.device import select_device
+    from painvrl.engine.executor import Placement
     from painvrl.study.ablation.ablate import AblationSummary, run_ablation
     from painvrl.study.runner import StudySummary, run_study
 
-    place, where = Workspace(workspace), select_device(device)
+    place, where = Workspace(workspace, run_states), select_device(device)
+    placement = Placement(executor=executor, address=address, cpus=cpus_per_trial, gpus=gpus_per_trial)
     if not isinstance(loaded, AblationSpec):
         _need_room_for_presets(loaded, place, trials, ask=not (yes or quiet or json))
     summary: StudySummary | AblationSummary
     with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines:
         if isinstance(loaded, AblationSpec):
             summary = run_ablation(
-                loaded, place, where, workers=workers, memory_fraction=memory_fraction, progress=lines
+                loaded,
+                place,
+                where,
+                workers=workers,
+                memory_fraction=memory_fraction,
+                placement=placement,
+                progress=lines,
             )
         else:
             summary = run_study(
@@ -118,6 +140,7 @@ def run(
                 trials=trials,
                 workers=workers,
                 memory_fraction=memory_fraction,
+                placement=placement,
                 progress=lines,
                 new_version=new_version,
                 warm_start=warm_start,
@@ -126,6 +149,60 @@ def run(
         render.print_json(summary.as_dict())
     else:
         render.show(*summary.blocks())
+
+
+def work(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study's name.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    device: DeviceOption = "auto",
+    *,
+    workers: WorkersOption = 1,
+    memory_fraction: MemoryFractionOption = None,
+    run_states: RunStatesOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus_per_trial: CpusOption = 1,
+    gpus_per_trial: GpusOption = 0,
+    storage: StorageOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Join a study that other hosts run, until all trials that it was asked for are finished.
+
+    The study must lie in a PostgreSQL, and have been started with `painvrl study run`. Its file is not
+    needed, but its data are, in the same place. Prints what `study run` prints.
+
+    Example: painvrl study work movielens --storage postgresql://painvrl@db.example/studies
+    """
+    first_words(f"joining {study}, loading PyTorch, Optuna and MLflow", quiet=quiet)
+    from painvrl.cli import progress, render
+    from painvrl.core.device import select_device
+    from painvrl.engine.executor import Placement
+    from painvrl.study.runner import join_study
+
+    placement = Placement(executor=executor, address=address, cpus=cpus_per_trial, gpus=gpus_per_trial)
+    with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines:
+        summary = join_study(
+            study,
+            Workspace(workspace, run_states),
+            select_device(device),
+            storage=storage,
+            workers=workers,
+            memory_fraction=memory_fraction,
+            placement=placement,
+            progress=lines,
+        )
+    if json:
+        render.print_json(summary.as_dict())
+    else:
+        render.show(*summary.blocks())
+
+
+def _stored_in(storage: str | None, spec: StudySpec) -> StudySpec:
+    """The spec, with the storage that the command line names."""
+    if storage is None:
+        return spec
+    return spec.model_copy(update={"study": spec.study.model_copy(update={"storage": storage})})
 
 
 def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | None, *, ask: bool) -> None:
@@ -144,11 +221,14 @@ def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | 
         raise ConfigError(rule, key="--trials", value=asked)
 
 
-def _refuse_for_ablations(*, trials: int | None, new_version: bool, warm_start: str | None) -> None:
+def _refuse_for_ablations(
+    *, trials: int | None, new_version: bool, warm_start: str | None, storage: str | None
+) -> None:
     for option, given, what in (
         ("--trials", trials is not None, "has one run for each row and seed of its file"),
         ("--new-version", new_version, "has no versions"),
         ("--warm-start", warm_start is not None, "has no sampler"),
+        ("--storage", storage is not None, "keeps its runs in the workspace"),
     ):
         if given:
             raise ConfigError(f"is for studies; an ablation {what}", key=option)

@@ -23,7 +23,7 @@ from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.data.digest import digest_of
 from painvrl.engine.events import Progress
-from painvrl.engine.executor import executor_of
+from painvrl.engine.executor import Placement, executor_of
 from painvrl.engine.grid import Cell
 from painvrl.engine.saved import RunStore, SavedRun, run_key
 from painvrl.engine.training import TrainedJob, TrainingObjective
@@ -82,6 +82,7 @@ def run_ablation(
     *,
     workers: int = 1,
     memory_fraction: float | None = None,
+    placement: Placement | None = None,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
     ui_url: str = DEFAULT_UI_URL,
@@ -96,6 +97,7 @@ def run_ablation(
         device: where to train; ``cuda`` without a number is all CUDA devices, dealt to the workers.
         workers: runs at a time.
         memory_fraction: of a CUDA device that each worker may use.
+        placement: see :func:`painvrl.engine.executor.executor_of`.
         progress: is called on every run.
         tracker: mirrors the ablation; MLflow by default.
         ui_url: where MLflow's UI will be served, for the link.
@@ -120,7 +122,7 @@ def run_ablation(
     )
     with (
         study_lock(workspace.lock_path(f"ablation {settings.name}"), settings.name),
-        executor_of(make, device, workers, memory_fraction) as executor,
+        executor_of(make, device, workers, memory_fraction, placement=placement) as executor,
     ):
         tracker = tracker or mlflow_tracker(workspace)
         data = executor.data

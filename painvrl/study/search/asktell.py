@@ -26,13 +26,15 @@ from dataclasses import asdict, dataclass, replace
 
 import optuna
 
-from painvrl.engine.loop import MAX_DEATHS
+import painvrl
+from painvrl.engine.loop import MAX_DEATHS, Death, TakenOver, deaths_after
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.search.history import TRAINED, UNTRAINED, make_sampler
 from painvrl.study.search.planned import Untried
 from painvrl.study.search.port import SAMPLERS, Choice, seed_of
+from painvrl.study.store.lease import Leases, alone
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 
@@ -45,39 +47,50 @@ WORST = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A trial that is running now; that of a preset has no point."""
+    """A trial that is running now; that of a preset has no point.
+
+    ``run_id``: the tracker's run of the interrupted trial that it tries again.
+    """
 
     number: int
     point: dict[str, Value]
     preset: str | None = None
+    run_id: str | None = None
 
 
 class AskTell:
-    """Where trials are asked for and reported, by the one process that holds the study's lock."""
+    """Where trials are asked for and reported: by the one process that holds the study's lock, or by several.
 
-    def __init__(self, stored: StoredStudy, settings: StudySettings) -> None:
+    Where there are several (:mod:`painvrl.study.store.lease`), each of these calls is one transaction.
+
+    ``code``: a digest of what computes the trials, which each of them notes.
+    """
+
+    def __init__(self, stored: StoredStudy, settings: StudySettings, *, code: str = "") -> None:
+        self._code = {"painvrl": painvrl.__version__, "code": code}
         self._stored = stored
         self._study = stored.study
         self._settings = settings
-        self._chosen: Choice | None = None
-        self._presets: set[int] = set()
+        self.leases = Leases(stored)
 
     def finished(self) -> int:
         """How many trials completed or failed; interrupted ones don't count, nor those taken over."""
         return len(finished_here(self._stored.trials()))
 
-    def ask(self, *, under_way: int = 0) -> Asked | None:
-        """Start a trial: at a queued point if there is one, else where the sampler wants it.
+    def running(self) -> int:
+        """How many trials are under way, those of other processes included."""
+        return sum(record.state is TrialState.RUNNING for record in self._stored.trials())
 
-        Args:
-            under_way: trials that this process has asked for and not yet reported.
+    @alone
+    def ask(self) -> Asked | None:
+        """Start a trial: at a queued point if there is one, else where the sampler wants it.
 
         Returns:
             The trial; ``None`` where every point of the space has been trained or is under way.
         """
         while True:
             records = self._stored.trials()
-            before = self._points_before(records, under_way)
+            before = _points_before(records)
             trained = self._stored.trained(records)
             untried = Untried(self._stored, trained, seed=seed_of(self._settings, before))
             queued = any(record.state is TrialState.WAITING for record in records)
@@ -91,34 +104,29 @@ class AskTell:
             asked = self._start(self._study.ask())
             first = trained.get(self._stored.training(asked.point, asked.preset))
             if first is None:
+                self.leases.take(asked.number)
                 return asked
             self._stored.note(asked.number, Attr.REPEATS, first)
             self._fail(asked.number)
 
     def _start(self, trial: optuna.Trial) -> Asked:
-        preset = trial.user_attrs.get(Attr.PRESET)
+        self._stored.note(trial.number, Attr.CODE, self._code)
+        preset, retried = (trial.user_attrs.get(name) for name in (Attr.PRESET, Attr.RETRY_OF))
+        run_id = None if retried is None else self._stored.trials()[retried].run_id
         if preset is not None:
-            self._presets.add(trial.number)
-            return Asked(number=trial.number, point={}, preset=preset)
+            return Asked(number=trial.number, point={}, preset=preset, run_id=run_id)
         queued = self._stored.trials()[trial.number].point
         reported = {path: value for path, value in queued.items() if path in self._stored.swept}
         point = {**reported, **self._stored.sampled.suggest(trial, self._stored.config)}
-        return Asked(number=trial.number, point=point)
+        return Asked(number=trial.number, point=point, run_id=run_id)
 
     def _choice(self) -> Choice:
         """The sampler of the next trial; reported to whoever looks at the study."""
         choice = SAMPLERS.get(self._settings.sampler).choice(self._stored, self._settings)
-        if choice != self._chosen:
+        noted = self._stored.storage.get_study_user_attrs(self._stored.study_id).get(Attr.SAMPLER)
+        if noted != asdict(choice):
             self._study.set_user_attr(Attr.SAMPLER, asdict(choice))
-            self._chosen = choice
         return choice
-
-    def _points_before(self, records: Sequence[TrialRecord], under_way: int) -> int:
-        """Trials that ended or are under way, as samplers count them: no presets, no interrupted ones."""
-        ended = (*FINISHED, TrialState.REPEATED)
-        finished = sum(record.state in ended and record.preset is None for record in records)
-        presets = sum(records[number].state is TrialState.RUNNING for number in self._presets)
-        return finished + under_way - presets
 
     def attach_run(self, number: int, run_id: str) -> None:
         """Note the MLflow run of a running trial."""
@@ -129,16 +137,32 @@ class AskTell:
 
         The outcome is written first, in one piece: should the process die before the trial is
         ended, :meth:`reap` ends it with that outcome, and nothing is computed twice.
+
+        Raises:
+            TakenOver: another process has reaped the trial; nothing is stored.
         """
         kept = outcome if isinstance(outcome, Failed) else replace(outcome, curves=())
+        try:
+            self._tell(number, kept)
+        except TakenOver:
+            stored = self._stored.trials()[number].outcome
+            # The server may have been lost when it had stored this, and before it could say so.
+            if stored is None or OUTCOME.dump_json(stored) != OUTCOME.dump_json(kept):
+                raise
+
+    @alone
+    def _tell(self, number: int, kept: Outcome) -> None:
+        self.leases.release(number)
         self._stored.note(number, Attr.OUTCOME, OUTCOME.dump_python(kept, mode="json"))
         self._end(number, kept)
 
+    @alone
     def interrupt(self, number: int) -> None:
         """End a trial that a person stopped; :meth:`reap` queues its point again.
 
         A trial whose outcome was stored in the last moment ends with that outcome.
         """
+        self.leases.release(number)
         record = self._stored.trials()[number]
         if record.state is not TrialState.RUNNING:
             return
@@ -147,38 +171,44 @@ class AskTell:
         else:
             self._fail(number)
 
-    def retry(self, number: int) -> bool:
-        """End a running trial whose process died, and queue its point again.
+    @alone
+    def retry(self, number: int, death: Death) -> bool:
+        """End a running trial whose worker died, and queue its point again.
 
         Returns:
-            False if :data:`MAX_DEATHS` processes have died over the point: its failure is still to be
+            False if :data:`MAX_DEATHS` workers have died over the point: its failure is still to be
             reported.
         """
-        deaths = self._stored.trials()[number].deaths + 1
+        record = self._stored.trials()[number]
+        if record.state is not TrialState.RUNNING:
+            return True  # another process has queued it
+        deaths = deaths_after(record.deaths, death)
         self._stored.note(number, Attr.DEATHS, deaths)
         if deaths >= MAX_DEATHS:
             return False
+        self.leases.release(number)
         self._fail(number)
         self._requeue()
         return True
 
+    @alone
     def reap(self) -> tuple[int, ...]:
-        """Clear up after a process that died or was stopped; call it before the first :meth:`ask`.
+        """Clear up after processes that died or were stopped; call it before the first :meth:`ask`.
 
-        Whoever calls it holds the study, so no one alive trains a trial that it finds running.
-        Trials that it left running end (with their outcome if it was stored already). Points of
-        interrupted trials are queued again, each once.
+        Trials that nobody alive trains end (with their outcome if it was stored already). Points of
+        interrupted trials are queued again, each once. None is blamed: what ended the process that ran the
+        study need not have been a trial.
 
         Returns:
             The numbers of the trials that were left running.
         """
-        left = [record for record in self._stored.trials() if record.state is TrialState.RUNNING]
+        records = self._stored.trials()
+        left = [records[number] for number in self.leases.left_behind()]
         for record in left:
             if record.outcome is not None:
                 self._end(record.number, record.outcome)
-            elif not self.retry(record.number):
-                message = f"{record.deaths + 1} processes died while they trained this point"
-                self.tell(record.number, Failed(reason="interrupted", message=message))
+            else:
+                self._fail(record.number)
         self._requeue()
         return tuple(record.number for record in left)
 
@@ -213,6 +243,12 @@ class AskTell:
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+
+def _points_before(records: Sequence[TrialRecord]) -> int:
+    """Trials that ended or are under way, as samplers count them: no presets, no interrupted ones."""
+    counted = (*FINISHED, TrialState.REPEATED, TrialState.RUNNING)
+    return sum(record.state in counted and record.preset is None for record in records)
 
 
 def _repeats_in_a_row(records: Sequence[TrialRecord]) -> int:

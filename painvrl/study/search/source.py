@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
@@ -11,7 +13,7 @@ from pydantic import ValidationError
 from painvrl.core.yamlfile import config_error
 from painvrl.engine.events import Standing
 from painvrl.engine.job import Job
-from painvrl.engine.loop import Task
+from painvrl.engine.loop import Death, TakenOver, Task
 from painvrl.engine.outcomes import Failed, Outcome
 from painvrl.engine.sweep import Sweep
 from painvrl.run.config import TrainConfig
@@ -20,12 +22,18 @@ from painvrl.study.front import standing_of
 from painvrl.study.search.asktell import Asked, AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.pruner import Pruner, axes_by_part
+from painvrl.study.store.lease import Leases, alone
 from painvrl.study.store.records import FINISHED, TrialRecord, front_of
 from painvrl.study.store.storage import StoredStudy
 from painvrl.study.tracking.port import Tracker
 
 SPACE_TRIED = "every point of the space has been tried"
 """Why a study ends that wants more trials than there are points."""
+
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at what becomes of the last trials, which other processes train."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -60,44 +68,78 @@ class StudySource:
         return self.adapter.finished()
 
     def next(self, under_way: int) -> Task | None:
-        """The next point, as long as the budget is not spent and there are points left."""
-        self.ended_by = None
-        finished = self.finished()
-        if finished >= self.requested:
-            return None
-        self.ended_by = self.budget.spent(self.stored.trials(), self.clock() - self._begun)
-        if self.ended_by is not None or finished + under_way >= self.requested:
-            return None
-        asked = self.adapter.ask(under_way=under_way)
-        if asked is None:
-            self.ended_by = SPACE_TRIED
-            return None
+        """The next point, as long as the budget is not spent and there are points left.
+
+        Where this process has nothing under way, and others have the last ones, it waits for what becomes
+        of them: a point whose process dies is trained here.
+        """
+        self._reap()
+        while (asked := self._reserved()) is None:
+            if under_way or self.ended_by not in {None, SPACE_TRIED} or not self._others_work():
+                return None
+            time.sleep(LOOK_AGAIN)
+            self._reap()
         try:
             return self._task(asked)
         except BaseException:
             self.adapter.interrupt(asked.number)  # the loop knows nothing of it yet
             raise
 
+    def _reap(self) -> None:
+        """Queue again what other processes have left behind meanwhile; its runs are over."""
+        if not self.leases.shared:
+            return
+        for number in self.adapter.reap():
+            _logger.warning("note: nothing was heard of who trained trial %d; it is tried again", number)
+            self.tracker.kill(self.stored.trials()[number].run_id)
+
+    @property
+    def leases(self) -> Leases:
+        """Of the trials under way."""
+        return self.adapter.leases
+
+    @alone
+    def _reserved(self) -> Asked | None:
+        """Ask for a point, if there is still one to ask for: counting and asking are one transaction."""
+        self.ended_by = None
+        finished = self.finished()
+        if finished >= self.requested:
+            return None
+        self.ended_by = self.budget.spent(self.stored.trials(), self.clock() - self._begun)
+        if self.ended_by is not None or finished + self.adapter.running() >= self.requested:
+            return None
+        asked = self.adapter.ask()
+        if asked is None:
+            self.ended_by = SPACE_TRIED
+        return asked
+
+    def _others_work(self) -> bool:
+        return self.finished() < self.requested and self.adapter.running() > 0
+
     def _task(self, asked: Asked) -> Task:
         job = job_of(self.stored, asked.number, asked.point, asked.preset)
         if isinstance(job, Job):
             rungs = frozenset[str]() if self.pruner is None else self.pruner.rungs(job.config)
-            job = replace(job, rungs=rungs, timeout=self.trial_timeout)
+            job = replace(job, rungs=rungs, timeout=self.trial_timeout, run_id=asked.run_id)
         title = _title(asked.number, asked.preset)
         return Task(number=asked.number, point=asked.point, job=job, title=title)
 
     def started(self, task: Task, run_id: str | None) -> None:
         """The storage knows the trial's run."""
         if run_id is not None:
-            self.adapter.attach_run(task.number, run_id)
+            with suppress(TakenOver):  # the loop hears of it when the trial ends
+                self.adapter.attach_run(task.number, run_id)
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """What the pruner says."""
-        return None if self.pruner is None else self.pruner.judge(number, rung, values)
+        try:
+            return None if self.pruner is None else self.pruner.judge(number, rung, values)
+        except TakenOver as error:
+            return str(error)
 
-    def retry(self, task: Task) -> bool:
+    def retry(self, task: Task, death: Death) -> bool:
         """Its point is queued again."""
-        return self.adapter.retry(task.number)
+        return self.adapter.retry(task.number, death)
 
     def keep(self, task: Task, outcome: Outcome) -> None:
         """Reported to the storage, which is the truth."""

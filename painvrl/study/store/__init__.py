@@ -1,1 +1,1 @@
-"""What a study remembers: Optuna's storage, versions, records, and one process at a time."""
+"""What a study remembers: Optuna's storage, versions, records, and who works on it."""

@@ -18,6 +18,7 @@ from painvrl.study.file.queued import queue_of
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import connect, quick_commits, readable_errors, sole_creator
 from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.stamp import refuse_newer
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of, not_ours
 from painvrl.study.store.versions import VERSION_OF, next_version, versions_of
 from painvrl.study.store.warm_start import planned, take_over
@@ -52,6 +53,7 @@ def create_study(
             or it cannot begin with trials of ``warm_start``.
     """
     url = spec.study.storage or workspace.storage_url
+    refuse_newer(workspace)
     identity = StudyIdentity(
         objectives=spec.objectives, config=spec.config, space=spec.space, data=data, seeds=spec.study.seeds
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,9 +20,15 @@ from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.packages import not_installed
 from painvrl.core.shown import conceal
 from painvrl.core.workspace import Workspace
+from painvrl.study.store.patience import PatientStorage, SameFile, ServerGone
 
 LOCKED_SECONDS = 20
 """How long another process's write is waited for."""
+
+SMALLEST = 512
+"""Bytes of the smallest page that a SQLite file can have."""
+IDLE_SECONDS = 60
+"""How long others wait for a process that was stopped in the middle of a transaction."""
 
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that no one else picks."""
@@ -64,9 +71,14 @@ def sole_creator(url: str) -> Iterator[None]:
         path = Workspace(file.parent).lock_path("creating a study")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
+            if file.exists() and file.stat().st_size < SMALLEST:  # SQLite would take it for a new one
+                rule = "is empty or cut off: put a copy in its place, or delete it"
+                raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
-        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool)
+        # In no transaction: the end of one is an error where the server was restarted meanwhile.
+        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        sqlalchemy.event.listen(engine, "handle_error", partial(_refused, url))
         with engine.connect() as connection:  # the lock goes with the connection, however it ends
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
             yield
@@ -74,11 +86,21 @@ def sole_creator(url: str) -> Iterator[None]:
         yield
 
 
+def are_shared(url: str) -> bool:
+    """Whether several hosts may work on one of its studies: in a PostgreSQL, not in a file."""
+    with readable_errors(url):
+        return engine_url(url).get_backend_name() == "postgresql"
+
+
 @contextmanager
-def sole_runner(url: str, study: str) -> Iterator[None]:
+def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterator[None]:
     """Keep processes on other machines from running the study, where the database is a PostgreSQL.
 
-    The lock goes with its connection, however that ends. Other servers are not locked.
+    The lock goes with its connection, however that ends. Other servers are not locked. That each trial has
+    one process does not hang on it (:mod:`painvrl.study.store.lease`).
+
+    ``among_runners`` makes it one of any number of runners. It keeps out those alone that want the study for
+    themselves, such as an earlier version of painvrl.
 
     Raises:
         StudyError: another process holds it.
@@ -93,10 +115,45 @@ def sole_runner(url: str, study: str) -> Iterator[None]:
         engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
     with connection:
-        if not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(name))):
+        take = sqlalchemy.func.pg_try_advisory_lock
+        if among_runners:
+            take = sqlalchemy.func.pg_try_advisory_lock_shared
+        # Whoever asks whether the study is run holds it for a moment.
+        tries = (0, 0.3, 1) if among_runners else (0,)
+        if not any(_taken(connection, take(name), wait) for wait in tries):
             rule = "is being run by another process, on this machine or another; wait for it or stop it"
             raise StudyError(rule, key=study)
         yield
+
+
+def _taken(connection: sqlalchemy.Connection, lock: sqlalchemy.Function[bool], wait: float) -> bool:
+    time.sleep(wait)
+    return bool(connection.scalar(sqlalchemy.select(lock)))
+
+
+@contextmanager
+def one_transaction(storage: RDBStorage, study: int) -> Iterator[None]:
+    """All that this thread has the storage do meanwhile is one transaction; others wait for their own.
+
+    Optuna's sessions join a transaction that is begun here, with the study's row locked. The server ends it
+    where it idles, so that a process that was stopped in the middle keeps nobody waiting for ever.
+
+    Args:
+        storage: in a PostgreSQL.
+        study: the study's number there.
+    """
+    storage.remove_session()
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+        connection.execute(
+            sqlalchemy.text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE"),
+            {"study": study},
+        )
+        storage.scoped_session(bind=connection)
+        try:
+            yield
+        finally:
+            storage.remove_session()
 
 
 def connect(url: str) -> RDBStorage:
@@ -108,7 +165,13 @@ def connect(url: str) -> RDBStorage:
         engine["connect_args"] = {"timeout": LOCKED_SECONDS}
     if (file := sqlite_file(url)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    storage = RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    try:
+        storage = PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+    except (ValueError, TypeError, LookupError, AssertionError) as error:  # it holds nonsense
+        raise _refusal(url, error) from error
+    storage.refusal = partial(_refusal, url)
+    if file is not None:
+        storage.file = SameFile(file, storage.engine)
     sqlalchemy.event.listen(storage.engine, "handle_error", partial(_refused, url))
     return storage
 
@@ -126,6 +189,10 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
     if engine.dialect.name != "sqlite":
         yield storage
         return
+    file = storage.file if isinstance(storage, PatientStorage) else None
+    if file is not None:  # before there is a log: it is the file itself that gets the mark
+        with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
+            file.mark(connection)
     sqlalchemy.event.listen(engine, "connect", commit_quickly)
     engine.dispose()  # the connections so far commit slowly
     try:
@@ -135,6 +202,8 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
         engine.dispose()
         with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+        if file is not None:
+            file.unmark()
         engine.dispose()  # in vain, its connection would keep the others' log from ending, too
 
 
@@ -185,10 +254,12 @@ def _refused(url: str, context: sqlalchemy.engine.ExceptionContext) -> None:
     if not isinstance(error, Exception):  # Ctrl-C in a query takes the connection along, and stays what it is
         return
     gone = (context.is_disconnect or context.connection is None) and not context.is_pre_ping
+    if gone and engine_url(url).get_backend_name() != "sqlite":
+        raise _refusal(url, error, ServerGone) from None
     if gone or any(said in str(error) for said in _ADVICE):
         raise _refusal(url, error) from None
 
 
-def _refusal(url: str, error: BaseException) -> StudyError:
+def _refusal(url: str, error: BaseException, kind: type[StudyError] = StudyError) -> StudyError:
     cause = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
-    return StudyError(f"the studies' database refuses: {advice_on(cause)}", file=sqlite_file(url) or url)
+    return kind(f"the studies' database refuses: {advice_on(cause)}", file=sqlite_file(url) or url)

@@ -1,10 +1,10 @@
-"""One process a study: locks that the operating system, or the database, drops when their holder dies."""
+"""Who runs a study: locks that the operating system, or the database, drops when their holder dies."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.store.database import readable_errors, sole_runner, sqlite_file
+from painvrl.study.store.database import are_shared, readable_errors, sole_runner, sqlite_file
 from painvrl.study.store.storage import StoredStudy
 
 
@@ -46,16 +46,17 @@ def study_lock(path: Path, study: str) -> Iterator[None]:
 
 @contextmanager
 def held_study(spec: StudySpec, workspace: Workspace, name: str | None = None) -> Iterator[None]:
-    """Hold a study, or one of its versions by ``name``: no one else runs it, here or elsewhere.
+    """Run a study, or one of its versions by ``name``: alone, or in a PostgreSQL beside other runners.
 
     Raises:
         StudyError: another process holds it, or it cannot be locked.
     """
-    held = name or spec.study.name
-    with (
-        study_lock(lock_path(spec, workspace, name), held),
-        sole_runner(spec.study.storage or workspace.storage_url, held),
-    ):
+    held, url = name or spec.study.name, spec.study.storage or workspace.storage_url
+    with ExitStack() as locks:
+        if are_shared(url):
+            locks.enter_context(sole_runner(url, held, among_runners=True))
+        else:
+            locks.enter_context(study_lock(lock_path(spec, workspace, name), held))
         yield
 
 
@@ -67,17 +68,24 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
     return _beside(spec.study.storage or workspace.storage_url, workspace).lock_path(name or spec.study.name)
 
 
+@contextmanager
+def study_run(study: StoredStudy, workspace: Workspace) -> Iterator[bool]:
+    """Hold a stored study, so that nobody runs it meanwhile; ``False`` if somebody does."""
+    url = study.storage.url
+    with ExitStack() as held:
+        try:
+            held.enter_context(study_lock(_beside(url, workspace).lock_path(study.name), study.name))
+            held.enter_context(sole_runner(url, study.name))
+            mine = True
+        except StudyError:
+            mine = False
+        yield mine
+
+
 def is_run(study: StoredStudy, workspace: Workspace) -> bool:
     """Whether a process runs the study. The lock is taken for a moment to see that nobody holds it."""
-    url = study.storage.url
-    try:
-        with (
-            study_lock(_beside(url, workspace).lock_path(study.name), study.name),
-            sole_runner(url, study.name),
-        ):
-            return False
-    except StudyError:
-        return True
+    with study_run(study, workspace) as mine:
+        return not mine
 
 
 def _beside(url: str, workspace: Workspace) -> Workspace:

@@ -12,10 +12,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
+import painvrl
 from painvrl.core.errors import StudyError
 from painvrl.core.renamed import with_new_names
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint, excess, violated
+from painvrl.engine.loop import TakenOver
 from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
 from painvrl.engine.sweep import SweepConfig
 from painvrl.run.config import TrainConfig
@@ -28,6 +30,7 @@ from painvrl.study.file.spec import FILE_NAME, StudySpec
 from painvrl.study.store.database import connect, is_there, readable_errors
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
+from painvrl.study.store.stamp import is_newer, refuse_newer, too_new
 from painvrl.study.store.versions import versions_of
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
@@ -53,6 +56,8 @@ class Attr:
     AUTO = "painvrl:auto"
     SWEEP = "painvrl:sweep"
     WARM_START = "painvrl:warm_start"
+    MADE_BY = "painvrl:made_by"
+    FILE = "painvrl:file"
     ORIGIN = "origin"
     DROPPED = "dropped"
     OUTCOME = "outcome"
@@ -62,6 +67,8 @@ class Attr:
     PRESET = "preset"
     REPEATS = "repeats"
     TAKEN_FROM = "taken_from"
+    CODE = "code"
+    OWNER = "owner"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
@@ -152,10 +159,11 @@ class StoredStudy:
 
     def trial_id(self, number: int) -> int:
         """What the storage knows a trial by."""
-        return int(self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number))
+        return int(self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number))
 
     @cached_property
-    def _study_id(self) -> int:
+    def study_id(self) -> int:
+        """What the storage knows the study by."""
         return int(self.storage.get_study_id_from_name(self.name))
 
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -179,7 +187,10 @@ class StoredStudy:
         """The record of one of Optuna's trials, under no constraint; of one that has ended it is kept."""
         known = self._ended.get(trial.number)
         if known is None:
-            known = _record(trial, self.objectives)
+            try:
+                known = _record(trial, self.objectives)
+            except (ValueError, TypeError, LookupError) as error:
+                raise damaged(self.name, f"trial {trial.number}", error) from error
             if trial.state.is_finished():
                 self._ended[trial.number] = known
         return known
@@ -209,8 +220,20 @@ class StoredStudy:
         return found
 
     def note(self, number: int, name: str, value: object) -> None:
-        """Keep something with a trial that has not ended; handing the trial out first would read it whole."""
-        self.storage.set_trial_user_attr(self.trial_id(number), name, value)
+        """Keep something with a trial that has not ended; handing the trial out first would read it whole.
+
+        Raises:
+            TakenOver: another process has ended it.
+        """
+        try:
+            self.storage.set_trial_user_attr(self.trial_id(number), name, value)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            raise TakenOver(number) from None
+
+    def forget(self) -> None:
+        """Read everything anew: a transaction was taken back."""
+        self._ended.clear()
+        self.study._storage = optuna.storages.get_storage(self.storage)  # noqa: SLF001 (it caches)
 
     def trial(self, number: int) -> optuna.Trial:
         """A trial that has not ended, as Optuna hands it out."""
@@ -280,6 +303,7 @@ def open_study(
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
     """Names of the studies in a storage; none if it does not exist yet, and it is not made."""
     url = storage or workspace.storage_url
+    refuse_newer(workspace)
     with readable_errors(url):
         return tuple(optuna.get_all_study_names(connect(url))) if is_there(url) else ()
 
@@ -293,10 +317,16 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     stored = study.user_attrs.get(Attr.IDENTITY)
     if stored is None or not FILE_NAME.fullmatch(study.study_name):
         raise not_ours(study.study_name)
-    data = stored["config"]["data"]
-    if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
-        del data["duplicates"]
-    stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
+    made_by = study.user_attrs.get(Attr.MADE_BY, {})
+    if is_newer(version := str(made_by.get("painvrl", ""))):
+        raise StudyError(f"was last run by {too_new(version)}", key=study.study_name)
+    try:
+        data = stored["config"]["data"]
+        if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
+            del data["duplicates"]
+        stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
+    except (TypeError, LookupError, AttributeError) as error:
+        raise damaged(study.study_name, "what it searches", error) from error
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
@@ -308,6 +338,19 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         else:
             rule += "choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
+
+
+def note_code(study: StoredStudy, code: str) -> None:
+    """Note with a study which painvrl runs it from now on; ``code``: a digest of code and device."""
+    now = {"painvrl": painvrl.__version__, "code": code}
+    if study.study.user_attrs.get(Attr.MADE_BY) != now:
+        study.study.set_user_attr(Attr.MADE_BY, now)
+
+
+def damaged(name: str, what: str, error: Exception) -> StudyError:
+    """What is said of what is stored and cannot be read."""
+    cause = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+    return StudyError(f"the database is damaged: {what} is not as it was written ({cause})", key=name)
 
 
 def not_ours(name: str) -> StudyError:

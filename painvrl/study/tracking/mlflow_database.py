@@ -20,7 +20,7 @@ from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.study.store.database import LOCKED_SECONDS, advice_on
 from painvrl.study.store.storage import StoredStudy
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, knock, mlflow_calls
 from painvrl.study.tracking.port import resolve_tracking_uri, runs_filter
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def tracked(study: StoredStudy, workspace: Workspace) -> Iterator[Tracked | None
         return
     if own:
         ready_database(workspace)
+    knock(uri)
     with mlflow_calls(uri):
         from mlflow.tracking import MlflowClient
 

@@ -22,7 +22,7 @@ from painvrl.run.hyperparameters import Point
 from painvrl.study.front import FrontTable
 from painvrl.study.store.records import TrialRecord
 from painvrl.study.tracking.measurements import Measurement, at, of_outcome, of_pruned, of_split
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, knock, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_view import (
     BEHIND,
@@ -97,35 +97,23 @@ class MlflowTracker(Tracker):
         with mlflow_calls(self._uri):
             self._parent = self._parent_run(header)
             self._has_view = self._save_view(header)
-            children = {run.info.run_id: run for run in self._children()}
-            self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
-            of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
-            self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
-            self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
-            rewritten = dict(self._bring_up_to_date(finished, children))
+            children = self._read_children()
+            rewritten = dict(self._bring_up_to_date(finished, children, header.alive))
             if self._has_view:
                 self._chart_old(finished, children)
         return Opened(parent_run=self._parent, rewritten=rewritten, points=dict(self._points))
 
     def start(self, job: Job) -> str:
-        """Open a child run with the trial's parameters and its resolved configuration."""
-        from mlflow.entities import Param
+        """Open a child run with the trial's parameters and its resolved configuration.
 
+        What was interrupted goes on in its run, which has the trial's new number from now on.
+        """
         with mlflow_calls(self._uri):
-            run_id = self._new_child(
-                f"{self._study}-{job.run_name}",
-                kind="trial",
-                trial=str(job.trial),
-                preset=job.preset,
-                seeds=str(job.seeds) if job.seeds > 1 else None,
-            )
-            params = [*_params(job.point, job.preset), Param("seed", str(job.seed))]
-            self._client.log_batch(run_id, params=params)
-            self._client.log_inputs(run_id, [_dataset(job, self._data)])
-            self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
+            run_id = self._reopened(job) or self._new_trial(job)
+            self._describe(run_id, job)
         return run_id
 
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome, *, ended: int | None = None) -> None:
         """Log what the trial came to in one batch, and end its run."""
         if run_id is None:
             return
@@ -139,6 +127,8 @@ class MlflowTracker(Tracker):
             logged = of_pruned(outcome)
         else:
             tags = {CHARTED_TAG: "true"}
+            if outcome.mixed:
+                tags["continued_with_another"] = ", ".join(outcome.mixed)
             if outcome.points:
                 tags["reported"] = _reported(job.trial, outcome)
             logged = of_outcome(outcome, {*self._objectives, job.config.training.monitor})
@@ -147,19 +137,22 @@ class MlflowTracker(Tracker):
                 run_id,
                 tags=[RunTag(key, value) for key, value in tags.items()],
                 # The numbers not in `start`: a batch of metrics costs as much for six of them as for sixty.
-                metrics=_numbers(job.point) + _logged(logged),
+                metrics=_numbers(job.point, ended) + _logged(logged, ended),
             )
             if isinstance(outcome, Failed) and outcome.log:
                 self._client.log_text(run_id, outcome.log, "failure.txt")
             self._client.set_terminated(
-                run_id, status="FAILED" if isinstance(outcome, Failed) else "FINISHED"
+                run_id, status="FAILED" if isinstance(outcome, Failed) else "FINISHED", end_time=ended
             )
         self._tags.setdefault(run_id, {}).update(tags)
 
     def kill(self, run_id: str | None) -> None:
-        """End the run of a trial that was interrupted."""
-        if run_id is not None:
-            with mlflow_calls(self._uri):
+        """End the run of a trial that was interrupted, unless another process goes on in it."""
+        if run_id is None:
+            return
+        with mlflow_calls(self._uri):
+            run, known = self._find(run_id), self._tags.get(run_id, {}).get("trial")
+            if run is not None and known in {None, run.data.tags.get("trial")}:
                 self._client.set_terminated(run_id, status="KILLED")
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:
@@ -174,6 +167,7 @@ class MlflowTracker(Tracker):
     ) -> dict[str, str]:
         """Make what is missing of the runs of the front's points, and the table of all points again."""
         with mlflow_calls(self._uri):
+            self._read_children()  # other processes may have made some
             for training in trainings:
                 if not training.points or training.run_id is None:
                     continue
@@ -244,14 +238,26 @@ class MlflowTracker(Tracker):
             self._client.set_experiment_tag(self._experiment, VIEW_TAG + self._parent, view)
         return view is not None
 
-    def _new_run(self, name: str, tags: Mapping[str, str]) -> str:
-        return str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+    def _new_run(self, name: str, tags: Mapping[str, str], begun: int | None = None) -> str:
+        run = self._client.create_run(self._experiment, start_time=begun, run_name=name, tags=tags)
+        return str(run.info.run_id)
 
-    def _new_child(self, name: str, **tags: str | None) -> str:
+    def _new_child(self, name: str, begun: int | None = None, /, **tags: str | None) -> str:
         """The run of a trial or a point."""
         known = {key: value for key, value in tags.items() if value is not None}
-        run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known})
+        run_id = self._new_run(name, {PARENT: self._parent, "study": self._study, **known}, begun)
         self._tags[run_id] = known
+        return run_id
+
+    def _reopened(self, job: Job) -> str | None:
+        """The run of the attempt before, if there was one and its run is there."""
+        run = None if job.run_id is None else self._find(job.run_id)
+        if run is None:
+            return None
+        run_id = str(run.info.run_id)
+        self._client.update_run(run_id, status="RUNNING", name=self._name_of(job))
+        self._tags[run_id] = dict(run.data.tags)
+        self._tag(run_id, "trial", str(job.trial))
         return run_id
 
     def _find(self, run_id: str) -> Run | None:
@@ -266,6 +272,15 @@ class MlflowTracker(Tracker):
         # A run in another experiment or in the bin would not be found by the front's link.
         usable = run.info.lifecycle_stage == "active" and run.info.experiment_id == self._experiment
         return run if usable else None
+
+    def _read_children(self) -> dict[str, Run]:
+        """The runs of trials and points, and what is known of them from now on."""
+        children = {run.info.run_id: run for run in self._children()}
+        self._tags = {run_id: dict(run.data.tags) for run_id, run in children.items()}
+        of_points = [run for run in children.values() if run.data.tags.get("kind") == "point"]
+        self._points = {run.data.tags["point"]: run.info.run_id for run in of_points}
+        self._half_made = {run.info.run_id for run in of_points if run.info.status != "FINISHED"}
+        return children
 
     def _children(self) -> Iterator[Run]:
         token = None
@@ -307,26 +322,65 @@ class MlflowTracker(Tracker):
             self._half_made.remove(run_id)
 
     def _bring_up_to_date(
-        self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]
+        self, finished: Sequence[FinishedTrial], children: Mapping[str, Run], alive: Collection[str]
     ) -> Iterator[tuple[int, str]]:
-        ended = {trial.record.run_id: trial for trial in finished}
-        for run_id, run in children.items():
-            if run_id in ended and run.info.status not in {"FINISHED", "FAILED"}:
-                self._finish_again(run_id, ended[run_id])
-            # A final model may be training in another process: only trials stand under the study's lock.
-            elif (
-                run_id not in ended and run.info.status == "RUNNING" and run.data.tags.get("kind") == "trial"
-            ):
-                self.kill(run_id)
+        known = {trial.record.run_id for trial in finished}
+        # A final model may be training in another process: only trials stand under the study's lock.
+        left = [
+            run
+            for run_id, run in children.items()
+            if run.info.status == "RUNNING"
+            and run.data.tags.get("kind") == "trial"
+            and run_id not in known
+            and run_id not in alive
+        ]
+        # Among them are runs whose server was lost before it could say that it had made them.
+        unclaimed = {run.info.run_name: run.info.run_id for run in left}
+        names, rewritten = {self._name_of(trial.job) for trial in finished}, dict[str, str]()
         for trial in finished:
-            if trial.record.run_id not in children:
-                run_id = self.start(trial.job)
-                if (origin := trial.record.taken_from) is not None:
-                    self._tag(run_id, "taken_from", str(origin))
-                    if origin.run_id is not None:
-                        self._tag(run_id, "taken_from_run", origin.run_id)
-                self._finish_again(run_id, trial)
+            run = children.get(trial.record.run_id or "")
+            if run is None:
+                run_id = rewritten[self._name_of(trial.job)] = self._write_again(trial, unclaimed)
                 yield trial.record.number, run_id
+            elif trial.spooled or run.info.status not in {"FINISHED", "FAILED"}:
+                self._finish_again(run.info.run_id, trial)
+        for run in left:
+            if run.info.run_name not in names:
+                self.kill(run.info.run_id)
+            elif run.info.run_id != rewritten.get(run.info.run_name):  # made twice
+                self._client.delete_run(run.info.run_id)
+
+    def _write_again(self, trial: FinishedTrial, unclaimed: dict[str, str]) -> str:
+        run_id = unclaimed.pop(self._name_of(trial.job), None) or self._new_trial(trial.job, trial.begun)
+        self._describe(run_id, trial.job)
+        if (origin := trial.record.taken_from) is not None:
+            self._tag(run_id, "taken_from", str(origin))
+            if origin.run_id is not None:
+                self._tag(run_id, "taken_from_run", origin.run_id)
+        self._finish_again(run_id, trial)
+        return run_id
+
+    def _new_trial(self, job: Job, begun: int | None = None) -> str:
+        return self._new_child(
+            self._name_of(job),
+            begun,
+            kind="trial",
+            trial=str(job.trial),
+            preset=job.preset,
+            seeds=str(job.seeds) if job.seeds > 1 else None,
+        )
+
+    def _name_of(self, job: Job) -> str:
+        return f"{self._study}-{job.run_name}"
+
+    def _describe(self, run_id: str, job: Job) -> None:
+        """What the run of a trial has from its start."""
+        from mlflow.entities import Param
+
+        params = [*_params(job.point, job.preset), Param("seed", str(job.seed))]
+        self._client.log_batch(run_id, params=params)
+        self._client.log_inputs(run_id, [_dataset(job, self._data)])
+        self._client.log_text(run_id, dump_yaml(job.config), "config.yaml")
 
     def _chart_old(self, finished: Sequence[FinishedTrial], children: Mapping[str, Run]) -> None:
         """Make points of the view of what an earlier version of painvrl tracked."""
@@ -337,12 +391,13 @@ class MlflowTracker(Tracker):
 
     def _finish_again(self, run_id: str, trial: FinishedTrial) -> None:
         if trial.record.outcome is not None:
-            self.finish(run_id, trial.job, trial.record.outcome)
+            self.finish(run_id, trial.job, trial.record.outcome, ended=trial.ended)
 
 
 def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> MlflowTracker:
     """The tracker of a workspace, or of another store (see ``resolve_tracking_uri``)."""
     uri = resolve_tracking_uri(workspace, tracking_uri)
+    knock(uri)
     remote = uri.startswith(("http://", "https://", "databricks"))
     if not remote:
         workspace.create()
@@ -401,18 +456,17 @@ def _params(point: Point, preset: str | None) -> list[Param]:
     return [Param(path, str(value)) for path, value in given.items()]
 
 
-def _numbers(point: Point) -> list[Metric]:
+def _numbers(point: Point, when: int | None = None) -> list[Metric]:
     """Hyperparameters once more as metrics: parameters compare only as strings in MLflow's filters."""
-    return _metrics(
-        {f"param/{path}": value for path, value in point.items() if isinstance(value, int | float)}
-    )
+    numbers = {f"param/{path}": value for path, value in point.items() if isinstance(value, int | float)}
+    return _logged(at(0, numbers), when)
 
 
-def _logged(measurements: Iterable[Measurement]) -> list[Metric]:
+def _logged(measurements: Iterable[Measurement], when: int | None = None) -> list[Metric]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    return [Metric(each.name, each.value, now, each.step) for each in measurements]
+    when = int(time.time() * 1000) if when is None else when
+    return [Metric(each.name, each.value, when, each.step) for each in measurements]
 
 
 def _metrics(values: Mapping[str, float]) -> list[Metric]:

@@ -1,8 +1,8 @@
 """Tracking: a mirror of a study for people to look at. The study itself lives in Optuna's storage.
 
 A tracker may lose everything without a trial being lost: :meth:`Tracker.open` writes again what is
-missing, all but the curves of trainings: the storage does not keep them, so the tracker holds their
-only copy. This module loads no MLflow.
+missing, all but the curves of trainings: the storage does not keep them. Until the tracker has got them they
+are in the spool (:mod:`painvrl.study.tracking.spool`). This module loads no MLflow.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 
+from painvrl.core.errors import StudyError
 from painvrl.core.shown import without_user
 from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.engine.job import DataSummary, Job
@@ -51,6 +52,10 @@ Status: TypeAlias = Literal["FINISHED", "KILLED", "FAILED"]
 """How a study's own run ends."""
 
 
+class TrackerAway(StudyError):
+    """A tracker is out of reach: its server does not answer, or is busy or broken."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyHeader:
     """What a tracker is given of a study.
@@ -60,6 +65,7 @@ class StudyHeader:
         parent_run: the run that an earlier process made for it.
         hyperparameters: paths of those that are searched, before a training or after it.
         kind: what the study is; only a ``study`` has a front.
+        alive: runs of trials that are under way, those of other processes included.
     """
 
     name: str
@@ -69,14 +75,23 @@ class StudyHeader:
     hyperparameters: tuple[str, ...] = ()
     parent_run: str | None = None
     kind: Literal["study", "ablation", "baselines"] = "study"
+    alive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTrial:
-    """A trial as a tracker may have to write it again."""
+    """A trial as a tracker may have to write it again.
+
+    Attributes:
+        spooled: whether the record's outcome has its curves, which a tracker has not got yet.
+        begun, ended: when, in milliseconds since 1970; ``None`` where nobody knows.
+    """
 
     record: TrialRecord
     job: Job
+    spooled: bool = False
+    begun: int | None = None
+    ended: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +110,24 @@ class Opened:
 
 
 class Tracker:
-    """Receives a study's trials, in one process, in order. A method that is not overridden keeps nothing."""
+    """Receives the trials of a study that one process trains, in order.
+
+    A method that is not overridden keeps nothing.
+    """
 
     def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
         """Begin or go on; bring runs of earlier processes up to date."""
         return Opened()
 
     def start(self, job: Job) -> str | None:
-        """A trial begins; the id of its run."""
+        """A trial begins, or goes on in the run that its job names; the id of its run."""
         return None
 
-    def finish(self, run_id: str | None, job: Job, outcome: Outcome) -> None:
-        """A trial completed or failed."""
+    def finish(self, run_id: str | None, job: Job, outcome: Outcome, *, ended: int | None = None) -> None:
+        """A trial completed or failed; ``ended``: when, in milliseconds since 1970, by default now.
+
+        Told twice with one time, it stands there once.
+        """
 
     def kill(self, run_id: str | None) -> None:
         """A trial was interrupted."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,9 @@ class Parents(NullTracker):
 
     known: list[str | None] = field(default_factory=list)
 
-    def open(self, header: StudyHeader, finished: Sequence[FinishedTrial]) -> Opened:
+    def open(
+        self, header: StudyHeader, finished: Sequence[FinishedTrial], under_way: Collection[str] = ()
+    ) -> Opened:
         self.known.append(header.parent_run)
         return Opened(parent_run="parent")
 
@@ -328,6 +330,7 @@ class Mortal:
 
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome]:
         job = self._jobs.pop(0)
+        on_stage(job.number, "pretrain")
         if job.number == 0 and self.deaths > 0:
             self.deaths -= 1
             return 0, Failed(reason=WORKER_DIED, message="the process died")

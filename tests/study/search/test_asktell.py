@@ -7,11 +7,12 @@ import pytest
 
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint
+from painvrl.engine.loop import MAX_DEATHS, Death
 from painvrl.engine.outcomes import Completed, Failed
 from painvrl.run.distributions import Value
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import StudySpec
-from painvrl.study.search.asktell import MAX_DEATHS, AskTell
+from painvrl.study.search.asktell import AskTell
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.records import TrialState, front_of
 from painvrl.study.store.storage import StoredStudy, open_study
@@ -109,7 +110,7 @@ def test_points_asked_for_at_a_time_differ_as_those_asked_for_in_turn(
         return AskTell(create_study(named, workspace, data="d")[0], named.study)
 
     together, turn = adapter("together"), adapter("turn")
-    points = [together.ask(under_way=number).point for number in range(4)]
+    points = [together.ask().point for _ in range(4)]
     in_turn = []
     for _ in range(4):
         asked = turn.ask()
@@ -137,24 +138,49 @@ def test_a_trial_of_a_dead_process_ends_and_its_point_comes_back(
     assert states(adapter) == [TrialState.INTERRUPTED, TrialState.WAITING]
     again = adapter.ask()
     assert (again.number, again.point) == (1, lost.point)
-    assert adapter._stored.trials()[1].deaths == 1
 
 
-def test_a_point_that_kills_every_process_is_given_up(
+def test_no_point_is_given_up_for_the_deaths_of_those_who_run_the_study(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace
 ) -> None:
     lost = AskTell(stored, spec.study).ask()
-    for _ in range(MAX_DEATHS - 1):
+    for _ in range(MAX_DEATHS + 1):
         adapter = another_process(spec, workspace)
         adapter.reap()
         assert adapter.ask().point == lost.point
+    assert adapter.finished() == 0
+    assert adapter._stored.trials()[-1].deaths == 0
+
+
+def test_a_point_that_kills_every_worker_is_given_up(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    adapter = AskTell(stored, spec.study)
+    early, kept, late = Death(begun=False), Death(kept=True), Death()
+    first = adapter.ask()
+    asked = first
+    for death in (late, late, early, kept, late, early, late):
+        assert adapter.retry(asked.number, death)
+        asked = adapter.ask()
+        assert asked.point == first.point
+    assert not adapter.retry(asked.number, late)
+    assert adapter._stored.trials()[-1].deaths == MAX_DEATHS
+
+
+def test_a_point_that_is_tried_again_goes_on_in_its_run(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    adapter = AskTell(stored, spec.study)
+    asked = adapter.ask()
+    assert asked.run_id is None
+    adapter.attach_run(asked.number, "run-0")
+    adapter.retry(asked.number, Death())
+    again = adapter.ask()
+    assert again.run_id == "run-0"
+    adapter.attach_run(again.number, "run-0")
     adapter = another_process(spec, workspace)
     adapter.reap()
-    last = adapter._stored.trials()[-1]
-    assert (last.number, last.state, last.reason) == (MAX_DEATHS - 1, TrialState.FAILED, "interrupted")
-    assert last.message == f"{MAX_DEATHS} processes died while they trained this point"
-    assert adapter.finished() == 1
-    assert adapter.ask().point != lost.point
+    assert adapter.ask().run_id == "run-0"
 
 
 def test_a_point_that_a_person_stops_comes_back_as_often_as_it_takes(

@@ -98,7 +98,7 @@ def test_several_workers_train_no_point_twice_either(
     stored = create_study(spec, workspace, data="d")[0]
     adapter, under_way = AskTell(stored, spec.study), list[asktell.Asked]()
     for _ in range(9):
-        while len(under_way) < 2 and (asked := adapter.ask(under_way=len(under_way))) is not None:
+        while len(under_way) < 2 and (asked := adapter.ask()) is not None:
             under_way.append(asked)
         if not under_way:
             break
@@ -303,7 +303,7 @@ def test_a_point_that_was_stopped_before_its_end_is_trained_again(
     first = adapter.ask()
     assert first is not None
     for _ in range(MAX_DEATHS - 1):
-        lost = adapter.ask(under_way=1)
+        lost = adapter.ask()
         assert lost is not None
         if how == "interrupted":
             adapter.interrupt(lost.number)

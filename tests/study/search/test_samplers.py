@@ -169,7 +169,7 @@ def test_presets_under_way_are_not_counted_either(spec: StudySpec, workspace: Wo
         adapter = AskTell(create_study(given, workspace, data="d")[0], given.study)
         asked: list[Any] = []
         while len([one for one in asked if one.preset is None]) < 3:
-            asked.append(adapter.ask(under_way=len(asked)))
+            asked.append(adapter.ask())
         return [one.point for one in asked if one.preset is None]
 
     assert points("bare", ()) == points("full", ("erm", "irm"))

@@ -16,6 +16,7 @@ from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.study.file.spec import StudySpec
+from painvrl.study.store.database import sole_runner
 from painvrl.study.store.lock import held_study
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
@@ -135,19 +136,19 @@ def test_a_password_is_written_nowhere_in_the_workspace(
     assert with_it == []
 
 
-def test_a_study_is_run_by_one_process_whatever_workspace_the_others_have(
+def test_who_wants_a_study_alone_is_refused_while_others_run_it_and_the_other_way_round(
     spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace, tmp_path: Path
 ) -> None:
-    elsewhere = Workspace(tmp_path / "another machine").create()
-    with (
-        held_study(spec, elsewhere),
-        pytest.raises(StudyError, match="toy: is being run by another process, on this machine or another"),
-    ):
+    url = str(spec.study.storage)
+    rule = "toy: is being run by another process, on this machine or another"
+    with held_study(spec, workspace), held_study(spec, Workspace(tmp_path / "another machine").create()):
+        with pytest.raises(StudyError, match=rule), sole_runner(url, "toy"):
+            pass
+        with sole_runner(url, "other"):
+            pass
+    with sole_runner(url, "toy"), pytest.raises(StudyError, match=rule):
         go(spec, formula, trials=1)
     assert formula.jobs == []
-    other = spec.model_copy(update={"study": spec.study.model_copy(update={"name": "other"})})
-    with held_study(other, elsewhere):
-        assert go(spec, formula, trials=1).status.finished == 1
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
+from painvrl.study.tracking.port import StudyHeader
 
 Go = Callable[..., StudySummary]
 
@@ -250,17 +251,46 @@ def test_a_resumed_study_goes_on_under_the_same_parent(
         go(spec, formula, tracker=mlflow_tracker(tracked))
     store = Store(tracked)
     assert store.parent().info.status == "KILLED"
-    assert store.trials()[1].info.status == "KILLED"
+    interrupted = store.trials()[1]
+    assert interrupted.info.status == "KILLED"
+    assert "pareto" not in interrupted.data.tags
     go(spec, formula, tracker=mlflow_tracker(tracked))
     assert store.parent().info.status == "FINISHED"
-    assert {number: run.info.status for number, run in store.trials().items()} == {
-        0: "FINISHED",
-        1: "KILLED",
-        2: "FINISHED",
-        3: "FINISHED",
-        4: "FINISHED",
-    }
-    assert "pareto" not in store.trials()[1].data.tags
+    assert len(store.runs("tags.kind = 'trial'")) == 4, "what was interrupted goes on in its run"
+    runs = store.trials()
+    assert {number: run.info.status for number, run in runs.items()} == dict.fromkeys(
+        (0, 2, 3, 4), "FINISHED"
+    )
+    again = runs[2]
+    assert again.info.run_id == interrupted.info.run_id
+    assert again.info.run_name == "toy-002"
+    assert again.data.params == interrupted.data.params
+    assert again.info.end_time >= interrupted.info.end_time
+    assert again.data.metrics["iid/ndcg_at_20"] == open_study("toy", tracked).trials()[2].values[0]
+    assert again.data.tags["pareto"] in {"true", "false"}
+
+
+def test_a_run_that_is_gone_does_not_keep_its_trial_from_being_tried_again(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    formula.script = {0: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        go(spec, formula, tracker=mlflow_tracker(tracked))
+    store = Store(tracked)
+    with mlflow_calls(store.uri):
+        store.client.delete_run(store.trials()[0].info.run_id)
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
+    assert {number: run.info.status for number, run in store.trials().items()} == {1: "FINISHED"}
+
+
+def test_a_run_that_went_on_with_another_processor_says_so(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace
+) -> None:
+    metrics = {"iid/ndcg_at_20": 0.1, "ood/ndcg_at_20": 0.2}
+    formula.script = {1: Completed(metrics=metrics, mixed=("processor", "number of threads"))}
+    go(spec, formula, tracker=mlflow_tracker(tracked), trials=2)
+    tags = [run.data.tags.get("continued_with_another") for run in Store(tracked).trials().values()]
+    assert tags == [None, "processor, number of threads"]
 
 
 def test_the_studys_run_has_the_file_that_it_went_on_with(
@@ -302,7 +332,8 @@ def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_l
     record = open_study("toy", tracked).trials()[0]
     assert {name: trials[0].data.metrics[name] for name in record.metrics} == record.metrics
     assert store.history(trials[0], "mask/density") == [(1, 0.6)]
-    assert trials[1].info.status == "KILLED"
+    assert 1 not in trials, "its run went on as that of trial 2"
+    assert trials[2].info.status == "FINISHED"
 
 
 def test_a_final_model_in_training_is_not_taken_for_a_dead_trial(
@@ -487,3 +518,24 @@ def test_what_was_taken_over_has_runs_of_the_study_s_own_that_name_where_they_ar
     front = {record.run_id for record in front_of(now)}
     assert {run_id for run_id, run in runs.items() if run.data.tags["pareto"] == "true"} == front
     assert "taken_from" not in runs[now[-1].run_id].data.tags
+
+
+def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
+    go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
+) -> None:
+    statuses: list[str] = []
+
+    def another() -> None:
+        stored, store = open_study("toy", tracked), Store(tracked)
+        run_id = stored.trials()[1].run_id
+        assert run_id is not None
+        header = StudyHeader(
+            name="toy", objectives=spec.objectives, yaml="", data=DATA, parent_run=stored.parent_run
+        )
+        for under_way in ({run_id}, set[str]()):
+            mlflow_tracker(tracked).open(header, (), under_way)
+            statuses.append(store.client.get_run(run_id).info.status)
+
+    go(spec, type(formula)(script={1: another}), tracker=tracker, trials=2)
+    assert statuses == ["RUNNING", "KILLED"]
+    assert len(Store(tracked).parents()) == 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +19,11 @@ import torch
 
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
+from painvrl.engine.job import Job
 from painvrl.engine.loop import MAX_DEATHS
-from painvrl.engine.processes import WorkerSpec, _Slot
+from painvrl.engine.outcomes import Completed
+from painvrl.engine.processes import ProcessExecutor, WorkerSpec
+from painvrl.run.config import TrainConfig
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
@@ -81,14 +85,18 @@ def test_a_point_that_kills_every_worker_is_given_up(
     assert ("finish", f"run-{MAX_DEATHS}", "Failed") in listening.events
 
 
-def test_a_worker_that_died_between_two_tasks_is_replaced(toys: ModuleType) -> None:
-    with closing(_Slot(WorkerSpec(make=toys.Dead, device=CPU, threads=1))) as slot:
-        first = slot.submit(os.getpid).result()
-        os.kill(first, signal.SIGKILL)
-        assert slot._executor is not None
-        with suppress(BrokenProcessPool):  # already at this call, or in its result: then it has noticed
-            slot._executor.submit(os.getpid).result(timeout=60)
-        assert slot.submit(os.getpid).result() not in {first, os.getpid()}
+def test_a_worker_that_died_between_two_tasks_is_replaced(
+    toys: ModuleType, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    make = partial(toys.Toy, tiny_config, cache_dir=tmp_path / "cache", device=CPU, share_pretrained=False)
+    with closing(ProcessExecutor([WorkerSpec(make=make, device=CPU, threads=1)])) as pool:
+        (first,) = multiprocessing.active_children()
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)
+        first.join()
+        pool.start(Job(number=3, point={}, config=tiny_config))
+        number, outcome = pool.next(lambda *_: None)
+    assert (number, type(outcome)) == (3, Completed)
 
 
 def test_interrupted_workers_end_and_the_same_call_goes_on(
@@ -128,7 +136,7 @@ def test_interrupted_workers_end_and_the_same_call_goes_on(
 
 
 STUDY = """
-import signal, sys
+import sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[3])
@@ -136,11 +144,12 @@ import toy_objectives
 from painvrl.study import runner
 from painvrl.study.file.spec import load_spec
 from painvrl.study.tracking.port import NullTracker
+from painvrl.core import interrupts
 from painvrl.core.workspace import Workspace
 
 if __name__ == "__main__":
     runner.TrainingObjective = toy_objectives.Toy
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does
+    interrupts.listen()  # as the command does
     try:
         runner.run_study(load_spec(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), torch.device("cpu"),
                          workers=2, tracker=NullTracker())
@@ -151,7 +160,8 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+    ("number", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130)],
 )
 def test_workers_die_with_the_process_that_runs_the_study(
     pooled: Any,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -99,7 +100,8 @@ def test_a_process_that_dies_over_the_data_is_said(
     toys: ModuleType, spec: StudySpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "TrainingObjective", toys.Dead)
-    with pytest.raises(StudyError, match="died while it prepared the data"):
+    monkeypatch.setattr(module, "MAX_DESCRIBERS", 1)
+    with pytest.raises(StudyError, match="die while they prepare the data"):
         run_study(spec, workspace, CPU, workers=2, tracker=NullTracker())
     assert list_studies(workspace) == ()
 
@@ -157,7 +159,7 @@ def test_trials_in_processes_are_judged_at_their_rungs_by_the_one_that_runs_the_
 
 
 @pytest.fixture
-def failing_worker(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Outcome]:
+def failing_worker(spec: StudySpec) -> Callable[[Exception], Outcome]:
     """Trains a trial in a process whose objective cannot be made."""
 
     def train(error: Exception) -> Outcome:
@@ -165,8 +167,11 @@ def failing_worker(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> Callable
             raise error
 
         spec_of = WorkerSpec(make=make, device=CPU, threads=1)
-        monkeypatch.setattr(module, "_worker", module._Worker(spec_of, SimpleNamespace()))
-        return module._train(Job(number=0, point={}, config=spec.config))
+        worker = module._Worker(spec_of, SimpleNamespace(), SimpleQueue())
+        said = worker.do(Job(number=0, point={}, config=spec.config))
+        if isinstance(said, module._Raised):
+            raise said.error
+        return said
 
     return train
 

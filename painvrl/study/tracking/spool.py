@@ -1,0 +1,101 @@
+"""What a tracker is still to get, in files: what trials came to, with the curves that nothing else keeps.
+
+    spool/STUDY/study.yaml     the study's file, from the start of a run until its tracker has everything
+    spool/STUDY/TRIAL.json     what a trial came to, until the tracker has it
+
+All else that a tracker shows is in the storage. So nothing is replayed call by call: whoever opens the
+tracker again compares it with the storage, and takes what trials came to from here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from painvrl.core.wholefile import write_whole
+from painvrl.core.workspace import Workspace
+from painvrl.engine.outcomes import Outcome
+
+_STUDY = "study.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spooled:
+    """What a trial came to, and when, in milliseconds since 1970: told twice, it is one and the same."""
+
+    outcome: Outcome
+    ended: int
+
+
+_SPOOLED = TypeAdapter(Spooled)
+
+
+@dataclass(frozen=True)
+class Spool:
+    """What the tracker of one study is still to get; ``folder``: of this study alone."""
+
+    folder: Path
+
+    def begin(self, yaml: str) -> None:
+        """A run of the study begins.
+
+        Raises:
+            PlaceError: the folder cannot be written (here and in :meth:`keep`).
+        """
+        write_whole(self.folder / _STUDY, yaml, what="what MLflow is to get")
+
+    def keep(self, trial: int, outcome: Outcome) -> int:
+        """Keep what a trial came to; when that was, in milliseconds."""
+        ended = int(time.time() * 1000)
+        text = _SPOOLED.dump_json(Spooled(outcome=outcome, ended=ended))
+        write_whole(self._file(trial), text, what="what MLflow is to get")
+        return ended
+
+    def drop(self, trial: int) -> None:
+        """The tracker has it."""
+        self._file(trial).unlink(missing_ok=True)
+
+    def load(self) -> dict[int, Spooled]:
+        """What is kept, by trial; a file that cannot be read counts as none."""
+        return dict(self._read())
+
+    def end(self) -> None:
+        """The tracker has everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def yaml(self) -> str | None:
+        """The study's file; ``None`` if the tracker has everything."""
+        try:
+            return (self.folder / _STUDY).read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.glob("*.json"))
+
+    def _file(self, trial: int) -> Path:
+        return self.folder / f"{trial}.json"
+
+    def _read(self) -> Iterator[tuple[int, Spooled]]:
+        for file in sorted(self.folder.glob("*.json")):
+            try:
+                yield int(file.stem), _SPOOLED.validate_python(json.loads(file.read_bytes()))
+            except (OSError, ValueError):
+                continue
+
+
+def spool_of(workspace: Workspace, study: str) -> Spool:
+    """The spool of a study."""
+    return Spool(workspace.spool / study)
+
+
+def spooled_studies(workspace: Workspace) -> tuple[str, ...]:
+    """Names of the studies whose tracker is still to get something."""
+    return tuple(sorted(file.parent.name for file in workspace.spool.glob(f"*/{_STUDY}")))
