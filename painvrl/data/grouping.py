@@ -196,7 +196,8 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
     if grouping.of is None and grouping.column == DISAGREEMENT:
         values = _disagreement(table, key, seed)
         if isinstance(grouping.bins, int):
-            edges = _edges_between_clusters(values, grouping.bins)
+            warm = (table.interactions.item_degree() > 0).numpy()
+            edges = _edges_between_clusters(values[warm], grouping.bins)
             grouping = grouping.model_copy(update={"bins": edges})
         return _binned(values[item], grouping, key)
     if grouping.of is None and grouping.column == CLUSTERS:
@@ -219,6 +220,9 @@ def _disagreement(table: Table, key: str, seed: int) -> np.ndarray:
     warm = table.interactions.item_degree() > 0
     source = generator(seed, "environments", "disagreement")
     found: np.ndarray = disagreement(table.modalities, warm, source).numpy()
+    if np.isnan(found[warm.numpy()]).all():
+        rule = f"no train item has two modalities; the data set {table.name} has {int(warm.sum()):,} of them"
+        raise ConfigError(rule, key=key, value=DISAGREEMENT)
     return found
 
 

@@ -249,15 +249,22 @@ def test_rows_without_a_label_may_be_left_open(dataset, train, bins):
     assert sum(crossed.sizes) == int((~unknown).sum())
 
 
-def test_groups_by_disagreement_part_the_items_at_a_gap(dataset, train):
-    """A modality that is shown with the vectors of others for a part of the items."""
+@pytest.fixture
+def two_views(train: Interactions) -> tuple[dict[str, Modality], torch.Tensor]:
+    """Two modalities, of which one has the vectors of others for a part of the items; and which items."""
     draws = torch.Generator().manual_seed(5)
     hidden = torch.randn(train.n_items, 6, generator=draws)
     views = [hidden @ torch.randn(6, width, generator=draws) for width in (9, 7)]
     wrong = torch.arange(train.n_items) % 3 == 0
     views[0][wrong] = views[0][wrong].roll(1, 0)
     present = torch.ones(train.n_items, dtype=torch.bool)
-    seen = {name: Modality(values=view, present=present) for name, view in zip("ab", views, strict=True)}
+    return {
+        name: Modality(values=view, present=present) for name, view in zip("ab", views, strict=True)
+    }, wrong
+
+
+def test_groups_by_disagreement_part_the_items_at_a_gap(dataset, train, two_views):
+    seen, wrong = two_views
     found = grouped(replace(dataset, modalities=seen), train, {"column": "disagreement", "bins": 2})
     assert [name.split()[0] for name in found.names] == ["disagreement"] * 2
     agree = (found.label == 1) == wrong[train.item]
@@ -267,6 +274,33 @@ def test_groups_by_disagreement_part_the_items_at_a_gap(dataset, train):
         grouped(alone, train, {"column": "disagreement", "bins": 2})
     with pytest.raises(ValidationError, match="disagreement needs bins"):
         Grouping(column="disagreement")
+
+
+@pytest.mark.parametrize("bins", [2, 3])
+def test_modalities_of_items_that_train_does_not_have_move_no_group(dataset, train, two_views, bins):
+    seen, _ = two_views
+    cold = torch.arange(train.n_items) % 2 == 0
+    some = train.select(~cold[train.item])
+    turned = torch.where(cold[:, None], -seen["a"].values, seen["a"].values)
+    wanted = {"column": "disagreement", "bins": bins}
+    found = grouped(replace(dataset, modalities=seen), some, wanted)
+    moved = {**seen, "a": replace(seen["a"], values=turned)}
+    other = grouped(replace(dataset, modalities=moved), some, wanted)
+    assert found.names == other.names
+    assert torch.equal(found.label, other.label)
+
+
+@pytest.mark.parametrize("bins", [2, [0.5]])
+def test_items_of_one_modality_each_cannot_disagree(dataset, train, two_views, bins):
+    seen, _ = two_views
+    even = torch.arange(train.n_items) % 2 == 0
+    apart = {"a": replace(seen["a"], present=even), "b": replace(seen["b"], present=~even)}
+    with pytest.raises(ConfigError, match=r"environments\.column: no train item has two modalities"):
+        grouped(
+            replace(dataset, modalities=apart),
+            train,
+            {"column": "disagreement", "bins": bins, "unknown": "own"},
+        )
 
 
 def test_clusters_of_numbers_are_those_of_every_way_to_cut_them():
