@@ -25,7 +25,8 @@ class EvaluationConfig(Settings):
 
     loeo: bool = Field(default=False, exclude_if=lambda loeo: not loeo)
     """Also measure ``loeo/...``: the final model is trained without each environment of
-    ``environments.column`` and asked for it. It reads no OOD part. A study by it prunes nothing.
+    ``environments.column`` and asked for it. It reads no OOD part. A study by it prunes nothing. Losses of
+    ``backbone.risks`` need three environments for it.
     """
 
     @property

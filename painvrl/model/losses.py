@@ -60,7 +60,9 @@ class SampledLoss(Settings):
 class SoftmaxLoss(Settings):
     """Softmax over a positive and uniform negatives: ``-log exp(s_ui / t) / sum exp(s / t)``.
 
-    The pairs of a batch share their negatives; a pair's own item among them is left out.
+    The pairs of a batch share their negatives. A pair's own item among them is left out; other positives of
+    its user count as negatives. Negatives are uniform over the warm items, and logits are not corrected for
+    that. Scores are dot products, not cosines.
     """
 
     kind: Literal["softmax"] = "softmax"

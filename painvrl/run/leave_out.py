@@ -2,7 +2,8 @@
 
 A choice by ``loeo/...`` reads no OOD part. It does read what the environments are called. For each known
 environment the final model is trained without its rows, and ranks them. Mask and epochs are those of the
-whole training part, so two environments are enough, and a training costs one final model more for each.
+whole training part, so a mask needs two environments at least. A loss of their risks needs three: of two one
+is left, whose risk is the plain loss. A training costs one final model more for each.
 """
 
 from __future__ import annotations

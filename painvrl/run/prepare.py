@@ -98,8 +98,20 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     if config.environments.column:  # what is wrong with it is said before anything is trained
         groups = known_groups(dataset, split.train, config.environments.column, config.seed)
         if config.evaluation.loeo:
+            _require_several_left(config, groups)
             split = _with_what_is_not_asked(split, groups)
     return dataset, split
+
+
+def _require_several_left(config: TrainConfig, groups: KnownGroups) -> None:
+    """Without one of two environments a loss of their risks is the plain one, whatever its settings."""
+    if config.backbone.reads_environments and len(groups.names) < 3:
+        kind = config.backbone.risks.kind
+        rule = (
+            f"without one of two environments backbone.risks.kind {kind!r} is the plain loss, so loeo says "
+            "nothing of it; give it three environments or more, or set evaluation.loeo: false"
+        )
+        raise ConfigError(rule, key="evaluation.loeo", value=groups.said())
 
 
 def _with_what_is_not_asked(split: Split, groups: KnownGroups) -> Split:

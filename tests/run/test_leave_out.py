@@ -165,7 +165,9 @@ def test_risks_are_those_of_the_known_environments_and_of_those_that_are_left(
     plain = run(TrainConfig.model_validate(settings | {"mask": mask}), tiny_prepared)
     assert not torch.equal(found.parts.items, plain.parts.items)
     assert found.metrics["loeo/ndcg_at_20"] != plain.metrics["loeo/ndcg_at_20"]
-    train = tiny_prepared.train
+    order = torch.randperm(len(tiny_prepared.train), generator=torch.Generator().manual_seed(3))
+    train = tiny_prepared.train.select(order)
+    shuffled = prepare_split(config, tiny_prepared.dataset, tiny_prepared.split, train, CPU)
     groups = known_groups(tiny_prepared.dataset, train, config.environments.column, config.seed)
     of_pair = {
         (user, item): label
@@ -173,11 +175,23 @@ def test_risks_are_those_of_the_known_environments_and_of_those_that_are_left(
             train.user.tolist(), train.item.tolist(), groups.label.tolist(), strict=True
         )
     }
-    pairs = tiny_prepared.training.pairs
+    pairs = shuffled.training.pairs
     expected = [of_pair[pair] for pair in zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)]
-    known = known_environments(Stages(config=config, prepared=tiny_prepared))
+    known = known_environments(Stages(config=config, prepared=shuffled))
     assert known is not None
     assert known.label.tolist() == expected
+
+
+def test_a_loss_of_risks_is_not_left_with_one_environment(settings: dict[str, Any], tmp_path: Path) -> None:
+    risky = settings | {"backbone": settings["backbone"] | {"risks": ROBUST[0]}}
+    prepare(TrainConfig.model_validate(risky), cache_dir=tmp_path, device=CPU)  # three environments
+    environments = {"assignment": "column", "column": {"column": "popularity", "bins": 2}}
+    two = risky | {"environments": environments}
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.loeo: without one of two .* three environments or more"
+    ):
+        prepare(TrainConfig.model_validate(two), cache_dir=tmp_path, device=CPU)
+    prepare(TrainConfig.model_validate(two | {"evaluation": {}}), cache_dir=tmp_path, device=CPU)
 
 
 def test_groups_without_one_are_the_others_numbered_anew() -> None:
@@ -185,6 +199,9 @@ def test_groups_without_one_are_the_others_numbered_anew() -> None:
     left = groups.without(1)
     assert left.label.tolist() == [1, 0, 1]
     assert (left.names, left.sizes) == (("a", "c"), (1, 2))
+    left = groups.without(0)
+    assert left.label.tolist() == [1, 0, 1, 0]
+    assert (left.names, left.sizes) == (("b", "c"), (2, 2))
 
 
 def test_risks_of_environments_need_known_ones_and_whole_data(settings: dict[str, Any]) -> None:
