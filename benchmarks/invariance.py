@@ -4,9 +4,15 @@ Every arm is trained at every point of its grid, under every seed. For each seed
 ``loeo/ndcg_at_20``, which reads no OOD part, and by ``iid/ndcg_at_20``. What the chosen points are worth is
 the NDCG@20 of the valid parts. With ``--test`` it is that of the test parts, read for chosen points alone.
 
+Of two environments ``loeo`` leaves one, and without one of them V-REx and group DRO are the plain loss. So
+there ``iid`` chooses for both under either rule. What their best point by OOD is worth stands beside as an
+upper bound: no rule without OOD could have chosen better.
+
 Intervals come of a crossed bootstrap over seeds, users and items. Differences to ``known``, the mask that is
-told the environments, are simultaneous by Holm's method; the study's primary comparison stands alone.
-Trainings are kept in ``--keep``, and the same command goes on where it stopped. Seconds are of the CPU.
+told the environments, are a table's family: their intervals have Bonferroni's level, so that all hold at
+once, and their p-values are adjusted by Holm. The study's primary comparison, of one rule and one width of
+the ID part, stands alone at 95%. Trainings are kept in ``--keep`` by settings, data and code, and the same
+command goes on where it stopped. Seconds are of the CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +36,14 @@ from painvrl.baselines.specification_gate import Asked
 from painvrl.core.rng import generator
 from painvrl.core.wholefile import write_whole
 from painvrl.data.dataset import BATCH
+from painvrl.data.digest import digest_of
 from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import RunResult, run
-from painvrl.run.prepare import Prepared, prepare, with_features
-from painvrl.run.pretrained import PretrainedStore
+from painvrl.run.prepare import Prepared, columns_read, prepare, with_features
+from painvrl.run.pretrained import PretrainedStore, numbers_of
 from painvrl.study.file.spec import load_spec
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +53,19 @@ RULES = {"loeo": "loeo/ndcg_at_20", "iid": "iid/ndcg_at_20"}
 L2 = (0.1, 0.3)
 LAMBDAS = (1.0, 30.0)
 REFERENCE, BASE, ORACLE = "known", "all", "oracle"
+BY_OOD, SHUFFLED = ", best by ood", "shuffled "
+
+
+class Comparison(NamedTuple):
+    """Two arms whose points are chosen by ``rule``, in models whose ID part is ``id_dim`` wide."""
+
+    reference: str
+    other: str
+    rule: str
+    id_dim: int
+
+
+PRIMARY = Comparison(REFERENCE, BASE, "loeo", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +73,13 @@ class Study:
     """A shift: the file that describes it, what is changed in it, and what is known of it.
 
     ``closed``: the modality that the oracle closes, if one is known to be broken. ``primary``: the one
-    comparison that is no part of Holm's family.
+    comparison that is no part of a family.
     """
 
     file: str
     change: Change
     closed: str | None
-    primary: tuple[str, str] = (REFERENCE, BASE)
+    primary: Comparison = PRIMARY
 
 
 def _wrong(modality: str, share: float = 0.3) -> Study:
@@ -98,6 +118,7 @@ def arms_of(study: Study, names: Sequence[str], share_closed: float, count: int)
         count: of environments, for arms that do not know them.
     """
     plain: Change = {"mask": {"source": "ones"}}
+    blind = plain if count > 2 else merged(plain, {"evaluation": {"loeo": False}})
     masks = [{"mask": {"sparsity": one}} for one in (0.0, share_closed)]
     lambdas = [{"mask": {"irm_weight": one}} for one in LAMBDAS]
     found: Change = {"environments": {"assignment": "soft_mixture", "count": count}}
@@ -107,15 +128,11 @@ def arms_of(study: Study, names: Sequence[str], share_closed: float, count: int)
         "inferred": [[found], masks, lambdas],
         "inferred-from-batches": [[merged(found, {"environments": {"start": "column"}})], masks, lambdas],
         "disagreement": [[_grouped_by_disagreement(count)], masks, lambdas],
-        "shuffled-labels": [
-            [{"environments": {"assignment": "random", "count": count}}],
-            masks,
-            lambdas,
-        ],
+        "shuffled-labels": [[_of_shuffled_columns(study)], masks, lambdas],
         "erm": [[{"mask": {"balancer": "erm"}}], masks],
         "loeo-subset": [[merged(plain, {"features": {"scales": kept}}) for kept in subsets(names)]],
-        "group-dro": [[plain], [_risks("group_dro", step=one) for one in (0.1, 1.0, 10.0)]],
-        "vrex": [[plain], [_risks("vrex", variance_weight=one) for one in (1.0, 10.0, 100.0)]],
+        "group-dro": [[blind], [_risks("group_dro", step=one) for one in (0.1, 1.0, 10.0)]],
+        "vrex": [[blind], [_risks("vrex", variance_weight=one) for one in (1.0, 10.0, 100.0)]],
         "modality-dropout": [[plain], [{"backbone": {"modality_dropout": one}} for one in (0.1, 0.3, 0.5)]],
         "half": [[{"mask": {"source": "half"}}]],
         "random-gates": [[{"mask": {"source": "random", "sparsity": share_closed}}]],
@@ -137,6 +154,12 @@ def _grouped_by_disagreement(count: int) -> Change:
     return {"environments": {"assignment": "column", "column": [{"column": "disagreement", "bins": count}]}}
 
 
+def _of_shuffled_columns(study: Study) -> Change:
+    """The study's environments, also those of ``loeo``, by the columns of :func:`_with_shuffled_columns`."""
+    columns = base_of(study, 0)["environments"]["column"]
+    return {"environments": {"column": [{**one, "column": f"{SHUFFLED}{one['column']}"} for one in columns]}}
+
+
 def _laid_over(changes: Iterable[Change]) -> Change:
     whole: Change = {}
     for change in changes:
@@ -151,19 +174,37 @@ def subsets(names: Sequence[str]) -> list[dict[str, float]]:
 
 
 def data_of(settings: TrainConfig, study: Study) -> Prepared:
-    """The data under the configuration's seed.
+    """The data under the configuration's seed, with columns that say nothing.
 
     Where no vector is wrong the batches say nothing: three items in ten are called changed, at random.
     """
     if study is not STUDIES["control"]:
-        return prepare(settings, cache_dir=CACHE, device=torch.device("cpu"))
+        prepared = prepare(settings, cache_dir=CACHE, device=torch.device("cpu"))
+        return _with_shuffled_columns(prepared, settings)
     blind = settings.model_dump(mode="json", exclude={"environments"}) | {"evaluation": {"ks": [20]}}
     prepared = prepare(TrainConfig.model_validate(blind), cache_dir=CACHE, device=torch.device("cpu"))
-    columns = prepared.dataset.columns
     drawn = torch.rand(prepared.train.n_items, generator=generator(settings.seed, "benchmark", "batch")) < 0.3
     batch = np.where(drawn.numpy(), "changed", "as it is")
-    named = replace(columns, item={**columns.item, BATCH: batch})
+    return _with_shuffled_columns(_with_items(prepared, {BATCH: batch}), settings)
+
+
+def _with_items(prepared: Prepared, more: Mapping[str, NDArray[Any]]) -> Prepared:
+    columns = prepared.dataset.columns
+    named = replace(columns, item={**columns.item, **more})
     return replace(prepared, dataset=replace(prepared.dataset, columns=named))
+
+
+def _with_shuffled_columns(prepared: Prepared, settings: TrainConfig) -> Prepared:
+    """The item columns of the environments once more, permuted over the train items: equally many of each."""
+    warm = (prepared.train.item_degree() > 0).nonzero(as_tuple=True)[0]
+    draws = generator(settings.seed, "benchmark", "shuffled")
+    order = warm[torch.randperm(len(warm), generator=draws)].numpy()
+    shuffled = {}
+    for one in settings.environments.column:
+        values = prepared.dataset.columns.item[one.column].copy()
+        values[warm.numpy()] = values[order]
+        shuffled[f"{SHUFFLED}{one.column}"] = values
+    return _with_items(prepared, shuffled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +282,13 @@ class Seed:
             self._prepared = data_of(self.config({}), self.study)
         return self._prepared
 
+    def key(self, settings: TrainConfig) -> str:
+        """What decides a training: its settings, the data that it reads, and the code."""
+        data = self.prepared
+        read = columns_read(settings, data.dataset.columns)
+        made_of = [settings.fingerprint(), data.dataset.fingerprint, data.split.fingerprint, read]
+        return digest_of(made_of, numbers_of(data.device))
+
     def train(self, settings: TrainConfig, test: AccessLog | None) -> tuple[dict[str, Any], dict[str, Gains]]:
         """Train a point; the gains are those of the valid parts, or with ``test`` of the test parts."""
         start = time.process_time()
@@ -277,22 +325,29 @@ def measure(
         points: list[tuple[str, Mapping[str, Any]]] = []
         for change in changes:
             settings = at.config(change)
-            key = f"valid-{settings.fingerprint()}"
+            key = f"valid-{at.key(settings)}"
             if key not in kept.rows:
                 row, gains = at.train(settings, None)
                 kept.store(key, {"arm": arm, "seed": seed, "change": change, **row}, gains)
                 print(f"seed {seed}, {arm}: {change} {row}", flush=True)
             points.append((key, kept.rows[key]))
-        picked[arm] = {rule: chosen(points, metric) for rule, metric in RULES.items()}
-        if test is None:
-            continue
-        for rule, key in picked[arm].items():
+        measured = points[0][1]["metrics"]
+        picked[arm] = {
+            rule: chosen(points, metric if metric in measured else RULES["iid"])
+            for rule, metric in RULES.items()
+        }
+        if RULES["loeo"] not in measured:
+            picked[arm + BY_OOD] = dict.fromkeys(RULES, chosen(points, "ood/ndcg_at_20"))
+    if test is None:
+        return picked
+    for by in picked.values():
+        for rule, key in by.items():
             row = kept.rows[key]
             sealed = key.replace("valid-", "test-")
             if sealed not in kept.rows:
                 found, gains = at.train(at.config(row["change"]), test)
                 kept.store(sealed, {**row, **found}, gains)
-            picked[arm][rule] = sealed
+            by[rule] = sealed
     return picked
 
 
@@ -321,17 +376,17 @@ def drawn_means(seeds: Sequence[Sequence[Gains]], draws: int, rng: np.random.Gen
     return np.concatenate([stacked[:, :1].mean(axis=0), under])
 
 
-def holm_levels(p_values: Sequence[float], level: float = 0.95) -> list[float]:
-    """The level of each comparison's interval: Holm's, by the order of the ``p_values``.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted by Holm: at level ``alpha`` those below it are rejected, and none after the first that is not.
 
-    >>> [round(one, 4) for one in holm_levels([0.2, 0.001, 0.03])]
-    [0.95, 0.9833, 0.975]
+    >>> [round(one, 3) for one in holm([0.033, 0.034, 0.037])]
+    [0.099, 0.099, 0.099]
     """
-    order = np.argsort(np.asarray(p_values), kind="stable")
-    levels = [0.0] * len(p_values)
-    for rank, place in enumerate(order):
-        levels[place] = 1 - (1 - level) / (len(p_values) - rank)
-    return levels
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(np.argsort(np.asarray(p_values), kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 def two_sided(draws: Array) -> float:
@@ -353,9 +408,17 @@ def said(values: tuple[float, float, float], style: str = "+.4f") -> str:
 
 
 def table(
-    kept: Kept, study: Study, picked: Mapping[int, Mapping[str, Mapping[str, str]]], rule: str, draws: int
+    kept: Kept,
+    primary: Comparison,
+    picked: Mapping[int, Mapping[str, Mapping[str, str]]],
+    rule: str,
+    id_dim: int,
+    draws: int,
 ) -> list[dict[str, Any]]:
-    """A row an arm, where points are chosen by ``rule``."""
+    """A row an arm, where points are chosen by ``rule``; all comparisons but the ``primary`` are a family.
+
+    A share of the gap between oracle and all features is told where the gap's interval excludes 0.
+    """
     arms = list(next(iter(picked.values())))
     means = {}
     for part in ("iid", "ood"):
@@ -370,7 +433,9 @@ def table(
         if ORACLE in place and BASE in place:
             ood = means["ood"]
             gap = ood[:, place[ORACLE]] - ood[:, place[BASE]]
-            row["share of the gap"] = interval((ood[:, place[arm]] - ood[:, place[BASE]]) / gap)
+            _, low, high = interval(gap)
+            if low > 0 or high < 0:
+                row["share of the gap"] = interval((ood[:, place[arm]] - ood[:, place[BASE]]) / gap)
         keys = [by[arm][rule] for by in picked.values()]
         points = [kept.rows[key]["change"] for key in keys]
         row["chosen"] = points
@@ -383,12 +448,13 @@ def table(
             for arm in arms
             if arm != REFERENCE
         }
-        alone = study.primary[1]
-        family = [arm for arm in gaps if arm != alone]
-        levels = dict(zip(family, holm_levels([two_sided(gaps[arm][1:]) for arm in family]), strict=True))
+        family = [arm for arm in gaps if Comparison(REFERENCE, arm, rule, id_dim) != primary]
+        p_values = {arm: two_sided(gap[1:]) for arm, gap in gaps.items()}
+        p_values |= zip(family, holm([p_values[arm] for arm in family]), strict=True)
         for row in rows:
-            if row["arm"] in gaps:
-                row["known ahead by"] = interval(gaps[row["arm"]], levels.get(row["arm"], 0.95))
+            if (arm := row["arm"]) in gaps:
+                level = 1 - 0.05 / len(family) if arm in family else 0.95
+                row["known ahead by"], row["p"] = interval(gaps[arm], level), p_values[arm]
     return rows
 
 
@@ -433,15 +499,17 @@ def main() -> None:
     }
     parts = "test" if asked.test else "valid"
     for rule in RULES:
-        rows = results[f"chosen by {rule}"] = table(kept, study, picked, rule, asked.draws)
+        rows = table(kept, study.primary, picked, rule, asked.id_dim, asked.draws)
+        results[f"chosen by {rule}"] = rows
         columns = ["iid", "ood", "share of the gap", "known ahead by"]
         print_table(
             f"{asked.study}, seeds {seeds}, {parts} parts, NDCG@20, chosen by {rule}",
-            ["arm", *columns, "chose sparsity 0", "seconds"],
+            ["arm", *columns, "p", "chose sparsity 0", "seconds"],
             [
                 [
                     row["arm"],
                     *(said(row[name]) if name in row else "" for name in columns),
+                    f"{row['p']:.3f}" if "p" in row else "",
                     str(row["open"]),
                     f"{row['seconds']:.1f}",
                 ]

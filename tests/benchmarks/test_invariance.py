@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from benchmarks.invariance import Gains
+    from painvrl.run.prepare import Prepared
 
 NAMES = ("text", "genres", "year", "decoy")
 
@@ -37,11 +39,59 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
     for arm, found in points.items():
         assert len({one.fingerprint() for one in found}) == len(found), arm
         assert {one.backbone.l2 for one in found} == {0.1, 0.3}, arm
-        assert all(one.evaluation.loeo for one in found), arm
+        blind = arm in ("vrex", "group-dro")  # two environments are too few
+        assert all(one.evaluation.loeo != blind for one in found), arm
     assert len(points["loeo-subset"]) == 2 * 15
     assert {one.mask.sparsity for one in points["known"]} == {0.0, 0.25}
     assert all(one.features.scales == {study.closed: 0.0} for one in points["oracle"])
     assert {one.environments.start for one in points["inferred-from-batches"]} == {"column"}
+    assert {one.environments.column[0].column for one in points["shuffled-labels"]} == {"shuffled batch"}
+    several = arms_of(study, NAMES, 0.25, 3)
+    assert all(config(base, change).evaluation.loeo for change in several["vrex"])
+
+
+def test_shuffled_labels_are_as_many_of_each_on_the_same_train_items(tiny_prepared: Prepared) -> None:
+    from benchmarks.common import config
+    from benchmarks.invariance import STUDIES, _with_items, _with_shuffled_columns, base_of
+
+    n_items = tiny_prepared.train.n_items
+    warm = (tiny_prepared.train.item_degree() > 0).numpy()
+    batch = np.where(np.arange(n_items) % 3 == 0, "changed", "as it is")
+    batch[~warm] = "changed"
+    data = _with_items(tiny_prepared, {"batch": batch})
+    found = _with_shuffled_columns(data, config(base_of(STUDIES["wrong-text"], 0)))
+    shuffled = found.dataset.columns.item["shuffled batch"]
+    assert sorted(shuffled[warm]) == sorted(batch[warm])
+    assert (shuffled[~warm] == "changed").all()
+    assert (shuffled != batch).any()
+    assert np.array_equal(found.dataset.columns.item["batch"], batch)
+
+
+def test_a_training_is_kept_by_settings_data_and_code(
+    tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import invariance
+    from benchmarks.invariance import STUDIES, Seed, _with_items, base_of
+
+    study = STUDIES["wrong-text"]
+    at = Seed(study, base_of(study, 0), 0)
+
+    def key(data: Prepared, l2: float = 0.1) -> str:
+        at._prepared = data
+        return at.key(at.config({"backbone": {"l2": l2}}))
+
+    none = np.full(tiny_prepared.train.n_items, "as it is")
+    data = _with_items(tiny_prepared, {"batch": none})
+    first = key(data)
+    assert key(data) == first
+    others = [
+        key(data, 0.3),
+        key(_with_items(data, {"batch": np.where(np.arange(len(none)) == 0, "changed", none)})),
+        key(replace(data, dataset=replace(data.dataset, fingerprint="other"))),
+        key(replace(data, split=replace(data.split, fingerprint="other"))),
+    ]
+    monkeypatch.setattr(invariance, "numbers_of", lambda device: "other code")
+    assert len({first, *others, key(data)}) == 6
 
 
 def test_the_first_row_is_the_mean_over_users_and_then_over_seeds() -> None:
@@ -79,11 +129,46 @@ def test_draws_vary_with_seeds_users_and_items_and_share_them_between_models() -
     assert np.mean(both == 0) == pytest.approx(0.25, abs=0.08)
 
 
-def test_levels_by_holm_are_bonferronis_for_the_smallest_and_plain_for_the_largest() -> None:
-    from benchmarks.invariance import holm_levels
+def test_holm_rejects_nothing_after_the_first_that_stands() -> None:
+    from benchmarks.invariance import holm
 
-    assert holm_levels([0.2, 0.001, 0.03]) == pytest.approx([0.95, 1 - 0.05 / 3, 1 - 0.05 / 2])
-    assert holm_levels([0.4]) == pytest.approx([0.95])
+    assert holm([0.037, 0.033, 0.034]) == pytest.approx([0.099] * 3)  # 0.037 alone is below 0.05
+    assert holm([0.2, 0.001, 0.03]) == pytest.approx([0.2, 0.003, 0.06])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([]) == []
+
+
+def test_only_the_primary_comparison_stands_outside_its_tables_family(tmp_path: Path) -> None:
+    """Others have Bonferroni's interval; a share is told where the gap excludes 0."""
+    from benchmarks.invariance import PRIMARY, Gains, Kept, drawn_means, interval, table, two_sided
+
+    arms = ("known", "all", "vrex", "oracle")
+    kept = Kept(tmp_path)
+    (one,) = some_gains(0)
+
+    def told(rule: str, id_dim: int, oracle: float) -> dict[str, dict[str, Any]]:
+        scales = dict(zip(arms, (1.0, 0.9, 1.02, oracle), strict=True))
+        noise = np.random.default_rng(3)
+        for arm in arms:
+            gain = (one.gain * scales[arm] * noise.uniform(0.9, 1.1, len(one.gain))).astype(np.float32)
+            gains = Gains(user=one.user, item=one.item, gain=gain)
+            kept.store(arm, {"change": {}, "seconds": 1.0}, {"iid": gains, "ood": gains})
+        picked = {0: {arm: {rule: arm} for arm in arms}}
+        return {row["arm"]: row for row in table(kept, PRIMARY, picked, rule, id_dim, 400)}
+
+    rows = told("loeo", 0, 2.0)
+    means = drawn_means([[kept.gains(arm, "ood") for arm in arms]], 400, np.random.default_rng(0))
+    assert rows["all"]["known ahead by"] == pytest.approx(interval(means[:, 0] - means[:, 1]))
+    for rule, id_dim in (("iid", 0), ("loeo", 64)):
+        other = told(rule, id_dim, 2.0)["all"]
+        expected = interval(means[:, 0] - means[:, 1], 1 - 0.05 / 3)
+        assert other["known ahead by"] == pytest.approx(expected)
+    assert rows["vrex"]["known ahead by"] == pytest.approx(interval(means[:, 0] - means[:, 2], 0.975))
+    vrex, oracle = (two_sided(means[1:, 0] - means[1:, place]) for place in (2, 3))
+    assert vrex > oracle
+    assert rows["vrex"]["p"] == pytest.approx(max(vrex, 2 * oracle))
+    assert rows["oracle"]["share of the gap"][0] == pytest.approx(1.0)
+    assert "share of the gap" not in told("loeo", 0, 0.9)["vrex"]
 
 
 def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_points(
@@ -95,12 +180,16 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
 
     trained: list[tuple[float, bool]] = []
 
+    monkeypatch.setattr(Seed, "key", lambda self, settings: settings.fingerprint())
+
     def train(
         self: Seed, settings: Any, test: AccessLog | None
     ) -> tuple[dict[str, Any], Mapping[str, Gains]]:
         trained.append((settings.backbone.l2, test is not None))
         value = settings.backbone.l2
-        metrics = {"loeo/ndcg_at_20": value, "iid/ndcg_at_20": -value, "ood/ndcg_at_20": 0.5}
+        metrics = {"iid/ndcg_at_20": -value, "ood/ndcg_at_20": value}
+        if settings.evaluation.loeo:
+            metrics["loeo/ndcg_at_20"] = value
         gains = {"iid": some_gains(1)[0], "ood": some_gains(2)[0]}
         return {"metrics": metrics, "mask": [1.0], "seconds": 1.0}, gains
 
@@ -123,4 +212,10 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
     assert trained[2:] == [(0.3, True), (0.1, True)]
     assert again(AccessLog(tmp_path / "access.jsonl")) == sealed
     assert len(trained) == 4
+    arms = {"vrex": arms_of(study, NAMES, 0.25, 2)["vrex"]}
+    picked = again(None)  # two environments: chosen by IID, and its best by OOD beside it
+    rows = Kept(tmp_path).rows
+    assert list(picked) == ["vrex", "vrex, best by ood"]
+    for arm, l2 in (("vrex", 0.1), ("vrex, best by ood", 0.3)):
+        assert {rows[key]["change"]["backbone"]["l2"] for key in picked[arm].values()} == {l2}
     assert Kept(tmp_path).gains(sealed["all"]["iid"], "ood").mean() == some_gains(2)[0].mean()
