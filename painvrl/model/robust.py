@@ -7,7 +7,8 @@ interactions, ``sum_e n_e / N R_e`` is the whole loss (:mod:`painvrl.invariance.
     group_dro   sum_e q_e R_e,   q_e <- q_e exp(eta R_e) / sum  (Sagawa et al., ICLR 2020)
 
 Both train the whole recommender: they are what an invariant mask that is told the same environments must
-beat.
+beat. L2 is added as it is: a large ``beta`` is not divided out of the loss, as some do, and makes L2 weak
+beside it. So ``backbone.l2`` is to be tuned with ``beta``.
 
 Shape letters: ``E`` environments, ``N`` interactions, ``U`` users, ``D`` width of the score vectors.
 """

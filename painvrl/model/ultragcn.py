@@ -173,6 +173,8 @@ class Backbone(nn.Module):
         self.user_content: nn.Parameter = normal(n_users, config.content_dim)
         self.weight: nn.Parameter = normal(self.gates.shape[0], config.content_dim)
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(config.content_dim, device=device))
+        # The same for all items, it cancels in a softmax over them: Adam would follow its rounding errors.
+        self.bias.requires_grad_(not isinstance(config.loss, SoftmaxLoss))
         self.n_modalities = max(1, len(widths))
         index = torch.arange(self.n_modalities).repeat_interleave(torch.tensor(widths or (width,)))
         self.modality: Tensor = index.to(device)

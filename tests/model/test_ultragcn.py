@@ -472,6 +472,19 @@ def test_a_softmax_batch_is_the_loop_over_pairs_and_shared_negatives(toy: Toy) -
     assert number(model.batch_loss(batch, model.rows(batch))) == pytest.approx(expected / 3, rel=1e-5)
 
 
+def test_a_softmax_trains_no_bias_which_cancels_in_it(toy: Toy) -> None:
+    model = build(toy, loss={"kind": "softmax"})
+    user, item = torch.tensor([(0, 1), (1, 3)]).T
+    batch = make_batch(user, item, torch.tensor([0, 4]), None, torch.device("cpu"))
+    before = number(model.batch_loss(batch, model.rows(batch)))
+    with torch.no_grad():
+        model.bias += 3.0
+    assert number(model.batch_loss(batch, model.rows(batch))) == pytest.approx(before, rel=1e-4)
+    model.batch_loss(batch, model.rows(batch)).backward()
+    assert model.bias.grad is None
+    assert build(toy).bias.requires_grad
+
+
 def with_modalities(toy: Toy, features: Tensor | None = None, **hyperparameters: object) -> Backbone:
     config = BackboneConfig.model_validate({"id_dim": 2, "content_dim": 3} | hyperparameters)
     return Backbone(toy.features if features is None else features, toy.data, config, gen(), widths=(1, 3))
