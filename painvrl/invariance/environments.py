@@ -73,7 +73,9 @@ class EnvironmentConfig(MixtureSettings):
         if self.assignment == "column" and not self.column:
             raise ValueError("assignment 'column' needs environments.column")
         if self.column and "assignment" not in self.model_fields_set:
-            raise ValueError("column is read by assignment: column alone, which must be set")
+            raise ValueError(
+                "column says nothing without assignment; set it (column makes them the environments)"
+            )
         if self.start == "column":
             if not self.column:
                 raise ValueError("start 'column' needs environments.column")
