@@ -39,7 +39,8 @@ command=("$python" -m mlflow server
   --workers "${MLFLOW_WORKERS:-1}")
 
 if [[ "${1:-}" == "--print" ]]; then
-  hide='s#(://[^:/@]*):[^/?]*@#\1:***@#; s#((password|passfile|passwd|token|secret)=)[^&]*#\1***#g'
+  hide='s#(://[^:/@]*):[^/?]*@#\1:***@#; s#((password|passfile|passwd|token|secret)=)[^&]*#\1***#gI'
+  hide+='; s#(://[^:/@]*):[^@]*@#\1:***@#'  # a password that holds what ends the part before the path
   printf 'MLFLOW_BACKEND_STORE_URI=%q ' "$(sed -E "$hide" <<< "$MLFLOW_BACKEND_STORE_URI")"
   printf '%q ' "${command[@]}"
   echo

@@ -8,7 +8,8 @@
 # one, and that is said. A copy without git stands in for the clone where git does not read the repository.
 # No step may take longer than STEP_SECONDS (2700).
 set -euo pipefail
-limited() { timeout -k 30 "${STEP_SECONDS:-2700}" "$@"; }
+# In the foreground: in its own process group, no Ctrl-C and no timeout around this script would reach it.
+limited() { timeout --foreground -k 30 "${STEP_SECONDS:-2700}" "$@"; }
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 scratch="$(mktemp -d)"
 server=""
@@ -20,12 +21,14 @@ finish() {
   rm -rf "$scratch"
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
 clone="${1:-$scratch/painvrl}"
 # Where packages come from is the machine's business, also if that is said below the old HOME.
 [[ -n "${PIP_CONFIG_FILE:-}" || ! -f "$HOME/.config/pip/pip.conf" ]] ||
   export PIP_CONFIG_FILE="$HOME/.config/pip/pip.conf"
 export PIP_CACHE_DIR="${PIP_CACHE_DIR:-$HOME/.cache/pip}"
 export HOME="$scratch/home" MLFLOW_DISABLE_TELEMETRY=true
+export OMP_NUM_THREADS=2 # what is computed is counted below, of all threads together
 mkdir "$HOME"
 unset PYTHONPATH VIRTUAL_ENV PAINVRL_WORKSPACE MLFLOW_TRACKING_URI
 

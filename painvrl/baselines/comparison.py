@@ -130,7 +130,7 @@ def compare(
     if cells:
         name = f"baselines-{data}-{config.split.protocol}"
         # Other seeds, settings and baselines of one file share a folder; another file has its own.
-        folder = workspace.create().baselines / digest_of(config.model_dump(mode="json"))[:16]
+        folder = workspace.create().baselines / digest_of(config.deciding())[:16]
         make = partial(
             BaselineObjective,
             cells[0].job.config,

@@ -28,6 +28,7 @@ def at_most(gib: float | None) -> Iterator[None]:
 
     Args:
         gib: ``None`` is :data:`SHARE` of the machine's memory. Inside another limit the outer one holds.
+            The limit is the process's: threads must not enter and leave it independently.
     """
     if sys.platform != "linux" or _limits:
         yield
@@ -64,7 +65,8 @@ def uncounted() -> Iterator[None]:
     try:
         yield
     finally:
-        _limits[0] = gib, allowed + max(0, _now()[1] - before)
+        allowed += max(0, _now()[1] - before)
+        _limits[0] = gib, allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (_limits[0][1], hard))
 
 

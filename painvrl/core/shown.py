@@ -18,20 +18,31 @@ _NAME: Final = (
     r"|(?:api|access|private|secret)[_-]?key|sslkey|authorization)"
 )
 _NAMED: Final = re.compile(
-    rf"""({_NAME}=|["'][\w.-]{{0,40}}{_NAME}["']\s?:\s?|[{{,]\s?[\w.-]{{0,40}}{_NAME}:\s?|\bbearer\s)"""
+    rf"""({_NAME}=|(?<![a-z0-9])pass=|[?&]sig="""
+    rf"""|["'][\w.-]{{0,40}}{_NAME}["']\s?:\s?|[{{,]\s?[\w.-]{{0,40}}{_NAME}:\s?"""
+    rf"""|--[\w-]{{0,40}}{_NAME}[ ](?![(-])|\bx-[\w-]{{0,30}}(?:key|token|secret|auth):\s?"""
+    r"""|\bauthorization:\s?(?:basic|bearer|digest|token|negotiate)\s|\bbearer\s(?=[\w.~+/-]{16}))"""
     r"""("[^"]*"|'[^']*'|[^\s&]+)""",
     re.IGNORECASE,
 )
 """``password=...`` of URLs and options, the same of mappings, and what HTTP asks for."""
+_IS_NAME: Final = re.compile(_NAME, re.IGNORECASE)
 
 _SCHEME: Final = r"\b([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)"
 _USER: Final = re.compile(rf"{_SCHEME}([^\s/?#]*)@")
-_SLASHED: Final = re.compile(rf"{_SCHEME}([^\s/?#:@\[]*):(?!\*\*\*@)(?!\d*(?:[/?#]|\s|$))(\S*)@")
-"""A password that holds what ends a URL's authority; a port is none."""
+_SLASHED: Final = re.compile(
+    rf"{_SCHEME}([^\s/?#:@\[]{{0,200}}):(?!\*\*\*@)(?!\d{{0,9}}(?:[/?#]|\s|$))"
+    r"""([^\s@]{0,500}+(?:@[^\s@"',=]{0,200}+(?=@)){0,4})@"""
+)
+"""A password that holds what ends a URL's authority; a port is none. Bounded, so that it takes linear time."""
 
 _ENVIRONMENT: Final = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY)$")
 _LEAST: Final = 6
 """Characters of a secret that is known by itself: shorter ones would be words of messages."""
+_ORDINARY: Final = {"painvrl", "mlflow", "optuna", "postgres", "postgresql", "psycopg", "sqlite"}
+"""Hidden wherever they stand, these would take commands and URLs with them, and hide nothing."""
+
+_WORD: Final = re.compile(r"\w+")
 
 _known: set[str] = set()
 
@@ -53,12 +64,26 @@ def redacted(text: str) -> str:
     hidden = {
         value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and len(value) >= _LEAST
     }
-    for secret in sorted(hidden | _known, key=len, reverse=True):
-        text = text.replace(secret, "***")
+    known = sorted((hidden | _known) - _ORDINARY, key=len, reverse=True)
+    # A word may be part of how another secret is written; anything else may be more than one pattern takes.
+    for secret in known:
+        text = text if _WORD.fullmatch(secret) else _without(secret, text)
     if "://" in text:
-        text = _USER.sub(_without_user, text)
         text = _SLASHED.sub(r"\1\2:***@", text)
-    return _NAMED.sub(_without_value, text)
+        text = _USER.sub(_without_user, text)
+    text = _NAMED.sub(_without_value, text)
+    for secret in known:
+        text = _without(secret, text) if _WORD.fullmatch(secret) else text
+    return text
+
+
+def _without(secret: str, text: str) -> str:
+    """``text`` without a known secret, where it is no part of a word, nor the name of a value."""
+    if secret not in text:
+        return text
+    name = r"""(?!["']?\s?[=:])""" if _IS_NAME.fullmatch(secret) else ""
+    edge = r"(?:(?<!\w)|(?!\w))"
+    return re.sub(f"{edge}{re.escape(secret)}{edge}{name}", "***", text)
 
 
 def _without_value(found: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from painvrl.core.device import is_out_of_memory
 from painvrl.core.wholefile import taking_its_place
 
 _logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def read_tree(path: Path, device: torch.device | str = "cpu") -> Any:
     except FileNotFoundError:
         return None
     except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+        if is_out_of_memory(error):
+            raise
         why = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
     _logger.warning("note: damaged, so it counts as none: %s (%s)", path, why)
     return None

@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from painvrl.core.device import is_out_of_memory
 from painvrl.core.errors import PlaceError
 from painvrl.core.memory import uncounted
 from painvrl.core.wholefile import taking_its_place
@@ -50,6 +51,9 @@ class ArrayCache:
 
         Every checksum is verified, so that a damaged file cannot pass for data. What lies beside the entry
         is mapped; who writes to it changes a copy of its own.
+
+        Raises:
+            MemoryError: there is not enough of it; nothing is wrong with the file.
         """
         try:
             # NumPy leaves a path's file open where it is no archive; an open file is ours to close.
@@ -63,6 +67,8 @@ class ArrayCache:
                     arrays[name] = mapped(path)
             return arrays
         except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+            if is_out_of_memory(error):
+                raise
             if not isinstance(error, FileNotFoundError) or self.path(key).exists():
                 self.note_damage(key, error)
             return None

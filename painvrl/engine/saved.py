@@ -48,7 +48,7 @@ def run_key(
     training is scored, in their order. So a run of some points never passes for one of others. Of the data
     only what is the same under every seed enters, as ``data`` is the summary of any of the seeds.
     """
-    parts = [config.model_dump(mode="json"), data.all_seeds, data.numbers, list(metrics), cutoff]
+    parts = [config.deciding(), data.all_seeds, data.numbers, list(metrics), cutoff]
     if points:  # without them the key is what it was before there were any: old runs are found again
         parts.append([dict(point) for point in points])
     return digest_of(*parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -159,7 +159,11 @@ class TrainConfig(Settings):
         left_out = (LOEO,) if self.evaluation.loeo else ()
         return None if names is None else ("iid", *names, *ood_mean(names), *left_out)
 
+    def deciding(self) -> dict[str, Any]:
+        """Every setting that decides what is computed, JSON-ready; how much memory it may take is none."""
+        return self.model_dump(mode="json", exclude={"data": {"memory_limit"}})
+
     def fingerprint(self) -> str:
-        """A hex digest of every setting; equal configurations have equal digests."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A hex digest of :meth:`deciding`; equal configurations have equal digests."""
+        text = json.dumps(self.deciding(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

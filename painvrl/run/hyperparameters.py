@@ -39,9 +39,7 @@ def apply(base: TrainConfig, point: Point) -> TrainConfig:
     for path, value in point.items():
         branch, leaf = _branch(tree, path)
         branch[leaf] = value
-    turned = TrainConfig.model_validate(tree)
-    kept = {"memory_limit": base.data.memory_limit}  # which no dump has
-    return turned.model_copy(update={"data": turned.data.model_copy(update=kept)})
+    return TrainConfig.model_validate(tree)
 
 
 def _branch(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

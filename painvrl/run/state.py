@@ -57,7 +57,7 @@ def run_key(
         branch: whether it trains a branch that weighs nothing.
     """
     return digest_of(
-        config.model_dump(mode="json"),
+        config.deciding(),
         list(prepared.fingerprints),
         prepared.train.user.numpy(),
         prepared.train.item.numpy(),

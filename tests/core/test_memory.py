@@ -37,6 +37,23 @@ def test_inside_another_limit_the_outer_one_holds() -> None:
     assert said_by(body) == ["refused", "refused"]
 
 
+def test_a_mapped_file_passes_no_limit_that_the_process_may_not_raise(tmp_path: object) -> None:
+    path = f"{tmp_path}/large.npy"
+    body = f"""
+import resource
+from pathlib import Path
+from painvrl.core.memory import _now
+from painvrl.data.cache import mapped
+np.lib.format.open_memmap({path!r}, mode="w+", shape=(200 << 17,), dtype=float)
+hard = _now()[1] + (300 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+with at_most(64):
+    print(mapped(Path({path!r})).shape)
+print(resource.getrlimit(resource.RLIMIT_DATA) == (hard, hard))
+"""
+    assert said_by(body) == ["(26214400,)", "True"]
+
+
 def test_a_mapped_file_takes_nothing_of_it(tmp_path: object) -> None:
     path = f"{tmp_path}/large.npy"
     body = f"""{ASK}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,14 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--set study.storage={password: hunter2}: no", "--set study.storage={password: ***}: no"),
         ("--set study.token=hunter2", "--set study.token=***"),
         ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        ("Authorization: Basic hunter2", "Authorization: Basic ***"),
+        ("sent Bearer hunter2hunter2hunter2", "sent Bearer ***"),
+        ("X-Api-Key: hunter2", "X-Api-Key: ***"),
+        ("host/?sig=hunter2&pass=hunter2", "host/?sig=***&pass=***"),
+        ("DB_PASS=hunter2", "DB_PASS=***"),
+        ("tool --db-password hunter2 --x", "tool --db-password *** --x"),
+        ("postgresql://u:p@ss/hunter2@h/db", "postgresql://u:***@h/db"),
+        ('{"a":"postgresql://u:hunter2@h/db","b":"me@x"}', '{"a":"postgresql://u:***@h/db","b":"me@x"}'),
     ],
 )
 def test_a_secret_is_found_by_how_it_is_written(written: str, said: str) -> None:
@@ -59,6 +68,8 @@ def test_a_secret_is_found_by_how_it_is_written(written: str, said: str) -> None
         "max_tokens=64",
         "study.password: is not a known key",
         "The Secret: A Film",
+        "Standard Bearer (2001)",
+        "bypass=1",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -69,6 +80,35 @@ def test_the_environment_s_passwords_are_known_by_themselves(monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "short")
     assert redacted("401 for 'hunter2', in short") == "401 for '***', in short"
+
+
+@pytest.mark.parametrize(
+    ("secret", "written", "said"),
+    [
+        ("password", "?password=hunter2", "?password=***"),
+        ("password", "study.password: no key", "study.password: no key"),
+        ("password", "401 for 'password'", "401 for '***'"),
+        ("bearer", "Authorization: bearer hunter2", "Authorization: *** ***"),
+        ("hunter", "hunters, hunter: no", "hunters, ***: no"),
+        ("first & rest", "password=first & rest", "password=***"),
+        ("#2#hunter", "x#2#hunter", "x***"),
+        ("painvrl", "call `painvrl doctor`", "call `painvrl doctor`"),
+        ("postgres", "postgres://me@host: needs the extra postgres", None),
+    ],
+)
+def test_a_known_secret_hides_itself_and_no_name_of_another(
+    monkeypatch: pytest.MonkeyPatch, secret: str, written: str, said: str | None
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", secret)
+    assert redacted(written) == (written if said is None else said)
+
+
+@pytest.mark.parametrize("hostile", ["http://a:", "http://a:b@c@", "a://b:@", 'password="', "--token", "x-", "@:"])
+def test_a_long_text_takes_time_by_its_length(hostile: str) -> None:
+    text = hostile * (2**20 // len(hostile))
+    before = time.process_time()
+    redacted(text)
+    assert time.process_time() - before < 20
 
 
 def test_a_driver_that_reads_a_url_otherwise_quotes_no_part_of_its_password() -> None:

@@ -171,3 +171,14 @@ def test_whichever_bit_of_a_file_flips_it_is_whole_or_none(tmp_path: Path) -> No
         if (found := read_tree(path)) is not None:
             assert torch.equal(found["a"], tree["a"])
             assert found["pair"].other == (1, 2)
+
+
+def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.pt", torch.ones(3))
+
+    def full(*_: object, **__: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        read_tree(path)

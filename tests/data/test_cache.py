@@ -233,3 +233,16 @@ def test_a_name_in_an_entry_leads_to_no_other_folder(tmp_path):
     cache.store("k", {"beside": pack_text({"/../../outside/x": checksum})})
     (tmp_path / "cache" / "k.").mkdir()
     assert cache.load("k") is None
+
+
+def test_a_full_memory_is_no_damage(tmp_path, monkeypatch, caplog):
+    cache = ArrayCache(tmp_path)
+    cache.store("k", ARRAYS)
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", full)
+    with pytest.raises(MemoryError):
+        cache.load("k")
+    assert caplog.messages == []

@@ -27,7 +27,7 @@ TIME = re.compile(
     "(event|purchase|order|rating|view|play|visit)(time|date)|[a-z]+edat"
 )
 RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
-TAGS = re.compile("genre|categor|kategor|tag|keyword|topic")
+TAGS = re.compile("genre|categor|kategor|tag(?!e)|keyword|topic")
 TITLE = re.compile(r"title|name")
 _FOREIGN = {
     re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"): "its dates cannot be read, unless data.dates says how",
@@ -93,7 +93,9 @@ class Look:
 
     @cached_property
     def holds_numbers(self) -> bool:
-        """Whatever is not missing is a number."""
+        """Whatever is not missing is a number; ``1,6`` below the name of tags is two of them."""
+        if TAGS.search(self.squashed) and any("," in text for text in self.sample):
+            return False
         try:
             numbers = [text.replace(",", ".") for text in self.sample]
             return bool(np.isfinite(np.array(numbers, dtype=np.float64)).all())

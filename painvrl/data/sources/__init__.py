@@ -82,7 +82,8 @@ def _key(config: Source) -> str:
     """
     packages = [f"painvrl=={painvrl.__version__}", f"layout {_LAYOUT}", *config.packages()]
     files = [(path.name, _digest_or_none(path)) for path in config.named_files()]
-    return digest_of("prepared", config.model_dump(mode="json"), packages, files, *map(list, foreign_code()))
+    settings = config.model_dump(mode="json", exclude={"memory_limit"})
+    return digest_of("prepared", settings, packages, files, *map(list, foreign_code()))
 
 
 def _digest_or_none(path: Path) -> str | None:

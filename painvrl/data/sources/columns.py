@@ -28,6 +28,7 @@ _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=U
 DATE: Final = re.compile(r"(\d{1,2})([./])(\d{1,2})[./](\d{4})(?:[ T](\d{1,2}:\d{2}(?::\d{2})?))?")
 """A date whose year comes last, perhaps with a time of day."""
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?")
+_THOUSANDS: Final = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 
 
@@ -252,6 +253,12 @@ class Column:
             trimmed = compute.if_else(compute.equal(trimmed, ""), None, trimmed)
             if self.decimal == ",":
                 trimmed = _with_points(trimmed)
+            if self.decimal == ".":
+                trimmed = compute.if_else(
+                    compute.match_substring_regex(trimmed, _THOUSANDS),
+                    compute.replace_substring(trimmed, ",", ""),
+                    trimmed,
+                )
             try:
                 values = trimmed.cast(pa.float64())
             except pa.ArrowInvalid:
@@ -394,7 +401,7 @@ def _seconds(text: str, order: DateOrder | None) -> float:
     if order is not None and (found := DATE.fullmatch(written)):
         first, _, second, year, clock = found.groups()
         day, month = (first, second) if order == "day_first" else (second, first)
-        written = f"{year}-{int(month):02}-{int(day):02}" + (f" {clock:0>5}" if clock else "")
+        written = f"{year}-{int(month):02}-{int(day):02}" + (f" {clock.zfill(5 if clock.count(':') == 1 else 8)}" if clock else "")
     try:
         date = datetime.fromisoformat(f"{written}-01" if re.fullmatch(r"\d{4}-\d{2}", written) else written)
     except ValueError:

@@ -112,7 +112,9 @@ def read_planted(config: PlantedConfig, seed: int) -> Dataset:
     # How users fall into blocks decides what all but the first of them draw.
     layout = f"|blocks of {size}" if len(blocks) > 1 else ""
     # The kind of shift, and the word affinity, came later than data sets whose digests are in access logs.
-    settings = config.model_dump_json(exclude={"shift"} if config.shift == "strength" else None)
+    settings = config.model_dump_json(
+        exclude={"memory_limit", *(["shift"] if config.shift == "strength" else [])}
+    )
     settings = settings.replace("affinity", "taste")
     digest = hashlib.blake2b(f"{settings}|{root}{layout}".encode(), digest_size=16)
     return Dataset(

@@ -22,7 +22,7 @@ class Source(Settings):
 
     kind: str
     """Which source the data come from; decides which other keys there are."""
-    memory_limit: float | None = Field(default=None, gt=0, exclude=True)
+    memory_limit: float | None = Field(default=None, gt=0, exclude_if=lambda limit: limit is None)
     """GiB that the process may take while data are read, on Linux; ``null``: 80% of the machine's."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
+from painvrl.core.device import is_out_of_memory
 from painvrl.data.cache import ArrayCache, pack_text, unpack_text
 from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.interactions import Interactions
@@ -88,5 +89,7 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
             fingerprint=texts["fingerprint"],
         )
     except Exception as error:  # noqa: BLE001 (its parts are whole, and do not fit together)
+        if is_out_of_memory(error):
+            raise
         cache.note_damage(key, error)
         return None

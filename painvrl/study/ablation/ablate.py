@@ -138,7 +138,7 @@ def run_ablation(
                 data=data,
                 kind="ablation",
             ),
-            of=digest_of(spec.config.model_dump(mode="json"), data.all_seeds),
+            of=digest_of(spec.config.deciding(), data.all_seeds),
             cells=cells,
             folder=folder,
             key=key,

@@ -63,6 +63,7 @@ class StudyIdentity(Settings):
         sampled = self.space.without(swept).root
         always = {f"config.{path}" for path, hyperparameter in sampled.items() if not hyperparameter.when}
         tree = self.model_dump(mode="json", exclude={"data"})
+        tree["config"]["data"].pop("memory_limit", None)  # it decides no value
         if not reading:
             del tree["config"]["data"]
             del tree["config"]["split"]["iid_candidates"]  # left out, it stands for one of the two

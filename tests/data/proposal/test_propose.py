@@ -303,3 +303,9 @@ def test_a_price_with_a_decimal_comma_is_no_tag(sheets, proposed):
     rows = [(item, f"Thing {n} of some length", f"{n % 4},5") for n, item in enumerate(ITEMS)]
     data, *_ = proposed([sheets[0], write("things.csv", ("id", "name", "price"), rows)])
     assert "categories" not in data["item_table"]
+
+
+def test_numbers_of_tags_are_no_decimal_numbers(sheets, proposed):
+    rows = [(item, f"Thing {n} of some length", f"{n % 4},6") for n, item in enumerate(ITEMS)]
+    data, *_ = proposed([sheets[0], write("things.csv", ("id", "name", "genre_ids"), rows)])
+    assert data["item_table"]["categories"] == "genre_ids"

@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from painvrl.core.errors import DataError
 from painvrl.data.sources import TableConfig
+from painvrl.data.sources import _key as key_of
 from painvrl.data.sources.safe_npy import map_npy, read_npy
 from painvrl.run.config import TrainConfig
 from painvrl.run.hyperparameters import apply
@@ -144,5 +145,7 @@ def test_the_limit_decides_nothing_that_is_computed(tiny_config: TrainConfig) ->
     data = tiny_config.data.model_copy(update={"memory_limit": 3.0})
     limited = tiny_config.model_copy(update={"data": data})
     assert limited.fingerprint() == tiny_config.fingerprint()
-    assert limited.model_dump() == tiny_config.model_dump()
+    assert limited.deciding() == tiny_config.deciding() == tiny_config.model_dump(mode="json")
+    assert key_of(limited.data) == key_of(tiny_config.data)
+    assert TrainConfig.model_validate(limited.model_dump(mode="json")) == limited
     assert apply(limited, {"mask.sparsity": 0.5}).data.memory_limit == 3.0

@@ -159,6 +159,7 @@ def seconds(*days: str) -> list[float]:
     ("texts", "dates", "days"),
     [
         (["18.09.2024", "1.2.2023 9:05"], None, ["2024-09-18", "2023-02-01T09:05"]),
+        (["18.09.2024 9:05:30"], None, ["2024-09-18T09:05:30"]),
         (["01.02.2024", "03.04.2024"], None, ["2024-02-01", "2024-04-03"]),  # points: the day stands first
         (["18/09/2024", "01/02/2023"], None, ["2024-09-18", "2023-02-01"]),
         (["09/18/2024", "01/02/2023 10:30:01"], None, ["2024-09-18", "2023-01-02T10:30:01"]),
@@ -195,6 +196,7 @@ def test_dates_that_may_mean_two_days_are_refused_and_the_key_is_named(texts, wo
         (["0,125", "1,250"], None, [0.125, 1.25]),  # no thousands begin with 0
         (["1,250", "2,000"], ",", [1.25, 2.0]),
         (["1.250", "2"], ".", [1.25, 2.0]),
+        (["1,250", "-22,000,000.5"], ".", [1250.0, -22000000.5]),
     ],
 )
 def test_a_decimal_comma_is_read_as_the_column_or_the_key_says(texts, decimal, numbers):
@@ -206,6 +208,6 @@ def test_a_decimal_comma_is_read_as_the_column_or_the_key_says(texts, decimal, n
 def test_a_comma_that_may_divide_thousands_is_refused_and_the_key_is_named():
     with pytest.raises(DataError, match=r"such as 1,250 may have a decimal comma.*data\.decimal"):
         Column(table(r=["1,250", "17", "22,000"]), "r", "data.rating").numbers()
-    for decimal, text in ((".", "1,250"), (",", "1.250")):
+    for decimal, text in ((".", "1,25"), (".", "1250,000"), (",", "1.250")):
         with pytest.raises(DataError, match=rf"must hold numbers; row 2 has {text}"):
             Column(table(r=["17", text]), "r", "data.rating", decimal=decimal).numbers()

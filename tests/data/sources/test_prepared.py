@@ -128,3 +128,15 @@ def test_large_matrices_are_mapped_and_small_ones_are_not(
     loaded = load_dataset(cache, "large")
     assert loaded is not None
     assert torch.equal(loaded.modalities["image"].values, stored.modalities["image"].values)
+
+
+def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArrayCache(tmp_path)
+    store_dataset(cache, "k", dataset(np.array(["a", "b"])))
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(prepared, "as_objects", full)
+    with pytest.raises(MemoryError):
+        load_dataset(cache, "k")

@@ -73,6 +73,7 @@ def test_an_identity_that_was_stored_before_there_were_conditions_is_the_same(sp
 def test_how_the_data_are_read_counts_only_where_other_data_come_of_it(spec_tree: Tree) -> None:
     other = copy.deepcopy(spec_tree)
     other["config"]["data"]["n_users"] = 61
+    other["config"]["data"]["memory_limit"] = 3.0
     assert identity(spec_tree).differences(identity(other)) == ()
     assert identity(spec_tree).differences(identity(other, "e")) == (
         "- config.data.n_users: 60",

@@ -41,6 +41,12 @@ def test_a_study_is_there_again_as_it_was_made(spec: StudySpec, workspace: Works
     assert create_study(spec, workspace, data="d")[1]
 
 
+def test_a_study_keeps_the_memory_limit_of_its_file(spec_tree: Tree, workspace: Workspace) -> None:
+    for limit in (3.0, 4.0):  # a later one takes its place: it decides no value
+        create_study(changed(spec_tree, "config/data/memory_limit", limit), workspace, data="d")
+        assert open_study("toy", workspace).config.data.memory_limit == limit
+
+
 def test_a_study_is_found_by_its_file_its_name_or_as_the_only_one(
     spec: StudySpec, spec_tree: Tree, workspace: Workspace
 ) -> None:
