@@ -15,7 +15,7 @@ import textwrap
 from typing import IO, TYPE_CHECKING, cast
 
 from painvrl.core.errors import PlaceError
-from painvrl.core.shown import redacted, visible_lines
+from painvrl.core.shown import GUARDS, redacted, visible_lines
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -116,7 +116,12 @@ def with_colours(text: str) -> str:
 
 
 def guard_output() -> None:
-    """Take the place of the standard streams that Python has opened; others are somebody's own."""
+    """Take the place of the standard streams that Python has opened; others are somebody's own.
+
+    Worker processes do the same.
+    """
+    if guard_output not in GUARDS:
+        GUARDS.append(guard_output)
     for name, called in (("stdout", "standard output"), ("stderr", "standard error")):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
 
@@ -34,7 +35,7 @@ _SLASHED: Final = re.compile(
     rf"{_SCHEME}([^\s/?#:@\[]{{0,200}}):(?!\*\*\*@)(?!\d{{0,9}}(?:[/?#]|\s|$))"
     r"""([^\s@]{0,500}+(?:@[^\s@"',=]{0,200}+(?=@)){0,4})@"""
 )
-"""A password that holds what ends a URL's authority; a port is none. Bounded, so that it takes linear time."""
+"""A password that holds what ends a URL's authority; a port is none. Bounded, so that time is linear."""
 
 _ENVIRONMENT: Final = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY)$")
 _LEAST: Final = 6
@@ -45,6 +46,9 @@ _ORDINARY: Final = {"painvrl", "mlflow", "optuna", "postgres", "postgresql", "ps
 _WORD: Final = re.compile(r"\w+")
 
 _known: set[str] = set()
+
+GUARDS: Final[list[Callable[[], None]]] = []
+"""What guards the standard streams of this process. A process that it starts calls them first."""
 
 
 def conceal(url: str) -> None:

@@ -52,7 +52,7 @@ def read_tree(path: Path, device: torch.device | str = "cpu") -> Any:
         why = f"{wrong} is not what was written"
     except FileNotFoundError:
         return None
-    except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+    except Exception as error:  # a file can be damaged in more ways than can be listed
         if is_out_of_memory(error):
             raise
         why = (str(error).splitlines() or [""])[0][:200] or type(error).__name__

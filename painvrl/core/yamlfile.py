@@ -40,7 +40,7 @@ MOST_DIGITS = 100
 _LONG_TEXT = 64  # characters that count as one value
 
 _SHOWN_VALUE = 80  # characters; a whole section as "found" would bury the message
-_LOOKED_AT: Final = 2000  # far more than is shown, and a password at most
+_LOOKED_AT = 2000  # far more than is shown, and a password at most
 _ROUNDS = 5  # of taking out what is wrong: a part, then the section that lacks it
 _MANY = 100  # choices in place of wrong ones: trying more would take seconds
 _NO_SECTION = {"model_type", "dict_type", "model_attributes_type"}

@@ -66,7 +66,7 @@ class ArrayCache:
                     _require(_checksum(path) == checksum, path.name)
                     arrays[name] = mapped(path)
             return arrays
-        except Exception as error:  # noqa: BLE001 (a file can be damaged in more ways than can be listed)
+        except Exception as error:  # a file can be damaged in more ways than can be listed
             if is_out_of_memory(error):
                 raise
             if not isinstance(error, FileNotFoundError) or self.path(key).exists():

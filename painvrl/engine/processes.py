@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import torch
 
-from painvrl.core import interrupts
+from painvrl.core import interrupts, shown
 from painvrl.core.device import use_device
 from painvrl.core.errors import StudyError, UserError
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
@@ -228,7 +228,7 @@ class _Slot:
     def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._line, far_end = context.Pipe()
-        self._process = context.Process(target=_work, args=(self._spec, far_end))
+        self._process = context.Process(target=_work, args=(self._spec, far_end, tuple(shown.GUARDS)))
         with far_end, _interrupts_held_back():
             self._process.start()
 
@@ -314,8 +314,10 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(spec: WorkerSpec, line: Connection) -> None:
+def _work(spec: WorkerSpec, line: Connection, guards: Sequence[Callable[[], None]]) -> None:
     """What a worker process does: one task after the other, until its line is closed."""
+    for guard in guards:
+        guard()
     if not hasattr(signal, "pthread_sigmask"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(spec.threads)

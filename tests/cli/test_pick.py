@@ -107,6 +107,15 @@ def test_a_pick_is_one_line_with_its_reason_and_shows_on_its_run_in_mlflow(
     assert "pick.mine" not in client.get_run(run_id).data.tags
 
 
+def test_who_picks_by_another_rule_hears_which_picks_stay(cli: Call, workspace: Path) -> None:
+    for rule in ("--knee", "--balanced"):
+        said = cli("study", "pick", rule, "--workspace", workspace).out.splitlines()
+    assert "\n".join(said[1:]) == (
+        "also picked: knee. Of several, `train --best` needs one by --pick NAME; "
+        "`painvrl study pick --clear NAME` forgets one"
+    )
+
+
 def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, workspace: Path) -> None:
     empty = cli("study", "pick", "--list", "--workspace", workspace)
     assert empty.out == "nothing is picked in tiny; `painvrl study pick --knee` would pick the knee\n"

@@ -103,7 +103,9 @@ def test_a_known_secret_hides_itself_and_no_name_of_another(
     assert redacted(written) == (written if said is None else said)
 
 
-@pytest.mark.parametrize("hostile", ["http://a:", "http://a:b@c@", "a://b:@", 'password="', "--token", "x-", "@:"])
+@pytest.mark.parametrize(
+    "hostile", ["http://a:", "http://a:b@c@", "a://b:@", 'password="', "--token", "x-", "@:"]
+)
 def test_a_long_text_takes_time_by_its_length(hostile: str) -> None:
     text = hostile * (2**20 // len(hostile))
     before = time.process_time()

@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 
+from painvrl.cli import output
+from painvrl.core import shown
 from painvrl.core.errors import StudyError
 from painvrl.engine.executor import Executor, Placement, executor_of
 from painvrl.engine.job import Job
@@ -211,3 +213,13 @@ def test_deaths_over_the_data_are_tried_again_and_said_in_the_end(
         with pytest.raises(StudyError, match=r"die while they prepare the data.*\(found 2\)"), made:
             pass
     assert (tmp_path / "deaths").read_text() == str(max(0, deaths - 2))
+
+
+def test_a_worker_process_shows_no_secret_where_its_driver_does_not(
+    toys: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "GUARDS", [output.guard_output])
+    with executor_of(toys.Loud, CPU, 2):
+        pass
+    assert "postgresql://me:***@host/db" in (said := capfd.readouterr().err)
+    assert "hunter2" not in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,15 @@ class Toy:
         return Completed(
             metrics={"iid/ndcg_at_20": job.number / 8, "ood/ndcg_at_20": job.config.mask.sparsity}
         )
+
+
+class Loud(Toy):
+    """Says a secret, as drivers and libraries do."""
+
+    def __init__(self, *, device: torch.device) -> None:
+        sys.stderr.write("postgresql://me:hunter2@host/db\n")
+        sys.stderr.flush()
+        super().__init__(device=device)
 
 
 class Frail(Toy):

@@ -116,6 +116,12 @@ def pick(
             lines += [
                 f"in place of trial {old.name}, which was {old.alias} by {old.rule}; `--as NAME` keeps both"
             ]
+        others = [one.pick.alias for one in kept_picks(stored) if one.pick.alias != kept.pick.alias]
+        if others:
+            lines.append(
+                f"also picked: {', '.join(others)}. Of several, `train --best` needs one by --pick NAME; "
+                "`painvrl study pick --clear NAME` forgets one"
+            )
     if json:
         render.print_json({"study": name, **figures})
     else:

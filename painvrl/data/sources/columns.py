@@ -401,7 +401,9 @@ def _seconds(text: str, order: DateOrder | None) -> float:
     if order is not None and (found := DATE.fullmatch(written)):
         first, _, second, year, clock = found.groups()
         day, month = (first, second) if order == "day_first" else (second, first)
-        written = f"{year}-{int(month):02}-{int(day):02}" + (f" {clock.zfill(5 if clock.count(':') == 1 else 8)}" if clock else "")
+        written = f"{year}-{int(month):02}-{int(day):02}" + (
+            f" {clock.zfill(5 if clock.count(':') == 1 else 8)}" if clock else ""
+        )
     try:
         date = datetime.fromisoformat(f"{written}-01" if re.fullmatch(r"\d{4}-\d{2}", written) else written)
     except ValueError:

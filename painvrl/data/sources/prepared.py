@@ -88,7 +88,7 @@ def load_dataset(cache: ArrayCache, key: str) -> Dataset | None:
             provenance=TypeAdapter(Provenance).validate_python(texts["provenance"]),
             fingerprint=texts["fingerprint"],
         )
-    except Exception as error:  # noqa: BLE001 (its parts are whole, and do not fit together)
+    except Exception as error:  # its parts are whole, and do not fit together
         if is_out_of_memory(error):
             raise
         cache.note_damage(key, error)

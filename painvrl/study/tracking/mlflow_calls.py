@@ -50,7 +50,9 @@ def mlflow_calls(uri: str) -> Iterator[None]:
             try:
                 yield
             except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-                said = redacted(str(getattr(error.__cause__ or error, "orig", error))[:2000])  # before it is cut
+                said = redacted(
+                    str(getattr(error.__cause__ or error, "orig", error))[:2000]
+                )  # before it is cut
                 cause = said.partition("\n")[0][:300]
                 raise _refusal(uri, advice_on(cause), away=_is_away(uri, error)) from error
             except OSError as error:
