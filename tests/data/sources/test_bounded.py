@@ -113,7 +113,7 @@ def written(folder: Path, made: Path) -> TableConfig:
 
 
 LOAD = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from painvrl.core.errors import UserError
 from painvrl.data.sources import TableConfig, load
@@ -122,7 +122,8 @@ try:
     load(config, cache_dir=Path(sys.argv[2]), seed=0)
 except UserError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Of this process alone: what the system counts of a child includes the peak of the one that forked it.
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
