@@ -20,7 +20,15 @@ def sampled(tiny_settings: dict[str, Any]) -> TrainConfig:
 def test_all_hyperparameters_are_those_of_every_variant(
     tiny_config: TrainConfig, sampled: TrainConfig
 ) -> None:
-    assert {*hyperparameters(tiny_config), *hyperparameters(sampled)} == set(all_hyperparameters())
+    variants = [hyperparameters(apply(tiny_config, {"backbone.loss.kind": "softmax"}))]
+    for risks in ("mean", "vrex", "group_dro"):
+        settings = tiny_config.model_dump(mode="json")
+        settings["backbone"]["risks"] = {"kind": risks}
+        settings["environments"] |= {"assignment": "column", "column": {"column": "popularity", "bins": 2}}
+        variants.append(hyperparameters(TrainConfig.model_validate(settings)))
+    assert {*hyperparameters(tiny_config), *hyperparameters(sampled)}.union(*variants) == set(
+        all_hyperparameters()
+    )
     assert len(all_hyperparameters()) == len(set(all_hyperparameters()))
     assert set(hyperparameters(tiny_config)) < set(all_hyperparameters())
 
