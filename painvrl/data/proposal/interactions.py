@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from painvrl.core.errors import ConfigError
 from painvrl.data.proposal.entries import Entry
 from painvrl.data.proposal.looks import ITEM, RATING, TIME, USER, Look, looks_of
 from painvrl.data.proposal.questions import Answers, Candidate, Question
@@ -30,12 +31,13 @@ class Roles:
     item: str
 
 
-def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: Answers) -> Roles:
+def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers: Answers) -> Roles:
     """Decide what each column of ``table`` is.
 
     Args:
         table: a row an interaction.
-        keys: by file, the columns of the other files that name each row once: what item ids may be found in.
+        keys: by file, the columns of the other files that name each row once, by name: what item ids may be
+            found in.
         answers: decide what is in doubt.
 
     Raises:
@@ -54,6 +56,8 @@ def roles_of(table: Table, keys: Mapping[str, Sequence[np.ndarray]], answers: An
         )
     )
     assert item is not None
+    if "--item" not in answers.given:
+        _refuse_another(looks[item.name], ids, keys, file)
     others = [look for look in ids if look.name != item.name]
     many = [look for look in others if len(look.distinct) >= _MANY]
     users = [_as_user(look, alone=many == [look]) for look in others]
@@ -117,6 +121,7 @@ def _may_be_ids(look: Look, answers: Answers) -> bool:
         or look.missing
         or look.is_key
         or look.foreign
+        or look.has_fractions
         or look.name == answers.given.get("--rating")
     ):
         return False
@@ -126,11 +131,30 @@ def _may_be_ids(look: Look, answers: Answers) -> bool:
     return not is_time and not look.is_called(RATING)
 
 
-def _as_item(look: Look, keys: Mapping[str, Sequence[np.ndarray]]) -> Candidate:
+def _refuse_another(
+    taken: Look, ids: Sequence[Look], keys: Mapping[str, Mapping[str, np.ndarray]], file: str
+) -> None:
+    """Refuse to join by ``taken`` where a column of one name in both files was to join them, but cannot."""
+    if taken.is_called(ITEM):
+        return
+    for look in ids:
+        for other, columns in keys.items():
+            known = columns.get(look.name)
+            if look.name == taken.name or known is None or matches(look.distinct, known):
+                continue
+            raise ConfigError(
+                f"{look.name} is in {file} and in {other}, but they have no id of it in common "
+                f"({look.distinct[0]}, ... and {known[0]}, ...), and {taken.name} would be taken as the "
+                "items; mend the ids, or let --item name the column",
+                key="init",
+            )
+
+
+def _as_item(look: Look, keys: Mapping[str, Mapping[str, np.ndarray]]) -> Candidate:
     named, other = look.is_called(ITEM), look.is_called(USER)
     total, matched, where = len(look.distinct), 0, ""
     for file, columns in keys.items():
-        for key in columns:
+        for key in columns.values():
             if (count := matches(look.distinct, key)) > matched:
                 matched, where = count, file
     why = [f"{matched:,} of its {total:,} ids are in {where}"] if matched else []

@@ -39,14 +39,15 @@ class Described:
     most: int = 0
 
 
-def keys_in(path: Path) -> Iterator[np.ndarray]:
-    """Every column or array of the file that names each of its rows once."""
+def keys_in(path: Path) -> dict[str, np.ndarray]:
+    """Every column or array of the file that names each of its rows once, by its name."""
     if path.suffix in (".npz", ".npy"):
-        yield from (ids for ids, _ in _arrays(path)[0].values())
-        return
-    for look in looks_of(read_table(path, key="init")):
-        if look.is_key and not SAVED_INDEX.fullmatch(look.name):
-            yield look.distinct
+        return {name: ids for name, (ids, _) in _arrays(path)[0].items()}
+    return {look.name: look.distinct for look in looks_of(read_table(path, key="init")) if _may_be_key(look)}
+
+
+def _may_be_key(look: Look) -> bool:
+    return look.is_key and not look.has_fractions and not SAVED_INDEX.fullmatch(look.name)
 
 
 def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers) -> Described:
@@ -62,7 +63,7 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
         return Described(files=files, most=max((matched for _, matched in features), default=0))
     table = read_table(path, key="init")
     looks = {look.name: look for look in looks_of(table)}
-    keys = [look for look in looks.values() if look.is_key and not SAVED_INDEX.fullmatch(look.name)]
+    keys = [look for look in looks.values() if _may_be_key(look)]
     candidates = sorted((_as_key(look, items) for look in keys), key=lambda one: -one.score)
     if not any(matches(items, look.distinct) for look in keys):
         if any(matches(users, look.distinct) for look in keys):

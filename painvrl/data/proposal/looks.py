@@ -92,6 +92,11 @@ class Look:
             return None
 
     @cached_property
+    def has_fractions(self) -> bool:
+        """Whether it holds numbers that are not all whole, such as prices: no ids."""
+        return self.numbers is not None and bool((self.numbers % 1 != 0).any())
+
+    @cached_property
     def holds_numbers(self) -> bool:
         """Whatever is not missing is a number; ``1,6`` below the name of tags is two of them."""
         if TAGS.search(self.squashed) and any("," in text for text in self.sample):

@@ -46,7 +46,7 @@ def propose(paths: Sequence[Path], answers: Answers) -> Proposal:
     rest = [path for path in files if path != first]
     table = read_table(first, key="init")
     # Of a folder, a file that is nothing of ours is passed over; a file that was named must be usable.
-    keys = {str(path): list(keys_in(path)) for path in rest if path in others or _readable(path, answers)}
+    keys = {str(path): keys_in(path) for path in rest if path in others or _readable(path, answers)}
     try:
         roles = roles_of(table, keys, answers)
     except ConfigError:
@@ -111,7 +111,7 @@ def _files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
 
 def _readable(path: Path, answers: Answers) -> bool:
     try:
-        list(keys_in(path))
+        keys_in(path)
     except DataError as error:
         answers.said.append(f"not used: {error}")
         return False

@@ -309,3 +309,37 @@ def test_numbers_of_tags_are_no_decimal_numbers(sheets, proposed):
     rows = [(item, f"Thing {n} of some length", f"{n % 4},6") for n, item in enumerate(ITEMS)]
     data, *_ = proposed([sheets[0], write("things.csv", ("id", "name", "genre_ids"), rows)])
     assert data["item_table"]["categories"] == "genre_ids"
+
+
+def of_prices(items: list[str]) -> list[Path]:
+    """Purchases and a table of items that share a column of ids by name, and prices by content."""
+    prices = {item: f"{5 + place}.{place % 9 + 1}" for place, item in enumerate(ITEMS)}
+    rows = [(user, item, prices[item]) for user in USERS for item in ITEMS[int(user[1:]) % 7 :: 6]]
+    described = [
+        (own, prices[item], f"thing {item}", "tea" if place % 2 else "pot")
+        for place, (own, item) in enumerate(zip(items, ITEMS, strict=True))
+    ]
+    return [
+        write("purchases.csv", ["kunde", "artikelnr", "preis"], rows),
+        write("items.csv", ["artikelnr", "preis", "title", "tags"], described),
+    ]
+
+
+def test_a_column_of_prices_is_never_taken_as_ids(tmp_path, proposed):
+    data, *_ = proposed(of_prices(ITEMS))
+    assert (data["item"], data["item_table"]["key"]) == ("artikelnr", "artikelnr")
+    with pytest.raises(DataError, match="no column holds the ids of the items") as refused:
+        proposed(of_prices([f"A-{item}" for item in ITEMS]), item="artikelnr")
+    assert "preis" not in str(refused.value)
+
+
+def test_another_column_is_not_taken_where_the_ids_of_one_name_do_not_match(tmp_path, proposed):
+    paths = of_prices([f"A-{item}" for item in ITEMS])
+    for path in paths:  # whole prices may be ids
+        path.write_text(re.sub(r"(\d)\.\d", r"\1", path.read_text()))
+    with pytest.raises(ConfigError) as refused:
+        proposed(paths)
+    assert "artikelnr is in purchases.csv and in items.csv" in str(refused.value)
+    assert "0001, ... and A-0001" in str(refused.value)
+    assert "preis would be taken as the items; mend the ids, or let --item" in str(refused.value)
+    assert proposed(paths, item="preis")[0]["item_table"]["key"] == "preis"
