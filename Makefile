@@ -27,7 +27,8 @@ $(BIN)/python:
 
 # One stamp an extra: a second call returns at once.
 $(VENV)/.stamp-%: $(PINS) | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
+	@echo "installing into $(VENV); this takes minutes, without further output"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 install: $(VENV)/.stamp-movielens  ## make .venv with painvrl and what the MovieLens study reads

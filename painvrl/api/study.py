@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from painvrl.api.inputs import DEFAULT_WORKSPACE, PathLike, Tree, place_of, spec_of
-from painvrl.core.errors import ConfigError
+from painvrl.core.errors import ConfigError, SeveralStudies, StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,6 @@ class Study:
         Raises:
             StudyError: no metric is measured on an IID and an OOD part, or nothing is complete.
         """
-        from painvrl.core.errors import StudyError
         from painvrl.study.front import front_table
         from painvrl.study.plots.figure import front_figure, title_of
         from painvrl.study.plots.panels import panels_of
@@ -273,4 +272,8 @@ def open_study(
     place = place_of(workspace)
     spec = load_spec(Path(str(name))) if is_file else None
     where = storage or (None if spec is None else spec.study.storage)
-    return Study(open_stored(spec or name, place, storage=where), place, where)
+    try:
+        return Study(open_stored(spec or name, place, storage=where), place, where)
+    except SeveralStudies as several:
+        rule = f"{several.rule}, such as open_study({several.first!r})"
+        raise StudyError(rule, file=several.file) from None

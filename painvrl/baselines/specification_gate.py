@@ -42,6 +42,8 @@ RIDGES = (1.0, 10.0, 100.0)
 COLUMN_GROUPS = 8
 """Groups of columns that stand in for modalities where there is a single one."""
 DRAWS = 1000
+WIDE = 0.1
+"""A regret that may be above this share of what it is lost from is not shown to be none."""
 MAX_CELLS = 20_000_000
 """Users times items that are scored; beyond it a random subset of the users."""
 
@@ -82,6 +84,12 @@ class Gate(Result):
         size = f"regret of the choice by IID {self.regret:+.4f}, correlation {self.correlation:+.2f}"
         if self.can_pay:
             return f"a mask can pay: another subset than the one that is best IID is better OOD ({size})"
+        chosen = float(self.ood[self.chosen_by_iid])
+        if self.regret.high > WIDE * chosen:
+            return (
+                f"too few data to say whether a mask can pay: the regret may be {self.regret.high:.4f}, "
+                f"over {WIDE:.0%} of the OOD {chosen:.4f} of that choice ({size})"
+            )
         return f"no sign that a mask can pay: what is best IID is not shown to lose OOD ({size})"
 
     def blocks(self) -> Iterator[Block]:
@@ -97,6 +105,7 @@ class Gate(Result):
         )
         reads = "held-out train items and ood_valid" if self.cold else "iid_valid and ood_valid"
         yield f"specification gate: {self.verdict}; it reads {reads}, and sets nothing"
+        yield "it ranks by a content-only ridge, otherwise than the study: not comparable with its NDCG"
         yield from (f"left out by the gate: {one}" for one in self.left_out)
 
     def as_dict(self) -> dict[str, object]:

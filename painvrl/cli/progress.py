@@ -269,5 +269,11 @@ def _came_to(event: TrialFinished) -> str:
         return f"pruned at {failed.rung}" if isinstance(failed, Pruned) else "failed"
     values = "  ".join(f"{name} {number(value)}" for name, value in event.values.items())
     if isinstance(event.outcome, Completed) and event.outcome.points and event.standing.front_size:
+        shown = (
+            place
+            for place, point in enumerate(event.outcome.points)
+            if all(point.metrics.get(name) == value for name, value in event.values.items())
+        )
+        values = next((f"point {event.number}.{place}: {values}" for place in shown), values)
         return f"{values}  {event.standing.on_front} of {len(event.outcome.points)} points on the front"
     return f"{values}  on the front" if event.standing.on_front else values

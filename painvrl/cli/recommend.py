@@ -86,9 +86,11 @@ def recommend(
     else:
         asked = [_Asked(one, "--user") for one in user or []] if users is None else _read(users)
     parts = loaded.parts if explain else ()
+    where = str(loaded.path)
     notes = [UNDIVIDED] if "content" in parts else []
     best = [(one.user, _best(loaded, one, k, explain)) for one in asked]
-    where = str(loaded.path)
+    model = ", ".join(f"{kind} {name}" for kind, name in loaded.origin.items())
+    typer.echo(f"by the model {where}{f' ({model})' if model else ''}", err=True)
     if output is not None:
         _write(output, best, parts)
         if json:

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ from painvrl.core.errors import (
     PainvrlError,
     PlaceError,
     Regressed,
+    SeveralStudies,
     UserError,
     is_of_the_place,
 )
@@ -57,6 +59,10 @@ EPILOG = (
 )
 
 
+_TYPED = "painvrl.typed"
+"""Where the words behind ``painvrl`` are kept."""
+
+
 class Guarded(TyperGroup):
     """Turns exceptions of every command into one line on stderr and an exit code."""
 
@@ -65,7 +71,13 @@ class Guarded(TyperGroup):
         own = args[: args.index("--")] if "--" in args else args
         verbose = [word for word in own if word in {"-v", "--verbose"}]
         others = [word for word in own if word not in {"-v", "--verbose"}]
-        return super().parse_args(ctx, [*verbose, *others, *args[len(own) :]])
+        ctx.meta[_TYPED] = [*others, *args[len(own) :]]
+        try:
+            return super().parse_args(ctx, [*verbose, *others, *args[len(own) :]])
+        except typer.TyperException as error:
+            if error.message.startswith("No such option") and not getattr(error, "possibilities", None):
+                error.message += ". Options of a command stand behind it"
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Say of a command that stands alone which group it belongs to."""
@@ -82,10 +94,13 @@ class Guarded(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except typer.TyperException as error:
-            error.message = _with_what_is_meant(error.message)
+            error.message = _with_what_is_meant(error.message, getattr(error, "ctx", None))
             raise
         except ReaderLeft:  # who left needs no message
             raise typer.Exit(UNREAD) from None
+        except SeveralStudies as several:
+            _complain(f"{several}, such as `{_naming(several.first, ctx.meta[_TYPED])}`")
+            raise typer.Exit(USAGE) from None
         except PainvrlError as error:
             _logger.debug("the error was raised here:", exc_info=error)
             for mistake in error.each if isinstance(error, ConfigError) else (error,):
@@ -108,12 +123,27 @@ class Guarded(TyperGroup):
             raise typer.Exit(INTERNAL_ERROR) from None
 
 
-def _with_what_is_meant(message: str) -> str:
-    """What Typer says of an option, with the near one of its choices, and not the kind of an exception."""
+def _naming(study: str, words: list[str]) -> str:
+    """The command that was typed, and the study with it."""
+    place, named = (2, [study]) if words[0] == "study" else (1, ["--study", study])
+    return redacted(shlex.join(["painvrl", *words[:place], *named, *words[place:]]))
+
+
+def _with_what_is_meant(message: str, ctx: Any) -> str:
+    """What Typer says of words that it does not know, with what may be meant, and not the kind of an
+    exception.
+    """
     message = message.removeprefix("Value error, ")
     if found := re.fullmatch(r"'(.*?)' is not one of (.*)\.", message):
         near = difflib.get_close_matches(found[1], re.findall("'(.*?)'", found[2]), n=1)
         message += f" Did you mean '{near[0]}'?" if near else ""
+    if found := re.fullmatch(r"Got unexpected extra argument\S* \((.*)\)", message):
+        word = found[1].split()[0]
+        known = {name for option in ctx.command.params for name in option.opts}
+        meant = [option for option in (f"--{word}", "--user") if option in known]
+        message += (
+            f". Did you mean '{meant[0]}{'' if meant[0] == f'--{word}' else f' {word}'}'?" if meant else ""
+        )
     return message
 
 

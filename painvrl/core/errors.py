@@ -154,6 +154,12 @@ class StudyError(UserError):
     """A study, a trial or a run does not exist or does not fit the request."""
 
 
+class SeveralStudies(StudyError):
+    """No study was named, and there are several; ``first`` is one of them, for an example."""
+
+    first: str = ""
+
+
 class Differs(StudyError):
     """A study was run otherwise; a line for each difference."""
 

@@ -88,6 +88,9 @@ def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
+        if path.suffix in (".csv", ".tsv", ".parquet"):
+            rule = f"is a table; `painvrl init {path}` writes the file of a study of it"
+            raise ConfigError(rule, file=path)
         return content.decode("utf-8") if len(content) <= MOST_BYTES else " " * len(content)
     except FileNotFoundError:
         beside = {one.stem: one for folder in (path.parent, Path("studies")) for one in folder.glob("*.y*ml")}

@@ -135,7 +135,8 @@ class Checkpoint:
         if index is None:
             example = ", ".join(self.user_ids[:3])
             raise ConfigError(
-                f"{self.path} knows no such user; it has {len(self.user_ids):,}, among them {example}",
+                f"{self.path} knows no such user; it has {len(self.user_ids):,}, among them {example}; "
+                "filters of the data, such as data.core, may have removed others",
                 key="user",
                 value=user,
             )

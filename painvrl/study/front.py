@@ -96,8 +96,10 @@ class FrontTable(Result):
             yield (
                 f"{len(rows)} of {len(self.rows)} points are shown, with {share:.1%} of the hypervolume "
                 "(greedy hypervolume subset, with the best of each objective and every pick); "
-                "`painvrl study front --all` shows all"
+                f"`painvrl study front {self.study} --all` shows all"
             )
+        if any(len(row.point) < len(self._searched(rows)) for row in rows):
+            yield "an empty cell: the point has no such hyperparameter, or its preset's own value"
         if self.iid_only is not None:
             values = numbers(self.iid_only.values)
             yield f"chosen by IID alone, without a look at OOD: trial {self.iid_only.name} ({values})"
@@ -110,8 +112,13 @@ class FrontTable(Result):
         values = [[row.values[name] for name in self.objectives] for row in self.rows]
         return tuple(self.rows[place] for place in spread(values, SHOWN, kept=picked))
 
+    @staticmethod
+    def _searched(shown: Sequence[FrontRow]) -> list[str]:
+        """The hyperparameters that one of the rows has a value of."""
+        return sorted({hyperparameter for row in shown for hyperparameter in row.point})
+
     def _table(self, shown: Sequence[FrontRow]) -> TextTable:
-        hyperparameters = sorted({hyperparameter for row in shown for hyperparameter in row.point})
+        hyperparameters = self._searched(shown)
         columns: dict[str, Callable[[FrontRow], str]] = {"trial": lambda row: row.name}
         if any(row.preset is not None for row in shown):
             columns["preset"] = lambda row: row.preset or ""

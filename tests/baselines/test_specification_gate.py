@@ -17,6 +17,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.run.config import TrainConfig
+from painvrl.stats.intervals import Interval
 
 SMALL = {"kind": "planted", "n_users": 150, "n_items": 160, "interactions_per_environment": 12}
 
@@ -140,6 +141,24 @@ def test_items_held_out_at_random_cannot(tmp_path: Path) -> None:
     assert gate.correlation > 0.5
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.001, 0.2, "a mask can pay"), (-0.001, 0.009, "no sign that"), (-0.001, 0.02, "too few data to say")],
+)
+def test_too_few_data_are_told_from_a_no(low: float, high: float, said: str) -> None:
+    gate = module.Gate(
+        subsets=(("text",), ("tags",)),
+        iid=np.array([0.2, 0.1]),
+        ood=np.array([0.1, 0.1]),
+        correlation=0.0,
+        regret=Interval(mean=0.0, low=low, high=high),
+        chosen_by_iid=0,
+        cold=False,
+    )
+    assert gate.verdict.startswith(said)
+    assert any("not comparable with its NDCG" in str(block) for block in gate.blocks())
+
+
 @pytest.mark.slow
 def test_with_random_groups_as_ood_it_says_so_in_at_most_5_of_100_draws(tmp_path: Path) -> None:
     config = TrainConfig.model_validate({"data": SMALL, "split": {"protocol": "cold_item"}})
@@ -180,7 +199,7 @@ def test_regret_is_nothing_where_one_subset_is_best_for_everybody() -> None:
 
 def test_the_answer_is_said_in_words_and_figures(tmp_path: Path) -> None:
     gate = asked(tmp_path, data=SMALL, split={"protocol": "cold_item"})
-    _, line = gate.blocks()
+    _, line, _ = gate.blocks()
     assert "it reads held-out train items and ood_valid, and sets nothing" in str(line)
     assert gate.as_dict()["reads"] == ["train", "ood_valid"]
     assert len(gate.as_dict()["subsets"]) == len(gate.subsets)  # type: ignore[arg-type]

@@ -67,6 +67,15 @@ def test_whoever_runs_a_configuration_is_told_to_train_it(cli: Call) -> None:
                 "Did you mean 'knee'?"
             ),
         ),
+        (
+            ["study", "pick", "laden", "knee"],
+            "Got unexpected extra argument(s) (knee). Did you mean '--knee'?",
+        ),
+        (["recommend", "K041"], "Got unexpected extra argument(s) (K041). Did you mean '--user K041'?"),
+        (
+            ["--workspace", "X", "recommend"],
+            "No such option: --workspace. Options of a command stand behind it",
+        ),
         (["study", "front", "--plto"], "No such option: --plto (Possible options: --plot)"),
     ],
 )
@@ -229,4 +238,39 @@ def test_a_device_that_is_not_there_is_answered_with_the_one_that_always_is(cli:
 def test_a_misspelt_baseline_is_answered_with_the_right_one(cli: Call, spec: Path) -> None:
     answer = cli("baselines", spec, "--baseline", "itemknn")
     assert "did you mean item-knn?" in answer.err
+    assert answer.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["study", "front", "--all"], "painvrl study front one --all"),
+        (["train", "--best"], "painvrl train --study one --best"),
+    ],
+)
+def test_of_several_studies_one_is_named_in_the_command_that_was_typed(
+    cli: Call, spec: Path, words: list[str], meant: str
+) -> None:
+    from painvrl.core.workspace import Workspace
+    from painvrl.study.file.spec import load_spec
+    from painvrl.study.store.creation import create_study
+
+    place, loaded = Workspace(Path("workspace")), load_spec(spec)
+    place.create()
+    for name in ("one", "two"):
+        named = loaded.study.model_copy(update={"name": name})
+        create_study(loaded.model_copy(update={"study": named}), place, data="d")
+    answer = cli(*words)
+    assert answer.err.endswith(f"several studies are here; name one of one, two, such as `{meant}`\n")
+    assert answer.code == 2
+    import painvrl
+
+    with pytest.raises(painvrl.UserError, match=r"name one of one, two, such as open_study\('one'\)"):
+        painvrl.open_study()
+
+
+def test_whoever_runs_a_table_is_told_to_make_a_study_of_it(cli: Call) -> None:
+    answer = cli("study", "run", "data/interactions.csv")
+    rule = "is a table; `painvrl init data/interactions.csv` writes the file of a study of it"
+    assert answer.err.endswith(f"error: data/interactions.csv: {rule}\n")
     assert answer.code == 2

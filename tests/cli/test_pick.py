@@ -118,7 +118,7 @@ def test_who_picks_by_another_rule_hears_which_picks_stay(cli: Call, workspace: 
 
 def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, workspace: Path) -> None:
     empty = cli("study", "pick", "--list", "--workspace", workspace)
-    assert empty.out == "nothing is picked in tiny; `painvrl study pick --knee` would pick the knee\n"
+    assert empty.out == "nothing is picked in tiny; `painvrl study pick tiny --knee` would pick the knee\n"
     cli("study", "pick", "--iid", "--workspace", workspace)
     cli("study", "pick", "--ood", "--workspace", workspace)
     lines = cli("study", "pick", "--list", "--workspace", workspace).out.splitlines()

@@ -34,7 +34,10 @@ def test_the_line_of_a_trial_says_what_of_it_is_on_the_front(
     capsys: pytest.CaptureFixture[str], points: int, on_front: int, said: str
 ) -> None:
     metrics = {"iid/ndcg_at_20": 0.25}
-    outcome = Completed(metrics=metrics, points=(SweptPoint(values={}, metrics=metrics),) * points)
+    own = [SweptPoint(values={}, metrics={"iid/ndcg_at_20": 0.1})] * bool(points)
+    outcome = Completed(
+        metrics=metrics, points=(*own, *[SweptPoint(values={}, metrics=metrics)] * (points - 1))
+    )
     with study_progress(quiet=False) as lines:
         lines.trial_finished(
             TrialFinished(
@@ -47,7 +50,8 @@ def test_the_line_of_a_trial_says_what_of_it_is_on_the_front(
                 standing=Standing(on_front=on_front, front_size=20),
             )
         )
-    assert capsys.readouterr().out == f"[8/9] trial   7    1.2 s  iid/ndcg_at_20 0.2500{said}\n"
+    shown = "point 7.1: " if points else ""
+    assert capsys.readouterr().out == f"[8/9] trial   7    1.2 s  {shown}iid/ndcg_at_20 0.2500{said}\n"
 
 
 def test_a_run_that_goes_on_says_so_beside_its_results(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,11 @@ def test_a_table_of_all_users_holds_what_the_checkpoint_recommends(
 ) -> None:
     path = tmp_path / "new" / f"all.{suffix}"
     answer = cli("recommend", "--all", "-k", 3, "--output", path)
-    assert (answer.code, answer.out, answer.err) == (0, f"items of 60 users: {path}\n", "")
+    assert (answer.code, answer.out, answer.err) == (
+        0,
+        f"items of 60 users: {path}\n",
+        f"by the model {checkpoint}\n",
+    )
     texts = {"user": str, "item": str}
     frame = pd.read_parquet(path) if suffix == "parquet" else pd.read_csv(path, dtype=texts)
     assert list(frame.columns) == ["user", "rank", "item", "title", "score"]
@@ -137,7 +141,7 @@ def test_all_users_are_those_who_have_scores(
     result = replace(tiny_result, parts=replace(tiny_result.parts, users=users))
     save_checkpoint(checkpoint, result, tiny_prepared)
     answer = cli("recommend", "--all", "-k", 1, "--json")
-    assert answer.err == "left out: 1 user whom the model was not trained on\n"
+    assert answer.err.startswith("left out: 1 user whom the model was not trained on\n")
     found = [one["user"] for one in json.loads(answer.out)["users"]]
     assert found == [str(user) for user in range(60) if user != 4]
 
@@ -198,3 +202,10 @@ def test_a_part_that_is_not_divided_is_said_to_be_so(
         explained = cli("recommend", "--user", 15, "--explain", *arguments)
         assert "the part `content` is not divided into invariant and variant" in explained.out
         assert "not divided" not in cli("recommend", "--user", 15, *arguments).out
+
+
+def test_it_says_whose_items_they_are_and_why_a_user_may_be_missing(cli: Call, checkpoint: Path) -> None:
+    assert cli("recommend", "--user", 15).err == f"by the model {checkpoint}\n"
+    assert cli("recommend", "--user", "K075").err.endswith(
+        "; filters of the data, such as data.core, may have removed others (found 'K075')\n"
+    )

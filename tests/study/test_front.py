@@ -148,7 +148,7 @@ def test_of_a_long_front_the_ends_the_picks_and_what_spreads_are_shown_and_the_r
     assert names == [row.name for row in table.rows if row.name in names], "the best IID first, as ever"
     kept = hypervolume([points[int(name)] for name in names]) / table.hypervolume
     assert str(said).startswith(f"20 of 30 points are shown, with {kept:.1%} of the hypervolume")
-    assert str(said).endswith("`painvrl study front --all` shows all")
+    assert str(said).endswith(f"`painvrl study front {table.study} --all` shows all")
     whole, *rest = table.blocks(everything=True)
     assert isinstance(whole, TextTable)
     assert len(whole.rows) == 30

@@ -102,7 +102,9 @@ def pick(
         picks = kept_picks(stored)
         figures: dict[str, object] = {"picks": [one.as_dict() for one in picks]}
         lines = [str(one) for one in picks]
-        lines = lines or [f"nothing is picked in {name}; `painvrl study pick --knee` would pick the knee"]
+        lines = lines or [
+            f"nothing is picked in {name}; `painvrl study pick {name} --knee` would pick the knee"
+        ]
     elif clear is not None:
         kept = forget(stored, place, clear)
         figures = {"cleared": kept.as_dict()}

@@ -193,7 +193,8 @@ def _features_in(path: Path, items: np.ndarray, answers: Answers) -> Iterator[tu
         fitting = [(matches(items, texts), key) for key, (texts, length) in ids.items() if length == rows]
         matched, key = max(fitting, default=(0, ""))
         if not matched:
-            where = "a .txt or .npy file beside it" if path.suffix == ".npy" else "an array of the file"
+            beside = f"a .txt (an id a line) or .npy file beside it, such as {path.stem}_ids.txt"
+            where = beside if path.suffix == ".npy" else "an array of the file"
             raise Place(path, "init").error(
                 f"the rows of {name} need the ids of their items, as {where}; none has {rows} ids "
                 f"of items, such as {items[0]}"

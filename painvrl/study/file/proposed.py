@@ -17,7 +17,8 @@ SCHEMA = "schema.json"
 
 _PAGE = """\
 # yaml-language-server: $schema={schema}
-# The trade-off front of {first}. Relative paths are taken from the directory that painvrl is called in.
+# The trade-off front of {first}. Relative paths are taken from the directory that painvrl is called in,
+# and the key of an .npy file from the folder of that file.
 # Look at the data: painvrl data inspect {file}
 # Run it: painvrl study run {file}
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
 import painvrl
-from painvrl.core.errors import StudyError
+from painvrl.core.errors import SeveralStudies, StudyError
 from painvrl.core.renamed import with_new_names
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint, excess, violated
@@ -287,8 +287,9 @@ def open_study(
         rule = "holds no study yet" if storage is None or is_there(storage) else "is no file"
         raise StudyError(f"{rule}; `painvrl study run SPEC.yaml` makes one", file=place)
     if name is None and len(known) > 1:
-        rule = f"several studies are here; name one of {', '.join(known)} (of `train`: --study NAME)"
-        raise StudyError(rule, file=place)
+        several = SeveralStudies(f"several studies are here; name one of {', '.join(known)}", file=place)
+        several.first = known[0]
+        raise several
     name = name or known[0]
     if name not in known:
         raise StudyError(f"no such study; there are {', '.join(known)}", file=place, value=name)
