@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,3 +161,12 @@ def test_a_short_front_is_shown_as_it_is(plane: Plane) -> None:
     points = [(0.01 * place, 0.21 - 0.01 * place) for place in range(1, 21)]
     table = front_table(plane(*points))
     assert list(map(str, table.blocks())) == list(map(str, table.blocks(everything=True)))
+
+
+def test_an_empty_cell_is_explained_where_there_is_one(plane: Plane) -> None:
+    said = "an empty cell: the point has no such hyperparameter, or its preset's own value"
+    table = front_table(plane((0.1, 0.2), (0.2, 0.1)), [])
+    full, *others = (replace(row, point={"mask.sparsity": 0.5}) for row in table.rows)
+    bare = [replace(row, point={}) for row in others]
+    assert said in list(replace(table, rows=(full, *bare)).blocks())
+    assert said not in list(replace(table, rows=(full, *others)).blocks())
