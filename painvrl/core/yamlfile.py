@@ -277,7 +277,9 @@ def _further(
     """
     details = {_key_path(detail, data): detail for detail in error.errors(include_url=False)}
     choices = {
-        path: found for path, one in details.items() if path[:1] == (basis,) and (found := _choices(one))
+        path: found
+        for path, one in details.items()
+        if path[:1] == (basis,) and isinstance(_within(dict(data), path), dict) and (found := _choices(one))
     }
     if math.prod(map(len, choices.values())) > _MANY:
         return []

@@ -48,7 +48,7 @@ class MaskConfig(Settings):
     """
 
     source: Literal["learned", "ones", "given", "half", "random"] = "learned"
-    """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only);
+    """``learned``; ``ones`` keeps every feature; ``given`` takes the data set's own mask (planted data only).
     ``half`` fixes 1/2 for all; ``random`` closes as many gates as ``sparsity`` says, whichever.
     """
     form: Literal["gates", "attention"] = "gates"

@@ -50,6 +50,7 @@ def study_schema() -> dict[str, Any]:
             if hyperparameter not in BUDGET
         },
     }
+    variant["patternProperties"] = {BY_MODALITY: {"$ref": "#/$defs/Value"}}
     variant["additionalProperties"] = False
     return {
         "$schema": DIALECT,
