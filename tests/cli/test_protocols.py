@@ -111,7 +111,7 @@ def test_a_dry_run_accepts_every_protocol_and_writes_its_defaults_out(
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ({"protocol": "temporal", "share": 0.1}, "config.split.share: is not a known key"),
+        ({"protocol": "temporal", "share": 0.1}, "config.split.share: is no key of protocol temporal"),
         (
             {"protocol": "temporal", "ood_share": 1.5},
             "config.split.ood_share: must be less than 1 (found 1.5)",
@@ -159,7 +159,8 @@ def test_a_study_trains_environments_a_mask_and_a_branch_on_data_with_columns(
         *("study", "run", path, "--workspace", new_workspace, "--device", "cpu"),
         *("--set", "presets=[]", "--trials", 1),  # the presets come first, and the first has no environments
     )
-    assert (answer.code, answer.err) == (0, "")
+    said = [line for line in answer.err.splitlines() if "is chosen from few candidates" not in line]
+    assert (answer.code, said) == (0, [])
     rows = {line.split()[0] for line in answer.out.splitlines() if line.split()}
     assert {"train", "iid_valid", "iid_test", "ood_valid", "ood_test"} <= rows
     assert ("support" in rows) is (name == "user_group")

@@ -410,7 +410,8 @@ def test_an_interrupt_stays_one_when_the_points_cannot_be_tracked(
     formula.script = {0: swept(*FIRST), 1: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
         go(swept_spec, formula, tracker=Down())
-    assert closed == ["KILLED"]
+    # What MLflow itself refused is kept for later; a tracker that is away is told nothing more.
+    assert closed == ([] if isinstance(error, StudyError) else ["KILLED"])
 
 
 def test_only_what_changes_is_written_when_a_study_stops_again(

@@ -311,7 +311,7 @@ def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_l
     class Killed(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -383,7 +383,9 @@ def test_a_parent_in_the_bin_is_replaced(go: Go, spec: StudySpec, formula: Any, 
     go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
     study = open_study("toy", tracked)
     assert study.parent_run == store.parent().info.run_id != old
-    assert store.trials()[0].data.tags["mlflow.parentRunId"] == study.parent_run
+    run_id = study.trials()[0].run_id
+    assert run_id is not None
+    assert store.client.get_run(run_id).data.tags["mlflow.parentRunId"] == study.parent_run
 
 
 def test_a_run_tagged_in_the_ui_reaches_the_selection(
@@ -529,11 +531,16 @@ def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
         stored, store = open_study("toy", tracked), Store(tracked)
         run_id = stored.trials()[1].run_id
         assert run_id is not None
-        header = StudyHeader(
-            name="toy", objectives=spec.objectives, yaml="", data=DATA, parent_run=stored.parent_run
-        )
-        for under_way in ({run_id}, set[str]()):
-            mlflow_tracker(tracked).open(header, (), under_way)
+        for alive in (frozenset({run_id}), frozenset[str]()):
+            header = StudyHeader(
+                name="toy",
+                objectives=spec.objectives,
+                yaml="",
+                data=DATA,
+                parent_run=stored.parent_run,
+                alive=alive,
+            )
+            mlflow_tracker(tracked).open(header, ())
             statuses.append(store.client.get_run(run_id).info.status)
 
     go(spec, type(formula)(script={1: another}), tracker=tracker, trials=2)
