@@ -338,7 +338,7 @@ def flips(trials: Trials, count: int, draw: random.Random, folder: Path) -> None
     targets = [
         *(("cache", path, of_cache) for path in sorted((folder / "flipped").iterdir())),
         ("tree", folder / "tree.pt", of_tree),
-        *(("checkpoint", path, of_checkpoint) for path in sorted(checkpoint.iterdir())),
+        *(("checkpoint", path, of_checkpoint) for path in sorted(checkpoint.rglob("*")) if path.is_file()),
     ]
     sound = {kind: read() for kind, _, read in targets}
     contents = {path: path.read_bytes() for _, path, _ in targets}

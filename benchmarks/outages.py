@@ -278,7 +278,8 @@ def _compare(
 ) -> tuple[dict[str, int], dict[str, int], list[str]]:
     """States of trials and runs, and what is wrong with them."""
     stored = open_study("outages", workspace, storage=storage)
-    records = stored.trials()
+    records, parent = stored.trials(), stored.parent_run
+    stored.storage.engine.dispose()
     with mlflow_calls(tracker):
         from mlflow.tracking import MlflowClient
 
@@ -286,8 +287,8 @@ def _compare(
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
         runs = client.search_runs([experiment.experiment_id], max_results=5000)
-    children = {run.info.run_id: run for run in runs if run.data.tags.get(PARENT) == stored.parent_run}
-    known = {stored.parent_run, *children}
+    children = {run.info.run_id: run for run in runs if run.data.tags.get(PARENT) == parent}
+    known = {parent, *children}
     wrong = [f"run {run.info.run_name} is of no study" for run in runs if run.info.run_id not in known]
     complete = [record for record in records if record.values is not None]
     if len(complete) != faults.trials:

@@ -53,6 +53,20 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
+def copied() -> Callable[[Path, Path], Path]:
+    """Copies a workspace; MLflow's paths follow at once, so that no command has to say that they did."""
+    from painvrl.core.workspace import Workspace
+    from painvrl.study.tracking.mlflow_database import ready_database
+
+    def copied(source: Path, target: Path) -> Path:
+        shutil.copytree(source, target)
+        ready_database(Workspace(target))
+        return target
+
+    return copied
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root."""
     return REPOSITORY

@@ -271,7 +271,7 @@ def test_a_study_runs_through_the_server_and_on_the_same_postgresql(
     assert link.startswith(f"{server}/#/experiments/")
     front = json.loads(painvrl("study", "front", spec, "--json"))
     assert painvrl("ui", "--study", spec).splitlines()[-1] == f"front of shared: {link}"
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {"cache", "locks", "users"}, (
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {"cache", "spool", "users"}, (
         "no database of its own"
     )
 

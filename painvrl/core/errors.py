@@ -6,6 +6,7 @@ PainvrlError
 │   │   └── ConfigErrors several of them, all of one file
 │   ├── DataError        a data file or its content
 │   ├── StudyError       a study, trial or run that is missing or does not fit
+│   │   ├── SeveralStudies  none was named, and there are several
 │   │   └── Differs      a study that was run otherwise, with a line for each difference
 │   └── PlaceError       a disk, a folder or an output that is full, read-only or gone; try again later
 ├── NothingFeasible      the study has no trial on a front: exit code 3

@@ -333,6 +333,15 @@ def _assembled(folder: Path, files: Path, created: str) -> Checkpoint:
     )
 
 
+def study_of(folder: Path) -> str | None:
+    """The study whose trial a checkpoint repeats, read without its weights; ``None`` for any other folder."""
+    try:
+        about = json.loads((_files(folder, _manifest(folder)) / CONFIG).read_bytes())
+        return str(about["origin"]["study"])
+    except (DataError, OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def latest_checkpoint(folder: Path) -> Path:
     """The checkpoint in ``folder`` that was saved last; what has no manifest that can be read is none.
 

@@ -114,9 +114,11 @@ def new_workspace(tmp_path: Path, empty_mlflow: Path) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, finished_study: tuple[Path, Answer]) -> Path:
+def workspace(
+    tmp_path: Path, finished_study: tuple[Path, Answer], copied: Callable[[Path, Path], Path]
+) -> Path:
     """The finished tiny study's workspace, a copy for this test alone."""
-    return Path(shutil.copytree(finished_study[0], tmp_path / "workspace"))
+    return copied(finished_study[0], tmp_path / "workspace")
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ def spec(tmp_path: Path, tiny_config: TrainConfig) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, finished: Finished) -> Path:
-    return Path(shutil.copytree(finished[0], tmp_path / "workspace"))
+def workspace(tmp_path: Path, finished: Finished, copied: Callable[[Path, Path], Path]) -> Path:
+    return copied(finished[0], tmp_path / "workspace")
 
 
 def table(workspace: Path) -> dict[str, Any]:

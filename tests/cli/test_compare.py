@@ -15,9 +15,9 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, swept_study: Path) -> Path:
+def workspace(tmp_path: Path, swept_study: Path, copied: Callable[[Path, Path], Path]) -> Path:
     """A copy of the swept study's workspace: what is compared are fronts of points."""
-    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
+    return copied(swept_study, tmp_path / "workspace")
 
 
 def worse_by(workspace: Path, share: float) -> None:

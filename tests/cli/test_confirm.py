@@ -24,9 +24,9 @@ Call = Callable[..., Any]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, swept_study: Path) -> Path:
+def workspace(tmp_path: Path, swept_study: Path, copied: Callable[[Path, Path], Path]) -> Path:
     """A copy of the swept study's workspace: a confirmation is about points."""
-    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
+    return copied(swept_study, tmp_path / "workspace")
 
 
 def run_of(workspace: Path, run_id: str) -> Any:
@@ -179,8 +179,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(
 
 
 @pytest.mark.slow
-def test_workers_come_to_the_same(cli: Call, workspace: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(workspace, tmp_path / "other")
+def test_workers_come_to_the_same(
+    cli: Call, workspace: Path, tmp_path: Path, copied: Callable[[Path, Path], Path]
+) -> None:
+    other = copied(workspace, tmp_path / "other")
     options = ("--device", "cpu", "--seeds-at-most", 2, "--json")
     alone = cli("study", "confirm", "--workspace", workspace, *options)
     shared = cli("study", "confirm", "--workspace", other, *options, "--workers", 2)

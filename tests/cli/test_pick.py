@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ IID, OOD = "iid/ndcg_at_20", "ood/ndcg_at_20"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, swept_study: Path) -> Path:
+def workspace(tmp_path: Path, swept_study: Path, copied: Callable[[Path, Path], Path]) -> Path:
     """A copy of the swept study's workspace: picks are points."""
-    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
+    return copied(swept_study, tmp_path / "workspace")
 
 
 def front(cli: Call, workspace: Path) -> list[dict[str, Any]]:

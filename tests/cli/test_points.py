@@ -43,9 +43,9 @@ def swept_study(
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, swept_study: Path) -> Path:
+def workspace(tmp_path: Path, swept_study: Path, copied: Callable[[Path, Path], Path]) -> Path:
     """A copy of it for this test alone."""
-    return Path(shutil.copytree(swept_study, tmp_path / "workspace"))
+    return copied(swept_study, tmp_path / "workspace")
 
 
 def mlflow_client(workspace: Path) -> Any:

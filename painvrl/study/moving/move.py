@@ -11,7 +11,6 @@ that is killed before that leaves files that the next call writes over.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import optuna
 from painvrl.core.errors import ConfigError, PlaceError, StudyError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
+from painvrl.run.checkpoint import study_of
 from painvrl.study.moving.records import copy_records
 from painvrl.study.store.database import connect, readable_errors, sole_creator, sqlite_file
 from painvrl.study.store.lock import study_run
@@ -143,7 +143,7 @@ def _copy_files(name: str, source: Workspace, target: Workspace) -> Iterator[str
     """Copy a study's files; what was copied, as paths below the workspace."""
     paths = [one / name for one in (source.users, source.confirmations, source.spool)]
     paths += [source.reports / f"{name}.html", source.run_states]
-    paths += [folder for folder in sorted(source.checkpoints.glob("*")) if _is_of(folder, name)]
+    paths += [folder for folder in sorted(source.checkpoints.glob("*")) if study_of(folder) == name]
     for path in paths:
         if not path.exists():
             continue
@@ -160,15 +160,6 @@ def _copy_files(name: str, source: Workspace, target: Workspace) -> Iterator[str
         with target.test_reads.open("ab") as log:
             log.write(b"".join(b"\n" + line for line in new) + b"\n")
         yield str(source.test_reads.name)
-
-
-def _is_of(checkpoint: Path, study: str) -> bool:
-    """Whether a checkpoint is of a trial of the study."""
-    try:
-        about = json.loads((checkpoint / "config.json").read_bytes())
-        return bool(about.get("origin", {}).get("study") == study)
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _copy_runs(study: StoredStudy, source: Workspace, target: Workspace) -> int | None:

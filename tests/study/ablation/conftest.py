@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +95,8 @@ def done(
 
 
 @pytest.fixture
-def folder(done: tuple[AblationSummary, Listener, Path], tmp_path: Path) -> Path:
+def folder(
+    done: tuple[AblationSummary, Listener, Path], tmp_path: Path, copied: Callable[[Path, Path], Path]
+) -> Path:
     """A copy of the finished ablation's workspace for this test alone."""
-    return Path(shutil.copytree(done[2], tmp_path / "workspace"))
+    return copied(done[2], tmp_path / "workspace")
