@@ -28,7 +28,7 @@ TIME = re.compile(
 )
 RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
 TAGS = re.compile("genre|categor|kategor|tag(?!e)|keyword|topic")
-TITLE = re.compile(r"title|name")
+TITLE = re.compile(r"title|titel|titre|titulo|titolo|name")
 _FOREIGN = {
     re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"): "its dates cannot be read, unless data.dates says how",
     re.compile(r"-?\d+,\d+"): "its numbers cannot be read, unless data.decimal says how",

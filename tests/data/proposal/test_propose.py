@@ -321,13 +321,14 @@ def of_prices(items: list[str]) -> list[Path]:
     ]
     return [
         write("purchases.csv", ["kunde", "artikelnr", "preis"], rows),
-        write("items.csv", ["artikelnr", "preis", "title", "tags"], described),
+        write("items.csv", ["artikelnr", "preis", "titel", "tags"], described),
     ]
 
 
 def test_a_column_of_prices_is_never_taken_as_ids(tmp_path, proposed):
     data, *_ = proposed(of_prices(ITEMS))
-    assert (data["item"], data["item_table"]["key"]) == ("artikelnr", "artikelnr")
+    table = data["item_table"]
+    assert (data["item"], table["key"], table["title"]) == ("artikelnr", "artikelnr", "titel")
     with pytest.raises(DataError, match="no column holds the ids of the items") as refused:
         proposed(of_prices([f"A-{item}" for item in ITEMS]), item="artikelnr")
     assert "preis" not in str(refused.value)
