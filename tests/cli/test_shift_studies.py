@@ -41,3 +41,19 @@ def test_the_study_learns_a_gate_a_modality_on_known_environments(
         assert learned["environments/moved_share"] == 1.0
         # One gate of all is closed, and with it a whole modality.
         assert 0 < learned["mask/sparsity"] < 1
+
+
+@pytest.mark.slow
+def test_every_row_of_the_arms_is_trained_and_stands_in_the_table(
+    cli: Call, repository: Path, new_workspace: Path
+) -> None:
+    answer = cli(
+        *("study", "run", repository / "studies" / "arms.yaml", "--workspace", new_workspace),
+        *("--device", "cpu", "--set", "ablation.seeds=[0, 1]", "--set", "config.training.max_epochs=10"),
+    )
+    assert answer.code == 0, answer.err
+    table = json.loads((new_workspace / "ablations" / "arms" / "table.json").read_text("utf-8"))
+    figures = {row["name"]: row["figures"]["ndcg"]["ood"]["mean"] for row in table["rows"]}
+    assert len(figures) == 12
+    assert min(figures.values()) > 0
+    assert figures["oracle"] != figures["all"], "a modality was closed by hand"
