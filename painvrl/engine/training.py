@@ -18,7 +18,15 @@ from typing import cast
 import torch
 
 from painvrl.core.device import is_out_of_memory, peak_memory_mib, reset_peak_memory
-from painvrl.core.errors import OutOfTime, PainvrlError, PlaceError, TrialFailure, UserError, is_of_the_place
+from painvrl.core.errors import (
+    OutOfTime,
+    PainvrlError,
+    PlaceError,
+    StudyError,
+    TrialFailure,
+    UserError,
+    is_of_the_place,
+)
 from painvrl.core.observer import GOES_ON, KEPT
 from painvrl.data.dataset import BATCH
 from painvrl.data.digest import digest_for_all_seeds
@@ -150,7 +158,7 @@ class TrainingObjective:
             )
         except TrialFailure as failure:
             return Failed(reason=failure.reason, message=_under(job, under) + _one_line(failure))
-        except PlaceError:
+        except (PlaceError, StudyError):  # of a disk, or of the storage that was asked at a rung
             raise
         except UserError as error:
             return Failed(reason="refused", message=_under(job, under) + _one_line(error))

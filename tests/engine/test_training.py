@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from painvrl.core.errors import ConfigError, Diverged, EmptyEnvironment
+from painvrl.core.errors import ConfigError, Diverged, EmptyEnvironment, StudyError
 from painvrl.core.observer import GOES_ON
 from painvrl.data.features import FeatureConfig
 from painvrl.engine import training as module
@@ -323,6 +323,17 @@ def test_an_error_is_a_failed_trial_and_not_the_end(
     assert (outcome.reason, outcome.message) == (reason, message)
     expected = reason in {"unexpected", "out_of_memory"}
     assert (outcome.log is not None and "Traceback" in outcome.log) is expected
+
+
+def test_a_storage_that_refuses_at_a_rung_is_no_failed_trial(
+    objective: TrainingObjective, tiny_config: TrainConfig
+) -> None:
+    def refuses(rung: str, values: Mapping[str, float]) -> str | None:
+        raise StudyError("the studies' database refuses: database is locked")
+
+    job = Job(number=3, point={}, config=tiny_config, rungs=frozenset({"pretrain/3"}))
+    with pytest.raises(StudyError, match="database is locked"):
+        objective(job, lambda stage: None, refuses)
 
 
 def test_an_interrupt_is_not_a_failed_trial(
