@@ -102,6 +102,9 @@ class Grid(Generic[C]):
         """Its run is remembered for the case that it comes again."""
         self._runs[task.number] = run_id
 
+    def got_on(self, task: Task, death: Death) -> None:
+        """Whoever runs the grid hears of deaths alone."""
+
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Runs that are compared are not pruned."""
         return None

@@ -23,6 +23,9 @@ from painvrl.run.hyperparameters import Point
 MAX_DEATHS = 3
 """A job over which so many processes died counts as failed; see :func:`deaths_after`."""
 
+MAX_RUNNER_DEATHS = 5
+"""As many where the process that runs the loop trains by itself: it may have been stopped for any reason."""
+
 MAX_EARLY_DEATHS = 5
 """So many processes may die in a row before their jobs have begun, with no stage of any job in between."""
 
@@ -102,6 +105,9 @@ class Source(Protocol):
 
     def started(self, task: Task, run_id: str | None) -> None:
         """The task's job has begun, and this is its run."""
+
+    def got_on(self, task: Task, death: Death) -> None:
+        """The task has begun, or its state was saved: what a death of its process would tell from now on."""
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """Why a job is to stop at a rung, or ``None``."""
@@ -206,7 +212,9 @@ class _Loop:
     def _heard(self, number: int, stage: str) -> None:
         self._early_deaths = 0
         job = self._under_way[number]
-        job.death = Death(kept=job.death.kept or stage == KEPT)
+        before, job.death = job.death, Death(kept=job.death.kept or stage == KEPT)
+        if job.death != before:
+            self._source.got_on(job.task, job.death)
         if stage != KEPT:
             self._progress.trial_stage(number, stage)
 

@@ -14,7 +14,7 @@ from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.events import Progress, StudyStarted
-from painvrl.engine.executor import Placement, executor_of
+from painvrl.engine.executor import Placement, SerialExecutor, executor_of
 from painvrl.engine.job import DataSummary, Objective
 from painvrl.engine.loop import run_jobs
 from painvrl.engine.training import TrainingObjective
@@ -33,7 +33,7 @@ from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import are_shared, quick_commits
 from painvrl.study.store.lock import held_study
-from painvrl.study.store.records import why_no_front
+from painvrl.study.store.records import TrialState, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
@@ -153,7 +153,7 @@ def run_study(
         _note_run(stored, spec, wanted, executor.data)
         adapter = AskTell(stored, spec.study, code=executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
-        reaped = adapter.reap()
+        left, records = adapter.reap(), stored.trials()
         mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
         began = warm_start_of(stored.study)
         taken_over = None if began is None else str(began)
@@ -162,7 +162,7 @@ def run_study(
             requested=wanted,
             finished=adapter.finished(),
             resumed=resumed,
-            reaped=reaped,
+            reaped=tuple(number for number in left if records[number].state is TrialState.INTERRUPTED),
             data=executor.data,
             taken_over=taken_over,
             plan=in_words(by_origin(spec, wanted)),
@@ -177,6 +177,7 @@ def run_study(
             budget=budget,
             pruner=_pruner(spec, stored),
             trial_timeout=spec.study.trial_timeout,
+            trains=isinstance(executor, SerialExecutor),
         )
         try:
             run_jobs(source, executor, mirror, progress)

@@ -56,6 +56,7 @@ class Listed:
     events: Events
     dies_again: bool = True
     deaths: list[Death] = field(default_factory=list)
+    progress: list[Death] = field(default_factory=list)
     requested: int = 9
     done: int = 0
 
@@ -67,6 +68,9 @@ class Listed:
 
     def started(self, task: Task, run_id: str | None) -> None:
         self.events.seen.append(("run", task.number, run_id))
+
+    def got_on(self, task: Task, death: Death) -> None:
+        self.progress.append(death)
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         return f"{number} at {rung}"

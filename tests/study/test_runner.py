@@ -381,6 +381,44 @@ def test_a_process_that_is_killed_loses_at_most_the_trial_it_was_training(
     assert len(formula.jobs) == 2
 
 
+FATAL = """
+import os, signal, sys, torch
+from pathlib import Path
+from painvrl.engine.job import DataSummary
+from painvrl.engine.outcomes import Completed
+from painvrl.study.runner import run_study
+from painvrl.study.file.spec import load_spec
+from painvrl.study.tracking.port import NullTracker
+from painvrl.core.workspace import Workspace
+
+class Fatal:
+    data = DataSummary(fingerprint="planted-1")
+    def __call__(self, job, on_stage, on_rung):
+        on_stage("pretrain")
+        if job.config.mask.sparsity == 0.5:  # that of the default configuration, which comes first
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Completed(metrics={"iid/ndcg_at_20": 0.2, "ood/ndcg_at_20": 0.1})
+
+run_study(load_spec(Path(sys.argv[1])), Workspace(Path(sys.argv[2])), torch.device("cpu"),
+          objective=Fatal(), tracker=NullTracker())
+"""
+
+
+@pytest.mark.slow  # it starts six processes
+def test_a_point_that_kills_the_process_of_the_study_each_time_does_not_keep_it_from_its_end(
+    spec: StudySpec, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(dump_yaml(spec), encoding="utf-8")
+    command = [sys.executable, "-c", FATAL, str(path), str(workspace.root)]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(6)]
+    assert [run.returncode for run in runs] == [-9] * 5 + [0]
+    assert "trial 4 has failed: 5 processes that trained it died" in runs[-1].stderr
+    records = open_study("toy", workspace).trials()
+    assert [record.state.value for record in records] == ["interrupted"] * 4 + ["failed"] + ["complete"] * 3
+    assert records[4].reason == "worker_died"
+
+
 def test_a_real_study_repeats_to_the_last_bit_from_its_storage(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:

@@ -21,14 +21,15 @@ the point, is reported as a failure.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import optuna
 
 import painvrl
-from painvrl.engine.loop import MAX_DEATHS, Death, TakenOver, deaths_after
-from painvrl.engine.outcomes import Completed, Failed, Outcome, Pruned
+from painvrl.engine.loop import MAX_DEATHS, MAX_RUNNER_DEATHS, Death, TakenOver, deaths_after
+from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
 from painvrl.study.file.spec import StudySettings
 from painvrl.study.search.history import TRAINED, UNTRAINED, make_sampler
@@ -37,6 +38,8 @@ from painvrl.study.search.port import SAMPLERS, Choice, seed_of
 from painvrl.study.store.lease import Leases, alone
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
+
+_logger = logging.getLogger(__name__)
 
 MAX_REPEATS = 5
 """So often in a row a sampler may ask for what has been trained."""
@@ -132,6 +135,10 @@ class AskTell:
         """Note the MLflow run of a running trial."""
         self._stored.note(number, Attr.RUN_ID, run_id)
 
+    def got_on(self, number: int, death: Death) -> None:
+        """Note how far a trial is that this process trains itself, for whoever finds it left behind."""
+        self._stored.note(number, Attr.DEATH, asdict(death))
+
     def tell(self, number: int, outcome: Outcome) -> None:
         """Store what a running trial came to, and end it.
 
@@ -196,8 +203,9 @@ class AskTell:
         """Clear up after processes that died or were stopped; call it before the first :meth:`ask`.
 
         Trials that nobody alive trains end (with their outcome if it was stored already). Points of
-        interrupted trials are queued again, each once. None is blamed: what ended the process that ran the
-        study need not have been a trial.
+        interrupted trials are queued again, each once. None is blamed for one death: what ended the process
+        that ran the study need not have been a trial. One that ends each process which trains it in itself
+        has failed after :data:`MAX_RUNNER_DEATHS` of them.
 
         Returns:
             The numbers of the trials that were left running.
@@ -205,12 +213,28 @@ class AskTell:
         records = self._stored.trials()
         left = [records[number] for number in self.leases.left_behind()]
         for record in left:
-            if record.outcome is not None:
-                self._end(record.number, record.outcome)
-            else:
+            outcome = record.outcome or self._blame(record)
+            if outcome is None:
                 self._fail(record.number)
+            else:
+                self._end(record.number, outcome)
         self._requeue()
         return tuple(record.number for record in left)
+
+    def _blame(self, record: TrialRecord) -> Failed | None:
+        """Count the death of a process that trained a trial in itself; its failure if they were too many."""
+        noted = self._stored.study.get_trials(deepcopy=False)[record.number].user_attrs.get(Attr.DEATH)
+        if noted is None:
+            return None
+        deaths = deaths_after(record.deaths, Death(**noted))
+        self._stored.note(record.number, Attr.DEATHS, deaths)
+        if deaths < MAX_RUNNER_DEATHS:
+            return None
+        message = f"{deaths} processes that trained it died, one after the other, and got no further"
+        failed = Failed(reason=WORKER_DIED, message=message)
+        self._stored.note(record.number, Attr.OUTCOME, OUTCOME.dump_python(failed, mode="json"))
+        _logger.warning("note: trial %d has failed: %s", record.number, message)
+        return failed
 
     def _requeue(self) -> None:
         trials = self._study.get_trials(deepcopy=False)

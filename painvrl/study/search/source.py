@@ -42,6 +42,7 @@ class StudySource:
 
     Attributes:
         tracker: is given the runs on the front whenever a trial has ended.
+        trains: whether this process trains, and not others that it would outlive.
         ended_by: why there are fewer trials than wanted, if no more is started.
     """
 
@@ -51,6 +52,7 @@ class StudySource:
     budget: Budget
     pruner: Pruner | None = None
     trial_timeout: float | None = None
+    trains: bool = False
     clock: Callable[[], float] = time.monotonic
     ended_by: str | None = None
     _begun: float = field(init=False)
@@ -90,8 +92,13 @@ class StudySource:
         if not self.leases.shared:
             return
         for number in self.adapter.reap():
-            _logger.warning("note: nothing was heard of who trained trial %d; it is tried again", number)
-            self.tracker.kill(self.stored.trials()[number].run_id)
+            record = self.stored.trials()[number]
+            job = job_of(self.stored, number, record.point, record.preset)
+            if record.outcome is None or not isinstance(job, Job):
+                _logger.warning("note: nothing was heard of who trained trial %d; it is tried again", number)
+                self.tracker.kill(record.run_id)
+            else:
+                self.tracker.finish(record.run_id, job, record.outcome)
 
     @property
     def leases(self) -> Leases:
@@ -129,6 +136,12 @@ class StudySource:
         if run_id is not None:
             with suppress(TakenOver):  # the loop hears of it when the trial ends
                 self.adapter.attach_run(task.number, run_id)
+
+    def got_on(self, task: Task, death: Death) -> None:
+        """The storage knows how far a trial is whose process takes everything along."""
+        if self.trains:
+            with suppress(TakenOver):  # the loop hears of it when the trial ends
+                self.adapter.got_on(task.number, death)
 
     def judge(self, number: int, rung: str, values: Mapping[str, float]) -> str | None:
         """What the pruner says."""

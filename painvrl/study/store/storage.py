@@ -64,6 +64,7 @@ class Attr:
     RUN_ID = "run_id"
     RETRY_OF = "retry_of"
     DEATHS = "deaths"
+    DEATH = "death"
     PRESET = "preset"
     REPEATS = "repeats"
     TAKEN_FROM = "taken_from"

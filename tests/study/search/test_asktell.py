@@ -7,7 +7,7 @@ import pytest
 
 from painvrl.core.workspace import Workspace
 from painvrl.engine.constraints import Constraint
-from painvrl.engine.loop import MAX_DEATHS, Death
+from painvrl.engine.loop import MAX_DEATHS, MAX_RUNNER_DEATHS, Death
 from painvrl.engine.outcomes import Completed, Failed
 from painvrl.run.distributions import Value
 from painvrl.study.file.space import Space
@@ -150,6 +150,24 @@ def test_no_point_is_given_up_for_the_deaths_of_those_who_run_the_study(
         assert adapter.ask().point == lost.point
     assert adapter.finished() == 0
     assert adapter._stored.trials()[-1].deaths == 0
+
+
+def test_a_point_that_ends_each_process_that_trains_it_in_itself_is_given_up(
+    stored: StoredStudy, spec: StudySpec, workspace: Workspace
+) -> None:
+    first = AskTell(stored, spec.study).ask()
+    deaths = [Death(), Death(kept=True), *[Death()] * MAX_RUNNER_DEATHS]
+    for number, death in enumerate(deaths):
+        adapter = another_process(spec, workspace)
+        if number > 0:
+            assert adapter.ask().point == first.point
+        adapter.got_on(number, death)
+        assert another_process(spec, workspace).reap() == (number,)
+    assert states(adapter) == [TrialState.INTERRUPTED] * (len(deaths) - 1) + [TrialState.FAILED]
+    last = adapter._stored.trials()[-1]
+    assert (last.reason, last.deaths, last.point) == ("worker_died", MAX_RUNNER_DEATHS, first.point)
+    assert adapter.finished() == 1
+    assert adapter.ask().point != first.point
 
 
 def test_a_point_that_kills_every_worker_is_given_up(
