@@ -117,7 +117,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="The database that the study lies in, in place of the file's study.storage.",
+        help="The database that the study lies in, in place of the workspace's own or its file's.",
     ),
 ]
 
@@ -150,11 +150,11 @@ def goes_on() -> Iterator[None]:
         raise PlaceError(f"{left.rule}; the same command continues", file=left.file) from None
 
 
-def open_named(study: str | None, workspace: Path) -> StoredStudy:
+def open_named(study: str | None, workspace: Path, storage: str | None) -> StoredStudy:
     """The study that a command was given, by name, by file, or the only one."""
     from painvrl.study.store.storage import open_study
 
-    return open_study(named_study(study), Workspace(workspace))
+    return open_study(named_study(study), Workspace(workspace), storage=storage)
 
 
 def nothing_feasible(study: StoredStudy) -> NothingFeasible:

@@ -14,6 +14,7 @@ from painvrl.cli.options import (
     DeviceOption,
     JsonOption,
     RunStatesOption,
+    StorageOption,
     WorkspaceOption,
     first_words,
     named_study,
@@ -92,6 +93,7 @@ def train(
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     run_states: RunStatesOption = None,
+    storage: StorageOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -106,7 +108,8 @@ def train(
 
     Example: painvrl train --best --prefer knee
     """
-    _check(config=config, best=best, study=study, prefer=prefer, pick=pick, trial=trial, run=run)
+    chosen = {"study": study, "prefer": prefer, "pick": pick, "trial": trial, "run": run}
+    _check(config=config, best=best, **chosen, storage=storage)
     if dry_run:
         _print_expanded(config)
         return
@@ -135,6 +138,7 @@ def train(
                     run_id=run,
                     pick=pick,
                     prefer=None if prefer is None else prefer.value,
+                    storage=storage,
                 )
                 report = train_best(choice, place, options, observer=observer)
             else:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, WorkspaceOption, named_study
+from painvrl.cli.options import DEFAULT_WORKSPACE, StorageOption, WorkspaceOption, named_study
 from painvrl.cli.server import HOST, need_free, running, wait_until_up
 from painvrl.core.errors import ConfigError
 from painvrl.core.shown import visible
@@ -32,11 +32,12 @@ def ui(
         str | None,
         typer.Option(
             metavar="STUDY",
-            help="Link to this study's front only: its name, or its file if it has a storage.",
+            help="Link to this study's front only: its name or its file.",
         ),
     ] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open the front in the browser.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
 ) -> None:
     """Open the MLflow UI on the workspace's runs.
 
@@ -54,7 +55,7 @@ def ui(
         _need_answer(uri)
         there = ui_of(uri, "")
         typer.echo(f"the runs are on the server {there}")
-        _show(_fronts(place, there, only), there, browser=browser)
+        _show(_fronts(place, there, only, storage), there, browser=browser)
         return
     if uri == place.tracking_uri and not place.mlflow_db.exists():
         raise ConfigError("has no runs yet; make some with `painvrl study run`", file=place.root)
@@ -65,7 +66,7 @@ def ui(
     if sys.stderr.isatty():
         typer.echo("starting the MLflow server ...", err=True)
     with _server(uri, place, port) as server:
-        fronts = _fronts(place, base, only)  # reads the database itself, while the server starts
+        fronts = _fronts(place, base, only, storage)  # reads the database itself, while the server starts
         wait_until_up(server, port, _log(place))
         typer.echo(f"MLflow UI: {base} (Ctrl-C ends it)")
         _show(fronts, base, browser=browser)
@@ -83,13 +84,15 @@ def _show(fronts: Mapping[str, str], base: str, *, browser: bool) -> None:
         typer.echo("warning: no browser could be opened; open the link yourself", err=True)
 
 
-def _fronts(workspace: Workspace, base: str, only: StudySpec | str | None) -> dict[str, str]:
+def _fronts(
+    workspace: Workspace, base: str, only: StudySpec | str | None, storage: str | None = None
+) -> dict[str, str]:
     """A link by the name of each study whose front is tracked, or of ``only`` one."""
     from painvrl.study.store.storage import list_studies, open_study
     from painvrl.study.tracking.mlflow_notes import front_link
 
-    wanted = list_studies(workspace) if only is None else (only,)
-    studies = [open_study(one, workspace) for one in wanted]
+    wanted = list_studies(workspace, storage=storage) if only is None else (only,)
+    studies = [open_study(one, workspace, storage=storage) for one in wanted]
     links = {study.name: front_link(study, workspace, base_url=base) for study in studies}
     return {name: link for name, link in links.items() if link}
 

@@ -101,6 +101,41 @@ def test_a_study_moves_to_another_database_and_back_no_more(
     assert len(runs(workspace, moved.parent_run)) == 5
 
 
+LOOKS = [
+    ("study", "front", "tiny", "--json"),
+    ("study", "status", "tiny"),
+    ("study", "pick", "tiny", "--knee"),
+    ("study", "pick", "--list"),
+    ("study", "report", "tiny"),
+    ("study", "compare", "tiny", "tiny"),
+    ("study", "confirm", "tiny", "--seeds-at-most", "2", "--candidates", "front", *CPU),
+    ("train", "--best", "--study", "tiny", "--pick", "knee", *CPU),
+]
+
+
+@pytest.mark.slow  # it trains
+def test_a_study_in_another_database_needs_no_file_to_be_looked_at_chosen_from_and_trained(
+    cli: Call, workspace: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies/other.db"
+    assert cli("study", "move", "tiny", "--to", url, "--delete", "--workspace", workspace).code == 0
+    for command in LOOKS:
+        refused = cli(*command, "--workspace", workspace)
+        assert (refused.code, "holds no study yet" in refused.err) == (2, True), command
+        answer = cli(*command, "--storage", url, "--workspace", workspace)
+        assert answer.code == 0, (command, answer.err)
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_a_database_that_is_not_there_is_named_and_not_made(
+    cli: Call, workspace: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    answer = cli(*command, "--storage", f"sqlite:///{tmp_path}/none.db", "--workspace", workspace)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "none.db: is no file; `painvrl study run SPEC.yaml` makes one" in answer.err
+    assert not (tmp_path / "none.db").exists()
+
+
 @pytest.mark.parametrize("kind", ["folder", "database"])
 def test_a_study_does_not_move_onto_itself_or_another(
     cli: Call, workspace: Path, tmp_path: Path, kind: str

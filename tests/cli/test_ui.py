@@ -145,7 +145,7 @@ def test_a_database_s_password_is_not_on_the_server_s_command_line(
     assert "geheim" not in " ".join(command)
 
 
-def test_a_study_in_another_storage_is_linked_by_its_file(
+def test_a_study_in_another_storage_is_linked_by_its_file_or_by_its_storage(
     cli: Call, tmp_path: Path, workspace: Path, tiny_config: TrainConfig, spec_of: Callable[..., StudySpec]
 ) -> None:
     elsewhere = tmp_path / "elsewhere.db"
@@ -157,6 +157,7 @@ def test_a_study_in_another_storage_is_linked_by_its_file(
     place = Workspace(workspace)
     assert module._fronts(place, "http://ui", None) == {}
     fronts = module._fronts(place, "http://ui", named_study(str(path)))
+    assert fronts == module._fronts(place, "http://ui", None, f"sqlite:///{elsewhere}")
     assert list(fronts) == ["tiny"]
     assert fronts["tiny"].startswith("http://ui/#/experiments/")
 

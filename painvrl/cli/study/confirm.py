@@ -12,6 +12,7 @@ from painvrl.cli.options import (
     JsonOption,
     MemoryFractionOption,
     QuietOption,
+    StorageOption,
     StudyArgument,
     WorkersOption,
     WorkspaceOption,
@@ -47,6 +48,7 @@ def confirm(
     ] = "plausible",
     workers: WorkersOption = 1,
     memory_fraction: MemoryFractionOption = None,
+    storage: StorageOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -68,7 +70,7 @@ def confirm(
     from painvrl.core.device import select_device
     from painvrl.study.confirmation.confirm import run_confirmation
 
-    stored = open_named(study, workspace)
+    stored = open_named(study, workspace, storage)
     silent = quiet or json
 
     def tell(step: Step) -> None:

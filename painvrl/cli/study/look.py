@@ -11,6 +11,7 @@ import typer
 from painvrl.cli.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
+    StorageOption,
     StudyArgument,
     WorkspaceOption,
     nothing_feasible,
@@ -43,6 +44,7 @@ def front(
         Path | None, typer.Option(metavar="FILE", help="Draw it into this file, as a page for the browser.")
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print the front: the points that no other point beats.
@@ -62,7 +64,7 @@ def front(
     from painvrl.study.choice.picks import stored_picks
     from painvrl.study.front import front_table
 
-    stored = open_named(study, workspace)
+    stored = open_named(study, workspace, storage)
     table = front_table(stored, stored_picks(stored))
     if json:
         render.print_json(table.as_dict())
@@ -113,6 +115,7 @@ def _draw(table: FrontTable, *, plot: bool, png: Path | None, html: Path | None)
 def status(
     study: StudyArgument = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print how far a study is, and why trials failed.
@@ -122,7 +125,7 @@ def status(
     from painvrl.cli import render
     from painvrl.study.front import status as status_of
 
-    stored = open_named(study, workspace)
+    stored = open_named(study, workspace, storage)
     now = status_of(stored)
     render.answer(now, json=json)
     if not now.front_size:
@@ -138,6 +141,7 @@ def report(
         ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Write it anew after each trial, until the study ends.")
     ] = False,
@@ -167,7 +171,7 @@ def report(
         raise ConfigError("writes nothing with --json; give one of them", key="--output", value=output)
     if json and watch:
         raise ConfigError("does not go with --json", key="--watch")
-    stored, place = open_named(study, workspace), Workspace(workspace)
+    stored, place = open_named(study, workspace, storage), Workspace(workspace)
     if gate:
         from painvrl.baselines.specification_gate import specification_gate, under_seeds
         from painvrl.study.report.header import note_gate
@@ -234,6 +238,7 @@ def compare(
         typer.Argument(metavar="B", help="The study that is compared with it; the same name if left out."),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
     workspace_a: Annotated[
         Path | None, typer.Option("--workspace-a", metavar="DIR", help="Workspace of A, if another.")
     ] = None,
@@ -262,7 +267,8 @@ def compare(
     first, second = workspace_a or workspace, workspace_b or workspace
     if b is None and first == second:
         raise ConfigError("is needed where both studies lie in one workspace", key="B")
-    found = compare_studies(_compared(a, first), _compared(b or a, second), margin=margin, level=level)
+    studies = _compared(a, first, storage), _compared(b or a, second, storage)
+    found = compare_studies(*studies, margin=margin, level=level)
     if html is not None:
         from painvrl.study.comparison.picture import comparison_page
 
@@ -272,10 +278,10 @@ def compare(
         raise Regressed(f"the front of {found.b.study!r} regressed: {found.rule}")
 
 
-def _compared(name: str, folder: Path) -> ComparedStudy:
+def _compared(name: str, folder: Path, storage: str | None) -> ComparedStudy:
     from painvrl.engine.user_value_store import UserStore
     from painvrl.study.comparison.compare import ComparedStudy
 
-    study = open_named(name, folder)
+    study = open_named(name, folder, storage)
     place = Workspace(folder)
     return ComparedStudy(study=study, users=UserStore(place.users / study.name), where=str(folder))

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from painvrl.cli.options import DEFAULT_WORKSPACE, JsonOption, StudyArgument, WorkspaceOption, open_named
+from painvrl.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    WorkspaceOption,
+    open_named,
+)
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 
@@ -63,6 +70,7 @@ def pick(
     show: Annotated[bool, typer.Option("--list", help="Show what was picked.")] = False,
     clear: Annotated[str | None, typer.Option(metavar="NAME", help="Forget this pick.")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
     json: JsonOption = False,
 ) -> None:
     """Pick a trial of the front by one rule, and keep it with its reason.
@@ -96,7 +104,7 @@ def pick(
     from painvrl.cli import render
     from painvrl.study.choice.choosing import choose, forget, kept_picks
 
-    place, stored = Workspace(workspace), open_named(study, workspace)
+    place, stored = Workspace(workspace), open_named(study, workspace, storage)
     name, kept = stored.name, None
     if show:
         picks = kept_picks(stored)
