@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from painvrl.core.errors import StudyError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
+from painvrl.core.yamlfile import dump_yaml
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.user_value_store import UserStore
 from painvrl.study.choice.picks import stored_picks
+from painvrl.study.file.spec import spec_of
 from painvrl.study.front import FrontTable, front_table
 from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import header_of
@@ -172,7 +174,9 @@ def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> None:
         tables=() if noted is None else noted.tables,
         statistics=stored.study.user_attrs.get(Attr.SPLIT, {}).get("card", {}),
     )
-    open_tracker(tracker, stored, data, yaml=spool.yaml or "", spool=spool)
+    kept = stored.study.user_attrs.get(Attr.FILE)
+    yaml = spool.yaml or ("" if kept is None else dump_yaml(spec_of(kept)))
+    open_tracker(tracker, stored, data, yaml=yaml, spool=spool)
     track_points(tracker, stored)
     if len(finished_here(stored.trials())) >= stored.requested:
         show(tracker, stored, workspace, DEFAULT_UI_URL)

@@ -1,6 +1,6 @@
 """What a tracker is still to get, in files: what trials came to, with the curves that nothing else keeps.
 
-    spool/STUDY/study.yaml     the study's file, from the start of a run until its tracker has everything
+    spool/STUDY/study.yaml     the study's file, from the start of a run until a tracker has everything
     spool/STUDY/TRIAL.json     what a trial came to, until the tracker has it
 
 All else that a tracker shows is in the storage. So nothing is replayed call by call: whoever opens the
@@ -10,9 +10,9 @@ tracker again compares it with the storage, and takes what trials came to from h
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +66,17 @@ class Spool:
         return dict(self._read())
 
     def end(self) -> None:
-        """The tracker has everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """The tracker has everything, but for what others keep here that share the workspace."""
+        if self.load():
+            return
+        for file in self.folder.glob("[!.]*"):  # the study's file, and what cannot be read
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody writes a file
+            self.folder.rmdir()
 
     @property
     def yaml(self) -> str | None:
-        """The study's file; ``None`` if the tracker has everything."""
+        """The study's file; ``None`` if it is not there."""
         try:
             return (self.folder / _STUDY).read_text(encoding="utf-8")
         except OSError:
@@ -98,4 +103,4 @@ def spool_of(workspace: Workspace, study: str) -> Spool:
 
 def spooled_studies(workspace: Workspace) -> tuple[str, ...]:
     """Names of the studies whose tracker is still to get something."""
-    return tuple(sorted(file.parent.name for file in workspace.spool.glob(f"*/{_STUDY}")))
+    return tuple(sorted({file.parent.name for file in workspace.spool.glob("*/[!.]*")}))

@@ -247,6 +247,32 @@ def test_a_trial_that_began_without_mlflow_is_shown_although_mlflow_came_back_be
     assert shown == [2, 1]
 
 
+def test_who_has_told_all_leaves_what_others_keep_who_share_the_workspace(
+    spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line
+) -> None:
+    run(spec, other, type(formula)())
+    line.cut()
+    run(spec, tracked, formula)
+    spool = spool_of(tracked, "toy")
+    one = PatientTracker(NullTracker, lambda _: None, spool, catches_up="")
+    one.begin()
+    one.leave()
+    assert sorted(spool.load()) == [0, 1, 2, 3]
+    (spool.folder / "study.yaml").unlink()  # as one leaves before another keeps its first trial
+    line.mend()
+    assert sync(tracked).studies == {"toy": 4}
+    assert shown(tracked) == shown(other)
+    assert study_file(tracked) == study_file(other)
+    assert not spool.folder.exists()
+
+
+def study_file(workspace: Workspace) -> str:
+    """The study's file as MLflow has it."""
+    run_id = open_study("toy", workspace).parent_run
+    assert run_id is not None
+    return Path(client_of(workspace).download_artifacts(run_id, "study.yaml")).read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """A server that takes connections and never answers."""
