@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ SMALLEST = 512
 """Bytes of the smallest page that a SQLite file can have."""
 IDLE_SECONDS = 60
 """How long others wait for a process that was stopped in the middle of a transaction."""
+
+RETAKE_SECONDS = 10.0
+"""How often a runner takes its lock again, which goes where the server restarts."""
 
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that no one else picks."""
@@ -100,7 +104,7 @@ def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterato
     one process does not hang on it (:mod:`painvrl.study.store.lease`).
 
     ``among_runners`` makes it one of any number of runners. It keeps out those alone that want the study for
-    themselves, such as an earlier version of painvrl.
+    themselves, such as an earlier version of painvrl. It is taken again where the server was restarted.
 
     Raises:
         StudyError: another process holds it.
@@ -123,7 +127,26 @@ def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterato
         if not any(_taken(connection, take(name), wait) for wait in tries):
             rule = "is being run by another process, on this machine or another; wait for it or stop it"
             raise StudyError(rule, key=study)
-        yield
+        if not among_runners:
+            yield
+            return
+        done = threading.Event()
+        keeper = threading.Thread(target=_retake, args=(connection, take(name), done), daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()
+
+
+def _retake(connection: sqlalchemy.Connection, lock: sqlalchemy.Function[bool], end: threading.Event) -> None:
+    """Take a runner's lock again and again: one that is held is held once more, until the connection ends."""
+    while not end.wait(RETAKE_SECONDS):
+        try:
+            _taken(connection, lock, 0)
+        except sqlalchemy.exc.SQLAlchemyError:  # the next attempt connects anew
+            connection.rollback()
 
 
 def _taken(connection: sqlalchemy.Connection, lock: sqlalchemy.Function[bool], wait: float) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,9 +29,11 @@ from painvrl.study.search import source
 from painvrl.study.search.asktell import AskTell
 from painvrl.study.search.budget import Budget
 from painvrl.study.search.source import StudySource
+from painvrl.study.store import database as database_module
 from painvrl.study.store import lease, patience
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import engine_url
+from painvrl.study.store.lock import is_run
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import Attr, open_study
 from painvrl.study.tracking.port import NullTracker
@@ -282,19 +285,24 @@ def test_a_runner_that_was_taken_for_dead_goes_on_after_a_line_and_the_total_is_
     assert [event.finished for event in diary.trials] == [1, 3, 4]
 
 
+def drop_connections(url: str) -> None:
+    """As a server does that is started again."""
+    engine = sqlalchemy.create_engine(engine_url(url))
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    engine.dispose()
+
+
 def test_connections_that_a_server_drops_let_nobody_in_twice(
     spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
 ) -> None:
     """A server that is started again drops every connection, and the locks with them."""
 
     def restart() -> None:
-        engine = sqlalchemy.create_engine(engine_url(str(spec.study.storage)))
-        with engine.connect() as connection:
-            connection.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        engine.dispose()
+        drop_connections(str(spec.study.storage))
         other = AskTell(open_study(spec, workspace), spec.study)
         assert other.reap() == ()
         asked = other.ask()
@@ -305,6 +313,29 @@ def test_connections_that_a_server_drops_let_nobody_in_twice(
     summary = go(spec, type(formula)(script={0: restart}), trials=3)
     assert summary.status.finished == 3
     assert [record.state for record in open_study(spec, workspace).trials()] == [TrialState.COMPLETE] * 3
+
+
+def test_a_study_that_is_run_is_known_to_be_after_its_server_has_dropped_every_connection(
+    spec: StudySpec,
+    formula: Any,
+    go: Callable[..., Any],
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database_module, "RETAKE_SECONDS", 0.1)
+    seen: list[bool] = []
+
+    def restart() -> None:
+        drop_connections(str(spec.study.storage))
+        stored = open_study(spec, workspace)
+        deadline = time.monotonic() + 20
+        while not is_run(stored, workspace) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        seen.append(is_run(stored, workspace))
+
+    go(spec, type(formula)(script={0: restart}), trials=1)
+    assert seen == [True]
+    assert not is_run(open_study(spec, workspace), workspace)
 
 
 def test_a_study_is_joined_by_its_name_alone_and_its_file_keeps_the_place_to_itself(
