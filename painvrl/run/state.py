@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from painvrl.core import interrupts
 from painvrl.core.device import rounding_of
+from painvrl.core.errors import PlaceError, StudyError, is_of_the_place
 from painvrl.core.observer import GOES_ON, NullObserver, Observer
 from painvrl.core.tensorfile import read_tree, sweep_trees, write_tree
 from painvrl.data.digest import digest_of
@@ -222,15 +223,15 @@ def run_state(
 ) -> Iterator[RunState]:
     """The state of the run under ``key``, as an earlier process left it if it was killed.
 
-    Its file goes when the block ends, by an error, too. It stays when the process dies. A run whose key
+    Its file goes when the block ends, by most errors, too. It stays when the process dies. A run whose key
     another process is at saves nothing and finds nothing: the other's state is its own.
 
     Args:
         folder: made at the first write; ``None`` saves nothing.
         key: of the run; see :func:`run_key`.
         device: where it trains.
-        final: errors after which no one continues. Others leave what is there, as an interrupt does, which
-            says so then.
+        final: errors after which no one continues. Others leave what is there, as a disk or a database does
+            that refuses, and an interrupt, which says so then.
         kept: is called whenever the state has been saved.
     """
     if folder is None:
@@ -243,8 +244,9 @@ def run_state(
     try:
         yield RunState(file=file, known=file.load(), differs=file.differs)
         file.discard()
-    except final:
-        file.discard()
+    except final as error:
+        if not (isinstance(error, (PlaceError, StudyError)) or is_of_the_place(error)):
+            file.discard()
         raise
     except KeyboardInterrupt:
         if file.holds_state:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.core.errors import PlaceError, StudyError
 from painvrl.core.observer import GOES_ON
 from painvrl.model.fit import Best, FitState
 from painvrl.run import state as module
@@ -164,6 +166,17 @@ def test_errors_that_are_not_final_leave_the_state(tmp_path: Path) -> None:
     with dies(ValueError), opened(tmp_path, "a", final=ValueError):
         raise ValueError("no")
     assert states(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error", [PlaceError("full"), StudyError("locked"), OSError(errno.ENOSPC, "no space left")]
+)
+@pytest.mark.usefixtures("always")
+def test_a_disk_or_a_database_that_refuses_leaves_the_state(tmp_path: Path, error: Exception) -> None:
+    with dies(type(error)), opened(tmp_path, "a") as state:
+        state.save("x", 1)
+        raise error
+    assert found(tmp_path, "a") == 1
 
 
 @pytest.mark.usefixtures("always")
