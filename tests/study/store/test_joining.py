@@ -21,7 +21,7 @@ import torch
 from painvrl.core.errors import StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
-from painvrl.engine.loop import Death, TakenOver
+from painvrl.engine.loop import MAX_RUNNER_DEATHS, Death, TakenOver
 from painvrl.engine.outcomes import Completed
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.runner import join_study, run_study
@@ -283,6 +283,30 @@ def test_a_runner_that_was_taken_for_dead_goes_on_after_a_line_and_the_total_is_
     assert ("kill", "run-1") in diary.events
     assert ("finish", "run-1", "Completed") not in diary.events
     assert [event.finished for event in diary.trials] == [1, 3, 4]
+
+
+def test_a_point_that_ends_one_runner_after_the_other_is_shown_as_failed_by_the_next_and_counts_once(
+    host: Callable[[], AskTell], diary: Any, at_once: None
+) -> None:
+    for number in range(MAX_RUNNER_DEATHS):
+        runner = host()
+        asked = runner.ask()
+        assert asked is not None
+        assert asked.number == number
+        runner.attach_run(number, f"run-{number}")
+        runner.got_on(number, Death())
+        if number < MAX_RUNNER_DEATHS - 1:
+            assert host().reap() == (number,)
+    adapter = host()
+    following = StudySource(stored=adapter._stored, adapter=adapter, tracker=diary, budget=Budget(trials=2))
+    task = following.next(0)
+    assert task is not None
+    assert ("finish", "run-4", "Failed") in diary.events
+    following.keep(task, DONE)
+    assert following.next(0) is None
+    assert states(adapter)[-2:] == [TrialState.FAILED, TrialState.COMPLETE]
+    with pytest.raises(TakenOver):
+        runner.tell(MAX_RUNNER_DEATHS - 1, DONE)
 
 
 def drop_connections(url: str) -> None:
