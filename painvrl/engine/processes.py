@@ -27,6 +27,7 @@ import torch
 from painvrl.core import interrupts, shown
 from painvrl.core.device import use_device
 from painvrl.core.errors import StudyError, UserError
+from painvrl.engine.deadline import LATE, Deadline
 from painvrl.engine.executor import OnJobRung, OnStage, goes_on
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.outcomes import WORKER_DIED, Failed, Outcome
@@ -34,12 +35,6 @@ from painvrl.engine.training import failed_by
 
 MAX_DESCRIBERS = 5
 """So many processes may die while they prepare the data, before it is the data's fault."""
-
-GRACE_SECONDS = 60.0
-"""A job that looks at its own time is done so long after it: what it does between two looks takes less."""
-
-START_SECONDS = 600.0
-"""Before its first stage a job has so much more: its process may have to load libraries and data."""
 
 END_SECONDS = 5.0
 """A process that is told to end does so at once; one that has not by then is killed."""
@@ -163,7 +158,7 @@ def _outcome_of(
     dead = slot.is_dead()  # asked first: its last words may come between two questions
     for said in slot.said():
         if isinstance(said, str):
-            slot.has_begun()
+            slot.deadline.has_begun()
             on_stage(said)
         elif isinstance(said, _AtRung):
             slot.answer(on_rung(said.rung, said.values))
@@ -173,8 +168,8 @@ def _outcome_of(
             return said
     if dead:
         message = "the process that trained it died (killed, or out of memory)"
-    elif slot.is_late():
-        message = "it did not stop when its time was over, so its process was killed"
+    elif slot.deadline.is_over():
+        message = LATE
     else:
         return None
     slot.kill()
@@ -205,6 +200,7 @@ class _Slot:
 
     Attributes:
         job: the one that the process computes.
+        deadline: of that job.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -212,8 +208,7 @@ class _Slot:
         self._spec = spec
         self._process: SpawnProcess | None = None
         self._line: Connection | None = None
-        self._deadline: float | None = None
-        self._starting = True
+        self.deadline = Deadline(None)
 
     def submit(self, job: Job | None) -> None:
         """Give the process a job, or let it describe its data."""
@@ -222,7 +217,7 @@ class _Slot:
             self._begin()
         assert self._line is not None
         self.job = job
-        self._allow(START_SECONDS)
+        self.deadline = Deadline(job)
         with suppress(OSError):  # it died just now, as will be noticed
             self._line.send(job)
 
@@ -250,20 +245,6 @@ class _Slot:
         with suppress(OSError):  # it died
             if self._line is not None:
                 self._line.send(verdict)
-
-    def has_begun(self) -> None:
-        """The job has entered a stage: from the first one on its time runs."""
-        if self._starting:
-            self._allow(0.0)
-
-    def _allow(self, more: float) -> None:
-        timeout = None if self.job is None else self.job.timeout
-        self._starting = more > 0
-        self._deadline = None if timeout is None else time.monotonic() + timeout + GRACE_SECONDS + more
-
-    def is_late(self) -> bool:
-        """Whether the job has used up its time, and the grace."""
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def is_dead(self) -> bool:
         """Whether there is no process."""

@@ -21,6 +21,7 @@ import torch
 from painvrl.core.device import use_device
 from painvrl.core.errors import ConfigError, StudyError, UserError
 from painvrl.core.packages import not_installed
+from painvrl.engine.deadline import LATE, Deadline
 from painvrl.engine.executor import OnJobRung, OnStage, Placement, goes_on
 from painvrl.engine.job import DataSummary, Job, Objective
 from painvrl.engine.outcomes import WORKER_DIED, Failed, Outcome
@@ -93,6 +94,9 @@ class RayExecutor:
         while True:
             busy = {slot.word: slot for slot in self._slots if slot.job is not None}
             heard, _ = self._ray.wait(list(busy), num_returns=1, timeout=_LISTEN_SECONDS)
+            for slot in busy.values():
+                if slot.word not in heard and slot.deadline.is_over():
+                    return slot.lost(LATE)
             if not heard:
                 waiting = [slot for slot in self._slots if not slot.ready and slot.job is None]
                 if any(self._look_at(slot) for slot in waiting):
@@ -104,12 +108,11 @@ class RayExecutor:
             try:
                 said = self._ray.get(heard[0])
             except self._died as error:
-                slot.place()
-                message = f"the worker that trained it died, or its node left ({_last_line(error)})"
-                return number, Failed(reason=WORKER_DIED, message=message)
+                return slot.lost(f"the worker that trained it died, or its node left ({_last_line(error)})")
             if isinstance(said, Exception):
                 raise said
             if isinstance(said, str):
+                slot.deadline.has_begun()
                 on_stage(number, said)
             elif isinstance(said, _AtRung):
                 slot.actor.answer.remote(on_rung(number, said.rung, said.values))
@@ -179,6 +182,7 @@ class _Slot:
         ready: whether it has a place and its data.
         hello, word: what Ray is to bring of it: its data, and what it says next of its job.
         job: what it computes.
+        deadline: of that job.
     """
 
     def __init__(self, ray: Any, make: Callable[[], Any]) -> None:
@@ -188,6 +192,7 @@ class _Slot:
         self.word: Any = None
         self.ready = False
         self.job: Job | None = None
+        self.deadline = Deadline(None)
 
     def place(self) -> None:
         """Ask for a worker; it waits until a node has room."""
@@ -197,9 +202,17 @@ class _Slot:
     def give(self, job: Job) -> None:
         if self.actor is None:
             self.place()
-        self.job = job
+        self.job, self.deadline = job, Deadline(job, waits=not self.ready)
         self.actor.train.remote(job)
         self.word = self.actor.said.remote()
+
+    def lost(self, message: str) -> tuple[int, Outcome]:
+        """What its job comes to without it; another worker takes its place."""
+        assert self.job is not None
+        number = self.job.number
+        self._ray.kill(self.actor)
+        self.place()
+        return number, Failed(reason=WORKER_DIED, message=message)
 
 
 @dataclass(frozen=True)

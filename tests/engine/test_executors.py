@@ -173,7 +173,8 @@ def test_a_death_ends_its_own_job_alone_and_leaves_room_for_another(
 def test_a_job_that_hangs_ends_when_its_time_is_over_and_leaves_room_for_another(
     name: str, toys: ModuleType, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("painvrl.engine.processes.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("painvrl.engine.deadline.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("painvrl.engine.deadline.START_SECONDS", 5.0)
     with EXECUTORS[name](toys) as executor:
         hangs = replace(job(1, "stop"), timeout=0.1)
         outcomes = all_of(executor, [job(0), hangs, job(2), job(3)], [])
