@@ -154,7 +154,7 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if _version(package) is None]
-        detail = f"missing: {', '.join(missing)}" if missing else "complete"
+        detail = f"optional, missing: {', '.join(missing)}" if missing else "complete"
         remedy = f"pip install -c constraints.txt -e '.[{extra}]'" if missing else None
         yield _found(f"extra {extra}", detail, remedy, bad=Status.WARN)
 

@@ -152,9 +152,15 @@ def goes_on() -> Iterator[None]:
 
 def open_named(study: str | None, workspace: Path, storage: str | None) -> StoredStudy:
     """The study that a command was given, by name, by file, or the only one."""
-    from painvrl.study.store.storage import open_study
+    from painvrl.study.store.storage import open_study, unlike
 
-    return open_study(named_study(study), Workspace(workspace), storage=storage)
+    named = named_study(study)
+    stored = open_study(named, Workspace(workspace), storage=storage)
+    if named is not None and not isinstance(named, str) and (keys := unlike(stored, named)):
+        typer.echo(
+            f"note: {stored.name} was run with other values of {', '.join(keys)} than {study} has", err=True
+        )
+    return stored
 
 
 def nothing_feasible(study: StoredStudy) -> NothingFeasible:

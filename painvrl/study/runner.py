@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -41,6 +43,8 @@ from painvrl.study.tracking.patient_tracker import PatientTracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, Tracker
 from painvrl.study.tracking.spool import spool_of
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary(Result):
@@ -65,6 +69,8 @@ class StudySummary(Result):
         if self.ended_by:
             yield f"ended before all trials: {self.ended_by}"
         if self.link:
+            if self.link.startswith(DEFAULT_UI_URL):
+                yield "The front in MLflow, while `painvrl ui` runs:"
             yield self.link
 
 
@@ -284,6 +290,16 @@ def _others_work(adapter: AskTell) -> bool:
     return False
 
 
+def _note_seed(before: Mapping[str, Any] | None, spec: StudySpec) -> None:
+    """Another seed trains no trial again."""
+    if before is not None and (had := spec_of(before).study.seed) != spec.study.seed:
+        _logger.warning(
+            "note: study.seed is the sampler's: %d draws the trials that are still to come, those that are "
+            "there were drawn by %d; config.seed is that of split and initialisation",
+            *(spec.study.seed, had),
+        )
+
+
 def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSummary) -> None:
     """What the study keeps of whoever runs it now.
 
@@ -294,5 +310,7 @@ def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSumma
     note_code(stored, data.numbers)
     kept = spec.model_dump(mode="json", exclude_unset=True)
     kept["study"].pop("storage", None)
-    if stored.study.user_attrs.get(Attr.FILE) != kept:
+    before = stored.study.user_attrs.get(Attr.FILE)
+    _note_seed(before, spec)
+    if before != kept:
         stored.study.set_user_attr(Attr.FILE, kept)

@@ -274,3 +274,28 @@ def test_whoever_runs_a_table_is_told_to_make_a_study_of_it(cli: Call) -> None:
     rule = "is a table; `painvrl init data/interactions.csv` writes the file of a study of it"
     assert answer.err.endswith(f"error: data/interactions.csv: {rule}\n")
     assert answer.code == 2
+
+
+def test_another_sampler_seed_on_a_study_that_goes_on_is_said(cli: Call, workspace: Path, spec: Path) -> None:
+    command = ("study", "run", spec, "--quiet", "--device", "cpu", "--workspace", workspace)
+    assert cli(*command).err == ""
+    answer = cli(*command, "--set", "study.seed=3")
+    assert answer.code == 0
+    assert answer.err.startswith(
+        "note: study.seed is the sampler's: 3 draws the trials that are still to come"
+    )
+    assert "config.seed is that of split and initialisation" in answer.err
+    assert cli(*command, "--set", "study.seed=3").err == ""
+
+
+def test_a_file_that_was_changed_after_its_study_is_said_where_the_study_is_shown(
+    cli: Call, workspace: Path, spec: Path
+) -> None:
+    command = ("study", "front", spec, "--workspace", workspace)
+    assert cli(*command).err == ""
+    spec.write_text(spec.read_text("utf-8").replace("max_epochs: 12", "max_epochs: 13"), encoding="utf-8")
+    answer = cli(*command)
+    assert answer.code == 0
+    assert answer.err == (
+        f"note: tiny was run with other values of config.training.max_epochs than {spec} has\n"
+    )

@@ -218,7 +218,7 @@ def _need_room_for_presets(spec: StudySpec, workspace: Workspace, trials: int | 
     typer.echo(f"warning: {said}", err=True)
     if ask and sys.stdin.isatty() and sys.stderr.isatty() and not typer.confirm("Go on?", err=True):
         rule = f"the file has {before} presets, which come first; request more, or take some from the file"
-        raise ConfigError(rule, key="--trials", value=asked)
+        raise ConfigError(rule, key="--trials" if trials is not None else "study.trials", value=asked)
 
 
 def _refuse_for_ablations(

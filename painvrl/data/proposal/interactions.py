@@ -46,6 +46,13 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     looks = {look.name: look for look in looks_of(table)}
     file = str(table.file)
     ids = [look for look in looks.values() if _may_be_ids(look, answers)]
+    possible = {look.name for look in ids} | {answers.given.get(one) for one in ("--user", "--item")} - {None}
+    if len(possible) < 2:
+        rule = (
+            "needs a column of users and one of items, in which ids come back; "
+            f"{'only one' if possible else 'none'} of its columns may be one of them"
+        )
+        raise ConfigError(rule, file=file, key="init", value=", ".join(table.names))
     item = answers.decide(
         Question(
             option="--item",
@@ -104,8 +111,15 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     answers.said += [
         f"{look.name} is not used: {look.foreign}" for look in rest if look.foreign and look.name not in used
     ]
-    if left := [name for name in table.names if name not in used and not looks[name].foreign]:
+    left = [name for name in table.names if name not in used and not looks[name].foreign]
+    if left:
         answers.said.append(f"not used of {file}: {', '.join(left)}")
+    if rating is None and "--rating" not in answers.given:
+        answers.said += [
+            f"all rows count alike; {name} holds numbers from {scale}: if they are ratings, --rating {name}"
+            for name in left
+            if (scale := looks[name].scale) is not None
+        ]
     return Roles(
         entries=tuple(entries),
         users=looks[user.name].distinct,

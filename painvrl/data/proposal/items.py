@@ -70,9 +70,10 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
             answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
             return Described()
         raise Place(path, "init").error(
-            f"no column holds the ids of the items, each once (they are {items[0]}, ...); the interactions "
-            "come first, and --item names their column of items",
-            ", ".join(look.name for look in keys) or "no column without repeated values",
+            f"no column holds the ids of the items, each once (they are {items[0]}, ...); mend the ids, or "
+            "let --item name another column of the interactions, whose file comes first",
+            ", ".join(f"{look.name}: {look.distinct[0]}, ..." for look in keys)
+            or "no column without repeated values",
         )
     key = answers.decide(
         Question(option="--key", what="key", file=str(path), candidates=candidates, known=table.names)

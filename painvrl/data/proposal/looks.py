@@ -26,7 +26,10 @@ TIME = re.compile(
     "(unix)?(time|timestamp|date|datetime|ts|day|when|at|created|reviewtime)(ms|s)?|"
     "(event|purchase|order|rating|view|play|visit)(time|date)|[a-z]+edat"
 )
-RATING = re.compile("(review)?(rating|score)s?|stars?|overall|rate")
+RATING = re.compile(
+    "(review)?(rating|score)s?|stars?|overall|rate|grade|bewertung(en)?|note|sterne|punkte|valoracion|"
+    "calificacion|puntuacion|voto|avaliacao|nota"
+)
 TAGS = re.compile("genre|categor|kategor|tag(?!e)|keyword|topic")
 TITLE = re.compile(r"title|titel|titre|titulo|titolo|name")
 _FOREIGN = {
@@ -38,6 +41,8 @@ _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
 _EPOCH = (6e8, 4.2e9)
 """Seconds since 1970 from 1989 to 2103, which no other numbers are likely to be all between."""
 _SAMPLE = 2000
+_STEPS = 21
+"""Different values of a scale of ratings, at most: halves from 0 to 10."""
 _LONG = 40
 """Characters that no tag has."""
 
@@ -132,6 +137,14 @@ class Look:
         low, high = _EPOCH
         scaled = times / (1e3 if len(times) and times.max() > 1e11 else 1.0)
         return None if (scaled >= low).all() and (scaled < high).all() else "its numbers are no times"
+
+    @property
+    def scale(self) -> str | None:
+        """From where to where, if it may be a scale of ratings: few numbers that are small."""
+        values = self.numbers
+        if values is None or not 1 < len(found := np.unique(values)) <= _STEPS:
+            return None
+        return f"{found[0]:g} to {found[-1]:g}" if found[0] >= 0 and 3 <= found[-1] <= 10 else None
 
     @cached_property
     def foreign(self) -> str | None:

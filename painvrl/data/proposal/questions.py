@@ -111,7 +111,8 @@ class Answers:
         )
         proposed = all(one.candidates for one in self.unanswered)
         advice = ", or --yes, which takes the first of each" if proposed else ""
-        raise ConfigError(f"cannot be told from the tables; give {asked}{advice}", key="init")
+        columns = " and ".join(f"the {one.what}" for one in self.unanswered)
+        raise ConfigError(f"{columns} cannot be told from the tables; give {asked}{advice}", key="init")
 
     @staticmethod
     def _named(question: Question, name: str, why: str) -> Candidate | None:

@@ -83,7 +83,8 @@ def importance(study: StoredStudy, trials: Trials, *, seed: int = 0) -> Importan
     count = len(trials.searched)
     needed = max(MIN_TRIALS, len(trials.sampled) + 2)
     if count < needed:
-        note = f"It takes at least {needed} complete trials to say what matters; there are {count}."
+        few = f"It takes at least {needed} complete trials, presets apart, to say what matters"
+        note = f"{few}; there are {count}."
         return Importance(trials=count, hyperparameters=(), note=note)
     searched = _searched(study, trials)
     if len({tuple(trial.values) for trial in searched}) == 1:

@@ -129,7 +129,10 @@ def price(
     made = design(points, space)
     needed = made.matrix.shape[1] + 2
     if len(points) < needed or not made.changes:
-        few = f"It takes {needed} complete trials to tell the hyperparameters apart; there are {len(points)}."
+        few = (
+            f"It takes {needed} complete trials, presets apart, to tell the hyperparameters apart; there are "
+            f"{len(points)}."
+        )
         note = few if len(points) < needed else "No hyperparameter was turned."
         return Price(metrics=metrics, trials=len(points), needed=needed, left_out=made.left_out, note=note)
     rng = np.random.default_rng(seed)

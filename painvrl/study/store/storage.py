@@ -302,6 +302,18 @@ def open_study(
         return StoredStudy(study=loaded, storage=connection, identity=identity_of(loaded))
 
 
+def unlike(stored: StoredStudy, spec: StudySpec) -> tuple[str, ...]:
+    """The keys by whose values a study's trials would not compare with trials of the file, data apart."""
+    now = StudyIdentity(
+        objectives=spec.objectives,
+        config=spec.config,
+        space=spec.space,
+        data=stored.identity.data,
+        seeds=spec.study.seeds,
+    )
+    return tuple(key for key, _, _ in stored.identity.changes(now, swept=set(spec.swept)))
+
+
 def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[str, ...]:
     """Names of the studies in a storage; none if it does not exist yet, and it is not made."""
     url = storage or workspace.storage_url

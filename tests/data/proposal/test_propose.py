@@ -344,3 +344,42 @@ def test_another_column_is_not_taken_where_the_ids_of_one_name_do_not_match(tmp_
     assert "0001, ... and A-0001" in str(refused.value)
     assert "preis would be taken as the items; mend the ids, or let --item" in str(refused.value)
     assert proposed(paths, item="preis")[0]["item_table"]["key"] == "preis"
+
+
+def bought(column: str, values: tuple[str, ...]) -> list[Path]:
+    """Purchases with a column of numbers, and what was bought."""
+    rows = [
+        (user, item, values[(place + at) % len(values)])
+        for place, user in enumerate(USERS)
+        for at, item in enumerate(ITEMS[place % 7 :: 6])
+    ]
+    things = [(item, f"thing {item}") for item in ITEMS]
+    return [
+        write("kaeufe.csv", ["kunde", "item", column], rows),
+        write("items.csv", ["item", "title"], things),
+    ]
+
+
+@pytest.mark.parametrize("name", ["Bewertung", "Sterne", "nota", "valoracion"])
+def test_ratings_are_known_by_their_names_in_several_languages(name, tmp_path, proposed):
+    data, *_ = proposed(bought(name, ("2", "3.5", "4", "5")))
+    assert (data["rating"], data["min_rating"]) == (name, 3.5)
+
+
+def test_a_small_scale_without_a_telling_name_is_left_out_in_so_many_words(tmp_path, proposed):
+    data, _, answers, _ = proposed(bought("pisteet", ("2", "3.5", "4", "5")))
+    assert "rating" not in data
+    said = "all rows count alike; pisteet holds numbers from 2 to 5: if they are ratings, --rating pisteet"
+    assert said in answers.said
+    *_, answers, _ = proposed(bought("pisteet", ("200", "3500.5", "40", "5")))
+    assert not any("count alike" in one for one in answers.said)
+
+
+def test_a_table_without_a_column_of_items_says_what_it_needs(tmp_path, proposed):
+    rows = [(f"K{place % 20:03}", f"2024-0{1 + place % 9}-11") for place in range(100)]
+    with pytest.raises(ConfigError) as refused:
+        proposed([write("nocol.csv", ["Kunde", "Datum"], rows)])
+    assert str(refused.value) == (
+        "nocol.csv: init: needs a column of users and one of items, in which ids come back; only one of its "
+        "columns may be one of them (found 'Kunde, Datum')"
+    )
