@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from benchmarks.invariance import Gains
     from painvrl.run.prepare import Prepared
 
-NAMES = ("text", "genres", "year", "decoy")
-
 
 def some_gains(seed: int, models: int = 1) -> list[Gains]:
     """Positives of 30 users, who differ from seed to seed, and of 20 items."""
@@ -33,7 +31,7 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
 
     study = STUDIES[name]
     base = base_of(study, 0)
-    arms = arms_of(study, NAMES, 0.25, 2)
+    arms = arms_of(study, 2)
     assert len(arms) == 14
     points = {arm: [config(base, change) for change in changes] for arm, changes in arms.items()}
     for arm, found in points.items():
@@ -43,11 +41,29 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
         assert all(one.evaluation.loeo != blind for one in found), arm
     assert len(points["loeo-subset"]) == 2 * 15
     assert {one.mask.sparsity for one in points["known"]} == {0.0, 0.25}
-    assert all(one.features.scales == {study.closed: 0.0} for one in points["oracle"])
+    assert all(one.features.scales == dict.fromkeys(study.closed, 0.0) for one in points["oracle"])
     assert {one.environments.start for one in points["inferred-from-batches"]} == {"column"}
     assert {one.environments.column[0].column for one in points["shuffled-labels"]} == {"shuffled batch"}
-    several = arms_of(study, NAMES, 0.25, 3)
+    several = arms_of(study, 3)
     assert all(config(base, change).evaluation.loeo for change in several["vrex"])
+
+
+def test_seeds_of_an_era_have_cut_years_of_their_own_and_trailers_close_two_gates(tmp_path: Path) -> None:
+    from benchmarks.common import config
+    from benchmarks.invariance import STUDIES, arms_of, base_of
+
+    study = STUDIES["trailers-older"]
+    with pytest.raises(SystemExit, match="--trailers"):
+        base_of(study, 0)
+    base = base_of(study, 0, tmp_path / "trailers.npz")
+    splits = [config(base, study.of_seed(seed)).split for seed in range(6)]
+    assert [one.train[0] for one in splits] == [1994, 1992, 1996, 1993, 1995, 1994]  # type: ignore[union-attr]
+    assert [one.ood[1] for one in splits] == [1980, 1978, 1982, 1979, 1981, 1980]  # type: ignore[union-attr]
+    assert splits[0].train[1] is None  # type: ignore[union-attr]
+    arms = arms_of(study, 3)
+    assert {one["mask"]["sparsity"] for one in arms["known"]} == {0.0, 0.2, 0.4}
+    assert {tuple(one["features"]["scales"]) for one in arms["oracle"]} == {("visual", "audio")}
+    assert STUDIES["wrong-text"].of_seed(3) == {"seed": 3}
 
 
 def test_shuffled_labels_are_as_many_of_each_on_the_same_train_items(tiny_prepared: Prepared) -> None:
@@ -196,7 +212,7 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
     monkeypatch.setattr(invariance.Seed, "train", train)
     study = STUDIES["wrong-text"]
     base = base_of(study, 0)
-    arms = {"all": arms_of(study, NAMES, 0.25, 2)["all"]}
+    arms = {"all": arms_of(study, 2)["all"]}
 
     def again(test: AccessLog | None) -> dict[str, dict[str, str]]:
         return measure(Kept(tmp_path), Seed(study, base, 0), 0, arms, test)
@@ -212,7 +228,7 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
     assert trained[2:] == [(0.3, True), (0.1, True)]
     assert again(AccessLog(tmp_path / "access.jsonl")) == sealed
     assert len(trained) == 4
-    arms = {"vrex": arms_of(study, NAMES, 0.25, 2)["vrex"]}
+    arms = {"vrex": arms_of(study, 2)["vrex"]}
     picked = again(None)  # two environments: chosen by IID, and its best by OOD beside it
     rows = Kept(tmp_path).rows
     assert list(picked) == ["vrex", "vrex, best by ood"]
