@@ -8,7 +8,7 @@ Of two environments ``loeo`` leaves one, and without one of them V-REx and group
 there ``iid`` chooses for both under either rule. What their best point by OOD is worth stands beside as an
 upper bound: no rule without OOD could have chosen better.
 
-Intervals come of a crossed bootstrap over seeds, users and items; seeds of an era have cut years of their own.
+Intervals come of a crossed bootstrap over seeds, users and items; each seed of an era has its own cut years.
 Differences to ``known``, the mask that is told the environments, are a table's family: their intervals have
 Bonferroni's level, so that all hold at once, and their p-values are adjusted by Holm. The study's primary
 comparison, of one rule and one width of the ID part, stands alone at 95%. Trainings are kept in ``--keep`` by
