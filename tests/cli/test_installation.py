@@ -42,7 +42,7 @@ def test_a_missing_package_is_essential_and_a_missing_extra_is_not(
     monkeypatch.setattr(importlib.metadata, "version", without)
     assert check("optuna", tmp_path).status is Status.FAIL
     extra = check("extra baselines", tmp_path)
-    assert (extra.status, extra.detail) == (Status.WARN, "missing: implicit")
+    assert (extra.status, extra.detail) == (Status.WARN, "optional, missing: implicit")
     assert extra.remedy is not None
     assert "[baselines]" in extra.remedy
     assert not diagnose(Workspace(tmp_path), device="cpu").healthy
