@@ -2,10 +2,10 @@
 
 Reads trainings that ``benchmarks.invariance`` kept, under seeds of both kinds: valid parts, nothing is
 trained. The front is that of IID and OOD NDCG@20 over the grid of an arm. On the first seeds, 0 to 9, two
-things are chosen and frozen: the settings whose means no others dominate, and the one value of the
-hyperparameters whose own front, with all else free, is worth most. On the fresh seeds, from 10 on, both are
-measured. What fixing costs is the difference of the two hypervolumes, with a 95% interval of a crossed
-bootstrap over seeds, users and items. The hyperparameters are fixed together, and each alone.
+things are chosen and frozen. One is the settings whose means no others dominate. The other is the one value
+of the hyperparameters whose own front, with all else free, is worth most. On the fresh seeds, from 10 on,
+both are measured. What fixing costs is the difference of the two hypervolumes. Its 95% interval comes of a
+crossed bootstrap over seeds, users and items. The hyperparameters are fixed together, and each alone.
 
 Shares of variance are main effects on the means of all seeds: information, not a test.
 """
@@ -127,13 +127,13 @@ def main() -> None:
     varied = varied_in(settings)
     of_mask = [path for path in varied if path.startswith(MASK)]
     rows = []
-    for fixed in (of_mask, *([path] for path in varied)):
+    for fixed in ([of_mask] if len(of_mask) > 1 else []) + [[path] for path in varied]:
         value = best_fixed(settings, found, fixed)
         rest = on_front(found, np.array([value_of(one, fixed) == value for one in settings]))
         less = 1 - np.array([hypervolume(draw[rest]) for draw in measured]) / worth
         row: dict[str, Any] = {"fixed": ", ".join(fixed), "at": dict(value), "loses": interval(less)}
         if len(fixed) == 1:
-            both = np.concatenate([found[None], measured[:1]]).mean(axis=0)
+            both = np.average([found, measured[0]], axis=0, weights=[len(first), len(fresh)])
             row |= {
                 part: share_of_variance(settings, both[:, place], fixed[0])
                 for place, part in enumerate(PARTS)
@@ -155,7 +155,10 @@ def main() -> None:
         ],
     )
     results = {"first": first, "fresh": fresh, "arms": asked.arms, "front": points, "fixed": rows}
-    write_results(f"moved-front-{asked.study}-{asked.id_dim}", results, folder=RESULTS)
+    whole = len(first) == len(fresh) == 10 and asked.arms == [REFERENCE]
+    write_results(
+        f"moved-front-{asked.study}-{asked.id_dim}", results, folder=RESULTS if whole else asked.keep
+    )
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="The database that the study lies in, in place of the workspace's own or its file's.",
+        help="The database that the study lies in, instead of that of the workspace or of its file.",
     ),
 ]
 

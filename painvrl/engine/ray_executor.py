@@ -94,8 +94,8 @@ class RayExecutor:
         while True:
             busy = {slot.word: slot for slot in self._slots if slot.job is not None}
             heard, _ = self._ray.wait(list(busy), num_returns=1, timeout=_LISTEN_SECONDS)
-            for slot in busy.values():
-                if slot.word not in heard and slot.deadline.is_over():
+            for slot in busy.values():  # this process may have been away for longer than the job
+                if slot.deadline.is_over() and not self._ray.wait([slot.word], timeout=0)[0]:
                     return slot.lost(LATE)
             if not heard:
                 waiting = [slot for slot in self._slots if not slot.ready and slot.job is None]

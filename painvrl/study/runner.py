@@ -292,10 +292,10 @@ def _others_work(adapter: AskTell) -> bool:
 
 def _note_seed(before: Mapping[str, Any] | None, spec: StudySpec) -> None:
     """Another seed trains no trial again."""
-    if before is not None and (had := spec_of(before).study.seed) != spec.study.seed:
+    if before is not None and (had := before["study"].get("seed", 0)) != spec.study.seed:
         _logger.warning(
-            "note: study.seed is the sampler's: %d draws the trials that are still to come, those that are "
-            "there were drawn by %d; config.seed is that of split and initialisation",
+            "note: study.seed is now %d, and was %d. It draws the trials that are still to come. "
+            "config.seed is that of split and initialisation",
             *(spec.study.seed, had),
         )
 

@@ -282,7 +282,7 @@ def test_another_sampler_seed_on_a_study_that_goes_on_is_said(cli: Call, workspa
     answer = cli(*command, "--set", "study.seed=3")
     assert answer.code == 0
     assert answer.err.startswith(
-        "note: study.seed is the sampler's: 3 draws the trials that are still to come"
+        "note: study.seed is now 3, and was 0. It draws the trials that are still to"
     )
     assert "config.seed is that of split and initialisation" in answer.err
     assert cli(*command, "--set", "study.seed=3").err == ""

@@ -265,8 +265,8 @@ def compare(
     from painvrl.study.comparison.compare import compare as compare_studies
 
     first, second = workspace_a or workspace, workspace_b or workspace
-    if b is None and first == second:
-        raise ConfigError("is needed where both studies lie in one workspace", key="B")
+    if b is None and (first == second or storage is not None):
+        raise ConfigError("is needed where both studies lie in one place", key="B")
     studies = _compared(a, first, storage), _compared(b or a, second, storage)
     found = compare_studies(*studies, margin=margin, level=level)
     if html is not None:

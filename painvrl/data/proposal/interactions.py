@@ -9,7 +9,7 @@ import numpy as np
 
 from painvrl.core.errors import ConfigError
 from painvrl.data.proposal.entries import Entry
-from painvrl.data.proposal.looks import ITEM, RATING, TIME, USER, Look, looks_of
+from painvrl.data.proposal.looks import ITEM, TIME, USER, Look, looks_of
 from painvrl.data.proposal.questions import Answers, Candidate, Question
 from painvrl.data.sources.columns import DATE
 from painvrl.data.sources.tabular import Table
@@ -46,13 +46,8 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     looks = {look.name: look for look in looks_of(table)}
     file = str(table.file)
     ids = [look for look in looks.values() if _may_be_ids(look, answers)]
-    possible = {look.name for look in ids} | {answers.given.get(one) for one in ("--user", "--item")} - {None}
-    if len(possible) < 2:
-        rule = (
-            "needs a column of users and one of items, in which ids come back; "
-            f"{'only one' if possible else 'none'} of its columns may be one of them"
-        )
-        raise ConfigError(rule, file=file, key="init", value=", ".join(table.names))
+    if answers.ask is None:
+        _need_two(list(looks.values()), ids, answers, file)
     item = answers.decide(
         Question(
             option="--item",
@@ -87,7 +82,7 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     rated = [
         Candidate(name=look.name, score=1.0, why="its name says so, and it holds numbers")
         for look in rest
-        if look.is_called(RATING) and look.numbers is not None
+        if look.is_rating and look.numbers is not None
     ]
     rating = answers.decide(
         Question(
@@ -128,6 +123,24 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     )
 
 
+def _need_two(looks: Sequence[Look], ids: Sequence[Look], answers: Answers, file: str) -> None:
+    """Refuse a table in which users and items cannot be two columns."""
+    named = {name for option in ("--user", "--item") if (name := answers.given.get(option))}
+    known = {look.name for look in looks}
+    if len({look.name for look in ids} | named) >= 2 or not named <= known:
+        return  # a name that is none of the file's is said where it is asked for
+    why = [f"{look.name} has {look.missing:,} rows without a value" for look in looks if look.missing]
+    why += [f"{look.name} has no value twice" for look in looks if look.is_key]
+    raise ConfigError(
+        "needs a column of users and one of items, in which ids come back. "
+        f"{'One' if ids else 'None'} of its columns may be that{': ' if why else ''}{'; '.join(why)}. "
+        "--user and --item name them",
+        file=file,
+        key="init",
+        value=", ".join(look.name for look in looks),
+    )
+
+
 def _may_be_ids(look: Look, answers: Answers) -> bool:
     """Whether every row has a value, values come back, and they are no times or ratings."""
     if (
@@ -142,7 +155,7 @@ def _may_be_ids(look: Look, answers: Answers) -> bool:
     if look.is_called(USER) or look.is_called(ITEM):
         return True
     is_time = look.is_called(TIME) or (_begins_like_a_date(look) and look.not_a_time is None)
-    return not is_time and not look.is_called(RATING)
+    return not is_time and not look.is_rating
 
 
 def _refuse_another(

@@ -23,6 +23,8 @@ from painvrl.data.sources.values import SAVED_INDEX
 
 AT_LEAST = 0.5
 """The share of items that the readers ask a file for."""
+_SHOWN = 30
+"""Characters of an id that an error shows."""
 _WIDE = 8
 """From so many columns of numbers on a table holds features; fewer are years or prices."""
 
@@ -70,9 +72,9 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
             answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
             return Described()
         raise Place(path, "init").error(
-            f"no column holds the ids of the items, each once (they are {items[0]}, ...); mend the ids, or "
-            "let --item name another column of the interactions, whose file comes first",
-            ", ".join(f"{look.name}: {look.distinct[0]}, ..." for look in keys)
+            f"no column holds the ids of the items, each once (they are {items[0]}, ...). Mend the ids, or "
+            "let --item name another column. The interactions come first",
+            ", ".join(f"{look.name}: {str(look.distinct[0])[:_SHOWN]}, ..." for look in keys)
             or "no column without repeated values",
         )
     key = answers.decide(

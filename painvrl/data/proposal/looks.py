@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +28,10 @@ TIME = re.compile(
     "(event|purchase|order|rating|view|play|visit)(time|date)|[a-z]+edat"
 )
 RATING = re.compile(
-    "(review)?(rating|score)s?|stars?|overall|rate|grade|bewertung(en)?|note|sterne|punkte|valoracion|"
-    "calificacion|puntuacion|voto|avaliacao|nota"
+    "(review)?(rating|score)s?|stars?|overall|rate|bewertung(en)?|sterne|punkte|valoracion|calificacion|"
+    "puntuacion|voto|avaliacao"
 )
+"""Where more is better: a German ``Note`` of 1 is the best one."""
 TAGS = re.compile("genre|categor|kategor|tag(?!e)|keyword|topic")
 TITLE = re.compile(r"title|titel|titre|titulo|titolo|name")
 _FOREIGN = {
@@ -66,8 +68,13 @@ class Look:
 
     @cached_property
     def squashed(self) -> str:
-        """The name's letters and digits, in lower case."""
-        return re.sub(r"[^0-9a-z]", "", self.name.lower())
+        """The name's letters, without accents, and digits, in lower case."""
+        return re.sub(r"[^0-9a-z]", "", unicodedata.normalize("NFKD", self.name).lower())
+
+    @property
+    def is_rating(self) -> bool:
+        """Whether it is called like ratings; what has an ``id`` behind such a word is none."""
+        return RATING.fullmatch(self.squashed) is not None
 
     def is_called(self, words: re.Pattern[str]) -> bool:
         """Whether its name is one of ``words``, perhaps with an ``id`` behind it."""

@@ -34,6 +34,9 @@ IDLE_SECONDS = 60
 RETAKE_SECONDS = 10.0
 """How often a runner takes its lock again, which goes where the server restarts."""
 
+LOST = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 30}
+"""When a connection that holds a lock gives up a server that is out of reach: seconds, and milliseconds."""
+
 CREATION = 7_209_377_364_102_051_843
 """PostgreSQL's name of the lock: any number that no one else picks."""
 
@@ -80,14 +83,25 @@ def sole_creator(url: str) -> Iterator[None]:
                 raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
-        # In no transaction: the end of one is an error where the server was restarted meanwhile.
-        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = _engine_of_locks(parsed)
         sqlalchemy.event.listen(engine, "handle_error", partial(_refused, url))
         with engine.connect() as connection:  # the lock goes with the connection, however it ends
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
             yield
     else:
         yield
+
+
+def _engine_of_locks(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    """Connections that hold locks, and are in no transaction.
+
+    One that lasts as long as a study keeps a server from tidying up, and its end is an error where the server
+    was restarted meanwhile.
+    """
+    limits = {name: value for name, value in LOST.items() if name not in url.query}
+    return sqlalchemy.create_engine(
+        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=limits
+    )
 
 
 def are_shared(url: str) -> bool:
@@ -114,10 +128,8 @@ def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterato
         yield
         return
     name = int.from_bytes(hashlib.blake2b(study.encode(), digest_size=8).digest(), signed=True)
-    # In no transaction: one that lasts as long as a study keeps a server from tidying up.
     with readable_errors(url):
-        engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        connection = engine.connect()
+        connection = _engine_of_locks(parsed).connect()
     with connection:
         take = sqlalchemy.func.pg_try_advisory_lock
         if among_runners:

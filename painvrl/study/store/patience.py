@@ -49,6 +49,9 @@ def patiently(call: Callable[[], R]) -> R:
     while True:
         try:
             result = call()
+        except KeyboardInterrupt:
+            _gone_since = None if _gone_since is None else -math.inf
+            raise
         except ServerGone as error:
             _gone_since = begun if _gone_since is None else _gone_since
             if time.monotonic() - _gone_since > RECONNECT_SECONDS:

@@ -67,9 +67,10 @@ class Spool:
 
     def end(self) -> None:
         """The tracker has everything, but for what others keep here that share the workspace."""
+        files = list(self.folder.glob("[!.]*"))  # looked for first: others may write more meanwhile
         if self.load():
             return
-        for file in self.folder.glob("[!.]*"):  # the study's file, and what cannot be read
+        for file in files:  # the study's file, and what cannot be read
             file.unlink(missing_ok=True)
         with suppress(OSError):  # somebody writes a file
             self.folder.rmdir()

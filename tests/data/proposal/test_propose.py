@@ -360,10 +360,17 @@ def bought(column: str, values: tuple[str, ...]) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("name", ["Bewertung", "Sterne", "nota", "valoracion"])
+@pytest.mark.parametrize("name", ["Bewertung", "Sterne", "Valoración", "review_score"])
 def test_ratings_are_known_by_their_names_in_several_languages(name, tmp_path, proposed):
     data, *_ = proposed(bought(name, ("2", "3.5", "4", "5")))
     assert (data["rating"], data["min_rating"]) == (name, 3.5)
+
+
+def test_ids_of_notes_and_grades_that_fall_with_quality_are_no_ratings(tmp_path, proposed):
+    for name in ("note_id", "Note", "rating_id"):
+        data, _, answers, _ = proposed(bought(name, ("1", "2", "6")))
+        assert "rating" not in data
+        assert f"numbers from 1 to 6: if they are ratings, --rating {name}" in "\n".join(answers.said)
 
 
 def test_a_small_scale_without_a_telling_name_is_left_out_in_so_many_words(tmp_path, proposed):
@@ -380,6 +387,19 @@ def test_a_table_without_a_column_of_items_says_what_it_needs(tmp_path, proposed
     with pytest.raises(ConfigError) as refused:
         proposed([write("nocol.csv", ["Kunde", "Datum"], rows)])
     assert str(refused.value) == (
-        "nocol.csv: init: needs a column of users and one of items, in which ids come back; only one of its "
-        "columns may be one of them (found 'Kunde, Datum')"
+        "nocol.csv: init: needs a column of users and one of items, in which ids come back. "
+        "One of its columns may be that. --user and --item name them (found 'Kunde, Datum')"
     )
+
+
+def test_a_column_that_is_no_column_of_ids_for_one_empty_row_says_so(tmp_path, proposed):
+    path, things = bought("price", ("2.5", "70"))
+    lines = path.read_text("utf-8").splitlines()
+    lines[1] = ";" + lines[1].partition(";")[2]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"may be that: kunde has 1 rows without a value\. --user and --item"
+    ):
+        proposed([path, things])
+    with pytest.raises(DataError, match=r"data\.user: 1 rows have no id; the first is row 1"):
+        proposed([path, things], user="kunde")

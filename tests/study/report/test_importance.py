@@ -117,7 +117,9 @@ def test_few_trials_get_no_shares_and_more_of_them_a_note_on_what_to_lean_on(
 ) -> None:
     few = importance(*searched(record, trials, MIN_TRIALS - 1))  # type: ignore[arg-type]
     assert (few.hyperparameters, few.trials) == ((), MIN_TRIALS - 1)
-    assert few.note == "It takes at least 10 complete trials, presets apart, to say what matters; there are 9."
+    assert few.note == (
+        "It takes at least 10 complete trials, presets apart, to say what matters; there are 9."
+    )
     assert picture(few, ("iid/ndcg_at_20",)) is None
     some = importance(*searched(record, trials, MIN_TRIALS))  # type: ignore[arg-type]
     assert some.hyperparameters
@@ -128,7 +130,9 @@ def test_a_large_space_takes_more_trials_than_it_has_hyperparameters(record: Mak
     stored, made = searched(record, trials, 11)
     large = TREE | {f"more{place}": {"type": "float", "low": 0.0, "high": 1.0} for place in range(7)}
     found = importance(stored, trials(*made.records, space=large))  # type: ignore[arg-type]
-    assert found.note == "It takes at least 12 complete trials, presets apart, to say what matters; there are 11."
+    assert found.note == (
+        "It takes at least 12 complete trials, presets apart, to say what matters; there are 11."
+    )
 
 
 def test_trials_that_all_came_to_the_same_explain_nothing(record: Make, trials: Make) -> None:

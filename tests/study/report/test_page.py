@@ -198,7 +198,9 @@ def test_one_complete_trial_makes_a_page_that_says_what_is_missing(
     report, page = report_page(open_study(None, workspace), NOBODY)
     tags = Tags(page)
     assert tags.ids("div") == ["picture-front", "picture-history", "picture-environments"]
-    assert "It takes at least 10 complete trials, presets apart, to say what matters; there are 1." in tags.text
+    assert (
+        "It takes at least 10 complete trials, presets apart, to say what matters; there are 1."
+    ) in tags.text
     assert "complete trials, presets apart, to tell the hyperparameters apart; there are 1." in tags.text
     assert report.losses.rows == ()
     assert "None: every finished trial is complete" in tags.text

@@ -149,7 +149,9 @@ def test_too_few_trials_get_no_price(space: Make) -> None:
     points, values = drawn(6, 0.01, 0)
     found = priced(space, points, values)
     assert (found.hyperparameters, found.trials, found.needed) == ((), 6, 7)
-    assert found.note == "It takes 7 complete trials, presets apart, to tell the hyperparameters apart; there are 6."
+    assert found.note == (
+        "It takes 7 complete trials, presets apart, to tell the hyperparameters apart; there are 6."
+    )
 
 
 @pytest.mark.parametrize("n", [7, 8])
