@@ -136,7 +136,7 @@ def test_a_study_from_before_users_were_kept_is_compared_over_its_trials(cli: Ca
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["tiny"], "error: B: is needed where both studies lie in one workspace"),
+        (["tiny"], "error: B: is needed where both studies lie in one place"),
         (["tiny", "tini"], "no such study; there are tiny (found 'tini')"),
         (
             ["tiny", "tiny", "--margin", "-0.1"],
