@@ -279,7 +279,6 @@ def _compare(
     """States of trials and runs, and what is wrong with them."""
     stored = open_study("outages", workspace, storage=storage)
     records, parent = stored.trials(), stored.parent_run
-    stored.storage.engine.dispose()
     with mlflow_calls(tracker):
         from mlflow.tracking import MlflowClient
 

@@ -10,6 +10,7 @@ from benchmarks.outages import Faults, attack
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_connections_left")
 def test_a_study_survives_killed_workers_a_restart_of_its_database_and_an_outage_of_mlflow(
     tmp_path: Path,
 ) -> None:
