@@ -132,9 +132,9 @@ class TestInABrowser:
         from playwright.sync_api import expect
 
         page.locator("label[for='__search']:visible, input[name='query']:visible").first.click()
-        # The index is loaded in the background; what is typed before that is not looked for.
+        # The index is loaded in the background, and what is looked for is read whenever a key is released.
         expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching")
-        page.locator("input[name='query']").fill("max-ood-with-iid")
+        page.locator("input[name='query']").press_sequentially("max-ood-with-iid")
         result = page.locator(".md-search-result__link", has_text="Choosing a point").first
         expect(result).to_be_visible()
         result.click()
