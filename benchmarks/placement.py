@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import math
 import random
 import tempfile
 import time
@@ -88,12 +89,18 @@ class SimulatedGpus:
         self.now, self._left = self.now + now - self._left, now
 
     def _metrics(self) -> dict[str, float]:
-        return {name: self._rng.uniform(0.0, 0.3) for name in METRICS}
+        """Near a front: IID is given for OOD."""
+        angle, length = self._rng.uniform(0.0, math.pi / 2), self._rng.uniform(0.9, 1.0)
+        iid, ood = 0.25 * length * math.cos(angle), 0.2 * length * math.sin(angle)
+        return dict(zip(METRICS, (1.1 * iid, iid, 1.1 * ood, ood), strict=True))
 
     def _outcome(self, job: Job) -> Completed:
-        swept = () if job.sweep is None else tuple(job.sweep.hyperparameters)
+        swept = {} if job.sweep is None else job.sweep.hyperparameters
         points = tuple(
-            SweptPoint(values={path: self._rng.uniform(-0.1, 0.02) for path in swept}, metrics=self._metrics())
+            SweptPoint(
+                values={path: self._rng.uniform(each.low, each.high) for path, each in swept.items()},
+                metrics=self._metrics(),
+            )
             for _ in range(POINTS if swept else 0)
         )
         curves = tuple(

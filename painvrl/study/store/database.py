@@ -21,7 +21,8 @@ from painvrl.core.errors import ConfigError, StudyError
 from painvrl.core.packages import not_installed
 from painvrl.core.shown import conceal
 from painvrl.core.workspace import Workspace
-from painvrl.study.store.patience import PatientStorage, SameFile, ServerGone
+from painvrl.study.store.known import StudyStorage
+from painvrl.study.store.patience import SameFile, ServerGone
 
 LOCKED_SECONDS = 20
 """How long another process's write is waited for."""
@@ -191,7 +192,7 @@ def one_transaction(storage: RDBStorage, study: int) -> Iterator[None]:
             storage.remove_session()
 
 
-def connect(url: str) -> RDBStorage:
+def connect(url: str) -> StudyStorage:
     """Optuna's storage at ``url``; the folder of a SQLite file is made."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     parsed = engine_url(url)
@@ -201,7 +202,7 @@ def connect(url: str) -> RDBStorage:
     if (file := sqlite_file(url)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        storage = PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
+        storage = StudyStorage(parsed.render_as_string(hide_password=False), engine_kwargs=engine)
     except (ValueError, TypeError, LookupError, AssertionError) as error:  # it holds nonsense
         raise _refusal(url, error) from error
     storage.refusal = partial(_refusal, url)
@@ -212,7 +213,7 @@ def connect(url: str) -> RDBStorage:
 
 
 @contextmanager
-def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
+def quick_commits(storage: StudyStorage) -> Iterator[StudyStorage]:
     """Let commits to a SQLite file wait for no disk meanwhile: a trial has a dozen, of 10 to 30 ms each.
 
     Whatever a process wrote stays when it is killed. A power cut may take the last commits, never the file.
@@ -224,7 +225,7 @@ def quick_commits(storage: RDBStorage) -> Iterator[RDBStorage]:
     if engine.dialect.name != "sqlite":
         yield storage
         return
-    file = storage.file if isinstance(storage, PatientStorage) else None
+    file = storage.file
     if file is not None:  # before there is a log: it is the file itself that gets the mark
         with suppress(sqlalchemy.exc.SQLAlchemyError, StudyError), engine.connect() as connection:
             file.mark(connection)

@@ -65,7 +65,8 @@ class Leases:
     def _whole(self, call: Callable[[], R]) -> R:
         self._alone, mine = True, dict(self._mine)
         try:
-            with one_transaction(self._stored.storage, self._stored.study_id):
+            storage = self._stored.storage
+            with one_transaction(storage, self._stored.study_id), storage.undisturbed():
                 return call()
         except BaseException:
             self._mine = mine
@@ -113,9 +114,10 @@ class Leases:
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the leases of this process every :data:`BEAT` seconds meanwhile."""
+        """Renew the leases of this process every :data:`BEAT` seconds; in a file all trials are its own."""
         if not self.shared:
-            yield
+            with self._stored.storage.undisturbed():
+                yield
             return
         beats = threading.Thread(target=self._renew, name="leases", daemon=True)
         beats.start()

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TypeAlias
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,6 +28,7 @@ from painvrl.study.file.space import Space
 from painvrl.study.file.spec import FILE_NAME, StudySpec
 from painvrl.study.store.database import connect, is_there, readable_errors
 from painvrl.study.store.identity import StudyIdentity
+from painvrl.study.store.known import StudyStorage
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.stamp import is_newer, refuse_newer, too_new
 from painvrl.study.store.versions import versions_of
@@ -86,7 +86,7 @@ class StoredStudy:
     """
 
     study: optuna.Study
-    storage: RDBStorage
+    storage: StudyStorage
     identity: StudyIdentity
     _ended: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
     """Records of trials that have ended, which never change: reading one costs more than all else."""

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, FrozenTrial
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,6 +29,7 @@ from painvrl.run.hyperparameters import FIXED_SECTIONS, apply, leaves
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.identity import StudyIdentity, lines_of
+from painvrl.study.store.known import StudyStorage
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.storage import Attr, StoredStudy, identity_of
 
@@ -80,7 +80,7 @@ def warm_start_of(study: optuna.Study) -> WarmStart | None:
 
 
 def planned(
-    connection: RDBStorage, name: str, spec: StudySpec, identity: StudyIdentity, wanted: str | None
+    connection: StudyStorage, name: str, spec: StudySpec, identity: StudyIdentity, wanted: str | None
 ) -> TakeOver | None:
     """What a study has still to take over; nothing is written.
 
