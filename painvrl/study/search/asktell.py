@@ -22,7 +22,8 @@ the point, is reported as a failure.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import optuna
@@ -66,10 +67,18 @@ class AskTell:
 
     Where there are several (:mod:`painvrl.study.store.lease`), each of these calls is one transaction.
 
-    ``code``: a digest of what computes the trials, which each of them notes.
+    ``code``: a digest of what computes the trials, which each of them notes. ``clock``: seconds.
     """
 
-    def __init__(self, stored: StoredStudy, settings: StudySettings, *, code: str = "") -> None:
+    def __init__(
+        self,
+        stored: StoredStudy,
+        settings: StudySettings,
+        *,
+        code: str = "",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._clock = clock
         self._code = {"painvrl": painvrl.__version__, "code": code}
         self._stored = stored
         self._study = stored.study
@@ -92,7 +101,7 @@ class AskTell:
             The trial; ``None`` where every point of the space has been trained or is under way.
         """
         while True:
-            records = self._stored.trials()
+            begun, records = self._clock(), self._stored.trials()
             before = _points_before(records)
             trained = self._stored.trained(records)
             untried = Untried(self._stored, trained, seed=seed_of(self._settings, before))
@@ -107,6 +116,9 @@ class AskTell:
             asked = self._start(self._study.ask())
             first = trained.get(self._stored.training(asked.point, asked.preset))
             if first is None:
+                if not queued:
+                    ask = {"sampler": name, "seconds": round(self._clock() - begun, 4)}
+                    self._stored.note(asked.number, Attr.ASK, ask)
                 self.leases.take(asked.number)
                 return asked
             self._stored.note(asked.number, Attr.REPEATS, first)

@@ -1,19 +1,21 @@
 """The sampler ``auto``, which takes one of the others by space and budget.
 
-It chooses once. A space with no more points than the budget is tried whole (``grid``). Otherwise
-the start-up trials are random, and their wall time decides: ``gp`` gains most a trial but takes about a
-second for each, more later, so it is for few and long trials; else ``tpe``.
+A space with no more points than the budget is tried whole (``grid``). Otherwise the start-up trials are
+random, and their wall time decides: ``gp`` gains most a trial but takes about a second for each, more later,
+so it is for few and long trials; else ``tpe``. That choice stays, unless asking turns out too dear: then the
+next cheaper sampler takes over, for good.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from painvrl.study.file.queued import queue_of
 from painvrl.study.search.port import SAMPLERS, Choice, Sampler
-from painvrl.study.store.records import FINISHED
+from painvrl.study.store.records import FINISHED, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -29,6 +31,18 @@ GP_TRIALS = 150
 GP_SECONDS = 30.0
 """Of shorter trials random ones are as good as those that a Gaussian process takes a second to choose."""
 
+CHEAPER = {"gp": "tpe", "tpe": "random"}
+"""What takes over from a sampler whose asks are too dear."""
+
+DEAR = 0.05
+"""The share of the workers' time that asks may take."""
+
+CROWDED = 0.5
+"""The share of the time that asks may take of the process that asks: beyond it workers queue for points."""
+
+LAST_ASKS = 5
+"""So many asks of a sampler are looked at, and as many trainings."""
+
 
 class Auto(Sampler):
     """Chooses by space and budget."""
@@ -38,13 +52,17 @@ class Auto(Sampler):
         return SAMPLERS.get(self.choice(stored, settings).sampler).make(stored, settings, before)
 
     def choice(self, stored: StoredStudy, settings: StudySettings) -> Choice:
-        """See :class:`Sampler`; what it decides is stored, and stays."""
+        """See :class:`Sampler`; what it decides is stored, and stays until it is too dear."""
         from painvrl.study.store.storage import Attr
 
         kept = stored.study.user_attrs.get(Attr.AUTO)
-        if kept is not None:
-            return Choice(**kept)
         records = stored.trials()
+        if kept is not None:
+            now = Choice(**kept)
+            if (instead := _cheaper(now, stored, records)) is None:
+                return now
+            stored.study.set_user_attr(Attr.AUTO, asdict(instead))
+            return instead
         taken_over = sum(record.taken_from is not None for record in records)
         budget = (stored.requested or settings.trials) + taken_over  # it learns from those, too
         presets = len({record.preset for record in records} - {None})
@@ -96,3 +114,20 @@ def model_for(space: Space, base: TrainConfig, budget: int, seconds: float) -> C
     rule = f"gp is for at most {GP_TRIALS} trials of at least {GP_SECONDS:.0f} s"
     sampler = "gp" if budget <= GP_TRIALS and seconds >= GP_SECONDS else "tpe"
     return Choice(sampler=sampler, reason=f"auto: {found}; {rule}")
+
+
+def _cheaper(now: Choice, stored: StoredStudy, records: Sequence[TrialRecord]) -> Choice | None:
+    """What takes over from the sampler in use, if its last asks took too much of the workers' time."""
+    from painvrl.study.store.storage import Attr
+
+    noted = [trial.user_attrs.get(Attr.ASK) for trial in stored.study.get_trials(deepcopy=False)]
+    asks = [ask["seconds"] for ask in noted if ask is not None and ask["sampler"] == now.sampler]
+    trained = [one.seconds for one in records if one.state in FINISHED and one.seconds is not None]
+    if now.sampler not in CHEAPER or len(asks) < LAST_ASKS or not trained:
+        return None
+    ask, training = (statistics.median(seconds[-LAST_ASKS:]) for seconds in (asks, trained))
+    workers = 1 + sum(record.state is TrialState.RUNNING for record in records)
+    if ask <= DEAR * (ask + training) and workers * ask <= CROWDED * training:
+        return None
+    took = f"asks of {now.sampler} took {ask:.2g} s, trainings {training:.2g} s on {workers} workers"
+    return Choice(sampler=CHEAPER[now.sampler], reason=f"auto: {took}; that is too much")

@@ -69,6 +69,8 @@ class Attr:
     REPEATS = "repeats"
     TAKEN_FROM = "taken_from"
     CODE = "code"
+    ASK = "ask"
+    """Which sampler chose a trial, and the seconds that it took."""
     OWNER = "owner"
     RUNG = "rung:"
     """Begins the names of what a trial had at a rung."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from painvrl.study.file.spec import StudySettings, StudySpec
 from painvrl.study.front import status
 from painvrl.study.search import asktell
 from painvrl.study.search.asktell import AskTell
-from painvrl.study.search.auto import GP_SECONDS, GP_TRIALS, model_for
+from painvrl.study.search.auto import GP_SECONDS, GP_TRIALS, LAST_ASKS, model_for
 from painvrl.study.search.history import FilteredHistorySampler, make_sampler
 from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.port import SAMPLERS, Choice
@@ -293,6 +294,45 @@ def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
     assert choose(again, given.study) == decided
     assert choose(again, given.study.model_copy(update={"trials": 900})) == decided
     assert choose(again, given.study.model_copy(update={"sampler": "qmc"})).sampler == "qmc"
+
+
+@pytest.mark.parametrize(
+    ("ask_seconds", "workers", "training_seconds", "then"),
+    [
+        (1.5, 1, 45.0, "gp"),
+        (2.5, 1, 45.0, "tpe"),  # more than 5% of the workers' time
+        (1.5, 16, 45.0, "random"),  # sixteen workers would queue for points, with tpe as well
+    ],
+)
+def test_auto_takes_a_cheaper_sampler_once_asks_are_too_dear(
+    spec: StudySpec,
+    workspace: Workspace,
+    timed: Any,
+    ask_seconds: float,
+    workers: int,
+    training_seconds: float,
+    then: str,
+) -> None:
+    given = named(spec, "auto", sampler="auto", startup_trials=2)
+    stored, _ = create_study(given, workspace, data="d")
+    timed(training_seconds)
+    seconds = itertools.count(0.0, ask_seconds)
+    adapter = AskTell(stored, given.study, clock=lambda: next(seconds))
+    for _ in range(2):
+        asked = adapter.ask()
+        adapter.tell(asked.number, completed(asked.point))
+    assert choose(stored, given.study).sampler == "gp"
+    under_way = [adapter.ask() for _ in range(workers - 1)]
+    for _ in range(LAST_ASKS):
+        assert choose(stored, given.study).sampler == "gp" or len(under_way) >= LAST_ASKS
+        asked = adapter.ask()
+        adapter.tell(asked.number, completed(asked.point))
+    decided = choose(stored, given.study)
+    assert decided.sampler == then
+    if then == "tpe":
+        assert f"asks of gp took {ask_seconds:g} s, trainings 45 s on {workers} workers" in decided.reason
+        timed(1000.0)  # for good
+        assert choose(open_study("auto", workspace), given.study) == decided
 
 
 def test_auto_waits_for_a_trial_that_completes(spec: StudySpec, workspace: Workspace) -> None:
