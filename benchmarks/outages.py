@@ -1,10 +1,10 @@
 """Everything fails at once: ``python -m benchmarks.outages``.
 
 Runners with several workers each train a cheap study on planted data. Its trials are in PostgreSQL, its
-runs on the server of MLflow. Meanwhile workers and runners are killed every few seconds, PostgreSQL is restarted
-at once several times, and the server of MLflow is gone for a while. A runner that was killed is started again,
-as Slurm or Kubernetes would. In the end every trial must be complete, none lost or twice, and MLflow must have
-of each what the storage has. Exit code 1 if not.
+runs on the server of MLflow. Meanwhile workers and runners are killed every few seconds, PostgreSQL is
+restarted at once several times, and the server of MLflow is gone for a while. A runner that was killed is
+started again, as Slurm or Kubernetes would. In the end every trial must be complete, none lost or twice,
+and MLflow must have of each what the storage has. Exit code 1 if not.
 
     python -m benchmarks.outages --trials 200 --runners 2 --workers 2 --kill-every 5 --kill-runner-every 30
 """

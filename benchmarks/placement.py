@@ -1,9 +1,9 @@
 """How busy one process keeps many GPUs: ``python -m benchmarks.placement --gpus 64 --seconds 30``.
 
-A study as `painvrl study run` runs it, with its sampler, storage, MLflow, rungs and swept points. The trainings
-alone are simulated: each takes its seconds on a clock that jumps to the next end. What the process itself
-computes between two ends passes on that clock, too, as it takes it here. So a GPU is idle for as long as it
-would wait for its next trial. Nothing else may compute on the machine meanwhile.
+A study as `painvrl study run` runs it, with its sampler, storage, MLflow, rungs and swept points. The
+trainings alone are simulated: each takes its seconds on a clock that jumps to the next end. What the
+process itself computes between two ends passes on that clock, too, as it takes it here. So a GPU is idle
+for as long as it would wait for its next trial. Nothing else may compute on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class SimulatedGpus:
     seconds: float
     now: float = 0.0
     spans: list[tuple[float, float]] = field(default_factory=list)
-    data: DataSummary = field(default_factory=lambda: DataSummary(fingerprint="simulated", parts=("iid", "ood")))
+    data: DataSummary = field(
+        default_factory=lambda: DataSummary(fingerprint="simulated", parts=("iid", "ood"))
+    )
     _ends: list[tuple[float, int]] = field(default_factory=list)
     _jobs: dict[int, Job] = field(default_factory=dict)
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
@@ -104,7 +106,9 @@ class SimulatedGpus:
             for _ in range(POINTS if swept else 0)
         )
         curves = tuple(
-            CurvePoint(curve=stage, step=step, values=self._metrics()) for stage in STAGES for step in range(8)
+            CurvePoint(curve=stage, step=step, values=self._metrics())
+            for stage in STAGES
+            for step in range(8)
         )
         return Completed(
             metrics=points[0].metrics if points else self._metrics(),
@@ -120,7 +124,6 @@ def simulate(spec: StudySpec, folder: Path, gpus: int, seconds: float, trials: i
 
     @contextmanager
     def executor_of(*_: Any, **__: Any) -> Iterator[SimulatedGpus]:
-        simulated._left = time.perf_counter()
         yield simulated
 
     with mock.patch.object(runner, "executor_of", executor_of):
@@ -143,7 +146,9 @@ def main() -> None:
             trials, began = gpus * asked.rounds, time.perf_counter()
             found = simulate(spec, Path(folder), gpus, asked.seconds, trials)
             own = (time.perf_counter() - began) / trials
-        print(f"{gpus} GPUs, {trials} trials of {asked.seconds:g} s: {found.busy():.1%} busy, {own:.3f} s a trial")
+        print(
+            f"{gpus} GPUs, {trials} trials of {asked.seconds:g} s: {found.busy():.1%} busy, {own:.3f} s each"
+        )
 
 
 if __name__ == "__main__":
