@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from painvrl.core.workspace import Workspace
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
 from painvrl.study.tracking.port import PARENT
+
+LOADING = 5.0
+"""Seconds of computing after which a worker trains. Five that die in a row before that end a study."""
 
 CHEAP = {
     "data": {"kind": "planted", "n_users": 60, "n_items": 80, "interactions_per_environment": 6},
@@ -116,15 +120,15 @@ def attack(faults: Faults, folder: Path) -> Survived:
         done, kills, runner_kills = threading.Event(), [0], [0]
         stack.callback(done.set)
 
-        def kill() -> None:
+        def kill(computed: float = 0.0) -> None:
             time.sleep(rng.uniform(0.0, 1.0))  # within a trial, and not where one has just ended
-            if workers := [worker for runner in runners for worker in _workers(runner.pid)]:
+            if workers := [worker for runner in runners for worker in _workers(runner.pid, computed)]:
                 with suppress(ProcessLookupError):
                     os.kill(rng.choice(workers), signal.SIGKILL)
                     kills[0] += 1
 
-        def kill_runner() -> None:
-            if begun_to_train := [runner for runner in runners if _workers(runner.pid)]:
+        def kill_runner(computed: float = 0.0) -> None:
+            if begun_to_train := [runner for runner in runners if _workers(runner.pid, computed)]:
                 runner_kills[0] += rng.choice(begun_to_train).kill()
 
         def keep(doing: Callable[[], None], every: float) -> None:
@@ -134,9 +138,9 @@ def attack(faults: Faults, folder: Path) -> Survived:
         acts: list[tuple[int, Callable[[], None]]] = [
             (
                 1,
-                lambda: keep(kill, faults.kill_every),
+                lambda: keep(partial(kill, LOADING), faults.kill_every),
             ),  # not before: who describes the data ends the run with it
-            (1, lambda: keep(kill_runner, faults.kill_runner_every)),
+            (1, lambda: keep(partial(kill_runner, LOADING), faults.kill_runner_every)),
             (faults.trials // 3, lambda: tracker.out(faults.outage)),
             *((at, lambda: _restart(postgres)) for at in _evenly(faults.trials, faults.restarts)),
             *((at, kill) for at in _evenly(faults.trials, faults.kills)),
@@ -304,13 +308,15 @@ class _Runner:
             self._process = self._start()
 
 
-def _workers(runner: int) -> list[int]:
-    """Processes of the runner that train."""
+def _workers(runner: int, computed: float = 0.0) -> list[int]:
+    """Workers of a runner that have computed for so long."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == runner and b"spawn_main" in (folder / "cmdline").read_bytes():
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            seconds = int(fields[11]) / os.sysconf("SC_CLK_TCK")
+            spawned = int(fields[1]) == runner and b"spawn_main" in (folder / "cmdline").read_bytes()
+            if spawned and seconds >= computed:
                 found.append(int(folder.name))
     return sorted(found)
 
