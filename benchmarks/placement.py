@@ -1,9 +1,9 @@
 """How busy one process keeps many GPUs: ``python -m benchmarks.placement --gpus 64 --seconds 30``.
 
 A study as `painvrl study run` runs it, with its sampler, storage, MLflow, rungs and swept points. The
-trainings alone are simulated: each takes its seconds on a clock that jumps to the next end. What the
-process itself computes between two ends passes on that clock, too, as it takes it here. So a GPU is idle
-for as long as it would wait for its next trial. Nothing else may compute on the machine meanwhile.
+trainings alone are simulated: each takes its seconds on a clock that jumps to the next end, and none is
+stopped at a rung. What the process itself computes between two ends passes on that clock, too, as it takes
+it here. So a GPU is idle for as long as it would wait for its next trial.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SimulatedGpus:
     _ends: list[tuple[float, int]] = field(default_factory=list)
     _jobs: dict[int, Job] = field(default_factory=dict)
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
-    _left: float = field(default_factory=time.perf_counter)
+    _left: float = field(default_factory=time.process_time)
 
     def start(self, job: Job) -> None:
         """The job takes a GPU now."""
@@ -87,7 +87,7 @@ class SimulatedGpus:
 
     def _pass(self) -> None:
         """What the process has computed since passes on the simulated clock."""
-        now = time.perf_counter()
+        now = time.process_time()
         self.now, self._left = self.now + now - self._left, now
 
     def _metrics(self) -> dict[str, float]:
@@ -143,12 +143,9 @@ def main() -> None:
     spec = load_spec(asked.study, asked.set)
     for gpus in asked.gpus:
         with tempfile.TemporaryDirectory() as folder:
-            trials, began = gpus * asked.rounds, time.perf_counter()
+            trials = gpus * asked.rounds
             found = simulate(spec, Path(folder), gpus, asked.seconds, trials)
-            own = (time.perf_counter() - began) / trials
-        print(
-            f"{gpus} GPUs, {trials} trials of {asked.seconds:g} s: {found.busy():.1%} busy, {own:.3f} s each"
-        )
+        print(f"{gpus} GPUs, {trials} trials of {asked.seconds:g} s: {found.busy():.1%} busy")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,15 @@ def start_together(starts: int, trials: int, folder: Path, storage: str | None =
     command = [sys.executable, "-m", "painvrl.cli", "study", "run", str(spec), "--quiet", "--device", "cpu"]
     command += ["--workspace", str(workspace.root)]
     begun = time.monotonic()
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for _ in range(starts)
-    ]
-    said = [process.communicate()[1] for process in processes]
+    with ExitStack() as stack:
+        errors = [stack.enter_context((folder / f"said-{each}").open("w+")) for each in range(starts)]
+        processes = []
+        for error in errors:
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=error))
+            stack.callback(processes[-1].kill)
+        for process in processes:
+            process.wait()
+        said = [(folder / f"said-{each}").read_text(encoding="utf-8") for each in range(starts)]
     seconds = time.monotonic() - begun
     refused = [code.returncode == 2 and HELD in text for code, text in zip(processes, said, strict=True)]
     ended = [process.returncode == 0 for process in processes]
@@ -66,6 +71,7 @@ def start_together(starts: int, trials: int, folder: Path, storage: str | None =
         wrong.append(f"{sum(refused)} were refused, though the study is shared")
     if (names := list_studies(workspace, storage=storage)) != ("starts",):
         wrong.append(f"the studies are {names}")
+        return Started(seconds=seconds, ended=sum(ended), refused=sum(refused), states={}, wrong=tuple(wrong))
     stored = open_study("starts", workspace, storage=storage)
     records = stored.trials()
     states = Counter(record.state.value for record in records)

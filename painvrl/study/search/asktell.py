@@ -100,8 +100,9 @@ class AskTell:
         Returns:
             The trial; ``None`` where every point of the space has been trained or is under way.
         """
+        begun = self._clock()
         while True:
-            begun, records = self._clock(), self._stored.trials()
+            records = self._stored.trials()
             before = _points_before(records)
             trained = self._stored.trained(records)
             untried = Untried(self._stored, trained, seed=seed_of(self._settings, before))
@@ -116,7 +117,7 @@ class AskTell:
             asked = self._start(self._study.ask())
             first = trained.get(self._stored.training(asked.point, asked.preset))
             if first is None:
-                if not queued:
+                if self._settings.sampler == "auto" and self._study.sampler is not untried and not queued:
                     ask = {"sampler": name, "seconds": round(self._clock() - begun, 4)}
                     self._stored.note(asked.number, Attr.ASK, ask)
                 self.leases.take(asked.number)

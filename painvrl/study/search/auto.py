@@ -34,14 +34,18 @@ GP_SECONDS = 30.0
 CHEAPER = {"gp": "tpe", "tpe": "random"}
 """What takes over from a sampler whose asks are too dear."""
 
-DEAR = 0.05
-"""The share of the workers' time that asks may take."""
+DEAR = {"gp": 0.05, "tpe": 0.5}
+"""The share of the workers' time that asks of a sampler may take. One of ``tpe`` takes little of any training
+that is worth a search, so its share is high: it is left where it slows a study down, and not before."""
 
 CROWDED = 0.5
-"""The share of the time that asks may take of the process that asks: beyond it workers queue for points."""
+"""The share of its time that the asking process may spend on asks: beyond it workers queue for points."""
 
 LAST_ASKS = 5
-"""So many asks of a sampler are looked at, and as many trainings."""
+"""Of at least so many asks and trainings the mean is taken, and of as many as there are workers."""
+
+SHORT = 1.0
+"""Trainings of fewer seconds are too short for any of this to matter."""
 
 
 class Auto(Sampler):
@@ -120,14 +124,24 @@ def _cheaper(now: Choice, stored: StoredStudy, records: Sequence[TrialRecord]) -
     """What takes over from the sampler in use, if its last asks took too much of the workers' time."""
     from painvrl.study.store.storage import Attr
 
+    if now.sampler not in CHEAPER:
+        return None
     noted = [trial.user_attrs.get(Attr.ASK) for trial in stored.study.get_trials(deepcopy=False)]
     asks = [ask["seconds"] for ask in noted if ask is not None and ask["sampler"] == now.sampler]
-    trained = [one.seconds for one in records if one.state in FINISHED and one.seconds is not None]
-    if now.sampler not in CHEAPER or len(asks) < LAST_ASKS or not trained:
-        return None
-    ask, training = (statistics.median(seconds[-LAST_ASKS:]) for seconds in (asks, trained))
+    trained = [one.seconds for one in records if _tells_of_time(one) and one.seconds is not None]
     workers = 1 + sum(record.state is TrialState.RUNNING for record in records)
-    if ask <= DEAR * (ask + training) and workers * ask <= CROWDED * training:
+    window = max(LAST_ASKS, workers)
+    if min(len(asks), len(trained)) < LAST_ASKS:
+        return None
+    ask, training = (statistics.fmean(seconds[-window:]) for seconds in (asks, trained))
+    dear = ask > DEAR[now.sampler] * (ask + training) or workers * ask > CROWDED * training
+    if training < SHORT or not dear:
         return None
     took = f"asks of {now.sampler} took {ask:.2g} s, trainings {training:.2g} s on {workers} workers"
     return Choice(sampler=CHEAPER[now.sampler], reason=f"auto: {took}; that is too much")
+
+
+def _tells_of_time(record: TrialRecord) -> bool:
+    """Whether a trial was searched and trained here: a refused point takes no time."""
+    trained = record.state in {TrialState.COMPLETE, TrialState.PRUNED}
+    return trained and record.preset is None and record.taken_from is None

@@ -42,9 +42,10 @@ class StudyStorage(PatientStorage):
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Nobody else changes a trial meanwhile: each is read again only after it was written here.
+        """No one else ends or notes a trial meanwhile: each is read again only after it was written here.
 
-        Others may add trials. They are seen, as new ones always are.
+        Others may add trials. They are seen, as new ones always are. What another program, such as a
+        dashboard, writes to a trial under way is seen when the trial is written here.
         """
         before, self._undisturbed = self._undisturbed, True
         try:
@@ -73,10 +74,10 @@ class StudyStorage(PatientStorage):
         changed, known.written = known.written, set()
         try:
             found = super()._get_trials(study_id, None, changed, newest)
-        except BaseException:
+            known.trials |= {trial._trial_id: trial for trial in found}  # noqa: SLF001
+        except BaseException:  # an interrupt, too: what was written is not known any more
             self._known = None
             raise
-        known.trials |= {trial._trial_id: trial for trial in found}  # noqa: SLF001
         wanted = (one for one in known.trials if one > trial_id_greater_than or one in included_trial_ids)
         return [known.trials[one] for one in sorted(wanted)]
 

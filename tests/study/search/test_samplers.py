@@ -23,7 +23,7 @@ from painvrl.study.search.history import FilteredHistorySampler, make_sampler
 from painvrl.study.search.planned import Sobol, Untried
 from painvrl.study.search.port import SAMPLERS, Choice
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.records import TrialRecord
+from painvrl.study.store.records import TrialRecord, TrialState
 from painvrl.study.store.storage import StoredStudy, open_study
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
@@ -260,14 +260,17 @@ def test_qmc_searches_a_conditional_hyperparameter_where_its_condition_holds(
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Lets every finished trial have taken so many seconds."""
+    """Lets every finished trial have taken so many seconds; presets take long, what fails takes none."""
     records = StoredStudy.trials
 
     def set_seconds(seconds: float) -> None:
+        def of(record: TrialRecord) -> float:
+            if record.preset is not None:
+                return 1e6
+            return 0.0 if record.state is TrialState.FAILED else seconds
+
         def trials(self: StoredStudy) -> tuple[TrialRecord, ...]:
-            return tuple(
-                replace(record, seconds=seconds if record.preset is None else 1e6) for record in records(self)
-            )
+            return tuple(replace(record, seconds=of(record)) for record in records(self))
 
         monkeypatch.setattr(StoredStudy, "trials", trials)
 
@@ -299,10 +302,11 @@ def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
 @pytest.mark.parametrize(
     ("training_seconds", "ask_seconds", "workers", "sampler", "then"),
     [
-        (20.0, 0.9, 1, "tpe", "tpe"),
-        (20.0, 1.2, 1, "tpe", "random"),  # more than 5% of the workers' time
+        (20.0, 9.0, 1, "tpe", "tpe"),
+        (20.0, 11.0, 1, "tpe", "random"),  # more than half of what a training takes
         (20.0, 0.9, 16, "tpe", "random"),  # sixteen workers would queue for points
-        (45.0, 2.5, 1, "gp", "tpe"),
+        (0.5, 9.0, 1, "tpe", "tpe"),  # too short to matter
+        (45.0, 2.5, 1, "gp", "tpe"),  # more than 5% of the workers' time
     ],
 )
 def test_auto_takes_a_cheaper_sampler_once_asks_are_too_dear(
@@ -329,6 +333,7 @@ def test_auto_takes_a_cheaper_sampler_once_asks_are_too_dear(
     for _ in range(LAST_ASKS):
         asked = adapter.ask()
         adapter.tell(asked.number, completed(asked.point))
+        adapter.tell(adapter.ask().number, Failed(reason="refused", message="no"))  # says nothing of time
     decided = choose(stored, given.study)
     assert decided.sampler == then
     if then != sampler:

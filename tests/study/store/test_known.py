@@ -130,3 +130,23 @@ def test_what_fails_half_way_is_read_again(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(ValueError, match="after it was done"):
             trial.set_user_attr("noted", 1)
         assert study.get_trials()[0].user_attrs == {"noted": 1}
+
+
+def test_an_interrupt_while_trials_are_read_forgets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = _study(tmp_path)
+    trial = study.ask()
+    of_storage = PatientStorage._get_trials
+
+    def interrupted(*arguments: Any) -> list[Any]:
+        monkeypatch.setattr(PatientStorage, "_get_trials", of_storage)
+        raise KeyboardInterrupt
+
+    with _backend(study).undisturbed():
+        study.get_trials()
+        trial.set_user_attr("noted", 1)
+        monkeypatch.setattr(PatientStorage, "_get_trials", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            study.get_trials()
+        assert study.get_trials()[0].user_attrs == {"noted": 1}
