@@ -185,6 +185,24 @@ def test_the_note_names_the_hyperparameters_above_chance_and_noise_seldom_has_on
     assert 1 <= above <= 6
 
 
+def test_of_many_trials_fanova_gets_a_sample_and_the_front_all(
+    record: Make, trials: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, made = searched(record, trials, 60)
+    whole = importance(stored, made)  # type: ignore[arg-type]
+    monkeypatch.setattr("painvrl.study.report.importance.FANOVA_TRIALS", 30)
+    found = importance(stored, made)  # type: ignore[arg-type]
+    assert found.trials == whole.trials == 60
+    assert "fANOVA looked at 30 of them, drawn at random." in found.note
+    assert "drawn at random" not in whole.note
+    before, after = ({row.hyperparameter: row for row in each.hyperparameters} for each in (whole, found))
+    assert {name: row.front for name, row in after.items()} == {
+        name: row.front for name, row in before.items()
+    }
+    assert after["a"].objectives != before["a"].objectives
+    assert after["a"].objectives["iid/ndcg_at_20"] > 0.9  # type: ignore[operator]
+
+
 def test_equal_seeds_give_equal_shares(record: Make, trials: Make) -> None:
     stored, made = searched(record, trials, 20)
     assert importance(stored, made, seed=1) == importance(stored, made, seed=1)  # type: ignore[arg-type]
