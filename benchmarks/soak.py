@@ -111,7 +111,7 @@ def main() -> None:
         for look in soak(asked.trials, asked.every, Path(folder)):
             print(json.dumps(asdict(look)), flush=True)
             looks.append(look)
-    rows = [[each.trials, each.seconds, f"{each.memory_mib:.0f}", each.threads, each.files] for each in looks]
+    rows = [[f"{value:.0f}" for value in asdict(each).values()] for each in looks]
     print_table("a long study", ["trials", "seconds", "MiB", "threads", "files"], rows)
     print({name: round(value, 1) for name, value in growth(looks).items()})
 
