@@ -173,6 +173,27 @@ def test_whichever_bit_of_a_file_flips_it_is_whole_or_none(tmp_path: Path) -> No
             assert found["pair"].other == (1, 2)
 
 
+def test_a_flip_in_the_directory_of_the_archive_moves_no_tensor(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pt", {"a": torch.arange(40.0)})
+    content = path.read_bytes()
+    directory = content.index(b"PK\x01\x02")  # the archive's checksums do not cover it
+    for place in range(directory, len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            found = read_tree(path)
+            assert found is None or torch.equal(found["a"], torch.arange(40.0)), (place - directory, bit)
+
+
+def test_a_file_of_an_earlier_version_is_read_and_its_damage_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.arange(40.0)}, path)
+    assert torch.equal(read_tree(path)["a"], torch.arange(40.0))
+    content = path.read_bytes()
+    place = content.index(torch.arange(40.0).numpy().tobytes())
+    path.write_bytes(content[:place] + b"\x01" + content[place + 1 :])
+    assert read_tree(path) is None
+
+
 def test_a_full_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "a.pt", torch.ones(3))
 
