@@ -22,18 +22,3 @@ def test_a_study_survives_killed_workers_a_restart_of_its_database_and_an_outage
     assert survived.kills == 2
     assert "the studies' database answers again" in survived.said
     assert "the study goes on" in survived.said
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_connections_left")
-def test_two_runners_finish_a_study_once_though_each_of_them_and_their_workers_are_killed(
-    tmp_path: Path,
-) -> None:
-    faults = Faults(
-        trials=16, runners=2, workers=1, kill_every=0.0, kills=2, runner_kills=2, restarts=0, outage=0.0
-    )
-    survived = attack(faults, tmp_path)
-    assert survived.wrong == (), survived.said
-    assert survived.states["complete"] == 16
-    assert survived.runner_kills == 2
-    assert survived.exit_codes == (0, 0)
