@@ -40,6 +40,7 @@ def test_mlflow_appears_only_where_studies_are_tracked_and_models_are_registered
     assert all(path.startswith(("study/tracking/", "serving/")) for path in users_of(repository, "mlflow"))
 
 
+@pytest.mark.slow
 def test_optuna_appears_only_in_the_study(repository: Path) -> None:
     assert all(path.startswith("study/") for path in users_of(repository, "optuna"))
 
@@ -61,6 +62,7 @@ def test_no_file_of_python_lies_in_the_servers_folder(repository: Path) -> None:
     assert not (repository / "mlflow" / "__pycache__").exists()
 
 
+@pytest.mark.slow
 def test_mlflow_is_the_package_even_from_the_repositorys_root(repository: Path) -> None:
     program = "import mlflow.version; print(mlflow.version.VERSION)"
     done = subprocess.run(

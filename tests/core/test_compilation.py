@@ -104,6 +104,7 @@ def leaves(model: Backbone, batch: Batch) -> Rows:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
 def test_a_whole_data_step_is_one_graph(data: TrainingData, base: bool) -> None:
     model = backbone(data, GramianLoss(), base=base)
@@ -140,6 +141,7 @@ def test_a_softmax_step_with_modality_dropout_is_one_graph(data: TrainingData) -
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per", ["batch", "pair"])
 @pytest.mark.parametrize("base", [False, True], ids=["backbone", "branch"])
 def test_a_sampled_step_is_one_graph(data: TrainingData, per: str, base: bool) -> None:

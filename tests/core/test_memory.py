@@ -26,6 +26,7 @@ def ask(mib):
 """
 
 
+@pytest.mark.slow
 def test_what_is_beyond_the_limit_is_refused_and_afterwards_it_is_not() -> None:
     assert said_by(f"{ASK}\nwith at_most(0.5):\n    ask(100)\n    ask(800)\nask(800)") == [
         *("given", "refused", "given")

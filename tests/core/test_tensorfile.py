@@ -173,6 +173,7 @@ def test_whichever_bit_of_a_file_flips_it_is_whole_or_none(tmp_path: Path) -> No
             assert found["pair"].other == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_flip_in_the_directory_of_the_archive_moves_no_tensor(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pt", {"a": torch.arange(40.0)})
     content = path.read_bytes()

@@ -157,6 +157,7 @@ def test_without_a_judge_nothing_is_stopped(executor: Executor, job: Callable[..
     assert isinstance(all_of(executor, [job(0, None, "a/1")], [])[0], Completed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(OUTLIVES_A_DEATH))
 def test_a_death_ends_its_own_job_alone_and_leaves_room_for_another(
     name: str, toys: ModuleType, job: Callable[..., Job]
@@ -169,6 +170,7 @@ def test_a_death_ends_its_own_job_alone_and_leaves_room_for_another(
     assert all(isinstance(outcome, Completed) for outcome in outcomes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTLIVES_A_DEATH)
 def test_a_job_that_hangs_ends_when_its_time_is_over_and_leaves_room_for_another(
     name: str, toys: ModuleType, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
@@ -200,6 +202,7 @@ def test_an_interrupt_that_was_swallowed_ends_the_wait_for_a_job_and_closing_wai
     assert multiprocessing.active_children() == others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, 99])
 def test_deaths_over_the_data_are_tried_again_and_said_in_the_end(
     toys: ModuleType, tmp_path: Path, deaths: int, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +219,7 @@ def test_deaths_over_the_data_are_tried_again_and_said_in_the_end(
     assert (tmp_path / "deaths").read_text() == str(max(0, deaths - 2))
 
 
+@pytest.mark.slow
 def test_a_worker_process_shows_no_secret_where_its_driver_does_not(
     toys: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,11 +102,13 @@ def assert_the_gain_is_lost(seed: int, without: float) -> None:
     assert painvrl(seed).metrics[OOD] - without > gap / 3
 
 
+@pytest.mark.slow
 @every_seed
 def test_shuffled_environment_labels_lose_the_gain(seed: int) -> None:
     assert_the_gain_is_lost(seed, ood_of("shuffled-labels", seed))
 
 
+@pytest.mark.slow
 @every_seed
 def test_a_zero_penalty_loses_the_gain(seed: int) -> None:
     assert_the_gain_is_lost(seed, ood_of("erm", seed))

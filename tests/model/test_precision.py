@@ -41,6 +41,7 @@ def ndcg(tmp_path_factory: pytest.TempPathFactory, precision: str) -> np.ndarray
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_bfloat16_reaches_the_same_ndcg_within_seed_noise(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -94,6 +94,7 @@ def test_every_setting_enters_the_fingerprint(change: dict[str, Any]) -> None:
     assert config(TABLE, **change).fingerprint() != config(TABLE).fingerprint()
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_the_same_in_another_process() -> None:
     program = (
         "import json,sys;from painvrl.run.config import TrainConfig;"

@@ -501,6 +501,7 @@ def test_a_run_that_is_killed_at_every_save_point_comes_to_the_same(
     assert process.files() == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always")
 def test_a_run_that_is_killed_once_at_any_save_point_comes_to_the_same(
     tiny_settings: dict[str, Any], tiny_prepared: Prepared, tmp_path: Path

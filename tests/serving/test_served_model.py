@@ -243,6 +243,7 @@ sys.meta_path.insert(0, Forbidden())
 """
 
 
+@pytest.mark.slow
 def test_the_snippet_answers_where_painvrl_and_torch_cannot_be_imported(
     registered: RegisteredModel, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

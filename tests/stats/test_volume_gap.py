@@ -111,6 +111,7 @@ def test_the_gate_fires_where_the_second_study_is_really_worse() -> None:
     assert fires(simulated(1, 40, worse=0.25)) >= 0.95
 
 
+@pytest.mark.slow
 def test_trials_at_the_same_points_tell_more_and_stay_honest() -> None:
     same = simulated(2, 200, same_points=True)
     assert fires(same) <= 0.025 + 3 * (0.025 * 0.975 / len(same)) ** 0.5

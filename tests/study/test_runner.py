@@ -58,6 +58,7 @@ def test_what_is_reported_comes_in_order(go: Go, spec: StudySpec, formula: Any, 
     assert started.data == formula.data
 
 
+@pytest.mark.slow
 def test_a_trial_trains_its_point_on_top_of_the_base_configuration(
     go: Go, spec: StudySpec, formula: Any
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_trial_trains_its_point_on_top_of_the_base_configuration(
         assert job.config.backbone == spec.config.backbone
 
 
+@pytest.mark.slow
 def test_a_resumed_study_adds_what_is_missing_and_repeats_nothing(
     go: Go, spec: StudySpec, formula: Any, diary: Any
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_study_over_a_grid_ends_with_the_grid(
     assert sorted(point.get("environments.count", 0) for point in formula.points()) == [0, 2, 4, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"timeout": 1e-9}, {"stall": {"trials": 1, "improvement": 9.0}}])
 def test_a_study_with_all_its_trials_was_ended_by_nothing(
     go: Go, spec: StudySpec, formula: Any, spec_tree: dict[str, Any], limit: dict[str, Any]
@@ -351,6 +354,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_process_that_is_killed_loses_at_most_the_trial_it_was_training(
     spec: StudySpec, workspace: Workspace, formula: Any, go: Go, tmp_path: Path, number: int, code: int
@@ -419,6 +423,7 @@ def test_a_point_that_kills_the_process_of_the_study_each_time_does_not_keep_it_
     assert records[4].reason == "worker_died"
 
 
+@pytest.mark.slow
 def test_a_real_study_repeats_to_the_last_bit_from_its_storage(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:

@@ -127,6 +127,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses")
 @pytest.mark.parametrize("bomb", [gzip_bomb, zip_bomb, parquet_bomb])
 def test_what_expands_is_refused_before_memory_passes_the_limit(

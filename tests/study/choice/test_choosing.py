@@ -104,6 +104,7 @@ def test_without_a_complete_trial_there_is_nothing_to_pick(
         choose(open_study("toy", workspace), workspace, KNEE)
 
 
+@pytest.mark.slow
 def test_the_list_says_where_each_pick_stands_now(
     study: StoredStudy, workspace: Workspace, go: Any, spec: StudySpec, formula: Any
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_studys_own_seed_is_part_of_no_mean(study: Make, confirm: Make, nois
         assert ood.low < ood.mean < ood.high
 
 
+@pytest.mark.slow
 def test_the_optimism_of_the_front_is_the_mean_of_its_trials(study: Make, confirm: Make, noisy: Make) -> None:
     objective = noisy(noise=0.01)
     summary, _ = confirm(study(objective), objective, seeds_at_most=3)

@@ -140,6 +140,7 @@ def _paths(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from _paths(value, (*above, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.stem)
 def test_the_schema_and_the_loader_refuse_the_same_mistakes_of_a_key(path: Path, tmp_path: Path) -> None:
     content = read_yaml(path)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.engine.job import DataSummary
@@ -41,6 +43,7 @@ def test_the_statistics_and_the_sampler_are_those_of_the_last_run(
     assert "sqlite" not in str(stored.study.user_attrs[Attr.SPLIT]), "a storage's URL may hold a password"
 
 
+@pytest.mark.slow
 def test_a_study_of_an_older_version_has_no_statistics(
     go: Make, formula: Any, spec: StudySpec, workspace: Workspace
 ) -> None:

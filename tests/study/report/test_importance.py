@@ -169,6 +169,7 @@ def test_chance_is_the_share_that_one_in_twenty_shuffles_exceeds(record: Make, t
         )
 
 
+@pytest.mark.slow
 def test_the_note_names_the_hyperparameters_above_chance_and_noise_seldom_has_one(
     record: Make, trials: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_the_picture_sets_the_two_measures_side_by_side(record: Make, trials: Ma
     assert picture(replace(found, hyperparameters=()), made.objectives) is None
 
 
+@pytest.mark.slow
 def test_what_was_swept_has_no_share_and_trainings_stand_with_what_optuna_was_reported(
     record: Make, trials: Make
 ) -> None:

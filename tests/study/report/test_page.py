@@ -105,6 +105,7 @@ def test_the_page_holds_every_section_and_plotly_once(stored: StoredStudy) -> No
     assert 4_000_000 < len(page.encode()) < 6_000_000
 
 
+@pytest.mark.slow
 def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
     _, page = report_page(stored, NOBODY)
     tags = Tags(page)
@@ -121,6 +122,7 @@ def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
     assert "@import" not in style
 
 
+@pytest.mark.slow
 def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
     _, page = report_page(stored, NOBODY)
     assert "alert('" not in page
@@ -131,6 +133,7 @@ def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
     assert "i" not in tags.tags
 
 
+@pytest.mark.slow
 def test_a_report_is_of_the_trials_that_it_read_first(
     stored: StoredStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,10 +150,12 @@ def test_a_report_is_of_the_trials_that_it_read_first(
     assert {row.trial for row in report.front.rows} == {one.number for one in front_of(looks[0])}
 
 
+@pytest.mark.slow
 def test_equal_studies_have_equal_pages(stored: StoredStudy) -> None:
     assert report_page(stored, NOBODY)[1] == report_page(stored, NOBODY)[1]
 
 
+@pytest.mark.slow
 def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
     tree = json.loads(json.dumps(study_report(stored, NOBODY).as_dict(), allow_nan=False))
     assert set(tree) == {
@@ -175,12 +180,14 @@ def test_the_report_is_json_without_a_nan(stored: StoredStudy) -> None:
     assert tree["price"]["metrics"] == ["iid/ndcg_at_20", "ood/ndcg_at_20"]
 
 
+@pytest.mark.slow
 def test_figures_and_pictures_hold_no_nan(stored: StoredStudy) -> None:
     _, page = report_page(stored, NOBODY)
     body = page[page.index("<body>") :]
     assert not re.search(r"\b(NaN|nan|Infinity)\b", body)
 
 
+@pytest.mark.slow
 def test_the_sparsity_of_the_formula_costs_what_the_formula_says(stored: StoredStudy) -> None:
     sparsity = {one.hyperparameter: one for one in study_report(stored, NOBODY).price.hyperparameters}[
         "mask.sparsity"
@@ -206,6 +213,7 @@ def test_one_complete_trial_makes_a_page_that_says_what_is_missing(
     assert "None: every finished trial is complete" in tags.text
 
 
+@pytest.mark.slow
 def test_one_objective_is_enough(go: Make, formula: Any, spec: StudySpec, workspace: Workspace) -> None:
     alone = spec.model_copy(update={"objectives": ("ood/ndcg_at_20",)})
     go(alone, formula, trials=12)
@@ -275,6 +283,7 @@ def swept(go: Make, formula: Any, spec_tree: Any, workspace: Workspace) -> Store
     return open_study(None, workspace)
 
 
+@pytest.mark.slow
 def test_of_a_swept_study_points_are_on_the_front_and_trainings_in_all_else(swept: StoredStudy) -> None:
     tree = json.loads(json.dumps(study_report(swept, NOBODY).as_dict(), allow_nan=False))
     front = front_of(swept.trials())
@@ -297,6 +306,7 @@ def test_of_a_swept_study_points_are_on_the_front_and_trainings_in_all_else(swep
     assert "mask.sparsity" in asked
 
 
+@pytest.mark.slow
 def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: StoredStudy) -> None:
     report, page = report_page(swept, NOBODY)
     tags = Tags(page)
@@ -314,6 +324,7 @@ def test_the_page_of_a_swept_study_names_points_and_says_what_they_are(swept: St
     assert "the same for the point that you chose here" in tags.text
 
 
+@pytest.mark.slow
 def test_the_page_of_a_study_without_sweeps_speaks_of_trials_alone(stored: StoredStudy) -> None:
     report, page = report_page(stored, NOBODY)
     text = Tags(page).text

@@ -152,6 +152,7 @@ def test_no_point_is_given_up_for_the_deaths_of_those_who_run_the_study(
     assert adapter._stored.trials()[-1].deaths == 0
 
 
+@pytest.mark.slow
 def test_a_point_that_ends_each_process_that_trains_it_in_itself_is_given_up(
     stored: StoredStudy, spec: StudySpec, workspace: Workspace
 ) -> None:
@@ -249,6 +250,7 @@ def learnt(spec: StudySpec, workspace: Workspace, sampler: str, failure: Failed)
     return tried[8:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["out_of_memory", "diverged", "not_finite", "out_of_time"])
 def test_a_region_that_cannot_be_trained_is_left_alone(
     spec: StudySpec, workspace: Workspace, reason: str

@@ -53,6 +53,7 @@ def trained_configs(stored: StoredStudy) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("name", SPACES)
 def test_every_point_of_a_small_space_is_trained_once(
@@ -74,6 +75,7 @@ def test_every_point_of_a_small_space_is_trained_once(
     assert len(stored.study.trials) == trials, "it ends at once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "auto"])
 def test_a_study_whose_space_is_used_up_says_so_as_often_as_it_is_called(
     go: Any, formula: Any, diary: Any, spec_tree: dict[str, Any], sampler: str
@@ -107,6 +109,7 @@ def test_several_workers_train_no_point_twice_either(
     assert len(trained_configs(stored)) == len(set(trained_configs(stored))) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "grid"])
 def test_a_study_that_repeats_points_and_stops_anywhere_tries_those_of_one_that_does_not_stop(
     spec_tree: dict[str, Any], workspace: Workspace, sampler: str
@@ -173,6 +176,7 @@ def test_a_sampler_that_asks_for_one_point_is_asked_so_often_and_then_one_of_the
     assert [trial.state.name for trial in stored.study.trials].count("FAIL") == len(repeated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [1, 3, 5, 8])
 def test_a_process_that_dies_in_the_middle_of_an_ask_changes_no_point(
     spec_tree: dict[str, Any], workspace: Workspace, monkeypatch: pytest.MonkeyPatch, killed: int
@@ -221,6 +225,7 @@ def test_a_space_that_is_continuous_in_part_is_never_used_up(
     assert len(set(trained_configs(stored))) == 12
 
 
+@pytest.mark.slow
 def test_a_preset_and_a_point_that_train_the_same_are_trained_once(
     go: Any, formula: Any, spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
@@ -243,6 +248,7 @@ def test_a_preset_and_a_point_that_train_the_same_are_trained_once(
         assert (queued.point, queued.repeats) == (same, 0)
 
 
+@pytest.mark.slow
 def test_a_preset_that_a_resumed_study_adds_is_reported_by_the_trial_that_it_repeats(
     go: Any, formula: Any, spec_tree: dict[str, Any]
 ) -> None:

@@ -64,6 +64,7 @@ def run(spec: StudySpec, workspace: Workspace, trials: int) -> list[Point]:
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -277,6 +278,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_seconds
 
 
+@pytest.mark.slow
 def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
     spec: StudySpec, workspace: Workspace, timed: Any
 ) -> None:
@@ -299,6 +301,7 @@ def test_auto_is_random_for_the_start_up_and_then_decides_for_good(
     assert choose(again, given.study.model_copy(update={"sampler": "qmc"})).sampler == "qmc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training_seconds", "ask_seconds", "workers", "sampler", "then"),
     [

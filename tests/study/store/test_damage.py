@@ -47,6 +47,7 @@ def content(spec: StudySpec, formula: Any, go: Go, workspace: Workspace) -> byte
     return workspace.optuna_db.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_database_with_flipped_bits_is_read_or_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     rng = random.Random(7)
     said = []

@@ -102,6 +102,7 @@ def agrees(get: Get, stored: StoredStudy) -> None:
     assert sorted(one["number"] for one in detail["best_trials"]) == front_numbers(records)
 
 
+@pytest.mark.slow
 def test_trials_names_directions_and_the_front_agree(stored: StoredStudy) -> None:
     records = stored.trials()
     assert [record.state for record in records[4:]] == [
@@ -144,6 +145,7 @@ def served(stored: StoredStudy, spec: StudySpec) -> Iterator[Get]:
         server.terminate()
 
 
+@pytest.mark.slow
 def test_a_swept_study_opens_and_shows_each_training_at_the_point_that_was_reported(
     swept_spec: StudySpec, swept: Callable[..., Completed], workspace: Workspace
 ) -> None:

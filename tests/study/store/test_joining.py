@@ -226,6 +226,7 @@ def test_two_processes_of_two_workers_reserve_no_more_trials_than_wanted(
     assert len(other.stored.trials()) == 3
 
 
+@pytest.mark.slow
 def test_runners_at_once_finish_exactly_as_many_as_wanted_and_the_points_of_one(
     spec: StudySpec,
     spec_tree: Tree,
@@ -260,6 +261,7 @@ def test_runners_at_once_finish_exactly_as_many_as_wanted_and_the_points_of_one(
     assert str(records[0].point) == str(alone.points()[0]), "the base's own point, once"
 
 
+@pytest.mark.slow
 def test_a_runner_that_was_taken_for_dead_goes_on_after_a_line_and_the_total_is_exact(
     spec: StudySpec,
     formula: Any,
@@ -285,6 +287,7 @@ def test_a_runner_that_was_taken_for_dead_goes_on_after_a_line_and_the_total_is_
     assert [event.finished for event in diary.trials] == [1, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_point_that_ends_one_runner_after_the_other_is_shown_as_failed_by_the_next_and_counts_once(
     host: Callable[[], AskTell], diary: Any, at_once: None
 ) -> None:
@@ -320,6 +323,7 @@ def drop_connections(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_connections_that_a_server_drops_let_nobody_in_twice(
     spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
 ) -> None:
@@ -362,6 +366,7 @@ def test_a_study_that_is_run_is_known_to_be_after_its_server_has_dropped_every_c
     assert not is_run(open_study(spec, workspace), workspace)
 
 
+@pytest.mark.slow
 def test_a_study_is_joined_by_its_name_alone_and_its_file_keeps_the_place_to_itself(
     spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
 ) -> None:
@@ -385,6 +390,7 @@ def test_a_study_in_a_file_is_not_joined_and_the_reason_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_studys_own_run_and_each_trial_has_that_of_who_trained_it(
     spec: StudySpec, formula: Any, go: Callable[..., Any], tracked: Workspace, at_once: None
 ) -> None:

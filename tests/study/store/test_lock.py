@@ -31,6 +31,7 @@ def test_a_study_has_one_holder_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_the_lock_goes_with_its_holder_however_it_dies(tmp_path: Path) -> None:
     path = tmp_path / "toy.lock"
     holder = subprocess.Popen(

@@ -239,6 +239,7 @@ def written_over(file: Path, other: Path) -> None:
     shutil.copyfile(other, file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [removed, replaced, written_over])
 def test_a_database_that_becomes_another_is_noticed_before_the_next_result_is_stored(
     spec: StudySpec,

@@ -153,6 +153,7 @@ def test_a_file_that_is_no_database_is_said_in_one_line(workspace: Workspace) ->
         list_studies(workspace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [

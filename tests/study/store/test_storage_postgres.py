@@ -65,6 +65,7 @@ def file(spec: StudySpec, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_study_there_tries_the_points_of_one_in_a_file_and_goes_on_where_it_stopped(
     spec: StudySpec, spec_tree: Tree, formula: Any, go: Callable[..., Any], workspace: Workspace
 ) -> None:

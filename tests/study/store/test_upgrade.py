@@ -71,6 +71,7 @@ def of_new_names(spec_tree: dict[str, Any]) -> StudySpec:
     return StudySpec.model_validate({**spec_tree, "space": space})
 
 
+@pytest.mark.slow
 def test_an_upgraded_study_is_the_one_that_it_was(
     of_new_names: StudySpec, workspace: Workspace, go: Callable[..., Any], formula: Any
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_changed_file_is_refused_with_every_difference_unless_a_new_version_is
     assert run(make(2), workspace, new_version=True) == "toy-v2"
 
 
+@pytest.mark.slow
 def test_a_file_goes_on_with_the_version_that_it_was_in_whatever_the_order(
     make: Make, workspace: Workspace
 ) -> None:

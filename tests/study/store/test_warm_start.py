@@ -114,6 +114,7 @@ def test_a_study_asks_as_if_it_had_trained_what_it_took_over(
     assert len({str(one.point) for one in straight}) == 5
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_that_is_new_has_the_value_that_trials_had_of_it(
     tree: Tree, workspace: Workspace
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_pick_is_a_tag_with_its_reason_on_one_run_at_a_time(study: StoredStudy
     assert tags(tracked, other) == {"pick.balanced": "it bends more"}
 
 
+@pytest.mark.slow
 def test_the_picks_of_another_study_are_its_own(
     study: StoredStudy, tracked: Workspace, go: Any, spec: StudySpec, formula: Any
 ) -> None:

@@ -166,6 +166,7 @@ def test_the_link_shows_the_fronts_points_the_best_first_and_their_number_is_log
     assert runs.client.get_run(runs.study.parent_run).data.metrics["study/front_size"] == 4
 
 
+@pytest.mark.slow
 def test_while_a_study_runs_its_trainings_stand_for_points_that_have_no_run_yet(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, swept: Swept, tracked: Workspace
 ) -> None:
@@ -185,6 +186,7 @@ def test_while_a_study_runs_its_trainings_stand_for_points_that_have_no_run_yet(
     assert runs.trial(2).data.tags["pareto"] == "false"
 
 
+@pytest.mark.slow
 def test_points_fall_off_the_front_and_come_back_and_no_run_is_made_twice(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_study_that_is_stopped_or_fails_has_its_points_too(
     assert status == ("KILLED" if isinstance(ending, KeyboardInterrupt) else "FAILED")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_over_its_points_leaves_what_the_next_one_completes(
     two: StudySummary,
     go: Go,
@@ -259,6 +262,7 @@ def test_a_process_that_dies_over_its_points_leaves_what_the_next_one_completes(
     assert own_runs(runs.study) == {name: run.info.run_id for name, run in points.items()}
 
 
+@pytest.mark.slow
 def test_runs_that_were_deleted_are_made_anew_where_the_front_needs_them(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -279,6 +283,7 @@ def test_runs_that_were_deleted_are_made_anew_where_the_front_needs_them(
     assert "0.3" not in own_runs(runs.study), "it goes by its training's"
 
 
+@pytest.mark.slow
 def test_a_training_whose_run_was_deleted_takes_its_points_along(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -294,6 +299,7 @@ def test_a_training_whose_run_was_deleted_takes_its_points_along(
     assert (new.data.tags["reported"], new.data.tags["pareto"]) == ("0.1", "false")
 
 
+@pytest.mark.slow
 def test_a_store_that_was_lost_gets_the_points_again(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, tracked: Workspace, empty_mlflow: Path
 ) -> None:
@@ -305,6 +311,7 @@ def test_a_store_that_was_lost_gets_the_points_again(
     assert own_runs(there.study) == {name: run.info.run_id for name, run in there.points().items()}
 
 
+@pytest.mark.slow
 def test_points_are_no_trials_to_a_study_that_goes_on(
     two: StudySummary, go: Go, swept_spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -320,6 +327,7 @@ def test_points_are_no_trials_to_a_study_that_goes_on(
     assert runs.points()["0.0"].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_the_table_has_every_point_of_every_complete_training_and_is_written_anew_each_time(
     two: StudySummary,
     go: Go,

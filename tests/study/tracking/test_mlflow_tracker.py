@@ -191,6 +191,7 @@ def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
     assert failed.data.tags["pareto"] == "false"
 
 
+@pytest.mark.slow
 def test_where_no_view_is_opened_the_link_shows_exactly_the_front_while_trials_land(
     go: Go,
     spec: StudySpec,
@@ -270,6 +271,7 @@ def test_a_resumed_study_goes_on_under_the_same_parent(
     assert again.data.tags["pareto"] in {"true", "false"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_does_not_keep_its_trial_from_being_tried_again(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -293,6 +295,7 @@ def test_a_run_that_went_on_with_another_processor_says_so(
     assert tags == [None, "processor, number of threads"]
 
 
+@pytest.mark.slow
 def test_the_studys_run_has_the_file_that_it_went_on_with(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -349,6 +352,7 @@ def test_a_final_model_in_training_is_not_taken_for_a_dead_trial(
         assert store.client.get_run(final).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_a_store_that_was_lost_is_written_anew(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace, empty_mlflow: Path
 ) -> None:
@@ -388,6 +392,7 @@ def test_a_parent_in_the_bin_is_replaced(go: Go, spec: StudySpec, formula: Any, 
     assert store.client.get_run(run_id).data.tags["mlflow.parentRunId"] == study.parent_run
 
 
+@pytest.mark.slow
 def test_a_run_tagged_in_the_ui_reaches_the_selection(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -498,6 +503,7 @@ def test_a_round_whose_numbers_are_not_finite_is_stored_and_logged(
     assert Store(tracked).trials()[0].data.metrics["mask/density"] == 0.5
 
 
+@pytest.mark.slow
 def test_what_was_taken_over_has_runs_of_the_study_s_own_that_name_where_they_are_from(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:

@@ -186,6 +186,7 @@ def test_a_point_of_a_swept_study_is_drawn_once(
     assert len(set(drawn)) == len(drawn)
 
 
+@pytest.mark.slow
 def test_what_an_earlier_version_tracked_is_shown_when_the_study_goes_on(
     go: Go, swept_spec: StudySpec, formula: Any, swept: Callable[..., Completed], tracked: Workspace
 ) -> None:

@@ -138,6 +138,7 @@ def other(tmp_path: Path, empty_storage: Path, empty_mlflow: Path) -> Workspace:
 FAILS = Failed(reason="diverged", message="it ran away", log="a traceback")
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_without_mlflow_which_shows_in_the_end_what_it_would_have_shown(
     spec: StudySpec,
     formula: Any,
@@ -163,6 +164,7 @@ def test_a_study_goes_on_without_mlflow_which_shows_in_the_end_what_it_would_hav
     assert not spool_of(tracked, "toy").folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [8, 9, 11, 13, 14, 15, 16, 17, 18, 24])
 def test_an_answer_that_is_lost_doubles_nothing(
     spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line, lost: int
@@ -175,6 +177,7 @@ def test_an_answer_that_is_lost_doubles_nothing(
     agree(tracked)
 
 
+@pytest.mark.slow
 def test_what_mlflow_missed_until_the_end_it_gets_by_sync_once(
     spec: StudySpec,
     formula: Any,
@@ -202,6 +205,7 @@ def test_what_mlflow_missed_until_the_end_it_gets_by_sync_once(
     assert shown(tracked) == before
 
 
+@pytest.mark.slow
 def test_a_study_that_continues_catches_up_too(
     spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line
 ) -> None:
@@ -247,6 +251,7 @@ def test_a_trial_that_began_without_mlflow_is_shown_although_mlflow_came_back_be
     assert shown == [2, 1]
 
 
+@pytest.mark.slow
 def test_who_has_told_all_leaves_what_others_keep_who_share_the_workspace(
     spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line
 ) -> None:

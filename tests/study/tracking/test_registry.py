@@ -35,6 +35,7 @@ def checkpoint(tmp_path: Path, tiny_result: RunResult, tiny_prepared: Prepared) 
     return save_checkpoint(tmp_path / "checkpoint", tiny_result, tiny_prepared)
 
 
+@pytest.mark.slow
 def test_a_registered_model_answers_in_a_fresh_process_as_its_checkpoint_does(
     checkpoint: Path, tracked: Workspace, tiny_prepared: Prepared, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ IsAlive = Callable[[int], bool]
 WaitUntil = Callable[[Callable[[], bool]], None]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_own_trial_only_and_the_point_comes_back(
     pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_worker_that_dies_costs_its_own_trial_only_and_the_point_comes_back(
     assert len(traces) == 3
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_every_worker_is_given_up(
     pooled: Any, spec: StudySpec, accidents: Path, diary: Any, workspace: Workspace
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_point_that_kills_every_worker_is_given_up(
     assert ("finish", f"run-{MAX_DEATHS}", "Failed") in listening.events
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_between_two_tasks_is_replaced(
     toys: ModuleType, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_worker_that_died_between_two_tasks_is_replaced(
     assert (number, type(outcome)) == (3, Completed)
 
 
+@pytest.mark.slow
 def test_interrupted_workers_end_and_the_same_call_goes_on(
     pooled: Any,
     spec: StudySpec,
@@ -158,6 +162,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
     ("number", "code"),

@@ -63,6 +63,7 @@ def test_workers_train_as_many_trials_as_wanted_each_once_on_data_made_once(
     assert not any(is_alive(int(process)) for process in processes)
 
 
+@pytest.mark.slow
 def test_a_random_study_tries_the_same_points_with_any_number_of_workers(
     pooled: Any, spec: StudySpec, workspace: Workspace, formula: Any, go: Any
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_random_study_tries_the_same_points_with_any_number_of_workers(
     assert len({str(point) for point in one}) == 6
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_read_are_said_as_with_one_worker(
     spec_tree: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_workers_that_share_a_device_share_its_memory() -> None:
     assert memory_fractions([CPU, CPU], None) == (None, None)
 
 
+@pytest.mark.slow
 def test_real_trials_in_workers_are_those_of_one_process(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
@@ -135,6 +138,7 @@ def test_real_trials_in_workers_are_those_of_one_process(
     assert len(list((workspace.cache / "pretrained").glob("*.pt"))) == 1
 
 
+@pytest.mark.slow
 def test_trials_in_processes_are_judged_at_their_rungs_by_the_one_that_runs_the_study(
     toys: ModuleType, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
