@@ -110,6 +110,7 @@ def test_a_stand_in_holds(command: str) -> None:
     STAND_INS[command]()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_documents_work_in_their_order(
     tmp_path: Path,
     tiny_config: TrainConfig,

@@ -95,6 +95,7 @@ def trained(tmp_path: Path, config: TrainConfig, **sections: Any) -> RunResult:
     return run(changed, prepare(changed, cache_dir=tmp_path, device=torch.device("cpu")))
 
 
+@pytest.mark.slow
 def test_a_metric(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> None:
     content = {
         "study": {"name": "ranks", "trials": 2, "sampler": "random"},
@@ -139,6 +140,7 @@ def test_a_penalty_and_a_balancer(
     assert name in study_schema()["$defs"]["MaskConfig"]["properties"][key]["enum"]
 
 
+@pytest.mark.slow
 def test_a_fusion(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> None:
     fusion = {"kind": "column", "cold_weight": 0.5}
     tree = {**tiny_config.model_dump(mode="json"), "fusion": fusion}
@@ -208,6 +210,7 @@ def test_a_source_of_data(bring: Bring, tiny_config: TrainConfig, tmp_path: Path
     )
 
 
+@pytest.mark.slow
 def test_a_sampler(bring: Bring, tiny_config: TrainConfig, tmp_path: Path) -> None:
     hyperparameter, other = "mask.sparsity", "mask.irm_weight"
     content = {

@@ -160,6 +160,7 @@ def losses(config: TrainConfig, *points: dict[str, Value], when: dict[str, Any])
     return validated(StudySpec, tree)
 
 
+@pytest.mark.slow
 def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_one(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ for found in pkgutil.walk_packages(painvrl.__path__, "painvrl."):
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_with_the_cores_dependencies_alone(
     project: dict[str, Any], repository: Path
 ) -> None:
@@ -165,6 +166,7 @@ def third_party(path: Path) -> Iterator[tuple[str, bool]]:
     return below(ast.parse(path.read_text(encoding="utf-8")), lazy=False)
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_required_by_name_and_not_left_to_others_to_bring(
     project: dict[str, Any], repository: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_its_format_is_nbformat_4_and_no_output_is_kept(notebook: dict[str, Any]
     assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
 
 
+@pytest.mark.slow
 def test_its_cells_run_in_their_order(notebook: dict[str, Any], empty_mlflow: Path, tmp_path: Path) -> None:
     (tmp_path / "workspace").mkdir()
     shutil.copy(empty_mlflow, tmp_path / "workspace")

@@ -317,6 +317,7 @@ def test_an_interrupt_keeps_what_is_complete(tiny_config: TrainConfig, tmp_path:
     assert len(diary.titles) == 4
 
 
+@pytest.mark.slow
 def test_several_workers_come_to_the_same(tiny_config: TrainConfig, tmp_path: Path) -> None:
     def numbers(report: ComparisonReport) -> list[Any]:
         return [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.placement import ROOT, SimulatedGpus, simulate
 from painvrl.core.workspace import Workspace
 from painvrl.data.sources import PlantedConfig
@@ -13,6 +15,7 @@ from painvrl.study.file.spec import load_spec
 from painvrl.study.store.storage import open_study
 
 
+@pytest.mark.slow
 def test_every_trial_of_the_study_is_simulated_once(tmp_path: Path) -> None:
     spec = load_spec(ROOT / "studies" / "movielens.yaml", ["study.sampler=random"])
     simulated = simulate(spec, tmp_path, gpus=3, seconds=30.0, trials=9)

@@ -70,6 +70,7 @@ def mlflow_runs(workspace: Path) -> list[Any]:
         return list(client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_a_run_prints_a_line_a_run_the_tables_and_last_the_link(finished: Finished) -> None:
     workspace, answer = finished
     assert (answer.code, answer.err) == (0, "")

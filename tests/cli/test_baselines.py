@@ -74,6 +74,7 @@ def test_the_table_has_each_baselines_front_with_its_best_ends(
     assert not (workspace / "test_reads.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was_stopped_and_its_trials_are_runs_in_mlflow(
     cli: Call, config: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_an_unknown_baseline_is_a_mistake_of_the_user(cli: Call, config: Path) -
     assert "--baseline: is not a baseline; did you mean als?" in answer.err
 
 
+@pytest.mark.slow
 def test_own_sets_the_files_model_against_every_point_that_is_shown(
     cli: Call, spec: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def other(tmp_path: Path, workspace: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_each_user_got_from_each_point(cli: Call, workspace: Path) -> None:
     front = json.loads(cli("study", "front", "--json", "--workspace", workspace).out)
     names = {row["name"] for row in (*front["rows"], *front["dominated"])}

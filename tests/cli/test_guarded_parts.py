@@ -121,6 +121,7 @@ def test_every_command_says_here_how_it_is_called() -> None:
     assert sorted(CALLS) == sorted(registered())
 
 
+@pytest.mark.slow
 def test_no_command_of_a_study_looks_at_a_test_part(
     cli: Call,
     tmp_path: Path,

@@ -144,6 +144,7 @@ def test_the_help_lists_every_exit_code(cli: Call) -> None:
     assert all(f" {code} " in " ".join(out.split()) for code in (0, *codes))
 
 
+@pytest.mark.slow
 def test_control_c_leaves_a_study_that_the_same_command_goes_on_with(
     cli: Call, spec: Path, new_workspace: Path
 ) -> None:

@@ -48,6 +48,7 @@ def study_of(workspace: Path, storage: str | None = None) -> StoredStudy:
     return open_study("tiny", Workspace(workspace), storage=storage)
 
 
+@pytest.mark.slow
 def test_a_study_moves_to_another_workspace_with_everything_and_goes_on_as_here(
     cli: Call, workspace: Path, spec: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_study_moves_to_another_workspace_with_everything_and_goes_on_as_here(
     assert len(values[0]) == 4
 
 
+@pytest.mark.slow
 def test_a_study_moves_to_another_database_and_back_no_more(
     cli: Call, workspace: Path, spec: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_database_that_is_not_there_is_named_and_not_made(
     assert not (tmp_path / "none.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "database"])
 def test_a_study_does_not_move_onto_itself_or_another(
     cli: Call, workspace: Path, tmp_path: Path, kind: str
@@ -180,6 +183,7 @@ def test_a_workspace_or_a_study_of_a_newer_painvrl_is_refused_in_one_line(
         assert f"painvrl 97.1.0, and this is {painvrl.__version__}: update painvrl" in answer.err
 
 
+@pytest.mark.slow
 def test_notes_reach_standard_error_while_a_study_runs(
     cli: Call, new_workspace: Path, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_ids_that_do_not_match_are_shown_side_by_side(cli: Call, shop: Path) -> 
     assert answer.code == 2
 
 
+@pytest.mark.slow
 def test_a_table_divided_by_tabs_or_semicolons_is_read_as_it_is(cli: Call, shop: Path) -> None:
     table = Path("data/interactions.csv")
     known = cli("study", "validate", shop, "--data").out
@@ -276,6 +277,7 @@ def test_whoever_runs_a_table_is_told_to_make_a_study_of_it(cli: Call) -> None:
     assert answer.code == 2
 
 
+@pytest.mark.slow
 def test_another_sampler_seed_on_a_study_that_goes_on_is_said(cli: Call, workspace: Path, spec: Path) -> None:
     command = ("study", "run", spec, "--quiet", "--device", "cpu", "--workspace", workspace)
     assert cli(*command).err == ""

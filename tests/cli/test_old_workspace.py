@@ -69,6 +69,7 @@ def test_its_front_and_its_model_are_what_they_were(cli: Call, shop: Path) -> No
     assert recommended["items"] == json.loads((shop / "recommended.json").read_text())["items"]
 
 
+@pytest.mark.slow
 def test_its_study_goes_on_and_its_pick_is_trained(cli: Call, shop: Path) -> None:
     run = cli("study", "run", "shop.yaml", "--trials", "4", "--device", "cpu")
     assert run.code == 0, run.err
@@ -90,6 +91,7 @@ def test_its_artifacts_are_found_at_the_new_place(cli: Call, shop: Path) -> None
     assert (shop / model.removeprefix(f"{shop.as_uri()}/") / "MLmodel").is_file()
 
 
+@pytest.mark.slow
 def test_settings_of_reading_that_are_gone_or_new_do_not_stop_a_study_on_the_same_data(
     cli: Call, shop: Path
 ) -> None:

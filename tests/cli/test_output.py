@@ -26,6 +26,7 @@ def run(*arguments: object, encoding: str = "utf-8", **options: Any) -> subproce
     return subprocess.run(command, encoding=encoding, check=False, **{"stderr": subprocess.PIPE, **options})
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["--help"], ["study", "front", "--json"], ["study", "front"]]
@@ -58,11 +59,13 @@ def test_whoever_leaves_the_pipe_hears_no_more() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_a_command_whose_reader_leaves_ends_quietly(workspace: Path) -> None:
     done = run("study", "front", "--workspace", workspace, stdout=closed_pipe())
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_a_study_whose_reader_leaves_says_that_it_goes_on(workspace: Path, spec: Path) -> None:
     command = ("study", "run", spec, "--trials", "4", "--device", "cpu", "--workspace", workspace)
     done = run(*command, stdout=closed_pipe())
@@ -74,6 +77,7 @@ def test_a_study_whose_reader_leaves_says_that_it_goes_on(workspace: Path, spec:
     assert "3 of 4 trials are there" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_that_is_not_utf_8_gets_plain_forms(workspace: Path, encoding: str) -> None:
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PAINVRL_WORKSPACE": str(workspace)}

@@ -36,6 +36,7 @@ def study(cli: Call, sheets: list[Path]) -> Path:
     return STUDY
 
 
+@pytest.mark.slow
 def test_what_init_writes_is_valid_and_runs_as_it_is(cli: Call, study: Path, new_workspace: Path) -> None:
     valid = cli("study", "validate", study, "--data", "--workspace", new_workspace)
     assert valid.code == 0, valid.err

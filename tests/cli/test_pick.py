@@ -72,6 +72,7 @@ def test_each_rule_picks_and_is_stored_under_its_own_name(
     assert listed == {"study": "tiny", "picks": [pick]}
 
 
+@pytest.mark.slow
 def test_the_ends_are_the_best_of_the_front(cli: Call, workspace: Path) -> None:
     rows = front(cli, workspace)
     for rule, name in (("--iid", IID), ("--ood", OOD)):
@@ -184,6 +185,7 @@ def test_train_best_follows_the_only_pick_and_its_model_is_loaded_by_the_alias(
     assert found["item"].tolist() == [one.item for one in checkpoint.recommend("7", k=4)]
 
 
+@pytest.mark.slow
 def test_the_alias_moves_to_the_version_that_was_trained_last(cli: Call, workspace: Path) -> None:
     for version, trial in enumerate(("0.0", "1.0"), start=1):
         cli("study", "pick", "--trial", trial, "--workspace", workspace)
@@ -194,6 +196,7 @@ def test_the_alias_moves_to_the_version_that_was_trained_last(cli: Call, workspa
         assert f"trial {trial} was asked for by its number" in found.description
 
 
+@pytest.mark.slow
 def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None:
     ends = {name: picked(cli, workspace, f"--{name}") for name in ("iid", "ood")}
     end = "{trial}.{place}".format_map(ends["ood"])
@@ -211,6 +214,7 @@ def test_several_picks_need_a_name_or_a_rule(cli: Call, workspace: Path) -> None
     assert "alias: models:/tiny@knee" in by_rule.out
 
 
+@pytest.mark.slow
 def test_a_tag_in_mlflow_wins_over_a_pick_and_sets_no_alias(cli: Call, workspace: Path) -> None:
     picked(cli, workspace, "--trial", "0.0")
     tagged = front_of(open_study(None, Workspace(workspace)).trials())[-1]

@@ -71,6 +71,7 @@ def go_on(cli: Call, spec: Path, workspace: Path) -> None:
         assert (answer.code, answer.out == "") == (0, False), (command, answer.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["elsewhere", ODD, "a%20b"])
 def test_a_moved_workspace_goes_on_in_its_new_place(
     cli: Call, workspace: Path, spec: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
@@ -93,6 +94,7 @@ def test_a_moved_workspace_goes_on_in_its_new_place(
     assert best_of(place, 2, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_copies_go_on_each_for_itself_and_leave_their_original_alone(
     cli: Call, finished_study: tuple[Path, Any], spec: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_copies_go_on_each_for_itself_and_leave_their_original_alone(
     assert contents(original) == before
 
 
+@pytest.mark.slow
 def test_a_link_to_a_workspace_is_the_same_place(
     cli: Call, workspace: Path, spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,6 +121,7 @@ def test_a_link_to_a_workspace_is_the_same_place(
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_a_new_workspace_with_an_odd_path_in_a_folder_with_an_odd_path_writes_nothing_outside(
     cli: Call, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def trials(workspace: Path) -> tuple[TrialRecord, ...]:
     return open_study(None, Workspace(workspace)).trials()
 
 
+@pytest.mark.slow
 def test_the_tagged_run_of_a_point_is_trained_again_and_its_model_names_that_run(
     cli: Call, workspace: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_run_of_a_swept_training_is_refused_and_its_points_are_named(cli: Ca
         assert f"on the front are {', '.join(named)} (found '0')" in answer.err
 
 
+@pytest.mark.slow
 def test_a_pick_is_tagged_on_the_points_run_or_on_its_trainings(cli: Call, workspace: Path) -> None:
     records = trials(workspace)
     front = front_of(records)

@@ -177,6 +177,7 @@ def test_a_study_trains_environments_a_mask_and_a_branch_on_data_with_columns(
     assert learned["mask/sparsity"] == config.mask.sparsity == 0.5, "one of the two features"
 
 
+@pytest.mark.slow
 def test_several_ood_parts_go_from_a_column_to_the_test_table(
     cli: Call, file: Callable[..., Path], tables: None, new_workspace: Path
 ) -> None:

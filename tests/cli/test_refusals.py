@@ -50,6 +50,7 @@ def run(cli: Call, spec: Path, workspace: Path) -> Any:
     return cli("study", "run", spec, "--trials", "4", "--device", "cpu", "--workspace", workspace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["optuna.db", "mlflow.db"])
 def test_a_locked_database_is_named_and_the_study_goes_on_when_it_is_free(
     cli: Call, workspace: Path, spec: Path, name: str
@@ -63,6 +64,7 @@ def test_a_locked_database_is_named_and_the_study_goes_on_when_it_is_free(
     assert run(cli, spec, workspace).code == 0
 
 
+@pytest.mark.slow
 def test_a_database_that_becomes_locked_while_a_study_runs_is_named(
     cli: Call, workspace: Path, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_database_that_may_only_be_read_is_said_to_be(
     assert f"{workspace / 'optuna.db'}: the studies' database refuses: attempt to write a readonly" in line
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_trial(
     cli: Call, workspace: Path, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_full_disk_costs_no_trial(
     assert (status["counts"]["complete"], status["counts"]["failed"]) == (4, 0)
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_mlflow_s_artifacts_is_named_and_nothing_is_lost(
     cli: Call, workspace: Path, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +156,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "storage", "data", "said"),
     [

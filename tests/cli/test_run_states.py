@@ -33,6 +33,7 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_they_are_kept_in_the_workspace_or_where_the_option_says(
     cli: Call, spec: Path, tiny_config: TrainConfig, tmp_path: Path, folders: set[Path]
 ) -> None:

@@ -38,6 +38,7 @@ def place(
     return folder
 
 
+@pytest.mark.slow
 def test_training_the_best_repeats_what_it_had_under_the_first_seed(cli: Call, place: Path) -> None:
     shown = cli("train", "--best", "--workspace", place, "--device", "cpu")
     assert "the study shows means over several seeds" in shown.out
@@ -78,6 +79,7 @@ def test_the_report_asks_the_users_of_all_seeds_how_lucky_the_front_is(cli: Call
     assert 0 < luck["fresh"] < luck["chosen"]
 
 
+@pytest.mark.slow
 def test_the_plan_counts_all_seeds(cli: Call, place: Path, tmp_path: Path) -> None:
     run = ("study", "run", place / "tiny.yaml", "--workspace", tmp_path, "--device", "cpu", "--dry-run")
     assert f"= {SEEDS} seeds x " in cli(*run).out

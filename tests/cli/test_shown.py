@@ -34,6 +34,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     return lambda: raw.getvalue().decode()
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_no_password(spec: Path, tmp_path: Path) -> None:
     storage = f"study.storage=postgresql://user:{SECRET}@host/studies?sslpassword={SECRET}"
     options = ("--dry-run", "--set", storage, "--workspace", tmp_path / "none", "--device", "cpu")

@@ -74,6 +74,7 @@ def test_set_goes_through_the_same_validation(cli: Call, spec: Path, tmp_path: P
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_set_changes_what_runs(cli: Call, spec: Path, new_workspace: Path) -> None:
     where = ("--workspace", new_workspace, "--device", "cpu")
     answer = cli("study", "run", spec, "--set", "study.trials=1", "--set", "config.rounds=2", *where)
@@ -114,6 +115,7 @@ def test_a_dry_run_without_the_data_still_prints_the_plan(cli: Call, repository:
     assert "# cost: unknown: data/kwai: data.path: there is no such folder" in plan
 
 
+@pytest.mark.slow
 def test_presets_are_trained_first_and_stand_in_the_front_and_in_mlflow(
     cli: Call, spec: Path, new_workspace: Path
 ) -> None:
@@ -143,6 +145,7 @@ def test_presets_are_trained_first_and_stand_in_the_front_and_in_mlflow(
     assert "sampler: random (study.sampler names it)" in status
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused_with_a_diff_and_a_new_version_goes_beside_it(
     cli: Call, workspace: Path, spec: Path
 ) -> None:

@@ -33,6 +33,7 @@ def test_a_run_prints_the_statistics_a_line_a_trial_the_front_and_last_the_link(
     assert "viewStateShareKey=" in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_space_that_is_used_up_ends_the_study_which_says_so_and_goes_on(
     cli: Call,
     new_workspace: Path,

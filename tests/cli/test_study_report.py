@@ -68,6 +68,7 @@ def test_a_run_leaves_its_report_with_the_studys_own_run(finished_study: Finishe
     assert not (workspace / "reports").exists()
 
 
+@pytest.mark.slow
 def test_the_report_is_written_to_the_workspace_and_to_mlflow(cli: Call, tracked: Path) -> None:
     workspace = tracked
     (artifact,) = artifacts(workspace)

@@ -145,6 +145,7 @@ def test_the_live_block_shows_bar_stage_best_front_hypervolume_and_time_left(
     assert "front 7, hypervolume 0.2500; best so far: iid/ndcg_at_20 0.5000" in shown
 
 
+@pytest.mark.slow
 def test_what_painvrl_does_before_the_first_trial_is_told(cli: Call, spec: Path, new_workspace: Path) -> None:
     where = ["--workspace", new_workspace, "--device", "cpu"]
     first = cli("study", "run", spec, "--trials", 2, *where)
@@ -210,6 +211,7 @@ def test_every_command_that_answers_does_so_in_json_too(words: tuple[str, ...], 
     assert ("--json" in options) != (is_group or " ".join(words) in ANSWERS_NOTHING)
 
 
+@pytest.mark.slow
 def test_a_study_in_json_is_one_document_and_the_rest_is_on_stderr(
     cli: Call, spec: Path, new_workspace: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_rule_can_be_chosen(cli: Call, workspace: Path) -> None:
         assert out.startswith(f"trial {best} of the study: it has the best {objective}")
 
 
+@pytest.mark.slow
 def test_a_tag_in_mlflow_wins_over_the_rule_and_a_number_or_a_run_over_the_tag(
     cli: Call, workspace: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_the_model_can_be_loaded_from_the_registry_and_recommends_as_the_checkpo
     assert found["rank"].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_the_printed_lines_of_python_work_where_they_are_pasted(
     cli: Call, workspace: Path, tmp_path: Path
 ) -> None:
@@ -204,6 +206,7 @@ def test_the_printed_lines_name_the_store_unless_that_shows_a_password(uri: str,
     assert "geheim" not in lines, "the variable MLFLOW_TRACKING_URI names the store already"
 
 
+@pytest.mark.slow
 def test_a_configuration_alone_keeps_its_test_parts_sealed(
     cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig
 ) -> None:
