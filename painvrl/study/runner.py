@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from painvrl.core.errors import ConfigError, NothingFeasible, StudyError, UserError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
@@ -34,13 +34,13 @@ from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import are_shared, quick_commits
-from painvrl.study.store.lock import held_study
+from painvrl.study.store.lock import held_study, spare_room
 from painvrl.study.store.records import TrialState, why_no_front
 from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.patient_tracker import PatientTracker
-from painvrl.study.tracking.port import DEFAULT_UI_URL, Tracker
+from painvrl.study.tracking.port import DEFAULT_UI_URL, Status, Tracker
 from painvrl.study.tracking.spool import spool_of
 
 _logger = logging.getLogger(__name__)
@@ -156,8 +156,9 @@ def run_study(
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
+        make_room = version.enter_context(spare_room(spec, workspace, stored.name))
+        adapter = AskTell(stored, spec.study, code=executor.data.numbers, make_room=make_room)
         _note_run(stored, spec, wanted, executor.data)
-        adapter = AskTell(stored, spec.study, code=executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
         left, records = adapter.reap(), stored.trials()
         mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
@@ -191,17 +192,7 @@ def run_study(
             mirror.try_now()
             track_points(mirror, stored)
         except BaseException as error:
-            # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
-            others = _others_work(adapter)
-            with suppress(Exception):
-                mirror.try_now()
-                if not others:
-                    track_points(mirror, stored)
-            with suppress(UserError):
-                if others:  # they go on with the study's run
-                    mirror.leave()
-                else:
-                    mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            _clear_up(stored, adapter, mirror, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = show(mirror, stored, workspace, ui_url)
         if not table.rows:
@@ -281,6 +272,27 @@ def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
+
+
+def _clear_up(stored: StoredStudy, adapter: AskTell, mirror: PatientTracker, status: Status) -> None:
+    """The first error, or the interrupt, is the one to show, whatever the storage or MLflow say here."""
+    others = _others_work(adapter)
+    with suppress(Exception):
+        if left := adapter.interrupt_all():
+            said = (
+                "note: trials that are left as running, since their end cannot be written: %d; the next "
+                "`painvrl study run` ends them, and trains their points again"
+            )
+            _logger.warning(said, left)
+    with suppress(Exception):
+        mirror.try_now()
+        if not others:
+            track_points(mirror, stored)
+    with suppress(Exception):
+        if others:  # they go on with the study's run
+            mirror.leave()
+        else:
+            mirror.close(status)
 
 
 def _others_work(adapter: AskTell) -> bool:
