@@ -89,6 +89,7 @@ def run_study(
     ui_url: str = DEFAULT_UI_URL,
     new_version: bool = False,
     warm_start: str | None = None,
+    joined: bool = False,
 ) -> StudySummary:
     """Run a study, or continue it, until it has as many finished trials as wanted.
 
@@ -109,6 +110,7 @@ def run_study(
         ui_url: where MLflow's UI will be served, for the link.
         new_version: where the study's trials would not compare, make its next version.
         warm_start: a study of the same storage whose trials a new one takes over.
+        joined: ``spec`` was read of the study, whose total holds: nothing of it is written there again.
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
@@ -152,13 +154,18 @@ def run_study(
             data=executor.data.fingerprint,
             new_version=new_version,
             warm_start=warm_start,
+            joined=joined,
         )
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
         make_room = version.enter_context(spare_room(spec, workspace, stored.name))
         adapter = AskTell(stored, spec.study, code=executor.data.numbers, make_room=make_room)
-        _note_run(stored, spec, wanted, executor.data)
+        if joined:
+            wanted = stored.requested
+        else:
+            _note_run(stored, spec, wanted, executor.data)
+        note_code(stored, executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
         left, records = adapter.reap(), stored.trials()
         mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
@@ -242,13 +249,13 @@ def join_study(
         spec,
         workspace,
         device,
-        trials=stored.requested,
         workers=workers,
         memory_fraction=memory_fraction,
         placement=placement,
         progress=progress,
         tracker=tracker,
         objective=objective,
+        joined=True,
     )
 
 
@@ -319,7 +326,6 @@ def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSumma
     """
     stored.study.set_user_attr(Attr.REQUESTED, wanted)
     note_header(stored, spec.study, data)
-    note_code(stored, data.numbers)
     kept = spec.model_dump(mode="json", exclude_unset=True)
     kept["study"].pop("storage", None)
     before = stored.study.user_attrs.get(Attr.FILE)

@@ -376,6 +376,35 @@ def test_a_study_is_joined_by_its_name_alone_and_its_file_keeps_the_place_to_its
     assert len(objective.jobs) == 2
 
 
+def test_who_joins_by_the_name_leaves_the_total_and_the_file_as_they_have_become_meanwhile(
+    spec: StudySpec, spec_tree: Tree, formula: Any, go: Callable[..., Any], workspace: Workspace
+) -> None:
+    """What it read of the study is old by the time that its data are loaded."""
+    spec_tree["study"] |= {"storage": spec.study.storage, "sampler": "random"}
+    constraint, points = (
+        {"metric": "iid/ndcg_at_20", "min": 0.2},
+        [{"mask.sparsity": 0.25}, {"mask.sparsity": 0.5}],
+    )
+    changed = StudySpec.model_validate({**spec_tree, "points": points, "constraints": [constraint]})
+
+    class Slow(type(formula)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name == "data" and not self.jobs:
+                go(changed, type(formula)(), trials=3)
+                open_study(spec, workspace).study.set_user_attr(Attr.REQUESTED, 6)
+            return super().__getattribute__(name)
+
+    go(spec, formula, trials=2)
+    done = join_study(
+        "toy", workspace, CPU, storage=spec.study.storage, tracker=NullTracker(), objective=Slow()
+    )
+    stored = open_study(spec, workspace)
+    assert (done.status.finished, done.status.requested, stored.requested) == (6, 6, 6)
+    assert [one.metric for one in stored.constraints] == ["iid/ndcg_at_20"]
+    assert stored.study.user_attrs[Attr.FILE]["points"] == points
+    assert not [trial for trial in stored.study.get_trials() if Attr.DROPPED in trial.user_attrs]
+
+
 @pytest.mark.parametrize("storage", [None, "sqlite:///optuna.db"])
 def test_a_study_in_a_file_is_not_joined_and_the_reason_is_one_line(
     workspace: Workspace, storage: str | None
