@@ -121,10 +121,12 @@ class Synced(Result):
 
     Attributes:
         studies: of each study how many trials' results it got.
+        lacking: of how many more the storage has no finished trial, where there are some. They are set aside.
         left: why a study was left as it is.
     """
 
     studies: dict[str, int]
+    lacking: dict[str, int]
     left: dict[str, str]
 
     def blocks(self) -> Iterator[Block]:
@@ -133,6 +135,11 @@ class Synced(Result):
             yield "MLflow has everything"
         for study, count in self.studies.items():
             yield f"{study}: MLflow is up to date; trials whose results it got: {count}"
+        for study, count in self.lacking.items():
+            yield (
+                f"{study}: results of trials that the studies' database lacks: {count}; "
+                f"set aside in spool/{study} of the workspace, as .TRIAL.json.lacking"
+            )
         for study, why in self.left.items():
             yield f"{study}: left as it is: {why}"
 
@@ -147,10 +154,9 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
     Raises:
         StudyError: the tracker or the database does not answer. What is kept stays.
     """
-    studies, left = {}, {}
+    studies, lacking, left = {}, {}, {}
     for name in spooled_studies(workspace):
         spool = spool_of(workspace, name)
-        kept = len(spool)
         try:
             stored = open_study(name, workspace, storage=storage)
             held = study_run(stored, workspace)
@@ -161,12 +167,15 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
             if not mine:
                 left[name] = "it is being run, and catches up by itself"
                 continue
-            _sync(stored, workspace, spool)
-        studies[name] = kept
-    return Synced(studies=studies, left=left)
+            studies[name], aside = _sync(stored, workspace, spool)
+        if aside:
+            lacking[name] = aside
+    return Synced(studies=studies, lacking=lacking, left=left)
 
 
-def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> None:
+def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int]:
+    """Bring a tracker up to date; how many results it got, and how many belong to no trial."""
+    spooled = len(spool)
     tracker = mlflow_tracker(workspace)
     noted = header_of(stored)
     data = DataSummary(
@@ -188,7 +197,11 @@ def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> None:
         with suppress(StudyError):
             run_id = None if record is None else record.run_id
             tag_pick(stored, workspace, alias=pick.alias, run_id=run_id, reason=pick.reason)
+    lacking = spool.load().keys() - {record.number for record in stored.trials() if record.state in FINISHED}
+    for number in lacking:
+        spool.set_aside(number)
     spool.end()
+    return spooled - len(lacking), len(lacking)
 
 
 def _runs(stored: StoredStudy) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
     spool/STUDY/study.yaml     the study's file, from the start of a run until a tracker has everything
     spool/STUDY/TRIAL.json     what a trial came to, until the tracker has it
+    spool/STUDY/.TRIAL.json.lacking     the same of a trial that the storage lacks
 
 All else that a tracker shows is in the storage. So nothing is replayed call by call: whoever opens the
 tracker again compares it with the storage, and takes what trials came to from here.
@@ -60,6 +61,10 @@ class Spool:
     def drop(self, trial: int) -> None:
         """The tracker has it."""
         self._file(trial).unlink(missing_ok=True)
+
+    def set_aside(self, trial: int) -> None:
+        """The storage lacks the trial: what it came to is kept, and no tracker is to get it."""
+        self._file(trial).replace(self.folder / f".{trial}.json.lacking")
 
     def load(self) -> dict[int, Spooled]:
         """What is kept, by trial; a file that cannot be read counts as none."""
