@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from painvrl.core import shown
+from painvrl.core import interrupts, shown
 from painvrl.core.device import use_device
 from painvrl.core.errors import ConfigError, StudyError, UserError
 from painvrl.core.packages import not_installed
@@ -95,6 +95,7 @@ class RayExecutor:
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome] | None:
         """Wait for the first job that ends; ``None`` where there is room for another one meanwhile."""
         while True:
+            interrupts.check()
             busy = {slot.word: slot for slot in self._slots if slot.job is not None}
             heard, _ = self._ray.wait(list(busy), num_returns=1, timeout=_LISTEN_SECONDS)
             for slot in busy.values():  # this process may have been away for longer than the job
