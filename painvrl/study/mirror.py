@@ -23,7 +23,7 @@ from painvrl.study.store.database import are_shared, sole_creator
 from painvrl.study.store.lock import study_run
 from painvrl.study.store.patience import patiently
 from painvrl.study.store.records import FINISHED, TrialState, finished_here, front_of, named, trained
-from painvrl.study.store.storage import Attr, StoredStudy, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, milliseconds, open_study
 from painvrl.study.tracking.mlflow_notes import tag_pick
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
@@ -73,10 +73,8 @@ def _opened(
         job = job_of(stored, record.number, record.point, record.preset)
         if record.state not in FINISHED or not isinstance(job, Job):
             continue
-        begun, ended = (
-            None if when is None else int(when.timestamp() * 1000)
-            for when in (frozen[record.number].datetime_start, frozen[record.number].datetime_complete)
-        )
+        own = frozen[record.number]
+        begun, ended = milliseconds(own.datetime_start), milliseconds(own.datetime_complete)
         trial = FinishedTrial(record=record, job=job, begun=begun, ended=ended)
         if (kept := spooled.get(record.number)) is not None:
             whole = replace(record, outcome=kept.outcome)

@@ -36,7 +36,7 @@ from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import are_shared, quick_commits
 from painvrl.study.store.lock import held_study, spare_room
 from painvrl.study.store.records import TrialState, why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, milliseconds, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.patient_tracker import PatientTracker
@@ -269,10 +269,17 @@ def _begun_mirror(
         lambda there: open_tracker(there, stored, data, yaml=yaml, spool=spool),
         spool,
         catches_up="`painvrl workspace sync` writes it there, and so does the same command",
+        ended=partial(_ended, stored),
     )
     mirror.begin()
     spool.begin(yaml)
     return mirror
+
+
+def _ended(stored: StoredStudy, number: int) -> int | None:
+    with suppress(StudyError):  # what the trial came to is kept all the same
+        return milliseconds(stored.study.get_trials(deepcopy=False)[number].datetime_complete)
+    return None
 
 
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:

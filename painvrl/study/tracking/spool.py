@@ -51,9 +51,9 @@ class Spool:
         """
         write_whole(self.folder / _STUDY, yaml, what="what MLflow is to get")
 
-    def keep(self, trial: int, outcome: Outcome) -> int:
-        """Keep what a trial came to; when that was, in milliseconds."""
-        ended = int(time.time() * 1000)
+    def keep(self, trial: int, outcome: Outcome, ended: int | None = None) -> int:
+        """Keep what a trial came to; when that was, in milliseconds: now unless it is known."""
+        ended = int(time.time() * 1000) if ended is None else ended
         text = _SPOOLED.dump_json(Spooled(outcome=outcome, ended=ended))
         write_whole(self._file(trial), text, what="what MLflow is to get")
         return ended

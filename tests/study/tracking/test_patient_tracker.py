@@ -223,6 +223,34 @@ def test_a_result_whose_trial_the_storage_lacks_is_said_once_and_set_aside(
     agree(tracked)
 
 
+def test_a_runner_that_begins_between_anothers_tell_and_its_tracker_doubles_nothing(
+    spec: StudySpec,
+    formula: Any,
+    tracked: Workspace,
+    other: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(spec, other, type(formula)())
+    keep = Spool.keep
+
+    def keep_later(spool: Spool, *arguments: Any, **named: Any) -> int:
+        """The trial is told; another runner, with a spool of its own, opens its tracker first."""
+        mirror.open_tracker(
+            mlflow_tracker(tracked),
+            open_study("toy", tracked),
+            formula.data,
+            yaml="",
+            spool=Spool(tmp_path / "of another"),
+        )
+        return keep(spool, *arguments, **named)
+
+    monkeypatch.setattr(Spool, "keep", keep_later)
+    run(spec, tracked, formula)
+    assert shown(tracked) == shown(other)
+    agree(tracked)
+
+
 def test_a_study_that_continues_catches_up_too(
     spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line
 ) -> None:
