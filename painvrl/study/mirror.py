@@ -19,7 +19,7 @@ from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import header_of
 from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.source import job_of, mark_front
-from painvrl.study.store.database import are_shared, sole_creator
+from painvrl.study.store.database import are_shared, sole_tracker
 from painvrl.study.store.lock import study_run
 from painvrl.study.store.patience import patiently
 from painvrl.study.store.records import FINISHED, TrialState, finished_here, front_of, named, trained
@@ -218,5 +218,5 @@ def _one_at_a_time(stored: StoredStudy) -> Iterator[None]:
     url = stored.storage.url
     with ExitStack() as lock:
         if are_shared(url):
-            patiently(lambda: lock.enter_context(sole_creator(url)))
+            patiently(lambda: lock.enter_context(sole_tracker(url, stored.name)))
         yield

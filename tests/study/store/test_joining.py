@@ -36,7 +36,7 @@ from painvrl.study.store.database import engine_url
 from painvrl.study.store.lock import is_run
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import Attr, open_study
-from painvrl.study.tracking.port import NullTracker
+from painvrl.study.tracking.port import NullTracker, Opened
 
 CPU = torch.device("cpu")
 
@@ -403,6 +403,32 @@ def test_who_joins_by_the_name_leaves_the_total_and_the_file_as_they_have_become
     assert [one.metric for one in stored.constraints] == ["iid/ndcg_at_20"]
     assert stored.study.user_attrs[Attr.FILE]["points"] == points
     assert not [trial for trial in stored.study.get_trials() if Attr.DROPPED in trial.user_attrs]
+
+
+def test_a_slow_tracker_keeps_nobody_from_creating_a_study_and_is_opened_by_one_at_a_time(
+    spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
+) -> None:
+    """A second runner comes while the first one opens its tracker: it gets as far as opening its own."""
+    here, created, seen = threading.Lock(), threading.Event(), []
+
+    class Slow(NullTracker):
+        def open(self, *arguments: Any) -> Opened:
+            seen.append(here.acquire(blocking=False))
+            if len(seen) == 1:
+                second.start()
+                seen.append(created.wait(30))
+            here.release()
+            return Opened(parent_run="parent")
+
+    def begin() -> None:
+        create_study(spec, Workspace(workspace.root), data="planted-1")
+        created.set()
+        go(spec, type(formula)(), tracker=Slow())
+
+    second = threading.Thread(target=begin)
+    go(spec, formula, tracker=Slow())
+    second.join()
+    assert seen == [True, True, True]
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///optuna.db"])
