@@ -57,7 +57,7 @@ def sync(
 
     A study goes on without MLflow, and keeps what MLflow is to get in the workspace's folder `spool`. It
     catches up by itself when MLflow answers again; this is for a study that ended before that. Called twice
-    it writes nothing twice.
+    it writes nothing twice. Results of trials that the studies' database lacks are counted and set aside.
 
     Example: painvrl workspace sync
     """

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from painvrl.core.errors import StudyError, UserError
+from painvrl.core.errors import StudyError
 from painvrl.core.observer import KEPT
 from painvrl.engine.events import Progress, Standing, TrialFinished, TrialStarted
 from painvrl.engine.executor import Executor
@@ -174,10 +174,10 @@ class _Loop:
                     self._end(*ended)
         except BaseException as error:
             for each in self._under_way.values():
-                with suppress(UserError):  # the first error is the one to show
+                with suppress(Exception):  # the first error is the one to show
                     self._source.interrupted(each.task)
                 if isinstance(error, KeyboardInterrupt):
-                    with suppress(StudyError):  # an interrupt stays one
+                    with suppress(Exception):  # an interrupt stays one
                         self._tracker.kill(each.run_id)
             raise
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from painvrl.core import interrupts, shown
 from painvrl.core.device import use_device
 from painvrl.core.errors import ConfigError, StudyError, UserError
 from painvrl.core.packages import not_installed
@@ -65,7 +67,8 @@ class RayExecutor:
         try:
             _check_room(self._ray.nodes(), placement)
             shared = _SHARED_FRACTION * placement.gpus if 0 < placement.gpus < 1 else None
-            arguments = (make, placement, shared if memory_fraction is None else memory_fraction)
+            limit = shared if memory_fraction is None else memory_fraction
+            arguments = (make, placement, limit, tuple(shown.GUARDS))
             options = self._ray.remote(
                 num_cpus=placement.cpus, num_gpus=placement.gpus, max_restarts=0, max_concurrency=3
             )
@@ -92,6 +95,7 @@ class RayExecutor:
     def next(self, on_stage: OnStage, on_rung: OnJobRung = goes_on) -> tuple[int, Outcome] | None:
         """Wait for the first job that ends; ``None`` where there is room for another one meanwhile."""
         while True:
+            interrupts.check()
             busy = {slot.word: slot for slot in self._slots if slot.job is not None}
             heard, _ = self._ray.wait(list(busy), num_returns=1, timeout=_LISTEN_SECONDS)
             for slot in busy.values():  # this process may have been away for longer than the job
@@ -227,8 +231,13 @@ class _Worker:
     """In an actor: one thread trains, a second one says how it goes, a third one takes answers."""
 
     def __init__(
-        self, make: Callable[..., Objective], placement: Placement, memory_fraction: float | None
+        self,
+        make: Callable[..., Objective],
+        placement: Placement,
+        memory_fraction: float | None,
+        guards: Sequence[Callable[[], None]],
     ) -> None:
+        _guard_output(guards)
         torch.set_num_threads(max(1, int(placement.cpus)))
         # Ray shows an actor its own GPUs alone, whatever their numbers are on the node.
         self._device = torch.device("cuda", 0) if placement.gpus else torch.device("cpu")
@@ -280,6 +289,15 @@ class _Worker:
             return self._answers.get()
 
         return objective(job, self._said.put, on_rung)
+
+
+def _guard_output(guards: Sequence[Callable[[], None]]) -> None:
+    """What an actor prints goes to a log, and to the terminal of whoever began Ray: guard it as theirs."""
+    if guards:  # they know the streams that Python opens; Ray has put its own around these
+        sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (to the end)
+        sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    for guard in guards:
+        guard()
 
 
 def _connected(address: str | None) -> tuple[Any, bool]:

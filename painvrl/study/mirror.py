@@ -19,11 +19,11 @@ from painvrl.study.plots.figure import front_page
 from painvrl.study.report.header import header_of
 from painvrl.study.report.page import PAGE, report_page
 from painvrl.study.search.source import job_of, mark_front
-from painvrl.study.store.database import are_shared, sole_creator
+from painvrl.study.store.database import are_shared, sole_tracker
 from painvrl.study.store.lock import study_run
 from painvrl.study.store.patience import patiently
 from painvrl.study.store.records import FINISHED, TrialState, finished_here, front_of, named, trained
-from painvrl.study.store.storage import Attr, StoredStudy, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, milliseconds, open_study
 from painvrl.study.tracking.mlflow_notes import tag_pick
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.port import DEFAULT_UI_URL, FinishedTrial, StudyHeader, Tracker
@@ -73,10 +73,8 @@ def _opened(
         job = job_of(stored, record.number, record.point, record.preset)
         if record.state not in FINISHED or not isinstance(job, Job):
             continue
-        begun, ended = (
-            None if when is None else int(when.timestamp() * 1000)
-            for when in (frozen[record.number].datetime_start, frozen[record.number].datetime_complete)
-        )
+        own = frozen[record.number]
+        begun, ended = milliseconds(own.datetime_start), milliseconds(own.datetime_complete)
         trial = FinishedTrial(record=record, job=job, begun=begun, ended=ended)
         if (kept := spooled.get(record.number)) is not None:
             whole = replace(record, outcome=kept.outcome)
@@ -121,10 +119,12 @@ class Synced(Result):
 
     Attributes:
         studies: of each study how many trials' results it got.
+        lacking: of how many more the storage has no finished trial, where there are some. They are set aside.
         left: why a study was left as it is.
     """
 
     studies: dict[str, int]
+    lacking: dict[str, int]
     left: dict[str, str]
 
     def blocks(self) -> Iterator[Block]:
@@ -133,6 +133,11 @@ class Synced(Result):
             yield "MLflow has everything"
         for study, count in self.studies.items():
             yield f"{study}: MLflow is up to date; trials whose results it got: {count}"
+        for study, count in self.lacking.items():
+            yield (
+                f"{study}: results of trials that the studies' database lacks: {count}; "
+                f"set aside in spool/{study} of the workspace, as .TRIAL.json.lacking"
+            )
         for study, why in self.left.items():
             yield f"{study}: left as it is: {why}"
 
@@ -147,10 +152,9 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
     Raises:
         StudyError: the tracker or the database does not answer. What is kept stays.
     """
-    studies, left = {}, {}
+    studies, lacking, left = {}, {}, {}
     for name in spooled_studies(workspace):
         spool = spool_of(workspace, name)
-        kept = len(spool)
         try:
             stored = open_study(name, workspace, storage=storage)
             held = study_run(stored, workspace)
@@ -161,12 +165,15 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
             if not mine:
                 left[name] = "it is being run, and catches up by itself"
                 continue
-            _sync(stored, workspace, spool)
-        studies[name] = kept
-    return Synced(studies=studies, left=left)
+            studies[name], aside = _sync(stored, workspace, spool)
+        if aside:
+            lacking[name] = aside
+    return Synced(studies=studies, lacking=lacking, left=left)
 
 
-def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> None:
+def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int]:
+    """Bring a tracker up to date; how many results it got, and how many belong to no trial."""
+    spooled = len(spool)
     tracker = mlflow_tracker(workspace)
     noted = header_of(stored)
     data = DataSummary(
@@ -188,7 +195,11 @@ def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> None:
         with suppress(StudyError):
             run_id = None if record is None else record.run_id
             tag_pick(stored, workspace, alias=pick.alias, run_id=run_id, reason=pick.reason)
+    lacking = spool.load().keys() - {record.number for record in stored.trials() if record.state in FINISHED}
+    for number in lacking:
+        spool.set_aside(number)
     spool.end()
+    return spooled - len(lacking), len(lacking)
 
 
 def _runs(stored: StoredStudy) -> dict[str, str]:
@@ -207,5 +218,5 @@ def _one_at_a_time(stored: StoredStudy) -> Iterator[None]:
     url = stored.storage.url
     with ExitStack() as lock:
         if are_shared(url):
-            patiently(lambda: lock.enter_context(sole_creator(url)))
+            patiently(lambda: lock.enter_context(sole_tracker(url, stored.name)))
         yield

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from painvrl.core.errors import ConfigError, NothingFeasible, StudyError, UserError
+from painvrl.core.errors import ConfigError, NothingFeasible, StudyError
 from painvrl.core.tables import Block, Result
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
@@ -34,13 +34,13 @@ from painvrl.study.search.pruning import PruningConfig
 from painvrl.study.search.source import StudySource
 from painvrl.study.store.creation import create_study
 from painvrl.study.store.database import are_shared, quick_commits
-from painvrl.study.store.lock import held_study
+from painvrl.study.store.lock import held_study, spare_room
 from painvrl.study.store.records import TrialState, why_no_front
-from painvrl.study.store.storage import Attr, StoredStudy, note_code, open_study
+from painvrl.study.store.storage import Attr, StoredStudy, milliseconds, note_code, open_study
 from painvrl.study.store.warm_start import warm_start_of
 from painvrl.study.tracking.mlflow_tracker import mlflow_tracker
 from painvrl.study.tracking.patient_tracker import PatientTracker
-from painvrl.study.tracking.port import DEFAULT_UI_URL, Tracker
+from painvrl.study.tracking.port import DEFAULT_UI_URL, Status, Tracker
 from painvrl.study.tracking.spool import spool_of
 
 _logger = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ def run_study(
     ui_url: str = DEFAULT_UI_URL,
     new_version: bool = False,
     warm_start: str | None = None,
+    joined: bool = False,
 ) -> StudySummary:
     """Run a study, or continue it, until it has as many finished trials as wanted.
 
@@ -109,6 +110,7 @@ def run_study(
         ui_url: where MLflow's UI will be served, for the link.
         new_version: where the study's trials would not compare, make its next version.
         warm_start: a study of the same storage whose trials a new one takes over.
+        joined: ``spec`` was read of the study, whose total holds: nothing of it is written there again.
 
     Raises:
         UserError: the specification, the data, the storage or the tracking store is not as it must be.
@@ -152,12 +154,18 @@ def run_study(
             data=executor.data.fingerprint,
             new_version=new_version,
             warm_start=warm_start,
+            joined=joined,
         )
         if stored.name != spec.study.name:  # a file of that name has a lock of its own
             version.enter_context(held_study(spec, workspace, stored.name))
         version.enter_context(quick_commits(stored.storage))
-        _note_run(stored, spec, wanted, executor.data)
-        adapter = AskTell(stored, spec.study, code=executor.data.numbers)
+        make_room = version.enter_context(spare_room(spec, workspace, stored.name))
+        adapter = AskTell(stored, spec.study, code=executor.data.numbers, make_room=make_room)
+        if joined:
+            wanted = stored.requested
+        else:
+            _note_run(stored, spec, wanted, executor.data)
+        note_code(stored, executor.data.numbers)
         version.enter_context(adapter.leases.renewed())
         left, records = adapter.reap(), stored.trials()
         mirror = _begun_mirror(spec, workspace, stored, executor.data, tracker)
@@ -191,17 +199,7 @@ def run_study(
             mirror.try_now()
             track_points(mirror, stored)
         except BaseException as error:
-            # The first error, or the interrupt, is the one to show, whatever the storage or MLflow say next.
-            others = _others_work(adapter)
-            with suppress(Exception):
-                mirror.try_now()
-                if not others:
-                    track_points(mirror, stored)
-            with suppress(UserError):
-                if others:  # they go on with the study's run
-                    mirror.leave()
-                else:
-                    mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            _clear_up(stored, adapter, mirror, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         table = show(mirror, stored, workspace, ui_url)
         if not table.rows:
@@ -251,13 +249,13 @@ def join_study(
         spec,
         workspace,
         device,
-        trials=stored.requested,
         workers=workers,
         memory_fraction=memory_fraction,
         placement=placement,
         progress=progress,
         tracker=tracker,
         objective=objective,
+        joined=True,
     )
 
 
@@ -271,16 +269,44 @@ def _begun_mirror(
         lambda there: open_tracker(there, stored, data, yaml=yaml, spool=spool),
         spool,
         catches_up="`painvrl workspace sync` writes it there, and so does the same command",
+        ended=partial(_ended, stored),
     )
     mirror.begin()
     spool.begin(yaml)
     return mirror
 
 
+def _ended(stored: StoredStudy, number: int) -> int | None:
+    with suppress(StudyError):  # what the trial came to is kept all the same
+        return milliseconds(stored.study.get_trials(deepcopy=False)[number].datetime_complete)
+    return None
+
+
 def _pruner(spec: StudySpec, stored: StoredStudy) -> Pruner | None:
     if spec.pruning is False:
         return None
     return Pruner(stored, PruningConfig() if spec.pruning is True else spec.pruning)
+
+
+def _clear_up(stored: StoredStudy, adapter: AskTell, mirror: PatientTracker, status: Status) -> None:
+    """The first error, or the interrupt, is the one to show, whatever the storage or MLflow say here."""
+    others = _others_work(adapter)
+    with suppress(Exception):
+        if left := adapter.interrupt_all():
+            said = (
+                "note: trials that are left as running, since their end cannot be written: %d; the next "
+                "`painvrl study run` ends them, and trains their points again"
+            )
+            _logger.warning(said, left)
+    with suppress(Exception):
+        mirror.try_now()
+        if not others:
+            track_points(mirror, stored)
+    with suppress(Exception):
+        if others:  # they go on with the study's run
+            mirror.leave()
+        else:
+            mirror.close(status)
 
 
 def _others_work(adapter: AskTell) -> bool:
@@ -307,7 +333,6 @@ def _note_run(stored: StoredStudy, spec: StudySpec, wanted: int, data: DataSumma
     """
     stored.study.set_user_attr(Attr.REQUESTED, wanted)
     note_header(stored, spec.study, data)
-    note_code(stored, data.numbers)
     kept = spec.model_dump(mode="json", exclude_unset=True)
     kept["study"].pop("storage", None)
     before = stored.study.user_attrs.get(Attr.FILE)

@@ -198,7 +198,8 @@ def test_an_interrupt_that_was_swallowed_ends_the_wait_for_a_job_and_closing_wai
 
     with pytest.raises(KeyboardInterrupt), EXECUTORS[name](toys) as executor:  # noqa: PT012 (to its end)
         executor.start(job(1, "stop"))
-        executor.next(on_stage)
+        while executor.next(on_stage) is None:  # there is room for another one
+            pass
     assert multiprocessing.active_children() == others
 
 

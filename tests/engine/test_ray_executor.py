@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from painvrl.cli import output
+from painvrl.core import shown
 from painvrl.core.errors import ConfigError
 from painvrl.engine.executor import Executor, Placement, executor_of
 from painvrl.engine.job import Job
@@ -64,6 +67,60 @@ def toys() -> Iterator[ModuleType]:
     yield importlib.import_module("toy_objective")
     sys.modules.pop("toy_objective")
     sys.path.remove(folder)
+
+
+AS_RAY_BEGINS_IT = """
+import sys
+
+class Unbuffered:  # Ray's own streams are no TextIOWrapper
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, text):
+        self.stream.write(text)
+        self.stream.flush()
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+sys.stdout, sys.stderr = Unbuffered(sys.stdout), Unbuffered(sys.stderr)
+from toy_objective import Loud
+from painvrl.cli.output import guard_output
+from painvrl.engine.executor import Placement
+from painvrl.engine.ray_executor import _Worker
+_Worker(Loud, Placement(), None, (guard_output,)).describe()
+print("token=hunter2")
+"""
+
+
+def test_an_actor_shows_no_secret_whatever_ray_has_put_around_its_streams() -> None:
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    said = subprocess.run(
+        [sys.executable, "-c", AS_RAY_BEGINS_IT],
+        env={**os.environ, "PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (said.stdout, said.stderr) == ("token=***\n", "postgresql://me:***@host/db\n")
+
+
+@pytest.mark.slow
+def test_what_an_actor_prints_is_guarded_before_ray_brings_it_to_the_terminal(
+    toys: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(shown, "GUARDS", [output.guard_output])
+    ray.init(**NODE, include_dashboard=False, log_to_driver=True, logging_level="ERROR")
+    try:
+        with executor_of(toys.Loud, CPU, 1, placement=Placement(executor="ray")):
+            said, end = "", time.monotonic() + 60
+            while "@host/db" not in said and time.monotonic() < end:
+                time.sleep(0.2)
+                said += "".join(capsys.readouterr())
+    finally:
+        ray.shutdown()
+    assert "postgresql://me:***@host/db" in said
+    assert "hunter2" not in said
 
 
 def wait_for(executor: Executor, size: int) -> None:

@@ -27,6 +27,7 @@ class Toy:
         if job.point.get("act") == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if job.point.get("act") == "stop":
+            time.sleep(1)  # Ray brings the stages while the process runs
             os.kill(os.getpid(), signal.SIGSTOP)
         if job.point.get("act") == "fail":
             return Failed(reason="diverged", message=f"job {job.number} is not finite")

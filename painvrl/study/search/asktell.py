@@ -23,12 +23,15 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import optuna
 
 import painvrl
+from painvrl.core.errors import StudyError
 from painvrl.engine.loop import MAX_DEATHS, MAX_RUNNER_DEATHS, Death, TakenOver, deaths_after
 from painvrl.engine.outcomes import WORKER_DIED, Completed, Failed, Outcome, Pruned
 from painvrl.run.distributions import Value
@@ -67,7 +70,8 @@ class AskTell:
 
     Where there are several (:mod:`painvrl.study.store.lease`), each of these calls is one transaction.
 
-    ``code``: a digest of what computes the trials, which each of them notes. ``clock``: seconds.
+    ``code``: a digest of what computes the trials, which each of them notes. ``make_room``: on a disk that
+    may be full, for the end of trials. ``clock``: seconds.
     """
 
     def __init__(
@@ -76,9 +80,10 @@ class AskTell:
         settings: StudySettings,
         *,
         code: str = "",
+        make_room: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._clock = clock
+        self._clock, self._make_room = clock, make_room
         self._code = {"painvrl": painvrl.__version__, "code": code}
         self._stored = stored
         self._study = stored.study
@@ -182,6 +187,7 @@ class AskTell:
 
         A trial whose outcome was stored in the last moment ends with that outcome.
         """
+        self._make_room()
         self.leases.release(number)
         record = self._stored.trials()[number]
         if record.state is not TrialState.RUNNING:
@@ -190,6 +196,19 @@ class AskTell:
             self._end(number, record.outcome)
         else:
             self._fail(number)
+
+    def interrupt_all(self) -> int:
+        """End what an error has left under way in a file; how many trials that could not be done for.
+
+        Of several processes each ends its own, and leases tell of what it left.
+        """
+        if self.leases.shared:
+            return 0
+        with suppress(StudyError):
+            for record in self._stored.trials():
+                if record.state is TrialState.RUNNING:
+                    self.interrupt(record.number)
+        return self.running()
 
     @alone
     def retry(self, number: int, death: Death) -> bool:
@@ -275,8 +294,9 @@ class AskTell:
 
     def _constrain(self, number: int, constraints: Mapping[str, float]) -> None:
         trial = self._stored.trial(number)
-        for name, value in constraints.items():
-            trial.set_constraint(name, value)
+        with warnings.catch_warnings(action="ignore"):  # some are there where a tell was broken off
+            for name, value in constraints.items():
+                trial.set_constraint(name, value)
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=optuna.trial.TrialState.FAIL)

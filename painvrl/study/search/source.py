@@ -84,7 +84,8 @@ class StudySource:
         try:
             return self._task(asked)
         except BaseException:
-            self.adapter.interrupt(asked.number)  # the loop knows nothing of it yet
+            with suppress(Exception):  # the first error is the one to show
+                self.adapter.interrupt(asked.number)  # the loop knows nothing of it yet
             raise
 
     def _reap(self) -> None:

@@ -33,6 +33,7 @@ def create_study(
     data: str,
     new_version: bool = False,
     warm_start: str | None = None,
+    joined: bool = False,
 ) -> tuple[StoredStudy, bool]:
     """The study of a file, made if it does not exist; and whether it existed.
 
@@ -47,6 +48,7 @@ def create_study(
         data: fingerprint of what the trials train on.
         new_version: make the next version where no version compares.
         warm_start: a study whose trials a new one begins with (:mod:`painvrl.study.store.warm_start`).
+        joined: the file was read of the study, and may be another there by now: it changes nothing.
 
     Raises:
         StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's;
@@ -77,6 +79,8 @@ def create_study(
         elif (noted := identity_of(study)) != (now := noted.reading(spec.config)):
             study.set_user_attr(Attr.IDENTITY, now.model_dump(mode="json"))
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
+        if joined:
+            return stored, existed
         kept = [one.model_dump(mode="json") for one in spec.constraints]
         study.set_user_attr(Attr.CONSTRAINTS, kept)
         _note_kept_values(stored, spec)

@@ -84,13 +84,34 @@ def sole_creator(url: str) -> Iterator[None]:
                 raise StudyError(rule, file=file)
             yield
     elif parsed.get_backend_name() == "postgresql":
-        engine = _engine_of_locks(parsed)
-        sqlalchemy.event.listen(engine, "handle_error", partial(_refused, url))
-        with engine.connect() as connection:  # the lock goes with the connection, however it ends
-            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION)))
+        with _locked(url, CREATION):
             yield
     else:
         yield
+
+
+@contextmanager
+def sole_tracker(url: str, study: str) -> Iterator[None]:
+    """Wait until no one else makes runs that all processes of a study share, in a PostgreSQL.
+
+    A tracker may be slow. So it is not the lock of who creates a study.
+    """
+    with _locked(url, _number_of(f"the tracker of {study}")):
+        yield
+
+
+@contextmanager
+def _locked(url: str, lock: int) -> Iterator[None]:
+    engine = _engine_of_locks(engine_url(url))
+    sqlalchemy.event.listen(engine, "handle_error", partial(_refused, url))
+    with engine.connect() as connection:  # the lock goes with the connection, however it ends
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(lock)))
+        yield
+
+
+def _number_of(name: str) -> int:
+    """What PostgreSQL knows a lock by."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def _engine_of_locks(url: sqlalchemy.URL) -> sqlalchemy.Engine:
@@ -128,7 +149,7 @@ def sole_runner(url: str, study: str, *, among_runners: bool = False) -> Iterato
     if parsed.get_backend_name() != "postgresql":
         yield
         return
-    name = int.from_bytes(hashlib.blake2b(study.encode(), digest_size=8).digest(), signed=True)
+    name = _number_of(study)
     with readable_errors(url):
         connection = _engine_of_locks(parsed).connect()
     with connection:

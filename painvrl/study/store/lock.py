@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,9 @@ from painvrl.core.workspace import Workspace
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.database import are_shared, readable_errors, sole_runner, sqlite_file
 from painvrl.study.store.storage import StoredStudy
+
+SPARE = 2**20
+"""Bytes of the disk that are held while a study in a file runs."""
 
 
 @contextmanager
@@ -66,6 +69,30 @@ def lock_path(spec: StudySpec, workspace: Workspace, name: str | None = None) ->
     ``name``: of one of the study's versions.
     """
     return _beside(spec.study.storage or workspace.storage_url, workspace).lock_path(name or spec.study.name)
+
+
+@contextmanager
+def spare_room(spec: StudySpec, workspace: Workspace, name: str) -> Iterator[Callable[[], None]]:
+    """Hold some of the disk of a study in a file, so that its trials can be ended when the disk is full.
+
+    A disk that has less gives what it has. Where none can be held, the study runs without.
+
+    Yields:
+        What sets it free before the end does.
+    """
+    spare = lock_path(spec, workspace, name).with_suffix(".spare")
+
+    def free() -> None:
+        with suppress(OSError):
+            spare.unlink()
+
+    if not are_shared(spec.study.storage or workspace.storage_url):
+        with suppress(OSError):
+            spare.write_bytes(os.urandom(SPARE))  # zeros may take no room
+    try:
+        yield free
+    finally:
+        free()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import TypeAlias
 
@@ -354,6 +355,11 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         else:
             rule += "choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
+
+
+def milliseconds(when: datetime | None) -> int | None:
+    """A time that the storage keeps, since 1970; ``None`` where it keeps none."""
+    return None if when is None else int(when.timestamp() * 1000)
 
 
 def note_code(study: StoredStudy, code: str) -> None:

@@ -34,6 +34,7 @@ class PatientTracker(Tracker):
         open_again: opens it, brings it up to date with the storage and ``spool``, and stores its runs.
         spool: where what trials came to waits for it.
         catches_up: what the user can do once the study has ended without it.
+        ended: when a trial has ended, as all say it who tell a tracker of it.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class PatientTracker(Tracker):
         spool: Spool,
         *,
         catches_up: str,
+        ended: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self._make, self._open_again, self._spool = make, open_again, spool
-        self._catches_up = catches_up
+        self._catches_up, self._ended = catches_up, ended
         self._tracker: Tracker | None = None
         self._unknown: set[int] = set()
         self._pause, self._next, self._told = FIRST_PAUSE, 0.0, False
@@ -75,7 +77,7 @@ class PatientTracker(Tracker):
 
     def finish(self, run_id: str | None, job: Job, outcome: Outcome, *, ended: int | None = None) -> None:
         """A trial ended: kept on disk until the tracker has it."""
-        ended = self._spool.keep(job.number, outcome)
+        ended = self._spool.keep(job.number, outcome, ended or self._ended(job.number))
         unknown = job.number in self._unknown
         self._unknown.discard(job.number)
         if self._tracker is None:

@@ -2,6 +2,7 @@
 
     spool/STUDY/study.yaml     the study's file, from the start of a run until a tracker has everything
     spool/STUDY/TRIAL.json     what a trial came to, until the tracker has it
+    spool/STUDY/.TRIAL.json.lacking     the same of a trial that the storage lacks
 
 All else that a tracker shows is in the storage. So nothing is replayed call by call: whoever opens the
 tracker again compares it with the storage, and takes what trials came to from here.
@@ -50,9 +51,9 @@ class Spool:
         """
         write_whole(self.folder / _STUDY, yaml, what="what MLflow is to get")
 
-    def keep(self, trial: int, outcome: Outcome) -> int:
-        """Keep what a trial came to; when that was, in milliseconds."""
-        ended = int(time.time() * 1000)
+    def keep(self, trial: int, outcome: Outcome, ended: int | None = None) -> int:
+        """Keep what a trial came to; when that was, in milliseconds: now unless it is known."""
+        ended = int(time.time() * 1000) if ended is None else ended
         text = _SPOOLED.dump_json(Spooled(outcome=outcome, ended=ended))
         write_whole(self._file(trial), text, what="what MLflow is to get")
         return ended
@@ -60,6 +61,10 @@ class Spool:
     def drop(self, trial: int) -> None:
         """The tracker has it."""
         self._file(trial).unlink(missing_ok=True)
+
+    def set_aside(self, trial: int) -> None:
+        """The storage lacks the trial: what it came to is kept, and no tracker is to get it."""
+        self._file(trial).replace(self.folder / f".{trial}.json.lacking")
 
     def load(self) -> dict[int, Spooled]:
         """What is kept, by trial; a file that cannot be read counts as none."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from painvrl.core.errors import StudyError, UserError
 from painvrl.core.workspace import Workspace
@@ -17,8 +20,12 @@ from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.front import front_table, status
 from painvrl.study.report.header import header_of
+from painvrl.study.runner import run_study
+from painvrl.study.search.asktell import AskTell
+from painvrl.study.store.lock import SPARE
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import open_study
+from painvrl.study.tracking.port import NullTracker
 
 Go = Callable[..., Any]
 FLIPS = 120
@@ -86,7 +93,7 @@ def test_an_empty_file_is_no_new_database(
 
 
 def test_a_full_disk_is_one_line_and_the_study_continues_with_nothing_left_running(
-    spec: StudySpec, formula: Any, go: Go, workspace: Workspace
+    spec: StudySpec, formula: Any, go: Go, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -100,6 +107,88 @@ def test_a_full_disk_is_one_line_and_the_study_continues_with_nothing_left_runni
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
+    assert "trials that are left as running, since their end cannot be written: 1; the next" in caplog.text
     assert go(spec, type(formula)()).status.counts["complete"] == 4
     states = {record.state for record in open_study("toy", workspace).trials()}
     assert states <= {TrialState.COMPLETE, TrialState.INTERRUPTED}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # engines keep connections
+
+
+def fill(disk: Path, but: int) -> None:
+    """Fill a disk, all but so many bytes."""
+    taken = disk / "taken"
+    with taken.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                break
+    os.truncate(taken, taken.stat().st_size - but)
+
+
+@pytest.mark.parametrize("when", ["trained", "tracked"])
+@pytest.mark.parametrize("left", [0, 20, 80])
+def test_wherever_a_trial_is_when_the_disk_is_full_it_is_one_line_and_leaves_none_running(
+    disk: Path,
+    spec: StudySpec,
+    formula: Any,
+    empty_storage: Path,
+    caplog: pytest.LogCaptureFixture,
+    when: str,
+    left: int,
+) -> None:
+    workspace, tracker = Workspace(disk / "workspace").create(), NullTracker()
+    shutil.copy(empty_storage, workspace.optuna_db)
+    if when == "trained":
+        formula.script = {1: lambda: fill(disk, left * 1024)}
+    else:
+        tracker.finish = lambda *_, **__: fill(disk, left * 1024)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"full|No space left") as caught:
+        run_study(spec, workspace, torch.device("cpu"), tracker=tracker, objective=formula)
+    assert "\n" not in str(caught.value)
+    assert not caplog.records
+    found = [record.state for record in open_study("toy", workspace).trials()]
+    assert set(found) <= {TrialState.COMPLETE, TrialState.INTERRUPTED}
+    (disk / "taken").unlink()
+    run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker(), objective=type(formula)())
+    records = open_study("toy", workspace).trials()
+    assert sum(record.state is TrialState.COMPLETE for record in records) == 4
+    assert not list(disk.rglob("*.spare"))
+
+
+def test_a_run_holds_its_room_from_its_start_and_no_longer_than_itself(
+    spec: StudySpec, formula: Any, go: Go, workspace: Workspace
+) -> None:
+    held: list[int] = []
+
+    def look() -> None:
+        held.extend(file.stat().st_size for file in workspace.root.rglob("*.spare"))
+
+    formula.script = {0: look, 1: RuntimeError("no")}
+    with pytest.raises(RuntimeError, match="no"):
+        go(spec, formula)
+    assert held == [SPARE]
+    assert not list(workspace.root.rglob("*.spare"))
+
+
+def test_whatever_the_clean_up_meets_the_first_error_is_the_one_that_is_raised(
+    spec: StudySpec, formula: Any, go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise LookupError("the second error")
+
+    monkeypatch.setattr(AskTell, "interrupt", fails)
+    formula.script = {1: RuntimeError("the first error")}
+    with pytest.raises(RuntimeError, match="the first error"):
+        go(spec, formula)

@@ -36,7 +36,7 @@ from painvrl.study.store.database import engine_url
 from painvrl.study.store.lock import is_run
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import Attr, open_study
-from painvrl.study.tracking.port import NullTracker
+from painvrl.study.tracking.port import NullTracker, Opened
 
 CPU = torch.device("cpu")
 
@@ -379,6 +379,61 @@ def test_a_study_is_joined_by_its_name_alone_and_its_file_keeps_the_place_to_its
     done = join_study("toy", workspace, CPU, storage=url, tracker=NullTracker(), objective=objective)
     assert done.status.finished == 4
     assert len(objective.jobs) == 2
+
+
+def test_who_joins_by_the_name_leaves_the_total_and_the_file_as_they_have_become_meanwhile(
+    spec: StudySpec, spec_tree: Tree, formula: Any, go: Callable[..., Any], workspace: Workspace
+) -> None:
+    """What it read of the study is old by the time that its data are loaded."""
+    spec_tree["study"] |= {"storage": spec.study.storage, "sampler": "random"}
+    constraint, points = (
+        {"metric": "iid/ndcg_at_20", "min": 0.2},
+        [{"mask.sparsity": 0.25}, {"mask.sparsity": 0.5}],
+    )
+    changed = StudySpec.model_validate({**spec_tree, "points": points, "constraints": [constraint]})
+
+    class Slow(type(formula)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name == "data" and not self.jobs:
+                go(changed, type(formula)(), trials=3)
+                open_study(spec, workspace).study.set_user_attr(Attr.REQUESTED, 6)
+            return super().__getattribute__(name)
+
+    go(spec, formula, trials=2)
+    done = join_study(
+        "toy", workspace, CPU, storage=spec.study.storage, tracker=NullTracker(), objective=Slow()
+    )
+    stored = open_study(spec, workspace)
+    assert (done.status.finished, done.status.requested, stored.requested) == (6, 6, 6)
+    assert [one.metric for one in stored.constraints] == ["iid/ndcg_at_20"]
+    assert stored.study.user_attrs[Attr.FILE]["points"] == points
+    assert not [trial for trial in stored.study.get_trials() if Attr.DROPPED in trial.user_attrs]
+
+
+def test_a_slow_tracker_keeps_nobody_from_creating_a_study_and_is_opened_by_one_at_a_time(
+    spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
+) -> None:
+    """A second runner comes while the first one opens its tracker: it gets as far as opening its own."""
+    here, created, seen = threading.Lock(), threading.Event(), []
+
+    class Slow(NullTracker):
+        def open(self, *arguments: Any) -> Opened:
+            seen.append(here.acquire(blocking=False))
+            if len(seen) == 1:
+                second.start()
+                seen.append(created.wait(30))
+            here.release()
+            return Opened(parent_run="parent")
+
+    def begin() -> None:
+        create_study(spec, Workspace(workspace.root), data="planted-1")
+        created.set()
+        go(spec, type(formula)(), tracker=Slow())
+
+    second = threading.Thread(target=begin)
+    go(spec, formula, tracker=Slow())
+    second.join()
+    assert seen == [True, True, True]
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///optuna.db"])

@@ -205,6 +205,55 @@ def test_what_mlflow_missed_until_the_end_it_gets_by_sync_once(
     assert shown(tracked) == before
 
 
+def test_a_result_whose_trial_the_storage_lacks_is_said_once_and_set_aside(
+    spec: StudySpec, formula: Any, tracked: Workspace, line: Line
+) -> None:
+    line.cut()
+    run(spec, tracked, formula, trials=2)
+    spool = spool_of(tracked, "toy")
+    for lost in (7, 9):  # as of a database that was put back from a copy
+        spool.keep(lost, FAILS)
+    kept = (spool.folder / "7.json").read_bytes()
+    line.mend()
+    synced = sync(tracked)
+    assert (synced.studies, synced.lacking) == ({"toy": 2}, {"toy": 2})
+    assert "toy: results of trials that the studies' database lacks: 2; set aside" in "".join(
+        map(str, synced.blocks())
+    )
+    assert (spool.folder / ".7.json.lacking").read_bytes() == kept
+    assert list(sync(tracked).blocks()) == ["MLflow has everything"]
+    run(spec, tracked, type(formula)())
+    agree(tracked)
+
+
+def test_a_runner_that_begins_between_anothers_tell_and_its_tracker_doubles_nothing(
+    spec: StudySpec,
+    formula: Any,
+    tracked: Workspace,
+    other: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(spec, other, type(formula)())
+    keep = Spool.keep
+
+    def keep_later(spool: Spool, *arguments: Any, **named: Any) -> int:
+        """The trial is told; another runner, with a spool of its own, opens its tracker first."""
+        mirror.open_tracker(
+            mlflow_tracker(tracked),
+            open_study("toy", tracked),
+            formula.data,
+            yaml="",
+            spool=Spool(tmp_path / "of another"),
+        )
+        return keep(spool, *arguments, **named)
+
+    monkeypatch.setattr(Spool, "keep", keep_later)
+    run(spec, tracked, formula)
+    assert shown(tracked) == shown(other)
+    agree(tracked)
+
+
 @pytest.mark.slow
 def test_a_study_that_continues_catches_up_too(
     spec: StudySpec, formula: Any, tracked: Workspace, other: Workspace, line: Line
