@@ -40,7 +40,6 @@ def test_mlflow_appears_only_where_studies_are_tracked_and_models_are_registered
     assert all(path.startswith(("study/tracking/", "serving/")) for path in users_of(repository, "mlflow"))
 
 
-@pytest.mark.slow
 def test_optuna_appears_only_in_the_study(repository: Path) -> None:
     assert all(path.startswith("study/") for path in users_of(repository, "optuna"))
 

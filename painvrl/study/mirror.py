@@ -173,7 +173,7 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
 
 def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int]:
     """Bring a tracker up to date; how many results it got, and how many belong to no trial."""
-    spooled = len(spool)
+    spooled = len(spool.load())
     tracker = mlflow_tracker(workspace)
     noted = header_of(stored)
     data = DataSummary(

@@ -162,7 +162,7 @@ def run_study(
         make_room = version.enter_context(spare_room(spec, workspace, stored.name))
         adapter = AskTell(stored, spec.study, code=executor.data.numbers, make_room=make_room)
         if joined:
-            wanted = stored.requested
+            spec, wanted = _kept_file(stored, spec.study.storage), stored.requested
         else:
             _note_run(stored, spec, wanted, executor.data)
         note_code(stored, executor.data.numbers)
@@ -240,13 +240,8 @@ def join_study(
         )
         raise StudyError(rule, key=name)
     stored = open_study(name, workspace, storage=storage)
-    kept = stored.study.user_attrs.get(Attr.FILE)
-    if kept is None:
-        rule = "was run by an earlier version of painvrl alone: `painvrl study run SPEC.yaml` joins it"
-        raise StudyError(rule, key=name)
-    spec = spec_of({**kept, "study": {**kept["study"], "storage": storage}})
     return run_study(
-        spec,
+        _kept_file(stored, storage),
         workspace,
         device,
         workers=workers,
@@ -257,6 +252,15 @@ def join_study(
         objective=objective,
         joined=True,
     )
+
+
+def _kept_file(stored: StoredStudy, storage: str | None) -> StudySpec:
+    """The file that a study was last run with."""
+    kept = stored.study.user_attrs.get(Attr.FILE)
+    if kept is None:
+        rule = "was run by an earlier version of painvrl alone: `painvrl study run SPEC.yaml` joins it"
+        raise StudyError(rule, key=stored.name)
+    return spec_of({**kept, "study": {**kept["study"], "storage": storage}})
 
 
 def _begun_mirror(

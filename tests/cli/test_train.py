@@ -206,7 +206,6 @@ def test_the_printed_lines_name_the_store_unless_that_shows_a_password(uri: str,
     assert "geheim" not in lines, "the variable MLFLOW_TRACKING_URI names the store already"
 
 
-@pytest.mark.slow
 def test_a_configuration_alone_keeps_its_test_parts_sealed(
     cli: Call, tmp_path: Path, new_workspace: Path, tiny_config: TrainConfig
 ) -> None:

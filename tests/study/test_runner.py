@@ -69,7 +69,6 @@ def test_a_trial_trains_its_point_on_top_of_the_base_configuration(
         assert job.config.backbone == spec.config.backbone
 
 
-@pytest.mark.slow
 def test_a_resumed_study_adds_what_is_missing_and_repeats_nothing(
     go: Go, spec: StudySpec, formula: Any, diary: Any
 ) -> None:

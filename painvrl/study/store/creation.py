@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from painvrl.core.errors import Differs
+from painvrl.core.errors import Differs, StudyError
 from painvrl.core.workspace import Workspace
 from painvrl.run.distributions import Value
 from painvrl.run.hyperparameters import leaves
@@ -52,7 +52,7 @@ def create_study(
 
     Raises:
         StudyError: the study exists and its trials would not compare with new ones, or it is not painvrl's;
-            or it cannot begin with trials of ``warm_start``.
+            or it cannot begin with trials of ``warm_start``; or it is ``joined`` and there no more.
     """
     url = spec.study.storage or workspace.storage_url
     refuse_newer(workspace)
@@ -60,6 +60,8 @@ def create_study(
         objectives=spec.objectives, config=spec.config, space=spec.space, data=data, seeds=spec.study.seeds
     )
     with readable_errors(url), sole_creator(url), quick_commits(connect(url)) as connection:
+        if joined and spec.study.name not in optuna.get_all_study_names(connection):
+            raise StudyError("was deleted meanwhile", key=spec.study.name)
         name = _version_for(connection, spec.study.name, identity, set(spec.swept), new_version=new_version)
         taken_over = planned(connection, name, spec, identity, warm_start)
         study = optuna.create_study(
@@ -76,7 +78,7 @@ def create_study(
             if name != spec.study.name:
                 study.set_user_attr(VERSION_OF, spec.study.name)
             study.set_user_attr(Attr.IDENTITY, identity.model_dump(mode="json"))
-        elif (noted := identity_of(study)) != (now := noted.reading(spec.config)):
+        elif not joined and (noted := identity_of(study)) != (now := noted.reading(spec.config)):
             study.set_user_attr(Attr.IDENTITY, now.model_dump(mode="json"))
         stored = StoredStudy(study=study, storage=connection, identity=identity_of(study))
         if joined:

@@ -122,7 +122,6 @@ def test_no_request_leaves_the_page(stored: StoredStudy) -> None:
     assert "@import" not in style
 
 
-@pytest.mark.slow
 def test_names_and_messages_are_escaped(stored: StoredStudy) -> None:
     _, page = report_page(stored, NOBODY)
     assert "alert('" not in page

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy
 import torch
@@ -32,7 +33,7 @@ from painvrl.study.search.source import StudySource
 from painvrl.study.store import database as database_module
 from painvrl.study.store import lease, patience
 from painvrl.study.store.creation import create_study
-from painvrl.study.store.database import engine_url
+from painvrl.study.store.database import connect, engine_url
 from painvrl.study.store.lock import is_run
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import Attr, open_study
@@ -390,7 +391,14 @@ def test_who_joins_by_the_name_leaves_the_total_and_the_file_as_they_have_become
         {"metric": "iid/ndcg_at_20", "min": 0.2},
         [{"mask.sparsity": 0.25}, {"mask.sparsity": 0.5}],
     )
+    spec_tree["config"]["data"]["memory_limit"] = 3.0  # type: ignore[index]
     changed = StudySpec.model_validate({**spec_tree, "points": points, "constraints": [constraint]})
+    files: list[str] = []
+
+    class Reads(NullTracker):
+        def open(self, *arguments: Any) -> Opened:
+            files.append(str(arguments))
+            return super().open(*arguments)
 
     class Slow(type(formula)):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
@@ -400,21 +408,36 @@ def test_who_joins_by_the_name_leaves_the_total_and_the_file_as_they_have_become
             return super().__getattribute__(name)
 
     go(spec, formula, trials=2)
-    done = join_study(
-        "toy", workspace, CPU, storage=spec.study.storage, tracker=NullTracker(), objective=Slow()
-    )
+    done = join_study("toy", workspace, CPU, storage=spec.study.storage, tracker=Reads(), objective=Slow())
     stored = open_study(spec, workspace)
+    assert "mask.sparsity: 0.25" in files[-1]
+    assert stored.config.data.memory_limit == 3.0
     assert (done.status.finished, done.status.requested, stored.requested) == (6, 6, 6)
     assert [one.metric for one in stored.constraints] == ["iid/ndcg_at_20"]
     assert stored.study.user_attrs[Attr.FILE]["points"] == points
     assert not [trial for trial in stored.study.get_trials() if Attr.DROPPED in trial.user_attrs]
 
 
+def test_a_study_that_is_deleted_while_its_data_load_is_not_made_anew_by_who_joins_it(
+    spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
+) -> None:
+    class Slow(type(formula)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name == "data":
+                optuna.delete_study(study_name="toy", storage=connect(spec.study.storage))
+            return super().__getattribute__(name)
+
+    go(spec, formula, trials=2)
+    with pytest.raises(StudyError, match="toy: was deleted meanwhile"):
+        join_study("toy", workspace, CPU, storage=spec.study.storage, objective=Slow())
+    assert optuna.get_all_study_names(connect(spec.study.storage)) == []
+
+
 def test_a_slow_tracker_keeps_nobody_from_creating_a_study_and_is_opened_by_one_at_a_time(
     spec: StudySpec, formula: Any, go: Callable[..., Any], workspace: Workspace
 ) -> None:
     """A second runner comes while the first one opens its tracker: it gets as far as opening its own."""
-    here, created, seen = threading.Lock(), threading.Event(), []
+    here, created, opening, seen = threading.Lock(), threading.Event(), threading.Event(), []
 
     class Slow(NullTracker):
         def open(self, *arguments: Any) -> Opened:
@@ -422,6 +445,8 @@ def test_a_slow_tracker_keeps_nobody_from_creating_a_study_and_is_opened_by_one_
             if len(seen) == 1:
                 second.start()
                 seen.append(created.wait(30))
+                seen.append(not opening.wait(1))  # it is time enough to open the tracker, were it free
+            opening.set()
             here.release()
             return Opened(parent_run="parent")
 
@@ -433,7 +458,7 @@ def test_a_slow_tracker_keeps_nobody_from_creating_a_study_and_is_opened_by_one_
     second = threading.Thread(target=begin)
     go(spec, formula, tracker=Slow())
     second.join()
-    assert seen == [True, True, True]
+    assert seen == [True] * 4
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///optuna.db"])
