@@ -205,6 +205,7 @@ def test_values_stand_in_the_place_of_the_files(tiny_config: TrainConfig, tmp_pa
         read(spec, {"study.seeed": 7})
 
 
+@pytest.mark.slow
 def test_the_documents_example_runs_as_it_stands(
     tiny_config: TrainConfig,
     tmp_path: Path,

@@ -180,6 +180,7 @@ def slow_interval(
     return float(low), float(high)
 
 
+@pytest.mark.slow
 def test_each_comparison_has_the_interval_of_its_own_two_points() -> None:
     ours, first, second = [(0.24, 0.08), (0.20, 0.10)], [(0.23, 0.05), (0.15, 0.09)], [(0.22, 0.06)]
     own, als, bpr = reported("own", *ours), reported("als", *first), reported("bpr", *second)

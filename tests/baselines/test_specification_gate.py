@@ -126,6 +126,7 @@ def test_rows_of_items_that_train_has_are_counted_where_ood_items_are_new(tmp_pa
     assert f"7 of {len(rows)} rows of ood_valid, of items that train has" in gate.left_out
 
 
+@pytest.mark.slow
 def test_a_planted_shift_can_pay(tmp_path: Path) -> None:
     gate = asked(tmp_path, seeds=2, split={"protocol": "planted"})
     assert gate.can_pay

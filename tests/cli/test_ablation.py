@@ -188,6 +188,7 @@ def test_an_ablation_takes_no_number_of_trials_and_has_no_front(
     assert "ablation: an ablation has a table and no front" in answer.err
 
 
+@pytest.mark.slow
 def test_train_takes_a_preset_and_prints_it_expanded(
     cli: Call, new_workspace: Path, tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:

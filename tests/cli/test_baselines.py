@@ -37,6 +37,7 @@ def config(tmp_path: Path, tiny_config: TrainConfig) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_table_has_each_baselines_front_with_its_best_ends(
     cli: Call, config: Path, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_study_from_before_users_were_kept_is_compared_over_its_trials(cli: Ca
     assert note[0] == note[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -41,6 +41,7 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("this was not to be called")
 
 
+@pytest.mark.slow
 def test_a_confirmation_prints_runs_steps_tables_and_the_front(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_confirmation_prints_runs_steps_tables_and_the_front(
     assert lines[-1] == f"table: {workspace / 'confirmations' / 'tiny' / 'table.md'}"
 
 
+@pytest.mark.slow
 def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
     cli: Call, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +91,7 @@ def test_the_same_command_trains_nothing_twice_and_json_is_all_that_it_prints(
     assert sorted(row["name"] for row in page["rows"]) == sorted(row["name"] for row in front["rows"])
 
 
+@pytest.mark.slow
 def test_a_confirmed_value_is_that_of_a_run_weighed_anew(cli: Call, workspace: Path, tmp_path: Path) -> None:
     command = ("study", "confirm", "tiny", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
     page = json.loads(cli(*command, "--json").out)
@@ -115,6 +118,7 @@ def test_a_confirmed_value_is_that_of_a_run_weighed_anew(cli: Call, workspace: P
         assert found == pytest.approx(np.mean(values[row["name"]], axis=0), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_mlflow_shows_the_confirmation_on_the_studys_runs(cli: Call, workspace: Path) -> None:
     command = ("study", "confirm", "--workspace", workspace, "--device", "cpu", "--seeds-at-most", 2)
     page = json.loads(cli(*command, "--json").out)

@@ -94,6 +94,7 @@ def test_recommend_knows_every_user_and_prints_every_item_as_it_stands(
             assert all(one["title"] == title_of[one["item"]] for one in found["items"])
 
 
+@pytest.mark.slow
 def test_a_train_report_says_in_json_what_was_joined_and_what_was_taken(cli: Call, tmp_path: Path) -> None:
     config = write(tmp_path, [f"u{at}" for at in range(8)], [f"0{at}" for at in range(10)], ["t"] * 10)
     with (tmp_path / "x.csv").open("a") as stream:
@@ -112,6 +113,7 @@ def test_a_train_report_says_in_json_what_was_joined_and_what_was_taken(cli: Cal
     assert report["metrics"].keys() >= {"iid/ndcg_at_20", "ood/ndcg_at_20"}
 
 
+@pytest.mark.slow
 def test_what_looks_wrong_is_said_on_the_terminal_also_where_it_is_quiet(cli: Call, tmp_path: Path) -> None:
     config = write(tmp_path, [f"u{at}" for at in range(8)], [f"0{at}" for at in range(10)], ["t"] * 10)
     rows = (tmp_path / "i.csv").read_text().splitlines()

@@ -81,6 +81,7 @@ def test_its_study_goes_on_and_its_pick_is_trained(cli: Call, shop: Path) -> Non
     assert not Path("/srv/shop").exists()
 
 
+@pytest.mark.slow
 def test_its_artifacts_are_found_at_the_new_place(cli: Call, shop: Path) -> None:
     assert cli("study", "report").code == 0
     with closing(sqlite3.connect(Workspace(shop / "workspace").mlflow_db)) as database:

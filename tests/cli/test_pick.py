@@ -45,6 +45,7 @@ def mlflow_client(workspace: Path) -> Any:
     return MlflowClient(tracking_uri=Workspace(workspace).tracking_uri)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "alias", "label"),
     [
@@ -126,6 +127,7 @@ def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, worksp
     assert all("(on the front), by " in line and ": it has the best " in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -63,6 +63,7 @@ def test_fresh_seeds_come_after_all_that_the_study_has_seen(cli: Call, place: Pa
     assert (page["first_seeds"], page["seeds"]) == ([0, 1], [2, 3])
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_the_seeds_that_it_began_with(cli: Call, place: Path) -> None:
     run = ("study", "run", place / "tiny.yaml", "--workspace", place, "--device", "cpu")
     refused = cli(*run, "--set", "study.seeds=3")

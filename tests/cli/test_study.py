@@ -139,6 +139,7 @@ def test_the_same_command_goes_on_and_only_trains_what_is_missing(
     assert {number: rows[number] for number in known} == known
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_result_only(cli: Call, workspace: Path, spec: Path) -> None:
     answer = cli("study", "run", spec, "--workspace", workspace, "--quiet")
     assert answer.out.startswith("front of tiny")
@@ -154,6 +155,7 @@ def test_a_dry_run_prints_every_default_and_trains_nothing(cli: Call, tmp_path: 
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_study_whose_trials_all_fail_has_no_front_and_exits_with_three(
     cli: Call,
     tmp_path: Path,

@@ -91,6 +91,7 @@ def test_the_report_is_written_to_the_workspace_and_to_mlflow(cli: Call, tracked
     page.parent.rmdir()
 
 
+@pytest.mark.slow
 def test_another_file_and_a_named_study(cli: Call, untracked: Path, tmp_path: Path, spec: Path) -> None:
     for which in ("tiny", spec):
         page = tmp_path / f"{Path(which).stem}-page.html"
@@ -126,6 +127,7 @@ def test_json_prints_the_figures_and_writes_nothing(cli: Call, tracked: Path) ->
     assert "--output" in refused.err
 
 
+@pytest.mark.slow
 def test_the_gate_is_asked_once_and_stands_in_every_later_report(cli: Call, untracked: Path) -> None:
     before = json.loads(cli("study", "report", "--json", "--workspace", untracked).out)
     assert before["gate"] is None

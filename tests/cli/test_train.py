@@ -66,6 +66,7 @@ def test_the_best_trial_is_repeated_to_the_last_digit_and_its_test_parts_are_rea
     assert json.loads(lines[0])["reader"] == checkpoint.path.name
 
 
+@pytest.mark.slow
 def test_every_further_read_is_counted_printed_and_logged(cli: Call, workspace: Path) -> None:
     for reads in (1, 2):
         answer = cli("train", "--best", "--workspace", workspace)
@@ -80,6 +81,7 @@ def test_every_further_read_is_counted_printed_and_logged(cli: Call, workspace: 
     assert len(list(Workspace(workspace).checkpoints.iterdir())) == 1, "the same request, the same folder"
 
 
+@pytest.mark.slow
 def test_the_rule_can_be_chosen(cli: Call, workspace: Path) -> None:
     rows = front(cli, workspace)["rows"]
     for prefer, objective in (("iid", "iid/ndcg_at_20"), ("ood", "ood/ndcg_at_20")):
@@ -112,6 +114,7 @@ def test_a_tag_in_mlflow_wins_over_the_rule_and_a_number_or_a_run_over_the_tag(
     assert rows[2]["run_id"] in both.err
 
 
+@pytest.mark.slow
 def test_a_refit_is_trained_on_more_and_keeps_the_valid_metrics_of_the_run_before(
     cli: Call, workspace: Path
 ) -> None:

@@ -17,6 +17,7 @@ from painvrl.study.tracking.port import IGNORED
 Call = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_variables_that_point_elsewhere_neither_move_nor_mix_runs(
     cli: Call, workspace: Path, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

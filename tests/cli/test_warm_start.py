@@ -28,6 +28,7 @@ def run(cli: Call, file: Path, workspace: Path, *more: str) -> Any:
     return cli("study", "run", file, "--workspace", workspace, "--device", "cpu", *more)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_from_another_one_whose_trials_are_trained_and_compared_as_its_own(
     cli: Call, workspace: Path, warm: Path, tiny_config: TrainConfig
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_step_on_the_risks_of_environments_is_one_graph(data: TrainingData, ki
         torch.testing.assert_close(other.log_weights, plain.log_weights, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_softmax_step_with_modality_dropout_is_one_graph(data: TrainingData) -> None:
     loss = SoftmaxLoss(negatives=4, batch_size=8)
     config = BackboneConfig(id_dim=2, content_dim=WIDTH, loss=loss, modality_dropout=0.5)
@@ -166,6 +167,7 @@ def test_a_step_of_a_learned_fusion_is_one_graph(data: TrainingData, mixing: typ
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_with_the_item_item_term_is_one_graph(data: TrainingData) -> None:
     loss = SampledLoss(negatives=4, batch_size=8)
     config = BackboneConfig(id_dim=2, content_dim=WIDTH, loss=loss, item_item_weight=0.5)
@@ -241,6 +243,7 @@ def a_mask_to_learn(data: TrainingData) -> tuple[Gated, Tensor, Frozen]:
     return start, torch.randint(ENVIRONMENTS, (data.n_pairs,), generator=gen()), frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "balancer", "contrasts"),
     [(penalty, "mgda", "sketched") for penalty in PENALTIES.names()]
@@ -318,6 +321,7 @@ def test_a_step_that_asks_the_host_is_no_single_graph() -> None:
         one_graph(lambda x: x * 2 if x.sum() > 0 else x)(normal(3))
 
 
+@pytest.mark.slow
 def test_a_study_may_turn_a_width_as_often_as_it_likes(data: TrainingData) -> None:
     torch._dynamo.utils.counters.clear()
     for width in range(2, 14):

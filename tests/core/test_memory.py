@@ -38,6 +38,7 @@ def test_inside_another_limit_the_outer_one_holds() -> None:
     assert said_by(body) == ["refused", "refused"]
 
 
+@pytest.mark.slow
 def test_a_mapped_file_passes_no_limit_that_the_process_may_not_raise(tmp_path: object) -> None:
     path = f"{tmp_path}/large.npy"
     body = f"""
@@ -55,6 +56,7 @@ print(resource.getrlimit(resource.RLIMIT_DATA) == (hard, hard))
     assert said_by(body) == ["(26214400,)", "True"]
 
 
+@pytest.mark.slow
 def test_a_mapped_file_takes_nothing_of_it(tmp_path: object) -> None:
     path = f"{tmp_path}/large.npy"
     body = f"""{ASK}

@@ -103,6 +103,7 @@ def test_a_known_secret_hides_itself_and_no_name_of_another(
     assert redacted(written) == (written if said is None else said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile", ["http://a:", "http://a:b@c@", "a://b:@", 'password="', "--token", "x-", "@:"]
 )

@@ -66,6 +66,7 @@ def most_popular(checkpoint: Checkpoint) -> list[tuple[str, float]]:
     return [(checkpoint.item_ids[item], float(counts[item])) for item in order]
 
 
+@pytest.mark.slow
 @given(users=st.lists(st.sampled_from([one for one in IDS if one != "4"]), max_size=5), k=st.integers(1, 90))
 def test_a_known_user_gets_what_the_checkpoint_recommends(
     ask: Ask, checkpoint: Checkpoint, users: list[str], k: int
@@ -203,6 +204,7 @@ def test_no_row_is_an_answer_without_rows(ask: Ask) -> None:
     assert rows(ask({"user": []})) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "params", "sentence"),
     [

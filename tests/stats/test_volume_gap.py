@@ -95,6 +95,7 @@ def null() -> list[Gap]:
     return simulated(0, 300)
 
 
+@pytest.mark.slow
 def test_the_gate_fires_no_more_often_than_it_says_where_nothing_changed(null: list[Gap]) -> None:
     assert fires(null) <= 0.025 + 3 * (0.025 * 0.975 / len(null)) ** 0.5
     for name in ("absolute", "relative"):

@@ -84,6 +84,7 @@ def test_the_encoder_is_named_with_version_and_length():
     assert encoder_id().endswith("max_tokens=64")
 
 
+@pytest.mark.slow
 def test_the_real_encoder_places_alike_films_together_and_is_silent(tmp_path, capfd):
     before = dict(os.environ)
     longest = " ".join(["film"] * (text.MAX_TOKENS - 2))  # and a token before and after all texts

@@ -143,6 +143,7 @@ class Parents(NullTracker):
         return Opened(parent_run="parent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [[9, 3, 4], [4, 3], [4]])
 def test_other_seeds_train_no_seed_again_and_stay_under_the_same_parent(
     go: Go, tree: dict[str, Any], folder: Path, done: Done, seeds: list[int]

@@ -24,6 +24,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "cost_of", lambda *_: Cost(epoch_seconds=0.5, trainings=3, epochs=100))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untimed")
 @pytest.mark.parametrize("trials", [2, 5, 12])
 @pytest.mark.parametrize("sampler", ["auto", "grid", "random"])

@@ -118,6 +118,7 @@ def test_a_presets_trial_has_no_parameters_counts_and_knows_its_configuration(
     assert (job.config, job.preset, job.point) == (stored.config_of(second), "irm", {})
 
 
+@pytest.mark.slow
 def test_an_interrupted_preset_comes_back_as_one_however_often(
     given: StudySpec, workspace: Workspace
 ) -> None:

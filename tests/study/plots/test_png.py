@@ -90,6 +90,7 @@ def test_labels_name_picks_presets_and_trials_and_cover_neither_each_other_nor_a
     assert not any(box.contains(*spot) for box in boxes for spot in spots)
 
 
+@pytest.mark.slow
 def test_a_crowd_loses_the_numbers_of_trials_and_never_the_name_of_a_pick(
     plane: Plane, written: list[Annotation]
 ) -> None:
@@ -104,6 +105,7 @@ def test_one_trial_alone_can_be_drawn(plane: Plane) -> None:
     assert share_of(draw(front_table(plane((0.0, 0.0)))), FRONT) > 0
 
 
+@pytest.mark.slow
 def test_the_points_of_a_training_have_its_colour(swept_table: Plane, table: FrontTable) -> None:
     content = draw(swept_table([(0.3, 0.1), (0.1, 0.3)], [(0.25, 0.15), (0.15, 0.25)]))
     assert all(share_of(content, colour) > 0.0005 for colour in TRAININGS[:2])

@@ -24,6 +24,7 @@ def read(workspace: Workspace) -> Header | None:
     return header_of(open_study(None, workspace))
 
 
+@pytest.mark.slow
 def test_the_statistics_and_the_sampler_are_those_of_the_last_run(
     go: Make, formula: Any, spec: StudySpec, workspace: Workspace
 ) -> None:

@@ -186,6 +186,7 @@ def test_the_note_names_the_hyperparameters_above_chance_and_noise_seldom_has_on
     assert 1 <= above <= 6
 
 
+@pytest.mark.slow
 def test_of_many_trials_fanova_gets_a_sample_and_the_front_all(
     record: Make, trials: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_of_many_trials_fanova_gets_a_sample_and_the_front_all(
     assert after["a"].objectives["iid/ndcg_at_20"] > 0.9  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_shares(record: Make, trials: Make) -> None:
     stored, made = searched(record, trials, 20)
     assert importance(stored, made, seed=1) == importance(stored, made, seed=1)  # type: ignore[arg-type]

@@ -223,6 +223,7 @@ def test_one_objective_is_enough(go: Make, formula: Any, spec: StudySpec, worksp
     assert "picture-front" in page
 
 
+@pytest.mark.slow
 def test_without_ood_nothing_is_traded(go: Make, formula: Any, spec: StudySpec, workspace: Workspace) -> None:
     metrics = {"iid/ndcg_at_20": 0.2, "iid/recall_at_20": 0.1}
     formula.script = {place: Completed(metrics=metrics) for place in range(12)}

@@ -374,6 +374,7 @@ def test_values_follow_the_order_of_the_objectives(spec_tree: dict[str, Any], wo
     assert {direction.name for direction in stored.study.directions} == {"MAXIMIZE"}
 
 
+@pytest.mark.slow
 def test_the_sampler_learns_from_what_it_was_reported(spec: StudySpec, workspace: Workspace) -> None:
     def points(name: str, wanted: float) -> list[dict[str, Value]]:
         named = spec.model_copy(update={"study": spec.study.model_copy(update={"name": name})})

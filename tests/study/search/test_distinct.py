@@ -92,6 +92,7 @@ def test_a_study_whose_space_is_used_up_says_so_as_often_as_it_is_called(
     assert len(numbers) == len({str(point) for point in formula.points()}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_several_workers_train_no_point_twice_either(
     spec_tree: dict[str, Any], workspace: Workspace, sampler: str
@@ -152,6 +153,7 @@ class Stubborn(optuna.samplers.RandomSampler):
         return distribution.low
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_sampler_that_asks_for_one_point_is_asked_so_often_and_then_one_of_the_others_is_drawn(
     spec_tree: dict[str, Any], workspace: Workspace, monkeypatch: pytest.MonkeyPatch, listed: bool
@@ -208,6 +210,7 @@ def test_a_process_that_dies_in_the_middle_of_an_ask_changes_no_point(
     assert next(repeats) > killed
 
 
+@pytest.mark.slow
 def test_a_space_that_is_continuous_in_part_is_never_used_up(
     spec_tree: dict[str, Any], workspace: Workspace
 ) -> None:
@@ -269,6 +272,7 @@ def test_a_preset_that_a_resumed_study_adds_is_reported_by_the_trial_that_it_rep
     assert go(spec.model_copy(update={"presets": ("ultragcn",)}), formula).status.counts["repeated"] == 1
 
 
+@pytest.mark.slow
 def test_one_step_in_two_spellings_is_one_point(go: Any, formula: Any, spec_tree: dict[str, Any]) -> None:
     assert 3 * 0.3 != 0.9
     assert 0.1 + 2 * 0.1 != 0.3

@@ -124,6 +124,7 @@ def test_the_sampler_learns_in_the_whole_space_in_spite_of_presets(
     assert made().inner.infer_relative_search_space(study, trial) == {}, "what an empty trial would do"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "nsga3"])
 def test_samplers_see_all_trials_under_the_constraints_of_now(
     spec: StudySpec, workspace: Workspace, sampler: Any
@@ -219,6 +220,7 @@ def test_an_interrupted_point_of_the_grid_is_tried_again_and_is_not_lost(
     assert adapter.ask().point == lost.point
 
 
+@pytest.mark.slow
 def test_qmc_fills_every_half_of_every_hyperparameter_evenly(spec: StudySpec, workspace: Workspace) -> None:
     given = named(spec, "qmc", sampler="qmc", presets=())
     points = run(given, workspace, 33)[1:]  # without the base's

@@ -79,6 +79,7 @@ def test_there_are_never_more_trials_than_workers_nor_more_than_wanted(
     assert len({str(record.point) for record in stored.trials()}) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 4, 9])
 def test_the_loop_ends_where_every_point_is_trained_and_waits_for_those_under_way(
     spec_tree: dict[str, Any], workspace: Workspace, diary: Any, size: int

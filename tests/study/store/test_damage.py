@@ -71,6 +71,7 @@ def test_a_database_with_flipped_bits_is_read_or_refused_in_one_line(content: by
     assert 0 < said.count("") < FLIPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [1, 99, 4096, 0.3, 0.6, 0.95])
 def test_a_database_that_is_cut_off_is_refused_in_one_line(
     content: bytes, spec: StudySpec, formula: Any, go: Go, workspace: Workspace, kept: float
@@ -92,6 +93,7 @@ def test_an_empty_file_is_no_new_database(
     assert workspace.optuna_db.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_study_continues_with_nothing_left_running(
     spec: StudySpec, formula: Any, go: Go, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:

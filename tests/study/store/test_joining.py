@@ -344,6 +344,7 @@ def test_connections_that_a_server_drops_let_nobody_in_twice(
     assert [record.state for record in open_study(spec, workspace).trials()] == [TrialState.COMPLETE] * 3
 
 
+@pytest.mark.slow
 def test_a_study_that_is_run_is_known_to_be_after_its_server_has_dropped_every_connection(
     spec: StudySpec,
     formula: Any,

@@ -262,6 +262,7 @@ def test_a_database_that_becomes_another_is_noticed_before_the_next_result_is_st
         assert go(spec, type(formula)()).status.counts["complete"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -126,6 +126,7 @@ def test_a_password_is_not_in_the_message_of_a_server_that_refuses(
     assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_a_password_is_written_nowhere_in_the_workspace(
     spec: StudySpec, formula: Any, go: Callable[..., Any], tracked: Workspace
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_second_upgrade_changes_nothing(
     assert upgrade(workspace).backup is None
 
 
+@pytest.mark.slow
 def test_a_large_study_is_copied_before_it_is_written(
     of_new_names: StudySpec, workspace: Workspace, go: Callable[..., Any], formula: Any
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_file_opens_the_latest_version_and_a_name_its_own(make: Make, workspac
     assert [open_study(name, workspace).config.rounds for name in ("toy", "toy-v2")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_numbers_are_compared_as_numbers(make: Make, workspace: Workspace) -> None:
     for rounds in range(1, 12):
         run(make(rounds), workspace, new_version=True)

@@ -356,6 +356,7 @@ def test_the_next_version_may_begin_with_the_one_before(tree: Tree, workspace: W
     assert (stored.name, taken(stored)) == ("old-v2", [0, 1])
 
 
+@pytest.mark.slow
 def test_the_same_command_takes_nothing_over_again(tree: Tree, workspace: Workspace) -> None:
     train(tree, workspace, 3)
     new = changed(tree, {"study/name": "new"})
@@ -378,6 +379,7 @@ def values_of(number: int) -> UserValues:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["old", None])
 def test_a_process_that_dies_half_way_leaves_nothing_half_done(
     tree: Tree, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, option: str | None
@@ -451,6 +453,7 @@ def test_a_file_that_changed_half_way_is_refused_until_all_is_taken_over(
     assert refused.value.key == "study.name"
 
 
+@pytest.mark.slow
 def test_what_was_taken_over_counts_for_the_choice_of_a_sampler_and_not_for_the_budget(
     tree: Tree, workspace: Workspace
 ) -> None:

@@ -26,6 +26,7 @@ def tags(workspace: Workspace, run_id: str | None) -> dict[str, str]:
     return {key: value for key, value in found.items() if key.startswith("pick")}
 
 
+@pytest.mark.slow
 def test_a_pick_is_a_tag_with_its_reason_on_one_run_at_a_time(study: StoredStudy, tracked: Workspace) -> None:
     one, other = (record.run_id for record in study.trials())
     assert tag_pick(study, tracked, alias="balanced", run_id=one, reason="it bends")
@@ -51,6 +52,7 @@ def test_the_picks_of_another_study_are_its_own(
     assert tags(tracked, theirs) == {"pick.ood": "best there"}
 
 
+@pytest.mark.slow
 def test_without_a_run_the_tag_is_taken_away(study: StoredStudy, tracked: Workspace) -> None:
     run_id = study.trials()[0].run_id
     for alias in ("iid", "ood"):
@@ -59,10 +61,12 @@ def test_without_a_run_the_tag_is_taken_away(study: StoredStudy, tracked: Worksp
     assert tags(tracked, run_id) == {"pick.iid": "best"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_is_no_error(study: StoredStudy, tracked: Workspace) -> None:
     assert not tag_pick(study, tracked, alias="ood", run_id="0" * 32, reason="best")
 
 
+@pytest.mark.slow
 def test_an_untracked_study_is_left_alone_and_gets_no_store(
     go: Any, spec: StudySpec, formula: Any, workspace: Workspace
 ) -> None:
@@ -72,6 +76,7 @@ def test_an_untracked_study_is_left_alone_and_gets_no_store(
     assert not workspace.mlflow_db.exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_said_in_one_line(
     study: StoredStudy, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

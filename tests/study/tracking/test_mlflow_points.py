@@ -109,6 +109,7 @@ def two(go: Go, swept_spec: StudySpec, formula: Any, swept: Swept, tracked: Work
     return go(swept_spec, formula, tracker=mlflow_tracker(tracked), trials=2)
 
 
+@pytest.mark.slow
 def test_every_point_on_the_front_of_a_swept_study_has_a_run_of_its_own(
     two: StudySummary, tracked: Workspace
 ) -> None:
@@ -143,6 +144,7 @@ def test_every_point_on_the_front_of_a_swept_study_has_a_run_of_its_own(
         }
 
 
+@pytest.mark.slow
 def test_a_training_tells_which_of_its_points_its_metrics_are_and_how_many_it_has(
     two: StudySummary, tracked: Workspace
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_training_tells_which_of_its_points_its_metrics_are_and_how_many_it_ha
         assert (run.data.tags["pareto"], run.data.tags["has_front_point"]) == ("false", "true")
 
 
+@pytest.mark.slow
 def test_the_link_shows_the_fronts_points_the_best_first_and_their_number_is_logged(
     two: StudySummary, tracked: Workspace
 ) -> None:
@@ -355,6 +358,7 @@ def test_the_table_has_every_point_of_every_complete_training_and_is_written_ane
     assert len(table) == len(rows), "it is a table to MLflow, too"
 
 
+@pytest.mark.slow
 def test_a_study_that_began_without_a_sweep_shows_trials_and_points_on_its_front(
     go: Go, swept_spec: StudySpec, formula: Any, swept: Swept, tracked: Workspace
 ) -> None:
@@ -375,6 +379,7 @@ def test_a_study_that_began_without_a_sweep_shows_trials_and_points_on_its_front
     assert {"reported", "has_front_point"}.isdisjoint(runs.trial(0).data.tags)
 
 
+@pytest.mark.slow
 def test_the_tagged_run_of_a_point_picks_it_and_that_of_a_training_is_refused_with_its_points(
     two: StudySummary, tracked: Workspace
 ) -> None:
@@ -393,6 +398,7 @@ def test_the_tagged_run_of_a_point_picks_it_and_that_of_a_training_is_refused_wi
             select(runs.study, **asked)
 
 
+@pytest.mark.slow
 def test_a_pick_is_shown_on_its_points_run_or_on_its_trainings(two: StudySummary, tracked: Workspace) -> None:
     runs = Runs(tracked)
     for name, run in (("1.2", runs.points()["1.2"]), ("1.0", runs.trial(1))):
@@ -422,6 +428,7 @@ def test_an_interrupt_stays_one_when_the_points_cannot_be_tracked(
     assert closed == ([] if isinstance(error, StudyError) else ["KILLED"])
 
 
+@pytest.mark.slow
 def test_only_what_changes_is_written_when_a_study_stops_again(
     two: StudySummary,
     go: Go,

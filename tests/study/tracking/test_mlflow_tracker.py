@@ -134,6 +134,7 @@ def test_a_database_that_was_only_half_made_is_made_anew(workspace: Workspace) -
     assert Store(workspace).parents() == []
 
 
+@pytest.mark.slow
 def test_a_study_becomes_a_parent_run_with_a_child_a_trial(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
@@ -220,6 +221,7 @@ def test_where_no_view_is_opened_the_link_shows_exactly_the_front_while_trials_l
         assert tags == ["true" if number in front else "false" for number in range(wanted)]
 
 
+@pytest.mark.slow
 def test_only_changed_tags_are_written(
     go: Go, spec: StudySpec, formula: Any, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +246,7 @@ def test_only_changed_tags_are_written(
     assert [key for run_id, key, _ in written if run_id not in runs] == ["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_a_resumed_study_goes_on_under_the_same_parent(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -285,6 +288,7 @@ def test_a_run_that_is_gone_does_not_keep_its_trial_from_being_tried_again(
     assert {number: run.info.status for number, run in store.trials().items()} == {1: "FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_with_another_processor_says_so(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -308,6 +312,7 @@ def test_the_studys_run_has_the_file_that_it_went_on_with(
     assert (shown["metric"], shown["max"]) == ("time", 60.0)
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_logged(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +344,7 @@ def test_what_a_dead_process_left_running_is_closed_and_what_it_did_not_log_is_l
     assert trials[2].info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_final_model_in_training_is_not_taken_for_a_dead_trial(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -378,6 +384,7 @@ def test_a_store_that_was_lost_is_written_anew(
     assert select(study, run_id=after[0]).trial == 0
 
 
+@pytest.mark.slow
 def test_a_parent_in_the_bin_is_replaced(go: Go, spec: StudySpec, formula: Any, tracked: Workspace) -> None:
     go(spec, formula, tracker=mlflow_tracker(tracked), trials=1)
     store = Store(tracked)
@@ -490,6 +497,7 @@ def test_artifacts_lie_in_the_workspace_wherever_the_command_was_given(
     assert len(list(tracked.artifacts.rglob("config.yaml"))) == 1
 
 
+@pytest.mark.slow
 def test_a_round_whose_numbers_are_not_finite_is_stored_and_logged(
     spec: StudySpec, go: Go, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:
@@ -528,6 +536,7 @@ def test_what_was_taken_over_has_runs_of_the_study_s_own_that_name_where_they_ar
     assert "taken_from" not in runs[now[-1].run_id].data.tags
 
 
+@pytest.mark.slow
 def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace, tracker: MlflowTracker
 ) -> None:

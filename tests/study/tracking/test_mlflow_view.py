@@ -131,6 +131,7 @@ def test_a_view_of_a_wide_study_fits_into_a_tag() -> None:
     assert len(front_view(wide, "abc") or "") < MAX_EXPERIMENT_TAG_VAL_LENGTH / 2
 
 
+@pytest.mark.slow
 def test_a_study_s_link_opens_its_view_by_its_key(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_view_shows_every_complete_trial_and_the_front_first_in_its_colour(
     }
 
 
+@pytest.mark.slow
 def test_a_point_of_a_swept_study_is_drawn_once(
     go: Go, swept_spec: StudySpec, formula: Any, swept: Callable[..., Completed], tracked: Workspace
 ) -> None:
@@ -221,6 +223,7 @@ def test_an_ablation_has_no_view(tracked: Workspace) -> None:
     assert Experiment(tracked).views == {}
 
 
+@pytest.mark.slow
 def test_a_view_is_linked_only_where_the_format_is_known(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +325,7 @@ def test_the_description_lists_points_from_end_to_end_and_says_what_to_do_next(c
         assert said in note
 
 
+@pytest.mark.slow
 def test_a_study_s_run_is_described_and_has_what_the_description_names(
     go: Go, spec: StudySpec, formula: Any, tracked: Workspace
 ) -> None:
