@@ -117,7 +117,7 @@ def train(
     first_words("loading PyTorch and MLflow")
     from painvrl.cli import progress, render
     from painvrl.core.device import select_device
-    from painvrl.core.ranks import joined_ranks, rank, started_together
+    from painvrl.core.ranks import joined_ranks, leave_at_once, rank, started_together
     from painvrl.serving.retrain import Choice, TrainOptions, train_along, train_best, train_config
 
     if started_together() and config is None:
@@ -129,7 +129,7 @@ def train(
         )
         if rank() > 0 and config is not None:
             train_along(_config_in(config), place, options)
-            return
+            leave_at_once()
         with progress.run_progress() as observer:
             if config is None:
                 choice = Choice(
