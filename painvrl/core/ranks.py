@@ -61,8 +61,8 @@ def joined_ranks(device: torch.device) -> Iterator[torch.device]:
 def leave_at_once() -> NoReturn:
     """End this process, whose part is done: all that is left has the first one.
 
-    One was once aborted (SIGABRT, seen in a run of the tests, and not again in twelve), and ``torchrun`` ended
-    the first one, too. Threads of torch's may outlive the group; so nothing is taken down around them.
+    One was aborted once (SIGABRT, in the tests, and not again in twelve tries), and ``torchrun`` ended the
+    first one, too. Threads of torch's may outlive the group. So nothing is taken down around them.
     """
     distributed.destroy_process_group()
     sys.stdout.flush()
