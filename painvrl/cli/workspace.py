@@ -57,7 +57,8 @@ def sync(
 
     A study goes on without MLflow, and keeps what MLflow is to get in the workspace's folder `spool`. It
     catches up by itself when MLflow answers again; this is for a study that ended before that. Called twice
-    it writes nothing twice. Results of trials that the studies' database lacks are counted and set aside.
+    it writes nothing twice. Results of trials that the studies' database lacks are counted and set aside, and
+    so are files that cannot be read.
 
     Example: painvrl workspace sync
     """

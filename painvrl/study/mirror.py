@@ -120,11 +120,13 @@ class Synced(Result):
     Attributes:
         studies: of each study how many trials' results it got.
         lacking: of how many more the storage has no finished trial, where there are some. They are set aside.
+        unreadable: how many files with results cannot be read, where there are some. They are set aside.
         left: why a study was left as it is.
     """
 
     studies: dict[str, int]
     lacking: dict[str, int]
+    unreadable: dict[str, int]
     left: dict[str, str]
 
     def blocks(self) -> Iterator[Block]:
@@ -137,6 +139,11 @@ class Synced(Result):
             yield (
                 f"{study}: results of trials that the studies' database lacks: {count}; "
                 f"set aside in spool/{study} of the workspace, as .TRIAL.json.lacking"
+            )
+        for study, count in self.unreadable.items():
+            yield (
+                f"{study}: files with results that cannot be read: {count}; "
+                f"set aside in spool/{study} of the workspace, as .TRIAL.json.unreadable"
             )
         for study, why in self.left.items():
             yield f"{study}: left as it is: {why}"
@@ -152,7 +159,7 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
     Raises:
         StudyError: the tracker or the database does not answer. What is kept stays.
     """
-    studies, lacking, left = {}, {}, {}
+    studies, lacking, unreadable, left = {}, {}, {}, {}
     for name in spooled_studies(workspace):
         spool = spool_of(workspace, name)
         try:
@@ -165,14 +172,16 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
             if not mine:
                 left[name] = "it is being run, and catches up by itself"
                 continue
-            studies[name], aside = _sync(stored, workspace, spool)
+            studies[name], aside, damaged = _sync(stored, workspace, spool)
         if aside:
             lacking[name] = aside
-    return Synced(studies=studies, lacking=lacking, left=left)
+        if damaged:
+            unreadable[name] = damaged
+    return Synced(studies=studies, lacking=lacking, unreadable=unreadable, left=left)
 
 
-def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int]:
-    """Bring a tracker up to date; how many results it got, and how many belong to no trial."""
+def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int, int]:
+    """Bring a tracker up to date; how many results it got, how many have no trial and cannot be read."""
     spooled = len(spool.load())
     tracker = mlflow_tracker(workspace)
     noted = header_of(stored)
@@ -198,8 +207,7 @@ def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int,
     lacking = spool.load().keys() - {record.number for record in stored.trials() if record.state in FINISHED}
     for number in lacking:
         spool.set_aside(number)
-    spool.end()
-    return spooled - len(lacking), len(lacking)
+    return spooled - len(lacking), len(lacking), spool.end()
 
 
 def _runs(stored: StoredStudy) -> dict[str, str]:

@@ -113,7 +113,9 @@ class PatientTracker(Tracker):
     def leave(self) -> None:
         """This process is done with the study; others may go on with it."""
         if self._tracker is not None:
-            self._spool.end()
+            if unreadable := self._spool.end():
+                said = "note: files of results that cannot be read: %d; set aside in %s"
+                _logger.warning(said, unreadable, self._spool.folder)
         else:
             said = "note: MLflow is still to get what trials came to (%d of them), kept in %s; %s"
             _logger.warning(said, len(self._spool), self._spool.folder, self._catches_up)

@@ -3,6 +3,7 @@
     spool/STUDY/study.yaml     the study's file, from the start of a run until a tracker has everything
     spool/STUDY/TRIAL.json     what a trial came to, until the tracker has it
     spool/STUDY/.TRIAL.json.lacking     the same of a trial that the storage lacks
+    spool/STUDY/.TRIAL.json.unreadable     one that cannot be read
 
 All else that a tracker shows is in the storage. So nothing is replayed call by call: whoever opens the
 tracker again compares it with the storage, and takes what trials came to from here.
@@ -70,15 +71,22 @@ class Spool:
         """What is kept, by trial; a file that cannot be read counts as none."""
         return dict(self._read())
 
-    def end(self) -> None:
-        """The tracker has everything, but for what others keep here that share the workspace."""
-        files = list(self.folder.glob("[!.]*"))  # looked for first: others may write more meanwhile
+    def end(self) -> int:
+        """The tracker has everything, but for what others keep here that share the workspace.
+
+        Returns:
+            how many files cannot be read: they are set aside, and counted once.
+        """
+        files = list(self.folder.glob("*.json"))  # looked for first: others may write more meanwhile
         if self.load():
-            return
-        for file in files:  # the study's file, and what cannot be read
-            file.unlink(missing_ok=True)
-        with suppress(OSError):  # somebody writes a file
+            return 0
+        for file in files:
+            with suppress(FileNotFoundError):  # another one that ends was first
+                file.replace(self.folder / f".{file.name}.unreadable")
+        (self.folder / _STUDY).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody writes a file, or one is set aside
             self.folder.rmdir()
+        return len(files)
 
     @property
     def yaml(self) -> str | None:

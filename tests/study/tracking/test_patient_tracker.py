@@ -228,6 +228,31 @@ def test_a_result_whose_trial_the_storage_lacks_is_said_once_and_set_aside(
     agree(tracked)
 
 
+@pytest.mark.parametrize("ends", ["sync", "run"])
+def test_a_file_of_results_that_cannot_be_read_is_said_once_and_set_aside(
+    spec: StudySpec, formula: Any, tracked: Workspace, line: Line, caplog: Any, ends: str
+) -> None:
+    line.cut()
+    run(spec, tracked, formula, trials=2)
+    spool = spool_of(tracked, "toy")
+    damaged = (spool.folder / "0.json").read_bytes()[:-9]
+    (spool.folder / "0.json").write_bytes(damaged)
+    line.mend()
+    if ends == "sync":
+        synced = sync(tracked)
+        assert (synced.studies, synced.unreadable) == ({"toy": 1}, {"toy": 1})
+        assert "toy: files with results that cannot be read: 1; set aside" in "".join(
+            map(str, synced.blocks())
+        )
+    else:
+        caplog.clear()
+        run(spec, tracked, type(formula)())
+        assert "cannot be read" in caplog.text
+    assert (spool.folder / ".0.json.unreadable").read_bytes() == damaged
+    agree(tracked)
+    assert list(sync(tracked).blocks()) == ["MLflow has everything"]
+
+
 def test_a_runner_that_begins_between_anothers_tell_and_its_tracker_doubles_nothing(
     spec: StudySpec,
     formula: Any,
