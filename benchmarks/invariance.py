@@ -53,7 +53,10 @@ Array = NDArray[np.float64]
 RULES = {"loeo": "loeo/ndcg_at_20", "iid": "iid/ndcg_at_20"}
 L2 = (0.1, 0.3)
 LAMBDAS = (1.0, 30.0)
+COUNTS = (2, 4, 8)
 REFERENCE, BASE, ORACLE = "known", "all", "oracle"
+COUNTED = "inferred-counts"
+"""Several counts of inferred environments: for ``benchmarks.moved_front``, trained only where it is named."""
 BY_OOD, SHUFFLED = ", best by ood", "shuffled "
 
 
@@ -170,6 +173,12 @@ def arms_of(study: Study, count: int) -> dict[str, list[Change]]:
         REFERENCE: [masks, lambdas],
         "inferred": [[found], masks, lambdas],
         "inferred-from-batches": [[merged(found, {"environments": {"start": "column"}})], masks, lambdas],
+        COUNTED: [
+            [{"environments": {"assignment": "soft_mixture", "count": one}} for one in COUNTS],
+            [{"evaluation": {"loeo": False}}],
+            masks,
+            lambdas,
+        ],
         "disagreement": [[_grouped_by_disagreement(count)], masks, lambdas],
         "shuffled-labels": [[_of_shuffled_columns(study)], masks, lambdas],
         "erm": [[{"mask": {"balancer": "erm"}}], masks],
@@ -530,7 +539,9 @@ def main() -> None:
     study = STUDIES[asked.study]
     arms = arms_of(study, count=2 if study.file == "wrong-modality" else 3)
     whole = asked.arms is None and asked.points is None and len(seeds) == 10
-    arms = {name: arms[name][: asked.points] for name in asked.arms or arms}
+    arms = {
+        name: arms[name][: asked.points] for name in asked.arms or [arm for arm in arms if arm != COUNTED]
+    }
     base = base_of(study, asked.id_dim, asked.trailers)
     kept = Kept(asked.keep / f"{asked.study}-{asked.id_dim}")
     test = AccessLog(asked.keep / "access.jsonl") if asked.test else None

@@ -27,23 +27,28 @@ def some_gains(seed: int, models: int = 1) -> list[Gains]:
 @pytest.mark.parametrize("name", ["wrong-text", "wrong-genres", "control"])
 def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> None:
     from benchmarks.common import config
-    from benchmarks.invariance import STUDIES, arms_of, base_of
+    from benchmarks.invariance import COUNTED, STUDIES, arms_of, base_of
 
     study = STUDIES[name]
     base = base_of(study, 0)
     arms = arms_of(study, 2)
-    assert len(arms) == 14
+    assert len(arms) == 15
     points = {arm: [config(base, change) for change in changes] for arm, changes in arms.items()}
     for arm, found in points.items():
         assert len({one.fingerprint() for one in found}) == len(found), arm
         assert {one.backbone.l2 for one in found} == {0.1, 0.3}, arm
-        blind = arm in ("vrex", "group-dro")  # two environments are too few
+        blind = arm in (
+            "vrex",
+            "group-dro",
+            COUNTED,
+        )  # of two, one left out leaves too few; or not chosen by it
         assert all(one.evaluation.loeo != blind for one in found), arm
     assert len(points["loeo-subset"]) == 2 * 15
     assert {one.mask.sparsity for one in points["known"]} == {0.0, 0.25}
     assert all(one.features.scales == dict.fromkeys(study.closed, 0.0) for one in points["oracle"])
     assert {one.environments.start for one in points["inferred-from-batches"]} == {"column"}
     assert {one.environments.column[0].column for one in points["shuffled-labels"]} == {"shuffled batch"}
+    assert {one.environments.count for one in points[COUNTED]} == {2, 4, 8}
     several = arms_of(study, 3)
     assert all(config(base, change).evaluation.loeo for change in several["vrex"])
 
