@@ -64,7 +64,7 @@ def copy_runs(parent: str, source: Workspace, target: Workspace) -> int:
     mlflow_tracker(target)
     ready_database(source)
     try:
-        with closing(sqlite3.connect(target.mlflow_db, LOCKED_SECONDS)) as database:
+        with closing(sqlite3.connect(target.mlflow_db, timeout=LOCKED_SECONDS)) as database:
             database.execute("ATTACH ? AS old", (str(source.mlflow_db),))
             (same,) = database.execute(
                 "SELECT (SELECT version_num FROM main.alembic_version)"

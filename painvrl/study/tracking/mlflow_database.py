@@ -95,7 +95,7 @@ def ready_database(workspace: Workspace) -> None:
         _make_tables(workspace)
     try:
         with closing(
-            sqlite3.connect(f"{workspace.mlflow_db.as_uri()}?mode=rw", LOCKED_SECONDS, uri=True)
+            sqlite3.connect(f"{workspace.mlflow_db.as_uri()}?mode=rw", timeout=LOCKED_SECONDS, uri=True)
         ) as database:
             _follow(database, workspace)
     except sqlite3.Error as error:
