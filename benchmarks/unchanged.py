@@ -31,7 +31,12 @@ import yaml
 
 from painvrl.core.renamed import with_new_names
 
-RENAMED: dict[str, str] = {r'"duels\.': '"comparisons.'}
+RENAMED: dict[str, str] = {
+    r'"duels\.': '"comparisons.',
+    r"(/ndcg)_legacy(_at_)": r"\1_invrl\2",
+    r"environments/recovered": "environments/label_recovery",
+    r'("rows\.\d+)\.recovered': r"\1.label_recovery",
+}
 """Patterns in the text of a recording, and what stands there now, beside :mod:`painvrl.core.renamed`."""
 WANTED: dict[str, float] = {r"figures confirmed .*\.(low|high)$": 1e-5}
 """Patterns of values that were changed on purpose, and how far they may have moved.
@@ -160,7 +165,7 @@ def results(tree: Tree, file: Path, content: Values, kind: str, count: int) -> d
         return {
             "configurations": {name: point["settings"] | point["offset"] for name, point in points.items()},
             "points": {name: point["runs"][0]["metrics"] for name, point in points.items()},
-            "figures": {"comparisons": leaves(beside["comparisons"], lists=True)},
+            "figures": {"comparisons": leaves(beside.get("comparisons", beside.get("duels")), lists=True)},
         }
     # The front of the first trials, which no sampler chose, is confirmed on two seeds, the least possible.
     run = ("study", "run", file, "-q", "--device", "cpu", "--trials")

@@ -153,7 +153,10 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
     Raises:
         ConfigError: the items have a single feature.
     """
-    groups = _groups(seeds[0].widths, seed)
+    columns = _columns_of(seeds[0].widths)
+    features = seeds[0].features.cpu()
+    unseen = [name for name, own in columns.items() if not bool(features[:, own].any())]
+    groups = _groups({name: own for name, own in columns.items() if name not in unseen}, seed)
     subsets = _subsets(list(groups), seed)
     rng = np.random.default_rng([seed, 1])
     found = [_gains(prepared, groups, subsets, seed) for prepared in seeds]
@@ -172,7 +175,7 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
         regret=Interval(mean=float(of_seeds[:, 0].mean()), low=float(low), high=float(high)),
         chosen_by_iid=int(iid.argmax()),
         cold=found[0].cold,
-        left_out=found[0].left_out,
+        left_out=(*(f"{name}, which no item is seen with" for name in unseen), *found[0].left_out),
     )
 
 
@@ -186,16 +189,21 @@ def under_seeds(config: TrainConfig, count: int, cache_dir: Path) -> list[Prepar
     ]
 
 
-def _groups(widths: Mapping[str, int], seed: int) -> dict[str, Tensor]:
-    """Columns of each modality, or of random groups where there is a single modality."""
+def _columns_of(widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """The columns of each modality."""
     ends = np.cumsum([0, *widths.values()])
-    if len(widths) > 1:
-        return {name: torch.arange(ends[i], ends[i + 1]) for i, name in enumerate(widths)}
-    width = int(ends[-1])
-    if width < 2:
-        raise ConfigError("the gate needs at least 2 features", key="features", value=width)
-    count = min(COLUMN_GROUPS, width)
-    order = torch.randperm(width, generator=generator(seed, "gate", "columns"))
+    return {name: torch.arange(ends[i], ends[i + 1]) for i, name in enumerate(widths)}
+
+
+def _groups(modalities: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Columns of each modality, or of random groups where there is a single modality."""
+    if len(modalities) > 1:
+        return dict(modalities)
+    columns = torch.cat([torch.arange(0), *modalities.values()])
+    if len(columns) < 2:
+        raise ConfigError("the gate needs at least 2 features", key="features", value=len(columns))
+    count = min(COLUMN_GROUPS, len(columns))
+    order = columns[torch.randperm(len(columns), generator=generator(seed, "gate", "columns"))]
     return {f"columns {i + 1}/{count}": part for i, part in enumerate(order.tensor_split(count))}
 
 

@@ -42,8 +42,11 @@ def inspect(
         typer.Option("--gate", help="Also say whether a mask can pay under this shift. It reads ood_valid."),
     ] = False,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, max=20, help="Of --gate: how many splits it looks at.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--seeds", min=1, max=20, help="Of --gate: how many splits it looks at.", show_default="1"
+        ),
+    ] = None,
     settings: SetOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json: JsonOption = False,
@@ -65,13 +68,15 @@ def inspect(
 
     if output is not None and output.suffix.lower() != ".png":
         raise ConfigError("the picture's name must end in .png", key="--output", value=str(output))
+    if seeds is not None and not gate:
+        raise ConfigError("is for --gate", key="--seeds", value=seeds)
     config, cache = load_study_file(spec, settings or ()).config, Workspace(workspace).cache
     found = look_at(*split_of(config, cache_dir=cache), config.features, config.seed)
     render.data_warnings(found.statistics.provenance.warnings)
     if gate:
         from painvrl.baselines.specification_gate import specification_gate, under_seeds
 
-        asked = specification_gate(under_seeds(config, seeds, cache), seed=config.seed)
+        asked = specification_gate(under_seeds(config, seeds or 1, cache), seed=config.seed)
         if json:
             render.print_json({**found.as_dict(), "gate": asked.as_dict()})
         else:

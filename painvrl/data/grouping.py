@@ -12,7 +12,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Literal, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError, listing
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
-from painvrl.data.dataset import Dataset, Modality
+from painvrl.data.dataset import BATCH, Dataset, Modality
 from painvrl.data.disagreement import disagreement
 from painvrl.data.interactions import Interactions
 from painvrl.data.smooth import numbers_of
@@ -32,6 +32,8 @@ from painvrl.data.splits.rows import Table, table_of
 
 KEY = "environments.column"
 TIME, POPULARITY, CLUSTERS, DISAGREEMENT = "time", "popularity", "clusters", "disagreement"
+LONGEST = 60
+"""Letters of a label in the name of its group."""
 
 Edge = dt.date | float
 
@@ -59,7 +61,7 @@ class Grouping(Settings):
     @classmethod
     def _makes_several(cls, bins: int | tuple[Edge, ...] | None) -> int | tuple[Edge, ...] | None:
         if isinstance(bins, int) and not 2 <= bins <= 50:
-            raise ValueError(f"must make 2 to 50 groups (found {bins})")
+            raise ValueError("must make 2 to 50 groups")
         if isinstance(bins, tuple):
             kinds = {isinstance(edge, dt.date) for edge in bins}
             if len(kinds) != 1 or any(not a < b for a, b in pairwise(bins)):  # type: ignore[operator]
@@ -69,10 +71,10 @@ class Grouping(Settings):
     @model_validator(mode="after")
     def _fits_the_column(self) -> Self:
         dates = isinstance(self.bins, tuple) and isinstance(self.bins[0], dt.date)
-        if self.of is None and self.column in (POPULARITY, CLUSTERS) and not isinstance(self.bins, int):
-            raise ValueError(f"{self.column} needs bins, the number of groups (found {self.bins})")
-        if self.of is None and self.column == DISAGREEMENT and (self.bins is None or dates):
-            raise ValueError("disagreement needs bins: a number of groups, or edges")
+        if self.of is None and self.column == CLUSTERS and not isinstance(self.bins, int):
+            raise ValueError("clusters needs bins, the number of groups")
+        if self.of is None and self.column in (POPULARITY, DISAGREEMENT) and (self.bins is None or dates):
+            raise ValueError(f"{self.column} needs bins: a number of groups, or edges")
         if self.of is None and self.column == TIME:
             if self.bins is None:
                 raise ValueError("time needs bins: a number of groups, or dates")
@@ -89,13 +91,20 @@ class KnownGroups:
 
     Attributes:
         label: ``[N]`` int64 in ``[0, E)``, in the order of the interactions; -1 of those left open.
-        names: of the ``E`` groups.
+        names: of the ``E`` groups, no two alike.
         sizes: interactions of each.
+        empty: names of groups that were asked for and hold no interaction.
     """
 
     label: Tensor
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    empty: tuple[str, ...] = ()
+
+    @property
+    def left_open(self) -> int:
+        """How many interactions are in no group."""
+        return int((self.label < 0).sum())
 
     def without(self, index: int) -> KnownGroups:
         """The other groups, of the interactions that are in them."""
@@ -124,10 +133,12 @@ def known_groups(
     everything = table_of(dataset)
     table = everything.select(torch.searchsorted(everything.interactions.cells(), train.cells()))
     codes = np.zeros(len(train), dtype=np.int64)
-    names = [""]
+    names, empty = [""], []
     for position, grouping in enumerate(groupings):
         key = f"{KEY}.{position}" if len(groupings) > 1 else KEY
         code, own = _one(table, grouping, key, seed)
+        if isinstance(grouping.bins, tuple):  # of those that are found none is empty
+            empty += [own[place] for place in range(len(grouping.bins) + 1) if not (code == place).any()]
         codes = np.where((codes < 0) | (code < 0), -1, codes * len(own) + code)
         names = [f"{above} x {name}".removeprefix(" x ") for above in names for name in own]
     found, places, sizes = np.unique(codes[codes >= 0], return_inverse=True, return_counts=True)
@@ -135,12 +146,25 @@ def known_groups(
     label[codes >= 0] = places
     groups = KnownGroups(
         label=torch.from_numpy(label),
-        names=tuple(names[index] for index in found),
+        names=_told_apart([names[index] for index in found]),
         sizes=tuple(sizes.tolist()),
+        empty=tuple(empty),
     )
     if len(groups.names) < 2:
-        raise ConfigError("all train interactions are in one group", key=KEY, value=groups.said())
+        rule = "all train interactions are in one group"
+        if any(one.column == BATCH for one in groupings):
+            rule += "; batches tell nothing apart where split.train_broken is 0, so take other environments"
+        raise ConfigError(rule, key=KEY, value=groups.said())
     return groups
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, of which labels that contain " x " may make two alike: the second one gets a number."""
+    found: dict[str, None] = {}
+    for name in names:
+        further = (f"{name} ({number})" for number in count(2))
+        found[name if name not in found else next(one for one in further if one not in found)] = None
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +208,8 @@ def left_out_group(train: Interactions, groups: KnownGroups, index: int, *, held
 
 def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndarray, list[str]]:
     """``[N]`` groups by number, and their names in that order."""
+    if grouping.of is None and grouping.column in (TIME, POPULARITY, CLUSTERS, DISAGREEMENT):
+        _require_no_such_column(table, grouping.column, key)
     if grouping.of is None and grouping.column == TIME:
         time = table.columns.time
         if time is None:
@@ -209,6 +235,18 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
     if grouping.bins is None or grouping.column == CLUSTERS:
         return _named(labels, grouping, key)
     return _binned(numbers_of(labels, key=key, column=grouping.column), grouping, key)
+
+
+def _require_no_such_column(table: Table, name: str, key: str) -> None:
+    """Refuse a name that means a column of the data as well as what is computed here."""
+    columns = table.columns
+    places = (("interactions", columns.interaction), ("items", columns.item), ("users", columns.user))
+    if having := [of for of, known in places if name in known]:
+        rule = (
+            f"the {' and '.join(having)} have a column of that name, which is also the name of something "
+            f"computed; take the column with of: {having[0]}, or rename it"
+        )
+        raise ConfigError(rule, key=key, value=name)
 
 
 def _disagreement(table: Table, key: str, seed: int) -> np.ndarray:
@@ -284,7 +322,8 @@ def _named(labels: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarray
     _require_known(code[np.isin(code, np.flatnonzero(names == ""))], grouping, key, len(labels))
     if grouping.unknown == "open" and names[:1].tolist() == [""]:
         code, names = code - 1, names[1:]
-    return code, [f"{grouping.column}={name or 'unknown'}" for name in names.tolist()]
+    shown = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names.tolist()]
+    return code, [f"{grouping.column}={name}" if name else f"{grouping.column} unknown" for name in shown]
 
 
 def _binned(values: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarray, list[str]]:
@@ -302,7 +341,7 @@ def _binned(values: np.ndarray, grouping: Grouping, key: str) -> tuple[np.ndarra
     else:
         edges = np.array([_number(edge) for edge in grouping.bins])
     dated = grouping.of is None and grouping.column == TIME
-    shown = [_day(edge) if dated else f"{edge:g}" for edge in edges.tolist()]
+    shown = _days(edges) if dated else _digits(edges, values)
     ranges = [f"< {shown[0]}", *(f"{a} to {b}" for a, b in pairwise(shown)), f">= {shown[-1]}"]
     code = np.searchsorted(edges, values, side="right")
     code[unknown] = -1 if grouping.unknown == "open" else len(ranges)
@@ -322,9 +361,29 @@ def _number(edge: Edge) -> float:
     return dt.datetime(edge.year, edge.month, edge.day, tzinfo=dt.UTC).timestamp()
 
 
-def _day(seconds: float) -> str:
-    """The day of a time, or the number where it is none of a calendar."""
+def _digits(edges: np.ndarray, values: np.ndarray) -> list[str]:
+    """The edges in as few digits, six at least, as say of each value in which bin it is."""
+    bins = np.searchsorted(edges, values, side="right")
+    for digits in range(6, 17):
+        shown = [f"{edge:.{digits}g}" for edge in edges.tolist()]
+        as_read = np.array([float(one) for one in shown])
+        if len(set(shown)) == len(shown) and (np.searchsorted(as_read, values, side="right") == bins).all():
+            return shown
+    return [repr(edge) for edge in edges.tolist()]
+
+
+def _days(edges: np.ndarray) -> list[str]:
+    """The days of times; where two are of one day, the times themselves."""
+    days = [_moment(edge).split(" ")[0] for edge in edges.tolist()]
+    if len(set(days)) == len(days):
+        return days
+    return [_moment(edge) for edge in edges.tolist()]
+
+
+def _moment(seconds: float) -> str:
+    """A time (UTC), or the number where it is none of a calendar."""
     try:
-        return dt.datetime.fromtimestamp(math.floor(seconds), tz=dt.UTC).date().isoformat()
+        whole = dt.datetime.fromtimestamp(math.floor(seconds), tz=dt.UTC).replace(tzinfo=None)
     except (OverflowError, OSError, ValueError):
-        return f"{seconds:g}"
+        return repr(seconds)
+    return f"{whole + dt.timedelta(seconds=seconds - math.floor(seconds))}"

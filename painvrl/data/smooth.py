@@ -41,12 +41,14 @@ def numbers_of(labels: np.ndarray, *, key: str, column: str) -> np.ndarray:
     distinct, place = np.unique(labels.astype(np.str_), return_inverse=True)
     values, wrong = np.full(len(distinct), math.nan), []
     for index, label in enumerate(distinct.tolist()):
+        if not label:
+            continue
         try:
-            values[index] = float(label) if label else math.nan
+            values[index] = float(label)
         except ValueError:
             wrong.append(label)
-        else:
-            if label and not math.isfinite(values[index]):
+        else:  # Python reads 1_0 as 10, and digits of every script
+            if not math.isfinite(values[index]) or "_" in label or not label.isascii():
                 wrong.append(label)
     if wrong:
         rule = f"the column {column} must hold numbers"

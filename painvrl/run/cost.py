@@ -13,8 +13,8 @@ import torch
 
 from painvrl.core.observer import NullObserver
 from painvrl.core.workspace import Workspace
-from painvrl.data.grouping import known_groups
 from painvrl.run.config import TrainConfig
+from painvrl.run.known import groups_of
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.stages import Stages, train_backbone
 from painvrl.run.state import RunState
@@ -66,7 +66,7 @@ def cost_of(
     learners = config.fusion.learners(branch="fusion.variant_weight" in swept)
     finals = 1
     if config.evaluation.loeo:  # once without each environment, and once more where it chooses the epochs
-        groups = known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
+        groups = groups_of(config, prepared.dataset, prepared.train)
         finals += len(groups.names) * (1 + config.training.stops_by_loeo)
     return Cost(
         epoch_seconds=timed_epoch(config, prepared),

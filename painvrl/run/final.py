@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from painvrl.core.errors import TrialFailure
+from painvrl.core.errors import ConfigError, TrialFailure
 from painvrl.core.observer import Observer
 from painvrl.data.guard import AccessLog
 from painvrl.data.interactions import Interactions
@@ -17,6 +17,7 @@ from painvrl.data.parts import Part
 from painvrl.data.splits import Split
 from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
+from painvrl.run.known import groups_of
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
 from painvrl.run.state import run_key, run_state
@@ -55,18 +56,9 @@ def refit(
         observer: is called on stages and curves.
         resume_dir: for the refit under way: one that is killed continues. ``None`` keeps nothing.
     """
-    split = prepared.split
-    parts = [split.train, *(part.interactions for part in split.valid.values())]
-    if split.support is not None:
-        validated = torch.stack([part.user_degree() for part in parts]).sum(dim=0) > 0
-        parts.append(split.support.select(validated[split.support.user]))
-    more = Interactions(
-        user=torch.cat([part.user for part in parts]),
-        item=torch.cat([part.item for part in parts]),
-        n_users=split.train.n_users,
-        n_items=split.train.n_items,
+    enlarged = prepare_split(
+        config, prepared.dataset, prepared.split, _trained_on(prepared.split), prepared.device
     )
-    enlarged = prepare_split(config, prepared.dataset, split, more, prepared.device)
     key = run_key(config, enlarged, steps_of.epochs)
     # Known environments are those of the train part: OOD rows would be one that nobody has judged.
     known = config.environments.assignment == "column"
@@ -76,6 +68,38 @@ def refit(
     if known:
         result = replace(result, environments=steps_of.environments, rounds=steps_of.rounds)
     return replace(result, metrics=steps_of.metrics, refit=True)
+
+
+def check_refit(config: TrainConfig, prepared: Prepared) -> None:
+    """Say what would stop a :func:`refit` before the training that it follows.
+
+    Raises:
+        ConfigError: it trains on known environments, and their groups do not fit the rows of the valid parts.
+    """
+    if not (config.backbone.reads_environments or config.environments.start == "column"):
+        return
+    try:
+        groups_of(config, prepared.dataset, _trained_on(prepared.split))
+    except ConfigError as error:
+        raise ConfigError(
+            f"--refit adds the valid parts, and they do not fit: {error.rule}",
+            key=error.key,
+            value=error.value,
+        ) from None
+
+
+def _trained_on(split: Split) -> Interactions:
+    """What a refit trains on."""
+    parts = [split.train, *(part.interactions for part in split.valid.values())]
+    if split.support is not None:
+        validated = torch.stack([part.user_degree() for part in parts]).sum(dim=0) > 0
+        parts.append(split.support.select(validated[split.support.user]))
+    return Interactions(
+        user=torch.cat([part.user for part in parts]),
+        item=torch.cat([part.item for part in parts]),
+        n_users=split.train.n_users,
+        n_items=split.train.n_items,
+    )
 
 
 def evaluate_test(

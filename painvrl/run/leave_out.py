@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from painvrl.core.errors import ConfigError
-from painvrl.data.grouping import KnownGroups, LeftOutGroup, known_groups, left_out_group
+from painvrl.data.grouping import KnownGroups, LeftOutGroup, left_out_group
 from painvrl.data.parts import LOEO, Part
 from painvrl.evaluation.ranking import RankingPlan, evaluate_each
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
+from painvrl.run.known import groups_of, require_asked
 from painvrl.run.prepare import Prepared, plan_parts, prepare_split
 from painvrl.run.stages import Stages, convert
 from painvrl.run.state import RunState
@@ -60,7 +60,7 @@ def leave_out(
     Raises:
         ConfigError: the groups do not fit the data, or nobody can be asked for one of them.
     """
-    groups = _groups(config, prepared)
+    groups = groups_of(config, prepared.dataset, prepared.train)
     models = []
     for index, name in enumerate(groups.names):
         stage = f"leave out {name}"
@@ -96,7 +96,7 @@ def epochs_by_left_out(
     """
     training = config.training.model_copy(update={"patience": config.training.max_epochs})
     config = config.model_copy(update={"training": training})
-    groups = _groups(config, prepared)
+    groups = groups_of(config, prepared.dataset, prepared.train)
     curves: dict[str, dict[int, list[float]]] = {}
     for index, name in enumerate(groups.names):
         stage = f"stop by loeo: leave out {name}"
@@ -119,10 +119,6 @@ def epochs_by_left_out(
     return {learner: max(curve, key=lambda epoch: sum(curve[epoch])) for learner, curve in curves.items()}
 
 
-def _groups(config: TrainConfig, prepared: Prepared) -> KnownGroups:
-    return known_groups(prepared.dataset, prepared.train, config.environments.column, config.seed)
-
-
 def _without(
     config: TrainConfig, prepared: Prepared, groups: KnownGroups, index: int
 ) -> tuple[Stages, RankingPlan]:
@@ -140,7 +136,5 @@ def _without(
 
 def _asked_for(left: LeftOutGroup, name: str) -> Part:
     """An environment as a part; like the OOD part it ranks new items alone, or all of train."""
-    if len(left.rows) == 0:
-        rule = "no user of this environment has an interaction in another one, so none can be asked for it"
-        raise ConfigError(rule, key="evaluation.loeo", value=name)
+    require_asked(left, name)
     return Part(name=LOEO, interactions=left.rows, candidates=left.candidates, held_out=left.alone)

@@ -16,11 +16,10 @@ from painvrl.core.rng import derive_seed
 from painvrl.data.dataset import BATCH, Columns, Dataset
 from painvrl.data.digest import digest_of
 from painvrl.data.features import FeatureRows, build_features, modalities_of
-from painvrl.data.grouping import TIME, KnownGroups, known_groups, left_out_group
+from painvrl.data.grouping import TIME
 from painvrl.data.interactions import Interactions
 from painvrl.data.parts import Part
 from painvrl.data.sources import load
-from painvrl.data.split_statistics import SplitStatistics
 from painvrl.data.splits import Split, make_split
 from painvrl.data.splits.rows import ShownFeatures
 from painvrl.evaluation.metrics import split_name
@@ -30,11 +29,10 @@ from painvrl.model.folding import Support, plan_support
 from painvrl.model.streamed import Features, StreamedFeatures
 from painvrl.model.training_data import TrainingData, training_data
 from painvrl.run.config import TrainConfig
+from painvrl.run.known import short_lists, with_known_groups
 
 _logger = logging.getLogger(__name__)
 
-CANDIDATES = 4
-"""Times as many candidates as a list is long; with fewer, chance finds more than a quarter."""
 MOST_OF_MEMORY = 0.25
 """Of the device's memory: features that take more stay on the host, and pass the device in blocks."""
 
@@ -92,65 +90,21 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     """
     dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
     split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
-    dataset = dataset if split.shown is None else as_shown(dataset, split.shown)
-    if (short := _short_lists(config, split.statistics)) is not None:
-        split = _with_finding(split, short)
-    if config.environments.column:  # what is wrong with it is said before anything is trained
-        groups = known_groups(dataset, split.train, config.environments.column, config.seed)
-        if config.evaluation.loeo:
-            _require_several_left(config, groups)
-            split = _with_what_is_not_asked(split, groups)
-    return dataset, split
-
-
-def _require_several_left(config: TrainConfig, groups: KnownGroups) -> None:
-    """Without one of two environments a loss of their risks is the plain one, whatever its settings."""
-    if config.backbone.reads_environments and len(groups.names) < 3:
-        kind = config.backbone.risks.kind
-        rule = (
-            f"without one of two environments backbone.risks.kind {kind!r} is the plain loss, so loeo says "
-            "nothing of it; give it three environments or more, or set evaluation.loeo: false"
+    if split.shown is not None:
+        dataset, split = (
+            as_shown(dataset, split.shown),
+            split.saying(notes=_what_is_shown(dataset, split.shown)),
         )
-        raise ConfigError(rule, key="evaluation.loeo", value=groups.said())
-
-
-def _with_what_is_not_asked(split: Split, groups: KnownGroups) -> Split:
-    """The split, whose warnings say how many rows ``evaluation.loeo`` asks nobody for."""
-    held_out = split.ood_valid.held_out
-    each = [
-        left_out_group(split.train, groups, index, held_out=held_out).said
-        for index in range(len(groups.names))
-    ]
-    said = "; ".join(one for one in each if one)
-    if not said:
-        return split
-    return _with_finding(split, f"evaluation.loeo: {said}")
-
-
-def _with_finding(split: Split, finding: str) -> Split:
-    """The split, with something more that looks wrong."""
-    found = split.statistics.provenance
-    found = replace(found, findings=(*found.findings, finding))
-    return replace(split, statistics=replace(split.statistics, provenance=found))
-
-
-def _short_lists(config: TrainConfig, statistics: SplitStatistics) -> str | None:
-    """A warning where a list of the monitored metric holds a large part of what it is chosen from."""
-    length = split_name(config.training.monitor)[2]
-    short = {
+    ranked = {
         part.name: part.candidates
-        for part in statistics.parts
+        for part in split.statistics.parts
         if part.candidates is not None and part.name.endswith("_valid")
-        if part.candidates < CANDIDATES * length
     }
-    if not short:
-        return None
-    ranked = " and ".join(f"{count:,} of {name}" for name, count in short.items())
-    return (
-        f"training.monitor: a list of {length} is chosen from few candidates, {ranked}: at random it has "
-        f"{min(1.0, length / min(short.values())):.0%} of what is sought; take metrics of a smaller K, or "
-        "bring more items"
-    )
+    if (short := short_lists(ranked, split_name(config.training.monitor)[2])) is not None:
+        split = split.saying(findings=[f"training.monitor: {short}"])
+    if config.environments.column:
+        split = with_known_groups(config, dataset, split)
+    return dataset, split
 
 
 def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
@@ -158,6 +112,17 @@ def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
     batch = np.where(shown.changed.numpy(), "changed", "as it is")
     columns = replace(dataset.columns, item={**dataset.columns.item, BATCH: batch})
     return replace(dataset, modalities=shown.of(dataset.modalities), columns=columns)
+
+
+def _what_is_shown(dataset: Dataset, shown: ShownFeatures) -> list[str]:
+    """How many items a shift of features changed, and how many of them look as before."""
+    own, (changed,) = dataset.modalities[shown.modality], shown.changed.nonzero(as_tuple=True)
+    source = shown.source[changed]
+    alike = (source >= 0) & (own.values[changed] == own.values[source.clamp_min(0)]).all(dim=1)
+    said = f"split.modality: items whose {shown.modality} is not their own: {len(changed):,}"
+    if alike.any():
+        said += f"; {int(alike.sum()):,} of them have that of an item with the same values"
+    return [said]
 
 
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:

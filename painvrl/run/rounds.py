@@ -185,9 +185,7 @@ def _gates(stages: Stages) -> tuple[Tensor | None, int]:
     """``[F]`` the gate of each feature where several share one, and how many gates there are."""
     prepared, config = stages.prepared, stages.config.mask
     group = gate_groups(prepared.widths.values(), config.groups, config.block_width)
-    if group is None:
-        return None, prepared.features.shape[1]
-    n_gates = int(group[-1]) + 1
+    n_gates = prepared.features.shape[1] if group is None else int(group[-1]) + 1
     if closed_gates(n_gates, config.closes) == n_gates:
         rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
         raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
@@ -196,7 +194,7 @@ def _gates(stages: Stages) -> tuple[Tensor | None, int]:
             "mask.sparsity %g closes no gate: %g of the %d gates of mask.groups %s rounds to none",
             *(config.sparsity, config.sparsity * n_gates, n_gates, config.groups),
         )
-    return group.to(prepared.device), n_gates
+    return None if group is None else group.to(prepared.device), n_gates
 
 
 def _fixed_mask(stages: Stages) -> Tensor:

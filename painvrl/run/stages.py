@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from painvrl.core.rng import generator
-from painvrl.data.grouping import KnownGroups, known_groups
+from painvrl.data.grouping import KnownGroups
 from painvrl.data.parts import LOEO
 from painvrl.evaluation.ranking import evaluate
 from painvrl.model.fit import fit
@@ -27,6 +27,7 @@ from painvrl.model.pairs import canonical_order
 from painvrl.model.robust import KnownEnvironments
 from painvrl.model.ultragcn import Backbone, BackboneConfig
 from painvrl.run.config import TrainConfig
+from painvrl.run.known import groups_of
 from painvrl.run.prepare import Prepared
 from painvrl.run.pretrained import Pretrained, PretrainedStore, pretraining_key
 from painvrl.run.state import RunState
@@ -115,9 +116,7 @@ def known_environments(stages: Stages) -> KnownGroups | None:
     config, prepared = stages.config, stages.prepared
     if "column" not in (config.environments.assignment, config.environments.start):
         return None
-    found = stages.groups or known_groups(
-        prepared.dataset, prepared.train, config.environments.column, config.seed
-    )
+    found = stages.groups or groups_of(config, prepared.dataset, prepared.train)
     return replace(found, label=found.label[canonical_order(prepared.train)].to(prepared.device))
 
 

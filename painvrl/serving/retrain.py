@@ -26,7 +26,7 @@ from painvrl.data.guard import AccessLog
 from painvrl.data.split_statistics import SplitStatistics
 from painvrl.run.checkpoint import TrainedOn, save_checkpoint, trained_on
 from painvrl.run.config import TrainConfig
-from painvrl.run.final import TestEvaluation, evaluate_test, refit
+from painvrl.run.final import TestEvaluation, check_refit, evaluate_test, refit
 from painvrl.run.pipeline import RunResult, run
 from painvrl.run.prepare import Prepared, prepare
 from painvrl.run.state import run_key, run_state
@@ -199,6 +199,8 @@ def train_along(config: TrainConfig, workspace: Workspace, options: TrainOptions
         config = config.model_copy(update={"seed": options.seed})
     with first_alone():
         prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    if options.refit:
+        check_refit(config, prepared)
     try:
         result = run(config, prepared)
         if options.refit:
@@ -240,6 +242,8 @@ def _train(
     observer.stage("prepare")
     with first_alone():
         prepared = prepare(config, cache_dir=workspace.cache, device=options.device)
+    if options.refit:
+        check_refit(config, prepared)
     # Processes that train together would each have to go on from the same epoch.
     key, resume_dir = run_key(config, prepared), workspace.run_states if n_ranks() == 1 else None
     try:

@@ -179,11 +179,25 @@ def test_all_subsets_of_few_modalities_and_random_ones_of_many() -> None:
 
 
 def test_a_single_modality_is_cut_in_groups_of_columns_that_cover_it() -> None:
-    groups = module._groups({"only": 13}, 0)
-    assert sorted(torch.cat(list(groups.values())).tolist()) == list(range(13))
-    assert [part.tolist() for part in module._groups({"a": 2, "b": 1}, 0).values()] == [[0, 1], [2]]
+    def groups_of(**widths: int) -> dict[str, torch.Tensor]:
+        return module._groups(module._columns_of(widths), 0)
+
+    assert sorted(torch.cat(list(groups_of(only=13).values())).tolist()) == list(range(13))
+    assert [part.tolist() for part in groups_of(a=2, b=1).values()] == [[0, 1], [2]]
     with pytest.raises(ConfigError, match="at least 2 features"):
-        module._groups({"only": 1}, 0)
+        groups_of(only=1)
+
+
+def test_a_modality_that_no_item_is_seen_with_is_not_asked_and_said(tmp_path: Path) -> None:
+    def asked(**features: Any) -> module.Gate:
+        content = {"data": SMALL, "split": {"protocol": "cold_item"}, "features": features}
+        return specification_gate(under_seeds(TrainConfig.model_validate(content), 1, tmp_path), draws=20)
+
+    (name, *_) = {name for names in asked(decoys={"noise": 3}).subsets for name in names} - {"noise"}
+    closed = asked(decoys={"noise": 3}, scales={"noise": 0.0})
+    assert "noise" not in {one for names in closed.subsets for one in names}
+    assert closed.left_out[0] == "noise, which no item is seen with"
+    assert name
 
 
 def test_regret_is_nothing_where_one_subset_is_best_for_everybody() -> None:

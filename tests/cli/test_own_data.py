@@ -116,6 +116,14 @@ def test_inspect_says_what_was_joined_and_what_is_missing(cli: Call, study: Path
         2,
         "error: --output: the picture's name must end in .png (found 'd.pdf')\n",
     )
+    assert cli("data", "inspect", study, "--seeds", 2).err == "error: --seeds: is for --gate (found 2)\n"
+
+
+def test_a_setting_that_does_not_fit_the_data_is_told_with_its_file(cli: Call, study: Path) -> None:
+    column = ("--set", "config.environments={assignment: random, column: colour}")
+    answer = cli("study", "validate", study, "--data", *column)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {study}: config.environments.column: the data set ")
 
 
 def test_list_names_every_kind_of_source_and_what_is_prepared(cli: Call, study: Path, tmp_path: Path) -> None:

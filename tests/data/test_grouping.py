@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from painvrl.core.errors import ConfigError
@@ -17,6 +19,7 @@ from painvrl.data.dataset import Columns, Dataset, Modality
 from painvrl.data.grouping import (
     Grouping,
     KnownGroups,
+    _digits,
     _edges_between_clusters,
     known_groups,
     left_out_group,
@@ -65,7 +68,7 @@ def test_a_column_of_interactions_items_or_users_labels_each_row(dataset, train)
     city = dataset.columns.user["city"]
     found = grouped(dataset, train, {"column": "city", "unknown": "own"})
     for (user, _), name in names_of(found, train).items():
-        assert name == f"city={city[user] or 'unknown'}"
+        assert name == (f"city={city[user]}" if city[user] else "city unknown")
 
 
 def test_sizes_count_the_rows_of_each_group(dataset, train):
@@ -314,3 +317,63 @@ def test_clusters_of_numbers_are_those_of_every_way_to_cut_them():
     best = min(range(1, len(known)), key=within)
     (edge,) = _edges_between_clusters(values, 2)
     assert int((known < edge).sum()) == best
+
+
+def with_item_column(dataset: Dataset, name: str, values: Any) -> Dataset:
+    items = {**dataset.columns.item, name: np.asarray(values, dtype=object)}
+    return replace(dataset, columns=replace(dataset.columns, item=items))
+
+
+def test_no_two_groups_have_one_name(dataset: Dataset, train: Interactions) -> None:
+    n_items = train.n_items
+    labels = with_item_column(dataset, "kind", ["unknown", "", "b"] * (n_items // 3))
+    found = grouped(labels, train, {"column": "kind", "unknown": "own"})
+    assert found.names == ("kind unknown", "kind=b", "kind=unknown")
+    near = with_item_column(dataset, "price", [f"{1_000_000 + item % 7}" for item in range(n_items)])
+    found = grouped(near, train, {"column": "price", "bins": 4})
+    assert len(set(found.names)) == 4
+    crossed = with_item_column(dataset, "a", ["1", "1 x b=2"] * (n_items // 2))
+    crossed = with_item_column(crossed, "b", ["2 x b=2", "2"] * (n_items // 2))
+    found = grouped(crossed, train, {"column": "a"}, {"column": "b"})
+    assert found.names == ("a=1 x b=2 x b=2", "a=1 x b=2 x b=2 (2)")
+
+
+def test_times_of_one_day_are_told_apart_by_the_clock(dataset: Dataset, train: Interactions) -> None:
+    times = torch.arange(len(dataset.interactions), dtype=torch.float64)
+    day = replace(dataset, columns=replace(dataset.columns, time=times))
+    found = grouped(day, train, {"column": "time", "bins": 3})
+    assert len(set(found.names)) == 3
+    assert found.names[0].startswith("time < 1970-01-01 00:")
+
+
+@given(
+    st.lists(st.integers(0, 10**7), min_size=3, max_size=30, unique=True), st.sampled_from([1.0, 1e-7, 0.5])
+)
+def test_an_edge_as_it_is_shown_divides_the_values_as_it_does(numbers: list[int], unit: float) -> None:
+    values = np.array(numbers) * unit
+    edges = np.sort(values)[1::2]
+    shown = [float(one) for one in _digits(edges, values)]
+    assert [sum(edge <= value for edge in shown) for value in values] == [
+        sum(edge <= value for edge in edges) for value in values
+    ]
+
+
+def test_bins_without_a_train_interaction_are_named(dataset: Dataset, train: Interactions) -> None:
+    found = grouped(dataset, train, {"column": "year", "bins": [1985, 3000, 4000]})
+    assert found.empty == ("year 3000 to 4000", "year >= 4000")
+    assert len(found.names) == 2
+
+
+def test_a_column_that_is_called_like_something_computed_is_asked_for_by_whose_it_is(
+    dataset: Dataset, train: Interactions
+) -> None:
+    both = with_item_column(dataset, "popularity", [str(item) for item in range(train.n_items)])
+    with pytest.raises(ConfigError, match=r"the items have a column of that name.* of: items"):
+        grouped(both, train, {"column": "popularity", "bins": 2})
+    found = grouped(both, train, {"column": "popularity", "bins": [45.0], "of": "items"})
+    assert found.names == ("popularity < 45", "popularity >= 45")
+
+
+def test_rows_left_open_are_counted(dataset: Dataset, train: Interactions) -> None:
+    found = grouped(dataset, train, {"column": "city", "unknown": "open"})
+    assert found.left_open == int((found.label < 0).sum()) > 0

@@ -195,9 +195,7 @@ def test_a_list_that_holds_a_large_part_of_its_candidates_is_a_warning(
         assert said == []
         return
     (text,) = said
-    assert (
-        f"a list of {k} is chosen from few candidates, {items} of iid_valid and {items} of ood_valid" in text
-    )
+    assert f"a list of {k} is chosen from few candidates, {items} of iid_valid, {items} of ood_valid" in text
     assert f"at random it has {share} of what is sought" in text
 
 

@@ -159,9 +159,16 @@ def test_known_environments_are_labelled_pair_by_pair_and_gates_close_by_modalit
     assert result.rounds[1].metrics["environments/moved_share"] == 0.0
 
 
-def test_a_sparsity_that_closes_every_gate_of_a_group_is_refused(
-    tiny_settings: dict[str, Any], tiny_prepared: Prepared
+@pytest.mark.parametrize(
+    ("mask", "gates"),
+    [
+        ({"groups": "blocks", "block_width": 5, "sparsity": 0.8}, 2),
+        ({"groups": "feature", "sparsity": 0.99}, 10),
+        ({"groups": "feature", "sparsity": 0.99, "source": "random"}, 10),
+    ],
+)
+def test_a_sparsity_that_closes_every_gate_is_refused(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, mask: dict[str, Any], gates: int
 ) -> None:
-    mask = {"steps": 3, "groups": "blocks", "block_width": 5, "sparsity": 0.8}
-    with pytest.raises(ConfigError, match="closes all of the 2 gates"):
-        run(TrainConfig.model_validate(tiny_settings | {"mask": mask}), tiny_prepared)
+    with pytest.raises(ConfigError, match=f"closes all of the {gates} gates"):
+        run(TrainConfig.model_validate(tiny_settings | {"mask": {"steps": 3, **mask}}), tiny_prepared)

@@ -29,7 +29,7 @@ from painvrl.cli.options import (
     first_words,
     goes_on,
 )
-from painvrl.core.errors import ConfigError, PlaceError, UserError
+from painvrl.core.errors import ConfigError, ConfigErrors, PlaceError, UserError
 from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def validate(
         found = None
         try:
             spec = load_study_file(file, settings or ())
-            found = _statistics(spec.config, workspace) if data else None
+            found = _statistics(spec.config, workspace, file) if data else None
             answers.append({"file": str(file), "kind": _kind(spec), "mistakes": ()})
         except PlaceError:
             raise
@@ -309,10 +309,18 @@ def _print_check(answer: Mapping[str, Any], found: SplitStatistics | None) -> No
         render.print_split(found.tables())
 
 
-def _statistics(config: TrainConfig, workspace: Path) -> SplitStatistics:
+def _statistics(config: TrainConfig, workspace: Path, file: Path) -> SplitStatistics:
+    """Of the split; a setting that does not fit the data is told with its file, as any other is."""
     from painvrl.run.prepare import split_of
 
-    return split_of(config, cache_dir=Workspace(workspace).cache)[1].statistics
+    try:
+        return split_of(config, cache_dir=Workspace(workspace).cache)[1].statistics
+    except ConfigError as error:
+        each = [
+            one if one.file else ConfigError(one.rule, file=file, key=f"config.{one.key}", value=one.value)
+            for one in error.each
+        ]
+        raise ConfigErrors(each) from None
 
 
 def _kind(spec: object) -> str:

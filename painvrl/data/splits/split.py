@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -60,6 +60,12 @@ class Split:
     def means(self) -> Mapping[str, tuple[str, ...]]:
         """Names of metrics that are the mean over parts: see :func:`painvrl.data.parts.ood_mean`."""
         return ood_mean(self.valid)
+
+    def saying(self, *, notes: Sequence[str] = (), findings: Sequence[str] = ()) -> Split:
+        """The same with more to say of it."""
+        found = self.statistics.provenance
+        found = replace(found, notes=(*found.notes, *notes), findings=(*found.findings, *findings))
+        return replace(self, statistics=replace(self.statistics, provenance=found))
 
 
 def make_split(dataset: Dataset, config: SplitConfig, *, seed: int) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,18 @@ ACTS: dict[str, Callable[[optuna.Study, list[optuna.Trial]], None]] = {
     "queue": lambda study, running: study.enqueue_trial({"x": 0.5}, user_attrs={"why": "queued"}),
     "suggest": lambda study, running: None if not running else _suggest(running[0]),
     "note": lambda study, running: None if not running else running[-1].set_user_attr("noted", len(running)),
-    "system": lambda study, running: None if not running else running[0].set_constraint("limit", 1.0),
+    "system": lambda study, running: None if not running else _bounded(running[0]),
     "tell": lambda study, running: None if not running else _told(study, running.pop(0)),
     "fail": lambda study, running: None if not running else _failed(study, running.pop()),
     "add": lambda study, running: study.add_trial(create_trial(values=[1.0, 2.0])),
 }
+
+
+_bounds = itertools.count()
+
+
+def _bounded(trial: optuna.Trial) -> None:
+    trial.set_constraint(f"limit {next(_bounds)}", 1.0)  # a second one of a name is refused
 
 
 def _suggest(trial: optuna.Trial) -> None:
