@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from painvrl.core.device import to_device
@@ -22,12 +22,20 @@ _LARGE_BYTES = 4 << 30
 """Columns of larger modalities are standardised by sums over blocks, without a copy of the train items."""
 
 
+def _one_or_more(value: object) -> object:
+    """A name alone stands for a list of it."""
+    return (value,) if isinstance(value, str) else value
+
+
 class FeatureConfig(Settings):
     """How modalities become one matrix."""
 
-    standardise: bool | tuple[str, ...] = False
+    standardise: Annotated[
+        bool | tuple[str, ...],
+        BeforeValidator(_one_or_more, json_schema_input_type=bool | str | tuple[str, ...]),
+    ] = False
     """Centre each column and divide it by its deviation over the train items that have the modality. This
-    comes before rows are scaled to unit length. A list names the modalities that this is done to.
+    comes before rows are scaled to unit length. A name or a list names the modalities that it is done to.
     """
     scales: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Length of an item's row by modality, in the place of 1; at 0 the modality is not seen."""

@@ -309,7 +309,8 @@ def _labels(table: Table, grouping: Grouping, key: str) -> np.ndarray:
         rule = f"{' and '.join(wanted)} have a column of that name; say which with of"
         raise ConfigError(rule, key=key, value=grouping.column)
     if wanted[0] == "interactions" and grouping.column in columns.contradictions:
-        rule = f"the column says two things of one pair: {columns.contradictions[grouping.column]}"
+        said = columns.contradictions[grouping.column]
+        rule = f"the column says two things of one pair: {said}; leave one row a pair in the file"
         raise ConfigError(rule, key=key, value=grouping.column)
     named, rows = places[wanted[0]]
     found: np.ndarray = named[grouping.column][rows]

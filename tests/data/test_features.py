@@ -145,3 +145,8 @@ def test_columns_of_large_modalities_are_standardised_alike_without_a_copy_of_th
     assert torch.equal(
         build_features({"a": modality}, torch.zeros_like(train), FeatureConfig(standardise=True)), nobody
     )
+
+
+def test_one_name_stands_for_a_list_of_it() -> None:
+    assert FeatureConfig.model_validate({"standardise": "a"}).standardise == ("a",)
+    assert FeatureConfig.model_validate({"standardise": True}).standardise is True

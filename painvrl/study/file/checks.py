@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -162,7 +162,7 @@ def _check_values(spec: StudySpec, path: str) -> None:
         known = hyperparameters(base)
         check_is_no_section(path, known, key)
         if path not in known:
-            raise ConfigError(_no_such_hyperparameter(path, context, known), key=key)
+            raise ConfigError(_no_such_hyperparameter(base, path, context, known), key=key)
         environments = base.environments
         if path == "environments.count" and "column" in (environments.assignment, environments.start):
             rule = (
@@ -192,10 +192,15 @@ def _accepted(key: str, value: object = None, what: str = "it") -> Iterator[None
         raise ConfigError(rule, key=key, value=value) from None
 
 
-def _no_such_hyperparameter(path: str, context: Point, known: Iterable[str]) -> str:
+def _no_such_hyperparameter(config: TrainConfig, path: str, context: Point, known: Iterable[str]) -> str:
+    section, _, name = path.rpartition(".")
+    at: object = base
+    for part in section.split("."):
+        at = getattr(at, part, None)
+    if isinstance(at, Mapping):
+        return f"config.{section} does not name {name}; give it a value there first"
     if path not in all_hyperparameters():
         return "is not a hyperparameter of the config" + near_matches(path, known)
-    section = path.rpartition(".")[0]
     where = ", ".join(f"{other} is {value}" for other, value in context.items())
     config = f"the config where {where}" if where else "the config as it is"
     return f"{config} has no such hyperparameter: it belongs to another kind of {section}"

@@ -125,6 +125,13 @@ def test_a_hyperparameter_that_the_config_rules_out_is_no_mistake(
     assert refusal(load) == "space: has no hyperparameter whose condition can hold"
 
 
+def test_what_the_config_does_not_name_cannot_be_searched(spec_tree: Tree, load: Callable[[], Any]) -> None:
+    spec_tree["space"]["features.scales.text"] = {"type": "float", "low": 0.0, "high": 2.0}
+    assert refusal(load).startswith("space.features.scales.text: config.features.scales does not name text")
+    spec_tree["config"]["features"] = {"scales": {"text": 1.0}}
+    load()
+
+
 def test_a_count_of_environments_that_a_column_decides_is_not_searched(
     spec_tree: Tree, load: Callable[[], Any]
 ) -> None:
