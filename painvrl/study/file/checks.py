@@ -192,7 +192,7 @@ def _accepted(key: str, value: object = None, what: str = "it") -> Iterator[None
         raise ConfigError(rule, key=key, value=value) from None
 
 
-def _no_such_hyperparameter(config: TrainConfig, path: str, context: Point, known: Iterable[str]) -> str:
+def _no_such_hyperparameter(base: TrainConfig, path: str, context: Point, known: Iterable[str]) -> str:
     section, _, name = path.rpartition(".")
     at: object = base
     for part in section.split("."):
