@@ -313,7 +313,8 @@ class Asked:
         count = torch.bincount(self._row, minlength=len(users))
         ideal = (1 / torch.log2(torch.arange(CUTOFF, dtype=torch.float64) + 2)).cumsum(0)
         self._ideal = ideal[count[self._row].clamp(1, CUTOFF) - 1]
-        self.user, self.item = rows.user.numpy(), rows.item.numpy()
+        self.user: NDArray[np.int64] = rows.user.numpy()
+        self.item: NDArray[np.int64] = rows.item.numpy()
         self._order = torch.argsort(self._row, stable=True)
         # Items with equal features have equal scores: a lot decides between them, the same for all subsets.
         lot = torch.rand(fitted.n_items, generator=generator(seed, "gate", "ties"), dtype=torch.float32)

@@ -582,7 +582,7 @@ _CORE_SCHEMA = (
     ),
 )
 _PATTERNS = {_name: re.compile(rf"^(?:{_pattern})$") for _name, _pattern, _ in _CORE_SCHEMA}
-for _name, _, _first in _CORE_SCHEMA:
+for _name, _pattern, _first in _CORE_SCHEMA:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _PATTERNS[_name], _first)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_core_float)

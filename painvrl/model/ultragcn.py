@@ -175,11 +175,11 @@ class Backbone(nn.Module):
         self.bias: nn.Parameter = nn.Parameter(torch.zeros(config.content_dim, device=device))
         # The same for all items, it cancels in a softmax over them: Adam would follow its rounding errors.
         self.bias.requires_grad_(not isinstance(config.loss, SoftmaxLoss))
-        self.n_modalities = max(1, len(widths))
+        self.n_modalities: int = max(1, len(widths))
         index = torch.arange(self.n_modalities).repeat_interleave(torch.tensor(widths or (width,)))
         self.modality: Tensor = index.to(device)
         self.mixing: Mixing = mixing(self.gates.shape[0] // width, config.content_dim, device)
-        self.environments = environments if config.reads_environments else None
+        self.environments: KnownEnvironments | None = environments if config.reads_environments else None
         self.log_weights: Tensor
         if self.environments is not None:  # a buffer: a training that continues goes on with the weights
             uniform = torch.full((self.environments.count,), 1 / self.environments.count, device=device)

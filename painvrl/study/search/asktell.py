@@ -88,7 +88,7 @@ class AskTell:
         self._stored = stored
         self._study = stored.study
         self._settings = settings
-        self.leases = Leases(stored)
+        self.leases: Leases = Leases(stored)
 
     def finished(self) -> int:
         """How many trials completed or failed; interrupted ones don't count, nor those taken over."""
