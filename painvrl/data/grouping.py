@@ -23,7 +23,7 @@ from torch import Tensor
 from painvrl.core.errors import ConfigError, listing
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
-from painvrl.data.dataset import BATCH, Dataset, Modality
+from painvrl.data.dataset import Dataset, Modality
 from painvrl.data.disagreement import disagreement
 from painvrl.data.interactions import Interactions
 from painvrl.data.smooth import numbers_of
@@ -151,10 +151,7 @@ def known_groups(
         empty=tuple(empty),
     )
     if len(groups.names) < 2:
-        rule = "all train interactions are in one group"
-        if any(one.column == BATCH for one in groupings):
-            rule += "; batches tell nothing apart where split.train_broken is 0, so take other environments"
-        raise ConfigError(rule, key=KEY, value=groups.said())
+        raise ConfigError("all train interactions are in one group", key=KEY, value=groups.said())
     return groups
 
 
@@ -230,9 +227,9 @@ def _one(table: Table, grouping: Grouping, key: str, seed: int) -> tuple[np.ndar
         assert isinstance(grouping.bins, int)
         source = generator(seed, "environments", "clusters")
         labels = content_clusters(_warm_alone(table), grouping.bins, source, key=f"{key}.bins")[item]
-    else:
-        labels = _labels(table, grouping, key)
-    if grouping.bins is None or grouping.column == CLUSTERS:
+        return _named(labels, grouping, key)
+    labels = _labels(table, grouping, key)
+    if grouping.bins is None:
         return _named(labels, grouping, key)
     return _binned(numbers_of(labels, key=key, column=grouping.column), grouping, key)
 

@@ -48,7 +48,7 @@ def numbers_of(labels: np.ndarray, *, key: str, column: str) -> np.ndarray:
         except ValueError:
             wrong.append(label)
         else:  # Python reads 1_0 as 10, and digits of every script
-            if not math.isfinite(values[index]) or "_" in label or not label.isascii():
+            if not math.isfinite(values[index]) or "_" in label or not label.strip().isascii():
                 wrong.append(label)
     if wrong:
         rule = f"the column {column} must hold numbers"

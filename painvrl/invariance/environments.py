@@ -17,7 +17,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from painvrl.core.errors import EmptyEnvironment, listing
+from painvrl.core.errors import EmptyEnvironment
 from painvrl.data.grouping import Grouping, KnownGroups
 from painvrl.invariance.hard_em import EnvironmentModels, HardEMSettings, fit_hard_em
 from painvrl.invariance.labels import SETTLED_SHARE, moved_share, with_least_size
@@ -64,7 +64,9 @@ class EnvironmentConfig(MixtureSettings):
     sees: Sees = "variant"
     """Features that environments are fitted on: the ``variant`` part, or ``all`` of them (InvRL's code)."""
     min_share: float = Field(default=0.02, ge=0, lt=0.5)
-    """An environment below this share of the interactions is re-seeded with the worst-explained ones."""
+    """An environment below this share of the interactions is re-seeded with the worst-explained ones. One
+    that the data name is refused. So are those that ``evaluation.loeo`` leaves out.
+    """
     hard_em: HardEMSettings = HardEMSettings()
     """How the models of ``hard_em`` are fitted."""
 
@@ -160,7 +162,7 @@ def identify(
     needed = max(2, round(config.min_share * data.n_pairs))
     if config.assignment == "column":
         assert known is not None
-        return _of_groups(known, last, needed)
+        return _labelled(known.label, last, len(known.names))  # none is filled up or merged
     from_groups = known if config.start == "column" else None
     count = config.count if from_groups is None else len(from_groups.names)
     if count * needed > data.n_pairs:
@@ -230,17 +232,6 @@ def identify(
 def _seen(features: Features, mask: Tensor | None, sees: Sees) -> ItemFeatures:
     """What the environments are fitted on."""
     return features if mask is None or sees == "all" else VariantPart(features, 1 - mask)
-
-
-def _of_groups(known: KnownGroups, last: Environments | None, needed: int) -> Environments:
-    """The environments that the data name; none is filled up or merged."""
-    small = [f"{name} ({size})" for name, size in zip(known.names, known.sizes, strict=True) if size < needed]
-    if small:
-        raise EmptyEnvironment(
-            f"environments of fewer than {needed} train interactions: {listing(small, 8)}; take wider bins, "
-            "or lower environments.min_share"
-        )
-    return _labelled(known.label, last, len(known.names))
 
 
 def _labelled(label: Tensor, last: Environments | None, count: int) -> Environments:

@@ -74,18 +74,19 @@ def check_refit(config: TrainConfig, prepared: Prepared) -> None:
     """Say what would stop a :func:`refit` before the training that it follows.
 
     Raises:
-        ConfigError: it trains on known environments, and their groups do not fit the rows of the valid parts.
+        ConfigError: it trains on environments that the rows of the valid parts do not have.
     """
-    if not (config.backbone.reads_environments or config.environments.start == "column"):
+    environments, learned = config.environments, config.mask.source == "learned"
+    if learned and environments.assignment == "given":
+        rule = "--refit adds OOD rows, which have no true environment"
+        raise ConfigError(rule, key="environments.assignment", value="given")
+    if not (config.backbone.reads_environments or (learned and environments.start == "column")):
         return
     try:
         groups_of(config, prepared.dataset, _trained_on(prepared.split))
     except ConfigError as error:
-        raise ConfigError(
-            f"--refit adds the valid parts, and they do not fit: {error.rule}",
-            key=error.key,
-            value=error.value,
-        ) from None
+        rule = f"with the valid parts, which --refit adds: {error.rule}"
+        raise ConfigError(rule, key=error.key, value=error.value) from None
 
 
 def _trained_on(split: Split) -> Interactions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from painvrl.core.errors import ConfigError, listing
-from painvrl.data.dataset import Dataset
+from painvrl.data.dataset import BATCH, Dataset
 from painvrl.data.grouping import KnownGroups, LeftOutGroup, known_groups, left_out_group
 from painvrl.data.interactions import Interactions
 from painvrl.data.splits import Split
@@ -16,32 +16,43 @@ CANDIDATES = 4
 """Times as many candidates as a list is long; with fewer, chance finds more than a quarter."""
 
 
+def reads_groups(config: TrainConfig) -> bool:
+    """Whether anything in a run of ``config`` depends on ``environments.column``."""
+    environments = config.environments
+    identified = config.mask.source == "learned" and "column" in (environments.assignment, environments.start)
+    return identified or config.backbone.reads_environments or config.evaluation.loeo
+
+
 def groups_of(config: TrainConfig, dataset: Dataset, train: Interactions) -> KnownGroups:
-    """The groups that ``environments.column`` makes of ``train``.
+    """The groups that ``environments.column`` makes of ``train``, none of them too small to be read.
 
     Raises:
-        ConfigError: they do not fit the data.
+        ConfigError: they do not fit the data, or one is below ``environments.min_share``. It may be, where an
+            identification only starts from it.
     """
-    return known_groups(dataset, train, config.environments.column, config.seed)
+    groups = known_groups(dataset, train, config.environments.column, config.seed)
+    known = config.environments.assignment == "column"
+    if reads_groups(config) and (known or config.evaluation.loeo):
+        _require_sizes(config, groups, len(train))
+    return groups
 
 
 def with_known_groups(config: TrainConfig, dataset: Dataset, split: Split) -> Split:
     """The split, whose notes say what the groups are, and whose findings what looks wrong with them.
 
     Raises:
-        ConfigError: they do not fit the data, one is too small, or nobody can be asked for one.
+        ConfigError: as :func:`groups_of`, or nobody can be asked for one that is left out.
     """
-    groups = groups_of(config, dataset, split.train)
-    known = config.environments.assignment == "column"
-    if known or config.evaluation.loeo:
-        _require_sizes(config, groups, len(split.train))
+    try:
+        groups = groups_of(config, dataset, split.train)
+    except ConfigError as error:
+        raise _of_batches(error, config, split) from None
     notes = [f"environments.column: {groups.said()}"]
     if groups.left_open:
         notes.append(f"environments.column: in no group, and left open: {groups.left_open:,}")
     findings = []
-    if not (known or config.evaluation.loeo or config.environments.start == "column"):
-        rule = f"nobody reads it: assignment {config.environments.assignment!r} does not start from it"
-        findings.append(f"environments.column: {rule}, and evaluation.loeo is off")
+    if not reads_groups(config):
+        findings.append("environments.column: nothing in this configuration reads it")
     if groups.empty:
         findings.append(f"environments.column: no train interaction is in {listing(groups.empty, 8)}")
     if config.evaluation.loeo:
@@ -77,6 +88,16 @@ def short_lists(candidates: Mapping[str, int], length: int) -> str | None:
         f"{min(1.0, length / min(short.values())):.0%} of what is sought; take metrics of a smaller K, or "
         "bring more items"
     )
+
+
+def _of_batches(error: ConfigError, config: TrainConfig, split: Split) -> ConfigError:
+    """The error, with the reason where a shift of features has changed no train item."""
+    if split.shown is None or not any(one.column == BATCH for one in config.environments.column):
+        return error
+    if bool(split.shown.changed[split.train.item].any()):
+        return error
+    rule = f"{error.rule}: with split.train_broken 0 there is one batch; the control needs other environments"
+    return ConfigError(rule, key=error.key, value=error.value)
 
 
 def _require_sizes(config: TrainConfig, groups: KnownGroups, total: int) -> None:

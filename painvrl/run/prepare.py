@@ -33,6 +33,8 @@ from painvrl.run.known import short_lists, with_known_groups
 
 _logger = logging.getLogger(__name__)
 
+_BLOCK = 8192
+"""Items whose vectors are compared at once."""
 MOST_OF_MEMORY = 0.25
 """Of the device's memory: features that take more stay on the host, and pass the device in blocks."""
 
@@ -116,13 +118,18 @@ def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
 
 def _what_is_shown(dataset: Dataset, shown: ShownFeatures) -> list[str]:
     """How many items a shift of features changed, and how many of them look as before."""
-    own, (changed,) = dataset.modalities[shown.modality], shown.changed.nonzero(as_tuple=True)
-    source = shown.source[changed]
-    alike = (source >= 0) & (own.values[changed] == own.values[source.clamp_min(0)]).all(dim=1)
-    said = f"split.modality: items whose {shown.modality} is not their own: {len(changed):,}"
-    if alike.any():
-        said += f"; {int(alike.sum()):,} of them have that of an item with the same values"
-    return [said]
+    values, changed, lacking = dataset.modalities[shown.modality].values, shown.changed, shown.source < 0
+    what = f"split.modality: items whose {shown.modality} is"
+    notes = [f"{what} taken away: {int(lacking.sum()):,}"] if lacking.any() else []
+    (swapped,) = (changed & ~lacking).nonzero(as_tuple=True)
+    if len(swapped):
+        blocks = [
+            (values[rows] == values[shown.source[rows]]).all(dim=1).sum() for rows in swapped.split(_BLOCK)
+        ]
+        alike = int(torch.stack(blocks).sum())
+        same = f"; {alike:,} of them have that of an item with the same values" if alike else ""
+        notes.append(f"{what} another item's: {len(swapped):,}{same}")
+    return notes
 
 
 def with_features(prepared: Prepared, config: TrainConfig) -> Prepared:

@@ -181,7 +181,7 @@ def sync(workspace: Workspace, *, storage: str | None = None) -> Synced:
 
 
 def _sync(stored: StoredStudy, workspace: Workspace, spool: Spool) -> tuple[int, int, int]:
-    """Bring a tracker up to date; how many results it got, how many have no trial and cannot be read."""
+    """Bring a tracker up to date; how many results it got, have no trial, and cannot be read."""
     spooled = len(spool.load())
     tracker = mlflow_tracker(workspace)
     noted = header_of(stored)

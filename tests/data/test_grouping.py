@@ -372,6 +372,16 @@ def test_a_column_that_is_called_like_something_computed_is_asked_for_by_whose_i
         grouped(both, train, {"column": "popularity", "bins": 2})
     found = grouped(both, train, {"column": "popularity", "bins": [45.0], "of": "items"})
     assert found.names == ("popularity < 45", "popularity >= 45")
+    both = with_item_column(dataset, "clusters", [str(item % 9) for item in range(train.n_items)])
+    found = grouped(both, train, {"column": "clusters", "bins": [3.0, 6.0], "of": "items"})
+    assert found.names == ("clusters < 3", "clusters 3 to 6", "clusters >= 6")
+
+
+def test_a_long_label_is_cut_in_the_name_of_its_group(dataset: Dataset, train: Interactions) -> None:
+    long = with_item_column(dataset, "kind", ["x" * 5_000 + "ab"[item % 2] for item in range(train.n_items)])
+    found = grouped(long, train, {"column": "kind"})
+    assert [len(name) for name in found.names] == [66, 70]
+    assert len(set(found.names)) == 2
 
 
 def test_rows_left_open_are_counted(dataset: Dataset, train: Interactions) -> None:

@@ -64,3 +64,10 @@ def test_a_missing_column_a_bare_one_and_a_narrow_width_are_refused():
     huge = np.array(["-1e308", "1e308", "0", "0", "0"])
     with pytest.raises(ConfigError, match=f"at most {MAX_BUMPS}"):
         smooth_columns({"year": huge}, "year", Smooth(width=10), TRAIN)
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "inf", "nan", "1,5"])
+def test_what_python_alone_reads_as_a_number_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="must hold numbers"):
+        numbers_of(np.array(["1", text], dtype=object), key="k", column="c")
+    assert numbers_of(np.array([" 1 ", "2\u00a0"], dtype=object), key="k", column="c").tolist() == [1.0, 2.0]

@@ -184,14 +184,6 @@ def test_known_groups_are_the_environments_and_their_number(small: Small) -> Non
     assert again.converged
 
 
-def test_a_known_environment_that_is_too_small_is_named(small: Small) -> None:
-    label = (torch.arange(small.data.n_pairs) == 0).long()
-    known = KnownGroups(label=label, names=("old", "new"), sizes=(small.data.n_pairs - 1, 1))
-    config = EnvironmentConfig(assignment="column", column="era", min_share=0.1)
-    with pytest.raises(EmptyEnvironment, match=r"new \(1\); take wider bins"):
-        run(small, config, known=known)
-
-
 def test_a_column_and_the_assignment_that_reads_it_are_set_together() -> None:
     with pytest.raises(ValidationError, match=r"needs environments\.column"):
         EnvironmentConfig.model_validate({"assignment": "column"})

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from painvrl.serving.retrain import compare
+from painvrl.core.errors import ConfigError
+from painvrl.core.workspace import Workspace
+from painvrl.run.config import TrainConfig
+from painvrl.serving import retrain
+from painvrl.serving.retrain import TrainOptions, compare, train_along, train_config
 
 METRICS = st.dictionaries(
     st.sampled_from(["iid/a", "iid/b", "ood/a", "ood/b"]), st.floats(0, 1), min_size=1, max_size=4
@@ -44,3 +52,18 @@ def test_a_nan_on_one_side_is_an_infinite_difference() -> None:
     found = compare({"iid/a": math.nan, "ood/a": 0.5}, {"iid/a": 0.1, "ood/a": 0.5})
     assert (found.worst, found.largest_difference) == ("iid/a", math.inf)
     assert compare({"iid/a": math.nan}, {"iid/a": math.nan}).exact
+
+
+def train_as_toy(config: TrainConfig, workspace: Workspace, options: TrainOptions) -> None:
+    train_config(config, "toy", workspace, options)
+
+
+@pytest.mark.parametrize("train", [train_as_toy, train_along])
+def test_what_would_stop_a_refit_is_said_before_anything_is_trained(
+    tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Any
+) -> None:
+    monkeypatch.setattr(retrain, "run", lambda *_, **__: pytest.fail("something was trained"))
+    config = TrainConfig.model_validate(tiny_settings | {"environments": {"assignment": "given"}})
+    options = TrainOptions(device=torch.device("cpu"), refit=True)
+    with pytest.raises(ConfigError, match=r"^environments\.assignment: --refit adds OOD rows"):
+        train(config, Workspace(tmp_path).create(), options)

@@ -163,13 +163,6 @@ def _check_values(spec: StudySpec, path: str) -> None:
         check_is_no_section(path, known, key)
         if path not in known:
             raise ConfigError(_no_such_hyperparameter(base, path, context, known), key=key)
-        environments = base.environments
-        if path == "environments.count" and "column" in (environments.assignment, environments.start):
-            rule = (
-                "changes nothing where environments.column decides how many there are; take it out of "
-                "the space, or search it when environments.assignment is another"
-            )
-            raise ConfigError(rule, key=key)
         for end, value in spec.space.root[path].probes():
             with _accepted(f"{key}.{end}", value):
                 apply(base, {path: value})

@@ -80,13 +80,15 @@ class Spool:
         files = list(self.folder.glob("*.json"))  # looked for first: others may write more meanwhile
         if self.load():
             return 0
+        aside = 0
         for file in files:
-            with suppress(FileNotFoundError):  # another one that ends was first
+            with suppress(FileNotFoundError):  # another one was first: it had it, or set it aside
                 file.replace(self.folder / f".{file.name}.unreadable")
+                aside += 1
         (self.folder / _STUDY).unlink(missing_ok=True)
         with suppress(OSError):  # somebody writes a file, or one is set aside
             self.folder.rmdir()
-        return len(files)
+        return aside
 
     @property
     def yaml(self) -> str | None:
@@ -117,4 +119,5 @@ def spool_of(workspace: Workspace, study: str) -> Spool:
 
 def spooled_studies(workspace: Workspace) -> tuple[str, ...]:
     """Names of the studies whose tracker is still to get something."""
-    return tuple(sorted({file.parent.name for file in workspace.spool.glob("*/[!.]*")}))
+    files = (*workspace.spool.glob(f"*/{_STUDY}"), *workspace.spool.glob("*/[!.]*.json"))
+    return tuple(sorted({file.parent.name for file in files}))

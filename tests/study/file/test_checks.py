@@ -132,15 +132,6 @@ def test_what_the_config_does_not_name_cannot_be_searched(spec_tree: Tree, load:
     load()
 
 
-def test_a_count_of_environments_that_a_column_decides_is_not_searched(
-    spec_tree: Tree, load: Callable[[], Any]
-) -> None:
-    spec_tree["space"]["environments.count"] = {"type": "int", "low": 2, "high": 4}
-    load()
-    spec_tree["config"]["environments"] = {"assignment": "column", "column": {"column": "year", "bins": 2}}
-    assert refusal(load).startswith("space.environments.count: changes nothing")
-
-
 def test_a_fixed_value_is_checked_by_the_configs_rules(spec_tree: Tree, load: Callable[[], Any]) -> None:
     spec_tree["space"]["mask.sparsity"] = {"type": "fixed", "value": 1.5}
     assert refusal(load).startswith("space.mask.sparsity.value: the config refuses it: must be less than")
