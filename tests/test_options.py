@@ -59,8 +59,8 @@ CONTEXTS: dict[str, dict[str, Value]] = {
 LOSS, WEIGHT = "backbone.loss.kind", "backbone.item_item_weight"
 
 
-@pytest.fixture(scope="session")
-def tiny_config(tiny_config: TrainConfig) -> TrainConfig:
+@pytest.fixture(scope="module")
+def grouped_config(tiny_config: TrainConfig) -> TrainConfig:
     """One that names known environments, which ``assignment: column`` needs and the others do not read."""
     environments = {
         **tiny_config.environments.model_dump(mode="json"),
@@ -70,13 +70,13 @@ def tiny_config(tiny_config: TrainConfig) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def train(tiny_config: TrainConfig, tiny_prepared: Prepared) -> Train:
+def train(grouped_config: TrainConfig, tiny_prepared: Prepared) -> Train:
     """Trains a choice of an option, once for all laws."""
 
     @functools.cache
     def trained(path: str, choice: str) -> RunResult:
         context = {"environments.hard_em.max_rounds": 3, "rounds": 2, **CONTEXTS.get(path, {})}
-        config = apply(tiny_config, {path: choice, **context})
+        config = apply(grouped_config, {path: choice, **context})
         result = run(config, tiny_prepared)
         assert result.config == config
         return result
@@ -90,14 +90,14 @@ def needs_the_extra(choice: str) -> None:
 
 
 @pytest.mark.parametrize("path", OPTIONS)
-def test_all_choices_of_an_option_are_a_search_space(tiny_config: TrainConfig, path: str) -> None:
+def test_all_choices_of_an_option_are_a_search_space(grouped_config: TrainConfig, path: str) -> None:
     for choice in OPTIONS[path]:
         needs_the_extra(choice)
     assert len(OPTIONS[path]) > 1
     spec = {
         "study": {"name": "options", "trials": 3},
         "objectives": ["iid/ndcg_at_20"],
-        "config": tiny_config.model_dump(mode="json"),
+        "config": grouped_config.model_dump(mode="json"),
         "space": {path: {"type": "categorical", "choices": list(OPTIONS[path])}},
     }
     check_spec(validated(StudySpec, spec))
@@ -162,16 +162,16 @@ def losses(config: TrainConfig, *points: dict[str, Value], when: dict[str, Any])
 
 @pytest.mark.slow
 def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_one(
-    tiny_config: TrainConfig, tmp_path: Path
+    grouped_config: TrainConfig, tmp_path: Path
 ) -> None:
     points: list[dict[str, Value]] = [{WEIGHT: 0.5}, {WEIGHT: 4.0}, {}]
-    spec = losses(tiny_config, *({LOSS: "sampled", **point} for point in points), when={LOSS: "sampled"})
+    spec = losses(grouped_config, *({LOSS: "sampled", **point} for point in points), when={LOSS: "sampled"})
     workspace = Workspace(tmp_path / "workspace")
     run_study(spec, workspace, torch.device("cpu"), tracker=NullTracker())
     study = open_study("losses", workspace)
     own, *others = records = study.trials()
     assert own.point == {LOSS: "gramian"}, "the config's own point"
-    assert study.config_of(own) == tiny_config
+    assert study.config_of(own) == grouped_config
     assert [record.point[LOSS] for record in others] == ["sampled"] * 3
     weights = [study.config_of(record).backbone.item_item_weight for record in others]
     assert weights == [record.point[WEIGHT] for record in others]
@@ -184,9 +184,9 @@ def test_a_study_searches_the_weight_of_the_item_item_term_where_the_loss_has_on
 
 @pytest.mark.parametrize("when", [{}, {LOSS: "gramian"}, {LOSS: ["gramian", "sampled"]}])
 def test_the_weight_of_the_item_item_term_is_refused_at_load_where_the_loss_has_none(
-    tiny_config: TrainConfig, when: dict[str, Any]
+    grouped_config: TrainConfig, when: dict[str, Any]
 ) -> None:
     with pytest.raises(
         ConfigError, match=r"space\.backbone\.item_item_weight\.low: .* unless loss\.kind is 'sampled'"
     ):
-        check_spec(losses(tiny_config, when=when))
+        check_spec(losses(grouped_config, when=when))
