@@ -33,6 +33,7 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
+from painvrl.core.device import peak_memory_mib
 from painvrl.core.errors import UserError
 from painvrl.core.tensorfile import read_tree, write_tree
 from painvrl.data.cache import ArrayCache
@@ -378,7 +379,7 @@ def main() -> None:
         specifications(trials, chosen.specs, draw, Path(folder))
         data(trials, chosen.data, draw, Path(folder))
         flips(trials, chosen.flips, draw, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = (peak_memory_mib(torch.device("cpu")) or 0.0) / 1024
     said = {"counts": dict(sorted(trials.counts.items())), "slowest_seconds": round(trials.slowest, 2)}
     print(json.dumps({**said, "peak_gib": round(peak, 2), "faults": trials.faults}, indent=1))
     sys.exit(1 if trials.faults else 0)

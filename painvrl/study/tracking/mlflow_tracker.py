@@ -407,11 +407,18 @@ def mlflow_tracker(workspace: Workspace, tracking_uri: str | None = None) -> Mlf
 
 
 def _experiment(client: MlflowClient, artifact_root: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None if artifact_root is None else (artifact_root / EXPERIMENT).as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    if found is None:
+        location = None if artifact_root is None else (artifact_root / EXPERIMENT).as_uri()
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        except MlflowException:
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:  # nobody else made it meanwhile
+                raise
+    return str(found.experiment_id)
 
 
 def _dataset(job: Job, fingerprint: str) -> DatasetInput:

@@ -561,3 +561,22 @@ def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
     go(spec, type(formula)(script={1: another}), tracker=tracker, trials=2)
     assert statuses == ["RUNNING", "KILLED"]
     assert len(Store(tracked).parents()) == 1
+
+
+def test_two_that_make_the_experiment_at_once_share_it(
+    tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow_calls(tracked.tracking_uri):
+        from mlflow.tracking import MlflowClient
+
+    mlflow_tracker(tracked)
+    look, looks = MlflowClient.get_experiment_by_name, iter([False])
+
+    def not_there_yet(client: MlflowClient, name: str) -> Any:
+        return look(client, name) if next(looks, True) else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", not_there_yet)
+    assert mlflow_tracker(tracked)._experiment == Store(tracked).experiment
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: None)
+    with pytest.raises(StudyError, match="already exists"):
+        mlflow_tracker(tracked)
