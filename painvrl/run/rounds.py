@@ -189,7 +189,7 @@ def _gates(stages: Stages) -> tuple[Tensor | None, int]:
     if closed_gates(n_gates, config.closes) == n_gates:
         rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
         raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
-    if config.closes > 0 and closed_gates(n_gates, config.closes) == 0:
+    if group is not None and config.closes > 0 and closed_gates(n_gates, config.closes) == 0:
         _logger.warning(
             "mask.sparsity %g closes no gate: %g of the %d gates of mask.groups %s rounds to none",
             *(config.sparsity, config.sparsity * n_gates, n_gates, config.groups),
