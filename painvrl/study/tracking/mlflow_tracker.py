@@ -147,12 +147,14 @@ class MlflowTracker(Tracker):
         self._tags.setdefault(run_id, {}).update(tags)
 
     def kill(self, run_id: str | None) -> None:
-        """End the run of a trial that was interrupted, unless another process goes on in it."""
+        """End the run of a trial that was interrupted, unless another process goes on in it, or ended it."""
         if run_id is None:
             return
         with mlflow_calls(self._uri):
             run, known = self._find(run_id), self._tags.get(run_id, {}).get("trial")
-            if run is not None and known in {None, run.data.tags.get("trial")}:
+            if run is None or run.info.status != "RUNNING":
+                return
+            if known in {None, run.data.tags.get("trial")}:
                 self._client.set_terminated(run_id, status="KILLED")
 
     def mark_front(self, membership: Mapping[str, bool]) -> None:

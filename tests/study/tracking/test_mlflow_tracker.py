@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,7 +20,7 @@ from painvrl.core.tables import TextTable
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import parse_yaml
 from painvrl.engine.constraints import Constraint
-from painvrl.engine.job import DataSummary
+from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.outcomes import Completed, Failed
 from painvrl.study.choice.selection import select
 from painvrl.study.file.spec import StudySpec
@@ -561,6 +562,24 @@ def test_runs_that_other_processes_train_now_are_left_alone_and_the_others_end(
     go(spec, type(formula)(script={1: another}), tracker=tracker, trials=2)
     assert statuses == ["RUNNING", "KILLED"]
     assert len(Store(tracked).parents()) == 1
+
+
+def test_a_run_that_ends_while_another_runner_takes_it_for_abandoned_is_not_killed(
+    tracked: Workspace, spec: StudySpec
+) -> None:
+    header = StudyHeader(name="toy", objectives=spec.objectives, yaml="", data=DATA)
+    mine, another = mlflow_tracker(tracked), mlflow_tracker(tracked)
+    header = replace(header, parent_run=mine.open(header, ()).parent_run)
+    job = Job(number=0, point={}, config=spec.config)
+    run_id, kill = mine.start(job), another.kill
+
+    def kill_later(stray: str | None) -> None:
+        mine.finish(stray, job, Failed(reason="diverged", message="no number"))
+        kill(stray)
+
+    another.kill = kill_later  # type: ignore[method-assign]
+    another.open(header, ())  # of a storage that was read before the trial began
+    assert Store(tracked).client.get_run(run_id).info.status == "FAILED"
 
 
 def test_two_that_make_the_experiment_at_once_share_it(
