@@ -92,11 +92,9 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     """
     dataset = load(config.data, cache_dir=cache_dir, seed=config.seed)
     split = make_split(dataset, config.split, seed=derive_seed(config.seed, "split"))
-    if split.shown is not None:
-        dataset, split = (
-            as_shown(dataset, split.shown),
-            split.saying(notes=_what_is_shown(dataset, split.shown)),
-        )
+    if (shown := split.shown) is not None:
+        split = split.saying(notes=_what_is_shown(dataset, shown))
+        dataset = as_shown(dataset, shown)
     ranked = {
         part.name: part.candidates
         for part in split.statistics.parts
