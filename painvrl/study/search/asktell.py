@@ -40,6 +40,7 @@ from painvrl.study.search.history import TRAINED, UNTRAINED, make_sampler
 from painvrl.study.search.planned import Untried
 from painvrl.study.search.port import SAMPLERS, Choice, seed_of
 from painvrl.study.store.lease import Leases, alone
+from painvrl.study.store.packed import unpacked
 from painvrl.study.store.records import FINISHED, TrialRecord, TrialState, finished_here
 from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy
 
@@ -172,7 +173,7 @@ class AskTell:
         except TakenOver:
             stored = self._stored.trials()[number].outcome
             # The server may have been lost when it had stored this, and before it could say so.
-            if stored is None or OUTCOME.dump_json(stored) != OUTCOME.dump_json(kept):
+            if stored is None or OUTCOME.dump_json(unpacked(stored)) != OUTCOME.dump_json(kept):
                 raise
 
     @alone

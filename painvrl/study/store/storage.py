@@ -30,12 +30,13 @@ from painvrl.study.file.spec import FILE_NAME, StudySpec
 from painvrl.study.store.database import connect, is_there, readable_errors
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.known import StudyStorage
+from painvrl.study.store.packed import packed
 from painvrl.study.store.records import FINISHED, TakenFrom, TrialRecord, TrialState
 from painvrl.study.store.stamp import is_newer, refuse_newer, too_new
 from painvrl.study.store.versions import versions_of
 
 Training: TypeAlias = frozenset[tuple[str, Value]]
-"""What trials of one study may differ in, by path."""
+"""What a trial has that its study's base configuration has not, or the other way about, by path."""
 
 _PRESET = "preset"  # no hyperparameter's path, since it has no dot
 
@@ -197,6 +198,8 @@ class StoredStudy:
                 raise damaged(self.name, f"trial {trial.number}", error) from error
             if trial.state.is_finished():
                 self._ended[trial.number] = known
+                if known.outcome is not None:  # kept once: Optuna keeps what it read, too
+                    trial.user_attrs[Attr.OUTCOME] = known.outcome
         return known
 
     def training(self, point: Point, preset: str | None = None) -> Training:
@@ -207,10 +210,15 @@ class StoredStudy:
         asked = frozenset({**point, _PRESET: preset}.items())
         if asked not in self._turned:
             try:
-                self._turned[asked] = self.space.turned(self.config_at(point, preset))
+                self._turned[asked] = self.space.turned(self.config_at(point, preset)) ^ self._own
             except ValidationError:
                 self._turned[asked] = asked
         return self._turned[asked]
+
+    @cached_property
+    def _own(self) -> Training:
+        """What the base configuration trains; a training is kept as its differences to it."""
+        return self.space.turned(self.config)
 
     def trained(self, records: Iterable[TrialRecord]) -> dict[Training, int]:
         """What trials have trained or train now, each with the number of the first such trial.
@@ -382,7 +390,7 @@ def not_ours(name: str) -> StudyError:
 
 def _record(trial: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     stored, origin = trial.user_attrs.get(Attr.OUTCOME), trial.user_attrs.get(Attr.TAKEN_FROM)
-    outcome = None if stored is None else OUTCOME.validate_python(stored)
+    outcome = None if stored is None else packed(OUTCOME.validate_python(stored))
     state = _state(trial, outcome)
     complete = state is TrialState.COMPLETE
     record = TrialRecord(

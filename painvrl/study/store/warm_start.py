@@ -30,8 +30,9 @@ from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.store.identity import StudyIdentity, lines_of
 from painvrl.study.store.known import StudyStorage
+from painvrl.study.store.packed import unpacked
 from painvrl.study.store.records import TakenFrom, TrialRecord, TrialState
-from painvrl.study.store.storage import Attr, StoredStudy, identity_of
+from painvrl.study.store.storage import OUTCOME, Attr, StoredStudy, identity_of
 
 OPTION = "--warm-start"
 
@@ -228,10 +229,10 @@ def _taken_over(source: StoredStudy, record: TrialRecord, trial: FrozenTrial, sp
     reported = {} if preset is not None else _reported(config, point, spec)
     _check_sweep(source, record, config, spec)
     attrs: dict[str, object] = {
-        key: value
-        for key, value in trial.user_attrs.items()
-        if key == Attr.OUTCOME or key.startswith(Attr.RUNG)
+        key: value for key, value in trial.user_attrs.items() if key.startswith(Attr.RUNG)
     }
+    assert record.outcome is not None, "it has ended"
+    attrs[Attr.OUTCOME] = OUTCOME.dump_python(unpacked(record.outcome), mode="json")
     attrs[Attr.TAKEN_FROM] = asdict(TakenFrom(study=source.name, trial=record.number, run_id=record.run_id))
     if preset is not None:
         attrs[Attr.PRESET] = preset
