@@ -101,14 +101,14 @@ class Study:
         return {"seed": seed, "split": years}
 
 
-def _wrong(modality: str, share: float = 0.3) -> Study:
+def _wrong(modality: str, share: float = 0.3, decoy: bool = True) -> Study:
     split = {"modality": modality, "train_broken": share, "ood_broken": 1.0 if share else 0.0}
     return Study(
         file="wrong-modality",
         change={"split": split},
-        names=("text", "genres", "year", "decoy"),
+        names=("text", "genres", "year", *(["decoy"] if decoy else [])),
         closed=(modality,),
-        shares=(0.0, 0.25),  # no gate, or one
+        shares=(0.0, 0.25 if decoy else 0.34),  # no gate, or one
     )
 
 
@@ -131,6 +131,7 @@ STUDIES = {
     "wrong-text": _wrong("text"),
     "wrong-genres": _wrong("genres"),
     "control": _wrong("text", 0.0),  # batches that say nothing: no vector is wrong
+    "control-no-decoy": _wrong("text", 0.0, decoy=False),  # nothing is there that had better be closed
     "era-older": _era([1994, None], [None, 1980]),
     "era-newer": _era([None, 1996], [2002, None]),
     "trailers-older": _era([1994, None], [None, 1980], **TRAILERS),
@@ -140,7 +141,9 @@ STUDIES = {
 
 def base_of(study: Study, id_dim: int, trailers: Path | None = None) -> Change:
     """The study's configuration as it is for every arm; ``trailers`` holds ``visual`` and ``audio``."""
-    spec = load_spec(ROOT / "studies" / f"{study.file}.yaml")
+    described = load_spec(ROOT / "studies" / f"{study.file}.yaml").config.model_dump(mode="json")
+    if "decoy" not in study.names:
+        described["features"]["decoys"] = {}
     more = {
         "evaluation": {"ks": [20], "loeo": True},
         "backbone": {"id_dim": id_dim},
@@ -153,7 +156,7 @@ def base_of(study: Study, id_dim: int, trailers: Path | None = None) -> Change:
             for name in ("visual", "audio")
         }
         more["data"] = {"files": files, "items": "with_every_modality"}
-    return merged(merged(spec.config.model_dump(mode="json"), study.change), more)
+    return merged(merged(described, study.change), more)
 
 
 def arms_of(study: Study, count: int) -> dict[str, list[Change]]:
@@ -231,7 +234,7 @@ def data_of(settings: TrainConfig, study: Study) -> Prepared:
 
     Where no vector is wrong the batches say nothing: three items in ten are called changed, at random.
     """
-    if study is not STUDIES["control"]:
+    if study.change["split"].get("train_broken") != 0:
         prepared = prepare(settings, cache_dir=CACHE, device=torch.device("cpu"))
         return _with_shuffled_columns(prepared, settings)
     blind = settings.model_dump(mode="json", exclude={"environments"}) | {"evaluation": {"ks": [20]}}

@@ -24,7 +24,7 @@ def some_gains(seed: int, models: int = 1) -> list[Gains]:
     return [Gains(user=user, item=item, gain=rng.random(200).astype(np.float32)) for _ in range(models)]
 
 
-@pytest.mark.parametrize("name", ["wrong-text", "wrong-genres", "control"])
+@pytest.mark.parametrize("name", ["wrong-text", "wrong-genres", "control", "control-no-decoy"])
 def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> None:
     from benchmarks.common import config
     from benchmarks.invariance import COUNTED, STUDIES, arms_of, base_of
@@ -37,14 +37,11 @@ def test_every_point_of_every_arm_is_a_configuration_of_its_own(name: str) -> No
     for arm, found in points.items():
         assert len({one.fingerprint() for one in found}) == len(found), arm
         assert {one.backbone.l2 for one in found} == {0.1, 0.3}, arm
-        blind = arm in (
-            "vrex",
-            "group-dro",
-            COUNTED,
-        )  # of two, one left out leaves too few; or not chosen by it
+        blind = arm in {"vrex", "group-dro", COUNTED}  # of two, one left out is too few; not chosen by it
         assert all(one.evaluation.loeo != blind for one in found), arm
-    assert len(points["loeo-subset"]) == 2 * 15
-    assert {one.mask.sparsity for one in points["known"]} == {0.0, 0.25}
+    assert len(points["loeo-subset"]) == 2 * (2 ** len(study.names) - 1)
+    assert {one.mask.sparsity for one in points["known"]} == set(study.shares)
+    assert all(bool(one.features.decoys) == ("decoy" in study.names) for one in points["known"])
     assert all(one.features.scales == dict.fromkeys(study.closed, 0.0) for one in points["oracle"])
     assert {one.environments.start for one in points["inferred-from-batches"]} == {"column"}
     assert {one.environments.column[0].column for one in points["shuffled-labels"]} == {"shuffled batch"}
