@@ -41,7 +41,7 @@ from painvrl.study.tracking.port import PARENT
 LOADING = 5.0
 """Seconds of computing after which a worker trains. Five that die in a row before that end a study."""
 
-CHEAP = {
+_CHEAP = {
     "data": {"kind": "planted", "n_users": 60, "n_items": 80, "interactions_per_environment": 6},
     "split": {"protocol": "planted"},
     "backbone": {"id_dim": 4, "content_dim": 4},
@@ -50,6 +50,16 @@ CHEAP = {
     "mask": {"steps": 5},
     "rounds": 1,
 }
+
+CHEAP_STUDY: dict[str, object] = {
+    "presets": [],
+    "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
+    "config": _CHEAP,
+    "pruning": False,
+    "sweep": False,
+    "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+}
+"""All of a study's file but its name and its trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +175,7 @@ def _spec(faults: Faults, storage: str) -> dict[str, object]:
             "storage": storage,
             "seed": faults.seed,
         },
-        "presets": [],
-        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
-        "config": CHEAP,
-        "pruning": False,
-        "sweep": False,
-        "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+        **CHEAP_STUDY,
     }
 
 

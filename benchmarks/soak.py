@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from benchmarks.common import print_table
-from benchmarks.outages import CHEAP
+from benchmarks.outages import CHEAP_STUDY
 from painvrl.core.workspace import Workspace
 
 
@@ -76,10 +76,7 @@ def growth(looks: Sequence[Look]) -> dict[str, float]:
 def _spec(trials: int) -> dict[str, object]:
     return {
         "study": {"name": "soak", "trials": trials, "sampler": "random"},
-        "presets": [],
-        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
-        "config": CHEAP,
-        "pruning": False,
+        **CHEAP_STUDY,
         "space": {
             "mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8},
             "fusion.popularity_weight": {"type": "float", "low": -0.1, "high": 0.02},

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.outages import CHEAP
+from benchmarks.outages import CHEAP_STUDY
 from painvrl.core.workspace import Workspace
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import list_studies, open_study
@@ -88,12 +88,7 @@ def start_together(starts: int, trials: int, folder: Path, storage: str | None =
 def _spec(trials: int, storage: str | None) -> dict[str, object]:
     return {
         "study": {"name": "starts", "trials": trials, "sampler": "random", "storage": storage},
-        "presets": [],
-        "objectives": ["iid/ndcg_at_20", "ood/ndcg_at_20"],
-        "config": CHEAP,
-        "pruning": False,
-        "sweep": False,
-        "space": {"mask.sparsity": {"type": "float", "low": 0.0, "high": 0.8}},
+        **CHEAP_STUDY,
     }
 
 
