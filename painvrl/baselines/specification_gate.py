@@ -153,10 +153,7 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
     Raises:
         ConfigError: the items have a single feature.
     """
-    columns = _columns_of(seeds[0].widths)
-    features = seeds[0].features.cpu()
-    unseen = [name for name, own in columns.items() if not bool(features[:, own].any())]
-    groups = _groups({name: own for name, own in columns.items() if name not in unseen}, seed)
+    groups = _groups(_columns_of(seeds[0].widths), seed)
     subsets = _subsets(list(groups), seed)
     rng = np.random.default_rng([seed, 1])
     found = [_gains(prepared, groups, subsets, seed) for prepared in seeds]
@@ -175,7 +172,7 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
         regret=Interval(mean=float(of_seeds[:, 0].mean()), low=float(low), high=float(high)),
         chosen_by_iid=int(iid.argmax()),
         cold=found[0].cold,
-        left_out=(*(f"{name}, which no item is seen with" for name in unseen), *found[0].left_out),
+        left_out=found[0].left_out,
     )
 
 

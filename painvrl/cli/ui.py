@@ -99,8 +99,8 @@ def _fronts(
 
 def _need_answer(uri: str) -> None:
     """MLflow itself would try for minutes."""
-    address = urlsplit(uri)
     try:
+        address = urlsplit(uri)
         port = address.port or (443 if address.scheme == "https" else 80)
         socket.create_connection((address.hostname or "", port), timeout=10).close()
     except ValueError:  # without its words, which may be those of a password

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 _NAME: Final = (
-    r"(?:passw(?:or)?d|passphrase|passfile|pwd|secret|token|credentials?|signature"
-    r"|(?:api|access|private|secret)[_-]?key|sslkey|authorization)"
+    r"(?:passw(?:or)?ds?|passphrases?|passfile|pwd|secrets?|token|credentials?|signature"
+    r"|(?:api|access|account|private|secret)[_-]?keys?(?:[_-]?id)?|sslkey|authorization)"
 )
 _NAMED: Final = re.compile(
-    rf"""({_NAME}=|(?<![a-z0-9])pass=|[?&]sig="""
-    rf"""|["'][\w.-]{{0,40}}{_NAME}["']\s?:\s?|[{{,]\s?[\w.-]{{0,40}}{_NAME}:\s?"""
+    rf"""({_NAME}\s?=\s?|(?<![a-z0-9])pass=|[?&]sig="""
+    rf"""|["'][\w.-]{{0,40}}{_NAME}["']\s?:\s?|["'](?:passw(?:or)?d|pwd|secret):\s|[{{,]\s?[\w.-]{{0,40}}{_NAME}:\s?"""
     rf"""|--[\w-]{{0,40}}{_NAME}[ ](?![(-])|\bx-[\w-]{{0,30}}(?:key|token|secret|auth):\s?"""
     r"""|\bauthorization:\s?(?:basic|bearer|digest|token|negotiate)\s|\bbearer\s(?=[\w.~+/-]{16}))"""
     r"""("[^"]*"|'[^']*'|[^\s&]+)""",
@@ -28,6 +28,9 @@ _NAMED: Final = re.compile(
 )
 """``password=...`` of URLs and options, the same of mappings, and what HTTP asks for."""
 _IS_NAME: Final = re.compile(_NAME, re.IGNORECASE)
+_IS_SECRET: Final = re.compile(rf"{_NAME}$", re.IGNORECASE)
+_IN_QUERY: Final = re.compile(rf"[?&]([\w.-]{{0,40}}{_NAME})=([^&]+)", re.IGNORECASE)
+_DELIMITER: Final = re.compile(r"[\s@/?#]+")
 
 _SCHEME: Final = r"\b([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)"
 _USER: Final = re.compile(rf"{_SCHEME}([^\s/?#]*)@")
@@ -52,11 +55,30 @@ GUARDS: Final[list[Callable[[], None]]] = []
 
 
 def conceal(url: str) -> None:
-    """Know the password of a URL by itself, for what drivers quote of it when they read it otherwise."""
-    for pattern in (_USER, _SLASHED):
-        for found in pattern.finditer(url):
-            password = found[2].partition(":")[2] if pattern is _USER else found[3]
-            _known.update(one for one in {*password.split("@"), unquote(password)} if len(one) >= _LEAST)
+    """Know the password of a URL by itself, and its parts, for what drivers quote of it.
+
+    It may hold everything: what ends a URL's authority elsewhere, blanks, and the sign that ends it itself.
+    """
+    scheme, there, rest = url.partition("://")
+    if not there:
+        return
+    authority, ends, _ = rest.rpartition("@")
+    password = (authority or rest).partition(":")[2]
+    if scheme.partition("+")[0] == "sqlite" or (not ends and (rest[:1] == "[" or password[:1].isdigit())):
+        password = ""  # a path, or a port
+    for secret in (password, *(found[2] for found in _IN_QUERY.finditer(rest))):
+        parts = {secret, unquote(secret), *_DELIMITER.split(secret)}
+        _known.update(one for one in parts if len(one) >= _LEAST)
+
+
+def hidden(value: object) -> object:
+    """``value`` with ``***`` for all that stands behind the name of a secret in its mappings."""
+    if isinstance(value, Mapping):
+        return {
+            name: "***" if _IS_SECRET.search(str(name)) and one is not None else hidden(one)
+            for name, one in value.items()
+        }
+    return [hidden(one) for one in value] if isinstance(value, list) else value
 
 
 def redacted(text: str) -> str:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.renamed import new_choice, new_name
-from painvrl.core.shown import redacted
+from painvrl.core.shown import hidden, redacted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -40,7 +40,7 @@ MOST_DIGITS = 100
 _LONG_TEXT = 64  # characters that count as one value
 
 _SHOWN_VALUE = 80  # characters; a whole section as "found" would bury the message
-_LOOKED_AT = 2000  # far more than is shown, and a password at most
+_LOOKED_AT = 20_000  # far more than is shown, and a password at most
 _ROUNDS = 5  # of taking out what is wrong: a part, then the section that lacks it
 _MANY = 100  # choices in place of wrong ones: trying more would take seconds
 _NO_SECTION = {"model_type", "dict_type", "model_attributes_type"}
@@ -64,10 +64,13 @@ def checked(path: Path, check: Callable[[dict[str, object]], T]) -> T:
     """
     text = _text_of(path)
     content, mistakes = _parsed(text, path)
-    with mistakes.noted():
+    try:
         made = check(content)
-    if not mistakes.found:
-        return made
+    except ConfigError as error:
+        mistakes.found += error.each
+    else:
+        if not mistakes.found:
+            return made
     root = yaml.compose(text, Loader=_Loader)
     mistakes.found = sorted(
         (_placed(mistake, path, root) for mistake in mistakes.found), key=lambda one: one.at or (0, 0)
@@ -173,10 +176,13 @@ def parse_value(text: str, *, key: str) -> object:
         ConfigError: it is not YAML.
     """
     try:
-        value: object = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        value: object = loader.get_single_data()
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"is not YAML: {problem}", key=key, value=_shown(text)) from None
+    for rule, _ in loader.wrong_keys:
+        raise ConfigError(rule.partition("; first on")[0], key=key, value=_shown(text))
     return value
 
 
@@ -436,6 +442,7 @@ def _dotted(path: Sequence[str], prefix: str) -> str:
 
 def _shown(value: object) -> object:
     # Before it is cut to what is shown: half a URL would not be known for one.
+    value = hidden(value)
     text = redacted(repr(value)[:_LOOKED_AT])
     return value if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."
 

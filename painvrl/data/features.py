@@ -38,12 +38,14 @@ class FeatureConfig(Settings):
     comes before rows are scaled to unit length. A name or a list names the modalities that it is done to.
     """
     scales: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """Length of an item's row by modality, in the place of 1; at 0 the modality is not seen."""
+    """Length of an item's row by modality, in the place of 1. At 0 the modality is left out: it has no
+    columns and no gate.
+    """
     smooth: dict[str, Smooth] = Field(default_factory=dict)
     """Numeric columns of the items that become modalities, by the column's name: smooth ones, so that
     neighbours share what is learnt.
     """
-    decoys: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    decoys: dict[str, Annotated[int, Field(ge=1, le=10_000)]] = Field(default_factory=dict)
     """Modalities of random numbers, by name, with their widths: controls that no method should rely on."""
 
     def standardises(self, name: str) -> bool:
@@ -58,7 +60,7 @@ def modalities_of(
     config: FeatureConfig,
     seed: int = 0,
 ) -> dict[str, Modality]:
-    """The modalities of the data, then those that ``config`` makes of the items' columns.
+    """The modalities of the data, then those that ``config`` makes of the items' columns; none of scale 0.
 
     Args:
         modalities: of the data, by name.
@@ -87,7 +89,11 @@ def modalities_of(
             if name not in found:
                 rule = f"the data have no such modality; they have {', '.join(found)}"
                 raise ConfigError(rule, key=key, value=name)
-    return found
+    seen = {name: modality for name, modality in found.items() if config.scales.get(name) != 0}
+    if found and not seen:
+        rule = f"leaves no modality to be seen of {', '.join(found)}"
+        raise ConfigError(rule, key="features.scales", value=0)
+    return seen
 
 
 def build_features(modalities: Mapping[str, Modality], train_items: Tensor, config: FeatureConfig) -> Tensor:

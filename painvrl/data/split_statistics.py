@@ -133,11 +133,12 @@ def split_statistics(
     dropped = len(data) - sum(len(part) for part in parts.values())
     gap = 0 if left_out is None else int(left_out.sum())
     gap_items = 0 if left_out is None else len(data.item[left_out].unique())
+    gap_users = 0 if left_out is None else users - len(data.user[~left_out].unique())
     if gap:
         removal = Removal(
             name="split.gap",
             rule="leave out items that neither train nor OOD parts have",
-            users=0,
+            users=gap_users,
             items=gap_items,
             interactions=gap,
             users_before=users,
@@ -150,10 +151,10 @@ def split_statistics(
         removal = Removal(
             name="split",
             rule="leave out users without a train row, and IID rows of items without one",
-            users=dropped_users,
+            users=dropped_users - gap_users,
             items=items - gap_items - int(placed.sum()),
             interactions=dropped - gap,
-            users_before=users,
+            users_before=users - gap_users,
             items_before=items - gap_items,
             interactions_before=len(data) - gap,
         )

@@ -9,7 +9,7 @@ feature has a gate of its own, ``G = F``, but where ``groups`` makes one stand f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +21,7 @@ from torch import Tensor
 from painvrl.core import interrupts
 from painvrl.core.compilation import step_function
 from painvrl.core.device import to_device
-from painvrl.core.errors import Diverged
+from painvrl.core.errors import ConfigError, Diverged
 from painvrl.core.registry import NameIn
 from painvrl.core.rng import generator
 from painvrl.core.settings import Settings
@@ -33,7 +33,16 @@ from painvrl.invariance.contrasts import (
     draw_contrasts,
     plan_contrasts,
 )
-from painvrl.invariance.gates import Grain, attention, final_mask, sample_gates, spread, with_density
+from painvrl.invariance.gates import (
+    Grain,
+    attention,
+    closed_gates,
+    final_mask,
+    gate_groups,
+    sample_gates,
+    spread,
+    with_density,
+)
 from painvrl.invariance.pareto import BALANCERS, Balance, balance
 from painvrl.invariance.penalties import PENALTIES, Estimate, Seen
 from painvrl.invariance.risks import Frozen, empirical_risk, score
@@ -96,6 +105,8 @@ class MaskConfig(Settings):
     def _attends_to_modalities(self) -> Self:
         if self.form == "attention" and self.groups != "modality":
             raise ValueError(f"form 'attention' needs groups 'modality' (found {self.groups!r})")
+        if self.form == "attention" and self.source == "random":
+            raise ValueError("source 'random' closes gates, and form 'attention' closes none; take 'gates'")
         return self
 
     @property
@@ -107,6 +118,25 @@ class MaskConfig(Settings):
     def reads_variances(self) -> bool:
         """Whether a step reads how differently the environments weigh each feature."""
         return BALANCERS.get(self.balancer).reads_penalty and PENALTIES.get(self.penalty).reads_variances
+
+
+def count_gates(widths: Iterable[int], config: MaskConfig) -> tuple[Tensor | None, int]:
+    """``[F]`` the gate of each feature, ``None`` where each has its own, and how many gates there are.
+
+    Args:
+        widths: features of each modality, in their order.
+        config: see :class:`MaskConfig`.
+
+    Raises:
+        ConfigError: all of them would be closed.
+    """
+    widths = tuple(widths)
+    group = gate_groups(widths, config.groups, config.block_width)
+    n_gates = sum(widths) if group is None else int(group[-1]) + 1
+    if closed_gates(n_gates, config.closes) == n_gates:
+        rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
+        raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
+    return group, n_gates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +344,8 @@ def learn_mask(
     if begun is not None:
         optimizer.load_state_dict(dict(begun.optimizer))
     kind = chosen_kind(config.contrasts, n_environments, n_pairs, frozen.user_content.shape[1])
+    # Of few gates, what a share lacks to a whole one would lie on a single gate, whatever that gate is worth.
+    density = 1 - (config.closes if group is None else closed_gates(width, config.closes) / width)
     plan = plan_contrasts(kind, n_environments, frozen.user_content)
     sides = PENALTIES.get(config.penalty).part_pairs
     step_gates = step_function(gate_step, compiled=compiled and BALANCERS.get(config.balancer).compiles)
@@ -337,8 +369,8 @@ def learn_mask(
         taken = step_gates(at, draw, label, plan, frozen, config, projection_l2, variances, group)
         # A gate's gradient shrinks with the number of gates; the rate is per mean gate.
         mu = mu - config.gate_rate * width * taken.balance.direction
-        if config.closes > 0:
-            mu = keep_density(mu, sigma, 1 - config.closes)
+        if density < 1:
+            mu = keep_density(mu, sigma, density)
         weight.grad, bias.grad = taken.weight_gradient, taken.bias_gradient
         optimizer.step()
         log[step] = torch.stack([taken.risk, taken.penalty, taken.balance.epsilon, taken.balance.cosine])

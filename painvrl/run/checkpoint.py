@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import painvrl
-from painvrl.core.errors import ConfigError, DataError, PlaceError
+from painvrl.core.errors import ConfigError, DataError, PlaceError, listing
 from painvrl.core.wholefile import on_disk, taking_its_place
 from painvrl.run.item_encoder import ItemEncoder
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from painvrl.run.pipeline import RunResult
     from painvrl.run.prepare import Prepared
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = 3
 READABLE = (1, 2, FORMAT)
@@ -343,18 +346,24 @@ def study_of(folder: Path) -> str | None:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """The checkpoint in ``folder`` that was saved last; what has no manifest that can be read is none.
+    """The checkpoint in ``folder`` that was saved last; those that cannot be read are named in a warning.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or none that can be read.
     """
-    found = []
-    for path in folder.glob(f"*/{MANIFEST}"):
-        with suppress(DataError):
-            if not path.parent.name.startswith("."):  # what earlier versions left half-made
-                found.append((str(_manifest(path.parent)["created"]), path.parent))
+    found, damaged = [], []
+    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+        if path.parent.name.startswith("."):  # what earlier versions left half-made
+            continue
+        try:
+            found.append((str(_manifest(path.parent)["created"]), path.parent))
+        except DataError:
+            damaged.append(path.parent.name)
     if not found:
-        raise DataError("there is no checkpoint; make one with `painvrl train --best`", file=folder)
+        rule = "there is no checkpoint" + (f" that can be read, but {listing(damaged, 4)}" if damaged else "")
+        raise DataError(f"{rule}; make one with `painvrl train --best`", file=folder)
+    if damaged:
+        _logger.warning("checkpoints that cannot be read are left out: %s", listing(damaged, 4))
     return max(found)[1]
 
 

@@ -19,7 +19,7 @@ from painvrl.evaluation.ranking import evaluate
 from painvrl.run.config import TrainConfig
 from painvrl.run.known import groups_of
 from painvrl.run.pipeline import RunResult, run
-from painvrl.run.prepare import Prepared, plan_parts, prepare_split
+from painvrl.run.prepare import Prepared, plan_parts, with_train
 from painvrl.run.state import run_key, run_state
 
 
@@ -56,9 +56,7 @@ def refit(
         observer: is called on stages and curves.
         resume_dir: for the refit under way: one that is killed continues. ``None`` keeps nothing.
     """
-    enlarged = prepare_split(
-        config, prepared.dataset, prepared.split, _trained_on(prepared.split), prepared.device
-    )
+    enlarged = with_train(config, prepared, _trained_on(prepared.split))
     key = run_key(config, enlarged, steps_of.epochs)
     # Known environments are those of the train part: OOD rows would be one that nobody has judged.
     known = config.environments.assignment == "column"

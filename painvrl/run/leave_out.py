@@ -19,7 +19,7 @@ from painvrl.evaluation.ranking import RankingPlan, evaluate_each
 from painvrl.model.fusion import FusionConfig, ScoreParts, WeighedScores
 from painvrl.run.config import TrainConfig
 from painvrl.run.known import groups_of, require_asked
-from painvrl.run.prepare import Prepared, plan_parts, prepare_split
+from painvrl.run.prepare import Prepared, plan_parts, with_train
 from painvrl.run.stages import Stages, convert
 from painvrl.run.state import RunState
 
@@ -126,11 +126,9 @@ def _without(
     train, held_out = prepared.train, prepared.split.ood_valid.held_out
     rest = train.select(groups.label != index)
     part = _asked_for(left_out_group(train, groups, index, held_out=held_out), groups.names[index])
-    without = prepare_split(config, prepared.dataset, prepared.split, rest, prepared.device)
-    # The mask gates the features as they were, with smooth columns and statistics of all of train.
-    without = replace(without, features=prepared.features, widths=prepared.widths)
     measured = config.evaluation.model_copy(update={"also": ()})
     plan = plan_parts({LOEO: part}, [rest], measured, prepared.device)
+    without = with_train(config, prepared, rest)
     return Stages(config=config, prepared=without, groups=groups.without(index)), plan
 
 

@@ -25,6 +25,7 @@ from painvrl.data.splits.rows import ShownFeatures
 from painvrl.evaluation.metrics import split_name
 from painvrl.evaluation.protocol import EvaluationConfig
 from painvrl.evaluation.ranking import RankingPlan, plan_ranking
+from painvrl.invariance.mask import count_gates
 from painvrl.model.folding import Support, plan_support
 from painvrl.model.streamed import Features, StreamedFeatures
 from painvrl.model.training_data import TrainingData, training_data
@@ -102,9 +103,29 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     }
     if (short := short_lists(ranked, split_name(config.training.monitor)[2])) is not None:
         split = split.saying(findings=[f"training.monitor: {short}"])
-    if config.environments.column:
-        split = with_known_groups(config, dataset, split)
-    return dataset, split
+    return dataset, check_fits(config, dataset, split)
+
+
+def check_fits(config: TrainConfig, dataset: Dataset, split: Split) -> Split:
+    """The split with what is to be said of features and environments that ``config`` makes of the data.
+
+    Raises:
+        ConfigError: they cannot be made.
+    """
+    known = split.train.item_degree() > 0
+    made = modalities_of(dataset.modalities, dataset.columns, known, config.features, config.seed)
+    if config.mask.source in {"learned", "random"}:
+        count_gates([modality.values.shape[1] for modality in made.values()], config.mask)
+    if findings := [_of_one_column(name, config) for name, one in made.items() if one.values.shape[1] == 1]:
+        split = split.saying(findings=findings)
+    return with_known_groups(config, dataset, split) if config.environments.column else split
+
+
+def _of_one_column(name: str, config: TrainConfig) -> str:
+    """Rows are scaled to unit length."""
+    if name in config.features.smooth:
+        return f"features.smooth.{name}.width: one bump holds all values, so all items have the same"
+    return f"features: {name} has one column, of which only the sign is left in rows of unit length"
 
 
 def as_shown(dataset: Dataset, shown: ShownFeatures) -> Dataset:
@@ -172,10 +193,25 @@ def _require_streaming(config: TrainConfig, said: str) -> None:
             raise ConfigError(rule, key=key, value=value)
 
 
+def with_train(config: TrainConfig, prepared: Prepared, train: Interactions) -> Prepared:
+    """``prepared`` with another training part, more for a refit or less without an environment.
+
+    Features stay as they are, with smooth columns and statistics of the items trained on before: a mask gates
+    these, and a kept model makes them of new items.
+    """
+    made = prepared.features, dict(prepared.widths)
+    return prepare_split(config, prepared.dataset, prepared.split, train, prepared.device, made)
+
+
 def prepare_split(
-    config: TrainConfig, dataset: Dataset, split: Split, train: Interactions, device: torch.device
+    config: TrainConfig,
+    dataset: Dataset,
+    split: Split,
+    train: Interactions,
+    device: torch.device,
+    made: tuple[Features, dict[str, int]] | None = None,
 ) -> Prepared:
-    """Index a split whose training part is ``train`` (a refit trains on more than ``split.train``).
+    """Index a split whose training part is ``train``; ``made`` are its features and widths, if they are.
 
     Raises:
         UserError: ``training.monitor`` names a part that the split does not have, or no one is in a part.
@@ -194,7 +230,7 @@ def prepare_split(
             key="training.monitor",
             value=watched,
         )
-    features, widths = _features(config, dataset, train, device)
+    features, widths = made or _features(config, dataset, train, device)
     return Prepared(
         dataset=dataset,
         split=split,

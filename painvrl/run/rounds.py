@@ -16,10 +16,10 @@ from painvrl.core.rng import derive_seed, generator
 from painvrl.data.dataset import PlantedTruth
 from painvrl.invariance.coefficients import FeatureVariances, feature_variances, fit_coefficients
 from painvrl.invariance.environments import Environments, identify
-from painvrl.invariance.gates import closed_gates, gate_groups, spread
+from painvrl.invariance.gates import closed_gates, spread
 from painvrl.invariance.hard_em import EnvironmentModels
 from painvrl.invariance.label_recovery import label_recovery
-from painvrl.invariance.mask import Gated, MaskState, learn_mask
+from painvrl.invariance.mask import Gated, MaskState, count_gates, learn_mask
 from painvrl.invariance.risks import freeze
 from painvrl.invariance.shared_model import Affinities, SharedModel, calibrate, sample_users
 from painvrl.model.pairs import canonical_order
@@ -184,11 +184,7 @@ def _report(stages: Stages, environments: Environments, learned: MaskState) -> R
 def _gates(stages: Stages) -> tuple[Tensor | None, int]:
     """``[F]`` the gate of each feature where several share one, and how many gates there are."""
     prepared, config = stages.prepared, stages.config.mask
-    group = gate_groups(prepared.widths.values(), config.groups, config.block_width)
-    n_gates = prepared.features.shape[1] if group is None else int(group[-1]) + 1
-    if closed_gates(n_gates, config.closes) == n_gates:
-        rule = f"closes all of the {n_gates} gates of mask.groups {config.groups!r}"
-        raise ConfigError(rule, key="mask.sparsity", value=config.sparsity)
+    group, n_gates = count_gates(prepared.widths.values(), config)
     if group is not None and config.closes > 0 and closed_gates(n_gates, config.closes) == 0:
         _logger.warning(
             "mask.sparsity %g closes no gate: %g of the %d gates of mask.groups %s rounds to none",

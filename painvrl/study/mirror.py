@@ -132,7 +132,7 @@ class Synced(Result):
     def blocks(self) -> Iterator[Block]:
         """A line a study."""
         if not self.studies and not self.left:
-            yield "MLflow has everything"
+            yield "nothing is kept that MLflow lacks"
         for study, count in self.studies.items():
             yield f"{study}: MLflow is up to date; trials whose results it got: {count}"
         for study, count in self.lacking.items():

@@ -126,6 +126,37 @@ def test_a_setting_that_does_not_fit_the_data_is_told_with_its_file(cli: Call, s
     assert answer.err.startswith(f"error: {study}: config.environments.column: the data set ")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("config.features.scales", "{sound: 1}", "config.features.scales: the data have no such modality"),
+        ("config.features.scales", "{text: 0, categories: 0}", "config.features.scales: leaves no modality"),
+        ("config.features.smooth", "{year: {width: 5}}", "config.features.smooth.year: the items have no"),
+        ("config.features.decoys", "{text: 3}", "config.features.decoys.text: needs a name that no other"),
+        (
+            "config.mask",
+            "{groups: modality, sparsity: 0.9}",
+            "config.mask.sparsity: closes all of the 2 gates",
+        ),
+        (
+            "space",
+            "{mask.sparsity: {type: categorical, choices: [0.5, 0.9]}}",
+            "space.mask.sparsity.choices: mask.sparsity: closes all of the 2 gates",
+        ),
+    ],
+)
+def test_features_and_gates_that_the_data_do_not_have_are_told_before_a_trial(
+    cli: Call, study: Path, key: str, value: str, named: str
+) -> None:
+    grain = () if key == "config.mask" else ("--set", "config.mask.groups=modality")
+    answer = cli("study", "validate", study, "--data", *grain, "--set", f"{key}={value}")
+    assert answer.code == 2
+    assert answer.err.splitlines()[0].startswith(f"error: {study}: {named}"), answer.err
+    if not key.startswith("space"):
+        started = cli("study", "run", study, *grain, "--set", f"{key}={value}", "--trials", 1)
+        assert (started.code, started.err.splitlines()[-1]) == (2, answer.err.splitlines()[0])
+
+
 def test_list_names_every_kind_of_source_and_what_is_prepared(cli: Call, study: Path, tmp_path: Path) -> None:
     workspace = ("--workspace", tmp_path / "w")
     before = json.loads(cli("data", "list", "--json", *workspace).out)

@@ -99,6 +99,15 @@ def test_a_server_that_does_not_answer_is_said_at_once(
     assert answer.err.startswith("error: MLFLOW_TRACKING_URI: the server does not answer")
 
 
+def test_a_server_whose_url_is_none_is_said_in_one_line(
+    cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
+    answer = cli("ui", "--workspace", tmp_path / "none")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: MLFLOW_TRACKING_URI: is not a server's URL (found 'http://[::1')\n"
+
+
 def test_a_server_that_does_not_start_points_at_its_log(
     cli: Call, workspace: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,55 @@ def test_a_driver_that_reads_a_url_otherwise_quotes_no_part_of_its_password() ->
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:#hunter2@host:1/db",
+        "postgresql://me:12/hunter2@host:1/db",
+        "postgresql://me:?hunter2@host/db",
+        "postgresql://me:a b hunter2@host/db",
+        "postgresql://me/x:hunter2@host/db",
+        "postgresql://me:hunter2",
+        "postgresql://host:1/db?user=me&password=a b hunter2",
+        "sqlite:///a.db?password=a hunter2",
+        "http://me:/hunter2@host:1",
+    ],
+)
+def test_what_holds_a_url_knows_its_password_however_it_is_written(url: str) -> None:
+    shown.conceal(url)
+    for quoted in (url, f"cannot connect to {url}", f"(found {url!r})", "no host called hunter2@host"):
+        assert SECRET not in redacted(quoted)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:5000/a@b", "sqlite:////a:secret-folder@b/c.db", "ray://[::1]:10001"]
+)
+def test_a_url_without_a_password_teaches_nothing_that_is_not_one(url: str) -> None:
+    shown.conceal(url)
+    assert redacted("host, folder, secret-folder, 10001, ::1") == "host, folder, secret-folder, 10001, ::1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": [SECRET, "x"]},
+        {"a": [{"db-password": {"value": SECRET}}]},
+        {"password": f'it\'s "{SECRET}" x'},
+        {"passwords": [SECRET]},
+        {"AWS_ACCESS_KEY_ID": SECRET, "AccountKey": [SECRET]},
+        [f"password: {SECRET}"],
+        f"password = {SECRET}",
+    ],
+)
+def test_what_stands_behind_the_name_of_a_secret_is_not_shown_whatever_its_type(value: object) -> None:
+    assert SECRET not in redacted(repr(shown.hidden(value)))
+
+
+def test_what_is_no_secret_is_shown_as_it_is() -> None:
+    tree = {"token_count": 3, "monkey": ["a"], "password": None, "max_tokens": {"a": 1}}
+    assert shown.hidden(tree) == tree
+
+
 def test_a_link_has_no_user() -> None:
     assert without_user("http://me:hunter2@host:5000/x") == "http://host:5000/x"
     assert without_user("http://host:5000/x") == "http://host:5000/x"

@@ -285,6 +285,14 @@ def test_a_value_on_one_line_reads_back_whatever_stands_around_it(value: object)
     assert parse_yaml(f"a:\n    b: {line}  # why\nc: 1") == {"a": {"b": value}, "c": 1}
 
 
+@pytest.mark.parametrize("line", ["{a: 1, a: 2}", "{b: {a: 1, a: 2}}", "{1: x}", "[{a: 1, 2: 3}]"])
+def test_keys_of_an_option_are_texts_that_stand_once(line: str) -> None:
+    with pytest.raises(ConfigError, match=r"stands twice|a key must be text") as caught:
+        parse_value(line, key="--set")
+    assert caught.value.key == "--set"
+    assert "line" not in caught.value.rule
+
+
 def _ten(letter: str) -> str:
     return ", ".join([f"*{letter}"] * 10)
 

@@ -200,7 +200,8 @@ def test_the_asked_sparsity_is_achieved_exactly(planted_world: PlantedWorld, spa
 
 
 def test_groups_of_one_feature_learn_what_features_learn(planted_world: PlantedWorld) -> None:
-    alone, grouped = learn(planted_world), learn(planted_world, group=torch.arange(planted_world.width))
+    each, whole = torch.arange(planted_world.width), 27 / planted_world.width
+    alone, grouped = (learn(planted_world, sparsity=whole, group=group) for group in (None, each))
     assert torch.equal(alone.mask, grouped.mask)
     assert torch.equal(alone.learned.mu, grouped.learned.mu)
 
@@ -215,6 +216,18 @@ def test_a_group_closes_as_a_whole_and_the_sparsity_counts_groups(
     values = [set(mask[group == one].tolist()) for one in range(count)]
     assert all(len(found) == 1 for found in values)
     assert sum(found == {0.0} for found in values) == round(sparsity * count)
+
+
+def test_sparsities_that_close_as_many_groups_learn_one_mask(planted_world: PlantedWorld) -> None:
+    """What a share has beyond a whole number would lie on one open gate, whatever that gate is worth."""
+    group = torch.arange(planted_world.width) % 3
+    none, *others = [
+        learn(planted_world, group=group, sparsity=sparsity) for sparsity in (0.0, 0.1, 0.3, 1 / 3, 0.4)
+    ]
+    assert torch.equal(none.learned.mu, others[0].learned.mu)
+    for other in others[2:]:
+        assert torch.equal(others[1].learned.mu, other.learned.mu)
+    assert not torch.equal(others[0].learned.mu, others[1].learned.mu)
 
 
 def test_a_gate_a_kind_of_feature_closes_the_spurious_kind(planted_world: PlantedWorld) -> None:

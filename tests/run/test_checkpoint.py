@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -326,11 +327,17 @@ def test_what_another_process_may_be_writing_stays(
     }
 
 
-def test_a_neighbour_that_cannot_be_read_is_not_the_latest(saved: Path) -> None:
+def test_a_neighbour_that_cannot_be_read_is_not_the_latest_and_is_named(
+    saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, content in (("torn", "{"), ("newer", '{"format": 99, "created": "9", "files": {}}')):
         (saved.parent / name).mkdir()
         (saved.parent / name / module.MANIFEST).write_text(content)
     assert latest_checkpoint(saved.parent) == saved
+    assert caplog.messages == ["checkpoints that cannot be read are left out: newer, torn"]
+    shutil.rmtree(saved)
+    with pytest.raises(DataError, match="no checkpoint that can be read, but newer, torn; make one"):
+        latest_checkpoint(saved.parent)
 
 
 def as_format_2(folder: Path) -> None:

@@ -20,6 +20,7 @@ from painvrl.model.mixing import Projection, Sum
 from painvrl.run import checkpoint as module
 from painvrl.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from painvrl.run.config import TrainConfig
+from painvrl.run.final import refit
 from painvrl.run.pipeline import run
 from painvrl.run.prepare import Prepared, prepare_split, split_of
 from painvrl.serving.served_model import ServedModel
@@ -104,6 +105,39 @@ def test_a_cold_items_vector_is_made_of_its_features(
         for place in range(cold.sum())
     ]
     np.testing.assert_allclose(served._encoded(new)[1], found, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["fixed mask", "known environments"])
+def test_a_refit_keeps_the_features_that_the_model_makes_of_new_items(
+    data: tuple[Any, Any], tmp_path: Path, known: bool
+) -> None:
+    """The valid items have years beyond those of the train items, and other moments."""
+    dataset, split = data
+    warm = (split.train.item_degree() > 0).numpy()
+    years = np.array([str(1950 + place % 20 + 40 * (not warm[place])) for place in range(80)], dtype=object)
+    columns = replace(dataset.columns, item={**dataset.columns.item, "year": years})
+    groups = {"assignment": "column", "column": {"column": "popularity", "bins": 2}}
+    learned = {"environments": groups, "mask": {"groups": "modality", "sparsity": 0.34}}
+    config = TrainConfig.model_validate(
+        {
+            "data": {"kind": "planted"},
+            "split": {"protocol": "cold_item"},
+            "training": {"max_epochs": 6, "evaluate_every": 3},
+            "backbone": {"id_dim": 4, "content_dim": 4},
+            "features": {"smooth": {"year": {"width": 5}}, "standardise": ["image", "year"]},
+            **(learned if known else {"mask": {"source": "half"}}),
+        }
+    )
+    prepared = prepared_for(config, (replace(dataset, columns=columns), split))
+    before = run(config, prepared)
+    again = refit(config, prepared, steps_of=before)
+    assert again.mask.shape == before.mask.shape
+    checkpoint = load_checkpoint(save_checkpoint(tmp_path / "c", again, prepared))
+    trained = torch.cat([split.train.item, *(part.interactions.item for part in split.valid.values())])
+    new = np.setdiff1d(np.arange(80), trained.numpy())
+    assert len(new) > 5
+    found = checkpoint.encode_items({k: v[new] for k, v in raw_features(checkpoint, prepared).items()})
+    np.testing.assert_allclose(found, checkpoint.item_vectors[new], rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

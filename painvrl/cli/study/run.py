@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,6 @@ from painvrl.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from painvrl.data.split_statistics import SplitStatistics
-    from painvrl.run.config import TrainConfig
     from painvrl.study.ablation.spec import AblationSpec
     from painvrl.study.file.spec import StudySpec
 
@@ -121,7 +121,7 @@ def run(
     if not isinstance(loaded, AblationSpec):
         _need_room_for_presets(loaded, place, trials, ask=not (yes or quiet or json))
     summary: StudySummary | AblationSummary
-    with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines:
+    with goes_on(), progress.study_progress(quiet=quiet, err=json) as lines, _named_in(Path(spec), "config."):
         if isinstance(loaded, AblationSpec):
             summary = run_ablation(
                 loaded,
@@ -278,7 +278,7 @@ def validate(
         found = None
         try:
             spec = load_study_file(file, settings or ())
-            found = _statistics(spec.config, workspace, file) if data else None
+            found = _statistics(spec, workspace, file) if data else None
             answers.append({"file": str(file), "kind": _kind(spec), "mistakes": ()})
         except PlaceError:
             raise
@@ -309,18 +309,40 @@ def _print_check(answer: Mapping[str, Any], found: SplitStatistics | None) -> No
         render.print_split(found.tables())
 
 
-def _statistics(config: TrainConfig, workspace: Path, file: Path) -> SplitStatistics:
-    """Of the split; a setting that does not fit the data is told with its file, as any other is."""
-    from painvrl.run.prepare import split_of
+@contextmanager
+def _named_in(file: Path, where: str) -> Iterator[None]:
+    """Around what reads data: a setting that does not fit them is told with its file, as any other is.
+
+    ``where`` stands before the key in ``config``.
+    """
+    from painvrl.run.config import TrainConfig
 
     try:
-        return split_of(config, cache_dir=Workspace(workspace).cache)[1].statistics
+        yield
     except ConfigError as error:
         each = [
-            one if one.file else ConfigError(one.rule, file=file, key=f"config.{one.key}", value=one.value)
+            ConfigError(one.rule, file=file, key=f"{where}{one.key}", value=one.value)
+            if one.file is None and (one.key or "").partition(".")[0] in TrainConfig.model_fields
+            else one
             for one in error.each
         ]
         raise ConfigErrors(each) from None
+
+
+def _statistics(spec: StudySpec | AblationSpec, workspace: Path, file: Path) -> SplitStatistics:
+    """Of the split, after all that the file asks of the data was looked at."""
+    from painvrl.core.errors import Mistakes
+    from painvrl.run.prepare import check_fits, split_of
+    from painvrl.study.ablation.spec import others_of
+
+    with _named_in(file, "config."):
+        dataset, split = split_of(spec.config, cache_dir=Workspace(workspace).cache)
+    mistakes = Mistakes()
+    for where, config in others_of(spec):
+        with mistakes.noted(), _named_in(file, f"{where}: "):
+            check_fits(config, dataset, split)
+    mistakes.raise_all()
+    return split.statistics
 
 
 def _kind(spec: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -92,6 +93,24 @@ def cells_of(spec: AblationSpec) -> Iterator[Cell]:
     for number, (seed, (row, config)) in enumerate(product(spec.ablation.seeds, rows.items())):
         seeded = config.model_copy(update={"seed": seed})
         yield Cell(row=row, seed=seed, job=Job(number=number, point={"variant": row}, config=seeded))
+
+
+OF_DATA = ("features", "environments", "mask")
+"""Sections that name what the data have, or count it."""
+
+
+def others_of(spec: StudySpec | AblationSpec) -> Iterator[tuple[str, TrainConfig]]:
+    """What else than its ``config`` a file asks of the data: each with the key that asks for it."""
+    if isinstance(spec, AblationSpec):
+        for name, turned in spec.changes().items():
+            where = f"variants.{name}" if name in spec.variants else f"ablation.presets {name}"
+            yield where, apply(spec.config, turned)
+        return
+    for path in spec.space.searched(spec.config):
+        if path.split(".", maxsplit=1)[0] in OF_DATA:
+            for end, value in spec.space.root[path].probes():
+                with suppress(ValidationError):  # under a condition; the rules of the space have looked at it
+                    yield f"space.{path}.{end}", apply(spec.config, {path: value})
 
 
 def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | AblationSpec:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.settings import Settings
+from painvrl.core.shown import conceal
 from painvrl.core.yamlfile import validated
 from painvrl.engine.constraints import Constraint
 from painvrl.engine.sweep import SweepConfig
@@ -58,6 +59,12 @@ class StudySettings(Settings):
     """Ends the study when it no longer gets better; ``null`` never does."""
     storage: str | None = None
     """An SQLAlchemy URL; ``null`` is the workspace's own database."""
+
+    @field_validator("storage")
+    @classmethod
+    def _has_a_secret(cls, storage: str | None) -> str | None:
+        conceal(storage or "")
+        return storage
 
 
 class StudySpec(Settings):

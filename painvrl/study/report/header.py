@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from painvrl.core.tables import Result, TextTable
 from painvrl.engine.job import DataSummary
 from painvrl.study.file.spec import StudySettings
-from painvrl.study.store.storage import Attr, StoredStudy
+from painvrl.study.store.storage import Attr, StoredStudy, sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,17 @@ def header_of(study: StoredStudy) -> Header | None:
     noted = study.study.user_attrs.get(Attr.SPLIT)
     if noted is None:
         return None
-    # A study of an earlier version noted one table, and no warnings.
-    tables = noted.get("tables", [noted])
-    return Header(
-        tables=tuple(
-            TextTable(columns=tuple(table["columns"]), rows=tuple(tuple(row) for row in table["rows"]))
-            for table in tables
-        ),
-        warnings=tuple(noted.get("warnings", ())),
-        settings=dict(noted["settings"]),
-    )
+    with sound(study.name, Attr.SPLIT):
+        # A study of an earlier version noted one table, and no warnings.
+        tables = noted.get("tables", [noted])
+        return Header(
+            tables=tuple(
+                TextTable(columns=tuple(table["columns"]), rows=tuple(tuple(row) for row in table["rows"]))
+                for table in tables
+            ),
+            warnings=tuple(noted.get("warnings", ())),
+            settings=dict(noted["settings"]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +89,10 @@ def gate_of(study: StoredStudy) -> NotedGate | None:
     noted = study.study.user_attrs.get(Attr.GATE)
     if noted is None:
         return None
-    table = noted["table"]
-    return NotedGate(
-        table=TextTable(columns=table["columns"], rows=table["rows"]),
-        sentences=tuple(noted["sentences"]),
-        figures=noted["figures"],
-    )
+    with sound(study.name, Attr.GATE):
+        table = noted["table"]
+        return NotedGate(
+            table=TextTable(columns=table["columns"], rows=table["rows"]),
+            sentences=tuple(noted["sentences"]),
+            figures=noted["figures"],
+        )

@@ -90,6 +90,18 @@ def sole_creator(url: str) -> Iterator[None]:
         yield
 
 
+def refuse_cut_off(url: str) -> None:
+    """Look at a SQLite file before it is opened, which would make an empty one whole.
+
+    Raises:
+        StudyError: it is empty or cut off, and nobody makes it now.
+    """
+    file = sqlite_file(url)
+    if file is not None and file.exists() and file.stat().st_size < SMALLEST:
+        with sole_creator(url):
+            pass
+
+
 @contextmanager
 def sole_tracker(url: str, study: str) -> Iterator[None]:
     """Wait until no one else makes runs that all processes of a study share, in a PostgreSQL.

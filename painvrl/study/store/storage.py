@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -27,7 +28,7 @@ from painvrl.run.presets import is_preset
 from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.space import Space
 from painvrl.study.file.spec import FILE_NAME, StudySpec
-from painvrl.study.store.database import connect, is_there, readable_errors
+from painvrl.study.store.database import connect, is_there, readable_errors, refuse_cut_off
 from painvrl.study.store.identity import StudyIdentity
 from painvrl.study.store.known import StudyStorage
 from painvrl.study.store.packed import packed
@@ -78,6 +79,18 @@ class Attr:
     """Begins the names of what a trial had at a rung."""
     VERDICT = "verdict:"
     """Begins the names of why it was stopped at a rung; ``None`` is kept for one that passed."""
+
+
+_NOTED: Mapping[str, TypeAdapter[Any]] = {
+    Attr.REQUESTED: TypeAdapter(int),
+    Attr.CONSTRAINTS: _CONSTRAINTS,
+    Attr.SWEEP: TypeAdapter(SweepConfig | None),
+    Attr.RUNS: TypeAdapter(dict[str, str]),
+    Attr.SPLIT: TypeAdapter(dict[str, dict[str, Any] | list[Any] | str | float | None]),
+    **dict.fromkeys((Attr.MADE_BY, Attr.SAMPLER), TypeAdapter(dict[str, Any])),
+    **dict.fromkeys((Attr.AUTO, Attr.FILE, Attr.GATE, Attr.WARM_START), TypeAdapter(dict[str, Any] | None)),
+}
+"""What is read of a study's attributes; a database may have been written by other hands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +205,8 @@ class StoredStudy:
         """The record of one of Optuna's trials, under no constraint; of one that has ended it is kept."""
         known = self._ended.get(trial.number)
         if known is None:
-            try:
+            with sound(self.name, f"trial {trial.number}"):
                 known = _record(trial, self.objectives)
-            except (ValueError, TypeError, LookupError) as error:
-                raise damaged(self.name, f"trial {trial.number}", error) from error
             if trial.state.is_finished():
                 self._ended[trial.number] = known
                 if known.outcome is not None:  # kept once: Optuna keeps what it read, too
@@ -330,7 +341,10 @@ def list_studies(workspace: Workspace, *, storage: str | None = None) -> tuple[s
     url = storage or workspace.storage_url
     refuse_newer(workspace)
     with readable_errors(url):
-        return tuple(optuna.get_all_study_names(connect(url))) if is_there(url) else ()
+        if not is_there(url):
+            return ()
+        refuse_cut_off(url)
+        return tuple(optuna.get_all_study_names(connect(url)))
 
 
 def identity_of(study: optuna.Study) -> StudyIdentity:
@@ -339,19 +353,21 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     Raises:
         StudyError: it was made by something else, or by another version.
     """
-    stored = study.user_attrs.get(Attr.IDENTITY)
+    attrs = study.user_attrs  # every look is a query
+    stored = attrs.get(Attr.IDENTITY)
     if stored is None or not FILE_NAME.fullmatch(study.study_name):
         raise not_ours(study.study_name)
-    made_by = study.user_attrs.get(Attr.MADE_BY, {})
+    for name, kind in _NOTED.items():
+        with sound(study.study_name, name):
+            kind.validate_python(attrs[name]) if name in attrs else None
+    made_by = attrs.get(Attr.MADE_BY, {})
     if is_newer(version := str(made_by.get("painvrl", ""))):
         raise StudyError(f"was last run by {too_new(version)}", key=study.study_name)
-    try:
+    with sound(study.study_name, "what it searches"):
         data = stored["config"]["data"]
         if data.get("duplicates") == "drop":  # a word of old versions; the default tells what it meant
             del data["duplicates"]
         stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
-    except (TypeError, LookupError, AttributeError) as error:
-        raise damaged(study.study_name, "what it searches", error) from error
     try:
         return StudyIdentity.model_validate(stored)
     except ValidationError:
@@ -375,6 +391,19 @@ def note_code(study: StoredStudy, code: str) -> None:
     now = {"painvrl": painvrl.__version__, "code": code}
     if study.study.user_attrs.get(Attr.MADE_BY) != now:
         study.study.set_user_attr(Attr.MADE_BY, now)
+
+
+@contextmanager
+def sound(name: str, what: str) -> Iterator[None]:
+    """Around reading what is stored with a study.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise damaged(name, what, error) from error
 
 
 def damaged(name: str, what: str, error: Exception) -> StudyError:

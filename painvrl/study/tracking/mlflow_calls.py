@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ EXPERIMENT = "painvrl"
 
 KNOCK_SECONDS = 5.0
 """How long a server is waited for that is only asked whether it is there."""
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Where servers of databases are, if a URL names no port."""
 
 _SERVER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """Of a server; MLflow's own values let a study stand still for minutes. The environment wins."""
@@ -68,12 +72,13 @@ def mlflow_calls(uri: str) -> Iterator[None]:
 
 
 def knock(uri: str) -> None:
-    """See within seconds whether a server is there; of other stores nothing is asked.
+    """See within seconds whether a server is there, MLflow's or a database's; of files nothing is asked.
 
     Raises:
         TrackerAway: it is not.
     """
     if not is_server(uri):
+        _knock_at_database(uri)
         return
     answers: list[int] = []
     with mlflow_calls(uri):
@@ -93,6 +98,19 @@ def knock(uri: str) -> None:
     if not answers or answers[0] >= 500:
         cause = f"it answers with status {answers[0]}" if answers else "nobody answers"
         raise TrackerAway(f"MLflow's server cannot be reached: {cause}", file=_public(uri))
+
+
+def _knock_at_database(uri: str) -> None:
+    """MLflow tries for minutes."""
+    with suppress(sqlalchemy.exc.ArgumentError, ValueError):  # MLflow says what is wrong with the URI
+        at = sqlalchemy.make_url(uri)
+        if not at.host or (port := at.port or _PORTS.get(at.get_backend_name())) is None:
+            return
+        try:
+            socket.create_connection((at.host, port), timeout=KNOCK_SECONDS).close()
+        except OSError as error:
+            rule = f"MLflow's database cannot be reached: {error.strerror or error}"
+            raise TrackerAway(rule, file=_public(uri)) from None
 
 
 def _is_away(uri: str, error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from painvrl.core.errors import StudyError
-from painvrl.core.shown import without_user
+from painvrl.core.shown import conceal, without_user
 from painvrl.core.workspace import Workspace, sqlite_url
 from painvrl.engine.job import DataSummary, Job
 from painvrl.engine.outcomes import Outcome
@@ -169,6 +169,7 @@ def resolve_tracking_uri(workspace: Workspace, override: str | None = None) -> s
     A SQLite file has one URL, however it was written: a relative path names the same file from every folder.
     """
     uri = override or os.environ.get("MLFLOW_TRACKING_URI") or workspace.tracking_uri
+    conceal(uri)
     scheme, _, rest = uri.partition(":///")
     path, question, query = rest.partition("?")
     if scheme.partition("+")[0] != "sqlite" or path in {"", ":memory:"} or path.startswith("file:"):

@@ -108,7 +108,7 @@ class Spool:
         for file in sorted(self.folder.glob("*.json")):
             try:
                 yield int(file.stem), _SPOOLED.validate_python(json.loads(file.read_bytes()))
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 continue
 
 

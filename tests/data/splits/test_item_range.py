@@ -48,6 +48,18 @@ def test_items_between_the_ranges_and_without_a_year_are_in_no_part_and_no_list(
     assert (gap.interactions, gap.items) == (int(rows.sum()), len(dataset.interactions.item[rows].unique()))
 
 
+def test_users_who_are_lost_to_the_gap_are_counted_there(dataset):
+    low, high = np.nanquantile(years_of(dataset, torch.arange(90)), (0.04, 0.96)).round()
+    split = make_split(dataset, ItemRangeSplit(column="year", train=(high, None), ood=(None, low)), seed=0)
+    removed = {one.name: one for one in split.statistics.provenance.removals}
+    years = years_of(dataset, dataset.interactions.item)
+    placed = dataset.interactions.user[torch.from_numpy((years >= high) | (years <= low))].unique()
+    lost = split.statistics.users - len(placed)
+    assert removed["split.gap"].users == lost > 0
+    rest = removed["split"].users if "split" in removed else 0
+    assert lost + rest == split.statistics.dropped_users
+
+
 def test_the_control_is_as_popular_and_takes_from_both_ranges(dataset, parts_of):
     shifted, control = (
         parts_of(make_split(dataset, ItemRangeSplit(**ERAS, matched=matched), seed=0))

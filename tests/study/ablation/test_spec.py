@@ -10,7 +10,7 @@ from painvrl.core.errors import ConfigError
 from painvrl.core.yamlfile import dump_yaml, parse_yaml, validated
 from painvrl.run.hyperparameters import apply
 from painvrl.run.presets import PRESETS
-from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation, load_study_file
+from painvrl.study.ablation.spec import AblationSpec, cells_of, check_ablation, load_study_file, others_of
 from painvrl.study.file.spec import StudySpec, load_spec
 
 REPOSITORY = Path(__file__).parents[3]
@@ -163,6 +163,18 @@ def test_the_arms_differ_from_the_study_of_a_wrong_modality_in_the_method_alone(
     assert {rows[name].backbone.risks.kind for name in ("vrex", "group-dro")} == {"vrex", "group_dro"}
     assert rows["oracle"].features.scales["text"] == 0
     assert len({config.fingerprint() for config in rows.values()}) == len(rows) == 12
+
+
+def test_what_a_file_asks_of_the_data_is_known_by_the_key_that_asks_for_it(tree: dict[str, Any]) -> None:
+    spec = validated(AblationSpec, changed(tree, "variants/x", {"mask.sparsity": 0.9}))
+    asked = dict(others_of(spec))
+    assert set(asked) == {f"ablation.presets {name}" for name in spec.ablation.presets} | {
+        f"variants.{name}" for name in spec.variants
+    }
+    assert asked["variants.x"] == apply(spec.config, {"mask.sparsity": 0.9})
+    study = load_spec(REPOSITORY / "studies" / "wrong-modality.yaml")
+    found = [(where, config.mask.sparsity) for where, config in others_of(study) if "sparsity" in where]
+    assert found == [("space.mask.sparsity.choices", share) for share in (0.0, 0.25, 0.5)]
 
 
 def test_a_row_may_choose_a_variant_and_set_its_hyperparameters(tree: dict[str, Any]) -> None:

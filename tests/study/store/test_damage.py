@@ -19,12 +19,14 @@ from painvrl.core.workspace import Workspace
 from painvrl.study.choice.picks import stored_picks
 from painvrl.study.file.spec import StudySpec
 from painvrl.study.front import front_table, status
-from painvrl.study.report.header import header_of
+from painvrl.study.report.header import gate_of, header_of
 from painvrl.study.runner import run_study
 from painvrl.study.search.asktell import AskTell
+from painvrl.study.store.creation import create_study
+from painvrl.study.store.database import connect
 from painvrl.study.store.lock import SPARE
 from painvrl.study.store.records import TrialState
-from painvrl.study.store.storage import open_study
+from painvrl.study.store.storage import Attr, open_study
 from painvrl.study.tracking.port import NullTracker
 
 Go = Callable[..., Any]
@@ -90,7 +92,41 @@ def test_an_empty_file_is_no_new_database(
     workspace.optuna_db.write_bytes(b"")
     with pytest.raises(StudyError, match="is empty or cut off"):
         go(spec, formula)
+    with pytest.raises(StudyError, match="is empty or cut off"):
+        open_study("toy", workspace)  # a look would make it whole
     assert workspace.optuna_db.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (Attr.CONSTRAINTS, None),
+        (Attr.CONSTRAINTS, {"a": 1}),
+        (Attr.REQUESTED, "x"),
+        (Attr.MADE_BY, None),
+        (Attr.SAMPLER, None),
+        (Attr.SWEEP, []),
+        (Attr.RUNS, [1]),
+        (Attr.SPLIT, []),
+        (Attr.SPLIT, {"a": 1}),
+        (Attr.GATE, {"table": 3}),
+        (Attr.AUTO, "x"),
+        (Attr.FILE, 5),
+    ],
+)
+def test_a_note_of_other_hands_is_damage_in_one_line(
+    spec: StudySpec, workspace: Workspace, name: str, value: object
+) -> None:
+    create_study(spec, workspace, data="d")
+    connect(workspace.storage_url).set_study_user_attr(1, name, value)
+
+    def read() -> None:
+        found = open_study("toy", workspace)
+        header_of(found), gate_of(found)
+
+    with pytest.raises(StudyError, match="damaged") as caught:
+        read()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

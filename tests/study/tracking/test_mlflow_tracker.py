@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -28,11 +29,11 @@ from painvrl.study.runner import StudySummary
 from painvrl.study.store.records import front_of
 from painvrl.study.store.storage import open_study
 from painvrl.study.tracking import mlflow_database, mlflow_view
-from painvrl.study.tracking.mlflow_calls import EXPERIMENT, mlflow_calls
+from painvrl.study.tracking.mlflow_calls import EXPERIMENT, knock, mlflow_calls
 from painvrl.study.tracking.mlflow_database import ready_database
 from painvrl.study.tracking.mlflow_notes import front_link, tagged_runs
 from painvrl.study.tracking.mlflow_tracker import MlflowTracker, mlflow_tracker
-from painvrl.study.tracking.port import StudyHeader
+from painvrl.study.tracking.port import StudyHeader, TrackerAway
 
 Go = Callable[..., StudySummary]
 
@@ -599,3 +600,14 @@ def test_two_that_make_the_experiment_at_once_share_it(
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: None)
     with pytest.raises(StudyError, match="already exists"):
         mlflow_tracker(tracked)
+
+
+def test_a_database_of_runs_that_nobody_serves_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        uri = f"postgresql://me:hunter2@127.0.0.1:{taken.getsockname()[1]}/runs"
+        with pytest.raises(TrackerAway, match="MLflow's database cannot be reached: ") as caught:
+            knock(uri)
+    assert "hunter2" not in str(caught.value)
+    for elsewhere in ("sqlite:////tmp/none.db", "postgresql:///runs", "file:///runs", "postgresql://[x/y"):
+        knock(elsewhere)

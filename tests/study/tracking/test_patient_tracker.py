@@ -223,7 +223,7 @@ def test_a_result_whose_trial_the_storage_lacks_is_said_once_and_set_aside(
         map(str, synced.blocks())
     )
     assert (spool.folder / ".7.json.lacking").read_bytes() == kept
-    assert list(sync(tracked).blocks()) == ["MLflow has everything"]
+    assert list(sync(tracked).blocks()) == ["nothing is kept that MLflow lacks"]
     run(spec, tracked, type(formula)())
     agree(tracked)
 
@@ -250,7 +250,7 @@ def test_a_file_of_results_that_cannot_be_read_is_said_once_and_set_aside(
         assert "cannot be read" in caplog.text
     assert (spool.folder / ".0.json.unreadable").read_bytes() == damaged
     agree(tracked)
-    assert list(sync(tracked).blocks()) == ["MLflow has everything"]
+    assert list(sync(tracked).blocks()) == ["nothing is kept that MLflow lacks"]
 
 
 def test_a_runner_that_begins_between_anothers_tell_and_its_tracker_doubles_nothing(

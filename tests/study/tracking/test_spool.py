@@ -43,6 +43,7 @@ def test_one_that_another_process_took_meanwhile_is_not_counted(
 def test_what_a_tracker_lacks_stays(spool: Spool) -> None:
     spool.keep(5, FAILED)
     (spool.folder / "3.json").write_text("{", encoding="utf-8")
+    (spool.folder / "4.json").write_text("[" * 100_000, encoding="utf-8")
     assert spool.end() == 0
     assert spool.load().keys() == {5}
     assert spool.yaml == "study: {}"
