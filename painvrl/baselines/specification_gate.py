@@ -153,10 +153,11 @@ def specification_gate(seeds: Sequence[Prepared], *, seed: int = 0, draws: int =
     Raises:
         ConfigError: the items have a single feature.
     """
-    groups = _groups(_columns_of(seeds[0].widths), seed)
-    subsets = _subsets(list(groups), seed)
+    # By seed: smooth columns span the train items, and how many there are depends on these.
+    groups = [_groups(_columns_of(prepared.widths), seed) for prepared in seeds]
+    subsets = _subsets(list(groups[0]), seed)
     rng = np.random.default_rng([seed, 1])
-    found = [_gains(prepared, groups, subsets, seed) for prepared in seeds]
+    found = [_gains(prepared, own, subsets, seed) for prepared, own in zip(seeds, groups, strict=True)]
     iid = np.mean([_means(one.iid, 1, 1) for one in found], axis=0)
     ood = np.mean([_means(one.ood, 1, 1) for one in found], axis=0)
     of_seeds = np.array([_regrets(one.iid, one.ood, draws, rng) for one in found])  # [seeds, 1 + D]

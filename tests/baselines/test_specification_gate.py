@@ -188,6 +188,18 @@ def test_a_single_modality_is_cut_in_groups_of_columns_that_cover_it() -> None:
         groups_of(only=1)
 
 
+def test_seeds_may_have_other_numbers_of_smooth_columns(tmp_path: Path) -> None:
+    """They span the years of the train items, which a seed draws."""
+    content = {"data": SMALL, "split": {"protocol": "cold_item"}}
+    (prepared,) = under_seeds(TrainConfig.model_validate(content), 1, tmp_path)
+    narrow, wide = (
+        replace(prepared, features=torch.rand(prepared.train.n_items, 5 + more), widths={"a": 5, "b": more})
+        for more in (2, 4)
+    )
+    for seeds in ([narrow, wide], [wide, narrow]):
+        assert specification_gate(seeds, draws=20).subsets == (("a", "b"), ("a",), ("b",))
+
+
 def test_a_modality_of_scale_zero_is_not_asked(tmp_path: Path) -> None:
     def asked(scale: float) -> module.Gate:
         features = {"decoys": {"noise": 3}, "scales": {"noise": scale}}
