@@ -29,7 +29,10 @@ _NAMED: Final = re.compile(
 """``password=...`` of URLs and options, the same of mappings, and what HTTP asks for."""
 _IS_NAME: Final = re.compile(_NAME, re.IGNORECASE)
 _IS_SECRET: Final = re.compile(rf"{_NAME}$", re.IGNORECASE)
-_IN_QUERY: Final = re.compile(rf"[?&]([\w.-]{{0,40}}{_NAME})=([^&]+)", re.IGNORECASE)
+_IN_QUERY: Final = re.compile(rf"[?&](?!sslkey|passfile)([\w.-]{{0,40}}{_NAME})=([^&]+)", re.IGNORECASE)
+_QUERY: Final = re.compile(r"\?(?=[\w.-]+=)")
+_PORT: Final = re.compile(r"\d{1,5}(?:[/?#]|$)")
+_OF_FILES: Final = {"sqlite", "file", "s3", "gs", "hdfs", "dbfs", "abfss", "wasbs"}
 _DELIMITER: Final = re.compile(r"[\s@/?#]+")
 
 _SCHEME: Final = r"\b([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)"
@@ -60,15 +63,16 @@ def conceal(url: str) -> None:
     It may hold everything: what ends a URL's authority elsewhere, blanks, and the sign that ends it itself.
     """
     scheme, there, rest = url.partition("://")
+    kind = scheme.partition("+")[0].lower()
     if not there:
         return
-    authority, ends, _ = rest.rpartition("@")
-    password = (authority or rest).partition(":")[2]
-    if scheme.partition("+")[0] == "sqlite" or (not ends and (rest[:1] == "[" or password[:1].isdigit())):
-        password = ""  # a path, or a port
-    for secret in (password, *(found[2] for found in _IN_QUERY.finditer(rest))):
-        parts = {secret, unquote(secret), *_DELIMITER.split(secret)}
-        _known.update(one for one in parts if len(one) >= _LEAST)
+    secrets = {found[2] for found in _IN_QUERY.finditer(rest)}
+    before, ends, _ = _QUERY.split(rest, maxsplit=1)[0].rpartition("@")
+    password = (before if ends else rest).partition(":")[2]
+    port = _PORT.match(password) if kind.startswith("http") or not ends else None
+    if kind not in _OF_FILES and port is None and not (not ends and rest.startswith("[")):
+        secrets |= {password, unquote(password), *_DELIMITER.split(password)}
+    _known.update(one for one in secrets if len(one) >= _LEAST)
 
 
 def hidden(value: object) -> object:
@@ -87,10 +91,10 @@ def redacted(text: str) -> str:
     They are found by how they are written: in URLs, and behind names such as ``password=`` and ``token=``.
     Also hidden is what a variable of the environment called so holds, and what :func:`conceal` was told.
     """
-    hidden = {
+    of_environment = {
         value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and len(value) >= _LEAST
     }
-    known = sorted((hidden | _known) - _ORDINARY, key=len, reverse=True)
+    known = sorted((of_environment | _known) - _ORDINARY, key=len, reverse=True)
     # A word may be part of how another secret is written; anything else may be more than one pattern takes.
     for secret in known:
         text = text if _WORD.fullmatch(secret) else _without(secret, text)

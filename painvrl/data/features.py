@@ -91,8 +91,7 @@ def modalities_of(
                 raise ConfigError(rule, key=key, value=name)
     seen = {name: modality for name, modality in found.items() if config.scales.get(name) != 0}
     if found and not seen:
-        rule = f"leaves no modality to be seen of {', '.join(found)}"
-        raise ConfigError(rule, key="features.scales", value=0)
+        raise ConfigError(f"is 0 for every modality: {', '.join(found)}", key="features.scales")
     return seen
 
 

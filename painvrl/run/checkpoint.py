@@ -360,7 +360,9 @@ def latest_checkpoint(folder: Path) -> Path:
         except DataError:
             damaged.append(path.parent.name)
     if not found:
-        rule = "there is no checkpoint" + (f" that can be read, but {listing(damaged, 4)}" if damaged else "")
+        rule = "there is no checkpoint"
+        if damaged:
+            rule = f"none of the checkpoints can be read: {listing(damaged, 4)}"
         raise DataError(f"{rule}; make one with `painvrl train --best`", file=folder)
     if damaged:
         _logger.warning("checkpoints that cannot be read are left out: %s", listing(damaged, 4))

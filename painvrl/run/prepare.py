@@ -106,15 +106,17 @@ def split_of(config: TrainConfig, *, cache_dir: Path) -> tuple[Dataset, Split]:
     return dataset, check_fits(config, dataset, split)
 
 
-def check_fits(config: TrainConfig, dataset: Dataset, split: Split) -> Split:
+def check_fits(config: TrainConfig, dataset: Dataset, split: Split, *, trained: bool = False) -> Split:
     """The split with what is to be said of features and environments that ``config`` makes of the data.
+
+    ``trained``: look at its mask, too; not every configuration that data are read for is trained.
 
     Raises:
         ConfigError: they cannot be made.
     """
     known = split.train.item_degree() > 0
     made = modalities_of(dataset.modalities, dataset.columns, known, config.features, config.seed)
-    if config.mask.source in {"learned", "random"}:
+    if made and trained and config.mask.source in {"learned", "random"}:
         count_gates([modality.values.shape[1] for modality in made.values()], config.mask)
     if findings := [_of_one_column(name, config) for name, one in made.items() if one.values.shape[1] == 1]:
         split = split.saying(findings=findings)
@@ -124,7 +126,7 @@ def check_fits(config: TrainConfig, dataset: Dataset, split: Split) -> Split:
 def _of_one_column(name: str, config: TrainConfig) -> str:
     """Rows are scaled to unit length."""
     if name in config.features.smooth:
-        return f"features.smooth.{name}.width: one bump holds all values, so all items have the same"
+        return f"features.smooth.{name}.width: all train items have one value, so all are alike"
     return f"features: {name} has one column, of which only the sign is left in rows of unit length"
 
 

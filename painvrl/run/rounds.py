@@ -205,6 +205,9 @@ def _fixed_mask(stages: Stages) -> Tensor:
         truth = stages.prepared.dataset.truth
         if truth is None:
             raise ConfigError("only planted data knows the true mask", key="mask.source", value=source)
+        if len(truth.mask) != width:
+            rule = f"is of the {len(truth.mask)} planted features; there are {width}"
+            raise ConfigError(rule, key="mask.source", value=source)
         return truth.mask.to(stages.prepared.device)
     return torch.full((width,), 1.0 if source == "ones" else 0.5, device=stages.prepared.device)
 

@@ -137,16 +137,32 @@ def test_a_driver_that_reads_a_url_otherwise_quotes_no_part_of_its_password() ->
 )
 def test_what_holds_a_url_knows_its_password_however_it_is_written(url: str) -> None:
     shown.conceal(url)
-    for quoted in (url, f"cannot connect to {url}", f"(found {url!r})", "no host called hunter2@host"):
+    for quoted in (url, f"cannot connect to {url}", f"(found {url!r})"):
         assert SECRET not in redacted(quoted)
+    if "?" not in url.partition("@")[2] and "@" in url:  # drivers quote what they take for the host
+        assert SECRET not in redacted("no host called hunter2@host")
 
 
 @pytest.mark.parametrize(
-    "url", ["http://host:5000/a@b", "sqlite:////a:secret-folder@b/c.db", "ray://[::1]:10001"]
+    "url",
+    [
+        "http://some-server:5000/experiments@release",
+        "sqlite:////a:workspace@release/studies.db",
+        "s3://bucket/path:workspace@release",
+        "ray://[fe80::workspace]:10001",
+        "postgresql://me@some-server:5432/studies?application_name=me@laptop",
+        "postgresql://some-server:5432/studies",
+        "postgresql://some-server/studies?sslkey=/home/workspace/client.key",
+    ],
 )
-def test_a_url_without_a_password_teaches_nothing_that_is_not_one(url: str) -> None:
+def test_a_url_without_a_password_teaches_nothing(url: str) -> None:
     shown.conceal(url)
-    assert redacted("host, folder, secret-folder, 10001, ::1") == "host, folder, secret-folder, 10001, ::1"
+    assert not shown._known
+
+
+def test_a_password_is_known_as_it_is_written_and_as_it_is_meant() -> None:
+    shown.conceal("postgresql://me:hunter%40two@host/db")
+    assert redacted("no hunter@two, no hunter%40two") == "no ***, no ***"
 
 
 @pytest.mark.parametrize(

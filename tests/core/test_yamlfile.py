@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from painvrl.core.errors import ConfigError
+from painvrl.core import yamlfile as module
+from painvrl.core.errors import ConfigError, Mistakes
 from painvrl.core.settings import Settings
 from painvrl.core.yamlfile import (
     dump_yaml,
@@ -356,3 +358,26 @@ def test_of_many_mistakes_the_first_are_said() -> None:
 def test_a_value_is_redacted_before_it_is_cut() -> None:
     url = f"postgresql://someone:{'hunter2' * 20}@host/db"
     assert "hunter2" not in message({"pet": {"kind": "dog", "name": [url]}})
+
+
+def test_what_is_shown_of_a_wrong_value_has_no_secret() -> None:
+    long = f"postgresql://u:{'x' * 2700}@h/db"
+    for value in ({"password": ["hunter2", "x"]}, [long]):
+        shown = str(ConfigError("is wrong", value=module._shown(value)))
+        assert "hunter2" not in shown
+        assert "xxxx" not in shown
+
+
+def test_fifty_mistakes_name_the_file_and_their_places(tmp_path: Path) -> None:
+    def check(content: Mapping[str, object]) -> None:
+        mistakes = Mistakes()
+        for key in content:
+            with mistakes.noted():
+                raise ConfigError("is wrong", key=key)
+
+    file = tmp_path / "many.yaml"
+    file.write_text("".join(f"key{number}: 1\n" for number in range(200)))
+    with pytest.raises(ConfigError) as caught:
+        module.checked(file, check)
+    first = caught.value.each[0]
+    assert (str(first.file), first.at) == (str(file), (1, 1))

@@ -322,3 +322,8 @@ def test_names_of_modalities_mean_nothing_to_attention(planted_world: PlantedWor
 def test_attention_is_over_modalities_alone() -> None:
     with pytest.raises(ValidationError, match="form 'attention' needs groups 'modality'"):
         MaskConfig(form="attention", groups="blocks")
+
+
+def test_attention_closes_no_gate_so_none_is_closed_at_random() -> None:
+    with pytest.raises(ValidationError, match="form 'attention' closes none"):
+        MaskConfig(form="attention", groups="modality", source="random")

@@ -336,7 +336,7 @@ def test_a_neighbour_that_cannot_be_read_is_not_the_latest_and_is_named(
     assert latest_checkpoint(saved.parent) == saved
     assert caplog.messages == ["checkpoints that cannot be read are left out: newer, torn"]
     shutil.rmtree(saved)
-    with pytest.raises(DataError, match="no checkpoint that can be read, but newer, torn; make one"):
+    with pytest.raises(DataError, match="none of the checkpoints can be read: newer, torn; make one"):
         latest_checkpoint(saved.parent)
 
 

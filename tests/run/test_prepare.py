@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from painvrl.data.splits import make_split
 from painvrl.model.streamed import StreamedFeatures
 from painvrl.run.config import TrainConfig
 from painvrl.run.pipeline import run
-from painvrl.run.prepare import plan_parts, prepare, prepare_split, split_of, with_features
+from painvrl.run.prepare import check_fits, plan_parts, prepare, prepare_split, split_of, with_features
 
 if TYPE_CHECKING:
     from painvrl.evaluation.ranking import RankingPlan
@@ -245,3 +247,38 @@ def test_what_needs_all_features_at_once_is_refused_where_they_do_not_fit(
     with pytest.raises(ConfigError, match="needs features that fit the device") as refused:
         prepare(config, cache_dir=tmp_path, device=CPU)
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ({"decoys": {"coin": 1}}, "features: coin has one column, of which only the sign is left"),
+        (
+            {"smooth": {"popular": {"width": 5}}},
+            "features.smooth.popular.width: all train items have one value",
+        ),
+    ],
+)
+def test_features_that_say_next_to_nothing_are_told(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, features: dict[str, Any], said: str
+) -> None:
+    config = TrainConfig.model_validate(tiny_settings | {"features": features})
+    dataset = tiny_prepared.dataset
+    numbers = np.full(dataset.interactions.n_items, "7", dtype=object)
+    columns = replace(dataset.columns, item={**dataset.columns.item, "popular": numbers})
+    split = check_fits(config, replace(dataset, columns=columns), tiny_prepared.split)
+    assert split.statistics.provenance.findings[-1].startswith(said)
+
+
+@pytest.mark.parametrize("source", ["learned", "random", "ones", "half"])
+def test_gates_are_counted_where_a_mask_is_trained(
+    tiny_settings: dict[str, Any], tiny_prepared: Prepared, source: str
+) -> None:
+    mask = {"source": source, "groups": "modality", "sparsity": 0.9}
+    config = TrainConfig.model_validate(tiny_settings | {"mask": mask})
+    check_fits(config, tiny_prepared.dataset, tiny_prepared.split)
+    if source in {"ones", "half"}:
+        check_fits(config, tiny_prepared.dataset, tiny_prepared.split, trained=True)
+        return
+    with pytest.raises(ConfigError, match=r"mask\.sparsity: closes all of the 1 gates"):
+        check_fits(config, tiny_prepared.dataset, tiny_prepared.split, trained=True)

@@ -340,7 +340,7 @@ def _statistics(spec: StudySpec | AblationSpec, workspace: Path, file: Path) -> 
     mistakes = Mistakes()
     for where, config in others_of(spec):
         with mistakes.noted(), _named_in(file, f"{where}: "):
-            check_fits(config, dataset, split)
+            check_fits(config, dataset, split, trained=True)
     mistakes.raise_all()
     return split.statistics
 

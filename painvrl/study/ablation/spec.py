@@ -18,11 +18,12 @@ from painvrl.engine.grid import Cell
 from painvrl.engine.job import Job
 from painvrl.evaluation import metrics
 from painvrl.run.config import TrainConfig
-from painvrl.run.distributions import Value
+from painvrl.run.distributions import Categorical, Fixed, Value
 from painvrl.run.hyperparameters import FIXED_SECTIONS, all_hyperparameters, apply, hyperparameters
 from painvrl.run.presets import KEY, PRESETS, PresetName, changes_of, is_preset
 from painvrl.study.file.checks import check_is_no_section
 from painvrl.study.file.overrides import loaded
+from painvrl.study.file.queued import config_of_preset
 from painvrl.study.file.spec import ABLATION, StudySpec, spec_of
 
 PARTS = ("iid", "ood")
@@ -100,17 +101,28 @@ OF_DATA = ("features", "environments", "mask")
 
 
 def others_of(spec: StudySpec | AblationSpec) -> Iterator[tuple[str, TrainConfig]]:
-    """What else than its ``config`` a file asks of the data: each with the key that asks for it."""
+    """What a file trains and can be told without a sampler: each with the key that asks for it.
+
+    Of a space these are the ends of each hyperparameter, but where a condition or a choice beside it in its
+    section may change what it means.
+    """
     if isinstance(spec, AblationSpec):
         for name, turned in spec.changes().items():
             where = f"variants.{name}" if name in spec.variants else f"ablation.presets {name}"
             yield where, apply(spec.config, turned)
         return
-    for path in spec.space.searched(spec.config):
-        if path.split(".", maxsplit=1)[0] in OF_DATA:
-            for end, value in spec.space.root[path].probes():
-                with suppress(ValidationError):  # under a condition; the rules of the space have looked at it
-                    yield f"space.{path}.{end}", apply(spec.config, {path: value})
+    for preset in spec.presets:
+        yield f"presets {preset}", config_of_preset(spec.config, spec.space, preset)
+    searched = {path: spec.space.root[path] for path in spec.space.searched(spec.config)}
+    fixed = {path: one.value for path, one in searched.items() if isinstance(one, Fixed)}
+    choices = {path for path, one in searched.items() if isinstance(one, Categorical)}
+    for path, one in searched.items():
+        section = path.partition(".")[0]
+        beside = {other for other in choices - {path} if other.startswith(f"{section}.")}
+        if section in OF_DATA and not beside and not one.when:
+            for end, value in one.probes():
+                with suppress(ValidationError):  # it goes with another choice; the space's rules have looked
+                    yield f"space.{path}.{end}", apply(spec.config, {**fixed, path: value})
 
 
 def load_study_file(path: Path, overrides: Sequence[str] = ()) -> StudySpec | AblationSpec:

@@ -126,7 +126,7 @@ def weight_curves(study: StoredStudy, records: Sequence[TrialRecord]) -> tuple[W
             trial=record.number,
             name=name_of(record),
             irm_weight=float(study.config_of(record).mask.irm_weight),
-            points=record.outcome.mask_trace,
+            points=tuple(map(dict, record.outcome.mask_trace)),
         )
         for record in records
         if isinstance(record.outcome, Completed) and record.outcome.mask_trace

@@ -97,7 +97,7 @@ def refuse_cut_off(url: str) -> None:
         StudyError: it is empty or cut off, and nobody makes it now.
     """
     file = sqlite_file(url)
-    if file is not None and file.exists() and file.stat().st_size < SMALLEST:
+    if file is not None and file.is_file() and file.stat().st_size < SMALLEST:
         with sole_creator(url):
             pass
 

@@ -27,6 +27,14 @@ class Numbers(Mapping[str, float]):
         self._places = self._shared[names]
         self._numbers = array("d", numbers.values())
 
+    def __eq__(self, other: object) -> bool:
+        """As of any mappings; but what is not a number equals itself, as it does read from one text."""
+        if isinstance(other, Numbers) and self._places is other._places:
+            return self._numbers == other._numbers or self._numbers.tobytes() == other._numbers.tobytes()
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __getitem__(self, name: str) -> float:
         return self._numbers[self._places[name]]
 

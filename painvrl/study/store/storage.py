@@ -86,8 +86,7 @@ _NOTED: Mapping[str, TypeAdapter[Any]] = {
     Attr.CONSTRAINTS: _CONSTRAINTS,
     Attr.SWEEP: TypeAdapter(SweepConfig | None),
     Attr.RUNS: TypeAdapter(dict[str, str]),
-    Attr.SPLIT: TypeAdapter(dict[str, dict[str, Any] | list[Any] | str | float | None]),
-    **dict.fromkeys((Attr.MADE_BY, Attr.SAMPLER), TypeAdapter(dict[str, Any])),
+    **dict.fromkeys((Attr.SPLIT, Attr.SAMPLER), TypeAdapter(dict[str, Any])),
     **dict.fromkeys((Attr.AUTO, Attr.FILE, Attr.GATE, Attr.WARM_START), TypeAdapter(dict[str, Any] | None)),
 }
 """What is read of a study's attributes; a database may have been written by other hands."""
@@ -357,11 +356,9 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
     stored = attrs.get(Attr.IDENTITY)
     if stored is None or not FILE_NAME.fullmatch(study.study_name):
         raise not_ours(study.study_name)
-    for name, kind in _NOTED.items():
-        with sound(study.study_name, name):
-            kind.validate_python(attrs[name]) if name in attrs else None
-    made_by = attrs.get(Attr.MADE_BY, {})
-    if is_newer(version := str(made_by.get("painvrl", ""))):
+    with sound(study.study_name, Attr.MADE_BY):
+        version = str(attrs.get(Attr.MADE_BY, {}).get("painvrl", ""))
+    if is_newer(version):
         raise StudyError(f"was last run by {too_new(version)}", key=study.study_name)
     with sound(study.study_name, "what it searches"):
         data = stored["config"]["data"]
@@ -369,7 +366,7 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
             del data["duplicates"]
         stored["config"].get("split", {}).setdefault("iid_candidates", "warm")  # all that old versions had
     try:
-        return StudyIdentity.model_validate(stored)
+        identity = StudyIdentity.model_validate(stored)
     except ValidationError:
         rule = "was made by a version of painvrl whose settings this one does not know; "
         if with_new_names(stored) != stored:
@@ -379,6 +376,11 @@ def identity_of(study: optuna.Study) -> StudyIdentity:
         else:
             rule += "choose a new name, or use that version"
         raise StudyError(rule, key=study.study_name) from None
+    for name, kind in _NOTED.items():
+        if name in attrs:
+            with sound(study.study_name, name):
+                kind.validate_python(attrs[name])
+    return identity
 
 
 def milliseconds(when: datetime | None) -> int | None:

@@ -19,7 +19,14 @@ from painvrl.core.renamed import with_new_names
 from painvrl.core.tables import Block, Result, TextTable
 from painvrl.core.wholefile import taking_its_place
 from painvrl.core.workspace import Workspace
-from painvrl.study.store.database import connect, is_there, readable_errors, sole_runner, sqlite_file
+from painvrl.study.store.database import (
+    connect,
+    is_there,
+    readable_errors,
+    refuse_cut_off,
+    sole_runner,
+    sqlite_file,
+)
 from painvrl.study.store.lock import study_lock
 from painvrl.study.store.storage import Attr
 
@@ -72,6 +79,7 @@ def upgrade(workspace: Workspace, *, storage: str | None = None) -> Upgraded:
     backup = None
     with readable_errors(url), ExitStack() as held:
         if is_there(url):
+            refuse_cut_off(url)
             engine = connect(url).engine
             with engine.connect() as connection:
                 ours = _studies(connection)

@@ -23,7 +23,7 @@ EXPERIMENT = "painvrl"
 KNOCK_SECONDS = 5.0
 """How long a server is waited for that is only asked whether it is there."""
 
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"postgresql": 5432, "mysql": 3306}
 """Where servers of databases are, if a URL names no port."""
 
 _SERVER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -104,7 +104,8 @@ def _knock_at_database(uri: str) -> None:
     """MLflow tries for minutes."""
     with suppress(sqlalchemy.exc.ArgumentError, ValueError):  # MLflow says what is wrong with the URI
         at = sqlalchemy.make_url(uri)
-        if not at.host or (port := at.port or _PORTS.get(at.get_backend_name())) is None:
+        port = at.port or _PORTS.get(at.get_backend_name())
+        if not at.host or port is None or {"host", "unix_socket"} & at.query.keys():
             return
         try:
             socket.create_connection((at.host, port), timeout=KNOCK_SECONDS).close()

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from painvrl.core.wholefile import write_whole
 from painvrl.core.workspace import Workspace
 from painvrl.engine.outcomes import Outcome
+from painvrl.study.store.packed import unpacked
 
 _STUDY = "study.yaml"
 
@@ -55,7 +56,7 @@ class Spool:
     def keep(self, trial: int, outcome: Outcome, ended: int | None = None) -> int:
         """Keep what a trial came to; when that was, in milliseconds: now unless it is known."""
         ended = int(time.time() * 1000) if ended is None else ended
-        text = _SPOOLED.dump_json(Spooled(outcome=outcome, ended=ended))
+        text = _SPOOLED.dump_json(Spooled(outcome=unpacked(outcome), ended=ended))
         write_whole(self._file(trial), text, what="what MLflow is to get")
         return ended
 

@@ -173,8 +173,42 @@ def test_what_a_file_asks_of_the_data_is_known_by_the_key_that_asks_for_it(tree:
     }
     assert asked["variants.x"] == apply(spec.config, {"mask.sparsity": 0.9})
     study = load_spec(REPOSITORY / "studies" / "wrong-modality.yaml")
-    found = [(where, config.mask.sparsity) for where, config in others_of(study) if "sparsity" in where]
-    assert found == [("space.mask.sparsity.choices", share) for share in (0.0, 0.25, 0.5)]
+    found = [(where, config.mask.sparsity) for where, config in others_of(study) if "irm_weight" not in where]
+    assert found == [
+        *((f"presets {name}", 0.25) for name in study.presets),
+        *(("space.mask.sparsity.choices", share) for share in (0.0, 0.25, 0.5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {
+            "mask.groups": {"type": "categorical", "choices": ["feature", "modality"]},
+            "mask.sparsity": {"type": "categorical", "choices": [0.5, 0.9]},
+        },
+        {
+            "mask.form": {"type": "categorical", "choices": ["gates", "attention"]},
+            "mask.sparsity": {"type": "float", "low": 0.1, "high": 0.9, "when": {"mask.form": "gates"}},
+        },
+    ],
+)
+def test_what_another_choice_may_change_is_left_to_the_trials(space: dict[str, Any]) -> None:
+    study = load_spec(REPOSITORY / "studies" / "wrong-modality.yaml")
+    tree = study.model_dump(mode="json", exclude_unset=True) | {"space": space}
+    asked = others_of(StudySpec.model_validate(tree))
+    assert not [where for where, _ in asked if where.startswith("space.mask.sparsity")]
+
+
+def test_a_fixed_value_of_the_space_is_there_in_every_trial() -> None:
+    study = load_spec(REPOSITORY / "studies" / "wrong-modality.yaml")
+    space = {
+        "mask.sparsity": {"type": "fixed", "value": 0.5},
+        "mask.irm_weight": {"type": "float", "low": 1.0, "high": 9.0},
+    }
+    tree = study.model_dump(mode="json", exclude_unset=True) | {"space": space}
+    asked = others_of(StudySpec.model_validate(tree))
+    assert {config.mask.sparsity for where, config in asked if where.startswith("space.")} == {0.5}
 
 
 def test_a_row_may_choose_a_variant_and_set_its_hyperparameters(tree: dict[str, Any]) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from painvrl.core import shown
 from painvrl.core.errors import ConfigError
 from painvrl.core.workspace import Workspace
 from painvrl.core.yamlfile import dump_yaml
@@ -238,3 +240,12 @@ def test_pretrainings_are_kept_only_where_the_space_has_few(
     hyperparameters: dict[str, dict[str, object]], comes_back: bool
 ) -> None:
     assert pretraining_comes_back(Space.model_validate(hyperparameters)) is comes_back
+
+
+def test_the_password_of_a_storage_is_known_before_anything_is_said_of_it(
+    spec_tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "_known", set())
+    spec_tree["study"]["storage"] = "postgresql://me:#hunter2@host/studies"
+    StudySpec.model_validate(spec_tree)
+    assert shown.redacted("no #hunter2") == "no ***"

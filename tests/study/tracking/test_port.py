@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from painvrl.core import shown
 from painvrl.core.workspace import Workspace
 from painvrl.study.tracking.port import NullTracker, Opened, front_url, resolve_tracking_uri
 
@@ -69,3 +70,12 @@ def test_the_null_tracker_keeps_nothing() -> None:
     assert null.points([], {"12.3"}, None) == {}
     null.close("FINISHED", pages={"x.html": "x"})
     assert null.link("http://x") is None
+
+
+def test_the_password_of_a_tracker_is_known_before_anything_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "_known", set())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:#hunter2@host/runs")
+    resolve_tracking_uri(Workspace(tmp_path))
+    assert shown.redacted("no #hunter2") == "no ***"

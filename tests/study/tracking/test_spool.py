@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from painvrl.core.workspace import Workspace
-from painvrl.engine.outcomes import Failed
+from painvrl.engine.outcomes import Completed, Failed
+from painvrl.study.store.packed import packed
 from painvrl.study.tracking.spool import Spool, Spooled, spool_of, spooled_studies
 
 FAILED = Failed(reason="diverged", message="no number")
@@ -38,6 +39,12 @@ def test_one_that_another_process_took_meanwhile_is_not_counted(
     monkeypatch.setattr(Spool, "load", load)
     assert spool.end() == 0
     assert not spool.folder.exists()
+
+
+def test_an_outcome_as_a_study_keeps_it_is_kept_too(spool: Spool) -> None:
+    outcome = Completed(metrics={"iid/ndcg_at_20": 0.5}, rounds=({"mask/density": 0.25},))
+    spool.keep(5, packed(outcome))
+    assert spool.load()[5].outcome == outcome
 
 
 def test_what_a_tracker_lacks_stays(spool: Spool) -> None:
