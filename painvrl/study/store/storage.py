@@ -86,8 +86,10 @@ _NOTED: Mapping[str, TypeAdapter[Any]] = {
     Attr.CONSTRAINTS: _CONSTRAINTS,
     Attr.SWEEP: TypeAdapter(SweepConfig | None),
     Attr.RUNS: TypeAdapter(dict[str, str]),
-    **dict.fromkeys((Attr.SPLIT, Attr.SAMPLER), TypeAdapter(dict[str, Any])),
-    **dict.fromkeys((Attr.AUTO, Attr.FILE, Attr.GATE, Attr.WARM_START), TypeAdapter(dict[str, Any] | None)),
+    Attr.SAMPLER: TypeAdapter(dict[str, Any]),
+    **dict.fromkeys(
+        (Attr.AUTO, Attr.FILE, Attr.GATE, Attr.SPLIT, Attr.WARM_START), TypeAdapter(dict[str, Any] | None)
+    ),
 }
 """What is read of a study's attributes; a database may have been written by other hands."""
 

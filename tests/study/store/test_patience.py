@@ -189,18 +189,24 @@ def test_a_server_that_stays_away_is_waited_for_once_and_not_by_each_step_of_the
 ) -> None:
     monkeypatch.setattr(patience, "RECONNECT_SECONDS", 10.0)
     spec_tree["study"]["storage"] = server.get_uri()
-    begun: list[float] = []
+    waited: list[float] = []
+    sleep = time.sleep
+
+    def wait(seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            waited.append(seconds)
+        sleep(seconds)
 
     def goes() -> None:
         stop(server)
-        begun.append(time.monotonic())
+        monkeypatch.setattr(patience.time, "sleep", wait)
 
     formula.script = {0: goes}
     with pytest.raises(StudyError, match="the studies' database refuses"):
         go(StudySpec.model_validate(spec_tree), formula)
-    seconds = time.monotonic() - begun[0]
+    monkeypatch.setattr(patience.time, "sleep", sleep)
     server.ensure_postgres_running()
-    assert 10 < seconds < 19
+    assert 0 < sum(waited) < 15  # by the clock it is longer on a busy machine
 
 
 def test_who_is_interrupted_while_a_server_is_away_waits_for_it_no_more(
