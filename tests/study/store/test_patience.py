@@ -206,7 +206,8 @@ def test_a_server_that_stays_away_is_waited_for_once_and_not_by_each_step_of_the
         go(StudySpec.model_validate(spec_tree), formula)
     monkeypatch.setattr(patience.time, "sleep", sleep)
     server.ensure_postgres_running()
-    assert 0 < sum(waited) < 15  # by the clock it is longer on a busy machine
+    # The last pause may begin just before the time is up. By the clock it is longer on a busy machine.
+    assert 0 < sum(waited) <= patience.RECONNECT_SECONDS + patience.LONGEST_PAUSE
 
 
 def test_who_is_interrupted_while_a_server_is_away_waits_for_it_no_more(
