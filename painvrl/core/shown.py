@@ -69,8 +69,10 @@ def conceal(url: str) -> None:
     secrets = {found[2] for found in _IN_QUERY.finditer(rest)}
     before, ends, _ = _QUERY.split(rest, maxsplit=1)[0].rpartition("@")
     password = (before if ends else rest).partition(":")[2]
-    port = _PORT.match(password) if kind.startswith("http") or not ends else None
-    if kind not in _OF_FILES and port is None and not (not ends and rest.startswith("[")):
+    # A database's URL has no path before its "@"; a server's has, behind its port.
+    is_port = (kind.startswith("http") or not ends) and _PORT.match(password) is not None
+    is_address = not ends and rest.startswith("[")
+    if kind not in _OF_FILES and not is_port and not is_address:
         secrets |= {password, unquote(password), *_DELIMITER.split(password)}
     _known.update(one for one in secrets if len(one) >= _LEAST)
 

@@ -56,8 +56,9 @@ def test_users_who_are_lost_to_the_gap_are_counted_there(dataset):
     placed = dataset.interactions.user[torch.from_numpy((years >= high) | (years <= low))].unique()
     lost = split.statistics.users - len(placed)
     assert removed["split.gap"].users == lost > 0
-    rest = removed["split"].users if "split" in removed else 0
-    assert lost + rest == split.statistics.dropped_users
+    rest = removed["split"]
+    assert lost + rest.users == split.statistics.dropped_users
+    assert rest.users_before == len(placed)
 
 
 def test_the_control_is_as_popular_and_takes_from_both_ranges(dataset, parts_of):

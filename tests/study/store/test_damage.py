@@ -27,6 +27,7 @@ from painvrl.study.store.database import connect
 from painvrl.study.store.lock import SPARE
 from painvrl.study.store.records import TrialState
 from painvrl.study.store.storage import Attr, open_study
+from painvrl.study.store.upgrade import upgrade
 from painvrl.study.tracking.port import NullTracker
 
 Go = Callable[..., Any]
@@ -94,6 +95,8 @@ def test_an_empty_file_is_no_new_database(
         go(spec, formula)
     with pytest.raises(StudyError, match="is empty or cut off"):
         open_study("toy", workspace)  # a look would make it whole
+    with pytest.raises(StudyError, match="is empty or cut off"):
+        upgrade(workspace)
     assert workspace.optuna_db.read_bytes() == b""
 
 
@@ -111,6 +114,7 @@ def test_an_empty_file_is_no_new_database(
         (Attr.SPLIT, {"a": 1}),
         (Attr.GATE, {"table": 3}),
         (Attr.AUTO, "x"),
+        (Attr.WARM_START, 5),
         (Attr.FILE, 5),
     ],
 )
