@@ -85,6 +85,7 @@ class Study:
         rule: RuleName | None = None,
         *,
         max_ood_with_iid: float | None = None,
+        max_iid_with_loeo: float | None = None,
         weights: Mapping[str, float] | None = None,
         reference: Mapping[str, float] | None = None,
         trial: str | int | None = None,
@@ -95,6 +96,8 @@ class Study:
         Args:
             rule: ``knee``, ``iid``, ``ood``, ``loeo`` or ``balanced``.
             max_ood_with_iid: the best OOD with at least this share of the best IID, such as 0.98.
+            max_iid_with_loeo: the best IID with at least this share of the best metric of left-out
+                environments, such as 0.9; it reads no OOD part.
             weights: of objectives; the largest weighted sum wins.
             reference: values of objectives; the largest worst margin over them wins.
             trial: a point by its name, such as ``12.3``.
@@ -106,13 +109,22 @@ class Study:
             NothingFeasible: the study has no front yet.
         """
         from painvrl.study.choice.choosing import choose
-        from painvrl.study.choice.rules import MaxOodWithIid, Reference, Rule, Weighted, rule_named
+        from painvrl.study.choice.rules import (
+            MaxIidWithLoeo,
+            MaxOodWithIid,
+            Reference,
+            Rule,
+            Weighted,
+            rule_named,
+        )
 
         rules: list[Rule | str] = []
         if rule is not None:
             rules.append(rule_named(rule))
         if max_ood_with_iid is not None:
             rules.append(MaxOodWithIid(share=max_ood_with_iid))
+        if max_iid_with_loeo is not None:
+            rules.append(MaxIidWithLoeo(share=max_iid_with_loeo))
         if weights is not None:
             rules.append(Weighted(weights=weights))
         if reference is not None:

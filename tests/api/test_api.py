@@ -34,7 +34,7 @@ SIGNATURES = {
     "Study.points": "self",
     "Study.front": "self",
     "Study.plot_front": "self",
-    "Study.pick": "self, rule, max_ood_with_iid, weights, reference, trial, alias",
+    "Study.pick": "self, rule, max_ood_with_iid, max_iid_with_loeo, weights, reference, trial, alias",
     "Study.confirm": "self, candidates, seeds_at_most, sure, workers, device",
     "Study.train": "self, trial, pick, prefer, refit, seed, device",
     "Model.recommend": "self, users, k, explain",

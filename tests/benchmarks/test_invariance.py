@@ -208,7 +208,7 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
         value = settings.backbone.l2
         metrics = {"iid/ndcg_at_20": -value, "ood/ndcg_at_20": value}
         if settings.evaluation.loeo:
-            metrics["loeo/ndcg_at_20"] = value
+            metrics["loeo/ndcg_at_20"] = 2 + value
         gains = {"iid": some_gains(1)[0], "ood": some_gains(2)[0]}
         return {"metrics": metrics, "mask": [1.0], "seconds": 1.0}, gains
 
@@ -225,6 +225,7 @@ def test_what_is_kept_is_not_trained_again_and_test_parts_are_read_for_chosen_po
     rows = Kept(tmp_path).rows
     assert rows[picked["all"]["loeo"]]["change"]["backbone"]["l2"] == 0.3
     assert rows[picked["all"]["iid"]]["change"]["backbone"]["l2"] == 0.1
+    assert picked["all"]["iid-with-loeo"] == picked["all"]["iid"]  # 2.1 is more than 90% of 2.3
     assert again(None) == picked
     assert len(trained) == 2
     sealed = again(AccessLog(tmp_path / "access.jsonl"))

@@ -142,6 +142,8 @@ def test_the_list_gives_each_pick_its_standing_rule_and_reason(cli: Call, worksp
         (["--max-ood-with-iid", "98"], "must be a share of the best IID, such as 98% or 0.98 (found '98')"),
         (["--max-ood-with-iid", "much"], "must be a share"),
         (["--max-ood-with-iid", "nan"], "must be a share"),
+        (["--max-iid-with-loeo", "98"], "--max-iid-with-loeo: must be a share of the best left-out metric"),
+        (["--max-iid-with-loeo", "90%"], "max-iid-with-loeo: needs an objective loeo/... of the study"),
         (["--weights", f"{IID}"], f"reads OBJECTIVE=NUMBER,OBJECTIVE=NUMBER, such as {IID}=1"),
         (["--weights", f"{IID}=1,{IID}=2"], "--weights: names an objective twice"),
         (["--weights", f"{IID}=-1"], f"the weight of {IID} must be a number of at least 0 and at most 1e"),

@@ -42,6 +42,14 @@ def pick(
             help="The best OOD metric with at least this share of the best IID metric, such as 98% or 0.98.",
         ),
     ] = None,
+    max_iid_with_loeo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The best IID metric with at least this share of the best left-out metric, such as 90%; "
+            "reads no OOD part.",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +96,7 @@ def pick(
         "--loeo": loeo,
         "--balanced": balanced,
         "--max-ood-with-iid": max_ood_with_iid is not None,
+        "--max-iid-with-loeo": max_iid_with_loeo is not None,
         "--weights": weights is not None,
         "--reference": reference is not None,
         "--trial": trial is not None,
@@ -118,7 +127,8 @@ def pick(
         figures = {"cleared": kept.as_dict()}
         lines = [f"{clear} is no longer a pick of {name} (it was trial {kept.pick.name})"]
     else:
-        what = trial if trial is not None else _rule(asked[0], max_ood_with_iid, weights, reference)
+        share = max_ood_with_iid if max_ood_with_iid is not None else max_iid_with_loeo
+        what = trial if trial is not None else _rule(asked[0], share, weights, reference)
         kept = choose(stored, place, what, alias=alias)
         figures = kept.as_dict()
         lines = [f"{kept.pick.alias} = trial {kept.pick.name} of {name}: {kept.pick.reason}"]
@@ -141,10 +151,12 @@ def pick(
 
 
 def _rule(option: str, share: str | None, weights: str | None, reference: str | None) -> Rule:
-    from painvrl.study.choice.rules import MaxOodWithIid, Reference, Weighted, rule_named
+    from painvrl.study.choice.rules import MaxIidWithLoeo, MaxOodWithIid, Reference, Weighted, rule_named
 
+    if share is not None and option == "--max-iid-with-loeo":
+        return MaxIidWithLoeo(share=_share(share, option, of="left-out metric"))
     if share is not None:
-        return MaxOodWithIid(share=_share(share))
+        return MaxOodWithIid(share=_share(share, option, of="IID"))
     if weights is not None:
         return Weighted(weights=_numbers(weights, "--weights"))
     if reference is not None:
@@ -152,15 +164,15 @@ def _rule(option: str, share: str | None, weights: str | None, reference: str | 
     return rule_named(option.removeprefix("--"))
 
 
-def _share(text: str) -> float:
+def _share(text: str, option: str, *, of: str) -> float:
     """``98%`` and ``0.98`` are the same."""
-    rule = "must be a share of the best IID, such as 98% or 0.98"
+    rule = f"must be a share of the best {of}, such as 98% or 0.98"
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise ConfigError(rule, key="--max-ood-with-iid", value=text) from None
+        raise ConfigError(rule, key=option, value=text) from None
     if not 0 <= share <= 1:
-        raise ConfigError(rule, key="--max-ood-with-iid", value=text)
+        raise ConfigError(rule, key=option, value=text)
     return share
 
 

@@ -60,13 +60,39 @@ class BestLeftOut:
 
     def choose(self, front: Candidates) -> Verdict:
         """See :class:`Rule`."""
-        names = [name for name in front.objectives if name.startswith(f"{LOEO}/")]
-        if not names:
-            rule = "needs an objective loeo/... of the study, and config.evaluation.loeo: true"
-            raise ConfigError(rule, key=LOEO, value=", ".join(front.objectives))
-        name = next((name for name in names if "/ndcg_at_" in name), names[0])
+        name = _left_out(front, key=self.label)
         why = f"it has the best {name} {_of(front)}"
         return front.verdict(front.best(front.column(name)), why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxIidWithLoeo:
+    """Take the best IID metric of the trials whose left-out metric is at least ``share`` of the best.
+
+    It reads no OOD part, as :class:`BestLeftOut`. That takes the best of many metrics that are each measured
+    on few environments, and gives IID away for a difference that may be none. This gives it for more.
+
+    Raises:
+        ConfigError: ``share`` is not within 0 and 1.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        _require_share(self.share, "left-out metric", key="max-iid-with-loeo")
+
+    @property
+    def label(self) -> str:
+        """See :class:`Rule`."""
+        return f"max-iid-with-loeo {_percent(self.share)}"
+
+    def choose(self, front: Candidates) -> Verdict:
+        """See :class:`Rule`."""
+        iid, left_out = axes_of(front.objectives).iid, _left_out(front, key="max-iid-with-loeo")
+        if iid is None:
+            rule = f"needs an IID objective; the study has {', '.join(front.objectives)}"
+            raise ConfigError(rule, key="max-iid-with-loeo")
+        return _best_above(front, iid, left_out, self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +106,7 @@ class MaxOodWithIid:
     share: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            rule = "must be a share of the best IID, such as 98% or 0.98"
-            raise ConfigError(rule, key="max-ood-with-iid", value=self.share)
+        _require_share(self.share, "IID", key="max-ood-with-iid")
 
     @property
     def label(self) -> str:
@@ -96,14 +120,7 @@ class MaxOodWithIid:
             rule = f"needs an IID and an OOD objective; the study has {', '.join(front.objectives)}"
             raise ConfigError(rule, key="max-ood-with-iid")
         iid, ood = plane.names
-        floor = self.share * float(plane.iid.max())
-        allowed = plane.iid >= floor
-        count = _points(int(allowed.sum()))
-        why = (
-            f"it has the best {ood} of the {count} on the front whose {iid} is at least "
-            f"{_percent(self.share)} of the best, {floor:.4f}"
-        )
-        return front.verdict(front.best(np.where(allowed, plane.ood, -np.inf)), why)
+        return _best_above(front, ood, iid, self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +275,33 @@ def name_of(label: str) -> str:
     'max-ood-with-iid'
     """
     return label.partition(" ")[0]
+
+
+def _require_share(share: float, of: str, *, key: str) -> None:
+    if not 0 <= share <= 1:
+        raise ConfigError(f"must be a share of the best {of}, such as 98% or 0.98", key=key, value=share)
+
+
+def _left_out(front: Candidates, *, key: str) -> str:
+    """The objective of left-out environments that rules look at: NDCG if there is one, else the first."""
+    names = [name for name in front.objectives if name.startswith(f"{LOEO}/")]
+    if not names:
+        rule = "needs an objective loeo/... of the study, and config.evaluation.loeo: true"
+        raise ConfigError(rule, key=key, value=", ".join(front.objectives))
+    return next((name for name in names if "/ndcg_at_" in name), names[0])
+
+
+def _best_above(front: Candidates, wanted: str, floored: str, share: float) -> Verdict:
+    """The best ``wanted`` of the trials whose ``floored`` is at least ``share`` of the best."""
+    column = front.column(floored)
+    floor = share * float(column.max())
+    allowed = column >= floor
+    why = (
+        f"it has the best {wanted} of the {_points(int(allowed.sum()))} on the front whose {floored} is at "
+        f"least {_percent(share)} of the best, {floor:.4f}"
+    )
+    score = np.where(allowed, front.column(wanted), -np.inf)
+    return front.verdict(front.best(score), why, reported=(floored,))
 
 
 def _only_part(front: Candidates) -> Verdict:

@@ -15,6 +15,7 @@ from painvrl.study.choice.candidates import Candidates, Verdict
 from painvrl.study.choice.rules import (
     KNEE,
     PREFERENCES,
+    MaxIidWithLoeo,
     MaxOodWithIid,
     Reference,
     Rule,
@@ -51,6 +52,23 @@ def test_the_left_out_environments_choose_by_their_ndcg_and_not_by_ood() -> None
     assert choose(rule_named("loeo"), tied, LOEO).place == 1
     with pytest.raises(ConfigError, match=r"needs an objective loeo/"):
         choose(rule_named("loeo"), [(0.1, 0.2)])
+
+
+def test_the_best_iid_is_taken_of_what_keeps_its_share_of_the_left_out_environments() -> None:
+    points = [(0.3, 0.9, 0.17, 0.1), (0.2, 0.1, 0.19, 0.0), (0.1, 0.3, 0.20, 0.3)]
+    for share, place in ((1.0, 2), (0.96, 2), (0.95, 1), (0.9, 1), (0.85, 0), (0.0, 0)):
+        verdict = choose(MaxIidWithLoeo(share=share), points, LOEO)
+        assert verdict.place == place
+        blind = [(*middle, 1 - ood) for *middle, ood in points]
+        assert choose(MaxIidWithLoeo(share=share), blind, LOEO).place == place
+    reason = choose(MaxIidWithLoeo(share=0.9), points, LOEO).reason
+    assert "the best iid/ndcg_at_20 of the 2 points on the front whose loeo/ndcg_at_20 is at least" in reason
+    assert "90% of the best, 0.1800" in reason
+    assert "loeo/ndcg_at_20 0.1900 (5.0% below the best, 0.2000)" in reason
+    with pytest.raises(ConfigError, match=r"max-iid-with-loeo: needs an objective loeo/"):
+        choose(MaxIidWithLoeo(share=0.9), [(0.1, 0.2)])
+    with pytest.raises(ConfigError, match=r"max-iid-with-loeo: needs an IID objective; the study has loeo/"):
+        choose(MaxIidWithLoeo(share=0.9), [(0.1, 0.2)], ["loeo/ndcg_at_20", OOD])
 
 
 COARSE = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.25, 0.3])
@@ -341,6 +359,7 @@ def test_trials_that_are_worth_nothing_are_chosen_among_without_a_nan(rule: Rule
         (lambda: Reference(reference={IID: -1e308}), r"value of iid/ndcg_at_20 .* at most 1e\+100"),
         (lambda: MaxOodWithIid(share=1.01), r"must be a share of the best IID.*\(found 1.01\)"),
         (lambda: MaxOodWithIid(share=-0.1), "must be a share"),
+        (lambda: MaxIidWithLoeo(share=1.01), r"must be a share of the best left-out metric.*\(found 1.01\)"),
         (lambda: MaxOodWithIid(share=math.nan), "must be a share"),
         (lambda: rule_named("best"), r"must be one of knee, iid, ood, loeo, balanced \(found 'best'\)"),
         (
@@ -376,5 +395,6 @@ def test_every_word_names_the_rule_of_that_label() -> None:
 
 def test_a_label_says_the_rule_and_its_numbers() -> None:
     assert MaxOodWithIid(share=0.985).label == "max-ood-with-iid 98.5%"
+    assert MaxIidWithLoeo(share=0.9).label == "max-iid-with-loeo 90%"
     assert Weighted(weights={IID: 1, OOD: 2.5}).label == "weights iid/ndcg_at_20=1,ood/ndcg_at_20=2.5"
     assert Reference(reference={OOD: 0.05}).label == "reference ood/ndcg_at_20=0.05"
