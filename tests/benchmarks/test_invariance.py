@@ -86,6 +86,30 @@ def test_shuffled_labels_are_as_many_of_each_on_the_same_train_items(tiny_prepar
     assert np.array_equal(found.dataset.columns.item["batch"], batch)
 
 
+@pytest.mark.parametrize("name", ["control", "control-no-decoy"])
+def test_batches_of_a_control_are_drawn_and_no_vector_is_wrong(
+    name: str, tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import invariance
+    from benchmarks.common import config
+    from benchmarks.invariance import STUDIES, base_of, data_of
+
+    asked: list[Any] = []
+
+    def prepare(settings: Any, **_: Any) -> Prepared:
+        asked.append(settings)
+        return tiny_prepared
+
+    monkeypatch.setattr(invariance, "prepare", prepare)
+    study = STUDIES[name]
+    found = data_of(config(base_of(study, 0)), study)
+    batch = found.dataset.columns.item["batch"]
+    assert set(batch) == {"changed", "as it is"}
+    assert 0 < (batch == "changed").mean() < 0.6
+    assert asked[0].split.train_broken == 0
+    assert ("decoy" in asked[0].features.decoys) == (name == "control")
+
+
 def test_a_training_is_kept_by_settings_data_and_code(
     tiny_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

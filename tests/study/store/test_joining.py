@@ -106,6 +106,19 @@ def test_a_process_that_was_reaped_before_its_tell_is_refused_and_nothing_is_dou
     assert (second.state, second.values) == (TrialState.COMPLETE, (0.2, 0.1))
 
 
+def test_what_was_stored_before_its_answer_was_lost_is_told_again_without_harm(
+    host: Callable[[], AskTell],
+) -> None:
+    adapter = host()
+    asked = adapter.ask()
+    assert asked is not None
+    for _ in range(2):
+        adapter.tell(asked.number, DONE)
+    with pytest.raises(TakenOver):
+        adapter.tell(asked.number, replace(DONE, metrics={**DONE.metrics, "iid/ndcg_at_20": 0.3}))
+    assert [record.values for record in adapter._stored.trials()] == [(0.2, 0.1)]
+
+
 def test_a_process_of_this_host_that_died_is_known_without_its_lease(
     host: Callable[[], AskTell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
