@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +53,7 @@ def init(
 
     Example: painvrl init data/interactions.csv data/items.csv --yes
     """
-    from painvrl.core.errors import ConfigError
+    from painvrl.core.errors import ConfigError, UserError
     from painvrl.data.proposal import Answers, propose
     from painvrl.study.file.proposed import name_of, study_file, write_study
 
@@ -73,7 +74,13 @@ def init(
         ask=_ask if _is_terminal() and not yes else None,
         takes_proposals=yes,
     )
-    proposal = propose(paths or [Path("data" if Path("data").is_dir() else ".")], answers)
+    try:
+        proposal = propose(paths or [Path("data" if Path("data").is_dir() else ".")], answers)
+    except UserError:
+        for line in answers.said:
+            if line.startswith("not "):  # what was passed over may be what is missed
+                typer.echo(line, err=True)
+        raise
     called = name_of(proposal.name if output is None else output.stem)
     path = output or Path("studies") / f"{called}.yaml"
     written = write_study(study_file(proposal, name=called, path=path), path, force=force)
@@ -81,7 +88,8 @@ def init(
         typer.echo(line)
     for file in written:
         typer.echo(f"written: {file}")
-    typer.echo(f"next: painvrl data inspect {path}, then painvrl study run {path}")
+    typed = shlex.quote(str(path))
+    typer.echo(f"next: painvrl data inspect {typed}, then painvrl study run {typed}")
 
 
 def _is_terminal() -> bool:

@@ -81,6 +81,20 @@ def test_in_doubt_without_a_terminal_the_options_are_named(cli: Call) -> None:
     assert cli("init", *alike(), "--item", "b").code == 0
 
 
+def test_what_was_passed_over_is_said_where_something_is_missed(cli: Call) -> None:
+    log, things = map(Path, alike())
+    things.write_text(things.read_text() + "0,thing number 0\n")
+    Path("our log.csv").write_text(log.read_text().replace("a,b", "user,item"))
+    log.unlink()
+    answer = cli("init", ".", "--yes")
+    assert answer.code == 2
+    assert "not used: things.csv: init: no column holds the ids" in answer.err
+    assert "nr: 1 item ids occur more than once; the first is 0 in rows 1 and 41" in answer.err
+    things.write_text(things.read_text().removesuffix("0,thing number 0\n"))
+    answer = cli("init", "our log.csv", "things.csv", "--yes", "--output", "our study.yaml")
+    assert "painvrl data inspect 'our study.yaml', then painvrl study run 'our study.yaml'" in answer.out
+
+
 def test_in_doubt_on_a_terminal_one_is_asked(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     import typer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from painvrl.core.errors import ConfigError
 from painvrl.data.proposal.entries import Entry
-from painvrl.data.proposal.looks import ITEM, TIME, USER, Look, looks_of
+from painvrl.data.proposal.looks import ITEM, TIME, USER, Look, looks_of, require_header
 from painvrl.data.proposal.questions import Answers, Candidate, Question
 from painvrl.data.sources.columns import DATE
 from painvrl.data.sources.tabular import Table
@@ -28,6 +29,7 @@ class Roles:
     entries: tuple[Entry, ...]
     users: np.ndarray
     items: np.ndarray
+    user: str
     item: str
 
 
@@ -41,10 +43,12 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
         answers: decide what is in doubt.
 
     Raises:
-        ConfigError: an answer does not fit, or there is none.
+        ConfigError: an answer does not fit, there is none, or the column that it should be has empty rows.
+        DataError: the columns have no names.
     """
     looks = {look.name: look for look in looks_of(table)}
     file = str(table.file)
+    require_header(looks.values(), file)
     ids = [look for look in looks.values() if _may_be_ids(look, answers)]
     if answers.ask is None:
         _need_two(list(looks.values()), ids, answers, file)
@@ -59,6 +63,7 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
     )
     assert item is not None
     if "--item" not in answers.given:
+        _refuse_for_gaps("--item", ITEM, looks[item.name], looks.values(), file)
         _refuse_another(looks[item.name], ids, keys, file)
     others = [look for look in ids if look.name != item.name]
     many = [look for look in others if len(look.distinct) >= _MANY]
@@ -67,6 +72,8 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
         Question(option="--user", what="user", file=file, candidates=_best(users), known=table.names)
     )
     assert user is not None
+    if "--user" not in answers.given:
+        _refuse_for_gaps("--user", USER, looks[user.name], looks.values(), file)
     answers.settle()
     rest = [look for look in looks.values() if look.name not in (user.name, item.name)]
     time = answers.decide(
@@ -119,6 +126,7 @@ def roles_of(table: Table, keys: Mapping[str, Mapping[str, np.ndarray]], answers
         entries=tuple(entries),
         users=looks[user.name].distinct,
         items=looks[item.name].distinct,
+        user=user.name,
         item=item.name,
     )
 
@@ -156,6 +164,26 @@ def _may_be_ids(look: Look, answers: Answers) -> bool:
         return True
     is_time = look.is_called(TIME) or (_begins_like_a_date(look) and look.not_a_time is None)
     return not is_time and not look.is_rating
+
+
+def _refuse_for_gaps(
+    option: str, words: re.Pattern[str], taken: Look, looks: Iterable[Look], file: str
+) -> None:
+    """Refuse to take another column than the one of the right name because that has empty rows."""
+    if taken.is_called(words):
+        return
+    for look in looks:
+        if not look.is_called(words) or look.texts is None or not look.missing:
+            continue
+        if len(look.distinct) < len(look.texts) - look.missing:  # its values come back, as ids do
+            first = int(look.texts.missing.argmax()) + 1
+            raise ConfigError(
+                f"{look.name} is called like what {taken.name} would be taken for, but has no value in "
+                f"{look.missing:,} of {len(look.texts):,} rows, the first is row {first}; mend them, or let "
+                f"{option} name the column",
+                file=file,
+                key="init",
+            )
 
 
 def _refuse_another(

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from painvrl.core.errors import DataError
 from painvrl.data.proposal.entries import Entry
-from painvrl.data.proposal.interactions import matches
-from painvrl.data.proposal.looks import ITEM, TAGS, TITLE, Look, looks_of
+from painvrl.data.proposal.interactions import Roles, matches
+from painvrl.data.proposal.looks import (
+    ITEM,
+    TAGS,
+    TITLE,
+    USER,
+    Look,
+    is_called,
+    looks_of,
+    require_header,
+    squashed,
+)
 from painvrl.data.proposal.questions import Answers, Candidate, Question
+from painvrl.data.sources.columns import require_distinct
 from painvrl.data.sources.messages import Place
 from painvrl.data.sources.modality_file import ModalityFile, ids_of, read_modality
 from painvrl.data.sources.safe_npy import map_npy, read_npy_stream
@@ -21,6 +33,7 @@ from painvrl.data.sources.tabular import lines_of, read_table
 from painvrl.data.sources.text import encoder_id
 from painvrl.data.sources.values import SAVED_INDEX
 
+FEATURES = (".npz", ".npy")
 AT_LEAST = 0.5
 """The share of items that the readers ask a file for."""
 _SHOWN = 30
@@ -43,7 +56,7 @@ class Described:
 
 def keys_in(path: Path) -> dict[str, np.ndarray]:
     """Every column or array of the file that names each of its rows once, by its name."""
-    if path.suffix in (".npz", ".npy"):
+    if path.suffix.lower() in FEATURES:
         return {name: ids for name, (ids, _) in _arrays(path)[0].items()}
     return {look.name: look.distinct for look in looks_of(read_table(path, key="init")) if _may_be_key(look)}
 
@@ -52,31 +65,42 @@ def _may_be_key(look: Look) -> bool:
     return look.is_key and not look.has_fractions and not SAVED_INDEX.fullmatch(look.name)
 
 
-def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers) -> Described:
-    """What the file says of ``items`` (distinct ids).
+def described(path: Path, roles: Roles, answers: Answers) -> Described:
+    """What the file says of the items of ``roles``.
 
     Raises:
         DataError: the file cannot be read, or names none of the items.
         ConfigError: an answer does not fit.
     """
-    if path.suffix in (".npz", ".npy"):
-        features = list(_features_in(path, items, answers))
+    items = roles.items
+    if path.suffix.lower() in FEATURES:
+        features = list(_features_in(path, roles, answers))
         files = tuple(entry for entry, _ in features)
         return Described(files=files, most=max((matched for _, matched in features), default=0))
     table = read_table(path, key="init")
     looks = {look.name: look for look in looks_of(table)}
     keys = [look for look in looks.values() if _may_be_key(look)]
-    candidates = sorted((_as_key(look, items) for look in keys), key=lambda one: -one.score)
-    if not any(matches(items, look.distinct) for look in keys):
-        if any(matches(users, look.distinct) for look in keys):
-            answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
-            return Described()
+    require_header(looks.values(), path, *(look.name for look in keys if look.name in items))
+    fitting = [look for look in keys if matches(items, look.distinct)]
+    if any(look.is_called(ITEM) or look.name == roles.item for look in fitting):
+        of_users = False
+    elif fitting:
+        of_users = any(_is_of_users(look.name, look.distinct, path, roles) for look in keys)
+    else:
+        of_users = any(matches(roles.users, look.distinct) for look in keys)
+    if of_users and answers.given.get("--key") not in looks:
+        answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
+        return Described()
+    if not fitting:
+        doubled = [line for look in looks.values() if (line := _doubled(look, items)) is not None]
         raise Place(path, "init").error(
             f"no column holds the ids of the items, each once (they are {items[0]}, ...). Mend the ids, or "
             "let --item name another column. The interactions come first",
-            ", ".join(f"{look.name}: {str(look.distinct[0])[:_SHOWN]}, ..." for look in keys)
+            "; ".join(doubled)
+            or ", ".join(f"{look.name}: {str(look.distinct[0])[:_SHOWN]}, ..." for look in keys)
             or "no column without repeated values",
         )
+    candidates = sorted((_as_key(look, items) for look in keys), key=lambda one: -one.score)
     key = answers.decide(
         Question(option="--key", what="key", file=str(path), candidates=candidates, known=table.names)
     )
@@ -87,10 +111,33 @@ def described(path: Path, items: np.ndarray, users: np.ndarray, answers: Answers
     files = ()
     if len(numeric) >= _WIDE or any(looks[name].is_list for name in numeric):
         source = {"path": path.as_posix(), "key": key.name, "values": numeric}
+        read_modality(ModalityFile.model_validate(source), where=f"files.{path.name.partition('.')[0]}")
         files = (_of_file(path.name.partition(".")[0], source, matched, len(items), answers),)
         rest = [look for look in rest if look.name not in numeric]
     section = _item_table(path, key, matched, len(items), rest, answers)
     return Described(item_table=section, files=files, most=matched if section or files else 0)
+
+
+def _is_of_users(name: str, ids: np.ndarray, path: Path, roles: Roles) -> bool:
+    """Whether ids are those of users: by their column's name, else by the file's. Numbers fit items, too."""
+    if name == roles.item or not matches(roles.users, ids):
+        return False
+    if name == roles.user or is_called(name, USER):
+        return True
+    words = [word.removesuffix("s") for word in re.split(r"[^a-z]+", path.name.lower()) if word]
+    users, items = (any(is_called(word, called) for word in words) for called in (USER, ITEM))
+    return users and not items and not is_called(name, ITEM)
+
+
+def _doubled(look: Look, items: np.ndarray) -> str | None:
+    """Which row says an item's id again, where the column has the ids of most of them."""
+    if look.texts is None or look.is_key or 2 * matches(items, look.distinct) < len(items):
+        return None
+    try:
+        require_distinct(look.texts, Place("", ""))
+    except DataError as error:
+        return f"{look.name}: {error.rule}"
+    return f"{look.name}: {look.missing:,} rows without an id"
 
 
 def _measures(look: Look) -> bool:
@@ -113,6 +160,13 @@ def _item_table(
 ) -> tuple[Entry, ...]:
     """The section; nothing where the table has neither texts nor tags."""
     texts = [look for look in rest if look.sample and not look.holds_numbers]
+    answers.said += [
+        f"{look.name} of {path} is not used: its texts are printed lists, such as {look.sample[0][:_SHOWN]}; "
+        "write tags divided by |, and numbers in columns of their own"
+        for look in texts
+        if look.written_lists
+    ]
+    texts = [look for look in texts if not look.written_lists]
     tags = [look for look in texts if look.tag_separator is not None and not TITLE.search(look.squashed)]
     free = [look for look in texts if look not in tags and (look.words >= 2 or TITLE.search(look.squashed))]
     titles = [
@@ -189,27 +243,53 @@ def _of_file(name: str, source: Mapping[str, object], matched: int, total: int, 
     return Entry(key=called, value={**source, **low}, why=why)
 
 
-def _features_in(path: Path, items: np.ndarray, answers: Answers) -> Iterator[tuple[Entry, int]]:
+def _features_in(path: Path, roles: Roles, answers: Answers) -> Iterator[tuple[Entry, int]]:
     """An entry a matrix of the file, and how many items it describes."""
     ids, matrices = _arrays(path)
     for name, rows in matrices.items():
-        fitting = [(matches(items, texts), key) for key, (texts, length) in ids.items() if length == rows]
-        matched, key = max(fitting, default=(0, ""))
+        long = {key: texts for key, (texts, length) in ids.items() if length == rows}
+        fitting = {key: texts for key, texts in long.items() if not _is_of_users(key, texts, path, roles)}
+        matched = {key: count for key, texts in fitting.items() if (count := matches(roles.items, texts))}
+        if not matched and any(matches(roles.users, texts) for texts in long.values()):
+            answers.said.append(f"not used: {name} of {path} describes users")
+            continue
         if not matched:
             beside = f"a .txt (an id a line) or .npy file beside it, such as {path.stem}_ids.txt"
-            where = beside if path.suffix == ".npy" else "an array of the file"
+            where = beside if path.suffix.lower() == ".npy" else "an array of the file"
             raise Place(path, "init").error(
                 f"the rows of {name} need the ids of their items, as {where}; none has {rows} ids "
-                f"of items, such as {items[0]}"
+                f"of items, such as {roles.items[0]}"
             )
+        key = _ids_of_rows(name, path, matched, len(roles.items), answers)
         source = {"path": path.as_posix(), "key": key}
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             source["values"] = name
         read_modality(ModalityFile.model_validate(source), where=f"files.{name}")
         stem = path.stem if len(matrices) == 1 else f"{path.stem}_{name}"
-        yield _of_file(stem, source, matched, len(items), answers), matched
+        yield _of_file(stem, source, matched[key], len(roles.items), answers), matched[key]
     if not matrices:
         answers.said.append(f"not used: {path} holds no matrix of features")
+
+
+def _ids_of_rows(name: str, path: Path, matched: Mapping[str, int], total: int, answers: Answers) -> str:
+    """Which array has the ids of a matrix' rows: of several that fit the one whose name says so."""
+    candidates = []
+    for key, count in matched.items():
+        of_it = squashed(Path(key).stem).startswith(squashed(name))
+        named = of_it or is_called(Path(key).stem, ITEM) or squashed(Path(key).stem) in ("id", "ids", "key")
+        why = f"{count:,} of {total:,} items matched"
+        candidates.append(Candidate(name=key, score=count / total + 0.5 * named, why=why))
+    candidates.sort(key=lambda one: -one.score)
+    if len(candidates) == 1:
+        return candidates[0].name
+    known = list(matched)
+    given = {option: key for option, key in answers.given.items() if option != "--key" or key in known}
+    question = Question(
+        option="--key", what=f"ids of the rows of {name}", file=str(path), candidates=candidates, known=known
+    )
+    chosen = replace(answers, given=given).decide(question)
+    assert chosen is not None
+    return chosen.name
 
 
 def _arrays(path: Path) -> tuple[dict[str, tuple[np.ndarray, int]], dict[str, int]]:
@@ -218,7 +298,7 @@ def _arrays(path: Path) -> tuple[dict[str, tuple[np.ndarray, int]], dict[str, in
 
     found: dict[str, np.ndarray] = {}
     ids: dict[str, tuple[np.ndarray, int]] = {}
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         with Place(path, "init").reading(), zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 with archive.open(member) as stream:
@@ -229,12 +309,13 @@ def _arrays(path: Path) -> tuple[dict[str, tuple[np.ndarray, int]], dict[str, in
             if beside != path and (array := map_npy(beside, key="init")).ndim == 1:
                 found[beside.name] = array
         for beside in sorted(path.parent.glob("*.txt")):
-            with Place(beside, "init").reading():
+            with suppress(OSError, UnicodeDecodeError):  # whatever else lies there
                 lines = lines_of(beside.read_bytes().decode("utf-8-sig"))
-            ids[beside.name] = (np.unique(np.array(lines, dtype=object)), len(lines))
+                ids[beside.name] = (np.unique(np.array(lines, dtype=object)), len(lines))
     for name, array in found.items():
-        if array.ndim == 1 and array.dtype.kind in "iuUSO":
-            texts = ids_of(array, Place(path, "init", name))
-            if len(texts.distinct) == len(texts):
-                ids[name] = (texts.distinct, len(texts))
+        if array.ndim == 1 and array.dtype.kind in "iufUSO":
+            with suppress(DataError):  # it holds something else
+                texts = ids_of(array, Place(path, "init", name))
+                if len(texts.distinct) == len(texts):
+                    ids[name] = (texts.distinct, len(texts))
     return ids, {name: len(array) for name, array in found.items() if array.ndim == 2}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from painvrl.core.errors import DataError
+from painvrl.core.errors import DataError, listing
 from painvrl.data.sources.columns import Column, is_kind
+from painvrl.data.sources.messages import Place
 from painvrl.data.sources.tabular import Table
 from painvrl.data.sources.texts import Texts, as_objects
 
@@ -39,6 +41,8 @@ _FOREIGN = {
     re.compile(r"-?\d+,\d+"): "its numbers cannot be read, unless data.decimal says how",
 }
 """Values as other countries write them, and what is said where they may mean two things."""
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_PRINTED = re.compile(r"\[.*\]", re.DOTALL)
 _SUFFIX = re.compile(r"(ids?|no|nr|num|number|key|code|idx|index)$")
 _EPOCH = (6e8, 4.2e9)
 """Seconds since 1970 from 1989 to 2103, which no other numbers are likely to be all between."""
@@ -68,8 +72,8 @@ class Look:
 
     @cached_property
     def squashed(self) -> str:
-        """The name's letters, without accents, and digits, in lower case."""
-        return re.sub(r"[^0-9a-z]", "", unicodedata.normalize("NFKD", self.name).lower())
+        """The name, see :func:`squashed`."""
+        return squashed(self.name)
 
     @property
     def is_rating(self) -> bool:
@@ -78,7 +82,7 @@ class Look:
 
     def is_called(self, words: re.Pattern[str]) -> bool:
         """Whether its name is one of ``words``, perhaps with an ``id`` behind it."""
-        return any(words.fullmatch(name) for name in (self.squashed, _SUFFIX.sub("", self.squashed)))
+        return is_called(self.name, words)
 
     @property
     def distinct(self) -> np.ndarray:
@@ -130,7 +134,22 @@ class Look:
     @property
     def is_list(self) -> bool:
         """Each row holds several numbers."""
-        return is_kind(self.column.values.type, "list", "large_list", "fixed_size_list")
+        kind = self.column.values.type
+        return is_kind(kind, "list", "large_list", "fixed_size_list") and is_kind(
+            kind.value_type, "integer", "floating"
+        )
+
+    @cached_property
+    def written_lists(self) -> bool:
+        """Whether its texts are lists as a program prints them, such as ``['Drama', 'Action']``."""
+        return bool(self.sample) and all(_PRINTED.fullmatch(text.strip()) for text in self.sample)
+
+    @cached_property
+    def is_headless(self) -> bool:
+        """Whether its name is a value: one that its rows have, too, or a number of no counter."""
+        if _NUMBER.fullmatch(self.name) is None or self.numbers is None:
+            return self.name in self.distinct
+        return self.name in self.distinct or float(self.name) % 1 != 0 or float(self.name) >= _EPOCH[0]
 
     @cached_property
     def not_a_time(self) -> str | None:
@@ -190,6 +209,43 @@ class Look:
                 return separator
         few = 3 * len(self.distinct) <= rows and max(map(len, self.sample)) <= _LONG
         return "|" if few and self.words < 4 else None
+
+
+def squashed(name: str) -> str:
+    """The name's letters, without accents, and digits, in lower case."""
+    return re.sub(r"[^0-9a-z]", "", unicodedata.normalize("NFKD", name).lower())
+
+
+def is_called(name: str, words: re.Pattern[str]) -> bool:
+    """Whether a name is one of ``words``, perhaps with an ``id`` behind it."""
+    plain = squashed(name)
+    return any(words.fullmatch(one) for one in (plain, _SUFFIX.sub("", plain)))
+
+
+def require_header(looks: Iterable[Look], file: Path | str, *values: str) -> None:
+    """Refuse a table whose first line is no line of names, but one of values.
+
+    Args:
+        looks: of its columns.
+        file: that holds it.
+        values: names of columns that are known to be values, whatever is below them.
+
+    Raises:
+        DataError: most of the names are values, or one of them is known to be.
+    """
+    looks = list(looks)
+    # pandas counts the columns that have no names.
+    counted = (
+        {str(place) for place in range(len(looks))} if any(look.name == "0" for look in looks) else set()
+    )
+    found = [look.name for look in looks if look.name in values or look.is_headless]
+    found = [name for name in found if name not in counted]
+    if 2 * len(found) > len(looks) or set(values) & set(found):
+        raise Place(file, "init").error(
+            "the first line must name the columns; here it holds values. Put a line of names before it, such "
+            "as user,item,time",
+            listing(found),
+        )
 
 
 def looks_of(table: Table) -> Iterator[Look]:

@@ -403,3 +403,176 @@ def test_a_column_that_is_no_column_of_ids_for_one_empty_row_says_so(tmp_path, p
         proposed([path, things])
     with pytest.raises(DataError, match=r"data\.user: 1 rows have no id; the first is row 1"):
         proposed([path, things], user="kunde")
+
+
+# Ids 1, 2, ... of users and items alike, as most public tables have them.
+COUNTED = list(range(1, 31))
+
+
+def watched(folder: Path, item: str = "movie_id") -> Path:
+    """Ratings whose users and films are numbers from 1 on."""
+    rows = [(user, 1 + (user * 7 + step * step) % 30) for user in COUNTED for step in range(8)]
+    return write(folder / "ratings.csv", ("user_id", item), dict.fromkeys(rows))
+
+
+def save(path: Path, rows: int = 30, **ids: list[object]) -> None:
+    """An archive of features with arrays of ids."""
+    features = np.random.default_rng(0).normal(size=(rows, 4))
+    np.savez(path, features=features, **{name: np.array(values) for name, values in ids.items()})
+
+
+def test_each_matrix_has_the_ids_that_its_own_name_names(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    for name, order in (("image", 1), ("text", -1)):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).normal(size=(30, 4)))
+        ids = "\n".join(map(str, COUNTED[::order]))
+        (tmp_path / f"{name}_ids.txt").write_text(ids + "\n")
+    data, _, answers, _ = proposed([ratings, tmp_path / "image.npy", tmp_path / "text.npy"], yes=False)
+    assert {name: one["key"] for name, one in data["files"].items()} == {
+        "image": "image_ids.txt",
+        "text_file": "text_ids.txt",
+    }
+    assert any("ids of the rows of image: image_ids.txt" in line for line in answers.said)
+
+
+def test_a_row_counter_is_not_taken_for_ids_and_arrays_that_tell_nothing_are_a_question(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    save(tmp_path / "named.npz", ids=COUNTED[::-1], row=COUNTED)
+    assert proposed([ratings, tmp_path / "named.npz"], yes=False)[0]["files"]["named"]["key"] == "ids"
+    save(tmp_path / "odd.npz", a=COUNTED[::-1], b=COUNTED)
+    with pytest.raises(ConfigError, match=r"--key for ids of the rows of features in .*odd\.npz \(a \(30 of"):
+        proposed([ratings, tmp_path / "odd.npz"], yes=False)
+    assert proposed([ratings, tmp_path / "odd.npz"], yes=False, key="b")[0]["files"]["odd"]["key"] == "b"
+
+
+def test_a_user_or_an_item_without_an_id_makes_no_other_column_the_users_or_items(tmp_path, proposed):
+    rows = [(user, item, f"zip{user % 25}", f"town{item % 22}") for user in COUNTED for item in COUNTED[::2]]
+    towns = write("towns.csv", ("town", "name"), [(f"town{n}", f"the town of {n}") for n in range(22)])
+    rows += [("", 4, "zip3", "town1")]
+    log = write("log.csv", ("user_id", "item_id", "zip", "town"), rows)
+    with pytest.raises(ConfigError) as refused:
+        proposed([log, towns], item="item_id")
+    assert str(refused.value) == (
+        "log.csv: init: user_id is called like what zip would be taken for, but has no value in 1 of 451 "
+        "rows, the first is row 451; mend them, or let --user name the column"
+    )
+    rows[-1] = (4, "", "zip3", "town1")
+    log = write("log.csv", ("user_id", "item_id", "zip", "town"), rows)
+    with pytest.raises(ConfigError, match="item_id is called like what town would be taken for"):
+        proposed([log, towns])
+    assert proposed([log, towns], item="town")[0]["item"] == "town"
+
+
+@pytest.mark.parametrize("key", ["user_id", "id"])
+def test_what_describes_users_is_not_read_as_items_though_all_ids_are_numbers(tmp_path, key, proposed):
+    ratings = watched(tmp_path)
+    films = write(tmp_path / "movies.csv", ("movie_id", "title"), [(n, f"a film, {n}") for n in COUNTED])
+    users = write(tmp_path / "users.csv", (key, "gender"), [(n, "FM"[n % 2]) for n in COUNTED])
+    save(tmp_path / "user_emb.npz", **{key: COUNTED})
+    save(tmp_path / "image.npz", id=COUNTED)
+    data, _, answers, _ = proposed([tmp_path])
+    assert data["item_table"]["path"] == films.as_posix()
+    assert list(data["files"]) == ["image"]
+    assert f"not used: {users} describes users, which only split.user_group reads" in answers.said
+    assert f"not used: features of {tmp_path / 'user_emb.npz'} describes users" in answers.said
+    assert proposed([ratings, users], yes=False, key=key)[0]["item_table"]["key"] == key
+
+
+def test_persons_that_are_the_items_are_items(tmp_path, proposed):
+    ratings = watched(tmp_path, item="person_id")
+    people = write(tmp_path / "people.csv", ("person_id", "name"), [(n, f"one called {n}") for n in COUNTED])
+    data, *_ = proposed([ratings, people], item="person_id", user="user_id")
+    assert data["item_table"]["key"] == "person_id"
+
+
+def test_a_first_line_of_values_is_refused(tmp_path, sheets, proposed):
+    log = Path("log.csv")
+    log.write_text("\n".join(f"u{n % 30},{n % 23},{1509777560 + n}" for n in range(240)))
+    with pytest.raises(
+        DataError, match=r"the first line must name the columns; here it holds values.*'u0, 1509777560'"
+    ):
+        proposed([log, sheets[1]])
+    Path("bare.csv").write_text("\n".join(f"{item},a thing" for item in ITEMS))
+    with pytest.raises(DataError, match=r"bare\.csv: init: the first line must name the columns.*'0001, a thing'"):
+        proposed([sheets[0], Path("bare.csv")])
+
+
+def test_columns_that_pandas_has_counted_have_names(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    rows = [(n, *(n % 7 + column / 8 for column in range(9))) for n in COUNTED]
+    features = write(tmp_path / "wide.csv", ("movie_id", *range(9)), rows)
+    assert proposed([ratings, features])[0]["files"]["wide"]["values"] == [str(n) for n in range(9)]
+
+
+def test_lists_as_a_program_prints_them_are_neither_tags_nor_text(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    rows = [
+        (n, f"a film, {n}", str([["Drama", "Action"][n % 2], "War"]), f"[{n / 7}, 2.5, {n}]") for n in COUNTED
+    ]
+    films = write(tmp_path / "movies.csv", ("movie_id", "title", "genres", "embedding"), rows)
+    data, _, answers, _ = proposed([ratings, films])
+    assert data["item_table"]["text"] == ["title"]
+    assert "categories" not in data["item_table"]
+    said = (
+        f"genres of {films} is not used: its texts are printed lists, such as ['Action', 'War']; write tags"
+    )
+    assert any(line.startswith(said) for line in answers.said)
+    assert any(line.startswith("embedding of") and "such as [0.1428" in line for line in answers.said)
+
+
+def test_lists_of_texts_are_no_features(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    table = pd.DataFrame(
+        {"movie_id": COUNTED, "title": [f"a film, {n}" for n in COUNTED], "tags": [["Drama", "War"]] * 30}
+    )
+    table.to_parquet(tmp_path / "movies.parquet")
+    data, *_ = proposed([ratings, tmp_path / "movies.parquet"])
+    assert "files" not in data
+    table.assign(tags=[[1.0] * (1 + n % 2) for n in COUNTED]).to_parquet(tmp_path / "movies.parquet")
+    with pytest.raises(DataError, match="lists of numbers of one length"):
+        proposed([ratings, tmp_path / "movies.parquet"])
+
+
+def test_two_feature_files_of_one_name_have_a_key_each(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / "emb.npz", id=COUNTED)
+    data, _, answers, _ = proposed([ratings, *sorted(tmp_path.glob("*/emb.npz"))])
+    assert {name: Path(one["path"]).parent.name for name, one in data["files"].items()} == {
+        "emb": "one",
+        "emb_2": "two",
+    }
+    assert "the second emb is called emb_2: two files have one name" in answers.said
+
+
+def test_feature_files_are_read_whatever_lies_beside_or_in_them(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    (tmp_path / "LIESMICH.txt").write_bytes("für alle".encode("latin-1"))
+    np.save(tmp_path / "image.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    np.save(tmp_path / "image_ids.npy", np.array(COUNTED))
+    assert proposed([ratings, tmp_path / "image.npy"])[0]["files"]["image"]["key"] == "image_ids.npy"
+    captions = np.array([{"words": n} for n in COUNTED], dtype=object)
+    save(tmp_path / "FEAT.npz", ids=[float(n) for n in COUNTED], captions=captions)
+    (tmp_path / "FEAT.npz").rename(tmp_path / "FEAT.NPZ")
+    assert proposed([ratings, tmp_path / "FEAT.NPZ"])[0]["files"]["FEAT"]["key"] == "ids"
+
+
+def test_an_item_that_stands_twice_in_its_table_is_named(sheets, proposed):
+    lines = sheets[1].read_text("utf-8-sig").splitlines()
+    sheets[1].write_text("\n".join([*lines, lines[5]]), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"Art\.Nr: 1 item ids occur more than once; the first is 0005 in rows 5"
+    ):
+        proposed(sheets)
+
+
+def test_what_a_folder_holds_besides_is_said_and_the_longer_log_is_the_interactions(tmp_path, proposed):
+    watched(tmp_path).rename(tmp_path / "train.csv")
+    write(tmp_path / "test.csv", ("user_id", "movie_id"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+    write(tmp_path / "movies.csv", ("movie_id", "title"), [(n, f"a film, {n}") for n in COUNTED])
+    for name in ("more.xlsx", "reviews.jsonl", ".hidden"):
+        (tmp_path / name).write_text("x")
+    data, _, answers, _ = proposed([tmp_path])
+    assert data["path"] == (tmp_path / "train.csv").as_posix()
+    assert f"not read of {tmp_path}: more.xlsx, reviews.jsonl" in answers.said
