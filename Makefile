@@ -86,7 +86,7 @@ gpu:  ## all that a GPU has to be asked, in at most 8 minutes
 	$(BIN)/python -m benchmarks.gpu $(GPU)
 
 # Whatever compares over seeds. ML_100K=FOLDER, of MovieLens-100K's atomic files, adds what only they have columns for.
-EXPERIMENTS := ablation backbone compare_gate fronts invariance one_at_a_time offsets plain_optuna planted pruning samplers sensitivity steps sweeps fresh_fronts
+EXPERIMENTS := ablation backbone compare_gate fronts invariance conversion one_at_a_time offsets plain_optuna planted pruning samplers sensitivity steps sweeps fresh_fronts
 experiments: $(VENV)/.stamp-test  ## what the figures of quality in the docs are measured with
 	@set -e; for name in $(EXPERIMENTS); do echo "== $$name"; \
 	  case $$name in sensitivity) set -- $(ML_100K:%=--ml-100k %);; sweeps) set -- --keep workspace/sweeps;; *) set --;; esac; \

@@ -1,4 +1,4 @@
-"""Does the final model lose what gates gain? ``python -m benchmarks.conversion --study trailers-newer``.
+"""Does the final model lose what gates gain? ``python -m benchmarks.conversion --study wrong-text``.
 
 An oracle in place of the conversion: gates are those of the points that ``benchmarks.invariance`` chooses by
 ``loeo``, trainings that it kept are taken from there. In place of the final model stands a ridge regression
@@ -82,7 +82,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     named = [name for name, study in STUDIES.items() if study.closed]
-    parser.add_argument("--study", choices=named, default="trailers-newer")
+    parser.add_argument("--study", choices=named, default="wrong-text")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--points", type=int, help="at most so many of each grid, to try it out")
     parser.add_argument("--trailers", type=Path, help="features of the trailers")
