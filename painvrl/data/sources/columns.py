@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
@@ -102,13 +103,17 @@ class Column:
         """Titles or descriptions, a text a row; empty where one is missing."""
         return self._texts().tolist()
 
-    def numbers(self) -> np.ndarray:
+    def numbers(self, *, narrow: bool = False) -> np.ndarray:
         """Finite numbers, ``[rows]`` float64; texts that are all true or false are 1 and 0.
+
+        Args:
+            narrow: whether they become float32 again, so that those of the file may stay as their bits are.
+                Otherwise they are what they print as: 0.7 as float32 is 0.7, and not 0.699999988.
 
         Raises:
             DataError: a value is missing, infinite or no number; or a comma may divide thousands.
         """
-        values = self._numbers()
+        values = self._numbers() if narrow else self._as_printed
         if isinstance(values, int):
             raise self.place.error(
                 f"the column must hold numbers; row {values + 1} has {self.values[values]}"
@@ -133,7 +138,7 @@ class Column:
         """
         if is_kind(self.values.type, "timestamp", "date"):
             return self._typed_times()
-        no_number = self._numbers()
+        no_number = self._as_printed
         if not isinstance(no_number, int):
             return self.numbers()
         texts = self._texts()
@@ -270,11 +275,27 @@ class Column:
                 values = _with_points(trimmed).cast(pa.float64())
         elif is_kind(kind, "boolean"):
             values = values.cast(pa.int8())
-        elif not is_kind(kind, "integer", "floating", "decimal", "null"):
+        elif is_kind(kind, "decimal"):
+            values = values.cast(pa.string())  # Arrow's own way to floats is off in the last digit
+        elif not is_kind(kind, "integer", "floating", "null"):
             raise self.place.error("the column must hold numbers", f"{self.name} ({kind})")
         numbers = values.cast(pa.float64(), safe=False)
         result: np.ndarray = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         return result
+
+    @cached_property
+    def _as_printed(self) -> np.ndarray | int:
+        """:meth:`_numbers`, where a fraction that is stored in few bits is the shortest text for it."""
+        import pyarrow as pa
+
+        values = self._numbers()
+        narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(self.values.type)
+        if narrow is None or isinstance(values, int):
+            return values
+        distinct, code = np.unique(values, return_inverse=True)
+        printed = distinct.astype(narrow).astype(str).astype(np.float64)
+        exact: np.ndarray = np.where(distinct == np.trunc(distinct), distinct, printed)[code]
+        return exact
 
     def _typed_times(self) -> np.ndarray:
         """Seconds of a Parquet column of dates; to the microsecond, as of texts."""

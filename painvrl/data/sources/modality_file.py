@@ -202,7 +202,7 @@ def _feature_block(column: Column) -> np.ndarray:
 
     values = column.values
     if not is_kind(values.type, "list", "large_list", "fixed_size_list"):
-        return column.numbers()
+        return column.numbers(narrow=True)
     rule = "the column must hold numbers, or lists of numbers of one length"
     lengths = compute.fill_null(compute.list_value_length(values), -1).to_numpy()
     other = lengths != max(lengths[0], 0)
@@ -215,6 +215,8 @@ def _feature_block(column: Column) -> np.ndarray:
         flat = flat.cast(pa.int8())
     elif not is_kind(flat.type, "floating", "integer", "decimal"):
         raise column.place.error(rule, value=f"{column.name} ({values.type})")
+    if is_kind(flat.type, "decimal"):
+        flat = flat.cast(pa.string())  # as for a column of them
     if not is_kind(flat.type, "floating"):
         flat = flat.cast(pa.float64(), safe=False)
     numbers: np.ndarray = flat.to_numpy().reshape(len(column.table), lengths[0])

@@ -211,3 +211,20 @@ def test_a_comma_that_may_divide_thousands_is_refused_and_the_key_is_named():
     for decimal, text in ((".", "1,25"), (".", "1250,000"), (",", "1.250")):
         with pytest.raises(DataError, match=rf"must hold numbers; row 2 has {text}"):
             Column(table(r=["17", text]), "r", "data.rating", decimal=decimal).numbers()
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float64(), pa.float32(), pa.float16(), pa.decimal128(5, 1), pa.string(), pa.decimal256(40, 1)]
+)
+def test_a_number_is_what_it_prints_as_in_whatever_type_it_is_stored(kind):
+    tenths = [f"{tenth / 10:.1f}" for tenth in range(100)]
+    typed = pa.array(np.array(tenths, np.float16)) if kind == pa.float16() else pa.array(tenths).cast(kind)
+    numbers = Column(table(r=typed), "r", "data.rating").numbers()
+    assert numbers.tolist() == [float(text) for text in tenths]
+    assert (numbers >= 0.7).sum() == 93
+
+
+def test_a_whole_number_of_few_bits_keeps_its_digits():
+    times = np.array([1_500_000_128, -0.0, 16_777_217], np.float32)
+    assert Column(table(t=times), "t", "data.time").times().tolist() == [1_500_000_128, 0, 16_777_216]
+    assert Column(table(t=np.array([65504], np.float16)), "t", "k").numbers().tolist() == [65504]

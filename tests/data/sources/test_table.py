@@ -80,6 +80,18 @@ def test_rows_are_sorted_by_user_and_item(read):
     assert pairs == sorted(pairs)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_rating_that_equals_the_threshold_is_kept_in_whatever_width_it_is_stored(read, kind):
+    tenths = pd.read_csv("ratings.csv").assign(stars=lambda rows: rows["stars"] / 10 + 0.3)
+    found = []
+    for width in ("float64", kind):
+        tenths.astype({"stars": width}).round(1).to_parquet("ratings.parquet")
+        found.append(read(path="ratings.parquet", min_rating=0.7))
+    assert len(raw_pairs(found[1])) == (tenths["stars"] > 0.65).sum()
+    assert raw_pairs(found[1]) == raw_pairs(found[0])
+    assert found[1].fingerprint == found[0].fingerprint
+
+
 def test_ratings_below_the_threshold_are_left_out(read, shop):
     frame = pd.read_csv("ratings.csv")
     dataset = read(min_rating=4)
