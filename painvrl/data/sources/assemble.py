@@ -136,7 +136,8 @@ def assemble(
         n_items=len(items.left),
     )
     modalities, joins, notes = described_modalities(items, described, cache)
-    findings = list(described.findings)
+    notes = (*raw.notes, *notes)
+    findings = [*raw.findings, *described.findings]
     for modality, keyed in {**features, **files}.items():
         source = config.files.get(modality)
         modalities[modality], join, found = joined(

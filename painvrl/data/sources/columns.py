@@ -28,6 +28,11 @@ _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=U
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
 DATE: Final = re.compile(r"(\d{1,2})([./])(\d{1,2})[./](\d{4})(?:[ T](\d{1,2}:\d{2}(?::\d{2})?))?")
 """A date whose year comes last, perhaps with a time of day."""
+_CLOCK: Final = (631_152_000, 4_102_444_800)
+"""Seconds since 1970 of the years 1990 to 2099."""
+_UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""By name, how many of them make a second; what is a time in one is none in another."""
+_NEARLY_ALL: Final = 0.99
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?")
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
@@ -176,6 +181,27 @@ class Column:
                 example = next(text for text in texts if "," in text)
                 return f"{self.name}: numbers such as {example} are read with a decimal comma"
         return None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """A sentence where its times are numbers, and some are in another unit, such as milliseconds, or 0.
+
+        Numbers that only count, such as steps or years, are times like any others.
+        """
+        if is_kind(self.values.type, "timestamp", "date") or isinstance(self._as_printed, int):
+            return ()
+        times, (first, last) = self._as_printed, _CLOCK
+        counts = {
+            f"in {unit}": int(((times >= first * size) & (times < last * size)).sum())
+            for unit, size in _UNITS.items()
+        }
+        known, none = sum(counts.values()), int((times <= 0).sum())
+        counts["not after 1970"] = none
+        said = [f"{count:,} {what}" for what, count in counts.items() if count]
+        # Of numbers that count, or that are spread evenly, more lie between the units.
+        if not known or len(said) < 2 or known + none < _NEARLY_ALL * len(times):
+            return ()
+        return (f"{self.key}: the times of {self.name} are not in one unit since 1970: {', '.join(said)}",)
 
     def _date_order(self, texts: Sequence[str]) -> DateOrder | None:
         """What of dates that are not ISO 8601 stands first; ``None`` where there is no such date."""
@@ -334,6 +360,11 @@ def is_kind(kind: pa.DataType, *names: str) -> bool:
     from pyarrow import types
 
     return any(getattr(types, f"is_{name}")(kind) for name in names)
+
+
+def assumed_of(*columns: Column | None) -> tuple[str, ...]:
+    """What was assumed of each of them that there is, if anything was."""
+    return tuple(note for column in columns if column is not None and (note := column.assumed))
 
 
 def float_texts(numbers: np.ndarray, place: Place, *, ids: bool) -> list[str | None]:

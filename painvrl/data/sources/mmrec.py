@@ -16,7 +16,7 @@ from painvrl.core.errors import listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
-from painvrl.data.sources.columns import Column
+from painvrl.data.sources.columns import Column, assumed_of
 from painvrl.data.sources.items import NOTHING, ItemTable, described_by
 from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
@@ -88,6 +88,8 @@ class MmrecConfig(SourceConfig):
             file=file,
             time=None if time is None else time.times(),
             labels={} if label is None else {PART: _parts(label)},
+            notes=assumed_of(rating, time),
+            findings=() if time is None else time.doubts,
         )
         described = NOTHING
         if (items := there.get(f"{file.stem}.item")) is not None:

@@ -228,8 +228,8 @@ def _check_quotes(content: bytes, separator: str, place: Place) -> None:
 def _read_parquet(file: Path, place: Place) -> Table:
     from pyarrow import parquet
 
-    # The file alone: `read_table` would make columns of folders called `name=value`. Spark's times, INT96, leave
-    # the nanoseconds that Arrow counts by default: the year 9999 would be 1816.
+    # The file alone: `read_table` would make columns of folders called `name=value`. Spark's times, INT96,
+    # can be beyond the nanoseconds that Arrow counts by default: the year 9999 would be 1816.
     with place.reading(), parquet.ParquetFile(file, coerce_int96_timestamp_unit="us") as opened:
         table = Table(file=place.file, data=opened.read())
     return _checked(table, place, text=False)

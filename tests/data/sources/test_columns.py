@@ -228,3 +228,41 @@ def test_a_whole_number_of_few_bits_keeps_its_digits():
     times = np.array([1_500_000_128, -0.0, 16_777_217], np.float32)
     assert Column(table(t=times), "t", "data.time").times().tolist() == [1_500_000_128, 0, 16_777_216]
     assert Column(table(t=np.array([65504], np.float16)), "t", "k").numbers().tolist() == [65504]
+
+
+NOW = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([NOW, NOW * 1000, NOW + 5], "2 in seconds, 1 in milliseconds"),
+        ([str(NOW), "0", str(NOW)], "2 in seconds, 1 not after 1970"),
+        (
+            [NOW * 10**6, NOW * 10**9],
+            "1 in microseconds, 1 in nanoseconds",
+        ),
+        ([-1, NOW * 1000, 0], "1 in milliseconds, 2 not after 1970"),
+    ],
+)
+def test_times_in_two_units_are_doubted_with_their_counts(times, said):
+    column = Column(table(when=times), "when", "data.time")
+    assert column.doubts == (f"data.time: the times of when are not in one unit since 1970: {said}",)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [NOW, NOW + 1],
+        [0, 1, 2],
+        [1999, 2024],
+        np.linspace(0, 4e12, 1000),  # milliseconds of a clock that began at 0
+        np.geomspace(1, 1e18, 1000),
+        [20240131, 20231201],
+        ["2024-01-31", "1970-01-01"],
+        ["20240131", "1970-01-01"],
+        pa.array([0, NOW], pa.timestamp("s")),
+    ],
+)
+def test_times_in_one_unit_counters_and_dates_are_not_doubted(times):
+    assert Column(table(when=times), "when", "data.time").doubts == ()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +298,13 @@ def test_a_changed_file_is_read_again(name):
 def test_wrong_keys_are_refused(changes):
     with pytest.raises(ValidationError):
         TypeAdapter(DataConfig).validate_python({"kind": "mmrec", "path": "baby", **changes})
+
+
+def test_decimal_commas_and_times_in_two_units_are_said():
+    path = write_mmrec()
+    file = path / "baby.inter"
+    rows = file.read_text().replace(".0\t", ",5\t").replace("1000\t", "0\t")
+    file.write_text(re.sub(r"\b100([1-4])\b", r"170000000\1", rows))
+    provenance = read(path).provenance
+    assert provenance.notes == ("rating: numbers such as 1,5 are read with a decimal comma",)
+    assert [text for text in provenance.warnings if "not in one unit since 1970: 4 in seconds" in text]

@@ -424,6 +424,13 @@ def test_how_numbers_and_dates_are_read_is_noted_unless_a_key_says_it(read, rewr
     assert said.columns.time.tolist() == read().columns.time.tolist()
 
 
+def test_times_in_two_units_are_a_warning(read, rewrite):
+    usual = read().provenance.findings
+    rewrite(lambda rows: rows.assign(when=[10**9 * (1000 if place < 3 else 1) for place in range(len(rows))]))
+    doubt = "data.time: the times of when are not in one unit since 1970: 21 in seconds, 3 in milliseconds"
+    assert read().provenance.findings == (doubt, *usual)
+
+
 def test_what_is_written_of_a_table_has_no_key_that_says_nothing():
     assert {"decimal", "dates"}.isdisjoint(config().model_dump())
     assert config(dates="day_first").model_dump()["dates"] == "day_first"
