@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from uuid import UUID
 
 import numpy as np
 
@@ -64,13 +65,22 @@ class Column:
         """For messages."""
         return Place(self.table.file, self.key, self.name)
 
-    @property
+    @cached_property
     def values(self) -> pa.ChunkedArray:
-        """As the file has it, but decoded where it says each value once."""
+        """As the file has it, but decoded where it says each value once, and as what an extension stores."""
+        import pyarrow as pa
+
         if self.name not in self.table.names:
             raise self.place.error(f"there is no such column; the file has {listing(self.table.names)}")
         values = self.table.data[self.name]
-        return values.cast(values.type.value_type) if is_kind(values.type, "dictionary") else values
+        if is_kind(values.type, "dictionary"):
+            values = values.cast(values.type.value_type)
+        if isinstance(values.type, pa.BaseExtensionType):
+            kind = values.type
+            values = pa.chunked_array([chunk.storage for chunk in values.chunks], kind.storage_type)
+            values = _uuid_texts(values) if kind.extension_name == "arrow.uuid" else values
+        # Few of Arrow's functions know views.
+        return values.cast(pa.string()) if is_kind(values.type, "string_view") else values
 
     def ids(self) -> Texts:
         """Ids.
@@ -293,6 +303,7 @@ class Column:
             try:
                 values = trimmed.cast(pa.float64())
             except pa.ArrowInvalid:
+                self._texts()  # names a row that is no UTF-8
                 texts = trimmed.to_pylist()
                 if all(text is None or text in _FLAGS for text in texts):
                     return np.array([_FLAGS.get(text, np.nan) for text in texts])
@@ -352,7 +363,7 @@ class Column:
         )
 
 
-_TEXTUAL: Final = ("string", "large_string", "string_view")
+_TEXTUAL: Final = ("string", "large_string")
 
 
 def is_kind(kind: pa.DataType, *names: str) -> bool:
@@ -415,6 +426,14 @@ def require_distinct(ids: Texts, place: Place, *, of: str = "item") -> None:
             f"{len(repeated)} {of} ids occur more than once; the first is {ids.distinct[repeated[0]]} "
             f"in rows {first} and {second}"
         )
+
+
+def _uuid_texts(stored: pa.ChunkedArray) -> pa.ChunkedArray:
+    """UUIDs of 16 bytes each as everyone writes them."""
+    import pyarrow as pa
+
+    texts = [None if raw is None else str(UUID(bytes=raw)) for raw in stored.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:
