@@ -11,7 +11,7 @@ from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_users
-from painvrl.data.sources.columns import Column, DateOrder, Decimal, assumed_of
+from painvrl.data.sources.columns import Column, DateOrder, assumed_of
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, ItemTable, described_by
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
@@ -49,10 +49,7 @@ class TableConfig(SourceConfig):
     """Column of the ratings; ``null``: there are none."""
     time: str | None = None
     """Column of the times; ``null``: there are none."""
-    # Both are left out of what is written while nothing is in them, as configurations of old have none.
-    decimal: Decimal | None = Field(default=None, exclude_if=lambda decimal: decimal is None)
-    """What stands before the decimals of the ratings, ``,`` or ``.``; ``null``: what all of them can only be.
-    """
+    # Left out of what is written while nothing is in it, as configurations of old have none.
     dates: DateOrder | None = Field(default=None, exclude_if=lambda dates: dates is None)
     """Whether dates such as 09/08/2024 put the day or the month first; ``null``: what all of them can only
     be.

@@ -308,3 +308,18 @@ def test_decimal_commas_and_times_in_two_units_are_said():
     provenance = read(path).provenance
     assert provenance.notes == ("rating: numbers such as 1,5 are read with a decimal comma",)
     assert [text for text in provenance.warnings if "not in one unit since 1970: 4 in seconds" in text]
+
+
+def test_numbers_and_dates_that_may_mean_two_things_have_keys():
+    file = write_mmrec() / "baby.inter"
+    file.write_text(
+        re.sub(r"\b100(\d)\b", r"01/0\1/2024", file.read_text().replace(".0\t", ",500\t")).replace(
+            "/00/", "/06/"
+        )
+    )
+    with pytest.raises(DataError, match=r"data\.decimal"):
+        read("baby")
+    with pytest.raises(DataError, match=r"data\.dates"):
+        read("baby", decimal=",")
+    dataset = read("baby", decimal=",", dates="month_first", min_rating=4.5)
+    assert dataset.columns.time.tolist() == [1704499200, 1704153600]

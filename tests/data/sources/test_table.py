@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -422,6 +424,19 @@ def test_how_numbers_and_dates_are_read_is_noted_unless_a_key_says_it(read, rewr
     said = read(decimal=",", dates="day_first")
     assert said.provenance.notes == before.provenance.notes
     assert said.columns.time.tolist() == read().columns.time.tolist()
+
+
+def test_the_decimal_key_is_meant_for_every_table_of_the_data(read, rewrite):
+    rewrite(lambda rows: rows.assign(stars=rows["stars"].astype(int)))
+    Path("f.csv").write_text("ids;x\n13;1,250\n11;3,500\n10;2\n")
+    files = {"look": {"path": "f.csv", "key": "ids"}}
+    dataset = read(files=files, decimal=",")
+    assert dataset.modalities["look"].values[:, 0].tolist() == [2, 3.5, 0, 1.25, 0]
+    assert dataset.provenance.notes == ()
+    Path("f.csv").write_text("ids;x\n13;1,25\n11;3,5\n10;2\n")
+    assert read(files=files).provenance.notes == (
+        "data.files.look.values: x: numbers such as 1,25 are read with a decimal comma",
+    )
 
 
 def test_times_in_two_units_are_a_warning(read, rewrite):
