@@ -98,7 +98,7 @@ def described_by(
     return ItemDescriptions(
         ids=ids.rows,
         titles=() if said.title is None else tuple(Column(table, said.title, f"{where}.title").texts()),
-        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
+        texts=tuple(joined_texts(row) for row in zip(*fields, strict=True)) if fields else None,
         categories=names,
         columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
         key=key,
@@ -306,6 +306,11 @@ def labels_at(
     place = find(ids, known)
     # -1, where an id is not known, is the last one's place.
     return {name: as_objects([*labels, ""])[place] for name, labels in columns.items()}
+
+
+def joined_texts(fields: Iterable[str]) -> str:
+    """What an item is described by: its fields but for blank ones, which say nothing."""
+    return ", ".join(filter(str.strip, fields))
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.columns import Column, assumed_of, require_distinct
-from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.items import ItemDescriptions, blanks_in, joined_texts, split_names
 from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
@@ -91,7 +91,7 @@ class MovieLensConfig(SourceConfig):
         genres = tuple(film.genres for film in films)
         years = [_YEAR.search(film.title) for film in films]
         named = (film.title if self.year_in_text else _YEAR.sub("", film.title).strip() for film in films)
-        texts = (", ".join(filter(None, (title, *of))) for title, of in zip(named, genres, strict=True))
+        texts = (joined_texts((title, *of)) for title, of in zip(named, genres, strict=True))
         described = ItemDescriptions(
             ids=as_objects([film.id for film in films]),
             titles=tuple(film.title for film in films),

@@ -156,6 +156,18 @@ def test_one_column_of_text_needs_no_list(read, fake_encoder):
     assert fake_encoder == [["grey", "red"]]
 
 
+@pytest.mark.parametrize("blank", [" ", " \t ", "\u00a0"])
+def test_a_blank_text_describes_no_item(read, fake_encoder, blank):
+    Path("items.csv").write_text(
+        f"id,a,b\n10,{blank},{blank}\n11,{blank},ash\n12,elm ,{blank}\n13,x,y\n14,,\n"
+    )
+    table = {"path": "items.csv", "key": "id", "text": ["a", "b"]}
+    assert read(item_table=table).modalities["text"].present.tolist() == [False, True, True, True, False]
+    assert fake_encoder == [["ash", "elm ", "x, y"]]
+    kept = read(item_table=table, items="with_every_modality", files={})
+    assert kept.item_ids.tolist() == ["11", "12", "13"]
+
+
 def test_of_repeated_pairs_the_latest_row_is_kept_and_the_others_are_counted(read, rewrite):
     before = read()
     rewrite(lambda frame: pd.concat([frame, frame.head(3).assign(when=0), frame.tail(1)]))
