@@ -141,7 +141,7 @@ def assemble(
         n_items=len(items.left),
     )
     modalities, joins, notes = described_modalities(items, described, cache)
-    notes = (*raw.notes, *notes)
+    notes = (*raw.notes, *described.notes, *notes)
     findings = [*raw.findings, *described.findings]
     for modality, keyed in {**features, **files}.items():
         source = config.files.get(modality)
@@ -210,7 +210,11 @@ def with_users(
     return replace(
         dataset,
         columns=replace(dataset.columns, user=labels_at(dataset.user_ids, known, columns)),
-        provenance=replace(dataset.provenance, joins=(*dataset.provenance.joins, join)),
+        provenance=replace(
+            dataset.provenance,
+            joins=(*dataset.provenance.joins, join),
+            notes=(*dataset.provenance.notes, *ids.table.notes),
+        ),
     )
 
 

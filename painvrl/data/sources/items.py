@@ -56,6 +56,7 @@ class ItemDescriptions:
         categories_name: that modality's name.
         columns: what splits may group by, ``M`` labels each, empty where unknown.
         key: where they come from, in the configuration.
+        notes: how its table was read where that is not the usual way, a sentence each.
         findings: what looks wrong, a sentence each.
     """
 
@@ -66,6 +67,7 @@ class ItemDescriptions:
     categories_name: str = "categories"
     columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
     key: str = "data"
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
 
@@ -102,6 +104,7 @@ def described_by(
         categories=names,
         columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
         key=key,
+        notes=table.notes,
         findings=blanks_in(names or (), key=f"{where}.categories"),
     )
 

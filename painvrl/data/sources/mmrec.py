@@ -93,7 +93,7 @@ class MmrecConfig(SourceConfig):
             file=file,
             time=None if time is None else time.times(),
             labels={} if label is None else {PART: _parts(label)},
-            notes=assumed_of(rating, time),
+            notes=(*table.notes, *assumed_of(rating, time)),
             findings=() if time is None else time.doubts,
         )
         described = NOTHING

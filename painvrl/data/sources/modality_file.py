@@ -210,8 +210,8 @@ def _read_columns(
         called += [name] if block.ndim == 1 else [f"{name}[{place}]" for place in range(width)]
     findings = tuple(index_finding(of_values.key, name) for name in saved)
     more = f"; so are {len(assumed) - 1:,} more columns" if len(assumed) > 1 else ""
-    notes = (f"{of_values.key}: {assumed[0]}{more}",) if assumed else ()
-    return ids, np.concatenate(blocks, axis=1), tuple(called), findings, notes
+    notes = [*table.notes, *([f"{of_values.key}: {assumed[0]}{more}"] if assumed else [])]
+    return ids, np.concatenate(blocks, axis=1), tuple(called), findings, tuple(notes)
 
 
 def _feature_block(column: Column) -> np.ndarray:

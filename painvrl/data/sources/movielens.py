@@ -250,7 +250,7 @@ def _read_ratings(content: bytes, file: Path) -> RawInteractions:
         rating=rating.numbers(),
         file=file,
         time=time.numbers(),
-        notes=assumed_of(rating, time),
+        notes=(*table.notes, *assumed_of(rating, time)),
         findings=time.doubts,
     )
 

@@ -87,7 +87,7 @@ class TableConfig(SourceConfig):
             file=self.path,
             time=None if time is None else time.times(),
             labels={name: Column(table, name, "data.columns").labels() for name in self.columns},
-            notes=assumed_of(rating, time),
+            notes=(*table.notes, *assumed_of(rating, time)),
             findings=() if time is None else time.doubts,
         )
         described = NOTHING if self.item_table is None else _describe(self.item_table)

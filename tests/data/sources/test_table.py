@@ -438,6 +438,21 @@ def test_how_numbers_and_dates_are_read_is_noted_unless_a_key_says_it(read, rewr
     assert said.columns.time.tolist() == read().columns.time.tolist()
 
 
+def test_what_is_left_out_of_any_table_is_noted(read):
+    with_ends = {"ratings.csv": 1, "items.csv": 2, "users.csv": 1, "f.csv": 3}
+    Path("users.csv").write_text("id,age\n" + "".join(f"u{user},{user}\n" for user in range(6)))
+    Path("f.csv").write_text("id,x\n10,1\n11,2\n12,5\n")
+    for name, ends in with_ends.items():
+        lines = Path(name).read_text().splitlines()
+        Path(name).write_text("".join(f"{line}{',' * ends}\n" for line in lines))
+    notes = read(
+        item_table={"path": "items.csv", "key": "id", "columns": ["kind"]},
+        user_table={"path": "users.csv", "key": "id", "columns": ["age"]},
+        files={"look": {"path": "f.csv", "key": "id"}},
+    ).provenance.notes
+    assert {(note.split(":")[0], int(note.split()[1])) for note in notes} == set(with_ends.items())
+
+
 def test_the_decimal_key_is_meant_for_every_table_of_the_data(read, rewrite):
     rewrite(lambda rows: rows.assign(stars=rows["stars"].astype(int)))
     Path("f.csv").write_text("ids;x\n13;1,250\n11;3,500\n10;2\n")
