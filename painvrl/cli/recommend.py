@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -120,6 +121,8 @@ def _row(item: Recommendation, parts: Mapping[str, float]) -> list[str]:
 
 def _read(file: Path) -> list[_Asked]:
     """The ids of a file as they stand; empty lines and the ends of lines are no part of them."""
+    from painvrl.data.sources.tabular import lines_of
+
     called = "standard input" if file == STDIN else str(file)
     try:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
@@ -130,8 +133,8 @@ def _read(file: Path) -> list[_Asked]:
         raise ConfigError("no such file", file=called) from None
     except OSError as error:
         raise PlaceError.of(error, "the users cannot be read", file=called) from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    asked = [_Asked(line, f"line {number}", called) for number, line in enumerate(lines, start=1) if line]
+    lines = enumerate(lines_of(text), start=1)
+    asked = [_Asked(line, f"line {number}", called) for number, line in lines if line]
     if not asked:
         raise ConfigError("holds no user", file=called)
     return asked
@@ -156,7 +159,10 @@ def _write(output: Path, best: Sequence[tuple[str, Sequence[_Explained]]], parts
     try:
         with taking_its_place(output) as temporary:
             if output.suffix == ".csv":
-                frame.to_csv(temporary, index=False)
+                # Python quotes a line feed in a field, but no carriage return, which ends lines, too.
+                ends = frame[["user", "item", "title"]].map(lambda text: "\r" in text).any(axis=None)
+                quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if ends else csv.QUOTE_MINIMAL
+                frame.to_csv(temporary, index=False, quoting=quoting)
             else:
                 frame.to_parquet(temporary, index=False)
     except OSError as error:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from painvrl.data.dataset import Modality
+from painvrl.data.features import unit_rows
 
 RIDGE = 1.0
 
@@ -53,7 +54,7 @@ def disagreement(
 
 def _centred(modality: Modality, train_items: Tensor) -> Tensor:
     """``[I, F_a]`` rows of unit length around the mean of the train items; zeros where there is none."""
-    unit = normalize(modality.values.double(), dim=1)
+    unit = unit_rows(modality.values.double())
     fitted = unit[train_items & modality.present]
     mean = fitted.mean(dim=0) if len(fitted) else torch.zeros(unit.shape[1], dtype=unit.dtype)
     return torch.where(modality.present[:, None], unit - mean, 0.0)

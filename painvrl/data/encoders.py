@@ -18,6 +18,7 @@ from painvrl.core.packages import not_installed
 from painvrl.core.tables import Block, Result
 from painvrl.core.wholefile import taking_its_place
 from painvrl.data.sources.columns import Column
+from painvrl.data.sources.items import joined_texts
 from painvrl.data.sources.messages import Place, files_in, first_line
 from painvrl.data.sources.tabular import read_table
 from painvrl.data.sources.text import ENCODER, quiet_and_offline
@@ -77,8 +78,8 @@ def encode_texts(table: Path, *, key: str, columns: Sequence[str], model: str, o
     read = read_table(table, key="ITEMS")
     ids = Column(read, key, "--key").distinct_ids("item").tolist()
     fields = [Column(read, name, "--text").texts() for name in columns]
-    texts = [", ".join(filter(None, row)) for row in zip(*fields, strict=True)]
-    filled = [row for row, text in enumerate(texts) if text.strip()]
+    texts = [joined_texts(row) for row in zip(*fields, strict=True)]
+    filled = [row for row, text in enumerate(texts) if text]
     if not filled:
         raise Place(table, "--text", ", ".join(columns)).error("no item has a text")
     with quiet_and_offline():

@@ -18,6 +18,8 @@ from painvrl.data.dataset import Columns, Modality
 from painvrl.data.smooth import Smooth, smooth_columns
 
 _BLOCK_ROWS = 8192
+SMALL = 1e-9
+"""Rows without a number of that size are enlarged before their length is taken."""
 _LARGE_BYTES = 4 << 30
 """Columns of larger modalities are standardised by sums over blocks, without a copy of the train items."""
 
@@ -184,10 +186,18 @@ def _scaled(part: Scaled, items: slice | Tensor, device: torch.device) -> Tensor
     if part.moments is not None:
         mean, deviation = (to_device(moment, device) for moment in part.moments)
         values = (values - mean) / deviation
-    unit = torch.nn.functional.normalize(values, dim=1)
+    unit = unit_rows(values)
     if part.scale != 1:
         unit *= part.scale
     return unit.masked_fill_(~present[:, None], 0.0)
+
+
+def unit_rows(values: Tensor) -> Tensor:
+    """``values`` with rows of unit length; rows of zeros stay."""
+    # Squares of small numbers are none, and `normalize` divides by 1e-12 or more: they are enlarged before.
+    peak = torch.linalg.vector_norm(values, ord=torch.inf, dim=1, keepdim=True)
+    enlarged = values / torch.where((peak > 0) & (peak < SMALL), peak, 1.0)
+    return torch.nn.functional.normalize(enlarged, dim=1)
 
 
 def column_scaling(

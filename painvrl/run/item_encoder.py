@@ -66,6 +66,8 @@ class ItemEncoder:
                 values = _matrix(name, features[name], width, np.float32)
             absent = _absent(values)
             rows = (np.where(absent, 0, values) - self.mean[columns]) / self.deviation[columns]
+            peak = np.abs(rows).max(axis=1, keepdims=True)  # as in :func:`painvrl.data.features.unit_rows`
+            rows /= np.where((peak > 0) & (peak < 1e-9), peak, np.float32(1))
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
             scaled.append(np.where(absent, np.float32(0), rows))
         counts = sorted({len(rows) for rows in scaled})

@@ -143,6 +143,8 @@ class ServedModel(PythonModel):  # type: ignore[misc] # MLflow's classes have no
             for place, one in enumerate(new):
                 if (values := _values(one, name, self._widths, self._smooth.get(name))) is not None:
                     scaled = (values - mean) / deviation
+                    if 0 < (peak := float(np.abs(scaled).max())) < 1e-9:  # its squares would be none
+                        scaled = scaled / peak
                     rows[place] = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
             blocks.append(rows)
         parts = np.concatenate(blocks, axis=1) @ self._arrays["encoder.weight"]  # [C, n, k]

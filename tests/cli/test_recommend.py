@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -86,9 +87,12 @@ def everyone(checkpoint: Path, k: int) -> list[tuple[object, ...]]:
     ]
 
 
-def test_several_users_are_answered_in_their_order(cli: Call, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_several_users_are_answered_in_their_order(
+    cli: Call, checkpoint: Path, tmp_path: Path, end: bytes
+) -> None:
     users = tmp_path / "users.txt"
-    users.write_bytes(b"\xef\xbb\xbf15\r\n\n3\n")
+    users.write_bytes(b"\xef\xbb\xbf15" + end + end + b"3")
     by_option = cli("recommend", "--user", 15, "--user", 3, "-k", 2, "--json")
     by_file = cli("recommend", "--users", users, "-k", 2, "--json")
     assert by_option == by_file
@@ -131,6 +135,20 @@ def test_a_table_of_all_users_holds_what_the_checkpoint_recommends(
     assert list(frame.itertuples(index=False, name=None)) == everyone(checkpoint, 3)
     said = cli("recommend", "--all", "-k", 3, "--output", path, "--json").out
     assert json.loads(said) == {"checkpoint": str(checkpoint), "users": 60, "output": str(path)}
+
+
+@pytest.mark.parametrize("title", ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", "a\u2028b"])
+def test_a_title_that_would_end_a_line_of_a_table_comes_back_whole(
+    cli: Call, checkpoint: Path, tmp_path: Path, tiny_result: RunResult, tiny_prepared: Prepared, title: str
+) -> None:
+    titles = tuple(title for _ in tiny_prepared.dataset.titles)
+    dataset = replace(tiny_prepared.dataset, titles=titles)
+    save_checkpoint(checkpoint, tiny_result, replace(tiny_prepared, dataset=dataset))
+    cli("recommend", "--all", "-k", 2, "--output", tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert [row[3] for row in rows[1:]] == [title] * 120
+    assert {len(row) for row in rows} == {5}
 
 
 def test_all_users_are_those_who_have_scores(

@@ -64,6 +64,12 @@ def test_texts_become_a_file_that_a_study_reads_and_missing_ones_are_counted(ite
     assert "{path: t.npz, key: ids, values: features}" in text
 
 
+def test_blank_texts_are_missing_as_they_are_in_a_study(items, fake_model):
+    items.write_text("id,a,b\n1, , \n2, ,ash\n")
+    assert encode_texts(items, key="id", columns=["a", "b"], model="any", output=Path("t.npz")).missing == 1
+    assert fake_model == [["ash"]]
+
+
 def test_a_model_that_is_not_here_is_one_line_and_nothing_is_written(items):
     with pytest.raises(
         DataError, match=r"^--model: no such model is on this machine, and nothing is downloaded"

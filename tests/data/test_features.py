@@ -150,3 +150,14 @@ def test_columns_of_large_modalities_are_standardised_alike_without_a_copy_of_th
 def test_one_name_stands_for_a_list_of_it() -> None:
     assert FeatureConfig.model_validate({"standardise": "a"}).standardise == ("a",)
     assert FeatureConfig.model_validate({"standardise": True}).standardise is True
+
+
+@pytest.mark.parametrize("size", [1e-40, 3e-24, 1e-13, 1e-9, 0.999e-9, 1.0, 1e17])
+def test_rows_of_any_size_come_out_at_unit_length(size):
+    values = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]]) * size
+    features = build_features(
+        {"a": Modality(values=values, present=torch.ones(3) > 0)}, TRAIN[:3], FeatureConfig()
+    )
+    torch.testing.assert_close(
+        features, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, -1.0]]), atol=1e-4, rtol=0
+    )

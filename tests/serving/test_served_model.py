@@ -169,6 +169,20 @@ def test_a_new_item_is_scored_by_its_features_alone(
     assert set(few["item"]) == {"5", "new 3", "new 70", "900"}
 
 
+@pytest.mark.parametrize("size", [1e-13, 3e-24])
+def test_a_new_item_whose_features_are_tiny_is_scored_like_a_large_one(
+    ask: Ask, checkpoint: Checkpoint, tiny_prepared: Prepared, size: float
+) -> None:
+    values = tiny_prepared.dataset.modalities["planted"].values[3:4].numpy()
+    large, tiny = (checkpoint.encode_items({"planted": values * one}) for one in (1, size))
+    np.testing.assert_allclose(tiny, large, rtol=1e-4, atol=1e-6)
+    (new,) = new_items(tiny_prepared, 3)
+    tiny_new = {"item": "tiny", "features": {"planted": (values[0].astype(float) * size).tolist()}}
+    found = ask({"user": ["7"], "candidates": [[5]], "new_items": [[new, tiny_new]]}, exclude_seen=False)
+    scores = found.set_index("item")["score"]
+    assert scores["tiny"] == pytest.approx(scores["new 3"], rel=1e-4)
+
+
 def test_users_without_scores_get_new_items_last(ask: Ask, tiny_prepared: Prepared) -> None:
     new = new_items(tiny_prepared, 3)
     answer = ask({"user": ["nobody", "4"], "new_items": [new, None]}, k=100)

@@ -33,7 +33,7 @@ from painvrl.data.sources.table import UserTable as UserTable
 
 _logger = logging.getLogger(__name__)
 
-_LAYOUT = 4  # raise it when the readers, the filters or the stored arrays give something else than before
+_LAYOUT = 5  # raise it when the readers, the filters or the stored arrays give something else than before
 
 DataConfig = Annotated[Source, SettingsIn(SOURCES)]
 

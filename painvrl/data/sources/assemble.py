@@ -20,7 +20,7 @@ from painvrl.data.dataset import Columns, Dataset
 from painvrl.data.digest import dataset_fingerprint
 from painvrl.data.interactions import Interactions
 from painvrl.data.provenance import Join, Provenance
-from painvrl.data.sources.columns import Column
+from painvrl.data.sources.columns import Column, Decimal
 from painvrl.data.sources.items import (
     ItemDescriptions,
     JoinedIds,
@@ -68,6 +68,11 @@ class SourceConfig(Source):
     """``with_every_modality`` keeps items that have every modality, before the core. ``all`` gives the others
     rows of zeros.
     """
+    # Left out of what is written while nothing is in it, as configurations of old have none.
+    decimal: Decimal | None = Field(default=None, exclude_if=lambda decimal: decimal is None)
+    """What stands before the decimals of ratings, times and features of text tables, ``,`` or ``.``.
+    ``null``: what all of a column can only be.
+    """
     files: Modalities[ModalityFile] = Field(default_factory=dict)
     """Further modalities by name."""
 
@@ -108,7 +113,7 @@ def assemble(
             rule = "the data set brings a modality of that name; choose another one"
             raise Place(raw.file, f"data.files.{modality}").error(rule)
     files = {
-        modality: read_modality(source, where=f"data.files.{modality}")
+        modality: read_modality(source, where=f"data.files.{modality}", decimal=config.decimal)
         for modality, source in config.files.items()
     }
     everyone = raw.item.distinct
@@ -136,7 +141,8 @@ def assemble(
         n_items=len(items.left),
     )
     modalities, joins, notes = described_modalities(items, described, cache)
-    findings = list(described.findings)
+    notes = (*raw.notes, *described.notes, *notes)
+    findings = [*raw.findings, *described.findings]
     for modality, keyed in {**features, **files}.items():
         source = config.files.get(modality)
         modalities[modality], join, found = joined(
@@ -204,7 +210,11 @@ def with_users(
     return replace(
         dataset,
         columns=replace(dataset.columns, user=labels_at(dataset.user_ids, known, columns)),
-        provenance=replace(dataset.provenance, joins=(*dataset.provenance.joins, join)),
+        provenance=replace(
+            dataset.provenance,
+            joins=(*dataset.provenance.joins, join),
+            notes=(*dataset.provenance.notes, *ids.table.notes),
+        ),
     )
 
 

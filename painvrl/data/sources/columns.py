@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from uuid import UUID
 
 import numpy as np
 
@@ -27,6 +29,11 @@ _DATES: Final = (datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=U
 """What a date must lie between: the years that nanoseconds since 1970 can count. Others mean "unknown"."""
 DATE: Final = re.compile(r"(\d{1,2})([./])(\d{1,2})[./](\d{4})(?:[ T](\d{1,2}:\d{2}(?::\d{2})?))?")
 """A date whose year comes last, perhaps with a time of day."""
+_CLOCK: Final = (631_152_000, 4_102_444_800)
+"""Seconds since 1970 of the years 1990 to 2099."""
+_UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""By name, how many of them make a second; what is a time in one is none in another."""
+_NEARLY_ALL: Final = 0.99
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?")
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
@@ -58,13 +65,22 @@ class Column:
         """For messages."""
         return Place(self.table.file, self.key, self.name)
 
-    @property
+    @cached_property
     def values(self) -> pa.ChunkedArray:
-        """As the file has it, but decoded where it says each value once."""
+        """As the file has it, but decoded where it says each value once, and as what an extension stores."""
+        import pyarrow as pa
+
         if self.name not in self.table.names:
             raise self.place.error(f"there is no such column; the file has {listing(self.table.names)}")
         values = self.table.data[self.name]
-        return values.cast(values.type.value_type) if is_kind(values.type, "dictionary") else values
+        if is_kind(values.type, "dictionary"):
+            values = values.cast(values.type.value_type)
+        if isinstance(values.type, pa.BaseExtensionType):
+            kind = values.type
+            values = pa.chunked_array([chunk.storage for chunk in values.chunks], kind.storage_type)
+            values = _uuid_texts(values) if kind.extension_name == "arrow.uuid" else values
+        # Few of Arrow's functions know views.
+        return values.cast(pa.string()) if is_kind(values.type, "string_view") else values
 
     def ids(self) -> Texts:
         """Ids.
@@ -102,13 +118,17 @@ class Column:
         """Titles or descriptions, a text a row; empty where one is missing."""
         return self._texts().tolist()
 
-    def numbers(self) -> np.ndarray:
+    def numbers(self, *, narrow: bool = False) -> np.ndarray:
         """Finite numbers, ``[rows]`` float64; texts that are all true or false are 1 and 0.
+
+        Args:
+            narrow: whether they become float32 again, so that those of the file may stay as their bits are.
+                Otherwise they are what they print as: 0.7 as float32 is 0.7, and not 0.699999988.
 
         Raises:
             DataError: a value is missing, infinite or no number; or a comma may divide thousands.
         """
-        values = self._numbers()
+        values = self._numbers() if narrow else self._as_printed
         if isinstance(values, int):
             raise self.place.error(
                 f"the column must hold numbers; row {values + 1} has {self.values[values]}"
@@ -133,7 +153,7 @@ class Column:
         """
         if is_kind(self.values.type, "timestamp", "date"):
             return self._typed_times()
-        no_number = self._numbers()
+        no_number = self._as_printed
         if not isinstance(no_number, int):
             return self.numbers()
         texts = self._texts()
@@ -171,6 +191,27 @@ class Column:
                 example = next(text for text in texts if "," in text)
                 return f"{self.name}: numbers such as {example} are read with a decimal comma"
         return None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """A sentence where its times are numbers, and some are in another unit, such as milliseconds, or 0.
+
+        Numbers that only count, such as steps or years, are times like any others.
+        """
+        if is_kind(self.values.type, "timestamp", "date") or isinstance(self._as_printed, int):
+            return ()
+        times, (first, last) = self._as_printed, _CLOCK
+        counts = {
+            f"in {unit}": int(((times >= first * size) & (times < last * size)).sum())
+            for unit, size in _UNITS.items()
+        }
+        known, none = sum(counts.values()), int((times <= 0).sum())
+        counts["not after 1970"] = none
+        said = [f"{count:,} {what}" for what, count in counts.items() if count]
+        # Of numbers that count, or that are spread evenly, more lie between the units.
+        if not known or len(said) < 2 or known + none < _NEARLY_ALL * len(times):
+            return ()
+        return (f"{self.key}: the times of {self.name} are not in one unit since 1970: {', '.join(said)}",)
 
     def _date_order(self, texts: Sequence[str]) -> DateOrder | None:
         """What of dates that are not ISO 8601 stands first; ``None`` where there is no such date."""
@@ -262,6 +303,7 @@ class Column:
             try:
                 values = trimmed.cast(pa.float64())
             except pa.ArrowInvalid:
+                self._texts()  # names a row that is no UTF-8
                 texts = trimmed.to_pylist()
                 if all(text is None or text in _FLAGS for text in texts):
                     return np.array([_FLAGS.get(text, np.nan) for text in texts])
@@ -270,11 +312,27 @@ class Column:
                 values = _with_points(trimmed).cast(pa.float64())
         elif is_kind(kind, "boolean"):
             values = values.cast(pa.int8())
-        elif not is_kind(kind, "integer", "floating", "decimal", "null"):
+        elif is_kind(kind, "decimal"):
+            values = values.cast(pa.string())  # Arrow's own way to floats is off in the last digit
+        elif not is_kind(kind, "integer", "floating", "null"):
             raise self.place.error("the column must hold numbers", f"{self.name} ({kind})")
         numbers = values.cast(pa.float64(), safe=False)
         result: np.ndarray = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         return result
+
+    @cached_property
+    def _as_printed(self) -> np.ndarray | int:
+        """:meth:`_numbers`, where a fraction that is stored in few bits is the shortest text for it."""
+        import pyarrow as pa
+
+        values = self._numbers()
+        narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(self.values.type)
+        if narrow is None or isinstance(values, int):
+            return values
+        distinct, code = np.unique(values, return_inverse=True)
+        printed = distinct.astype(narrow).astype(str).astype(np.float64)
+        exact: np.ndarray = np.where(distinct == np.trunc(distinct), distinct, printed)[code]
+        return exact
 
     def _typed_times(self) -> np.ndarray:
         """Seconds of a Parquet column of dates; to the microsecond, as of texts."""
@@ -305,7 +363,7 @@ class Column:
         )
 
 
-_TEXTUAL: Final = ("string", "large_string", "string_view")
+_TEXTUAL: Final = ("string", "large_string")
 
 
 def is_kind(kind: pa.DataType, *names: str) -> bool:
@@ -313,6 +371,11 @@ def is_kind(kind: pa.DataType, *names: str) -> bool:
     from pyarrow import types
 
     return any(getattr(types, f"is_{name}")(kind) for name in names)
+
+
+def assumed_of(*columns: Column | None) -> tuple[str, ...]:
+    """What was assumed of each of them that there is, if anything was."""
+    return tuple(note for column in columns if column is not None and (note := column.assumed))
 
 
 def float_texts(numbers: np.ndarray, place: Place, *, ids: bool) -> list[str | None]:
@@ -363,6 +426,14 @@ def require_distinct(ids: Texts, place: Place, *, of: str = "item") -> None:
             f"{len(repeated)} {of} ids occur more than once; the first is {ids.distinct[repeated[0]]} "
             f"in rows {first} and {second}"
         )
+
+
+def _uuid_texts(stored: pa.ChunkedArray) -> pa.ChunkedArray:
+    """UUIDs of 16 bytes each as everyone writes them."""
+    import pyarrow as pa
+
+    texts = [None if raw is None else str(UUID(bytes=raw)) for raw in stored.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:

@@ -56,6 +56,7 @@ class ItemDescriptions:
         categories_name: that modality's name.
         columns: what splits may group by, ``M`` labels each, empty where unknown.
         key: where they come from, in the configuration.
+        notes: how its table was read where that is not the usual way, a sentence each.
         findings: what looks wrong, a sentence each.
     """
 
@@ -66,6 +67,7 @@ class ItemDescriptions:
     categories_name: str = "categories"
     columns: Mapping[str, Sequence[str] | np.ndarray] = field(default_factory=dict)
     key: str = "data"
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
 
@@ -98,10 +100,11 @@ def described_by(
     return ItemDescriptions(
         ids=ids.rows,
         titles=() if said.title is None else tuple(Column(table, said.title, f"{where}.title").texts()),
-        texts=tuple(", ".join(filter(None, row)) for row in zip(*fields, strict=True)) if fields else None,
+        texts=tuple(joined_texts(row) for row in zip(*fields, strict=True)) if fields else None,
         categories=names,
         columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
         key=key,
+        notes=table.notes,
         findings=blanks_in(names or (), key=f"{where}.categories"),
     )
 
@@ -306,6 +309,11 @@ def labels_at(
     place = find(ids, known)
     # -1, where an id is not known, is the last one's place.
     return {name: as_objects([*labels, ""])[place] for name, labels in columns.items()}
+
+
+def joined_texts(fields: Iterable[str]) -> str:
+    """What an item is described by: its fields but for blank ones, which say nothing."""
+    return ", ".join(filter(str.strip, fields))
 
 
 def split_names(names: str, separator: str) -> tuple[str, ...]:

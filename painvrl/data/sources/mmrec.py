@@ -16,7 +16,7 @@ from painvrl.core.errors import listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import Modalities, SourceConfig, assemble, with_users
-from painvrl.data.sources.columns import Column
+from painvrl.data.sources.columns import Column, DateOrder, assumed_of
 from painvrl.data.sources.items import NOTHING, ItemTable, described_by
 from painvrl.data.sources.messages import Layout, Place, files_in, unfit
 from painvrl.data.sources.port import SOURCES
@@ -61,6 +61,11 @@ class MmrecConfig(SourceConfig):
     """Column of user ids, where it is not ``user_id`` or ``userID``."""
     item: str | None = None
     """Column of item ids, where it is not ``item_id`` or ``itemID``."""
+    # Left out of what is written while nothing is in it, as configurations of old have none.
+    dates: DateOrder | None = Field(default=None, exclude_if=lambda dates: dates is None)
+    """Whether dates such as 09/08/2024 put the day or the month first; ``null``: what all of them can only
+    be.
+    """
     features: Modalities[str] = Field(default_factory=dict)
     """File names by modality; left out, every ``NAME_feat.npy``. ``text_feat.npy`` becomes ``textual``."""
     title: str | None = None
@@ -78,7 +83,7 @@ class MmrecConfig(SourceConfig):
         file = _interaction_file(self, there)
         table = _read_typed(file)
         label, rating, time = (
-            Column(table, name, "data.path") if name in table.names else None
+            Column(table, name, "data.path", self.decimal, self.dates) if name in table.names else None
             for name in ("x_label", "rating", "timestamp")
         )
         raw = RawInteractions(
@@ -88,6 +93,8 @@ class MmrecConfig(SourceConfig):
             file=file,
             time=None if time is None else time.times(),
             labels={} if label is None else {PART: _parts(label)},
+            notes=(*table.notes, *assumed_of(rating, time)),
+            findings=() if time is None else time.doubts,
         )
         described = NOTHING
         if (items := there.get(f"{file.stem}.item")) is not None:

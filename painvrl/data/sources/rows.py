@@ -50,6 +50,8 @@ class RawInteractions:
         contradictions: by the name of a column of labels, what to say to whoever splits by it: rows that
             were merged differ in it.
         removals: what rules took away before.
+        notes: how the file was read where that is not the usual way, a sentence each.
+        findings: what looks wrong in it, a sentence each.
     """
 
     user: Texts
@@ -60,6 +62,8 @@ class RawInteractions:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     contradictions: Mapping[str, str] = field(default_factory=dict)
     removals: tuple[Removal, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     def select(self, rows: np.ndarray) -> RawInteractions:
         """Some of the rows (``[n]`` int64 or ``[R]`` bool)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,7 +11,7 @@ from painvrl.core.settings import Settings
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble, with_users
-from painvrl.data.sources.columns import Column, DateOrder, Decimal
+from painvrl.data.sources.columns import Column, DateOrder, assumed_of
 from painvrl.data.sources.items import NOTHING, ItemDescriptions, ItemTable, described_by
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import RawInteractions
@@ -50,10 +49,7 @@ class TableConfig(SourceConfig):
     """Column of the ratings; ``null``: there are none."""
     time: str | None = None
     """Column of the times; ``null``: there are none."""
-    # Both are left out of what is written while nothing is in them, as configurations of old have none.
-    decimal: Decimal | None = Field(default=None, exclude_if=lambda decimal: decimal is None)
-    """What stands before the decimals of the ratings, ``,`` or ``.``; ``null``: what all of them can only be.
-    """
+    # Left out of what is written while nothing is in it, as configurations of old have none.
     dates: DateOrder | None = Field(default=None, exclude_if=lambda dates: dates is None)
     """Whether dates such as 09/08/2024 put the day or the month first; ``null``: what all of them can only
     be.
@@ -91,13 +87,11 @@ class TableConfig(SourceConfig):
             file=self.path,
             time=None if time is None else time.times(),
             labels={name: Column(table, name, "data.columns").labels() for name in self.columns},
+            notes=(*table.notes, *assumed_of(rating, time)),
+            findings=() if time is None else time.doubts,
         )
         described = NOTHING if self.item_table is None else _describe(self.item_table)
         dataset = assemble(self.path.stem, raw, described, self, encodings)
-        assumed = tuple(note for one in (rating, time) if one is not None and (note := one.assumed))
-        if assumed:
-            provenance = replace(dataset.provenance, notes=(*assumed, *dataset.provenance.notes))
-            dataset = replace(dataset, provenance=provenance)
         if self.item_table is not None:
             join = next(join for join in dataset.provenance.joins if join.name == "item table")
             join.require(self.item_table.at_least, file=self.item_table.path)

@@ -12,7 +12,7 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,14 @@ SUFFIXES: Final = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 _MISFIT: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 """What Arrow says. Its handler of such rows is not asked: of a row that is no UTF-8 it prints a traceback."""
+_MARKS: Final = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+"""What texts of other encodings begin with; the longer ones first."""
+_JSON: Final = re.compile(rb'(\xef\xbb\xbf)?\s*\[?\s*\{\s*"')
 _BLOCK: Final = 1 << 24
 """Bytes parsed at a time; no row may be longer."""
 
@@ -38,10 +46,12 @@ class Table:
     Attributes:
         file: where it comes from, for messages.
         data: its columns; those of a text file are texts, unless they were asked for as numbers.
+        notes: what was left out of it, a sentence each.
     """
 
     file: Path | str
     data: pa.Table
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,6 +150,11 @@ def parse_table(
     import pyarrow as pa
     from pyarrow import csv as arrow
 
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    if encoding is not None:
+        raise place.error(f"must be UTF-8 text; this is {encoding}")
+    if _JSON.match(content):
+        raise place.error("must be a table with a header; this looks like JSON lines")
     if quotes and b'"' in content:
         _check_quotes(content, separator, place)
     block = min(len(content) + 1, _BLOCK)
@@ -184,13 +199,28 @@ def parse_table(
             raise place.error(f"row {row} of the column {column} is not UTF-8 text") from error
         empty = "Empty CSV" in str(error)
         raise place.error("holds no row" if empty else f"cannot be read: {first_line(error)}") from error
-    return _checked(Table(file=place.file, data=data), place, text=header is None)
+    return _checked(_without_empty_columns(Table(file=place.file, data=data)), place, text=header is None)
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """``table`` without columns of neither a name nor a value: spreadsheets end lines with separators."""
+    kept = [at for at, name in enumerate(table.names) if name or _has_a_value(table.data.column(at))]
+    empty = len(table.names) - len(kept)
+    if not empty or not kept:
+        return table
+    called = "1 column" if empty == 1 else f"{empty:,} columns"
+    note = f"{Path(table.file).name}: {called} without a name or a value left out"
+    return replace(table, data=table.data.select(kept), notes=(note,))
+
+
+def _has_a_value(column: pa.ChunkedArray) -> bool:
+    from pyarrow import compute
+
+    return bool(compute.any(compute.not_equal(column.cast("string"), "")).as_py())
 
 
 def _header(content: bytes, separator: str, quotes: bool, place: Place) -> list[str]:
     """The names in the first line that is not empty."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise place.error("must be UTF-8 text; this is UTF-16")
     # Bytes of later rows are none of the header's business.
     start = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="", errors="surrogateescape")
     lines = csv.reader(start, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
@@ -228,8 +258,9 @@ def _check_quotes(content: bytes, separator: str, place: Place) -> None:
 def _read_parquet(file: Path, place: Place) -> Table:
     from pyarrow import parquet
 
-    # The file alone: `read_table` would make columns of folders called `name=value`.
-    with place.reading(), parquet.ParquetFile(file) as opened:
+    # The file alone: `read_table` would make columns of folders called `name=value`. Spark's times, INT96,
+    # can be beyond the nanoseconds that Arrow counts by default: the year 9999 would be 1816.
+    with place.reading(), parquet.ParquetFile(file, coerce_int96_timestamp_unit="us") as opened:
         table = Table(file=place.file, data=opened.read())
     return _checked(table, place, text=False)
 
@@ -280,4 +311,4 @@ def renamed(table: Table, rename: Callable[[str], str], *, key: str) -> Table:
         DataError: two columns then have one name.
     """
     data = table.data.rename_columns([rename(name) for name in table.names])
-    return _checked(Table(file=table.file, data=data), Place(table.file, key), text=False)
+    return _checked(replace(table, data=data), Place(table.file, key), text=False)

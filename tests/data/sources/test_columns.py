@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from painvrl.core.errors import DataError
 from painvrl.data.sources.columns import Column, require_distinct
 from painvrl.data.sources.messages import Place
-from painvrl.data.sources.tabular import Table
+from painvrl.data.sources.tabular import Table, read_table
 from painvrl.data.sources.texts import Texts
 
 
@@ -211,3 +213,104 @@ def test_a_comma_that_may_divide_thousands_is_refused_and_the_key_is_named():
     for decimal, text in ((".", "1,25"), (".", "1250,000"), (",", "1.250")):
         with pytest.raises(DataError, match=rf"must hold numbers; row 2 has {text}"):
             Column(table(r=["17", text]), "r", "data.rating", decimal=decimal).numbers()
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float64(), pa.float32(), pa.float16(), pa.decimal128(5, 1), pa.string(), pa.decimal256(40, 1)]
+)
+def test_a_number_is_what_it_prints_as_in_whatever_type_it_is_stored(kind):
+    tenths = [f"{tenth / 10:.1f}" for tenth in range(100)]
+    typed = pa.array(np.array(tenths, np.float16)) if kind == pa.float16() else pa.array(tenths).cast(kind)
+    numbers = Column(table(r=typed), "r", "data.rating").numbers()
+    assert numbers.tolist() == [float(text) for text in tenths]
+    assert (numbers >= 0.7).sum() == 93
+
+
+def test_a_whole_number_of_few_bits_keeps_its_digits():
+    times = np.array([1_500_000_128, -0.0, 16_777_217], np.float32)
+    assert Column(table(t=times), "t", "data.time").times().tolist() == [1_500_000_128, 0, 16_777_216]
+    assert Column(table(t=np.array([65504], np.float16)), "t", "k").numbers().tolist() == [65504]
+
+
+NOW = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([NOW, NOW * 1000, NOW + 5], "2 in seconds, 1 in milliseconds"),
+        ([str(NOW), "0", str(NOW)], "2 in seconds, 1 not after 1970"),
+        (
+            [NOW * 10**6, NOW * 10**9],
+            "1 in microseconds, 1 in nanoseconds",
+        ),
+        ([-1, NOW * 1000, 0], "1 in milliseconds, 2 not after 1970"),
+    ],
+)
+def test_times_in_two_units_are_doubted_with_their_counts(times, said):
+    column = Column(table(when=times), "when", "data.time")
+    assert column.doubts == (f"data.time: the times of when are not in one unit since 1970: {said}",)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [NOW, NOW + 1],
+        [0, 1, 2],
+        [1999, 2024],
+        np.linspace(0, 4e12, 1000),  # milliseconds of a clock that began at 0
+        np.geomspace(1, 1e18, 1000),
+        [20240131, 20231201],
+        ["2024-01-31", "1970-01-01"],
+        ["20240131", "1970-01-01"],
+        pa.array([0, NOW], pa.timestamp("s")),
+    ],
+)
+def test_times_in_one_unit_counters_and_dates_are_not_doubted(times):
+    assert Column(table(when=times), "when", "data.time").doubts == ()
+
+
+def broken(kind: pa.DataType) -> pa.Array:
+    """Texts the second of which is no UTF-8, as only a typed file can hold them."""
+    return pa.array([b"1", b"\xff", b"3"]).view(pa.string()).cast(kind)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("decimal", [None, ",", "."])
+def test_a_number_or_time_that_is_no_utf_8_is_reported_with_its_row(kind, decimal):
+    column = Column(table(x=broken(kind)), "x", "data.rating", decimal=decimal)
+    for read in (column.numbers, column.times):
+        with pytest.raises(DataError, match=r"^some\.csv: data\.rating: row 2 of the column is not UTF-8"):
+            read()
+
+
+def test_a_view_of_texts_reads_like_texts():
+    views = table(
+        r=pa.array(["4,5", "3"], pa.string_view()), t=pa.array(["13/02/2024"] * 2, pa.string_view())
+    )
+    rating, time = Column(views, "r", "k"), Column(views, "t", "k")
+    assert rating.numbers().tolist() == [4.5, 3]
+    assert time.times().tolist() == seconds("2024-02-13") * 2
+    assert time.ids().tolist() == ["13/02/2024"] * 2
+    assert None not in (rating.assumed, time.assumed)
+
+
+UUIDS = ["00112233-4455-6677-8899-aabbccddeeff", "ffffffff-0000-0000-0000-000000000001"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (pa.array([UUID(text).bytes for text in UUIDS], pa.uuid()), UUIDS),
+        (pa.array(['{"a": 1}', "7"], pa.json_()), ['{"a": 1}', "7"]),
+        (pa.array([1, 0], pa.bool8()), ["1", "0"]),
+    ],
+)
+def test_an_extension_is_what_it_stores_and_a_uuid_its_text(tmp_path, values, ids):
+    parquet.write_table(pa.table({"x": values}), tmp_path / "x.parquet")
+    assert Column(read_table(tmp_path / "x.parquet", key="k"), "x", "k").ids().tolist() == ids
+
+
+def test_a_missing_uuid_is_missing():
+    with pytest.raises(DataError, match="1 rows have no id; the first is row 2"):
+        Column(table(x=pa.array([UUID(UUIDS[0]).bytes, None], pa.uuid())), "x", "k").ids()

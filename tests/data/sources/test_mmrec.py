@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +298,28 @@ def test_a_changed_file_is_read_again(name):
 def test_wrong_keys_are_refused(changes):
     with pytest.raises(ValidationError):
         TypeAdapter(DataConfig).validate_python({"kind": "mmrec", "path": "baby", **changes})
+
+
+def test_decimal_commas_and_times_in_two_units_are_said():
+    path = write_mmrec()
+    file = path / "baby.inter"
+    rows = file.read_text().replace(".0\t", ",5\t").replace("1000\t", "0\t")
+    file.write_text(re.sub(r"\b100([1-4])\b", r"170000000\1", rows))
+    provenance = read(path).provenance
+    assert provenance.notes == ("rating: numbers such as 1,5 are read with a decimal comma",)
+    assert [text for text in provenance.warnings if "not in one unit since 1970: 4 in seconds" in text]
+
+
+def test_numbers_and_dates_that_may_mean_two_things_have_keys():
+    file = write_mmrec() / "baby.inter"
+    file.write_text(
+        re.sub(r"\b100(\d)\b", r"01/0\1/2024", file.read_text().replace(".0\t", ",500\t")).replace(
+            "/00/", "/06/"
+        )
+    )
+    with pytest.raises(DataError, match=r"data\.decimal"):
+        read("baby")
+    with pytest.raises(DataError, match=r"data\.dates"):
+        read("baby", decimal=",")
+    dataset = read("baby", decimal=",", dates="month_first", min_rating=4.5)
+    assert dataset.columns.time.tolist() == [1704499200, 1704153600]

@@ -290,3 +290,35 @@ def test_ids_that_are_bytes_of_another_encoding_are_refused(tmp_path):
         r"l\.npz: data\.files\.look\.key: the id in row 2 is not UTF-8 text$",
         tmp_path / "l.npz",
     )
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [("ids;a;b", ""), ("ids;a;b;c", "; so are 1 more columns"), ("ids;a;b;c;d", "; so are 2 more")],
+)
+def test_decimal_commas_of_features_are_noted_with_the_count_of_columns(tmp_path, head, more):
+    width = head.count(";") - 1
+    rows = [f"{item};{'0,25;' * width}{item}" for item in IDS]
+    (tmp_path / "l.csv").write_text("\n".join((head, *rows)))
+    found = read(tmp_path / "l.csv", values=None)
+    assert found.values[:, :width].tolist() == [[0.25] * width] * 3
+    (note,) = found.notes
+    assert note.startswith(
+        f"data.files.look.values: a: numbers such as 0,25 are read with a decimal comma{more}"
+    )
+
+
+@pytest.mark.parametrize(("decimal", "number"), [(",", 6.57), (".", 6570)])
+def test_what_a_comma_of_features_means_can_be_said(tmp_path, decimal, number):
+    (tmp_path / "l.csv").write_text("ids;a\n7;6,570\n3;2\n")
+    with pytest.raises(DataError, match=r"l\.csv: data\.files\.look\.values: .*; data\.decimal, ',' or"):
+        read(tmp_path / "l.csv", values="a")
+    found = read_modality(source(tmp_path / "l.csv", values="a"), where="w", decimal=decimal)
+    assert found.values[:, 0].tolist() == [np.float32(number), 2]
+    assert found.notes == ()
+
+
+def test_where_the_comma_stands_before_decimals_no_point_does(tmp_path):
+    (tmp_path / "l.csv").write_text("ids;a\n7;6.570\n3;2\n")
+    with pytest.raises(DataError, match=r"must hold numbers; row 1 has 6\.570"):
+        read_modality(source(tmp_path / "l.csv", values="a"), where="w", decimal=",")

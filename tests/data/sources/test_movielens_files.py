@@ -158,6 +158,37 @@ def test_titles_that_look_like_missing_values_and_other_line_ends_are_read(layou
     assert dataset.modalities["genres"].values.tolist() == [[0, 0, 1], [1, 1, 1], [0, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("layout", "notes"),
+    [
+        ("csv", ()),
+        ("dat in utf-8", ()),
+        ("dat in latin-1", ("movies.dat: 2 rows are no UTF-8, so the file is read as Latin-1",)),
+        ("100k", ("u.item: 2 rows are no UTF-8, so the file is read as Latin-1",)),
+    ],
+)
+def test_a_file_that_is_read_as_latin_1_is_noted(layout, notes):
+    assert read(written(layout, "folder")).provenance.notes == notes
+
+
+def test_one_bad_byte_among_rows_of_utf_8_is_an_error_with_its_row():
+    path = written("dat in utf-8", "folder")
+    content = (path / "movies.dat").read_bytes()
+    (path / "movies.dat").write_bytes(content.replace(b"Army", b"\xffrmy"))
+    with pytest.raises(
+        DataError, match=r"movies\.dat: data\.path: row 3 is not UTF-8 text, and others are \(found .*\?rmy"
+    ):
+        read(path)
+
+
+def test_a_time_of_zero_among_real_ones_is_a_warning():
+    path = written("csv", "folder")
+    rows = (path / "ratings.csv").read_text().replace("949810645", "0")
+    (path / "ratings.csv").write_text(rows)
+    doubt = "data.path: the times of timestamp are not in one unit since 1970: 4 in seconds, 1 not after 1970"
+    assert doubt in read(path).provenance.warnings
+
+
 def test_ratings_are_read():
     dataset = read(written("dat in utf-8", "folder"), min_rating=3)
     assert dataset.user_ids.tolist() == ["1", "3"]

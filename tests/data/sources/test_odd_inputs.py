@@ -44,6 +44,17 @@ def test_a_typed_date_of_a_far_year_is_reported_with_its_row(count, kind, shown)
         Column(table(t=dates), "t", "k").times()
 
 
+@pytest.mark.parametrize("int96", [True, False])
+def test_a_far_year_is_refused_in_whatever_way_parquet_counts_times(tmp_path, int96):
+    dates = pa.array(["2017-07-14T02:40:00.25", "9999-12-31"]).cast(pa.timestamp("us"))
+    pq.write_table(pa.table({"t": dates}), tmp_path / "t.parquet", use_deprecated_int96_timestamps=int96)
+    read = read_table(tmp_path / "t.parquet", key="k")
+    with pytest.raises(DataError, match="row 2 has 9999-12-31T00:00:00"):
+        Column(read, "t", "k").times()
+    near = Table(file="t", data=read.data.slice(0, 1))
+    assert Column(near, "t", "k").times().tolist() == [1_500_000_000.25]
+
+
 def test_a_typed_date_is_the_second_that_its_text_is():
     texts = ["1969-12-31T23:59:59.999999", "2017-07-14T02:40:00.123456", "1678-01-01T00:00:00"]
     seconds = Column(table(t=texts), "t", "k").times().tolist()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,6 +82,18 @@ def test_rows_are_sorted_by_user_and_item(read):
     assert pairs == sorted(pairs)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_rating_that_equals_the_threshold_is_kept_in_whatever_width_it_is_stored(read, kind):
+    tenths = pd.read_csv("ratings.csv").assign(stars=lambda rows: rows["stars"] / 10 + 0.3)
+    found = []
+    for width in ("float64", kind):
+        tenths.astype({"stars": width}).round(1).to_parquet("ratings.parquet")
+        found.append(read(path="ratings.parquet", min_rating=0.7))
+    assert len(raw_pairs(found[1])) == (tenths["stars"] > 0.65).sum()
+    assert raw_pairs(found[1]) == raw_pairs(found[0])
+    assert found[1].fingerprint == found[0].fingerprint
+
+
 def test_ratings_below_the_threshold_are_left_out(read, shop):
     frame = pd.read_csv("ratings.csv")
     dataset = read(min_rating=4)
@@ -140,6 +154,18 @@ def test_an_item_table_gives_titles_text_and_categories(read, fake_encoder):
 def test_one_column_of_text_needs_no_list(read, fake_encoder):
     read(item_table={"path": "items.csv", "key": "id", "text": "about"})
     assert fake_encoder == [["grey", "red"]]
+
+
+@pytest.mark.parametrize("blank", [" ", " \t ", "\u00a0"])
+def test_a_blank_text_describes_no_item(read, fake_encoder, blank):
+    Path("items.csv").write_text(
+        f"id,a,b\n10,{blank},{blank}\n11,{blank},ash\n12,elm ,{blank}\n13,x,y\n14,,\n"
+    )
+    table = {"path": "items.csv", "key": "id", "text": ["a", "b"]}
+    assert read(item_table=table).modalities["text"].present.tolist() == [False, True, True, True, False]
+    assert fake_encoder == [["ash", "elm ", "x, y"]]
+    kept = read(item_table=table, items="with_every_modality", files={})
+    assert kept.item_ids.tolist() == ["11", "12", "13"]
 
 
 def test_of_repeated_pairs_the_latest_row_is_kept_and_the_others_are_counted(read, rewrite):
@@ -410,6 +436,41 @@ def test_how_numbers_and_dates_are_read_is_noted_unless_a_key_says_it(read, rewr
     said = read(decimal=",", dates="day_first")
     assert said.provenance.notes == before.provenance.notes
     assert said.columns.time.tolist() == read().columns.time.tolist()
+
+
+def test_what_is_left_out_of_any_table_is_noted(read):
+    with_ends = {"ratings.csv": 1, "items.csv": 2, "users.csv": 1, "f.csv": 3}
+    Path("users.csv").write_text("id,age\n" + "".join(f"u{user},{user}\n" for user in range(6)))
+    Path("f.csv").write_text("id,x\n10,1\n11,2\n12,5\n")
+    for name, ends in with_ends.items():
+        lines = Path(name).read_text().splitlines()
+        Path(name).write_text("".join(f"{line}{',' * ends}\n" for line in lines))
+    notes = read(
+        item_table={"path": "items.csv", "key": "id", "columns": ["kind"]},
+        user_table={"path": "users.csv", "key": "id", "columns": ["age"]},
+        files={"look": {"path": "f.csv", "key": "id"}},
+    ).provenance.notes
+    assert {(note.split(":")[0], int(note.split()[1])) for note in notes} == set(with_ends.items())
+
+
+def test_the_decimal_key_is_meant_for_every_table_of_the_data(read, rewrite):
+    rewrite(lambda rows: rows.assign(stars=rows["stars"].astype(int)))
+    Path("f.csv").write_text("ids;x\n13;1,250\n11;3,500\n10;2\n")
+    files = {"look": {"path": "f.csv", "key": "ids"}}
+    dataset = read(files=files, decimal=",")
+    assert dataset.modalities["look"].values[:, 0].tolist() == [2, 3.5, 0, 1.25, 0]
+    assert dataset.provenance.notes == ()
+    Path("f.csv").write_text("ids;x\n13;1,25\n11;3,5\n10;2\n")
+    assert read(files=files).provenance.notes == (
+        "data.files.look.values: x: numbers such as 1,25 are read with a decimal comma",
+    )
+
+
+def test_times_in_two_units_are_a_warning(read, rewrite):
+    usual = read().provenance.findings
+    rewrite(lambda rows: rows.assign(when=[10**9 * (1000 if place < 3 else 1) for place in range(len(rows))]))
+    doubt = "data.time: the times of when are not in one unit since 1970: 21 in seconds, 3 in milliseconds"
+    assert read().provenance.findings == (doubt, *usual)
 
 
 def test_what_is_written_of_a_table_has_no_key_that_says_nothing():

@@ -56,6 +56,23 @@ def test_a_csv_whose_header_has_semicolons_or_tabs_and_no_comma_is_divided_by_th
     assert read(start + b"id;x,name\n3;0.5,a\n").names == ("id;x", "name"), "one comma, and it is that"
 
 
+@pytest.mark.parametrize("texts", [None, {"id"}])
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [("", ()), (";", ("t.csv: 1 column without a name or a value left out",)),
+     (";;", ("t.csv: 2 columns without a name or a value left out",))],
+)  # fmt: skip
+def test_empty_columns_at_the_end_of_every_line_are_left_out_and_counted(read, texts, ends, said):
+    table = read(
+        "\r\n".join(f"{row}{ends}" for row in ("id;x", "3;1", "1;2", "")).removesuffix(ends), texts=texts
+    )
+    assert (table.names, table.notes, len(table)) == (("id", "x"), said, 2)
+
+
+def test_a_column_without_a_name_but_with_a_value_is_kept(read):
+    assert read("id;x;\n3;1;\n1;2;7\n").names == ("id", "x", "")
+
+
 def test_a_relative_path_is_taken_from_the_current_directory(tmp_path, monkeypatch):
     FRAME.to_csv(tmp_path / "t.csv", index=False)
     monkeypatch.chdir(tmp_path)
@@ -85,6 +102,13 @@ def test_a_folder_is_no_file(tmp_path):
         ("t.csv", b"a,b\n1,2\n3,\xff\xfe\n", "row 2 of the column b is not UTF-8 text$"),
         ("t.csv", b"a,\xff\n1,2\n", "the header cannot be read: "),
         ("t.csv", "a,b\n1,2\n".encode("utf-16"), "must be UTF-8 text; this is UTF-16$"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-32"), "must be UTF-8 text; this is UTF-32$"),
+        ("t.csv", 'a,b\n"1",2\n'.encode("utf-16"), "must be UTF-8 text; this is UTF-16$"),
+        ("t.csv", b'{"user":"a","item":"b"}\n', "must be a table .* this looks like JSON lines$"),
+        ("t.csv", b'\xef\xbb\xbf{ "user": "a", "item": 1}\n{ "user": "b", "item": 1}', ".* JSON lines$"),
+        ("t.csv", b'[\n  {"user": "a"},\n  {"user": "b"}\n]\n', ".* looks like JSON lines$"),
+        ("t.csv", b"a;;\n1;3;2\n", r"two columns have one name \(found '\(no name\)'\)$"),
+        ("t.csv", b";;\n;;\n", r"two columns have one name \(found '\(no name\)'\)$"),
         ("t.csv", b"a,a\n1,2\n", r"two columns have one name \(found 'a'\)$"),
         ("t.csv", b"a,b\n1,2\na,b\n", "row 2 repeats the header$"),
         ("t.csv.gz", b"no gzip", "holds no row$"),
