@@ -105,7 +105,7 @@ def described_by(
         columns={name: Column(table, name, key_of_columns).labels() for name in said.columns},
         key=key,
         notes=table.notes,
-        findings=blanks_in(names or (), key=f"{where}.categories"),
+        findings=odd_names(names or (), key=f"{where}.categories"),
     )
 
 
@@ -321,10 +321,20 @@ def split_names(names: str, separator: str) -> tuple[str, ...]:
     return tuple(name for name in names.split(separator) if name)
 
 
-def blanks_in(categories: Iterable[tuple[str, ...]], *, key: str) -> tuple[str, ...]:
-    """A sentence about names that begin or end with a blank, if there are any: they stand apart."""
-    blank = {name for names in categories for name in names if name != name.strip()}
-    if not blank:
-        return ()
-    text = f"{key}: {len(blank)} category names begin or end with a blank, such as {min(blank)!r}; "
-    return (text + "each is another name than without it. A separator may hold blanks",)
+def odd_names(categories: Iterable[tuple[str, ...]], *, key: str) -> tuple[str, ...]:
+    """Sentences about names that begin or end with a blank, and about pieces of printed lists."""
+    names = {name for of_item in categories for name in of_item}
+    blank = {name for name in names if name != name.strip()}
+    printed = {name for name in names if name.startswith(("['", '["')) or name.endswith(("']", '"]'))}
+    found = []
+    if blank:
+        found.append(
+            f"{key}: {len(blank)} category names begin or end with a blank, such as {min(blank)!r}; each is "
+            "another name than without it. A separator may hold blanks"
+        )
+    if printed:
+        found.append(
+            f"{key}: {len(printed)} category names are pieces of printed lists, such as {min(printed)!r}; "
+            "write the names alone, with the separator between them"
+        )
+    return tuple(found)

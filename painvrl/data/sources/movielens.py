@@ -22,7 +22,7 @@ from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
 from painvrl.data.sources.columns import Column, assumed_of, require_distinct
-from painvrl.data.sources.items import ItemDescriptions, blanks_in, joined_texts, split_names
+from painvrl.data.sources.items import ItemDescriptions, joined_texts, odd_names, split_names
 from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.port import SOURCES
 from painvrl.data.sources.rows import Duplicates, RawInteractions
@@ -98,7 +98,7 @@ class MovieLensConfig(SourceConfig):
             texts=tuple(texts) if "text" in self.modalities else None,
             categories=genres if "genres" in self.modalities else None,
             categories_name="genres",
-            findings=blanks_in(genres, key="data.path"),
+            findings=odd_names(genres, key="data.path"),
             columns={
                 "genre": [next(iter(names), "") for names in genres],
                 "decade": [f"{int(year[1]) // 10 * 10}s" if year else "" for year in years],

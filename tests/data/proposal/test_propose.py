@@ -493,7 +493,9 @@ def test_a_first_line_of_values_is_refused(tmp_path, sheets, proposed):
     ):
         proposed([log, sheets[1]])
     Path("bare.csv").write_text("\n".join(f"{item},a thing" for item in ITEMS))
-    with pytest.raises(DataError, match=r"bare\.csv: init: the first line must name the columns.*'0001, a thing'"):
+    with pytest.raises(
+        DataError, match=r"bare\.csv: init: the first line must name the columns.*'0001, a thing'"
+    ):
         proposed([sheets[0], Path("bare.csv")])
 
 

@@ -15,11 +15,11 @@ from painvrl.data.sources.items import (
     NOTHING,
     ItemDescriptions,
     JoinedIds,
-    blanks_in,
     described_modalities,
     has_every_modality,
     joined,
     labels_at,
+    odd_names,
     split_names,
     titles_of,
 )
@@ -161,12 +161,18 @@ def test_names_are_split_as_they_stand_and_without_empty_ones():
 
 
 def test_names_with_a_blank_beside_them_are_named():
-    assert blanks_in([("a", "b c"), ()], key="k") == ()
-    (finding,) = blanks_in([("a", " a"), ("b ", " a")], key="k")
+    assert odd_names([("a", "b c"), ()], key="k") == ()
+    (finding,) = odd_names([("a", " a"), ("b ", " a")], key="k")
     assert finding == (
         "k: 2 category names begin or end with a blank, such as ' a'; each is another name than without it. "
         "A separator may hold blanks"
     )
+
+
+def test_pieces_of_a_printed_list_are_named():
+    assert odd_names([("[live]",), ("O'Hara",)], key="k") == ()
+    (finding,) = odd_names([split_names(text, ", ") for text in ("['a', 'b']", "['c']")], key="k")
+    assert finding.startswith("k: 3 category names are pieces of printed lists, such as \"'b']\"; write")
 
 
 def test_a_matrix_in_the_order_of_the_items_is_not_copied():
