@@ -78,7 +78,9 @@ def init(
         proposal = propose(paths or [Path("data" if Path("data").is_dir() else ".")], answers)
     except UserError:
         for line in answers.said:
-            if line.startswith("not "):  # what was passed over may be what is missed
+            if (
+                line.startswith("not ") or " is not used" in line
+            ):  # what was passed over may be what is missed
                 typer.echo(line, err=True)
         raise
     called = name_of(proposal.name if output is None else output.stem)

@@ -197,7 +197,7 @@ def unit_rows(values: Tensor) -> Tensor:
     # Squares of small numbers are none, and `normalize` divides by 1e-12 or more: they are enlarged before.
     peak = torch.linalg.vector_norm(values, ord=torch.inf, dim=1, keepdim=True)
     enlarged = values / torch.where((peak > 0) & (peak < SMALL), peak, 1.0)
-    return torch.nn.functional.normalize(enlarged, dim=1)
+    return enlarged.div_(torch.linalg.vector_norm(enlarged, dim=1, keepdim=True).clamp_min_(1e-12))
 
 
 def column_scaling(

@@ -82,3 +82,10 @@ def test_items_that_train_does_not_have_teach_nothing() -> None:
     again = disagreement({"a": modality(other), "b": modality(second)}, train, gen())
     assert torch.equal(found[train], again[train])
     assert not torch.equal(found[~train], again[~train])
+
+
+def test_tiny_vectors_are_as_long_as_any_others() -> None:
+    first, second = two_views()
+    usual = disagreement({"a": modality(first), "b": modality(second)}, everybody(), gen())
+    tiny = disagreement({"a": modality(first * 2.0**-80), "b": modality(second)}, everybody(), gen())
+    torch.testing.assert_close(tiny, usual)

@@ -169,11 +169,11 @@ def _may_be_ids(look: Look, answers: Answers) -> bool:
 def _refuse_for_gaps(
     option: str, words: re.Pattern[str], taken: Look, looks: Iterable[Look], file: str
 ) -> None:
-    """Refuse to take another column than the one of the right name because that has empty rows."""
+    """Refuse to take another column than the one that is called like ids, because that has empty rows."""
     if taken.is_called(words):
         return
     for look in looks:
-        if not look.is_called(words) or look.texts is None or not look.missing:
+        if not look.is_called_ids_of(words) or look.texts is None or not look.missing:
             continue
         if len(look.distinct) < len(look.texts) - look.missing:  # its values come back, as ids do
             first = int(look.texts.missing.argmax()) + 1

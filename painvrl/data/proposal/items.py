@@ -23,6 +23,7 @@ from painvrl.data.proposal.looks import (
     looks_of,
     require_header,
     squashed,
+    stem_of,
 )
 from painvrl.data.proposal.questions import Answers, Candidate, Question
 from painvrl.data.sources.columns import require_distinct
@@ -78,6 +79,7 @@ def described(path: Path, roles: Roles, answers: Answers) -> Described:
         files = tuple(entry for entry, _ in features)
         return Described(files=files, most=max((matched for _, matched in features), default=0))
     table = read_table(path, key="init")
+    answers.said += table.notes
     looks = {look.name: look for look in looks_of(table)}
     keys = [look for look in looks.values() if _may_be_key(look)]
     require_header(looks.values(), path, *(look.name for look in keys if look.name in items))
@@ -89,7 +91,8 @@ def described(path: Path, roles: Roles, answers: Answers) -> Described:
     else:
         of_users = any(matches(roles.users, look.distinct) for look in keys)
     if of_users and answers.given.get("--key") not in looks:
-        answers.said.append(f"not used: {path} describes users, which only split.user_group reads")
+        advice = "; --key names its column if it describes items" if fitting else ""
+        answers.said.append(f"not used: {path} describes users, which only split.user_group reads{advice}")
         return Described()
     if not fitting:
         doubled = [line for look in looks.values() if (line := _doubled(look, items)) is not None]
@@ -124,7 +127,10 @@ def _is_of_users(name: str, ids: np.ndarray, path: Path, roles: Roles) -> bool:
         return False
     if name == roles.user or is_called(name, USER):
         return True
-    words = [word.removesuffix("s") for word in re.split(r"[^a-z]+", path.name.lower()) if word]
+    words = [word for word in re.split(r"[^a-z]+", path.name.lower()) if word]
+    words += [word.removesuffix("s") for word in words]
+    if stem_of(roles.item) in (stem_of(name), *words):
+        return False
     users, items = (any(is_called(word, called) for word in words) for called in (USER, ITEM))
     return users and not items and not is_called(name, ITEM)
 
@@ -248,10 +254,16 @@ def _features_in(path: Path, roles: Roles, answers: Answers) -> Iterator[tuple[E
     ids, matrices = _arrays(path)
     for name, rows in matrices.items():
         long = {key: texts for key, (texts, length) in ids.items() if length == rows}
-        fitting = {key: texts for key, texts in long.items() if not _is_of_users(key, texts, path, roles)}
+        fitting = {
+            key: texts
+            for key, texts in long.items()
+            if key == answers.given.get("--key") or not _is_of_users(key, texts, path, roles)
+        }
         matched = {key: count for key, texts in fitting.items() if (count := matches(roles.items, texts))}
         if not matched and any(matches(roles.users, texts) for texts in long.values()):
-            answers.said.append(f"not used: {name} of {path} describes users")
+            answers.said.append(
+                f"not used: {name} of {path} describes users; --key names its ids if they are those of items"
+            )
             continue
         if not matched:
             beside = f"a .txt (an id a line) or .npy file beside it, such as {path.stem}_ids.txt"
@@ -275,10 +287,11 @@ def _ids_of_rows(name: str, path: Path, matched: Mapping[str, int], total: int, 
     """Which array has the ids of a matrix' rows: of several that fit the one whose name says so."""
     candidates = []
     for key, count in matched.items():
-        of_it = squashed(Path(key).stem).startswith(squashed(name))
-        named = of_it or is_called(Path(key).stem, ITEM) or squashed(Path(key).stem) in ("id", "ids", "key")
+        stem = Path(key).stem
+        own = re.sub(r"[\W_]*(ids?|keys?|items?)$", "", stem.casefold()) == name.casefold()
+        named = is_called(stem, ITEM) or squashed(stem) in ("id", "ids", "key")
         why = f"{count:,} of {total:,} items matched"
-        candidates.append(Candidate(name=key, score=count / total + 0.5 * named, why=why))
+        candidates.append(Candidate(name=key, score=count / total + (1.0 if own else 0.5 * named), why=why))
     candidates.sort(key=lambda one: -one.score)
     if len(candidates) == 1:
         return candidates[0].name

@@ -84,6 +84,12 @@ class Look:
         """Whether its name is one of ``words``, perhaps with an ``id`` behind it."""
         return is_called(self.name, words)
 
+    def is_called_ids_of(self, words: re.Pattern[str]) -> bool:
+        """As :meth:`is_called`, but ``place`` and ``content`` are no ids, as ``place_id`` is."""
+        return self.is_called(words) and (
+            _SUFFIX.search(self.squashed) is not None or self.squashed in ("user", "item")
+        )
+
     @property
     def distinct(self) -> np.ndarray:
         """Distinct texts."""
@@ -133,16 +139,21 @@ class Look:
 
     @property
     def is_list(self) -> bool:
-        """Each row holds several numbers."""
+        """Each row holds several numbers, all rows as many."""
+        from pyarrow import compute
+
         kind = self.column.values.type
-        return is_kind(kind, "list", "large_list", "fixed_size_list") and is_kind(
-            kind.value_type, "integer", "floating"
-        )
+        if not is_kind(kind, "list", "large_list", "fixed_size_list"):
+            return False
+        lengths = compute.list_value_length(self.column.values)
+        return is_kind(kind.value_type, "integer", "floating") and len(lengths.unique()) == 1
 
     @cached_property
     def written_lists(self) -> bool:
-        """Whether its texts are lists as a program prints them, such as ``['Drama', 'Action']``."""
-        return bool(self.sample) and all(_PRINTED.fullmatch(text.strip()) for text in self.sample)
+        """Whether most of its texts are lists as a program prints them, such as ``['Drama', 'Action']``."""
+        return 2 * sum(_PRINTED.fullmatch(text.strip()) is not None for text in self.sample) > len(
+            self.sample
+        )
 
     @cached_property
     def is_headless(self) -> bool:
@@ -216,10 +227,14 @@ def squashed(name: str) -> str:
     return re.sub(r"[^0-9a-z]", "", unicodedata.normalize("NFKD", name).lower())
 
 
+def stem_of(name: str) -> str:
+    """The name without an ``id`` behind it."""
+    return _SUFFIX.sub("", squashed(name))
+
+
 def is_called(name: str, words: re.Pattern[str]) -> bool:
     """Whether a name is one of ``words``, perhaps with an ``id`` behind it."""
-    plain = squashed(name)
-    return any(words.fullmatch(one) for one in (plain, _SUFFIX.sub("", plain)))
+    return any(words.fullmatch(one) for one in (squashed(name), stem_of(name)))
 
 
 def require_header(looks: Iterable[Look], file: Path | str, *values: str) -> None:
@@ -234,12 +249,15 @@ def require_header(looks: Iterable[Look], file: Path | str, *values: str) -> Non
         DataError: most of the names are values, or one of them is known to be.
     """
     looks = list(looks)
-    # pandas counts the columns that have no names.
-    counted = (
-        {str(place) for place in range(len(looks))} if any(look.name == "0" for look in looks) else set()
-    )
-    found = [look.name for look in looks if look.name in values or look.is_headless]
-    found = [name for name in found if name not in counted]
+    known = (USER, ITEM, TIME, RATING, TITLE, TAGS)
+    words = {look.name for look in looks if any(look.is_called(one) for one in known)}
+    if any(look.name in words and look.name not in look.distinct for look in looks):
+        return
+    found = [
+        look.name for look in looks if look.name not in words and (look.is_headless or look.name in values)
+    ]
+    if any(look.name == "0" for look in looks):  # pandas counts the columns that have no names
+        found = [name for name in found if not name.isdecimal() or int(name) >= len(looks)]
     if 2 * len(found) > len(looks) or set(values) & set(found):
         raise Place(file, "init").error(
             "the first line must name the columns; here it holds values. Put a line of names before it, such "

@@ -45,6 +45,7 @@ def propose(paths: Sequence[Path], answers: Answers) -> Proposal:
     table = read_table(first, key="init")
     # Of a folder, a file that is nothing of ours is passed over; a file that was named must be usable.
     keys = {str(path): keys_in(path) for path in rest if path in others or _readable(path, answers)}
+    answers.said += table.notes
     try:
         roles = roles_of(table, keys, answers)
     except ConfigError:

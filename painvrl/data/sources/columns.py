@@ -34,6 +34,7 @@ _CLOCK: Final = (631_152_000, 4_102_444_800)
 _UNITS: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """By name, how many of them make a second; what is a time in one is none in another."""
 _NEARLY_ALL: Final = 0.99
+_PRINTED_DECIMALS: Final = 10
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?")
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 _FLAGS: Final = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
@@ -196,7 +197,8 @@ class Column:
     def doubts(self) -> tuple[str, ...]:
         """A sentence where its times are numbers, and some are in another unit, such as milliseconds, or 0.
 
-        Numbers that only count, such as steps or years, are times like any others.
+        Numbers that only count, such as steps or years, are times like any others, and so are those before
+        1970.
         """
         if is_kind(self.values.type, "timestamp", "date") or isinstance(self._as_printed, int):
             return ()
@@ -205,13 +207,12 @@ class Column:
             f"in {unit}": int(((times >= first * size) & (times < last * size)).sum())
             for unit, size in _UNITS.items()
         }
-        known, none = sum(counts.values()), int((times <= 0).sum())
-        counts["not after 1970"] = none
+        counts["at 0"] = int((times == 0).sum())
         said = [f"{count:,} {what}" for what, count in counts.items() if count]
         # Of numbers that count, or that are spread evenly, more lie between the units.
-        if not known or len(said) < 2 or known + none < _NEARLY_ALL * len(times):
+        if len(said) < 2 or sum(counts.values()) < _NEARLY_ALL * len(times):
             return ()
-        return (f"{self.key}: the times of {self.name} are not in one unit since 1970: {', '.join(said)}",)
+        return (f"{self.key}: the times of {self.name} are of several kinds: {', '.join(said)}",)
 
     def _date_order(self, texts: Sequence[str]) -> DateOrder | None:
         """What of dates that are not ISO 8601 stands first; ``None`` where there is no such date."""
@@ -329,9 +330,15 @@ class Column:
         narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(self.values.type)
         if narrow is None or isinstance(values, int):
             return values
-        distinct, code = np.unique(values, return_inverse=True)
-        printed = distinct.astype(narrow).astype(str).astype(np.float64)
-        exact: np.ndarray = np.where(distinct == np.trunc(distinct), distinct, printed)[code]
+        exact = values.copy()
+        left = np.flatnonzero(values != np.trunc(values))
+        for decimals in range(1, _PRINTED_DECIMALS + 1):  # most have few, and texts are slow
+            scaled = values[left] * 10.0**decimals
+            rounded = np.rint(scaled) / 10.0**decimals
+            same = (rounded.astype(narrow) == values[left].astype(narrow)) & (np.abs(scaled) < 2.0**53)
+            exact[left[same]] = rounded[same]
+            left = left[~same]
+        exact[left] = values[left].astype(narrow).astype(str).astype(np.float64)
         return exact
 
     def _typed_times(self) -> np.ndarray:
@@ -432,8 +439,12 @@ def _uuid_texts(stored: pa.ChunkedArray) -> pa.ChunkedArray:
     """UUIDs of 16 bytes each as everyone writes them."""
     import pyarrow as pa
 
-    texts = [None if raw is None else str(UUID(bytes=raw)) for raw in stored.to_pylist()]
-    return pa.chunked_array([pa.array(texts, pa.string())])
+    chunks = []
+    for chunk in stored.chunks:
+        each = chunk.dictionary_encode()
+        texts = pa.array([str(UUID(bytes=raw)) for raw in each.dictionary.to_pylist()], pa.string())
+        chunks.append(texts.take(each.indices))
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _first_that_is_no_number(texts: pa.ChunkedArray) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def _read_columns(
 ) -> tuple[Texts, np.ndarray, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Ids, features, their names, a sentence for each saved index, which is not even parsed, and notes."""
     _, of_values = _places(source, where)
-    # Numbers with points are no numbers where the comma is said to stand before decimals.
+    # A comma that stands before decimals is looked for in the texts.
     texts = None if decimal == "," else {source.key}
     table = read_table(source.path, key=f"{where}.path", texts=texts)
     ids = Column(table, source.key, f"{where}.key").ids()
@@ -202,7 +203,9 @@ def _read_columns(
     called: list[str] = []
     assumed: list[str] = []
     for name in names:
-        column = Column(table, name, of_values.key, decimal)
+        column = Column(table, name, of_values.key)
+        if decimal is not None and _has_commas(column):  # a program's numbers have points all the same
+            column = replace(column, decimal=decimal)
         block = _feature_block(column)
         assumed += assumed_of(column)
         width = 1 if block.ndim == 1 else block.shape[1]
@@ -212,6 +215,15 @@ def _read_columns(
     more = f"; so are {len(assumed) - 1:,} more columns" if len(assumed) > 1 else ""
     notes = [*table.notes, *([f"{of_values.key}: {assumed[0]}{more}"] if assumed else [])]
     return ids, np.concatenate(blocks, axis=1), tuple(called), findings, tuple(notes)
+
+
+def _has_commas(column: Column) -> bool:
+    """Whether it holds texts with commas."""
+    from pyarrow import compute
+
+    if not is_kind(column.values.type, "string", "large_string"):
+        return False
+    return bool(compute.any(compute.match_substring(column.values, ",")).as_py())
 
 
 def _feature_block(column: Column) -> np.ndarray:

@@ -6,6 +6,7 @@ These are a folder, or a zip file that is read without unpacking it. Which of th
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import zipfile
@@ -21,7 +22,7 @@ from painvrl.core.errors import DataError, listing
 from painvrl.data.cache import ArrayCache
 from painvrl.data.dataset import Dataset
 from painvrl.data.sources.assemble import SourceConfig, assemble
-from painvrl.data.sources.columns import Column, assumed_of, require_distinct
+from painvrl.data.sources.columns import Column, Decimal, assumed_of, require_distinct
 from painvrl.data.sources.items import ItemDescriptions, joined_texts, odd_names, split_names
 from painvrl.data.sources.messages import Layout, Place, unfit
 from painvrl.data.sources.port import SOURCES
@@ -86,7 +87,8 @@ class MovieLensConfig(SourceConfig):
         if self.path is None:
             name, (raw, films) = "movielens", _read_package()
         else:
-            name, (raw, films) = self.path.expanduser().resolve().stem, read_movielens_files(self.path)
+            name = self.path.expanduser().resolve().stem
+            raw, films = read_movielens_files(self.path, self.decimal)
         # A film without a title is described by its genres alone.
         genres = tuple(film.genres for film in films)
         years = [_YEAR.search(film.title) for film in films]
@@ -181,7 +183,7 @@ def rating_files(path: Path) -> tuple[Path, ...]:
     return tuple(place / name for name in names)
 
 
-def read_movielens_files(path: Path) -> tuple[RawInteractions, list[Film]]:
+def read_movielens_files(path: Path, decimal: Decimal | None = None) -> tuple[RawInteractions, list[Film]]:
     """Ratings, with their times in seconds since 1970, and films.
 
     Raises:
@@ -200,7 +202,7 @@ def read_movielens_files(path: Path) -> tuple[RawInteractions, list[Film]]:
         rule = "holds several data sets; name the folder of one of them"
         raise Place(path, "data.path").error(rule, listing([str(name) for name in found]))
     ratings, films = found[0], _films_of(found[0])
-    raw = _read_ratings(_content(place, ratings, path), path / ratings)
+    raw = _read_ratings(_content(place, ratings, path), path / ratings, decimal)
     described, notes = _read_films(_content(place, films, path), Place(path / films, "data.path"))
     require_distinct(Texts.of(film.id for film in described), Place(path / films, "data.path", "film ids"))
     return replace(raw, notes=(*raw.notes, *notes)), described
@@ -233,7 +235,7 @@ def _content(place: Path, name: PurePosixPath, path: Path) -> bytes:
             return archive.read(str(name))
 
 
-def _read_ratings(content: bytes, file: Path) -> RawInteractions:
+def _read_ratings(content: bytes, file: Path, decimal: Decimal | None) -> RawInteractions:
     """The rows in the order of the file."""
     place = Place(file, "data.path")
     if file.name == "ratings.csv":
@@ -243,7 +245,7 @@ def _read_ratings(content: bytes, file: Path) -> RawInteractions:
         fields = ("userId", "movieId", "rating", "timestamp")
         rows = content.replace(b"::", b"\t")
         table = parse_table(rows, place, separator="\t", quotes=False, header=fields)
-    rating, time = (Column(table, name, place.key) for name in ("rating", "timestamp"))
+    rating, time = (Column(table, name, place.key, decimal) for name in ("rating", "timestamp"))
     return RawInteractions(
         user=Column(table, "userId", place.key).ids(),
         item=Column(table, "movieId", place.key).ids(),
@@ -278,15 +280,16 @@ def _lines_of_films(content: bytes, place: Place) -> tuple[list[str], tuple[str,
     """Lines of UTF-8, or of Latin-1 as in 100K and 1M; and what to note.
 
     Raises:
-        DataError: some rows are UTF-8, and others are not.
+        DataError: some rows are UTF-8, or a mark says so, and others are not.
     """
     lines = [line for line in lines_of(content.decode("utf-8-sig", errors="surrogateescape")) if line]
     broken = [row for row, line in enumerate(lines, 1) if _NOT_UTF8.search(line)]
     if not broken:
         return lines, ()
-    if any(not _NOT_UTF8.sub("", line).isascii() for line in lines):
+    marked = content.startswith(codecs.BOM_UTF8)
+    if marked or any(not _NOT_UTF8.sub("", line).isascii() for line in lines):
         shown = _NOT_UTF8.sub("?", lines[broken[0] - 1])[:80]
-        raise place.error(f"row {broken[0]} is not UTF-8 text, and others are", shown)
+        raise place.error(f"row {broken[0]} is not UTF-8 text, and the file is", shown)
     note = (
         f"{PurePosixPath(place.file).name}: {len(broken):,} rows are no UTF-8, so the file is read as Latin-1"
     )

@@ -301,7 +301,7 @@ def _best_above(front: Candidates, wanted: str, floored: str, share: float) -> V
         f"least {_percent(share)} of the best, {floor:.4f}"
     )
     score = np.where(allowed, front.column(wanted), -np.inf)
-    return front.verdict(front.best(score), why, reported=(floored,))
+    return front.verdict(front.best(score, column), why, reported=(floored,))
 
 
 def _only_part(front: Candidates) -> Verdict:

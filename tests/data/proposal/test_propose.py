@@ -473,8 +473,10 @@ def test_what_describes_users_is_not_read_as_items_though_all_ids_are_numbers(tm
     data, _, answers, _ = proposed([tmp_path])
     assert data["item_table"]["path"] == films.as_posix()
     assert list(data["files"]) == ["image"]
-    assert f"not used: {users} describes users, which only split.user_group reads" in answers.said
-    assert f"not used: features of {tmp_path / 'user_emb.npz'} describes users" in answers.said
+    said = f"not used: {users} describes users, which only split.user_group reads; --key names its column"
+    assert any(line.startswith(said) for line in answers.said)
+    said = f"not used: features of {tmp_path / 'user_emb.npz'} describes users; --key names its ids"
+    assert any(line.startswith(said) for line in answers.said)
     assert proposed([ratings, users], yes=False, key=key)[0]["item_table"]["key"] == key
 
 
@@ -506,11 +508,74 @@ def test_columns_that_pandas_has_counted_have_names(tmp_path, proposed):
     assert proposed([ratings, features])[0]["files"]["wide"]["values"] == [str(n) for n in range(9)]
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (("movie_id", *range(1, 17)), lambda n: [n, *((n + place) % 21 for place in range(16))]),
+        (("movie_id", *(k / 8 for k in range(1, 10))), lambda n: [n, *(n / 7 + k for k in range(9))]),
+        (("movie_id", "title", 1, 2), lambda n: [n, f"a film, {n}", n % 3, n % 5]),
+    ],
+)
+def test_names_that_are_numbers_are_names_beside_one_that_is_a_word(tmp_path, header, row, proposed):
+    ratings = watched(tmp_path)
+    films = write(tmp_path / "films.csv", header, [row(n) for n in COUNTED])
+    data, *_ = proposed([ratings, films])
+    assert data.get("item_table", {}).get("title") == "title" or len(data["files"]["films"]["values"]) >= 9
+
+
+def test_a_word_for_items_or_users_that_no_id_stands_behind_may_have_gaps(tmp_path, proposed):
+    rows = [(user, f"e{item}", ["good", "", "bad"][item % 3]) for user in COUNTED for item in COUNTED[::2]]
+    log = write("log.csv", ("user_id", "ean", "content"), rows)
+    things = write("items.csv", ("ean", "title"), [(f"e{n}", f"a thing, {n}") for n in COUNTED])
+    assert proposed([log, things])[0]["item"] == "ean"
+
+
+@pytest.mark.parametrize(
+    ("item", "file", "key"),
+    [
+        ("ref", "client-catalog.csv", "ref_id"),
+        ("player_id", "players.csv", "id"),
+        ("business", "user_business.csv", "id"),
+        ("ref", "reader_news.csv", "nr"),
+        ("ref", "profiles.csv", "movie_id"),
+        ("persons", "list.csv", "persons"),
+    ],
+)
+def test_the_item_column_and_words_for_items_weigh_more_than_words_for_users(
+    tmp_path, item, file, key, proposed
+):
+    ratings = watched(tmp_path, item=item)
+    things = write(tmp_path / file, (key, "title"), [(n, f"a thing, {n}") for n in COUNTED])
+    data, *_ = proposed([ratings, things], item=item, user="user_id")
+    assert data["item_table"]["key"] == key
+
+
+def test_the_key_that_was_named_makes_features_of_a_file_about_users(tmp_path, proposed):
+    ratings = watched(tmp_path)
+    save(tmp_path / "client_images.npz", ids=COUNTED)
+    with pytest.raises(DataError, match="nothing describes the items"):
+        proposed([ratings, tmp_path / "client_images.npz"])
+    data, *_ = proposed([ratings, tmp_path / "client_images.npz"], key="ids")
+    assert data["files"]["client_images"]["key"] == "ids"
+
+
+@pytest.mark.parametrize("names", [("image", "image2"), ("картинки", "тексты")])
+def test_ids_are_those_of_the_very_name_in_any_script(tmp_path, names, proposed):
+    ratings = watched(tmp_path)
+    for name, order in zip(names, (1, -1), strict=True):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).normal(size=(30, 4)))
+        (tmp_path / f"{name}_ids.txt").write_text("\n".join(map(str, COUNTED[::order])) + "\n")
+    data, *_ = proposed([ratings, *(tmp_path / f"{name}.npy" for name in names)], yes=False)
+    assert [one["key"] for one in data["files"].values()] == [f"{name}_ids.txt" for name in names]
+
+
 def test_lists_as_a_program_prints_them_are_neither_tags_nor_text(tmp_path, proposed):
     ratings = watched(tmp_path)
     rows = [
-        (n, f"a film, {n}", str([["Drama", "Action"][n % 2], "War"]), f"[{n / 7}, 2.5, {n}]") for n in COUNTED
+        (n, f"a film, {n}", str([["Drama", "Action"][n % 2], "War"]), f"[{n / 7}, 2.5, {n}]")
+        for n in COUNTED[:-1]
     ]
+    rows.append((30, "a film, 30", "unknown", ""))
     films = write(tmp_path / "movies.csv", ("movie_id", "title", "genres", "embedding"), rows)
     data, _, answers, _ = proposed([ratings, films])
     assert data["item_table"]["text"] == ["title"]
@@ -531,8 +596,11 @@ def test_lists_of_texts_are_no_features(tmp_path, proposed):
     data, *_ = proposed([ratings, tmp_path / "movies.parquet"])
     assert "files" not in data
     table.assign(tags=[[1.0] * (1 + n % 2) for n in COUNTED]).to_parquet(tmp_path / "movies.parquet")
-    with pytest.raises(DataError, match="lists of numbers of one length"):
-        proposed([ratings, tmp_path / "movies.parquet"])
+    data, _, answers, _ = proposed([ratings, tmp_path / "movies.parquet"])
+    assert "files" not in data
+    assert f"not used of {tmp_path / 'movies.parquet'}: tags" in answers.said
+    table.assign(tags=[[1.0, n] for n in COUNTED]).to_parquet(tmp_path / "movies.parquet")
+    assert proposed([ratings, tmp_path / "movies.parquet"])[0]["files"]["movies"]["values"] == ["tags"]
 
 
 def test_two_feature_files_of_one_name_have_a_key_each(tmp_path, proposed):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from painvrl.core.errors import DataError
@@ -318,7 +320,20 @@ def test_what_a_comma_of_features_means_can_be_said(tmp_path, decimal, number):
     assert found.notes == ()
 
 
-def test_where_the_comma_stands_before_decimals_no_point_does(tmp_path):
-    (tmp_path / "l.csv").write_text("ids;a\n7;6.570\n3;2\n")
-    with pytest.raises(DataError, match=r"must hold numbers; row 1 has 6\.570"):
-        read_modality(source(tmp_path / "l.csv", values="a"), where="w", decimal=",")
+def test_features_are_what_their_bits_say(tmp_path):
+    from pyarrow import parquet
+
+    narrow = pa.array(np.array([0.7, 1.1], np.float16))
+    tenths = pa.array([[Decimal("1.5")], [Decimal("0.7")]], pa.list_(pa.decimal128(5, 1)))
+    parquet.write_table(pa.table({"ids": ["7", "3"], "a": narrow, "b": tenths}), tmp_path / "f.parquet")
+    read = read_modality(source(tmp_path / "f.parquet", values=["a", "b"]), where="w")
+    wanted = np.array([[np.float16(0.7), 1.5], [np.float16(1.1), 0.7]], np.float32)
+    np.testing.assert_array_equal(read.values, wanted)
+
+
+def test_a_column_has_points_or_the_comma_that_stands_before_decimals(tmp_path):
+    (tmp_path / "l.csv").write_text("ids;a;b\n7;6.570;1.5\n3;2;0,5\n")
+    read = read_modality(source(tmp_path / "l.csv", values="a"), where="w", decimal=",")
+    assert read.values.ravel().tolist() == [pytest.approx(6.57), 2]
+    with pytest.raises(DataError, match=r"must hold numbers; row 1 has 1\.5"):
+        read_modality(source(tmp_path / "l.csv", values="b"), where="w", decimal=",")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import codecs
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -176,16 +178,33 @@ def test_one_bad_byte_among_rows_of_utf_8_is_an_error_with_its_row():
     content = (path / "movies.dat").read_bytes()
     (path / "movies.dat").write_bytes(content.replace(b"Army", b"\xffrmy"))
     with pytest.raises(
-        DataError, match=r"movies\.dat: data\.path: row 3 is not UTF-8 text, and others are \(found .*\?rmy"
+        DataError, match=r"movies\.dat: data\.path: row 3 is not UTF-8 text, and the file is \(found .*\?rmy"
     ):
         read(path)
+
+
+def test_a_file_that_is_marked_as_utf_8_is_not_read_as_latin_1():
+    path = written("dat in utf-8", "folder")
+    (path / "movies.dat").write_bytes(codecs.BOM_UTF8 + b"1::Am\xe9lie (2001)::Comedy\n")
+    with pytest.raises(DataError, match=r"row 1 is not UTF-8 text, and the file is"):
+        read(path)
+
+
+def test_a_decimal_that_is_asked_for_is_read():
+    path = written("csv", "folder")
+    header, *rows = (path / "ratings.csv").read_text().splitlines()
+    rows = [re.sub(r"^([^,]*,[^,]*),[^,]*,", r'\1,"3,500",', row) for row in rows]
+    (path / "ratings.csv").write_text("\n".join([header, *rows]) + "\n")
+    with pytest.raises(DataError, match=r"data\.decimal"):
+        read(path)
+    assert len(read(path, decimal=",", min_rating=3.5).interactions.user) == len(rows)
 
 
 def test_a_time_of_zero_among_real_ones_is_a_warning():
     path = written("csv", "folder")
     rows = (path / "ratings.csv").read_text().replace("949810645", "0")
     (path / "ratings.csv").write_text(rows)
-    doubt = "data.path: the times of timestamp are not in one unit since 1970: 4 in seconds, 1 not after 1970"
+    doubt = "data.path: the times of timestamp are of several kinds: 4 in seconds, 1 at 0"
     assert doubt in read(path).provenance.warnings
 
 

@@ -469,7 +469,7 @@ def test_the_decimal_key_is_meant_for_every_table_of_the_data(read, rewrite):
 def test_times_in_two_units_are_a_warning(read, rewrite):
     usual = read().provenance.findings
     rewrite(lambda rows: rows.assign(when=[10**9 * (1000 if place < 3 else 1) for place in range(len(rows))]))
-    doubt = "data.time: the times of when are not in one unit since 1970: 21 in seconds, 3 in milliseconds"
+    doubt = "data.time: the times of when are of several kinds: 21 in seconds, 3 in milliseconds"
     assert read().provenance.findings == (doubt, *usual)
 
 

@@ -61,6 +61,8 @@ def test_the_best_iid_is_taken_of_what_keeps_its_share_of_the_left_out_environme
         assert verdict.place == place
         blind = [(*middle, 1 - ood) for *middle, ood in points]
         assert choose(MaxIidWithLoeo(share=share), blind, LOEO).place == place
+    tied = [(0.3, 0.1, 0.20, 0.1), (0.3, 0.1, 0.19, 0.9)]
+    assert choose(MaxIidWithLoeo(share=0.9), tied, LOEO).place == 0
     reason = choose(MaxIidWithLoeo(share=0.9), points, LOEO).reason
     assert "the best iid/ndcg_at_20 of the 2 points on the front whose loeo/ndcg_at_20 is at least" in reason
     assert "90% of the best, 0.1800" in reason
